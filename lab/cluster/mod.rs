@@ -1,0 +1,1 @@
+//! `ClusterSpec` -> `Plan` -> live `Cluster`: formation as concurrent steps.

@@ -1,0 +1,276 @@
+//! What can happen in a run, as plain data.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::node::{Kind, NodeName, Role};
+
+/// One thing that happened, and when.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Position in the run's stream, from 0 without gaps.
+    pub seq: u64,
+    /// Monotonic time since the run started.
+    #[serde(rename = "t", with = "seconds")]
+    pub at: Duration,
+    /// What happened.
+    #[serde(flatten)]
+    pub happening: Happening,
+}
+
+/// What an event is about: one node or the whole cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// The cluster, the network or the host.
+    Cluster,
+    /// One node.
+    Node(NodeName),
+}
+
+/// A step of cluster formation or of a node's life, as a display names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Images unpacked and disks made on the host.
+    Prepare,
+    /// QEMU started; until the first user process writes to the console.
+    Boot,
+    /// Until the maintenance service answers.
+    Maintenance,
+    /// The machine config is sent.
+    ApplyConfig,
+    /// Until the authenticated machine API answers.
+    SecureApi,
+    /// The etcd bootstrap call on one control plane.
+    Bootstrap,
+    /// The kubeconfig is fetched.
+    Kubeconfig,
+    /// Until the Kubernetes API server is ready.
+    KubernetesApi,
+    /// Until the node's three readiness layers are green.
+    Ready,
+    /// The cluster is taken down.
+    Teardown,
+}
+
+impl Step {
+    /// The words a person reads.
+    pub fn label(self) -> &'static str {
+        match self {
+            Step::Prepare => "prepare",
+            Step::Boot => "boot",
+            Step::Maintenance => "maintenance mode",
+            Step::ApplyConfig => "apply config",
+            Step::SecureApi => "machine API",
+            Step::Bootstrap => "bootstrap etcd",
+            Step::Kubeconfig => "kubeconfig",
+            Step::KubernetesApi => "Kubernetes API",
+            Step::Ready => "ready",
+            Step::Teardown => "teardown",
+        }
+    }
+}
+
+/// How a step or a check ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// As it should.
+    Passed,
+    /// Not as it should, with the cause in one or two lines.
+    Failed {
+        /// What was tried, what was seen, what to do next.
+        cause: String,
+    },
+    /// Not done because something before it failed; never counts as passed.
+    NotRun {
+        /// What stood in the way.
+        cause: String,
+    },
+}
+
+impl Outcome {
+    /// Whether this is [`Outcome::Passed`].
+    pub fn passed(&self) -> bool {
+        matches!(self, Outcome::Passed)
+    }
+}
+
+/// The three layers of readiness, reported apart: a node that Kubernetes calls Ready may still be
+/// in its boot sequence and reboot later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layer {
+    /// The Talos boot sequence: `MachineStatus.stage` is `running` and `ready`.
+    BootSequence,
+    /// Every service of the node is up (and healthy where it has a check).
+    Services,
+    /// The Kubernetes Node condition Ready.
+    KubernetesNode,
+}
+
+impl Layer {
+    /// All layers, in the order they are shown.
+    pub const ALL: [Layer; 3] = [Layer::BootSequence, Layer::Services, Layer::KubernetesNode];
+
+    /// The words a person reads.
+    pub fn label(self) -> &'static str {
+        match self {
+            Layer::BootSequence => "boot sequence",
+            Layer::Services => "services",
+            Layer::KubernetesNode => "Kubernetes node",
+        }
+    }
+}
+
+/// Where a layer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayerState {
+    /// Nothing has been heard of it yet.
+    Unknown,
+    /// On its way.
+    Waiting,
+    /// As it should be.
+    Green,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Happening {
+    /// The run began.
+    RunStarted {
+        /// The run's name, also its directory under `target/lab/`.
+        run: String,
+        /// What is run, e.g. a scenario's name.
+        title: String,
+        /// Wall-clock time, RFC 3339.
+        wall: jiff::Timestamp,
+    },
+    /// A scenario's block of checks begins.
+    ScenarioStarted {
+        /// The scenario's name.
+        scenario: String,
+        /// What question it answers.
+        question: String,
+    },
+    /// The host as this run found it.
+    HostMeasured {
+        /// Accelerator in use (`kvm`, `hvf`, `tcg`).
+        accelerator: String,
+        /// QEMU version text.
+        qemu: String,
+        /// How many times slower than the reference host; budgets are multiplied by it.
+        speed_factor: f64,
+    },
+    /// A node of the plan.
+    NodePlanned {
+        /// Its name.
+        node: NodeName,
+        /// What Kubernetes runs on it.
+        kind: Kind,
+        /// Which image it boots.
+        role: Role,
+        /// Its address on the lab LAN.
+        address: std::net::Ipv4Addr,
+    },
+    /// A step began.
+    StepStarted {
+        /// Of which node, or of the cluster.
+        subject: Subject,
+        /// Which step.
+        step: Step,
+    },
+    /// A step ended.
+    StepFinished {
+        /// Of which node, or of the cluster.
+        subject: Subject,
+        /// Which step.
+        step: Step,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A line of a node's serial console.
+    Console {
+        /// Whose.
+        node: NodeName,
+        /// The line, without its end and without terminal escapes.
+        line: String,
+    },
+    /// A node's QEMU process ended.
+    MachineExited {
+        /// Whose.
+        node: NodeName,
+        /// Exit status or signal in words.
+        status: String,
+        /// Whether the lab asked for it.
+        expected: bool,
+    },
+    /// A readiness layer of a node changed.
+    LayerChanged {
+        /// Whose.
+        node: NodeName,
+        /// Which layer.
+        layer: Layer,
+        /// Where it stands now.
+        state: LayerState,
+        /// What it waits for, or what it reported.
+        detail: String,
+    },
+    /// A check of a scenario began.
+    CheckStarted {
+        /// The check's identifier in its scenario.
+        check: String,
+        /// GIVEN … WHEN … THEN, in one line.
+        title: String,
+    },
+    /// A check of a scenario ended.
+    CheckFinished {
+        /// The check's identifier in its scenario.
+        check: String,
+        /// GIVEN … WHEN … THEN, in one line.
+        title: String,
+        /// How.
+        outcome: Outcome,
+        /// What was observed, one fact a line.
+        evidence: Vec<String>,
+    },
+    /// Something worth a line for a person.
+    Note {
+        /// About whom.
+        subject: Subject,
+        /// The line.
+        text: String,
+    },
+    /// A scenario's verdict.
+    ScenarioFinished {
+        /// The scenario's name.
+        scenario: String,
+        /// The verdict.
+        outcome: Outcome,
+    },
+    /// The run ended.
+    RunFinished {
+        /// The verdict over everything.
+        outcome: Outcome,
+    },
+}
+
+mod seconds {
+    //! A duration as seconds with microseconds.
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_f64((d.as_secs_f64() * 1e6).round() / 1e6)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(d)?;
+        Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+    }
+}

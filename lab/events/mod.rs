@@ -1,0 +1,10 @@
+//! The one typed event stream of a run; every display and record is a consumer of it.
+//!
+//! Producers hold a [`Recorder`] and say what happened; consumers subscribe. Events are plain
+//! data with monotonic timestamps, so a recorded stream can be shown again later.
+
+mod event;
+mod recorder;
+
+pub use event::{Event, Happening, Layer, LayerState, Outcome, Step, Subject};
+pub use recorder::{Recorder, Subscription};

@@ -1,0 +1,21 @@
+//! `lab` boots clusters of Talos-layout ARM64 images in QEMU, forms real Kubernetes clusters
+//! from them and says, with a cause, whether they form.
+//!
+//! Data flows one way: a scenario file becomes a `ClusterSpec`, the spec becomes a `Plan`
+//! (assets, addresses, secrets and configs resolved), the plan becomes a live `Cluster`, which
+//! yields observations, a verdict and a report. Everything up to the plan is plain data that
+//! prints, compares and tests without a VM; side effects start at `Cluster`.
+
+pub mod assets;
+pub mod cluster;
+pub mod events;
+pub mod host;
+pub mod kubernetes;
+pub mod machine;
+pub mod network;
+pub mod node;
+pub mod recipe;
+pub mod registry;
+pub mod report;
+pub mod scenario;
+pub mod talos;

@@ -1,0 +1,1 @@
+//! One QEMU process: accelerator choice, argument vector, QMP, console, disk.

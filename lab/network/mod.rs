@@ -1,0 +1,1 @@
+//! The lab LAN: a user-space switch with DHCP, DNS and NTP, and the uplink to the host.

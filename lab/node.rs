@@ -1,0 +1,149 @@
+//! What a node is called and what it is for: the vocabulary that every other module shares.
+//!
+//! Role and kind are independent axes. The *role* says which image a node boots (compute or
+//! gateway, the image's extensions differ); the *kind* says what Kubernetes runs on it (control
+//! plane or worker). A gateway may well be the only control plane.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// The name of a node: an RFC 1123 DNS label, used as host name, Kubernetes node name and file
+/// name, so it is checked once, here.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NodeName(String);
+
+/// Why a text is not a node name.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("\"{name}\" is not a node name: {reason}; use 1 to 63 of a-z, 0-9 and '-', not at either end")]
+pub struct InvalidNodeName {
+    name: String,
+    reason: &'static str,
+}
+
+impl NodeName {
+    /// Checks `name` against RFC 1123 (section 2.1), the rule Kubernetes applies to node names'
+    /// first label.
+    pub fn new(name: impl Into<String>) -> Result<Self, InvalidNodeName> {
+        let name = name.into();
+        let reason = if name.is_empty() {
+            Some("it is empty")
+        } else if name.len() > 63 {
+            Some("it is longer than 63 characters")
+        } else if name.starts_with('-') || name.ends_with('-') {
+            Some("it starts or ends with '-'")
+        } else if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+            Some("it has a character that host names do not allow")
+        } else {
+            None
+        };
+        match reason {
+            Some(reason) => Err(InvalidNodeName { name, reason }),
+            None => Ok(Self(name)),
+        }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for NodeName {
+    type Err = InvalidNodeName;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Self::new(s)
+    }
+}
+
+impl TryFrom<String> for NodeName {
+    type Error = InvalidNodeName;
+    fn try_from(s: String) -> Result<Self, Self::Error> {
+        Self::new(s)
+    }
+}
+
+impl From<NodeName> for String {
+    fn from(name: NodeName) -> Self {
+        name.0
+    }
+}
+
+/// What Kubernetes runs on a node; the value of `machine.type` in a Talos machine config.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    /// etcd, API server, controller manager and scheduler run here.
+    #[serde(rename = "controlplane")]
+    ControlPlane,
+    /// Only kubelet and workloads.
+    #[serde(rename = "worker")]
+    Worker,
+}
+
+impl Kind {
+    /// The spelling of the Talos machine config.
+    pub fn machine_type(self) -> &'static str {
+        match self {
+            Kind::ControlPlane => "controlplane",
+            Kind::Worker => "worker",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Kind::ControlPlane => "control plane",
+            Kind::Worker => "worker",
+        })
+    }
+}
+
+/// Which image a node boots, by the name of a role. Roles are data, not an enum: users add
+/// variants (`compute` and `gateway` today).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Role(NodeName);
+
+impl Role {
+    /// The role whose image carries no Tailscale.
+    pub const COMPUTE: &'static str = "compute";
+    /// The role of the one Tailscale subnet router.
+    pub const GATEWAY: &'static str = "gateway";
+
+    /// A role's name obeys the rules of node names.
+    pub fn new(name: impl Into<String>) -> Result<Self, InvalidNodeName> {
+        NodeName::new(name).map(Self)
+    }
+
+    /// The role's name.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl TryFrom<String> for Role {
+    type Error = InvalidNodeName;
+    fn try_from(s: String) -> Result<Self, Self::Error> {
+        Self::new(s)
+    }
+}
+
+impl From<Role> for String {
+    fn from(role: Role) -> Self {
+        role.0.into()
+    }
+}

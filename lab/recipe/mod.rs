@@ -1,0 +1,1 @@
+//! How the reference node image is built, step by step, from sources and packages.

@@ -1,0 +1,1 @@
+//! The OCI registry that serves workload images to the nodes.

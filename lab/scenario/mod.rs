@@ -1,0 +1,1 @@
+//! Scenario files, their checks, and the verdict.

@@ -1,0 +1,1 @@
+//! The machine API and its documents: secrets bundle, config generation and patching, API client.
