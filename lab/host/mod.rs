@@ -1,1 +1,30 @@
-//! The machine the lab runs on: tools, memory, speed, and the runs that live on it.
+//! The machine the lab runs on: what it must have, how fast it is, how much memory is left, and
+//! the runs that live on it.
+//!
+//! Everything here works without a VM. Decisions are pure functions of probed facts
+//! ([`Facts`] -> [`Diagnosis`], [`decide`]); probing and locking are kept apart from them.
+//! Nothing may outlive its owner: [`RunDirectory`] writes down what a run starts and [`reap`]
+//! ends what a killed run left.
+
+mod exit_code;
+mod files;
+mod live;
+mod memory;
+mod process;
+mod reap;
+mod reservation;
+mod run_directory;
+mod speed;
+
+pub use exit_code::ExitCode;
+pub use files::{FileLock, replace_file, runtime_directory};
+pub use live::{LabState, LiveLab, LiveNode, StopError, live_labs};
+pub use memory::{HOST_RESERVE_MIB, Holder, HostMemory, MemoryShortage, decide, host_memory};
+pub use process::{ProcessIdentity, ProcessUsage};
+pub use reap::{DEFAULT_RUNS_KEPT, Reaped, prune, reap};
+pub use reservation::{MemoryReservation, ReserveError, WhenShort};
+pub use run_directory::{Ending, RUN_VARIABLE, RunDirectory, RunDirectoryError, RunResult, TEMPORARY_PREFIX};
+pub use speed::{
+    HostLoad, MEASUREMENT_LIFETIME, REFERENCE_BOOT, SpeedCache, SpeedFactor, SpeedKey, SpeedMeasurement,
+    host_key,
+};
