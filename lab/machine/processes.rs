@@ -248,10 +248,11 @@ mod tests {
         let records = tempfile::tempdir().unwrap();
         let processes = Processes::new(records.path()).unwrap();
         let child = processes.spawn("sleeper", shell("sleep 60")).await.unwrap();
-        assert!(ProcessRecord::path(records.path(), "sleeper").exists());
+        let count = || std::fs::read_dir(records.path()).unwrap().count();
+        assert_eq!(count(), 1);
         child.kill();
         assert_eq!(child.wait().await.signal(), Some(9));
-        assert!(!ProcessRecord::path(records.path(), "sleeper").exists());
+        assert_eq!(count(), 0);
     }
 
     #[tokio::test]
@@ -259,9 +260,7 @@ mod tests {
         let records = tempfile::tempdir().unwrap();
         let processes = Processes::new(records.path()).unwrap();
         let child = processes.spawn("sleeper", shell("sleep 60")).await.unwrap();
-        let record: ProcessRecord =
-            serde_json::from_slice(&std::fs::read(ProcessRecord::path(records.path(), "sleeper")).unwrap())
-                .unwrap();
+        let record = ProcessRecord::of("sleeper", child.pid(), Path::new("sh")).unwrap();
         assert!(record.is_alive());
         drop(processes);
         drop(child);

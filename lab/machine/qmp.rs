@@ -61,8 +61,8 @@ pub enum QmpError {
     Command {
         /// The command.
         command: &'static str,
-        /// What QEMU said.
-        source: qapi::ExecuteError,
+        /// What QEMU said. Boxed, since errors travel by value and this one is large.
+        source: Box<qapi::ExecuteError>,
     },
     /// No answer.
     #[error("QEMU's monitor did not answer {command} within {} s; the host may be overloaded", PATIENCE.as_secs())]
@@ -129,10 +129,11 @@ impl Qmp {
         match tokio::time::timeout(PATIENCE, answer).await {
             Err(_) => Err(QmpError::Timeout { command: C::NAME }),
             Ok(Ok(Ok(answer))) => Ok(answer),
-            Ok(Ok(Err(source))) => Err(QmpError::Command { command: C::NAME, source }),
-            Ok(Err(join)) => {
-                Err(QmpError::Command { command: C::NAME, source: std::io::Error::other(join).into() })
-            }
+            Ok(Ok(Err(source))) => Err(QmpError::Command { command: C::NAME, source: Box::new(source) }),
+            Ok(Err(join)) => Err(QmpError::Command {
+                command: C::NAME,
+                source: Box::new(std::io::Error::other(join).into()),
+            }),
         }
     }
 

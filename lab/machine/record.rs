@@ -47,14 +47,15 @@ impl ProcessRecord {
         })
     }
 
-    /// Where the record of `name` lies in `directory`.
-    pub fn path(directory: &Path, name: &str) -> PathBuf {
-        directory.join(format!("{name}{SUFFIX}"))
+    /// Where the record lies in `directory`. The pid is part of it: two processes may have one
+    /// name.
+    pub fn path(&self, directory: &Path) -> PathBuf {
+        directory.join(format!("{}-{}{SUFFIX}", self.name, self.pid))
     }
 
     /// Writes it to `directory` in one step, readable only by its owner.
     pub fn write(&self, directory: &Path) -> io::Result<PathBuf> {
-        let path = Self::path(directory, &self.name);
+        let path = self.path(directory);
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
         serde_json::to_writer(&mut file, self)?;
         file.persist(&path)?;
