@@ -265,6 +265,11 @@ impl Machine {
         usage::usage(self.pid())
     }
 
+    /// Kills the QEMU process as an accident would: the machine counts as failed from then on.
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+
     /// Ends the VM: asks QEMU to quit, and kills it when it has not after five seconds. Returns
     /// once the process is gone.
     pub async fn quit(self) {
