@@ -11,6 +11,9 @@ import (
 	"lab/images/node/internal/process"
 )
 
+// There can be one reaper a process: it collects every child.
+var reaper = process.NewReaper()
+
 func TestCheckGraph(t *testing.T) {
 	for name, tc := range map[string]struct {
 		graph map[string][]string
@@ -32,7 +35,7 @@ func TestCheckGraph(t *testing.T) {
 func serveUntilDone(ctx context.Context) error { <-ctx.Done(); return nil }
 
 func TestServiceStartsWhenWhatItWaitsForIsUp(t *testing.T) {
-	s := New(process.NewReaper(), logs.NewStore(), func(Status, Event) {})
+	s := New(reaper, logs.NewStore(), func(Status, Event) {})
 	gate := NewGate("extension service config")
 	healthy := make(chan error)
 
@@ -77,7 +80,7 @@ func TestServiceStartsWhenWhatItWaitsForIsUp(t *testing.T) {
 }
 
 func TestProcessIsRestarted(t *testing.T) {
-	s := New(process.NewReaper(), logs.NewStore(), func(Status, Event) {})
+	s := New(reaper, logs.NewStore(), func(Status, Event) {})
 	starts := make(chan struct{}, 10)
 
 	_ = s.Load(Service{ID: "short", Command: func(context.Context) (process.Command, error) {
