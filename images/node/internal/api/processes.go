@@ -127,7 +127,7 @@ type clock struct {
 }
 
 // Time returns the node's time.
-func (clock) Time(context.Context, *timeapi.TimeRequest) (*timeapi.TimeResponse, error) {
+func (clock) Time(context.Context, *emptypb.Empty) (*timeapi.TimeResponse, error) {
 	now := timestamppb.New(time.Now())
 
 	return &timeapi.TimeResponse{Messages: []*timeapi.Time{{Localtime: now, Remotetime: now}}}, nil

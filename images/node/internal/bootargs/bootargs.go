@@ -99,3 +99,10 @@ func Parse(cmdline string) (Args, error) {
 
 	return args, nil
 }
+
+// Switch tells whether a switch is on; all are unless the kernel argument says off.
+func (a Args) Switch(name string) bool {
+	on, given := a.Switches[name]
+
+	return on || !given
+}
