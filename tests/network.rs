@@ -6,7 +6,7 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
     path::PathBuf,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -187,6 +187,31 @@ async fn a_host_port_leads_to_a_node() -> Result<()> {
     });
     let (echo, client) = tokio::join!(echo, client);
     echo.and(client)
+}
+
+#[tokio::test]
+async fn a_host_that_knocks_before_a_node_is_up_gets_in_soon_after() -> Result<()> {
+    let bench = Bench::new(1500).await?;
+    let address = bench.lan.forward(&node(1), 7).context("no forward")?;
+    let mut stream = TcpStream::connect(address)?;
+    // Long enough for the first SYN to be lost; slirp itself would repeat it after six seconds.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut station = bench.station(1)?;
+    let up = Instant::now();
+    let echo = blocking(move || {
+        station.lease()?;
+        station.echo(7)
+    });
+    let answered = blocking(move || {
+        stream.write_all(b"hello")?;
+        stream.read_exact(&mut [0; 5])?;
+        Ok(up.elapsed())
+    });
+    let (echo, answered) = tokio::join!(echo, answered);
+    echo?;
+    let answered = answered?;
+    ensure!(answered < Duration::from_secs(3), "it took {answered:?}");
+    Ok(())
 }
 
 #[tokio::test]
