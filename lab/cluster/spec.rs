@@ -1,0 +1,250 @@
+//! What cluster is wanted: nodes, networks, images and patches, as plain data.
+//!
+//! A `ClusterSpec` is what a scenario file (or `lab up`) asks for. It knows nothing of hosts,
+//! files or running machines. [`ClusterSpec::validate`] says whether such a cluster can exist;
+//! the plan is made only from a spec that passed.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use super::size::Size;
+use crate::node::{Kind, NodeName, Role};
+
+/// The lowest host number on the lab LAN that a node gets; the ones below belong to the lab
+/// (switch services, uplink).
+pub const FIRST_NODE_HOST: u32 = 10;
+
+/// A cluster that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterSpec {
+    /// The cluster's name; `cluster.clusterName` of the machine configs.
+    pub name: NodeName,
+    /// Its nodes, in the order they get addresses.
+    pub nodes: Vec<NodeSpec>,
+    /// Its networks.
+    pub network: NetworkSpec,
+    /// Where each role's image comes from. Every role of `nodes` has an entry.
+    pub images: BTreeMap<Role, ImageSource>,
+    /// For which Talos release machine configs are written.
+    pub talos_contract: TalosContract,
+    /// Whether ordinary pods may run on control planes.
+    pub allow_scheduling_on_control_planes: bool,
+    /// How many nodes of the role `gateway` there must be.
+    pub gateways: usize,
+    /// Machine config patches for more than one node.
+    pub patches: PatchSet,
+}
+
+/// A node that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSpec {
+    /// Its name, unique in the cluster.
+    pub name: NodeName,
+    /// What Kubernetes runs on it.
+    pub kind: Kind,
+    /// Which image it boots.
+    pub role: Role,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Memory.
+    pub memory: Size,
+    /// Size of its (sparse) disk.
+    pub disk: Size,
+    /// Machine config patches for this node only, applied last.
+    pub patches: Vec<Patch>,
+}
+
+impl NodeSpec {
+    /// A node with the defaults of its kind.
+    pub fn new(name: NodeName, kind: Kind, role: Role) -> Self {
+        Self {
+            name,
+            kind,
+            role,
+            vcpus: Self::default_vcpus(kind),
+            memory: Self::DEFAULT_MEMORY,
+            disk: Self::DEFAULT_DISK,
+            patches: Vec::new(),
+        }
+    }
+
+    /// Memory of a node that does not say how much.
+    pub const DEFAULT_MEMORY: Size = Size::gib(2);
+    /// Disk of a node that does not say how much. Sparse: it costs what is written.
+    pub const DEFAULT_DISK: Size = Size::gib(6);
+    /// META, STATE and EPHEMERAL must fit with a few images in the last.
+    pub const MINIMUM_DISK: Size = Size::gib(2);
+
+    /// Virtual CPUs of a node that does not say how many. Workers get one: on small hosts every
+    /// further one competes with the control plane.
+    pub const fn default_vcpus(kind: Kind) -> u32 {
+        match kind {
+            Kind::ControlPlane => 2,
+            Kind::Worker => 1,
+        }
+    }
+
+    /// The least memory that Talos supports for the kind.
+    /// Source: "System Requirements" of the Talos documentation.
+    pub const fn minimum_memory(kind: Kind) -> Size {
+        match kind {
+            Kind::ControlPlane => Size::gib(2),
+            Kind::Worker => Size::gib(1),
+        }
+    }
+}
+
+/// The networks of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// Pod addresses; every node gets a /24 of it.
+    pub pods: Ipv4Net,
+    /// Addresses of ClusterIP services.
+    pub services: Ipv4Net,
+    /// The lab LAN that the nodes are on.
+    pub lan: Ipv4Net,
+    /// The cluster's DNS domain.
+    pub dns_domain: String,
+}
+
+impl Default for NetworkSpec {
+    fn default() -> Self {
+        let net = |a, b, c, d, length| Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length);
+        Self {
+            pods: net(10, 244, 0, 0, 16),
+            services: net(10, 96, 0, 0, 12),
+            lan: net(10, 5, 0, 0, 24),
+            dns_domain: "cluster.local".to_owned(),
+        }
+    }
+}
+
+impl NetworkSpec {
+    /// The three networks with the words a person reads and the keys of the scenario file.
+    pub fn named(&self) -> [(&'static str, Ipv4Net); 3] {
+        [("pods", self.pods), ("services", self.services), ("lan", self.lan)]
+    }
+
+    /// The address on the lab LAN of the node at `index` of the node list; `None` when the LAN has
+    /// no such address.
+    pub fn node_address(&self, index: usize) -> Option<Ipv4Addr> {
+        let host = FIRST_NODE_HOST.checked_add(u32::try_from(index).ok()?)?;
+        let address = Ipv4Addr::from(u32::from(self.lan.network()).checked_add(host)?);
+        (self.lan.contains(&address) && address < self.lan.broadcast()).then_some(address)
+    }
+
+    /// How many nodes the LAN and the pod network (a /24 for each node) have room for.
+    pub fn node_capacity(&self) -> usize {
+        let lan = (1u64 << (32 - self.lan.prefix_len())).saturating_sub(u64::from(FIRST_NODE_HOST) + 1);
+        let pods = if self.pods.prefix_len() > 24 { 0 } else { 1u64 << (24 - self.pods.prefix_len()) };
+        usize::try_from(lan.min(pods)).unwrap_or(usize::MAX)
+    }
+}
+
+/// Where a role's image comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageSource {
+    /// The node image that the project builds itself.
+    Reference,
+    /// A directory in the layout of a Talos image.
+    Directory(PathBuf),
+}
+
+/// The Talos release that machine configs are written for (its "version contract").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum TalosContract {
+    /// Talos 1.11.
+    #[default]
+    #[serde(rename = "v1.11")]
+    V1_11,
+    /// Talos 1.13.
+    #[serde(rename = "v1.13")]
+    V1_13,
+}
+
+impl TalosContract {
+    /// The spelling of scenario files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TalosContract::V1_11 => "v1.11",
+            TalosContract::V1_13 => "v1.13",
+        }
+    }
+}
+
+/// A strategic-merge patch of machine configs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Patch {
+    /// Where it was written, for error messages: a file, or a line of the scenario file.
+    pub origin: String,
+    /// One or more YAML documents.
+    pub text: String,
+}
+
+/// Patches for more than one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatchSet {
+    /// For every node.
+    pub all: Vec<Patch>,
+    /// For the nodes of a kind.
+    pub kinds: BTreeMap<Kind, Vec<Patch>>,
+    /// For the nodes of a role.
+    pub roles: BTreeMap<Role, Vec<Patch>>,
+}
+
+impl ClusterSpec {
+    /// A cluster of `control_planes` and `workers` nodes of the role `compute` from the reference
+    /// image, named `cp-1`… and `worker-1`…; what `lab up` forms.
+    pub fn of_compute_nodes(
+        name: NodeName,
+        control_planes: usize,
+        workers: usize,
+    ) -> Result<Self, crate::node::InvalidNodeName> {
+        let role = Role::new(Role::COMPUTE)?;
+        let mut nodes = Vec::new();
+        for (prefix, kind, count) in
+            [("cp", Kind::ControlPlane, control_planes), ("worker", Kind::Worker, workers)]
+        {
+            for n in 1..=count {
+                nodes.push(NodeSpec::new(NodeName::new(format!("{prefix}-{n}"))?, kind, role.clone()));
+            }
+        }
+        Ok(Self {
+            name,
+            nodes,
+            network: NetworkSpec::default(),
+            images: BTreeMap::from([(role, ImageSource::Reference)]),
+            talos_contract: TalosContract::default(),
+            allow_scheduling_on_control_planes: true,
+            gateways: 0,
+            patches: PatchSet::default(),
+        })
+    }
+
+    /// The node of this name.
+    pub fn node(&self, name: &NodeName) -> Option<&NodeSpec> {
+        self.nodes.iter().find(|node| node.name == *name)
+    }
+
+    /// The nodes of a kind, in order.
+    pub fn nodes_of(&self, kind: Kind) -> impl Iterator<Item = &NodeSpec> {
+        self.nodes.iter().filter(move |node| node.kind == kind)
+    }
+
+    /// The patches of a node in the order they apply: all, kind, role, node.
+    pub fn patches_for<'a>(&'a self, node: &'a NodeSpec) -> impl Iterator<Item = &'a Patch> {
+        let of_kind = self.patches.kinds.get(&node.kind).into_iter().flatten();
+        let of_role = self.patches.roles.get(&node.role).into_iter().flatten();
+        self.patches.all.iter().chain(of_kind).chain(of_role).chain(&node.patches)
+    }
+
+    /// What the nodes are given together; the least that the host must have free.
+    pub fn total_memory(&self) -> Size {
+        Size::mib(self.nodes.iter().map(|node| node.memory.as_mib()).sum())
+    }
+}
