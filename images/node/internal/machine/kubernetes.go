@@ -49,7 +49,7 @@ func (m *Machine) kubelet() supervise.Service {
 	return supervise.Service{
 		ID:         "kubelet",
 		DependsOn:  []string{"cri"},
-		Conditions: []supervise.Condition{m.timeSynced},
+		Conditions: []supervise.Condition{m.timeSynced, m.kubeletStart()},
 		Prepare: func(context.Context) error {
 			files, err := kube.KubeletFiles(m.config(), m.facts())
 			if err != nil {
@@ -63,11 +63,33 @@ func (m *Machine) kubelet() supervise.Service {
 	}
 }
 
+// kubeletStart is what a kubelet waits for besides its runtime: that the API server's port is open.
+//
+// Talos starts it at once. But a kubelet that finds no API server backs off to 32 seconds between attempts to get its
+// certificate (client-go's certificate manager), and works meanwhile; under emulation both hurt. From the open port
+// on, KubePrism holds its requests until the API server is ready.
+func (m *Machine) kubeletStart() supervise.Condition {
+	return &tcpOpen{address: m.apiUpstream(), name: "control plane endpoint to answer"}
+}
+
+// apiUpstream is where this node reaches the API: a control plane asks its own API server, a worker the endpoint.
+func (m *Machine) apiUpstream() string {
+	cluster := m.config().Cluster()
+	if m.config().Machine().Type().IsControlPlane() {
+		return fmt.Sprintf("127.0.0.1:%d", cluster.LocalAPIServerPort())
+	}
+
+	if cluster.Endpoint().Port() == "" {
+		return cluster.Endpoint().Host + ":443"
+	}
+
+	return cluster.Endpoint().Host
+}
+
 // etcd waits for the Bootstrap call unless it has data from an earlier boot.
 func (m *Machine) etcd() supervise.Service {
 	return supervise.Service{
 		ID:         "etcd",
-		DependsOn:  []string{"cri"},
 		Conditions: []supervise.Condition{m.timeSynced},
 		Prepare: func(ctx context.Context) error {
 			files, err := kube.EtcdFiles(m.config(), m.facts())
@@ -96,12 +118,13 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 	port := m.config().Cluster().LocalAPIServerPort()
 
 	listening := &tcpOpen{address: fmt.Sprintf("127.0.0.1:%d", port), name: "kube-apiserver to listen"}
+	etcd := &tcpOpen{address: "127.0.0.1:2379", name: "etcd to listen"}
 
 	services := []supervise.Service{{
 		ID:         "kube-apiserver",
 		Background: true,
-		// Started together with etcd: it connects by itself as soon as etcd listens.
-		Conditions: []supervise.Condition{m.timeSynced, m.bootstrapped},
+		// As soon as etcd listens and not before: each of its hundred connections would fail, log and back off.
+		Conditions: []supervise.Condition{m.timeSynced, m.bootstrapped, etcd},
 		Prepare: func(context.Context) error {
 			files, err := kube.APIServerFiles(m.config(), m.facts())
 			if err != nil {
@@ -236,12 +259,7 @@ func (m *Machine) startKubePrism(ctx context.Context) {
 	cfg := m.config()
 	token := cfg.Cluster().Token()
 
-	// A control plane asks its own API server, a worker the cluster's endpoint.
-	upstream := cfg.Cluster().Endpoint().Host
-	if cfg.Machine().Type().IsControlPlane() {
-		upstream = fmt.Sprintf("127.0.0.1:%d", cfg.Cluster().LocalAPIServerPort())
-	}
-
+	upstream := m.apiUpstream()
 	prism := &podnet.KubePrism{
 		Upstream: upstream,
 		Probe:    kube.NewTokenClient("https://"+upstream, kube.AcceptedCAs(cfg), token.ID()+"."+token.Secret()),
