@@ -1,1 +1,17 @@
-//! Where a node image comes from and what is in it: kernel, initramfs, extensions, checksums.
+//! Where a node image comes from and what is in it: kernel, initramfs, checksums.
+//!
+//! [`NodeImage::open`] finds the boot files of an image directory and verifies its checksums;
+//! [`BootCache::prepare`] turns them into what QEMU can boot and the guest need not decompress
+//! (a raw kernel `Image`, an uncompressed initramfs), kept by digest so that it happens once.
+
+mod boot_cache;
+mod checksums;
+mod compression;
+mod kernel;
+mod node_image;
+
+pub use boot_cache::{BootCache, BootFiles};
+pub use checksums::{ChecksumFault, Checksums};
+pub use compression::{Compression, decompress};
+pub use kernel::{KernelError, raw_kernel};
+pub use node_image::{AssetError, Digest, NodeImage};

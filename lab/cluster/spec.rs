@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::size::Size;
 use crate::node::{Kind, NodeName, Role};
+pub use crate::talos::TalosContract;
 
 /// The lowest host number on the lab LAN that a node gets; the ones below belong to the lab
 /// (switch services, uplink).
@@ -153,28 +154,6 @@ pub enum ImageSource {
     Reference,
     /// A directory in the layout of a Talos image.
     Directory(PathBuf),
-}
-
-/// The Talos release that machine configs are written for (its "version contract").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
-pub enum TalosContract {
-    /// Talos 1.11.
-    #[default]
-    #[serde(rename = "v1.11")]
-    V1_11,
-    /// Talos 1.13.
-    #[serde(rename = "v1.13")]
-    V1_13,
-}
-
-impl TalosContract {
-    /// The spelling of scenario files.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            TalosContract::V1_11 => "v1.11",
-            TalosContract::V1_13 => "v1.13",
-        }
-    }
 }
 
 /// A strategic-merge patch of machine configs.

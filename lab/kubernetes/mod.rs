@@ -1,1 +1,17 @@
 //! What the lab asks of the Kubernetes API: Node Ready, workloads, network probes.
+//!
+//! Layers above (formation, checks) decide when to ask; this module knows how. The API server is
+//! dialled through a forwarded port on the host's loopback and verified against the address that
+//! its certificate carries.
+
+mod access;
+mod echo;
+mod node;
+mod objects;
+mod probe;
+
+pub use access::{KubernetesApi, KubernetesError, forwarded_kubeconfig};
+pub use echo::{ECHO_IMAGE, EchoPod, EchoWorkload};
+pub use node::{NodeChange, NodeFacts, Readiness, node_changes};
+pub use objects::{ObjectDump, dump_objects};
+pub use probe::{ProbeReply, Prober, ResolveReply};

@@ -1,1 +1,38 @@
 //! One QEMU process: accelerator choice, argument vector, QMP, console, disk.
+//!
+//! Decisions are pure functions over plain data ([`choose_accelerator`], [`arguments`]); effects
+//! are in [`Machine`], which owns one running VM, and in [`Processes`], which starts children so
+//! that none of them outlives the lab.
+
+mod accelerator;
+mod arguments;
+mod ask;
+mod binary;
+mod console;
+mod disk;
+mod failure;
+mod fatal;
+mod line;
+mod parent_death;
+mod processes;
+mod qmp;
+mod record;
+mod running;
+mod sockets;
+mod spec;
+mod usage;
+
+pub use accelerator::{Accelerator, AcceleratorError, HostPlatform, KvmAccess, choose_accelerator};
+pub use arguments::{Wiring, arguments, shell_line};
+pub use binary::{QemuBinary, QemuError, QemuVersion};
+pub use console::ConsoleMark;
+pub use disk::{DiskError, META_SIZE, make_disk};
+pub use failure::{MachineError, MachineFailure};
+pub use fatal::{FATAL_PATTERNS, FatalPattern, fatal_pattern};
+pub use processes::{Process, ProcessError, Processes};
+pub use qmp::{Qmp, QmpError, QmpEvent};
+pub use record::{ProcessRecord, reap};
+pub use running::Machine;
+pub use sockets::SocketDirectory;
+pub use spec::{CpuModel, DeviceBus, GicVersion, MachineSpec};
+pub use usage::Usage;

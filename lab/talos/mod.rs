@@ -1,1 +1,28 @@
 //! The machine API and its documents: secrets bundle, config generation and patching, API client.
+//!
+//! Everything follows what `talosctl` and Talos's own `machinery` library read and write; a Go
+//! test feeds what is generated here to that library. [`generate`] makes a node's config from a
+//! [`ClusterConfig`] and a [`SecretsBundle`]; [`MachineConfig::patch`] lays patches over it;
+//! [`MaintenanceClient`] and [`NodeClient`] speak to nodes.
+
+mod client;
+mod config;
+mod maintenance;
+mod merge;
+mod pki;
+mod resources;
+mod secrets;
+mod talosconfig;
+mod tls;
+mod wire;
+
+pub use client::{
+    ApiError, BootReason, Credentials, NodeClient, ProcessInfo, ServiceHealth, ServiceState, VersionInfo,
+};
+pub use config::{
+    ClusterConfig, ConfigError, MachineConfig, NodeConfig, RegistryMirror, TalosContract, generate,
+};
+pub use maintenance::{ApplyMode, MaintenanceClient};
+pub use resources::{ExtensionStatus, MachineStatus, Resource, Stage};
+pub use secrets::{SecretsBundle, SecretsError};
+pub use talosconfig::{Talosconfig, talosconfig};

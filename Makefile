@@ -1,0 +1,65 @@
+# One target a chore. A newcomer needs `make demo` and `make test`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+RUNS ?= 5
+GO_MODULES := $(shell git ls-files '*go.mod' | xargs -n1 dirname)
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: setup
+setup: ## Install what is missing on this machine (Debian, Ubuntu)
+	@scripts/setup
+
+.PHONY: build
+build: ## Build the lab command
+	cargo build --locked
+
+.PHONY: images
+images: build ## Build the reference node image and the workload images
+	target/debug/lab images build
+
+.PHONY: demo
+demo: setup images ## Form a three-node cluster, live, and give a verdict
+	target/debug/lab run scenarios/01-compute-only-cluster.yaml
+
+.PHONY: test
+test: setup images ## Run every test: unit, component, whole clusters
+	@for module in $(GO_MODULES); do echo "go test: $$module"; (cd $$module && go test ./...); done
+	cargo test --locked --no-fail-fast
+
+.PHONY: test-unit
+test-unit: ## Run the tests that need no VM (seconds)
+	cargo test --locked --lib --bins
+
+.PHONY: test-component
+test-component: ## Run the tests against real processes, without clusters
+	cargo test --locked --test network --test machine --test talos_config --test scenario_files --test registry
+
+.PHONY: test-cluster
+test-cluster: images ## Run the tests that form whole clusters
+	cargo test --locked --test compute_only
+
+.PHONY: check
+check: ## Formatting, lints, licences
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	@for module in $(GO_MODULES); do \
+	  echo "gofmt, go vet: $$module"; \
+	  unformatted=$$(gofmt -l $$module); \
+	  if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted"; exit 1; fi; \
+	  (cd $$module && go vet ./...); \
+	done
+	shellcheck scripts/setup .ci/run
+	@scripts/deny
+
+.PHONY: bench
+bench: images ## Measure cluster formation (RUNS=5)
+	target/debug/lab bench formation --runs $(RUNS)
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	cargo clean

@@ -1,0 +1,3 @@
+module lab/images/workloads
+
+go 1.25.0

@@ -1,0 +1,120 @@
+//! Boot files as QEMU wants them, kept by digest: the host unpacks once what every guest would
+//! otherwise unpack under emulation at every boot.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, BufWriter},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    compression::{Compression, decompress},
+    kernel::raw_kernel,
+    node_image::{AssetError, NodeImage},
+};
+
+/// More than any initramfs unpacks to, in bytes.
+const INITRAMFS_LIMIT: u64 = 4 << 30;
+
+/// A directory of prepared boot files, safe to share between runs: an entry appears whole by
+/// rename or not at all.
+#[derive(Clone, Debug)]
+pub struct BootCache {
+    directory: PathBuf,
+}
+
+/// A kernel and an initramfs that QEMU boots directly.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct BootFiles {
+    /// A raw arm64 `Image`.
+    pub kernel: PathBuf,
+    /// An uncompressed cpio archive.
+    pub initramfs: PathBuf,
+}
+
+impl BootCache {
+    /// A cache in `directory`, which is made when first needed.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into() }
+    }
+
+    /// The prepared boot files of `image`, made now if they are not there yet.
+    ///
+    /// # Errors
+    /// When the kernel cannot be booted, or files cannot be read or written.
+    pub fn prepare(&self, image: &NodeImage) -> Result<BootFiles, AssetError> {
+        let entry = self.directory.join(image.digest.hex());
+        let files = BootFiles { kernel: entry.join("Image"), initramfs: entry.join("initramfs.cpio") };
+        if entry.is_dir() {
+            return Ok(files);
+        }
+        fs::create_dir_all(&self.directory).map_err(AssetError::file("create", &self.directory))?;
+        let partial = tempfile::Builder::new()
+            .prefix(".partial-")
+            .tempdir_in(&self.directory)
+            .map_err(AssetError::file("write in", &self.directory))?;
+        unpack_kernel(&image.kernel, &partial.path().join("Image"))?;
+        unpack_initramfs(&image.initramfs, &partial.path().join("initramfs.cpio"))?;
+        let made = partial.keep();
+        if let Err(error) = fs::rename(&made, &entry) {
+            // Another run was faster: its entry is as good as ours.
+            let _ = fs::remove_dir_all(&made);
+            if !entry.is_dir() {
+                return Err(AssetError::file("create", &entry)(error));
+            }
+        }
+        Ok(files)
+    }
+}
+
+fn unpack_kernel(from: &Path, to: &Path) -> Result<(), AssetError> {
+    let file = fs::read(from).map_err(AssetError::file("read", from))?;
+    let image = raw_kernel(&file).map_err(|source| AssetError::Kernel { path: from.to_owned(), source })?;
+    fs::write(to, image).map_err(AssetError::file("write", to))
+}
+
+fn unpack_initramfs(from: &Path, to: &Path) -> Result<(), AssetError> {
+    let mut input =
+        BufReader::with_capacity(1 << 20, fs::File::open(from).map_err(AssetError::file("open", from))?);
+    let compression = Compression::detect(input.fill_buf().map_err(AssetError::file("read", from))?);
+    let mut output =
+        BufWriter::with_capacity(1 << 20, fs::File::create(to).map_err(AssetError::file("create", to))?);
+    decompress(compression, input, &mut output, INITRAMFS_LIMIT).map_err(AssetError::file("unpack", from))?;
+    output.into_inner().map_err(|error| AssetError::file("write", to)(error.into_error()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_unpacked_once_and_kept_by_digest() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let mut kernel = vec![0u8; 0x100];
+        kernel[0x38..0x3c].copy_from_slice(b"ARM\x64");
+        let archive = b"070701".repeat(500);
+        fs::write(directory.path().join("vmlinuz"), &kernel).expect("write");
+        fs::write(directory.path().join("initramfs.xz"), zstd::encode_all(&archive[..], 1).expect("encode"))
+            .expect("write");
+        let image = NodeImage::open(directory.path()).expect("open");
+        let cache = BootCache::new(directory.path().join("cache"));
+        let files = cache.prepare(&image).expect("prepare");
+        assert_eq!(fs::read(&files.kernel).expect("kernel"), kernel);
+        assert_eq!(fs::read(&files.initramfs).expect("initramfs"), archive);
+        let made = fs::metadata(&files.initramfs).expect("stat").modified().expect("mtime");
+        assert_eq!(cache.prepare(&image).expect("again"), files);
+        assert_eq!(fs::metadata(&files.initramfs).expect("stat").modified().expect("mtime"), made);
+    }
+
+    #[test]
+    fn nothing_is_left_of_an_image_that_does_not_unpack() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        fs::write(directory.path().join("vmlinuz"), "no kernel").expect("write");
+        fs::write(directory.path().join("initramfs.xz"), "x").expect("write");
+        let image = NodeImage::open(directory.path()).expect("open");
+        let cache = BootCache::new(directory.path().join("cache"));
+        assert!(matches!(cache.prepare(&image), Err(AssetError::Kernel { .. })));
+        assert_eq!(fs::read_dir(directory.path().join("cache")).expect("list").count(), 0);
+    }
+}

@@ -1,0 +1,96 @@
+//! Compression formats of kernels and initramfs archives, told apart by content: Talos calls its
+//! archive `initramfs.xz` whatever is inside.
+
+use std::io::{self, Read};
+
+/// A format, by its magic bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+    /// The .xz file format 1.1.0.
+    Xz,
+    /// LZ4 legacy frame, as the kernel's own tools write it.
+    Lz4,
+    /// None of the others.
+    Uncompressed,
+}
+
+impl Compression {
+    /// The format of data that begins with `head` (six bytes are enough).
+    pub fn detect(head: &[u8]) -> Self {
+        match head {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            [0x02, 0x21, 0x4c, 0x18, ..] => Self::Lz4,
+            _ => Self::Uncompressed,
+        }
+    }
+}
+
+/// Copies `input` to `output` without its compression and returns how many bytes came out.
+/// `limit` bounds the output, so that a small hostile file cannot fill the disk.
+///
+/// # Errors
+/// Reading, writing and format errors; [`io::ErrorKind::Unsupported`] for xz and lz4 and
+/// [`io::ErrorKind::FileTooLarge`] past the limit.
+pub fn decompress(
+    compression: Compression,
+    input: impl io::BufRead,
+    output: &mut impl io::Write,
+    limit: u64,
+) -> io::Result<u64> {
+    match compression {
+        Compression::Uncompressed => copy_limited(input, output, limit),
+        Compression::Gzip => copy_limited(flate2::bufread::MultiGzDecoder::new(input), output, limit),
+        Compression::Zstd => copy_limited(zstd::Decoder::with_buffer(input)?, output, limit),
+        Compression::Xz | Compression::Lz4 => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("{compression:?} data is not read yet; recompress it with zstd or gzip"),
+        )),
+    }
+}
+
+fn copy_limited(input: impl Read, output: &mut impl io::Write, limit: u64) -> io::Result<u64> {
+    let copied = io::copy(&mut input.take(limit.saturating_add(1)), output)?;
+    if copied > limit {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it unpacks to more than {limit} bytes, which no node image needs"),
+        ));
+    }
+    Ok(copied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip(data: &[u8]) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        decompress(Compression::detect(data), data, &mut out, 1 << 20)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn zstd_and_plain_data_come_out_as_they_went_in() {
+        let text = b"070701 cpio".repeat(100);
+        assert_eq!(round_trip(&text).expect("plain"), text);
+        assert_eq!(round_trip(&zstd::encode_all(&text[..], 1).expect("encode")).expect("zstd"), text);
+    }
+
+    #[test]
+    fn a_bomb_is_refused() {
+        let bomb = zstd::encode_all(io::repeat(0).take(8 << 20), 3).expect("encode");
+        assert_eq!(round_trip(&bomb).expect_err("too large").kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn truncated_data_is_an_error() {
+        let packed = zstd::encode_all(&b"hello".repeat(1000)[..], 1).expect("encode");
+        assert!(round_trip(&packed[..packed.len() / 2]).is_err());
+    }
+}

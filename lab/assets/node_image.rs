@@ -1,0 +1,253 @@
+//! An image directory: the boot files of one role's image, found and verified.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    checksums::{ChecksumFault, Checksums},
+    kernel::KernelError,
+};
+
+/// A SHA-256 digest; prints as `sha256:` and 64 hexadecimal digits.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Of bytes in memory.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// Of everything `reader` yields.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub fn of_reader(mut reader: impl io::Read) -> io::Result<Self> {
+        let mut hasher = Sha256::new();
+        io::copy(&mut reader, &mut hasher)?;
+        Ok(Self(hasher.finalize().into()))
+    }
+
+    /// From 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        Some(Self(bytes))
+    }
+
+    /// The 64 hexadecimal digits.
+    pub fn hex(&self) -> String {
+        hex::encode(self.0)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}…", &self.hex()[..12])
+    }
+}
+
+impl serde::Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Why an image cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AssetError {
+    /// Nothing that looks like an image.
+    #[error(
+        "no node image in {}: found {found}; expected boot/vmlinuz and boot/initramfs.xz, or both beside \
+         each other (build the reference image with: make images)",
+        directory.display()
+    )]
+    NotFound {
+        /// Where was looked.
+        directory: PathBuf,
+        /// What is there.
+        found: String,
+    },
+    /// A checksum file that does not hold.
+    #[error("checksums of the image in {}: {fault}", directory.display())]
+    Checksum {
+        /// The image directory.
+        directory: PathBuf,
+        /// What is wrong.
+        fault: ChecksumFault,
+    },
+    /// A kernel that cannot be booted.
+    #[error("kernel {}: {source}", path.display())]
+    Kernel {
+        /// The kernel file.
+        path: PathBuf,
+        /// Why.
+        source: KernelError,
+    },
+    /// A file that could not be read or written.
+    #[error("{action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl AssetError {
+    pub(super) fn file<'a>(
+        action: &'static str,
+        path: &'a Path,
+    ) -> impl FnOnce(io::Error) -> AssetError + use<'a> {
+        move |source| AssetError::File { action, path: path.to_owned(), source }
+    }
+}
+
+/// The boot files of an image, as its directory holds them.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct NodeImage {
+    /// Where it was found.
+    pub directory: PathBuf,
+    /// The kernel file, in whatever wrapping.
+    pub kernel: PathBuf,
+    /// The initramfs file, in whatever compression.
+    pub initramfs: PathBuf,
+    /// Identity of kernel and initramfs together.
+    pub digest: Digest,
+    /// Whether a checksum file was there and held.
+    pub verified: bool,
+}
+
+/// Where kernel and initramfs lie within an image directory, newest layout first.
+const LAYOUTS: [(&str, &str); 2] = [("boot/vmlinuz", "boot/initramfs.xz"), ("vmlinuz", "initramfs.xz")];
+
+impl NodeImage {
+    /// Finds the boot files in `directory` and verifies them against `checksums.sha256` when it
+    /// is there. Reads each file once, no more than disk speed allows.
+    ///
+    /// # Errors
+    /// See [`AssetError`].
+    pub fn open(directory: &Path) -> Result<Self, AssetError> {
+        let (kernel, initramfs) = LAYOUTS
+            .iter()
+            .find(|(kernel, initramfs)| {
+                directory.join(kernel).is_file() && directory.join(initramfs).is_file()
+            })
+            .ok_or_else(|| AssetError::NotFound {
+                directory: directory.to_owned(),
+                found: listing(directory),
+            })?;
+        let checksums = read_checksums(directory)?;
+        let mut identity = Sha256::new();
+        for name in [kernel, initramfs] {
+            let path = directory.join(name);
+            let digest = std::fs::File::open(&path)
+                .and_then(Digest::of_reader)
+                .map_err(AssetError::file("read", &path))?;
+            if let Some(checksums) = &checksums {
+                checksums
+                    .verify(name, &digest)
+                    .map_err(|fault| AssetError::Checksum { directory: directory.to_owned(), fault })?;
+            }
+            identity.update(digest.0);
+        }
+        Ok(Self {
+            directory: directory.to_owned(),
+            kernel: directory.join(kernel),
+            initramfs: directory.join(initramfs),
+            digest: Digest(identity.finalize().into()),
+            verified: checksums.is_some(),
+        })
+    }
+}
+
+fn read_checksums(directory: &Path) -> Result<Option<Checksums>, AssetError> {
+    let path = directory.join("checksums.sha256");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Checksums::parse(&text)
+            .map(Some)
+            .map_err(|fault| AssetError::Checksum { directory: directory.to_owned(), fault }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(AssetError::file("read", &path)(error)),
+    }
+}
+
+fn listing(directory: &Path) -> String {
+    match std::fs::read_dir(directory) {
+        Err(error) => format!("no readable directory ({error})"),
+        Ok(entries) => {
+            let mut names: Vec<_> =
+                entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+            names.sort();
+            names.truncate(8);
+            if names.is_empty() { "an empty directory".into() } else { names.join(", ") }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(checksums: impl FnOnce(&Path) -> String) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().expect("tempdir");
+        std::fs::create_dir(directory.path().join("boot")).expect("mkdir");
+        std::fs::write(directory.path().join("boot/vmlinuz"), "kernel").expect("write");
+        std::fs::write(directory.path().join("boot/initramfs.xz"), "initramfs").expect("write");
+        let text = checksums(directory.path());
+        if !text.is_empty() {
+            std::fs::write(directory.path().join("checksums.sha256"), text).expect("write");
+        }
+        directory
+    }
+
+    fn line(content: &str, path: &str) -> String {
+        format!("{}  ./{path}\n", Digest::of_bytes(content.as_bytes()).hex())
+    }
+
+    #[test]
+    fn a_verified_image_and_one_without_checksums_open() {
+        let good =
+            image(|_| line("kernel", "boot/vmlinuz") + line("initramfs", "boot/initramfs.xz").as_str());
+        let bare = image(|_| String::new());
+        let good = NodeImage::open(good.path()).expect("open");
+        let bare = NodeImage::open(bare.path()).expect("open");
+        assert!(good.verified && !bare.verified);
+        assert_eq!(good.digest, bare.digest);
+    }
+
+    #[test]
+    fn one_changed_byte_is_found() {
+        let directory =
+            image(|_| line("Kernel", "boot/vmlinuz") + line("initramfs", "boot/initramfs.xz").as_str());
+        let error = NodeImage::open(directory.path()).expect_err("mismatch").to_string();
+        assert!(error.contains("boot/vmlinuz has sha256:"), "{error}");
+    }
+
+    #[test]
+    fn an_uncovered_file_is_found() {
+        let directory = image(|_| line("kernel", "boot/vmlinuz"));
+        let error = NodeImage::open(directory.path()).expect_err("uncovered").to_string();
+        assert!(error.contains("boot/initramfs.xz is not covered"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_without_an_image_says_what_is_there() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        std::fs::write(directory.path().join("notes.txt"), "").expect("write");
+        let error = NodeImage::open(directory.path()).expect_err("nothing").to_string();
+        assert!(error.contains("found notes.txt"), "{error}");
+    }
+}

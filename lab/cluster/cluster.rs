@@ -1,0 +1,204 @@
+//! A live cluster: its LAN, its registry, its machines, and what is known of them.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use super::{
+    failure::{Cause, Failure},
+    plan::{KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan},
+};
+use crate::{
+    events::{Happening, Recorder, Step, Subject},
+    kubernetes::KubernetesApi,
+    machine::{DeviceBus, GicVersion, Machine, MachineSpec, Processes, QemuBinary, make_disk},
+    network::Lan,
+    node::NodeName,
+    registry::Registry,
+    talos::NodeClient,
+};
+
+/// What a cluster runs on.
+#[derive(Clone)]
+pub struct Host {
+    /// The emulator.
+    pub qemu: QemuBinary,
+    /// Starts children that do not outlive the lab.
+    pub processes: Processes,
+    /// Where everything of the run is written.
+    pub directory: PathBuf,
+    /// The event stream.
+    pub recorder: Recorder,
+}
+
+/// A live cluster. Dropping it ends every process of it; [`Cluster::shut_down`] does so in order.
+pub struct Cluster {
+    pub(super) plan: Plan,
+    pub(super) host: Host,
+    pub(super) lan: Lan,
+    registry: Registry,
+    machines: Mutex<BTreeMap<NodeName, Arc<Machine>>>,
+    pub(super) kubeconfig: OnceLock<String>,
+    pub(super) kubernetes: OnceLock<KubernetesApi>,
+}
+
+impl Cluster {
+    /// Starts the LAN; no VM yet. The registry was started before, for its port is in the plan.
+    ///
+    /// # Errors
+    /// When the LAN cannot be started.
+    pub async fn start(plan: Plan, registry: Registry, host: Host) -> Result<Self, Failure> {
+        for node in &plan.nodes {
+            host.recorder.record(Happening::NodePlanned {
+                node: node.spec.name.clone(),
+                kind: node.spec.kind,
+                role: node.spec.role.clone(),
+                address: node.address,
+            });
+        }
+        let lan = Lan::start(
+            plan.lan.clone(),
+            &host.qemu,
+            &host.directory.join("network"),
+            &host.processes,
+            host.recorder.clone(),
+        )
+        .await
+        .map_err(|error| Failure {
+            subject: Subject::Cluster,
+            step: Step::Prepare,
+            cause: error.into(),
+            findings: Vec::new(),
+            console: Vec::new(),
+        })?;
+        Ok(Self {
+            plan,
+            host,
+            lan,
+            registry,
+            machines: Mutex::default(),
+            kubeconfig: OnceLock::new(),
+            kubernetes: OnceLock::new(),
+        })
+    }
+
+    /// What it was started from.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The LAN, for link faults and counters.
+    pub fn lan(&self) -> &Lan {
+        &self.lan
+    }
+
+    /// Bytes of images that the nodes have pulled.
+    pub fn image_bytes(&self) -> u64 {
+        self.registry.bytes_served()
+    }
+
+    /// Where the run writes.
+    pub fn directory(&self) -> &Path {
+        &self.host.directory
+    }
+
+    /// The event stream.
+    pub fn recorder(&self) -> &Recorder {
+        &self.host.recorder
+    }
+
+    /// The administrator's kubeconfig for the host, once the cluster has handed it out.
+    pub fn kubeconfig(&self) -> Option<&str> {
+        self.kubeconfig.get().map(String::as_str)
+    }
+
+    /// The API server, once it has been reached.
+    pub fn kubernetes(&self) -> Option<&KubernetesApi> {
+        self.kubernetes.get()
+    }
+
+    /// The VM of a node, once it was started.
+    pub fn machine(&self, node: &NodeName) -> Option<Arc<Machine>> {
+        self.machines.lock().unwrap_or_else(PoisonError::into_inner).get(node).cloned()
+    }
+
+    /// Where a node's machine API is reached from the host.
+    pub fn machine_api(&self, node: &NodeName) -> Option<SocketAddr> {
+        self.lan.forward(node, MACHINE_API_PORT)
+    }
+
+    /// Where the Kubernetes API server is reached from the host.
+    pub fn kubernetes_api(&self) -> Option<SocketAddr> {
+        self.lan.forward(&self.plan.control_plane()?.spec.name, KUBERNETES_API_PORT)
+    }
+
+    /// An authenticated connection to a node's machine API, made anew.
+    ///
+    /// # Errors
+    /// When the node does not answer or does not trust us.
+    pub async fn connect(&self, node: &NodePlan) -> Result<NodeClient, crate::talos::ApiError> {
+        let address = IpAddr::from(node.address);
+        let via = self.machine_api(&node.spec.name).ok_or_else(|| crate::talos::ApiError::Unreachable {
+            node: address,
+            reason: "its API port is not forwarded".into(),
+        })?;
+        NodeClient::connect(via, address, &self.plan.credentials).await
+    }
+
+    /// Makes a node's disk if there is none and starts its VM.
+    pub(super) async fn boot(&self, node: &NodePlan) -> Result<Arc<Machine>, Cause> {
+        let name = &node.spec.name;
+        let directory = self.host.directory.join("nodes").join(name.as_str());
+        let file = |action: String| move |source| Cause::File { action, source };
+        std::fs::create_dir_all(&directory).map_err(file(format!("create {}", directory.display())))?;
+        let disk = directory.join("disk.raw");
+        if !disk.exists() {
+            make_disk(&disk, node.spec.disk.bytes()).map_err(|error| Cause::File {
+                action: format!("make the disk of {name}"),
+                source: std::io::Error::other(error),
+            })?;
+        }
+        let spec = MachineSpec {
+            name: name.clone(),
+            kernel: node.image.boot.kernel.clone(),
+            initramfs: node.image.boot.initramfs.clone(),
+            cmdline: node.cmdline.clone(),
+            memory_mib: u32::try_from(node.spec.memory.as_mib()).unwrap_or(u32::MAX),
+            vcpus: node.spec.vcpus,
+            cpu_model: self.plan.cpu_model.clone(),
+            bus: DeviceBus::default(),
+            gic: GicVersion::default(),
+            disk,
+            mac: node.mac,
+            lan_socket: self.lan.socket(name).map(Path::to_owned).unwrap_or_default(),
+            mtu: self.plan.lan.mtu,
+            paused: false,
+            directory,
+        };
+        let machine = Machine::start(
+            &self.host.qemu,
+            self.plan.accelerator,
+            spec,
+            &self.host.processes,
+            self.host.recorder.clone(),
+        )
+        .await?;
+        let machine = Arc::new(machine);
+        self.machines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.clone(), Arc::clone(&machine));
+        Ok(machine)
+    }
+
+    /// Ends all VMs at once and returns when they are gone. Throw-away nodes are not asked to shut
+    /// down.
+    pub async fn shut_down(self) {
+        let machines = std::mem::take(&mut *self.machines.lock().unwrap_or_else(PoisonError::into_inner));
+        let ends = machines.into_values().filter_map(Arc::into_inner).map(Machine::quit);
+        futures::future::join_all(ends).await;
+    }
+}

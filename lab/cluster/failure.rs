@@ -1,0 +1,98 @@
+//! How formation fails: which node, at which step, why.
+
+use std::{fmt, time::Duration};
+
+use crate::{
+    events::{Step, Subject},
+    kubernetes::KubernetesError,
+    machine::{MachineError, MachineFailure},
+    network::NetworkError,
+    talos::ApiError,
+};
+
+/// The end of a formation, or of a wait, with its cause.
+#[derive(Debug)]
+pub struct Failure {
+    /// Which node, or the cluster.
+    pub subject: Subject,
+    /// At which step.
+    pub step: Step,
+    /// Why.
+    pub cause: Cause,
+    /// What a look at the node says about the cause, one sentence each.
+    pub findings: Vec<String>,
+    /// The last lines of the node's console.
+    pub console: Vec<String>,
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// The VM died or its console shows that it cannot go on.
+    #[error(transparent)]
+    Machine(#[from] MachineFailure),
+    /// The VM could not be started or commanded.
+    #[error("{}", chain(.0))]
+    Start(#[from] MachineError),
+    /// The LAN broke.
+    #[error("{}", chain(.0))]
+    Network(#[from] NetworkError),
+    /// The machine API refused for good.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The Kubernetes API refused for good.
+    #[error("{}", chain(.0))]
+    Kubernetes(#[from] KubernetesError),
+    /// A file of the run.
+    #[error("{action}: {source}")]
+    File {
+        /// What was tried.
+        action: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It did not come true in time.
+    #[error("not done within {} s; last seen: {last_seen}", limit.as_secs())]
+    Deadline {
+        /// The step's budget.
+        limit: Duration,
+        /// What was seen last.
+        last_seen: String,
+    },
+}
+
+/// An error with its sources on one line, each said once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(next) = source {
+        let next_text = next.to_string();
+        if !text.contains(&next_text) {
+            text = format!("{text}: {next_text}");
+        }
+        source = next.source();
+    }
+    text
+}
+
+impl fmt::Display for Failure {
+    /// One line: node, step, finding or cause.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.subject {
+            Subject::Cluster => f.write_str("the cluster")?,
+            Subject::Node(node) => write!(f, "node {node}")?,
+        }
+        write!(f, " failed at step \"{}\": ", self.step.label())?;
+        if let Some((first, rest)) = self.findings.split_first() {
+            write!(f, "{first}")?;
+            for finding in rest {
+                write!(f, "; {finding}")?;
+            }
+            write!(f, " ({})", self.cause)
+        } else {
+            write!(f, "{}", self.cause)
+        }
+    }
+}
+
+impl std::error::Error for Failure {}

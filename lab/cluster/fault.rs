@@ -1,0 +1,45 @@
+//! Faults that are put into a cluster on purpose, so that a check can be shown to fail.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{events::Step, node::NodeName};
+
+/// One fault, put into one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fault", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Fault {
+    /// The kernel finds no init and panics at boot.
+    KernelPanic {
+        /// Which node.
+        node: NodeName,
+    },
+    /// The machine config is never sent.
+    NoConfig {
+        /// Which node.
+        node: NodeName,
+    },
+    /// The machine config carries the bootstrap token of another cluster.
+    ForeignToken {
+        /// Which node.
+        node: NodeName,
+    },
+    /// The node's QEMU process is killed when a step of it begins.
+    KillQemu {
+        /// Which node.
+        node: NodeName,
+        /// At which step.
+        at: Step,
+    },
+}
+
+impl Fault {
+    /// The node it is put into.
+    pub fn node(&self) -> &NodeName {
+        match self {
+            Fault::KernelPanic { node }
+            | Fault::NoConfig { node }
+            | Fault::ForeignToken { node }
+            | Fault::KillQemu { node, .. } => node,
+        }
+    }
+}

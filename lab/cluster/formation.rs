@@ -1,0 +1,232 @@
+//! Formation: every node goes its way at once, and waits only for what it really needs.
+//!
+//! ```text
+//! each node      boot -> maintenance -> apply config -> machine API ------------> ready
+//! control plane                                          `-> bootstrap -> kubeconfig -> Kubernetes API
+//! ```
+//!
+//! A worker's authenticated API needs the control plane's trustd, and "ready" needs the Kubernetes
+//! API; both are waited for where they are needed, so nothing is held back earlier.
+
+use std::{net::IpAddr, time::Duration};
+
+use futures::future::try_join_all;
+use tokio::sync::watch;
+
+use super::{
+    cluster::Cluster,
+    failure::{Cause, Failure},
+    fault::Fault,
+    plan::NodePlan,
+    readiness::NodeTable,
+    steps::LastSeen,
+};
+use crate::{
+    events::{Step, Subject},
+    kubernetes::{KubernetesApi, forwarded_kubeconfig},
+    node::{Kind, NodeName},
+    talos::{ApiError, ApplyMode, MaintenanceClient, NodeClient},
+};
+
+/// The line the kernel writes when it hands over to the first user process (init/main.c).
+const FIRST_PROCESS: &str = "as init process";
+/// The line by which Talos says that its maintenance API is up.
+const REACHABLE: &str = "this machine is reachable at";
+/// Pause between two tries of a call that is not possible yet. There is no event to wait for: the
+/// other side has no way to speak first.
+const RETRY: Duration = Duration::from_millis(300);
+
+impl Cluster {
+    /// Boots all nodes and makes them one Ready cluster.
+    ///
+    /// # Errors
+    /// The first failure; everything else is given up at that moment.
+    pub async fn form(&self) -> Result<(), Failure> {
+        let (announce, announced) = watch::channel(None::<NodeTable>);
+        let nodes = self.plan.nodes.iter().map(|node| self.form_node(node, &announce, announced.clone()));
+        try_join_all(nodes).await?;
+        Ok(())
+    }
+
+    async fn form_node(
+        &self,
+        node: &NodePlan,
+        announce: &watch::Sender<Option<NodeTable>>,
+        mut announced: watch::Receiver<Option<NodeTable>>,
+    ) -> Result<(), Failure> {
+        let subject = Subject::Node(node.spec.name.clone());
+        self.boot_node(node, &subject).await?;
+        self.configure(node, &subject).await?;
+        let client = self.secure_api(node, &subject).await?;
+        if node.spec.kind == Kind::ControlPlane {
+            let table = self.found_kubernetes(&client, &subject).await?;
+            announce.send_replace(Some(table));
+        }
+        // The control plane's steps bound this wait; when they fail, it is dropped.
+        let table = match announced.wait_for(Option::is_some).await {
+            Ok(table) => table.clone(),
+            Err(_) => None,
+        };
+        match table {
+            Some(table) => self.ready(node, &subject, client, table).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn boot_node(&self, node: &NodePlan, subject: &Subject) -> Result<(), Failure> {
+        self.step(subject, Step::Prepare, |_| async { self.boot(node).await.map(drop) }).await?;
+        self.kill_if_asked(node, Step::Boot);
+        self.step(
+            subject,
+            Step::Boot,
+            |seen| async move { self.console_line(node, FIRST_PROCESS, &seen).await },
+        )
+        .await?;
+        self.kill_if_asked(node, Step::Maintenance);
+        self.step(subject, Step::Maintenance, |seen| async move {
+            self.console_line(node, REACHABLE, &seen).await
+        })
+        .await
+    }
+
+    async fn console_line(&self, node: &NodePlan, text: &str, seen: &LastSeen) -> Result<(), Cause> {
+        seen.set(format!("no line \"{text}\" on the console"));
+        match self.machine(&node.spec.name) {
+            Some(machine) => machine.wait_console(text).await.map(drop).map_err(Cause::from),
+            None => Ok(()),
+        }
+    }
+
+    async fn configure(&self, node: &NodePlan, subject: &Subject) -> Result<(), Failure> {
+        if self.has_fault(&node.spec.name, |fault| matches!(fault, Fault::NoConfig { .. })) {
+            return Ok(());
+        }
+        self.kill_if_asked(node, Step::ApplyConfig);
+        self.step(subject, Step::ApplyConfig, |seen| async move {
+            let yaml = node.config.to_yaml().map_err(|error| Cause::File {
+                action: "write the machine config".into(),
+                source: std::io::Error::other(error),
+            })?;
+            let via = self.machine_api(&node.spec.name).ok_or_else(|| no_forward(node))?;
+            retry(&seen, || async {
+                let client = MaintenanceClient::connect(via, node.address.into()).await?;
+                client.apply_configuration(&yaml, ApplyMode::Auto, false, self.plan.budgets.call).await
+            })
+            .await
+            .map(drop)
+        })
+        .await
+    }
+
+    async fn secure_api(&self, node: &NodePlan, subject: &Subject) -> Result<NodeClient, Failure> {
+        self.kill_if_asked(node, Step::SecureApi);
+        self.step(subject, Step::SecureApi, |seen| async move {
+            loop {
+                match self.connect(node).await {
+                    Ok(client) => return Ok(client),
+                    // Until the config has taken effect, the self-signed maintenance certificate
+                    // is still shown; so a lack of trust may pass.
+                    Err(error @ (ApiError::Tls { .. } | ApiError::Unreachable { .. })) => seen.set(error),
+                    Err(error) => return Err(error.into()),
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        })
+        .await
+    }
+
+    /// On the control plane: etcd, kubeconfig, API server, and the watch over its nodes.
+    async fn found_kubernetes(&self, client: &NodeClient, subject: &Subject) -> Result<NodeTable, Failure> {
+        let call = self.plan.budgets.call;
+        self.step(subject, Step::Bootstrap, |seen| async move {
+            match retry(&seen, || client.bootstrap(call)).await {
+                Err(Cause::Api(ApiError::AlreadyExists { .. })) => Ok(()),
+                other => other,
+            }
+        })
+        .await?;
+        let kubeconfig = self
+            .step(subject, Step::Kubeconfig, |seen| async move {
+                let text = retry(&seen, || client.kubeconfig(call)).await?;
+                let via = self.kubernetes_api().ok_or_else(|| no_forward_to("the API server"))?;
+                let address = self
+                    .plan
+                    .control_plane()
+                    .map(|node| node.address)
+                    .ok_or_else(|| no_forward_to("the API server"))?;
+                Ok(forwarded_kubeconfig(&text, via, IpAddr::from(address))?)
+            })
+            .await?;
+        let api = self
+            .step(subject, Step::KubernetesApi, |seen| async {
+                let seen = seen;
+                let api = KubernetesApi::new(&kubeconfig).await?;
+                while let Err(reason) = api.ready().await {
+                    seen.set(reason);
+                    tokio::time::sleep(RETRY).await;
+                }
+                Ok(api)
+            })
+            .await?;
+        let table = NodeTable::watch(&api);
+        // Formation happens once in the life of a cluster, so both are still empty.
+        let _ = self.kubeconfig.set(kubeconfig);
+        let _ = self.kubernetes.set(api);
+        Ok(table)
+    }
+
+    async fn ready(
+        &self,
+        node: &NodePlan,
+        subject: &Subject,
+        client: NodeClient,
+        table: NodeTable,
+    ) -> Result<(), Failure> {
+        self.kill_if_asked(node, Step::Ready);
+        self.step(
+            subject,
+            Step::Ready,
+            |seen| async move { self.three_layers(node, client, table, &seen).await },
+        )
+        .await
+    }
+
+    fn has_fault(&self, node: &NodeName, wanted: impl Fn(&Fault) -> bool) -> bool {
+        self.plan.faults.iter().any(|fault| fault.node() == node && wanted(fault))
+    }
+
+    /// The fault "QEMU is killed at this step".
+    fn kill_if_asked(&self, node: &NodePlan, step: Step) {
+        if self.has_fault(&node.spec.name, |fault| matches!(fault, Fault::KillQemu { at, .. } if *at == step))
+            && let Some(machine) = self.machine(&node.spec.name)
+        {
+            machine.kill();
+        }
+    }
+}
+
+/// Tries `call` until it succeeds or fails for good; the step around it bounds the tries.
+async fn retry<T, F>(seen: &LastSeen, mut call: impl FnMut() -> F) -> Result<T, Cause>
+where
+    F: Future<Output = Result<T, ApiError>>,
+{
+    loop {
+        match call().await {
+            Ok(value) => return Ok(value),
+            Err(error) if error.is_transient() => seen.set(error),
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+fn no_forward(node: &NodePlan) -> Cause {
+    no_forward_to(node.spec.name.as_str())
+}
+
+fn no_forward_to(what: &str) -> Cause {
+    Cause::File {
+        action: format!("reach {what}"),
+        source: std::io::Error::other("its port is not forwarded"),
+    }
+}

@@ -1,0 +1,299 @@
+//! What will be done: a spec with everything resolved that can be resolved without a VM.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, net::SocketAddr};
+
+use serde::Serialize;
+
+use super::{
+    budget::Budgets,
+    fault::Fault,
+    spec::{ClusterSpec, NodeSpec},
+    validation::SpecError,
+};
+use crate::{
+    assets::{BootFiles, Digest},
+    machine::{Accelerator, CpuModel},
+    network::{Attachment, LanPlan, MacAddr},
+    node::{Kind, NodeName, Role},
+    talos::{
+        ClusterConfig, ConfigError, Credentials, MachineConfig, NodeConfig, RegistryMirror, SecretsBundle,
+        SecretsError, TalosContract, Talosconfig, generate, talosconfig,
+    },
+};
+
+/// Port of the machine API (Talos, apid).
+pub const MACHINE_API_PORT: u16 = 50000;
+/// Port of the Kubernetes API server.
+pub const KUBERNETES_API_PORT: u16 = 6443;
+
+/// An image that is ready to boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PreparedImage {
+    /// Identity of what was prepared.
+    pub digest: Digest,
+    /// The files for QEMU.
+    pub boot: BootFiles,
+}
+
+/// What planning needs to know of the host and of the run.
+#[derive(Clone, Debug)]
+pub struct PlanInputs {
+    /// Each role's image.
+    pub images: BTreeMap<Role, PreparedImage>,
+    /// How guests are run.
+    pub accelerator: Accelerator,
+    /// Which CPU they see; the accelerator's best unless given.
+    pub cpu_model: Option<CpuModel>,
+    /// Time limits on this host.
+    pub budgets: Budgets,
+    /// Where the image registry listens on the host's loopback.
+    pub registry: SocketAddr,
+    /// The upstreams that the registry stands in for.
+    pub upstreams: Vec<String>,
+    /// Kubernetes version without `v`.
+    pub kubernetes_version: String,
+    /// Faults to put in.
+    pub faults: Vec<Fault>,
+    /// The present.
+    pub now: jiff::Timestamp,
+}
+
+/// A cluster, resolved. Serializes without its secrets.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// What was asked for.
+    pub spec: ClusterSpec,
+    /// How guests are run.
+    pub accelerator: Accelerator,
+    /// Which CPU they see.
+    pub cpu_model: CpuModel,
+    /// Time limits.
+    pub budgets: Budgets,
+    /// The LAN.
+    pub lan: LanPlan,
+    /// The nodes, in the spec's order.
+    pub nodes: Vec<NodePlan>,
+    /// Faults to put in.
+    pub faults: Vec<Fault>,
+    /// The administrator's client file for the machine API.
+    #[serde(skip)]
+    pub talosconfig: Talosconfig,
+    /// The administrator's credentials out of it.
+    #[serde(skip)]
+    pub credentials: Credentials,
+}
+
+/// One node, resolved.
+#[derive(Clone, Debug, Serialize)]
+pub struct NodePlan {
+    /// What was asked for.
+    pub spec: NodeSpec,
+    /// Its address on the LAN.
+    pub address: Ipv4Addr,
+    /// Its network card's address.
+    pub mac: MacAddr,
+    /// What it boots.
+    pub image: PreparedImage,
+    /// Kernel arguments.
+    pub cmdline: String,
+    /// Its machine config.
+    #[serde(skip)]
+    pub config: MachineConfig,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The spec is impossible.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Spec(Vec<SpecError>),
+    /// etcd would have to grow, which the lab does not do.
+    #[error("{count} control plane nodes are asked for; the lab forms clusters with exactly one")]
+    ControlPlanes {
+        /// How many.
+        count: usize,
+    },
+    /// The LAN has no address for a node.
+    #[error("the LAN {lan} has no address left for node {node}; take a larger network")]
+    LanFull {
+        /// The LAN.
+        lan: ipnet::Ipv4Net,
+        /// The node.
+        node: NodeName,
+    },
+    /// An image was not prepared; a fault of the caller.
+    #[error("no image was prepared for role {0}")]
+    Image(Role),
+    /// A fault for a node that is not there.
+    #[error("a fault is asked for in node {0}, but the cluster has no such node")]
+    Fault(NodeName),
+    /// A patch cannot be used.
+    #[error("{origin}, a patch of node {node}: {source}")]
+    Patch {
+        /// Whose config.
+        node: NodeName,
+        /// Where the patch stands.
+        origin: String,
+        /// Why.
+        source: ConfigError,
+    },
+    /// Secrets cannot be made.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+}
+
+impl Plan {
+    /// Resolves `spec`: addresses, secrets, configs, kernel arguments. Starts nothing.
+    ///
+    /// # Errors
+    /// When the spec is impossible or a patch cannot be used.
+    pub fn new(spec: ClusterSpec, inputs: PlanInputs) -> Result<Self, PlanError> {
+        spec.validate().map_err(PlanError::Spec)?;
+        if let Some(fault) =
+            inputs.faults.iter().find(|fault| spec.nodes.iter().all(|node| node.name != *fault.node()))
+        {
+            return Err(PlanError::Fault(fault.node().clone()));
+        }
+        let secrets = SecretsBundle::generate(inputs.now)?;
+        let places = spec
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(index, node)| match spec.network.node_address(index) {
+                Some(address) => Ok((node, address)),
+                None => Err(PlanError::LanFull { lan: spec.network.lan, node: node.name.clone() }),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut endpoints = places.iter().filter(|(node, _)| node.kind == Kind::ControlPlane);
+        let (Some((_, endpoint)), None) = (endpoints.next(), endpoints.next()) else {
+            return Err(PlanError::ControlPlanes { count: spec.nodes_of(Kind::ControlPlane).count() });
+        };
+        let cluster = cluster_config(&spec, &inputs, *endpoint);
+        let nodes = places
+            .iter()
+            .map(|(node, address)| node_plan(&spec, &inputs, &cluster, &secrets, node, *address))
+            .collect::<Result<Vec<_>, _>>()?;
+        let lan = LanPlan {
+            network: spec.network.lan,
+            gateway: cluster.gateway,
+            domain: "lab.internal".into(),
+            mtu: LAN_MTU,
+            attachments: nodes.iter().map(attachment).collect(),
+        };
+        let addresses: Vec<_> = places.iter().map(|(_, address)| (*address).into()).collect();
+        let talosconfig = talosconfig(spec.name.as_str(), &addresses, &secrets, inputs.now)?;
+        let credentials = Credentials::of(&talosconfig).ok_or(SecretsError::Encoding)?;
+        Ok(Self {
+            accelerator: inputs.accelerator,
+            cpu_model: inputs.cpu_model.unwrap_or_else(|| CpuModel::default_for(inputs.accelerator)),
+            budgets: inputs.budgets,
+            faults: inputs.faults,
+            spec,
+            lan,
+            nodes,
+            talosconfig,
+            credentials,
+        })
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &NodeName) -> Option<&NodePlan> {
+        self.nodes.iter().find(|node| node.spec.name == *name)
+    }
+
+    /// The one control plane.
+    pub fn control_plane(&self) -> Option<&NodePlan> {
+        self.nodes.iter().find(|node| node.spec.kind == Kind::ControlPlane)
+    }
+}
+
+/// Ethernet's own: slirp passes no larger packets to the host.
+const LAN_MTU: u16 = 1500;
+
+/// The network's first host address: the way to the host, and its services.
+fn gateway_of(spec: &ClusterSpec) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(spec.network.lan.network()).saturating_add(1))
+}
+
+fn cluster_config(spec: &ClusterSpec, inputs: &PlanInputs, endpoint: Ipv4Addr) -> ClusterConfig {
+    let gateway = gateway_of(spec);
+    let mirror = format!("http://{gateway}:{}", inputs.registry.port());
+    ClusterConfig {
+        name: spec.name.to_string(),
+        endpoint_address: endpoint,
+        contract: spec.talos_contract,
+        kubernetes_version: inputs.kubernetes_version.clone(),
+        lan: spec.network.lan,
+        gateway,
+        pods: spec.network.pods,
+        services: spec.network.services,
+        dns_domain: spec.network.dns_domain.clone(),
+        mirrors: inputs
+            .upstreams
+            .iter()
+            .map(|upstream| RegistryMirror { upstream: upstream.clone(), endpoint: mirror.clone() })
+            .collect(),
+        schedule_on_control_planes: spec.allow_scheduling_on_control_planes,
+    }
+}
+
+fn node_plan(
+    spec: &ClusterSpec,
+    inputs: &PlanInputs,
+    cluster: &ClusterConfig,
+    secrets: &SecretsBundle,
+    node: &NodeSpec,
+    address: Ipv4Addr,
+) -> Result<NodePlan, PlanError> {
+    let has = |wanted: fn(&Fault) -> bool| {
+        inputs.faults.iter().any(|fault| *fault.node() == node.name && wanted(fault))
+    };
+    let mut foreign = secrets.clone();
+    let secrets = if has(|fault| matches!(fault, Fault::ForeignToken { .. })) {
+        foreign.secrets.bootstraptoken = SecretsBundle::fresh_token();
+        &foreign
+    } else {
+        secrets
+    };
+    let own = NodeConfig { name: node.name.clone(), kind: node.kind };
+    let patches = spec.patches_for(node);
+    let mut config = generate(cluster, &own, secrets);
+    for patch in patches {
+        config = config.patch([patch.text.as_str()]).map_err(|source| PlanError::Patch {
+            node: node.name.clone(),
+            origin: patch.origin.clone(),
+            source,
+        })?;
+    }
+    let image = inputs.images.get(&node.role).ok_or_else(|| PlanError::Image(node.role.clone()))?;
+    let mut cmdline = kernel_arguments(spec.talos_contract);
+    if has(|fault| matches!(fault, Fault::KernelPanic { .. })) {
+        cmdline.push_str(" rdinit=/no-such-init");
+    }
+    Ok(NodePlan { spec: node.clone(), address, mac: mac_of(address), image: image.clone(), cmdline, config })
+}
+
+/// What Talos demands (`talos.platform`, `slab_nomerge`, `pti=on`), the serial console, and what
+/// makes an emulated boot shorter. `panic=0`: a dead node stays for the post-mortem.
+fn kernel_arguments(contract: TalosContract) -> String {
+    format!(
+        "talos.platform=metal slab_nomerge pti=on console=ttyAMA0 printk.devkmsg=on consoleblank=0 \
+         nvme_core.io_timeout=4294967295 init_on_alloc=0 panic=0 net.ifnames=0 \
+         talos.dashboard.disabled=1 talos.auditd.disabled=1 lab.talos-contract={}",
+        contract.as_str()
+    )
+}
+
+/// A locally administered address (IEEE 802) that carries the IPv4 address.
+fn mac_of(address: Ipv4Addr) -> MacAddr {
+    let [a, b, c, d] = address.octets();
+    MacAddr::new([0x52, 0x54, a, b, c, d])
+}
+
+fn attachment(node: &NodePlan) -> Attachment {
+    let mut forwards = vec![MACHINE_API_PORT];
+    if node.spec.kind == Kind::ControlPlane {
+        forwards.push(KUBERNETES_API_PORT);
+    }
+    Attachment { node: node.spec.name.clone(), mac: node.mac, address: node.address, forwards }
+}

@@ -1,0 +1,275 @@
+//! The echo workload: one pod on every node and a service over them, made for a network check.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::TryStreamExt;
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{Namespace, Pod, Service},
+};
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+    runtime::watcher,
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::access::{KubernetesApi, KubernetesError};
+
+/// The image of the echo server; the lab's registry serves it.
+pub const ECHO_IMAGE: &str = "lab.local/echo:v1";
+
+/// The port of HTTP and of TCP and UDP echo in every echo pod.
+const HTTP_PORT: u16 = 8080;
+
+/// A DaemonSet of echo servers with a ClusterIP service, in a namespace of its own.
+pub struct EchoWorkload {
+    api: KubernetesApi,
+    namespace: String,
+    /// The service's cluster IP.
+    pub cluster_ip: String,
+}
+
+/// A running, ready echo pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EchoPod {
+    /// Pod name.
+    pub name: String,
+    /// The node it runs on.
+    pub node: String,
+    /// Its address in the pod network.
+    pub address: String,
+    /// Its namespace.
+    pub namespace: String,
+}
+
+impl EchoWorkload {
+    /// Creates the workload in `namespace`; creating it twice is no error.
+    ///
+    /// # Errors
+    /// When the API server refuses an object.
+    pub async fn create(api: &KubernetesApi, namespace: &str) -> Result<Self, KubernetesError> {
+        let objects = objects(namespace);
+        create::<Namespace>(Api::all(api.client()), &objects.namespace).await?;
+        create::<DaemonSet>(Api::namespaced(api.client(), namespace), &objects.daemon_set).await?;
+        let services: Api<Service> = Api::namespaced(api.client(), namespace);
+        create::<Service>(services.clone(), &objects.service).await?;
+        let service = services
+            .get("echo")
+            .await
+            .map_err(KubernetesError::request(format!("get service {namespace}/echo")))?;
+        let cluster_ip = service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
+        Ok(Self { api: api.clone(), namespace: namespace.to_owned(), cluster_ip })
+    }
+
+    /// The service's DNS name within the cluster.
+    pub fn dns_name(&self, domain: &str) -> String {
+        format!("echo.{}.svc.{domain}", self.namespace)
+    }
+
+    /// The URL of an echo server at a host name or address.
+    pub fn url(host: &str) -> String {
+        format!("http://{host}:{HTTP_PORT}/")
+    }
+
+    /// Waits until a pod is ready on each of `nodes`, by watching.
+    ///
+    /// # Errors
+    /// After `limit`, naming the nodes that have no ready pod and what their pods wait for.
+    pub async fn ready_pods(
+        &self,
+        nodes: &[String],
+        limit: Duration,
+    ) -> Result<Vec<EchoPod>, KubernetesError> {
+        let pods: Api<Pod> = Api::namespaced(self.api.client(), &self.namespace);
+        let mut seen: BTreeMap<String, Result<EchoPod, String>> = BTreeMap::new();
+        let watch = async {
+            let changes = watcher(pods, watcher::Config::default().labels("app=echo"));
+            let mut changes = std::pin::pin!(changes);
+            loop {
+                // A broken watch is re-established by the next poll; the limit bounds it.
+                let Ok(Some(event)) = changes.try_next().await else {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    continue;
+                };
+                if let watcher::Event::Apply(pod) | watcher::Event::InitApply(pod) = event
+                    && let Some((node, state)) = pod_state(&pod)
+                {
+                    seen.insert(node, state);
+                }
+                if nodes.iter().all(|node| matches!(seen.get(node), Some(Ok(_)))) {
+                    break;
+                }
+            }
+        };
+        match tokio::time::timeout(limit, watch).await {
+            Ok(()) => Ok(seen.into_values().flatten().collect()),
+            Err(_) => Err(KubernetesError::Timeout {
+                waited_for: "a ready echo pod on every node".into(),
+                limit,
+                last_seen: nodes
+                    .iter()
+                    .filter_map(|node| match seen.get(node) {
+                        None => Some(format!("{node}: no pod was scheduled")),
+                        Some(Err(reason)) => Some(format!("{node}: {reason}")),
+                        Some(Ok(_)) => None,
+                    })
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            }),
+        }
+    }
+
+    /// Deletes the namespace and all in it, without waiting for the end.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn delete(&self) -> Result<(), KubernetesError> {
+        let namespaces: Api<Namespace> = Api::all(self.api.client());
+        namespaces
+            .delete(&self.namespace, &DeleteParams::background())
+            .await
+            .map_err(KubernetesError::request(format!("delete namespace {}", self.namespace)))?;
+        Ok(())
+    }
+}
+
+async fn create<K>(api: Api<K>, object: &serde_json::Value) -> Result<(), KubernetesError>
+where
+    K: Clone + std::fmt::Debug + DeserializeOwned + serde::Serialize,
+{
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let typed = serde_json::from_value(object.clone()).map_err(|source| {
+        KubernetesError::request(format!("describe {name}"))(kube::Error::SerdeError(source))
+    })?;
+    match api.create(&PostParams::default(), &typed).await.map_err(KubernetesError::request(format!(
+        "create {} {name}",
+        object["kind"].as_str().unwrap_or_default()
+    ))) {
+        Err(error) if error.already_exists() => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// The node of a pod, and the pod or what it waits for; `None` before it is scheduled and while
+/// it is being deleted.
+fn pod_state(pod: &Pod) -> Option<(String, Result<EchoPod, String>)> {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let node = pod.spec.as_ref()?.node_name.clone()?;
+    let status = pod.status.clone().unwrap_or_default();
+    let ready = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let state = match status.pod_ip {
+        Some(address) if ready => Ok(EchoPod {
+            name: pod.metadata.name.clone().unwrap_or_default(),
+            node: node.clone(),
+            address,
+            namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+        }),
+        _ => Err(status
+            .container_statuses
+            .iter()
+            .flatten()
+            .find_map(|container| {
+                let waiting = container.state.as_ref()?.waiting.as_ref()?;
+                Some(format!(
+                    "{} {}",
+                    waiting.reason.clone().unwrap_or_default(),
+                    waiting.message.clone().unwrap_or_default()
+                ))
+            })
+            .unwrap_or_else(|| format!("pod is {}", status.phase.unwrap_or_else(|| "Pending".into())))),
+    };
+    Some((node, state))
+}
+
+struct Objects {
+    namespace: serde_json::Value,
+    daemon_set: serde_json::Value,
+    service: serde_json::Value,
+}
+
+fn objects(namespace: &str) -> Objects {
+    let labels = json!({ "app": "echo" });
+    let field =
+        |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
+    Objects {
+        namespace: json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }),
+        daemon_set: json!({
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": { "name": "echo", "namespace": namespace },
+            "spec": {
+                "selector": { "matchLabels": labels },
+                "template": {
+                    "metadata": { "labels": labels },
+                    "spec": {
+                        "tolerations": [{ "operator": "Exists" }],
+                        "automountServiceAccountToken": false,
+                        "enableServiceLinks": false,
+                        "terminationGracePeriodSeconds": 1,
+                        "containers": [{
+                            "name": "echo",
+                            "image": ECHO_IMAGE,
+                            "imagePullPolicy": "IfNotPresent",
+                            "env": [
+                                field("NODE_NAME", "spec.nodeName"),
+                                field("POD_NAME", "metadata.name"),
+                                field("POD_IP", "status.podIP"),
+                            ],
+                            "ports": [{ "name": "http", "containerPort": HTTP_PORT }],
+                            "readinessProbe": {
+                                "httpGet": { "path": "/healthz", "port": HTTP_PORT },
+                                "periodSeconds": 1,
+                                "timeoutSeconds": 5,
+                                "failureThreshold": 30,
+                            },
+                        }],
+                    },
+                },
+            },
+        }),
+        service: json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": { "name": "echo", "namespace": namespace },
+            "spec": { "selector": labels, "ports": [{ "name": "http", "port": HTTP_PORT, "targetPort": HTTP_PORT }] },
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_objects_are_what_the_api_types_expect() {
+        let objects = objects("lab-checks");
+        serde_json::from_value::<Namespace>(objects.namespace).expect("namespace");
+        serde_json::from_value::<DaemonSet>(objects.daemon_set).expect("daemon set");
+        serde_json::from_value::<Service>(objects.service).expect("service");
+    }
+
+    #[test]
+    fn a_pod_that_cannot_pull_says_so() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "name": "echo-1" },
+            "spec": { "nodeName": "worker-1", "containers": [] },
+            "status": { "phase": "Pending", "containerStatuses": [{
+                "name": "echo", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": { "waiting": { "reason": "ImagePullBackOff", "message": "not found" } },
+            }] },
+        }))
+        .expect("pod");
+        let (node, state) = pod_state(&pod).expect("scheduled");
+        assert_eq!(node, "worker-1");
+        assert_eq!(state, Err("ImagePullBackOff not found".into()));
+    }
+}

@@ -1,0 +1,167 @@
+//! Kubernetes Nodes as the lab sees them: facts, the Ready condition with its reason, changes.
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    Api, ResourceExt,
+    runtime::{WatchStreamExt, watcher},
+};
+
+use super::access::{KubernetesApi, KubernetesError};
+
+/// The condition `Ready` of a Node.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Readiness {
+    /// Whether its status is `True`.
+    pub ready: bool,
+    /// The machine-readable reason, e.g. `KubeletNotReady`.
+    pub reason: String,
+    /// The words beside it, e.g. which network plugin is missing.
+    pub message: String,
+}
+
+/// What a Node object says of its node. Identity: the object's UID and the machine id stay over a
+/// reboot, the boot id changes with each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// Node name.
+    pub name: String,
+    /// UID of the Node object.
+    pub uid: String,
+    /// The condition Ready.
+    pub readiness: Readiness,
+    /// As kubelet reports it, e.g. `arm64`.
+    pub architecture: String,
+    /// `/etc/machine-id` of the node.
+    pub machine_id: String,
+    /// The kernel's boot id, new at each boot.
+    pub boot_id: String,
+    /// kubelet's version.
+    pub kubelet_version: String,
+    /// The operating system's name for itself.
+    pub os_image: String,
+    /// Images that the node's containerd holds, all names.
+    pub images: Vec<String>,
+}
+
+/// A change of a Node, or the loss of the watch.
+#[derive(Clone, Debug)]
+pub enum NodeChange {
+    /// A Node as it is now.
+    Seen(Box<NodeFacts>),
+    /// A Node object is gone.
+    Deleted(String),
+    /// The watch broke and is being re-established; the reason in words.
+    Interrupted(String),
+}
+
+impl From<&Node> for NodeFacts {
+    fn from(node: &Node) -> Self {
+        let status = node.status.clone().unwrap_or_default();
+        let info = status.node_info.unwrap_or_default();
+        let readiness = status
+            .conditions
+            .unwrap_or_default()
+            .into_iter()
+            .find(|condition| condition.type_ == "Ready")
+            .map(|condition| Readiness {
+                ready: condition.status == "True",
+                reason: condition.reason.unwrap_or_default(),
+                message: condition.message.unwrap_or_default(),
+            })
+            .unwrap_or_else(|| Readiness {
+                ready: false,
+                reason: "NoCondition".into(),
+                message: "kubelet has not reported the condition Ready yet".into(),
+            });
+        Self {
+            name: node.name_any(),
+            uid: node.uid().unwrap_or_default(),
+            readiness,
+            architecture: info.architecture,
+            machine_id: info.machine_id,
+            boot_id: info.boot_id,
+            kubelet_version: info.kubelet_version,
+            os_image: info.os_image,
+            images: status
+                .images
+                .unwrap_or_default()
+                .into_iter()
+                .flat_map(|image| image.names.unwrap_or_default())
+                .collect(),
+        }
+    }
+}
+
+impl KubernetesApi {
+    /// All Nodes, as they are now.
+    ///
+    /// # Errors
+    /// When the list request fails.
+    pub async fn nodes(&self) -> Result<Vec<NodeFacts>, KubernetesError> {
+        let nodes: Api<Node> = Api::all(self.client());
+        let list =
+            nodes.list(&Default::default()).await.map_err(KubernetesError::request("list the nodes"))?;
+        Ok(list.items.iter().map(NodeFacts::from).collect())
+    }
+
+    /// One Node, or `None` when it has not registered.
+    ///
+    /// # Errors
+    /// When the request fails otherwise.
+    pub async fn node(&self, name: &str) -> Result<Option<NodeFacts>, KubernetesError> {
+        let nodes: Api<Node> = Api::all(self.client());
+        let node = nodes.get_opt(name).await.map_err(KubernetesError::request(format!("get node {name}")))?;
+        Ok(node.as_ref().map(NodeFacts::from))
+    }
+}
+
+/// Every change of every Node, starting with those that exist; endless, re-established by itself
+/// with back-off when the connection breaks.
+pub fn node_changes(api: &KubernetesApi) -> impl Stream<Item = NodeChange> + Send + use<> {
+    let nodes: Api<Node> = Api::all(api.client());
+    watcher(nodes, watcher::Config::default()).default_backoff().filter_map(|event| async {
+        match event {
+            Ok(watcher::Event::Apply(node) | watcher::Event::InitApply(node)) => {
+                Some(NodeChange::Seen(Box::new(NodeFacts::from(&node))))
+            }
+            Ok(watcher::Event::Delete(node)) => Some(NodeChange::Deleted(node.name_any())),
+            Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+            Err(error) => Some(NodeChange::Interrupted(error.to_string())),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(conditions: serde_json::Value) -> Node {
+        serde_json::from_value(serde_json::json!({
+            "metadata": { "name": "cp-1", "uid": "u" },
+            "status": { "conditions": conditions },
+        }))
+        .expect("node")
+    }
+
+    #[test]
+    fn the_ready_condition_comes_with_its_reason() {
+        let facts = NodeFacts::from(&node(serde_json::json!([
+            { "type": "MemoryPressure", "status": "False" },
+            { "type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": "cni plugin not initialized" },
+        ])));
+        assert!(!facts.readiness.ready);
+        assert_eq!(facts.readiness.message, "cni plugin not initialized");
+    }
+
+    #[test]
+    fn a_node_without_conditions_is_not_ready() {
+        assert!(!NodeFacts::from(&node(serde_json::json!([]))).readiness.ready);
+    }
+
+    #[test]
+    fn unknown_is_not_ready() {
+        let facts = NodeFacts::from(&node(serde_json::json!([{ "type": "Ready", "status": "Unknown" }])));
+        assert!(!facts.readiness.ready);
+    }
+}

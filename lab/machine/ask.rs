@@ -1,0 +1,124 @@
+//! One short conversation with a QEMU binary over QMP on its standard streams.
+//!
+//! One process answers version, accelerators, network back ends and migration capabilities
+//! together (about 0.1 s); `--version`, `-accel help` and friends would be a process each, in
+//! formats made for people.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::Command,
+};
+
+use super::binary::QemuError;
+
+/// How long a QEMU may take to answer; it is 0.1 s on an idle host.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// QEMU's raw answers.
+pub(super) struct Answers {
+    pub version: Value,
+    pub package: String,
+    pub accelerators: Vec<String>,
+    pub netdevs: Vec<String>,
+    pub migration_capabilities: Vec<String>,
+}
+
+/// Starts `qemu` without a machine, asks, and ends it.
+pub(super) async fn ask(qemu: &Path) -> Result<Answers, QemuError> {
+    let unusable = |seen: String| QemuError::Unusable { path: qemu.to_owned(), seen };
+    let mut child = Command::new(qemu)
+        .args(["-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", "stdio"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| QemuError::Start { path: qemu.to_owned(), source })?;
+
+    let questions = [
+        json!({"execute": "qmp_capabilities"}),
+        json!({"execute": "query-version", "id": "version"}),
+        json!({"execute": "qom-list-types", "arguments": {"implements": "accel"}, "id": "accelerators"}),
+        json!({"execute": "query-qmp-schema", "id": "schema"}),
+    ];
+    let conversation = async {
+        let mut replies: Vec<Value> = Vec::new();
+        let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Ok(replies);
+        };
+        for question in &questions {
+            // A program that ends early is reported below by what it did not answer.
+            let _ = stdin.write_all(format!("{question}\n").as_bytes()).await;
+        }
+        // QEMU answers in order, so the last answer ends the conversation. It is not told to quit
+        // before, since it would quit without writing out the large schema.
+        let mut lines = BufReader::new(stdout).lines();
+        while let Some(line) = lines.next_line().await? {
+            let reply: Value = serde_json::from_str(&line).unwrap_or_default();
+            let last = reply["id"] == "schema";
+            replies.push(reply);
+            if last {
+                break;
+            }
+        }
+        Ok::<_, std::io::Error>(replies)
+    };
+    let replies = tokio::time::timeout(PATIENCE, conversation)
+        .await
+        .map_err(|_| unusable(format!("no answer over QMP within {} s", PATIENCE.as_secs())))?
+        .map_err(|e| unusable(e.to_string()))?;
+    // It has nothing to save. A program that has already ended cannot be killed, which is as good.
+    let _ = child.start_kill();
+    let output = child.wait_with_output().await.map_err(|e| unusable(e.to_string()))?;
+
+    let reply = |id: &str| {
+        replies.iter().find(|reply| reply["id"] == id).map(|reply| reply["return"].clone()).ok_or_else(|| {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            unusable(format!("{}, no answer to {id} over QMP: {}", output.status, stderr.trim()))
+        })
+    };
+    let version = reply("version")?;
+    let schema = reply("schema")?;
+    Ok(Answers {
+        package: version["package"].as_str().unwrap_or_default().trim().to_owned(),
+        version: version["qemu"].clone(),
+        accelerators: strings(&reply("accelerators")?, |item| item["name"].as_str()),
+        netdevs: enumeration(&schema, &["user", "hubport"]),
+        migration_capabilities: enumeration(&schema, &["xbzrle", "events"]),
+    })
+}
+
+/// The values of the schema's enumeration that has all of `landmarks`: the schema hides the names
+/// of its types, so an enumeration is known by values that were always in it.
+fn enumeration(schema: &Value, landmarks: &[&str]) -> Vec<String> {
+    let entities = schema.as_array().map(Vec::as_slice).unwrap_or_default();
+    entities
+        .iter()
+        .filter(|entity| entity["meta-type"] == "enum")
+        .map(|entity| strings(&entity["values"], Value::as_str))
+        .find(|values| landmarks.iter().all(|landmark| values.iter().any(|value| value == landmark)))
+        .unwrap_or_default()
+}
+
+fn strings(list: &Value, text: impl Fn(&Value) -> Option<&str>) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(text).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_enumeration_is_found_by_its_landmarks() {
+        let schema = json!([
+            {"meta-type": "object", "name": "1"},
+            {"meta-type": "enum", "values": ["user", "other"]},
+            {"meta-type": "enum", "values": ["none", "user", "stream", "hubport"]},
+        ]);
+        assert_eq!(enumeration(&schema, &["user", "hubport"]), ["none", "user", "stream", "hubport"]);
+        assert!(enumeration(&schema, &["xbzrle"]).is_empty());
+    }
+}

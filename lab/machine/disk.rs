@@ -1,0 +1,103 @@
+//! A node's disk: sparse, with the one partition that makes Talos count itself installed.
+
+use std::{
+    fs::OpenOptions,
+    io,
+    path::{Path, PathBuf},
+};
+
+use gpt::{GptConfig, disk::LogicalBlockSize, mbr::ProtectiveMBR, partition_types};
+
+/// Size of the META partition, bytes. Talos counts a disk as its own when it has a GPT partition
+/// labelled `META` of exactly this size; what is in it does not matter
+/// (`pkg/machinery/constants`: `MetaPartitionLabel`, `internal/pkg/partition`: `MetaSize`).
+pub const META_SIZE: u64 = 1_048_576;
+
+/// Where the first partition starts, in sectors of 512 bytes: 1 MiB, the usual alignment.
+const ALIGNMENT: u64 = 2048;
+
+/// Why a disk could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The file cannot be written.
+    #[error("cannot write the disk image {}; check free space and permissions", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The partition table cannot be written.
+    #[error("cannot partition the disk image {} of {size} bytes; it needs at least 4 MiB", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+        /// What the partitioner said.
+        source: gpt::GptError,
+    },
+}
+
+/// Makes a sparse raw disk of `size` bytes at `path`, replacing what is there, with a GPT and an
+/// empty `META` partition. The node makes its other partitions itself.
+///
+/// # Errors
+/// When the file cannot be written or is too small for the table.
+pub fn make_disk(path: &Path, size: u64) -> Result<(), DiskError> {
+    let file_error = |source| DiskError::File { path: path.to_owned(), source };
+    let table_error = |source: gpt::GptError| DiskError::Table { path: path.to_owned(), size, source };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
+        .map_err(file_error)?;
+    file.set_len(size).map_err(file_error)?;
+
+    let last_sector = u32::try_from((size / 512).saturating_sub(1)).unwrap_or(u32::MAX);
+    ProtectiveMBR::with_lb_size(last_sector)
+        .overwrite_lba0(&mut file)
+        .map_err(|source| DiskError::File { path: path.to_owned(), source: io::Error::other(source) })?;
+    let mut table = GptConfig::new()
+        .writable(true)
+        .logical_block_size(LogicalBlockSize::Lb512)
+        .create_from_device(file, None)
+        .map_err(table_error)?;
+    table
+        .add_partition("META", META_SIZE, partition_types::LINUX_FS, 0, Some(ALIGNMENT))
+        .map_err(table_error)?;
+    table.write().map_err(table_error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn the_disk_is_sparse_and_has_a_meta_partition_of_one_mebibyte() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.raw");
+        let size = 6 * 1024 * 1024 * 1024;
+        make_disk(&path, size).unwrap();
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert_eq!(metadata.len(), size);
+        assert!(metadata.blocks() * 512 < 1024 * 1024, "{} bytes are allocated", metadata.blocks() * 512);
+
+        let table = GptConfig::new().open(&path).unwrap();
+        let partitions: Vec<_> = table.partitions().values().collect();
+        assert_eq!(partitions.len(), 1);
+        assert_eq!(partitions[0].name, "META");
+        assert_eq!(partitions[0].bytes_len(LogicalBlockSize::Lb512).unwrap(), META_SIZE);
+        assert_eq!(partitions[0].first_lba, ALIGNMENT);
+    }
+
+    #[test]
+    fn a_disk_without_room_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(make_disk(&directory.path().join("small"), 1024 * 1024).is_err());
+    }
+}

@@ -1,0 +1,193 @@
+//! The learning switch: which frame goes to which port.
+
+use std::{
+    collections::HashMap,
+    net::Ipv4Addr,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{Mutex, PoisonError},
+};
+
+use super::{
+    Egress, LanCounters, LanPlan, MacAddr, address,
+    egress::{Attempts, Passage, passage},
+    handshake::{self, Handshakes},
+    packet::{self, ethernet},
+    port::{PREFIX, Port},
+    services::{Service, Services},
+};
+use crate::{
+    events::{Happening, Recorder, Subject},
+    node::NodeName,
+};
+
+/// How many stations are learned; containers may have addresses of their own, but a guest must
+/// not be able to fill the lab's memory.
+const STATIONS: usize = 1024;
+
+/// All ports and what is known about who is where. Its methods never wait.
+pub(super) struct Switch {
+    ports: Vec<Port>,
+    uplink: usize,
+    gateway: Ipv4Addr,
+    gateway_mac: MacAddr,
+    stations: Mutex<HashMap<MacAddr, usize>>,
+    planned: HashMap<Ipv4Addr, MacAddr>,
+    handshakes: Handshakes,
+    pub services: Services,
+    attempts: Attempts,
+    allow_egress: AtomicBool,
+    recorder: Recorder,
+}
+
+impl Switch {
+    /// One port for each attachment in the plan's order, then the uplink.
+    pub fn new(plan: &LanPlan, recorder: Recorder) -> Self {
+        let mut ports: Vec<Port> =
+            plan.attachments.iter().map(|attachment| Port::new(Some(attachment.node.clone()))).collect();
+        let uplink = ports.len();
+        ports.push(Port::new(None));
+        let gateway_mac = address::gateway_mac(plan.gateway);
+        Self {
+            ports,
+            uplink,
+            gateway: plan.gateway,
+            gateway_mac,
+            // The plan is known from the start, so a first packet is not flooded.
+            stations: Mutex::new(
+                plan.attachments
+                    .iter()
+                    .enumerate()
+                    .map(|(port, attachment)| (attachment.mac, port))
+                    .chain([(gateway_mac, uplink)])
+                    .collect(),
+            ),
+            planned: plan.attachments.iter().map(|a| (a.address, a.mac)).collect(),
+            handshakes: Handshakes::default(),
+            services: Services::new(plan),
+            attempts: Attempts::default(),
+            allow_egress: AtomicBool::new(false),
+            recorder,
+        }
+    }
+
+    pub fn port(&self, index: usize) -> &Port {
+        &self.ports[index]
+    }
+
+    pub fn port_of(&self, node: &NodeName) -> Option<&Port> {
+        self.ports.iter().find(|port| port.node.as_ref() == Some(node))
+    }
+
+    pub fn set_egress(&self, egress: Egress) {
+        self.allow_egress.store(egress == Egress::Allow, Relaxed);
+    }
+
+    pub fn counters(&self) -> LanCounters {
+        LanCounters {
+            ports: self.ports.iter().map(|port| port.tally.read(port.name())).collect(),
+            services: self.services.counters(),
+            refused: self.attempts.read(),
+        }
+    }
+
+    /// Takes a frame with its length prefix from a port to where it belongs.
+    pub fn forward(&self, from: usize, prefixed: &[u8]) {
+        let frame = &prefixed[PREFIX..];
+        let Some((destination, source)) = ethernet(frame) else { return };
+        if from == self.uplink {
+            if self.services.is_rival(frame) || self.answer_arp(frame) {
+                return;
+            }
+        } else if self.serve(from, frame) {
+            return;
+        } else {
+            self.handshakes.see_answer(from, frame);
+        }
+        match self.learn_and_look_up(from, source, destination) {
+            Some(to) if to == from => {}
+            Some(to) => {
+                if from == self.uplink {
+                    self.handshakes.see_knock(to, prefixed);
+                }
+                self.deliver(from, to, prefixed);
+            }
+            None => {
+                for to in (0..self.ports.len()).filter(|to| *to != from) {
+                    self.deliver(from, to, prefixed);
+                }
+            }
+        }
+    }
+
+    /// Repeats, for ever, what hosts sent to nodes that were not up yet.
+    pub async fn repeat_handshakes(&self) {
+        loop {
+            self.handshakes.knocked().await;
+            tokio::time::sleep(handshake::INTERVAL).await;
+            self.handshakes.repeat(|to, prefixed| self.ports[to].send(prefixed));
+        }
+    }
+
+    /// slirp asks for a node's Ethernet address once, then drops what it had for it; the plan knows
+    /// the answer even while the node is still booting.
+    fn answer_arp(&self, frame: &[u8]) -> bool {
+        let mac = packet::arp_question(frame).and_then(|address| self.planned.get(&address));
+        let Some(answer) = mac.and_then(|mac| packet::arp_answer(frame, *mac)) else { return false };
+        self.ports[self.uplink].send_frame(&answer);
+        true
+    }
+
+    /// Whether one of the switch's own services took the frame.
+    fn serve(&self, from: usize, frame: &[u8]) -> bool {
+        match self.services.serve(frame) {
+            Service::None => return false,
+            Service::Reply(reply) => self.ports[from].send_frame(&reply),
+            Service::Taken => {}
+            Service::Stranger(mac) => self.note(
+                from,
+                format!("network card {mac} asked for an address and is not in the plan: it gets none"),
+            ),
+        }
+        true
+    }
+
+    fn learn_and_look_up(&self, from: usize, source: MacAddr, destination: MacAddr) -> Option<usize> {
+        let mut stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody but the uplink is the gateway, whatever a guest claims.
+        let claims = !source.is_group() && source != self.gateway_mac;
+        let room = stations.len() < STATIONS || stations.contains_key(&source);
+        if claims && room {
+            stations.insert(source, from);
+        }
+        if destination.is_group() { None } else { stations.get(&destination).copied() }
+    }
+
+    fn deliver(&self, from: usize, to: usize, prefixed: &[u8]) {
+        if to == self.uplink {
+            let egress = if self.allow_egress.load(Relaxed) { Egress::Allow } else { Egress::Refuse };
+            let frame = &prefixed[PREFIX..];
+            match passage(frame, self.gateway, egress) {
+                Passage::Granted => {}
+                Passage::Pointless => return,
+                Passage::Refused(destination) => return self.refuse(from, destination, frame),
+            }
+        }
+        self.ports[to].send(prefixed);
+    }
+
+    fn refuse(&self, from: usize, destination: Ipv4Addr, frame: &[u8]) {
+        if let Some(node) = &self.ports[from].node
+            && self.attempts.count(node, destination)
+        {
+            self.note(from, format!("tried to reach {destination} outside of the lab network: refused"));
+        }
+        if let Some(answer) = packet::prohibited_frame(self.gateway, self.gateway_mac, frame) {
+            self.ports[from].send_frame(&answer);
+        }
+    }
+
+    fn note(&self, port: usize, text: String) {
+        let subject = self.ports[port].node.clone().map_or(Subject::Cluster, Subject::Node);
+        self.recorder.record(Happening::Note { subject, text });
+    }
+}

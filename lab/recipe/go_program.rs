@@ -1,0 +1,59 @@
+//! Programs of the image that are compiled from Go modules, static and for arm64.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::step::{Key, KeyBuilder, RecipeError, run};
+
+/// A Go main package and how it is compiled.
+#[derive(Clone, Debug)]
+pub(super) struct GoProgram {
+    /// Directory of the module, which holds `go.mod` and `go.sum`.
+    pub(super) module: PathBuf,
+    /// Package path within the module, e.g. `./cmd/init`.
+    pub(super) package: &'static str,
+    /// Build tags, comma separated.
+    pub(super) tags: &'static str,
+    /// Linker variables, `-X` style without the flag.
+    pub(super) variables: Vec<String>,
+}
+
+impl GoProgram {
+    fn linker_flags(&self) -> String {
+        let variables: String = self.variables.iter().map(|variable| format!(" -X {variable}")).collect();
+        format!("-s -w -buildid={variables}")
+    }
+
+    /// Key over the module's sources, the toolchain and the flags.
+    pub(super) fn key(&self, name: &str) -> Result<Key, RecipeError> {
+        let version = run(Command::new("go").arg("version").current_dir(&self.module))?;
+        let key: KeyBuilder = Key::of(name, 1)
+            .text(&version)
+            .text(self.package)
+            .text(self.tags)
+            .text(&self.linker_flags())
+            .tree(&self.module)?;
+        Ok(key.done())
+    }
+
+    /// Compiles to the file `output`.
+    pub(super) fn make(&self, output: &Path) -> Result<(), RecipeError> {
+        let output = std::path::absolute(output).map_err(|source| RecipeError::File {
+            action: "name",
+            path: output.to_owned(),
+            source,
+        })?;
+        run(Command::new("go")
+            .args(["build", "-trimpath", "-buildvcs=false", "-tags", self.tags])
+            .args(["-ldflags", &self.linker_flags(), "-o"])
+            .arg(output)
+            .arg(self.package)
+            .current_dir(&self.module)
+            .env("CGO_ENABLED", "0")
+            .env("GOOS", "linux")
+            .env("GOARCH", "arm64"))?;
+        Ok(())
+    }
+}

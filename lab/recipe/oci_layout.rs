@@ -1,0 +1,134 @@
+//! Workload images as an OCI image layout (OCI image specification v1.1).
+//!
+//! One uncompressed layer each: the guest unpacks layers under emulation, so the host saves it
+//! the decompression, and on loopback the bytes cost little.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+
+use super::step::{RecipeError, file};
+use crate::assets::Digest;
+
+/// An image of one static program.
+pub(super) struct WorkloadImage {
+    /// Full reference, e.g. `registry.k8s.io/pause:3.10`.
+    pub(super) reference: String,
+    /// The program's path in the image, without a leading slash; also the entry point.
+    pub(super) program: &'static str,
+    /// The program on the host.
+    pub(super) file: PathBuf,
+}
+
+struct Blob {
+    digest: String,
+    size: usize,
+}
+
+/// Writes the layout with all `images` to the directory `output`.
+pub(super) fn write(images: &[WorkloadImage], output: &Path) -> Result<(), RecipeError> {
+    let blobs = output.join("blobs/sha256");
+    fs::create_dir_all(&blobs).map_err(file("create", &blobs))?;
+    let put = |content: &[u8]| -> Result<Blob, RecipeError> {
+        let digest = Digest::of_bytes(content);
+        let path = blobs.join(digest.hex());
+        fs::write(&path, content).map_err(file("write", &path))?;
+        Ok(Blob { digest: digest.to_string(), size: content.len() })
+    };
+    let mut manifests = Vec::new();
+    for image in images {
+        let layer = put(&layer(image)?)?;
+        let config = put(json!({
+            "architecture": "arm64",
+            "os": "linux",
+            "config": {
+                "Entrypoint": [format!("/{}", image.program)],
+                "WorkingDir": "/",
+                "User": "65534:65534",
+            },
+            "rootfs": { "type": "layers", "diff_ids": [layer.digest] },
+            "history": [{ "created_by": "lab images build" }],
+        })
+        .to_string()
+        .as_bytes())?;
+        let manifest = put(json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+        })
+        .to_string()
+        .as_bytes())?;
+        let mut entry = descriptor(MANIFEST, &manifest);
+        entry["platform"] = json!({ "architecture": "arm64", "os": "linux" });
+        entry["annotations"] = json!({ "org.opencontainers.image.ref.name": image.reference });
+        manifests.push(entry);
+    }
+    let index = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests });
+    for (name, content) in [
+        ("index.json", index.to_string()),
+        ("oci-layout", json!({ "imageLayoutVersion": "1.0.0" }).to_string()),
+    ] {
+        let path = output.join(name);
+        fs::write(&path, content).map_err(file("write", &path))?;
+    }
+    Ok(())
+}
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+fn descriptor(media_type: &str, blob: &Blob) -> serde_json::Value {
+    json!({ "mediaType": media_type, "digest": blob.digest, "size": blob.size })
+}
+
+/// The layer: the program and its directories, owned by root, without times.
+fn layer(image: &WorkloadImage) -> Result<Vec<u8>, RecipeError> {
+    let content = fs::read(&image.file).map_err(file("read", &image.file))?;
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, kind: tar::EntryType, mode: u32, content: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(content.len() as u64);
+        archive.append_data(&mut header, name, content)
+    };
+    let mut directory = PathBuf::new();
+    for component in Path::new(image.program).parent().into_iter().flat_map(Path::components) {
+        directory.push(component);
+        add(&format!("{}/", directory.display()), tar::EntryType::Directory, 0o755, &[])
+            .map_err(file("pack", &image.file))?;
+    }
+    add(image.program, tar::EntryType::Regular, 0o755, &content).map_err(file("pack", &image.file))?;
+    archive.into_inner().map_err(file("pack", &image.file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Store;
+
+    #[test]
+    fn the_registry_finds_every_image_and_its_blobs() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let program = directory.path().join("program");
+        fs::write(&program, "ELF").expect("write");
+        let images = [WorkloadImage {
+            reference: "registry.k8s.io/pause:3.10".into(),
+            program: "pause",
+            file: program,
+        }];
+        let layout = directory.path().join("layout");
+        write(&images, &layout).expect("layout");
+        let store = Store::open(std::slice::from_ref(&layout)).expect("store");
+        let manifest = store.manifest("registry.k8s.io", "pause", "3.10").expect("manifest");
+        let text = fs::read(store.blob(&manifest.digest).expect("blob")).expect("read");
+        let manifest: serde_json::Value = serde_json::from_slice(&text).expect("json");
+        for part in [&manifest["config"], &manifest["layers"][0]] {
+            let path = store.blob(part["digest"].as_str().expect("digest")).expect("blob");
+            assert_eq!(fs::metadata(path).expect("stat").len(), part["size"].as_u64().expect("size"));
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The root file system: what the lists choose from the package tree, with the shared libraries
+//! that it is linked against, plus our own programs.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Component, Path, PathBuf},
+    process::Command,
+};
+
+use object::{
+    Endianness,
+    elf::{DT_NEEDED, FileHeader64},
+    read::elf::{Dyn, FileHeader},
+};
+
+use super::{
+    kernel_modules::KernelModules,
+    listing::Listing,
+    step::{RecipeError, file, run},
+};
+
+/// Where Debian keeps arm64 libraries (multiarch).
+const LIBRARIES: &str = "usr/lib/aarch64-linux-gnu";
+/// The program interpreter's link, which every dynamic program needs.
+const INTERPRETER: &str = "usr/lib/ld-linux-aarch64.so.1";
+
+/// Users and groups that programs look up; nobody logs in.
+const PASSWD: &str =
+    "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n";
+const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
+const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
+
+/// A root file system under construction in a directory of the host.
+pub(super) struct RootTree<'a> {
+    packages: &'a Path,
+    root: &'a Path,
+    copied: BTreeSet<PathBuf>,
+}
+
+impl<'a> RootTree<'a> {
+    /// An empty tree at `root` that takes its files from the package tree `packages`.
+    pub(super) fn new(packages: &'a Path, root: &'a Path) -> Result<Self, RecipeError> {
+        fs::create_dir_all(root).map_err(file("create", root))?;
+        Ok(Self { packages, root, copied: BTreeSet::new() })
+    }
+
+    /// Everything the lists in `directory` ask for.
+    pub(super) fn fill_from_lists(&mut self, directory: &Path) -> Result<(), RecipeError> {
+        for name in Listing::read(&directory.join("directories"))?.names()? {
+            self.directory(Path::new(name))?;
+        }
+        for (link, target) in Listing::read(&directory.join("links"))?.pairs()? {
+            self.link(Path::new(link), Path::new(target))?;
+        }
+        for path in Listing::read(&directory.join("files"))?.names()? {
+            self.copy(Path::new(path))?;
+        }
+        self.copy(Path::new(INTERPRETER))?;
+        for path in Listing::read(&directory.join("programs"))?.names()? {
+            self.copy_program(Path::new(path))?;
+        }
+        self.text("etc/passwd", PASSWD)?;
+        self.text("etc/group", GROUP)?;
+        self.text("etc/nsswitch.conf", NSSWITCH)
+    }
+
+    /// One of our own programs.
+    pub(super) fn install(&self, name: &str, program: &Path) -> Result<(), RecipeError> {
+        let to = self.place(Path::new(name))?;
+        fs::copy(program, &to).map_err(file("copy", program))?;
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).map_err(file("mark executable", &to))
+    }
+
+    /// Modules with their dependencies, and the index that modprobe reads.
+    pub(super) fn install_modules(&self, modules: &KernelModules, names: &[&str]) -> Result<(), RecipeError> {
+        let base = PathBuf::from("usr/lib/modules").join(&modules.version);
+        for module in modules.with_dependencies(names)? {
+            let to = self.place(&base.join(&module.path))?;
+            fs::write(&to, &module.content).map_err(file("write", &to))?;
+        }
+        for list in modules.depmod_inputs() {
+            let to = self.place(&base.join(list.file_name().unwrap_or_default()))?;
+            fs::copy(&list, &to).map_err(file("copy", &list))?;
+        }
+        // depmod lives in sbin, which an ordinary user's PATH may lack. It wants lib/modules.
+        let search = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+        run(Command::new("depmod").env("PATH", search).arg("-b").arg(self.root).arg(&modules.version))?;
+        Ok(())
+    }
+
+    /// Packs the tree; blocks are compressed with LZ4, which costs an emulated guest least.
+    pub(super) fn pack(&self, output: &Path) -> Result<(), RecipeError> {
+        run(Command::new("mksquashfs")
+            .arg(self.root)
+            .arg(output)
+            .args(["-noappend", "-quiet", "-no-progress", "-all-root", "-no-xattrs", "-no-exports"])
+            .args(["-comp", "lz4", "-b", "131072", "-mkfs-time", "0", "-all-time", "0"])
+            .env_remove("SOURCE_DATE_EPOCH"))?;
+        Ok(())
+    }
+
+    fn directory(&self, path: &Path) -> Result<(), RecipeError> {
+        let to = self.root.join(path);
+        fs::create_dir_all(&to).map_err(file("create", &to))
+    }
+
+    fn link(&self, path: &Path, target: &Path) -> Result<(), RecipeError> {
+        let at = self.place(path)?;
+        match symlink(target, &at) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(file("link", &at)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn text(&self, path: &str, content: &str) -> Result<(), RecipeError> {
+        let to = self.place(Path::new(path))?;
+        fs::write(&to, content).map_err(file("write", &to))
+    }
+
+    /// The path in the tree, its parent made.
+    fn place(&self, path: &Path) -> Result<PathBuf, RecipeError> {
+        let to = self.root.join(path);
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent).map_err(file("create", parent))?;
+        }
+        Ok(to)
+    }
+
+    /// A file of the package tree; a link brings what it points at.
+    fn copy(&mut self, path: &Path) -> Result<(), RecipeError> {
+        if !self.copied.insert(path.to_owned()) {
+            return Ok(());
+        }
+        let from = self.packages.join(path);
+        let metadata = fs::symlink_metadata(&from).map_err(|_| {
+            RecipeError::Missing(format!(
+                "the packages bring no {}; correct the lists in images/rootfs",
+                path.display()
+            ))
+        })?;
+        if metadata.is_symlink() {
+            let target = fs::read_link(&from).map_err(file("read", &from))?;
+            self.link(path, &target)?;
+            return self.copy(&resolved(path, &target));
+        }
+        let to = self.place(path)?;
+        fs::copy(&from, &to).map_err(file("copy", &from))?;
+        Ok(())
+    }
+
+    fn copy_program(&mut self, path: &Path) -> Result<(), RecipeError> {
+        self.copy(path)?;
+        let mut pending = vec![path.to_owned()];
+        let mut seen = BTreeSet::new();
+        while let Some(path) = pending.pop() {
+            let from = self.packages.join(&path);
+            let content = fs::read(&from).map_err(file("read", &from))?;
+            for library in needed(&content).map_err(|error| {
+                RecipeError::Missing(format!("{} is not an arm64 ELF program: {error}", path.display()))
+            })? {
+                let path = Path::new(LIBRARIES).join(library);
+                if seen.insert(path.clone()) {
+                    self.copy(&path)?;
+                    pending.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a link at `path` with text `target` leads, within the tree.
+fn resolved(path: &Path, target: &Path) -> PathBuf {
+    let start = if target.is_absolute() { Path::new("") } else { path.parent().unwrap_or(Path::new("")) };
+    let mut result = PathBuf::new();
+    for component in start.components().chain(target.components()) {
+        match component {
+            Component::Normal(name) => result.push(name),
+            Component::ParentDir => {
+                result.pop();
+            }
+            _ => {}
+        }
+    }
+    // `lib` is itself a link to `usr/lib` in a merged tree.
+    if result.starts_with("lib") { Path::new("usr").join(result) } else { result }
+}
+
+/// The shared libraries that an ELF file names (`DT_NEEDED`); none for a static program.
+fn needed(content: &[u8]) -> object::Result<Vec<String>> {
+    let header = FileHeader64::<Endianness>::parse(content)?;
+    let endian = header.endian()?;
+    let sections = header.sections(endian, content)?;
+    let Some((entries, link)) = sections.dynamic(endian, content)? else {
+        return Ok(Vec::new());
+    };
+    let strings = sections.strings(endian, content, link)?;
+    entries
+        .iter()
+        .filter(|entry| entry.tag32(endian) == Some(DT_NEEDED))
+        .map(|entry| Ok(String::from_utf8_lossy(entry.string(endian, strings)?).into_owned()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_resolve_within_the_tree() {
+        let at = |path: &str, target: &str| resolved(Path::new(path), Path::new(target));
+        assert_eq!(at("usr/lib/a/x.so", "x.so.1"), Path::new("usr/lib/a/x.so.1"));
+        assert_eq!(at("usr/sbin/ip", "../bin/ip"), Path::new("usr/bin/ip"));
+        assert_eq!(at("usr/lib/ld.so", "/lib/a/ld.so"), Path::new("usr/lib/a/ld.so"));
+        assert_eq!(at("a", "../../../etc/x"), Path::new("etc/x"));
+    }
+
+    #[test]
+    fn what_is_no_elf_file_is_an_error() {
+        assert!(needed(b"#!/bin/sh").is_err());
+    }
+}

@@ -1,0 +1,268 @@
+//! A step of the recipe: made when its key changed, left alone otherwise.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+use sha2::{Digest as _, Sha256};
+
+/// Why an image cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// A file or directory of the recipe or of its outputs.
+    #[error("{action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A line of a list in `images/rootfs`.
+    #[error("{}:{line}: {problem}", path.display())]
+    List {
+        /// Which list.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A program of the host that is not there.
+    #[error("run {program}: {source}; install what the build needs with: make setup")]
+    Tool {
+        /// Which program.
+        program: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A program of the host that failed.
+    #[error("{command} ended with {status}; its last lines:\n{output}")]
+    Failed {
+        /// What was run.
+        command: String,
+        /// How it ended.
+        status: String,
+        /// The end of what it printed.
+        output: String,
+    },
+    /// Something that the packages should bring and do not.
+    #[error("{0}")]
+    Missing(String),
+}
+
+/// For `map_err`: names the action and the file of an I/O error.
+pub(super) fn file<'a>(
+    action: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> RecipeError + use<'a> {
+    move |source| RecipeError::File { action, path: path.to_owned(), source }
+}
+
+/// The identity of everything that goes into a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key(String);
+
+impl Key {
+    /// Starts the key of the step called `name`; `revision` rises when the step's code changes
+    /// what it makes.
+    pub(super) fn of(name: &str, revision: u32) -> KeyBuilder {
+        let mut hasher = Sha256::new();
+        hasher.update(format!("{name}\0{revision}\0"));
+        KeyBuilder { hasher }
+    }
+}
+
+/// Collects what goes into a [`Key`].
+pub(super) struct KeyBuilder {
+    hasher: Sha256,
+}
+
+impl KeyBuilder {
+    /// A piece of text, such as flags or versions.
+    pub(super) fn text(mut self, text: &str) -> Self {
+        self.hasher.update((text.len() as u64).to_le_bytes());
+        self.hasher.update(text);
+        self
+    }
+
+    /// The key of a step this one builds on.
+    pub(super) fn after(self, key: &Key) -> Self {
+        self.text(&key.0)
+    }
+
+    /// The content of a file, or of all files below a directory with their relative names.
+    pub(super) fn tree(mut self, root: &Path) -> Result<Self, RecipeError> {
+        for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
+            let entry = entry.map_err(|error| {
+                let path = error.path().unwrap_or(root).to_owned();
+                RecipeError::File { action: "read", path, source: error.into() }
+            })?;
+            if entry.file_type().is_file() {
+                let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
+                let content = fs::read(entry.path()).map_err(file("read", entry.path()))?;
+                self = self.text(&relative.to_string_lossy());
+                self.hasher.update((content.len() as u64).to_le_bytes());
+                self.hasher.update(content);
+            }
+        }
+        Ok(self)
+    }
+
+    /// The finished key.
+    pub(super) fn done(self) -> Key {
+        Key(hex::encode(self.hasher.finalize()))
+    }
+}
+
+/// Where steps leave their outputs.
+pub(super) struct Workshop {
+    directory: PathBuf,
+    say: Box<dyn Fn(&str)>,
+}
+
+impl Workshop {
+    pub(super) fn new(directory: &Path, say: Box<dyn Fn(&str)>) -> Result<Self, RecipeError> {
+        fs::create_dir_all(directory).map_err(file("create", directory))?;
+        let workshop = Self { directory: directory.to_owned(), say };
+        // What an interrupted build left half made.
+        for entry in fs::read_dir(directory).map_err(file("read", directory))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(".partial-") {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(workshop)
+    }
+
+    /// The output of step `name`: made by `make` at the path it is given, unless there is one
+    /// with this key.
+    pub(super) fn step(
+        &self,
+        name: &str,
+        key: &Key,
+        make: impl FnOnce(&Path) -> Result<(), RecipeError>,
+    ) -> Result<PathBuf, RecipeError> {
+        let output = self.directory.join(name);
+        let stamp = self.directory.join(format!("{name}.key"));
+        if output.exists() && fs::read_to_string(&stamp).is_ok_and(|text| text == key.0) {
+            (self.say)(&format!("{name:<22} up to date"));
+            return Ok(output);
+        }
+        (self.say)(&format!("{name:<22} building"));
+        let started = Instant::now();
+        let partial = self.directory.join(format!(".partial-{name}"));
+        remove(&partial)?;
+        make(&partial)?;
+        remove(&stamp)?;
+        remove(&output)?;
+        fs::rename(&partial, &output).map_err(file("create", &output))?;
+        fs::write(&stamp, &key.0).map_err(file("write", &stamp))?;
+        let size = size(&output) as f64 / f64::from(1 << 20);
+        (self.say)(&format!("{name:<22} {size:.1} MiB in {:.1} s", started.elapsed().as_secs_f64()));
+        Ok(output)
+    }
+}
+
+/// Bytes of all files below `path`.
+pub(super) fn size(path: &Path) -> u64 {
+    walkdir::WalkDir::new(path)
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.file_type().is_file())
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|metadata| metadata.len())
+        .sum()
+}
+
+/// Removes a file or a directory with all in it; nothing there is no error.
+pub(super) fn remove(path: &Path) -> Result<(), RecipeError> {
+    let gone = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => Err(error),
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+    };
+    gone.map_err(file("remove", path))
+}
+
+/// Runs a program of the host to its end; its output is shown only when it fails.
+pub(super) fn run(command: &mut Command) -> Result<String, RecipeError> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(std::process::Stdio::null())
+        .output()
+        .map_err(|source| RecipeError::Tool { program: program.clone(), source })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().collect();
+    Err(RecipeError::Failed {
+        command: program,
+        status: output.status.to_string(),
+        output: lines[lines.len().saturating_sub(25)..].join("\n"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn workshop(directory: &Path) -> Workshop {
+        Workshop::new(directory, Box::new(|_| {})).expect("workshop")
+    }
+
+    #[test]
+    fn a_step_is_made_once_per_key() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let made = Cell::new(0);
+        for revision in [1, 1, 2, 2] {
+            workshop(directory.path())
+                .step("thing", &Key::of("thing", revision).done(), |path| {
+                    made.set(made.get() + 1);
+                    fs::write(path, "x").map_err(file("write", path))
+                })
+                .expect("step");
+        }
+        assert_eq!(made.get(), 2);
+    }
+
+    #[test]
+    fn a_failed_step_keeps_the_old_output_and_is_tried_again() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let key = |revision| Key::of("thing", revision).done();
+        let write = |path: &Path| fs::write(path, "old").map_err(file("write", path));
+        let output = workshop(directory.path()).step("thing", &key(1), write).expect("first");
+        let failed = workshop(directory.path()).step("thing", &key(2), |path| {
+            fs::write(path, "half").map_err(file("write", path))?;
+            Err(RecipeError::Missing("on purpose".into()))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read_to_string(&output).expect("kept"), "old");
+        let again = workshop(directory.path()).step("thing", &key(2), |path| {
+            assert!(!path.exists(), "a half-made output is cleared");
+            fs::write(path, "new").map_err(file("write", path))
+        });
+        assert_eq!(fs::read_to_string(again.expect("again")).expect("new"), "new");
+    }
+
+    #[test]
+    fn keys_see_names_and_contents() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let key = || Key::of("s", 1).tree(directory.path()).expect("tree").done();
+        fs::write(directory.path().join("a"), "1").expect("write");
+        let first = key();
+        assert_eq!(first, key());
+        fs::write(directory.path().join("a"), "2").expect("write");
+        let second = key();
+        fs::rename(directory.path().join("a"), directory.path().join("b")).expect("rename");
+        assert!(first != second && second != key());
+    }
+}

@@ -1,0 +1,390 @@
+//! Machine configs: what `talosctl gen config` writes, for the version contract of the image.
+//!
+//! Source: `machinery/config/generate` v1.13.9 with the contracts of v1.11 and v1.13; the Go test
+//! in `tests/machinery` compares key by key.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{merge::merge_document, pki::CertificateAndKey, secrets::SecretsBundle};
+use crate::node::{Kind, NodeName};
+
+/// Which generation of documents a Talos version wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum TalosContract {
+    /// Talos 1.11.
+    #[serde(rename = "v1.11")]
+    V1_11,
+    /// Talos 1.12 and 1.13: the host name has a document of its own, flags that became the only
+    /// way are gone.
+    #[default]
+    #[serde(rename = "v1.13")]
+    V1_13,
+}
+
+impl TalosContract {
+    /// As scenario files and the reference node's kernel argument `lab.talos-contract` spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1_11 => "v1.11",
+            Self::V1_13 => "v1.13",
+        }
+    }
+}
+
+/// What the nodes of a cluster have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterConfig {
+    /// Cluster name.
+    pub name: String,
+    /// Where kubelet and clients find the API server: `https://ADDRESS:6443`.
+    pub endpoint_address: Ipv4Addr,
+    /// Generation of documents.
+    pub contract: TalosContract,
+    /// Kubernetes version without `v`.
+    pub kubernetes_version: String,
+    /// The LAN, for choosing node addresses.
+    pub lan: Ipv4Net,
+    /// Gateway of the LAN; answers DNS and NTP.
+    pub gateway: Ipv4Addr,
+    /// Pod addresses.
+    pub pods: Ipv4Net,
+    /// Service addresses.
+    pub services: Ipv4Net,
+    /// Cluster DNS domain.
+    pub dns_domain: String,
+    /// Where images come from.
+    pub mirrors: Vec<RegistryMirror>,
+    /// Whether ordinary pods may run on control planes.
+    pub schedule_on_control_planes: bool,
+}
+
+/// An upstream registry and what stands in for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryMirror {
+    /// The upstream's host name, e.g. `registry.k8s.io`.
+    pub upstream: String,
+    /// The mirror's URL, plain HTTP.
+    pub endpoint: String,
+}
+
+/// What is one node's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeConfig {
+    /// Host name.
+    pub name: NodeName,
+    /// What Kubernetes runs on it.
+    pub kind: Kind,
+}
+
+/// A machine config: one v1alpha1 document and any number of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineConfig {
+    documents: Vec<Value>,
+}
+
+/// Why a config or a patch cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not YAML.
+    #[error("document {document} is not YAML: {source}")]
+    Yaml {
+        /// Which document of the text, from 1.
+        document: usize,
+        /// Where and why.
+        source: serde_yaml::Error,
+    },
+    /// A document that is not a map.
+    #[error(
+        "document {document} is not a map of keys; a machine config document starts with keys such as machine:"
+    )]
+    NotAMap {
+        /// Which document of the text, from 1.
+        document: usize,
+    },
+    /// It cannot be written as YAML.
+    #[error("write the config as YAML: {0}")]
+    Write(serde_yaml::Error),
+}
+
+/// A node's config as `talosctl gen config` makes it, with what a lab node needs laid over it:
+/// host name, time from the LAN, no discovery on the internet, images from the mirrors, addresses
+/// from the LAN, no audit log.
+pub fn generate(cluster: &ClusterConfig, node: &NodeConfig, secrets: &SecretsBundle) -> MachineConfig {
+    let mut config = MachineConfig { documents: vec![base(cluster, node, secrets)] };
+    if cluster.contract >= TalosContract::V1_13 {
+        config.documents.push(json!({
+            "apiVersion": "v1alpha1", "kind": "HostnameConfig", "auto": "off", "hostname": node.name.as_str(),
+        }));
+    }
+    config.merge(&lab_patch(cluster, node));
+    config
+}
+
+fn certificate_only(pair: &CertificateAndKey) -> Value {
+    json!({ "crt": pair.crt, "key": "" })
+}
+
+fn pair(pair: &CertificateAndKey) -> Value {
+    json!({ "crt": pair.crt, "key": pair.key })
+}
+
+fn base(cluster: &ClusterConfig, node: &NodeConfig, secrets: &SecretsBundle) -> Value {
+    let control_plane = node.kind == Kind::ControlPlane;
+    let authority =
+        |full: &CertificateAndKey| if control_plane { pair(full) } else { certificate_only(full) };
+    let image = |component: &str| format!("registry.k8s.io/{component}:v{}", cluster.kubernetes_version);
+    let mut document = json!({
+        "version": "v1alpha1",
+        "debug": false,
+        "persist": true,
+        "machine": {
+            "type": node.kind.machine_type(),
+            "token": secrets.trustdinfo.token,
+            "ca": authority(&secrets.certs.os),
+            "certSANs": [],
+            "kubelet": {
+                "image": format!("ghcr.io/siderolabs/kubelet:v{}", cluster.kubernetes_version),
+                "defaultRuntimeSeccompProfileEnabled": true,
+                "disableManifestsDirectory": true,
+            },
+            "install": { "disk": "/dev/vda", "wipe": false },
+            "features": {
+                "diskQuotaSupport": true,
+                "kubePrism": { "enabled": true, "port": 7445 },
+                "hostDNS": { "enabled": true, "forwardKubeDNSToHost": true },
+            },
+        },
+        "cluster": {
+            "id": secrets.cluster.id,
+            "secret": secrets.cluster.secret,
+            "controlPlane": { "endpoint": format!("https://{}:6443", cluster.endpoint_address) },
+            "clusterName": cluster.name,
+            "network": {
+                "dnsDomain": cluster.dns_domain,
+                "podSubnets": [cluster.pods],
+                "serviceSubnets": [cluster.services],
+            },
+            "token": secrets.secrets.bootstraptoken,
+            "ca": authority(&secrets.certs.k8s),
+            "discovery": {
+                "enabled": true,
+                "registries": { "kubernetes": { "disabled": true }, "service": {} },
+            },
+        },
+    });
+    if cluster.contract == TalosContract::V1_11 {
+        document["machine"]["network"] = json!({});
+        for flag in ["rbac", "stableHostname", "apidCheckExtKeyUsage"] {
+            document["machine"]["features"][flag] = json!(true);
+        }
+    } else {
+        document["machine"]["install"]["grubUseUKICmdline"] = json!(true);
+    }
+    if control_plane {
+        document["machine"]["nodeLabels"] =
+            json!({ "node.kubernetes.io/exclude-from-external-load-balancers": "" });
+        let section = &mut document["cluster"];
+        section["secretboxEncryptionSecret"] = json!(secrets.secrets.secretboxencryptionsecret);
+        section["aggregatorCA"] = pair(&secrets.certs.k8saggregator);
+        section["serviceAccount"] = json!({ "key": secrets.certs.k8sserviceaccount.key });
+        section["apiServer"] = json!({
+            "image": image("kube-apiserver"),
+            "admissionControl": [{ "name": "PodSecurity", "configuration": pod_security() }],
+            "auditPolicy": { "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{ "level": "Metadata" }] },
+        });
+        if cluster.contract == TalosContract::V1_11 {
+            section["apiServer"]["certSANs"] = json!([cluster.endpoint_address]);
+            section["apiServer"]["disablePodSecurityPolicy"] = json!(true);
+        }
+        section["controllerManager"] = json!({ "image": image("kube-controller-manager") });
+        section["proxy"] = json!({ "image": image("kube-proxy") });
+        section["scheduler"] = json!({ "image": image("kube-scheduler") });
+        section["etcd"] = json!({ "ca": pair(&secrets.certs.etcd) });
+    }
+    document
+}
+
+fn pod_security() -> Value {
+    json!({
+        "apiVersion": "pod-security.admission.config.k8s.io/v1alpha1",
+        "kind": "PodSecurityConfiguration",
+        "defaults": {
+            "audit": "restricted",
+            "audit-version": "latest",
+            "enforce": "baseline",
+            "enforce-version": "latest",
+            "warn": "restricted",
+            "warn-version": "latest",
+        },
+        "exemptions": { "namespaces": ["kube-system"], "runtimeClasses": [], "usernames": [] },
+    })
+}
+
+/// What a node needs in a lab LAN, as one patch; each line has its reason.
+fn lab_patch(cluster: &ClusterConfig, node: &NodeConfig) -> Value {
+    let mirrors: BTreeMap<_, _> = cluster
+        .mirrors
+        .iter()
+        // No fallback: an image that is not served must be missing at once and by name, instead of
+        // after a time-out on the internet.
+        .map(|mirror| (&mirror.upstream, json!({ "endpoints": [mirror.endpoint], "skipFallback": true })))
+        .collect();
+    let mut patch = json!({
+        "machine": {
+            // The switch answers NTP; time gates etcd and kubelet.
+            "time": { "servers": [cluster.gateway] },
+            // A node may get more addresses later; Kubernetes must use the LAN's.
+            "kubelet": { "nodeIP": { "validSubnets": [cluster.lan] } },
+            "registries": { "mirrors": mirrors },
+        },
+        "cluster": {
+            // The discovery service is on the internet.
+            "discovery": { "enabled": false },
+        },
+    });
+    if cluster.contract == TalosContract::V1_11 {
+        patch["machine"]["network"] = json!({ "hostname": node.name.as_str() });
+    }
+    if node.kind == Kind::ControlPlane {
+        let section = &mut patch["cluster"];
+        section["etcd"] = json!({ "advertisedSubnets": [cluster.lan] });
+        section["allowSchedulingOnControlPlanes"] = json!(cluster.schedule_on_control_planes);
+        // Nobody reads the audit log of a throw-away cluster, and writing it costs the guest.
+        section["apiServer"] = json!({ "auditPolicy": { "rules": [{ "level": "None" }] } });
+    }
+    patch
+}
+
+impl MachineConfig {
+    /// Reads one or more YAML documents; empty ones are skipped, comments lost.
+    ///
+    /// # Errors
+    /// Naming document, line and column.
+    pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
+        let mut documents = Vec::new();
+        for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
+            let document_number = index + 1;
+            let value = Value::deserialize(document)
+                .map_err(|source| ConfigError::Yaml { document: document_number, source })?;
+            match value {
+                Value::Null => {}
+                Value::Object(_) => documents.push(value),
+                _ => return Err(ConfigError::NotAMap { document: document_number }),
+            }
+        }
+        Ok(Self { documents })
+    }
+
+    /// The documents as YAML text, ready to send to a node.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn to_yaml(&self) -> Result<String, ConfigError> {
+        let texts: Result<Vec<_>, _> = self.documents.iter().map(serde_yaml::to_string).collect();
+        Ok(texts.map_err(ConfigError::Write)?.join("---\n"))
+    }
+
+    /// The documents as values.
+    pub fn documents(&self) -> &[Value] {
+        &self.documents
+    }
+
+    /// Lays strategic-merge patches over the config, in order. A patch may hold several documents:
+    /// each is merged into the document of the same kind and name, or added.
+    ///
+    /// # Errors
+    /// When a patch is not YAML.
+    pub fn patch<'a>(mut self, patches: impl IntoIterator<Item = &'a str>) -> Result<Self, ConfigError> {
+        for patch in patches {
+            for document in Self::from_yaml(patch)?.documents {
+                self.merge(&document);
+            }
+        }
+        Ok(self)
+    }
+
+    fn merge(&mut self, patch: &Value) {
+        match self.documents.iter_mut().find(|document| identity(document) == identity(patch)) {
+            Some(document) => merge_document(document, patch),
+            None => self.documents.push(patch.clone()),
+        }
+    }
+}
+
+/// What makes two documents the same: kind and name, both absent for v1alpha1's main document.
+fn identity(document: &Value) -> (Option<&str>, Option<&str>) {
+    (document["kind"].as_str(), document["name"].as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(contract: TalosContract) -> ClusterConfig {
+        ClusterConfig {
+            name: "lab".into(),
+            endpoint_address: [10, 5, 0, 2].into(),
+            contract,
+            kubernetes_version: "1.34.2".into(),
+            lan: "10.5.0.0/24".parse().expect("range"),
+            gateway: [10, 5, 0, 1].into(),
+            pods: "10.244.0.0/16".parse().expect("range"),
+            services: "10.96.0.0/12".parse().expect("range"),
+            dns_domain: "cluster.local".into(),
+            mirrors: vec![RegistryMirror {
+                upstream: "registry.k8s.io".into(),
+                endpoint: "http://10.5.0.1:5000".into(),
+            }],
+            schedule_on_control_planes: false,
+        }
+    }
+
+    fn config(contract: TalosContract, kind: Kind) -> MachineConfig {
+        let secrets = SecretsBundle::generate(jiff::Timestamp::now()).expect("secrets");
+        let node = NodeConfig { name: NodeName::new("node-1").expect("name"), kind };
+        generate(&cluster(contract), &node, &secrets)
+    }
+
+    #[test]
+    fn a_worker_gets_no_private_authority() {
+        let text = config(TalosContract::V1_13, Kind::Worker).to_yaml().expect("yaml");
+        for absent in ["aggregatorCA", "serviceAccount", "secretbox", "etcd:"] {
+            assert!(!text.contains(absent), "{absent}");
+        }
+        let documents = MachineConfig::from_yaml(&text).expect("read");
+        assert_eq!(documents.documents()[0]["machine"]["ca"]["key"], "");
+    }
+
+    #[test]
+    fn the_host_name_stands_where_the_version_wants_it() {
+        let old = config(TalosContract::V1_11, Kind::Worker);
+        assert_eq!(old.documents().len(), 1);
+        assert_eq!(old.documents()[0]["machine"]["network"]["hostname"], "node-1");
+        let new = config(TalosContract::V1_13, Kind::Worker);
+        assert_eq!(new.documents()[1]["hostname"], "node-1");
+    }
+
+    #[test]
+    fn patches_reach_the_document_they_mean() {
+        let patched = config(TalosContract::V1_13, Kind::Worker)
+            .patch([
+                "machine: {sysctls: {a: '1'}}\n---\nkind: HostnameConfig\nhostname: other\n",
+                "apiVersion: v1alpha1\nkind: ExtensionServiceConfig\nname: tailscale\n",
+            ])
+            .expect("patch");
+        assert_eq!(patched.documents().len(), 3);
+        assert_eq!(patched.documents()[0]["machine"]["sysctls"]["a"], "1");
+        assert_eq!(patched.documents()[1]["hostname"], "other");
+        assert_eq!(patched.documents()[2]["name"], "tailscale");
+    }
+
+    #[test]
+    fn a_patch_that_is_no_map_is_refused_by_number() {
+        let error = MachineConfig::from_yaml("a: 1\n---\n- x\n").expect_err("refused").to_string();
+        assert!(error.starts_with("document 2 is not a map"), "{error}");
+    }
+}

@@ -1,0 +1,130 @@
+//! Resources of a node's state API (COSI), read through the YAML form of their specs.
+
+use serde::Deserialize;
+
+use super::wire::resource as wire;
+
+/// One resource.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resource {
+    /// Namespace, e.g. `runtime`.
+    pub namespace: String,
+    /// Type, e.g. `MachineStatuses.runtime.talos.dev`.
+    pub kind: String,
+    /// Identifier within namespace and type.
+    pub id: String,
+    /// The spec.
+    pub spec: serde_json::Value,
+}
+
+/// `MachineStatuses.runtime.talos.dev`, id `machine`: where the boot sequence stands.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct MachineStatus {
+    /// Stage of the machine.
+    pub stage: Stage,
+    /// Readiness within the stage.
+    #[serde(default)]
+    pub status: MachineReadiness,
+}
+
+/// Readiness within a stage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineReadiness {
+    /// No condition is unmet.
+    #[serde(default)]
+    pub ready: bool,
+    /// What is still waited for.
+    #[serde(default)]
+    pub unmet_conditions: Option<Vec<UnmetCondition>>,
+}
+
+/// One thing that a machine waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct UnmetCondition {
+    /// Its name.
+    pub name: String,
+    /// Why it is unmet.
+    pub reason: String,
+}
+
+/// Stages of a machine (machinery/resources/runtime, MachineStage).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are Talos's own and speak for themselves")]
+pub enum Stage {
+    Unknown,
+    Booting,
+    Installing,
+    Maintenance,
+    Running,
+    Rebooting,
+    Shutting,
+    Resetting,
+    Upgrading,
+}
+
+/// `ExtensionStatuses.runtime.talos.dev`: one system extension of the running image.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct ExtensionStatus {
+    /// What the extension says of itself; match by its name, never by the resource's id.
+    pub metadata: ExtensionMetadata,
+}
+
+/// What an extension says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct ExtensionMetadata {
+    /// Name.
+    pub name: String,
+    /// Version.
+    #[serde(default)]
+    pub version: String,
+}
+
+impl Resource {
+    /// From the wire; a spec that is not YAML becomes null.
+    pub(super) fn from_wire(resource: wire::Resource) -> Self {
+        let metadata = resource.metadata.unwrap_or_default();
+        let yaml = resource.spec.map(|spec| spec.yaml_spec).unwrap_or_default();
+        Self {
+            namespace: metadata.namespace,
+            kind: metadata.r#type,
+            id: metadata.id,
+            spec: serde_yaml::from_str(&yaml).unwrap_or(serde_json::Value::Null),
+        }
+    }
+
+    /// The spec as a typed view, or why it does not fit.
+    ///
+    /// # Errors
+    /// When the spec has another shape.
+    pub fn view<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_value(self.spec.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource(yaml: &str) -> Resource {
+        let spec = wire::Spec { yaml_spec: yaml.into(), ..Default::default() };
+        Resource::from_wire(wire::Resource { spec: Some(spec), ..Default::default() })
+    }
+
+    #[test]
+    fn a_machine_status_is_read_with_what_it_waits_for() {
+        let yaml = "stage: booting\nstatus:\n  ready: false\n  unmetConditions:\n    - name: services\n      reason: kubelet not healthy\n";
+        let status: MachineStatus = resource(yaml).view().expect("view");
+        assert_eq!(status.stage, Stage::Booting);
+        assert_eq!(status.status.unmet_conditions.expect("conditions")[0].reason, "kubelet not healthy");
+    }
+
+    #[test]
+    fn null_conditions_and_broken_specs_are_no_panic() {
+        let status: MachineStatus =
+            resource("stage: running\nstatus:\n  ready: true\n  unmetConditions: []\n").view().expect("view");
+        assert!(status.status.ready);
+        assert!(resource("{ broken").view::<MachineStatus>().is_err());
+    }
+}

@@ -1,0 +1,175 @@
+//! The secrets bundle of a cluster, in the file form of `talosctl gen secrets`.
+
+use base64::{Engine, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE};
+use rand::{Rng, RngCore};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::pki::{self, CertificateAndKey, KeyType, PrivateKey};
+
+/// Why secrets cannot be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretsError {
+    /// The certificate library refused.
+    #[error("make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// A generated key that has not the expected form; would be a fault of this program.
+    #[error("a generated key has an unexpected form; this is a fault of the lab")]
+    KeyForm,
+    /// A field that is not base64 or PEM.
+    #[error("a certificate or key of the secrets bundle is not PEM in base64; was the file edited?")]
+    Encoding,
+    /// A file of another form.
+    #[error("it is not a secrets bundle of talosctl gen secrets: {0}")]
+    Yaml(#[from] serde_yaml::Error),
+}
+
+/// Everything secret that the nodes of a cluster share.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretsBundle {
+    /// Identity for discovery.
+    pub cluster: ClusterIdentity,
+    /// Kubernetes secrets.
+    pub secrets: KubernetesSecrets,
+    /// What a node shows to trustd.
+    pub trustdinfo: TrustdInfo,
+    /// Authorities.
+    pub certs: Certificates,
+}
+
+/// Identity of a cluster for discovery.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterIdentity {
+    /// 32 random bytes, URL-safe base64.
+    pub id: String,
+    /// 32 random bytes, base64.
+    pub secret: String,
+}
+
+/// Secrets of Kubernetes itself.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KubernetesSecrets {
+    /// kubelet's bootstrap token, `6.16` characters.
+    pub bootstraptoken: String,
+    /// Key for secrets at rest, base64.
+    pub secretboxencryptionsecret: String,
+}
+
+/// What trustd checks.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustdInfo {
+    /// `6.16` characters.
+    pub token: String,
+}
+
+/// The authorities of a cluster.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificates {
+    /// etcd peers and clients.
+    pub etcd: CertificateAndKey,
+    /// Kubernetes API.
+    pub k8s: CertificateAndKey,
+    /// Aggregation layer.
+    pub k8saggregator: CertificateAndKey,
+    /// Signs service account tokens.
+    pub k8sserviceaccount: PrivateKey,
+    /// Machine API.
+    pub os: CertificateAndKey,
+}
+
+impl std::fmt::Debug for SecretsBundle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretsBundle(redacted)")
+    }
+}
+
+impl SecretsBundle {
+    /// Fresh secrets. The service account key is ECDSA where Talos makes RSA 4096: Kubernetes
+    /// takes both, and every RSA signature costs an emulated API server dearly.
+    ///
+    /// # Errors
+    /// When the certificate library refuses, which it has no reason to.
+    pub fn generate(now: jiff::Timestamp) -> Result<Self, SecretsError> {
+        let now = OffsetDateTime::from_unix_timestamp(now.as_second()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let ecdsa = |organization, name| pki::authority(KeyType::EcdsaP256, organization, name, now);
+        let service_account = KeyType::EcdsaP256.generate()?;
+        Ok(Self {
+            cluster: ClusterIdentity {
+                id: URL_SAFE.encode(random_bytes()),
+                secret: STANDARD.encode(random_bytes()),
+            },
+            secrets: KubernetesSecrets {
+                bootstraptoken: token(),
+                secretboxencryptionsecret: STANDARD.encode(random_bytes()),
+            },
+            trustdinfo: TrustdInfo { token: token() },
+            certs: Certificates {
+                etcd: ecdsa(Some("etcd"), None)?,
+                k8s: ecdsa(Some("kubernetes"), None)?,
+                k8saggregator: ecdsa(None, Some("front-proxy"))?,
+                k8sserviceaccount: PrivateKey {
+                    key: pki::base64_text(&KeyType::EcdsaP256.pem(&service_account)?),
+                },
+                os: pki::authority(KeyType::Ed25519, Some("talos"), None, now)?,
+            },
+        })
+    }
+
+    /// A fresh token of the form that both kubelet bootstrap and trustd use.
+    pub fn fresh_token() -> String {
+        token()
+    }
+
+    /// The file form.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn to_yaml(&self) -> Result<String, SecretsError> {
+        Ok(serde_yaml::to_string(self)?)
+    }
+
+    /// Reads the file form.
+    ///
+    /// # Errors
+    /// When it is another document, naming line and column.
+    pub fn from_yaml(text: &str) -> Result<Self, SecretsError> {
+        Ok(serde_yaml::from_str(text)?)
+    }
+}
+
+fn random_bytes() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    rand::rng().fill_bytes(&mut bytes);
+    bytes
+}
+
+/// `[a-z0-9]{6}.[a-z0-9]{16}` (Kubernetes, bootstrap tokens).
+fn token() -> String {
+    const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut rng = rand::rng();
+    let mut part = |length: usize| -> String {
+        (0..length).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect()
+    };
+    format!("{}.{}", part(6), part(16))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_survives_its_file_form_and_hides_in_debug_output() {
+        let bundle = SecretsBundle::generate(jiff::Timestamp::now()).expect("generate");
+        let text = bundle.to_yaml().expect("write");
+        assert_eq!(SecretsBundle::from_yaml(&text).expect("read"), bundle);
+        assert_eq!(format!("{bundle:?}"), "SecretsBundle(redacted)");
+        assert!(SecretsBundle::from_yaml("cluster: 1").is_err());
+    }
+
+    #[test]
+    fn tokens_have_the_form_of_bootstrap_tokens() {
+        let token = token();
+        let (id, secret) = token.split_once('.').expect("a dot");
+        assert_eq!((id.len(), secret.len()), (6, 16));
+    }
+}

@@ -1,0 +1,74 @@
+//! The client file of `talosctl` (machinery/client/config).
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::{
+    pki,
+    secrets::{SecretsBundle, SecretsError},
+};
+
+/// A talosconfig file.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Talosconfig {
+    /// The context in use.
+    pub context: String,
+    /// All contexts by name.
+    pub contexts: BTreeMap<String, Context>,
+}
+
+/// Credentials and addresses of one cluster.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Context {
+    /// Where to dial, `host:port` or host.
+    pub endpoints: Vec<String>,
+    /// Which nodes to ask by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
+    /// Machine authority, PEM in base64.
+    pub ca: String,
+    /// Client certificate, PEM in base64.
+    pub crt: String,
+    /// Client key, PEM in base64.
+    pub key: String,
+}
+
+impl std::fmt::Debug for Talosconfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Talosconfig(context {}, redacted)", self.context)
+    }
+}
+
+/// An administrator's client file (role `os:admin`) for `cluster`.
+///
+/// # Errors
+/// When the authority of the bundle cannot sign.
+pub fn talosconfig(
+    cluster: &str,
+    endpoints: &[IpAddr],
+    secrets: &SecretsBundle,
+    now: jiff::Timestamp,
+) -> Result<Talosconfig, SecretsError> {
+    let now = OffsetDateTime::from_unix_timestamp(now.as_second()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let client = pki::client_certificate(&secrets.certs.os, &["os:admin"], now)?;
+    let context = Context {
+        endpoints: endpoints.iter().map(ToString::to_string).collect(),
+        nodes: Vec::new(),
+        ca: secrets.certs.os.crt.clone(),
+        crt: client.crt,
+        key: client.key,
+    };
+    Ok(Talosconfig { context: cluster.to_owned(), contexts: [(cluster.to_owned(), context)].into() })
+}
+
+impl Talosconfig {
+    /// The file's text.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn to_yaml(&self) -> Result<String, SecretsError> {
+        Ok(serde_yaml::to_string(self)?)
+    }
+}
