@@ -1,1 +1,24 @@
-//! Scenario files, their checks, and the verdict.
+//! Scenario files: which cluster, what is done wrong to it on purpose, what is looked at, and what
+//! it must come to.
+//!
+//! A file is understood in two steps: strict reading into structs that mirror the file (`raw`),
+//! then lowering to plain data that the rest of the lab uses ([`Scenario`]). Both report what is
+//! wrong with line, column and the nearest valid word ([`ScenarioError`]); neither touches a VM.
+//! The reference of the format is `docs/scenario-files.md`.
+
+mod budgets;
+mod check;
+mod expectation;
+mod fault;
+mod file;
+mod lower_checks;
+mod lower_cluster;
+mod problem;
+mod raw;
+
+pub use budgets::Budgets;
+pub use check::{Architecture, Check, CheckSpec};
+pub use expectation::{Expectation, SeenFailure};
+pub use fault::Fault;
+pub use file::Scenario;
+pub use problem::{Place, Problem, ScenarioError};

@@ -1,0 +1,142 @@
+//! What is looked at once a cluster stands, and in which words it is asked.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::ClusterSpec;
+use crate::node::NodeName;
+
+/// A check of a scenario: what to look at and how to say it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckSpec {
+    /// Unique in the scenario; the `check` of events and reports.
+    pub id: String,
+    /// What to look at.
+    pub check: Check,
+    /// The state that is assumed.
+    pub given: String,
+    /// What is done.
+    pub when: String,
+    /// What must then be true.
+    pub then: String,
+}
+
+impl CheckSpec {
+    /// GIVEN … WHEN … THEN, in one line.
+    pub fn title(&self) -> String {
+        format!("GIVEN {} WHEN {} THEN {}", self.given, self.when, self.then)
+    }
+}
+
+/// What can be looked at. Checks are data; the code that does them reads this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// Every node is green in all three layers of readiness.
+    LayersGreen,
+    /// Every node reports this processor architecture.
+    Architecture {
+        /// As Kubernetes spells it.
+        is: Architecture,
+    },
+    /// No node has a Tailscale image, service, process or interface.
+    NoTailscale,
+    /// A pod on each node reaches a pod on each other node.
+    PodNetwork {
+        /// Also through a ClusterIP service.
+        service: bool,
+        /// Also by the service's DNS name.
+        dns: bool,
+    },
+    /// A node that loses power comes back Ready with the same identity.
+    PowerCycle {
+        /// The node.
+        node: NodeName,
+    },
+}
+
+/// A processor architecture as Kubernetes spells it (`status.nodeInfo.architecture`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Architecture {
+    /// ARM, 64 bit.
+    Arm64,
+    /// x86, 64 bit.
+    Amd64,
+}
+
+impl Architecture {
+    /// As Kubernetes spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Architecture::Arm64 => "arm64",
+            Architecture::Amd64 => "amd64",
+        }
+    }
+}
+
+impl Check {
+    /// The names of all checks, as scenario files spell them.
+    pub const NAMES: [&'static str; 5] =
+        ["layers-green", "architecture", "no-tailscale", "pod-network", "power-cycle"];
+
+    /// The check's name, as scenario files spell it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Check::LayersGreen => "layers-green",
+            Check::Architecture { .. } => "architecture",
+            Check::NoTailscale => "no-tailscale",
+            Check::PodNetwork { .. } => "pod-network",
+            Check::PowerCycle { .. } => "power-cycle",
+        }
+    }
+
+    /// The nodes that the check names.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
+        match self {
+            Check::PowerCycle { node } => Some(node),
+            _ => None,
+        }
+        .into_iter()
+    }
+
+    /// Its GIVEN, WHEN and THEN, unless the scenario has its own.
+    pub(super) fn words(&self, cluster: &ClusterSpec) -> [String; 3] {
+        let count = cluster.nodes.len();
+        let nodes = if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") };
+        let formed = format!("a cluster formed of {nodes}");
+        let words = |given: String, when: &str, then: String| [given, when.to_owned(), then];
+        match self {
+            Check::LayersGreen => words(
+                format!("{nodes} with their machine configs"),
+                "the cluster forms",
+                "every node is green in boot sequence, services and Kubernetes".to_owned(),
+            ),
+            Check::Architecture { is } => words(
+                formed,
+                "Kubernetes is asked for the nodes' architecture",
+                format!("every node says {}", is.as_str()),
+            ),
+            Check::NoTailscale => words(
+                formed,
+                "images, services, processes and interfaces of every node are searched",
+                "there is no Tailscale anywhere".to_owned(),
+            ),
+            Check::PodNetwork { service, dns } => {
+                let mut reached = String::from("every other node's pod answers");
+                for (asked, way) in [(service, "through a ClusterIP service"), (dns, "by DNS name")] {
+                    if *asked {
+                        reached.push_str(", also ");
+                        reached.push_str(way);
+                    }
+                }
+                words(format!("a pod on each of {nodes}"), "each pod calls each other pod", reached)
+            }
+            Check::PowerCycle { node } => words(
+                formed,
+                "NODE loses power and is started again",
+                "it is Ready again with the same identity".to_owned(),
+            )
+            .map(|text| text.replace("NODE", node.as_str())),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What a scenario must come to: success, or failure for a named reason.
+
+use serde::{Deserialize, Serialize};
+
+use crate::events::{Outcome, Step};
+use crate::node::NodeName;
+
+/// What must happen for a scenario's verdict to be green.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expectation {
+    /// The cluster forms and every check passes.
+    #[default]
+    Passes,
+    /// It fails, and a failure matches all that is given here.
+    Fails {
+        /// At this step.
+        step: Option<Step>,
+        /// Of this node.
+        node: Option<NodeName>,
+        /// In this check (by identifier) instead of a step.
+        check: Option<String>,
+        /// With a cause that holds each of these texts, in any case of letters.
+        cause_contains: Vec<String>,
+    },
+    /// The lab refuses before any machine starts.
+    Refused {
+        /// With a cause that holds each of these texts, in any case of letters.
+        cause_contains: Vec<String>,
+    },
+}
+
+/// A failure as a run saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SeenFailure {
+    /// The lab refused before any machine started.
+    Refused {
+        /// Why.
+        cause: String,
+    },
+    /// A step failed.
+    Step {
+        /// Which.
+        step: Step,
+        /// Of which node; `None` for the cluster.
+        node: Option<NodeName>,
+        /// Why.
+        cause: String,
+    },
+    /// A check failed.
+    Check {
+        /// Its identifier.
+        check: String,
+        /// Why.
+        cause: String,
+    },
+}
+
+impl std::fmt::Display for SeenFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SeenFailure::Refused { cause } => write!(f, "refused before boot: {cause}"),
+            SeenFailure::Step { step, node: Some(node), cause } => {
+                write!(f, "{node} failed at \"{}\": {cause}", step.label())
+            }
+            SeenFailure::Step { step, node: None, cause } => {
+                write!(f, "the cluster failed at \"{}\": {cause}", step.label())
+            }
+            SeenFailure::Check { check, cause } => write!(f, "check {check} failed: {cause}"),
+        }
+    }
+}
+
+impl Expectation {
+    /// The scenario's verdict, given every failure that was seen. A failure that was not asked for
+    /// does not turn an expected one red: one fault often breaks more than one thing.
+    pub fn judge(&self, seen: &[SeenFailure]) -> Outcome {
+        let seen_text = || match seen {
+            [] => "it passed".to_owned(),
+            _ => seen.iter().map(ToString::to_string).collect::<Vec<_>>().join("; also "),
+        };
+        match self {
+            Expectation::Passes if seen.is_empty() => Outcome::Passed,
+            Expectation::Passes => Outcome::Failed { cause: seen_text() },
+            _ if seen.iter().any(|failure| self.matches(failure)) => Outcome::Passed,
+            _ => Outcome::Failed { cause: format!("expected {self}, but {}", seen_text()) },
+        }
+    }
+
+    fn matches(&self, seen: &SeenFailure) -> bool {
+        match (self, seen) {
+            (Expectation::Refused { cause_contains }, SeenFailure::Refused { cause }) => {
+                holds_all(cause, cause_contains)
+            }
+            (
+                Expectation::Fails { step, node, check: None, cause_contains },
+                SeenFailure::Step { step: seen_step, node: seen_node, cause },
+            ) => {
+                step.is_none_or(|step| step == *seen_step)
+                    && node.as_ref().is_none_or(|node| Some(node) == seen_node.as_ref())
+                    && holds_all(cause, cause_contains)
+            }
+            (
+                Expectation::Fails { step: None, node, check, cause_contains },
+                SeenFailure::Check { check: seen_check, cause },
+            ) => {
+                check.as_ref().is_none_or(|check| check == seen_check)
+                    && node.as_ref().is_none_or(|node| cause.contains(node.as_str()))
+                    && holds_all(cause, cause_contains)
+            }
+            _ => false,
+        }
+    }
+}
+
+fn holds_all(cause: &str, words: &[String]) -> bool {
+    let cause = cause.to_lowercase();
+    words.iter().all(|word| cause.contains(&word.to_lowercase()))
+}
+
+impl std::fmt::Display for Expectation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let cause = |words: &[String]| match words {
+            [] => String::new(),
+            _ => format!(" with a cause that says \"{}\"", words.join("\" and \"")),
+        };
+        match self {
+            Expectation::Passes => f.write_str("that it passes"),
+            Expectation::Refused { cause_contains } => {
+                write!(f, "that it is refused before boot{}", cause(cause_contains))
+            }
+            Expectation::Fails { step, node, check, cause_contains } => {
+                f.write_str("that ")?;
+                match (check, node) {
+                    (Some(check), _) => write!(f, "check {check}")?,
+                    (None, Some(node)) => write!(f, "{node}")?,
+                    (None, None) => f.write_str("it")?,
+                }
+                f.write_str(" fails")?;
+                if let Some(step) = step {
+                    write!(f, " at \"{}\"", step.label())?;
+                }
+                f.write_str(&cause(cause_contains))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> NodeName {
+        NodeName::new(name).expect("name")
+    }
+
+    fn panic_of(name: &str) -> SeenFailure {
+        let cause = "the console shows: Kernel panic - not syncing".to_owned();
+        SeenFailure::Step { step: Step::Boot, node: Some(node(name)), cause }
+    }
+
+    fn expected_panic() -> Expectation {
+        Expectation::Fails {
+            step: Some(Step::Boot),
+            node: Some(node("worker-1")),
+            check: None,
+            cause_contains: vec!["kernel PANIC".into()],
+        }
+    }
+
+    #[test]
+    fn a_failure_is_expected_only_where_and_why_it_was_expected() {
+        assert_eq!(expected_panic().judge(&[panic_of("worker-1")]), Outcome::Passed);
+        assert_eq!(Expectation::Passes.judge(&[]), Outcome::Passed);
+        let refused = SeenFailure::Refused { cause: "not enough memory for the topology".into() };
+        let expected = Expectation::Refused { cause_contains: vec!["not enough memory".into()] };
+        assert_eq!(expected.judge(std::slice::from_ref(&refused)), Outcome::Passed);
+        assert!(!expected_panic().judge(&[refused]).passed());
+        assert!(!expected.judge(&[panic_of("worker-1")]).passed());
+    }
+
+    #[test]
+    fn a_wrong_verdict_says_what_was_expected_and_what_came() {
+        let texts = [
+            expected_panic().judge(&[]),
+            expected_panic().judge(&[panic_of("worker-2")]),
+            Expectation::Passes.judge(&[panic_of("worker-1"), panic_of("worker-2")]),
+            Expectation::Refused { cause_contains: Vec::new() }.judge(&[]),
+        ]
+        .map(|outcome| match outcome {
+            Outcome::Failed { cause } => cause,
+            other => panic!("{other:?}"),
+        });
+        insta::assert_snapshot!(texts.join("\n"), @r#"
+        expected that worker-1 fails at "boot" with a cause that says "kernel PANIC", but it passed
+        expected that worker-1 fails at "boot" with a cause that says "kernel PANIC", but worker-2 failed at "boot": the console shows: Kernel panic - not syncing
+        worker-1 failed at "boot": the console shows: Kernel panic - not syncing; also worker-2 failed at "boot": the console shows: Kernel panic - not syncing
+        expected that it is refused before boot, but it passed
+        "#);
+    }
+}

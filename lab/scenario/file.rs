@@ -1,0 +1,142 @@
+//! From a scenario file to a `Scenario`: reading, and the order of the steps.
+
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::budgets::Budgets;
+use super::check::CheckSpec;
+use super::expectation::Expectation;
+use super::fault::Fault;
+use super::lower_checks::{lower_checks, lower_expectation, lower_faults};
+use super::lower_cluster::lower_cluster;
+use super::problem::{Problem, ScenarioError};
+use super::raw::RawScenario;
+use crate::cluster::{ClusterSpec, SpecWarning};
+use crate::node::NodeName;
+
+/// A scenario: a cluster, what is done wrong to it on purpose, what is looked at, and what it
+/// must come to. Plain data; nothing of it has been looked up on the host except patch files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scenario {
+    /// Its name, usable as a file name.
+    pub name: String,
+    /// Its name for people.
+    pub title: String,
+    /// What question it answers.
+    pub question: String,
+    /// The cluster.
+    pub cluster: ClusterSpec,
+    /// What is done wrong on purpose.
+    pub faults: Vec<Fault>,
+    /// What is looked at, in this order.
+    pub checks: Vec<CheckSpec>,
+    /// What it must come to.
+    pub expect: Expectation,
+    /// How long each step may take.
+    pub budgets: Budgets,
+    /// What may not be meant, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl Scenario {
+    /// Reads a scenario file and the patch files that it names.
+    ///
+    /// # Errors
+    /// When it cannot be read or is wrong, with everything that is wrong.
+    pub fn load(path: &Path) -> Result<Self, ScenarioError> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let problem = Problem::of_file(format!("the scenario file cannot be read: {error}"));
+            ScenarioError::new(
+                &file,
+                "",
+                vec![problem.help("give the path of a scenario, e.g. one in scenarios/")],
+            )
+        })?;
+        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self::parse(&file, &text, directory, &|path| std::fs::read_to_string(path))
+    }
+
+    /// Understands the text of a scenario file. `file` is its name for messages, `directory` what
+    /// relative paths in it start from, and `read` gives the text of a patch file.
+    ///
+    /// # Errors
+    /// When it is wrong, with everything that is wrong. Never panics, whatever the text.
+    pub fn parse(
+        file: &str,
+        text: &str,
+        directory: &Path,
+        read: &dyn Fn(&Path) -> io::Result<String>,
+    ) -> Result<Self, ScenarioError> {
+        let options = serde_saphyr::options! { with_snippet: false };
+        let raw: RawScenario = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|error| ScenarioError::new(file, text, vec![Problem::from_yaml(&error)]))?;
+        let mut lowering = Lowering { file, directory, read, problems: Vec::new() };
+        let scenario = lowering.scenario(&raw);
+        match scenario {
+            Some(scenario) if lowering.problems.is_empty() => Ok(scenario),
+            _ => Err(ScenarioError::new(file, text, lowering.problems)),
+        }
+    }
+}
+
+/// What lowering the parts of a file needs, and the problems it has found so far. Parts report and
+/// go on with a default, so that one run finds everything.
+pub(super) struct Lowering<'a> {
+    pub file: &'a str,
+    pub directory: &'a Path,
+    pub read: &'a dyn Fn(&Path) -> io::Result<String>,
+    pub problems: Vec<Problem>,
+}
+
+impl Lowering<'_> {
+    pub fn report(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// `None` only together with a reported problem.
+    fn scenario(&mut self, raw: &RawScenario) -> Option<Scenario> {
+        if let Err(error) = NodeName::new(raw.name.value.as_str()) {
+            let message = error.to_string().replace("is not a node name", "is not a scenario name");
+            self.report(Problem::at(&raw.name, message));
+        }
+        let (cluster, warnings) = lower_cluster(self, raw)?;
+        let budgets = self.budgets(raw);
+        let title = raw.title.clone().unwrap_or_else(|| sentence(&raw.name.value));
+        Some(Scenario {
+            name: raw.name.value.clone(),
+            question: raw.question.clone().unwrap_or_else(|| title.clone()),
+            title,
+            faults: lower_faults(self, raw, &cluster),
+            checks: lower_checks(self, raw, &cluster),
+            expect: lower_expectation(self, raw, &cluster),
+            budgets,
+            warnings: warnings.iter().map(SpecWarning::to_string).collect(),
+            cluster,
+        })
+    }
+
+    fn budgets(&mut self, raw: &RawScenario) -> Budgets {
+        let mut budgets = Budgets::default();
+        for (step, seconds) in &raw.budgets {
+            if !budgets.set(*step, seconds.value) {
+                let message = format!("a budget of {} s is not a time that a step can take", seconds.value);
+                let longest = Budgets::LONGEST.as_secs();
+                let help = format!("give seconds on the reference host, more than 0 and at most {longest}");
+                self.report(Problem::at(seconds, message).help(help));
+            }
+        }
+        budgets
+    }
+}
+
+/// `compute-only-cluster` as "Compute only cluster".
+fn sentence(name: &str) -> String {
+    let mut text = name.replace('-', " ");
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    text
+}

@@ -1,0 +1,290 @@
+//! The `cluster:` part of a scenario file, as a valid `ClusterSpec`.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+
+use ipnet::Ipv4Net;
+use serde_saphyr::Spanned;
+
+use super::file::Lowering;
+use super::problem::{Problem, choice};
+use super::raw::{RawNetwork, RawNode, RawPatch, RawScenario, Text};
+use crate::cluster::{
+    ClusterSpec, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, SpecError, SpecSubject, SpecWarning,
+};
+use crate::node::{NodeName, Role};
+
+/// More nodes than any host can carry; larger numbers are typing errors.
+const MOST_NODES_OF_ONE_ENTRY: usize = 100;
+
+/// The cluster, or `None` when problems were reported.
+pub(super) fn lower_cluster(
+    lowering: &mut Lowering<'_>,
+    raw: &RawScenario,
+) -> Option<(ClusterSpec, Vec<SpecWarning>)> {
+    let before = lowering.problems.len();
+    let cluster = &raw.cluster;
+    let name = match &cluster.name {
+        Some(name) => lowering.parsed(name),
+        // A bad scenario name was reported already.
+        None => NodeName::new(raw.name.value.as_str()).ok(),
+    };
+    let mut nodes = Vec::new();
+    let mut origins = Vec::new();
+    for raw_node in &cluster.nodes.value {
+        for node in lowering.nodes(raw_node) {
+            origins.push((node.name.clone(), raw_node));
+            nodes.push(node);
+        }
+    }
+    let network = lowering.network(&cluster.network);
+    let images = lowering.images(&cluster.images, &nodes);
+    let patches = PatchSet {
+        all: lowering.patches(&cluster.patches.all),
+        kinds: cluster.patches.kinds.iter().map(|(kind, list)| (*kind, lowering.patches(list))).collect(),
+        roles: lowering.role_patches(&cluster.patches.roles, &nodes),
+    };
+    let spec = ClusterSpec {
+        name: name?,
+        nodes,
+        network: network?,
+        images,
+        talos_contract: cluster.talos_contract.unwrap_or_default(),
+        allow_scheduling_on_control_planes: cluster.allow_scheduling_on_control_planes.unwrap_or(true),
+        gateways: cluster.gateways.as_ref().map_or(1, |gateways| gateways.value),
+        patches,
+    };
+    // Half a node list would be blamed for what the missing half explains.
+    if lowering.problems.len() > before {
+        return None;
+    }
+    match spec.validate() {
+        Ok(warnings) => Some((spec, warnings)),
+        Err(errors) => {
+            for error in errors {
+                let problem = place(&error, raw, &origins);
+                lowering.report(problem);
+            }
+            None
+        }
+    }
+}
+
+/// The problem at the place in the file that an error of the spec is about.
+fn place(error: &SpecError, raw: &RawScenario, origins: &[(NodeName, &RawNode)]) -> Problem {
+    let cluster = &raw.cluster;
+    let at_nodes = || Problem::at(&cluster.nodes, error.to_string());
+    let at = |text: &Option<Text>| text.as_ref().map_or_else(at_nodes, |t| Problem::at(t, error.to_string()));
+    match error.subject() {
+        SpecSubject::Nodes => at_nodes(),
+        SpecSubject::Node(name) => {
+            let Some((_, node)) = origins.iter().rev().find(|(origin, _)| *origin == name) else {
+                return at_nodes();
+            };
+            let value = match error {
+                SpecError::MemoryTooSmall { .. } => node.memory.as_ref(),
+                SpecError::DiskTooSmall { .. } => node.disk.as_ref(),
+                _ => None,
+            };
+            Problem::at(value.unwrap_or(&node.name), error.to_string())
+        }
+        SpecSubject::Network("pods") => at(&cluster.network.pods),
+        SpecSubject::Network("services") => at(&cluster.network.services),
+        SpecSubject::Network(_) => at(&cluster.network.lan),
+        SpecSubject::DnsDomain => at(&cluster.network.dns_domain),
+        SpecSubject::Gateways => match &cluster.gateways {
+            Some(gateways) => Problem::at(gateways, error.to_string()),
+            None => at_nodes(),
+        },
+    }
+}
+
+impl Lowering<'_> {
+    /// A text as the type it must be, or a reported problem.
+    fn parsed<T>(&mut self, text: &Text) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        match text.value.parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.report(Problem::at(text, error.to_string()));
+                None
+            }
+        }
+    }
+
+    /// The nodes of one entry of the list; none when problems were reported.
+    fn nodes(&mut self, raw: &RawNode) -> Vec<NodeSpec> {
+        let role = match &raw.role {
+            Some(text) => match Role::new(text.value.as_str()) {
+                Ok(role) => Some(role),
+                Err(error) => {
+                    let message = error.to_string().replace("is not a node name", "is not a role");
+                    self.report(Problem::at(text, message));
+                    None
+                }
+            },
+            None => Role::new(Role::COMPUTE).ok(),
+        };
+        let memory = raw.memory.as_ref().map_or(Some(NodeSpec::DEFAULT_MEMORY), |text| self.parsed(text));
+        let disk = raw.disk.as_ref().map_or(Some(NodeSpec::DEFAULT_DISK), |text| self.parsed(text));
+        let patches = self.patches(&raw.patches);
+        let names = self.node_names(raw);
+        let (Some(role), Some(memory), Some(disk)) = (role, memory, disk) else { return Vec::new() };
+        let node = |name| NodeSpec {
+            vcpus: raw.vcpus.unwrap_or(NodeSpec::default_vcpus(raw.kind)),
+            memory,
+            disk,
+            patches: patches.clone(),
+            ..NodeSpec::new(name, raw.kind, role.clone())
+        };
+        names.into_iter().map(node).collect()
+    }
+
+    fn node_names(&mut self, raw: &RawNode) -> Vec<NodeName> {
+        let Some(count) = &raw.count else {
+            return self.parsed(&raw.name).into_iter().collect();
+        };
+        if !(1..=MOST_NODES_OF_ONE_ENTRY).contains(&count.value) {
+            let message = format!("{} nodes are asked for", count.value);
+            let help = format!("give a count of 1 to {MOST_NODES_OF_ONE_ENTRY}");
+            self.report(Problem::at(count, message).help(help));
+            return Vec::new();
+        }
+        let names: Result<Vec<NodeName>, _> =
+            (1..=count.value).map(|n| NodeName::new(format!("{}-{n}", raw.name.value))).collect();
+        names.unwrap_or_else(|error| {
+            self.report(Problem::at(&raw.name, error.to_string()));
+            Vec::new()
+        })
+    }
+
+    fn network(&mut self, raw: &RawNetwork) -> Option<NetworkSpec> {
+        let default = NetworkSpec::default();
+        let mut net = |text: &Option<Text>, default: Ipv4Net| match text {
+            None => Some(default),
+            Some(text) => match text.value.parse() {
+                Ok(net) => Some(net),
+                Err(_) => {
+                    let message = format!("\"{}\" is not an IPv4 network", text.value);
+                    self.report(Problem::at(text, message).help(format!("write it like {default}")));
+                    None
+                }
+            },
+        };
+        let pods = net(&raw.pods, default.pods);
+        let services = net(&raw.services, default.services);
+        let lan = net(&raw.lan, default.lan);
+        let dns_domain = raw.dns_domain.as_ref().map_or(default.dns_domain, |text| text.value.clone());
+        Some(NetworkSpec { pods: pods?, services: services?, lan: lan?, dns_domain })
+    }
+
+    fn images(&mut self, raw: &BTreeMap<String, Text>, nodes: &[NodeSpec]) -> BTreeMap<Role, ImageSource> {
+        let reference = |node: &NodeSpec| (node.role.clone(), ImageSource::Reference);
+        let mut images: BTreeMap<Role, ImageSource> = nodes.iter().map(reference).collect();
+        let roles: Vec<String> = images.keys().map(ToString::to_string).collect();
+        for (key, text) in raw {
+            let Some(role) = images.keys().find(|role| role.as_str() == key).cloned() else {
+                let mut problem =
+                    Problem::at(text, format!("an image for \"{key}\", but no node has that role"));
+                problem.help = choice(key, &roles, "roles of the nodes");
+                self.report(problem);
+                continue;
+            };
+            let path = Path::new(&text.value);
+            let is_path = path.is_absolute()
+                || matches!(path.components().next(), Some(Component::CurDir | Component::ParentDir));
+            if text.value == "reference" {
+                images.insert(role, ImageSource::Reference);
+            } else if is_path {
+                images.insert(role, ImageSource::Directory(self.resolve(path)));
+            } else {
+                let message = format!("\"{}\" is not an image", text.value);
+                let help = "write `reference`, or a directory beginning with ./, ../ or /";
+                self.report(Problem::at(text, message).help(help));
+            }
+        }
+        images
+    }
+
+    fn role_patches(
+        &mut self,
+        raw: &BTreeMap<String, Vec<Spanned<RawPatch>>>,
+        nodes: &[NodeSpec],
+    ) -> BTreeMap<Role, Vec<Patch>> {
+        let mut patches = BTreeMap::new();
+        for (key, list) in raw {
+            match nodes.iter().find(|node| node.role.as_str() == key) {
+                Some(node) => {
+                    patches.insert(node.role.clone(), self.patches(list));
+                }
+                None => {
+                    let message = format!("patches for \"{key}\", but no node has that role");
+                    let mut roles: Vec<&str> = nodes.iter().map(|node| node.role.as_str()).collect();
+                    roles.dedup();
+                    let mut problem = list.first().map_or_else(
+                        || Problem::of_file(message.clone()),
+                        |first| Problem::at(first, message.clone()),
+                    );
+                    problem.help = choice(key, &roles, "roles of the nodes");
+                    self.report(problem);
+                }
+            }
+        }
+        patches
+    }
+
+    fn patches(&mut self, raw: &[Spanned<RawPatch>]) -> Vec<Patch> {
+        raw.iter().filter_map(|patch| self.patch(patch)).collect()
+    }
+
+    fn patch(&mut self, raw: &Spanned<RawPatch>) -> Option<Patch> {
+        match &raw.value {
+            RawPatch::Inline(mapping) => {
+                let origin = format!("{}:{}", self.file, raw.referenced.line());
+                match serde_yaml::to_string(mapping) {
+                    Ok(text) => Some(Patch { origin, text }),
+                    Err(error) => {
+                        self.report(Problem::at(
+                            raw,
+                            format!("the patch cannot be written as YAML: {error}"),
+                        ));
+                        None
+                    }
+                }
+            }
+            RawPatch::File(path) => {
+                let path = self.resolve(Path::new(path));
+                let origin = path.display().to_string();
+                let text = match (self.read)(&path) {
+                    Ok(text) => text,
+                    Err(error) => {
+                        let message = format!("the patch file {origin} cannot be read: {error}");
+                        let help = "paths start from the directory of the scenario file";
+                        self.report(Problem::at(raw, message).help(help));
+                        return None;
+                    }
+                };
+                let documents =
+                    serde_saphyr::from_multiple::<serde_json::Map<String, serde_json::Value>>(&text);
+                if let Err(error) = documents {
+                    let inner = Problem::from_yaml(&error);
+                    let line = inner.place.map_or(1, |place| place.line);
+                    let message = format!("the patch file is wrong: {origin}:{line}: {}", inner.message);
+                    self.report(Problem::at(raw, message).help("a patch is one or more YAML mappings"));
+                    return None;
+                }
+                Some(Patch { origin, text })
+            }
+        }
+    }
+
+    fn resolve(&self, path: &Path) -> PathBuf {
+        // Pushing an absolute path replaces the directory.
+        self.directory.join(path)
+    }
+}

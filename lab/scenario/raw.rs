@@ -1,0 +1,241 @@
+//! The scenario file exactly as it is written: one struct a mapping, strict, with the places of
+//! values where a later step may find fault with them.
+//!
+//! Everything here is private to `scenario`; what the rest of the lab sees is `Scenario`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer};
+use serde_saphyr::Spanned;
+
+use crate::cluster::TalosContract;
+use crate::events::Step;
+use crate::node::Kind;
+
+/// A text with its place in the file.
+pub(super) type Text = Spanned<String>;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawScenario {
+    pub name: Text,
+    pub title: Option<String>,
+    pub question: Option<String>,
+    pub cluster: RawCluster,
+    #[serde(default)]
+    pub faults: Vec<Spanned<RawFault>>,
+    #[serde(default)]
+    pub checks: Vec<Spanned<RawCheck>>,
+    pub expect: Option<RawExpect>,
+    #[serde(default)]
+    pub budgets: BTreeMap<Step, Spanned<f64>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawCluster {
+    pub name: Option<Text>,
+    pub talos_contract: Option<TalosContract>,
+    #[serde(default)]
+    pub network: RawNetwork,
+    #[serde(default)]
+    pub images: BTreeMap<String, Text>,
+    pub nodes: Spanned<Vec<RawNode>>,
+    pub gateways: Option<Spanned<usize>>,
+    pub allow_scheduling_on_control_planes: Option<bool>,
+    #[serde(default)]
+    pub patches: RawPatches,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawNetwork {
+    pub pods: Option<Text>,
+    pub services: Option<Text>,
+    pub lan: Option<Text>,
+    pub dns_domain: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawNode {
+    pub name: Text,
+    pub kind: Kind,
+    pub role: Option<Text>,
+    pub count: Option<Spanned<usize>>,
+    pub vcpus: Option<u32>,
+    pub memory: Option<Text>,
+    pub disk: Option<Text>,
+    #[serde(default)]
+    pub patches: Vec<Spanned<RawPatch>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawPatches {
+    #[serde(default)]
+    pub all: Vec<Spanned<RawPatch>>,
+    #[serde(default)]
+    pub kinds: BTreeMap<Kind, Vec<Spanned<RawPatch>>>,
+    #[serde(default)]
+    pub roles: BTreeMap<String, Vec<Spanned<RawPatch>>>,
+}
+
+/// A file's path, or the patch itself.
+#[derive(Debug)]
+pub(super) enum RawPatch {
+    File(String),
+    Inline(serde_json::Map<String, serde_json::Value>),
+}
+
+impl<'de> Deserialize<'de> for RawPatch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PatchVisitor;
+
+        impl<'de> Visitor<'de> for PatchVisitor {
+            type Value = RawPatch;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the path of a patch file or a mapping that is the patch")
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<RawPatch, E> {
+                Ok(RawPatch::File(path.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawPatch, A::Error> {
+                Deserialize::deserialize(MapAccessDeserializer::new(map)).map(RawPatch::Inline)
+            }
+        }
+
+        deserializer.deserialize_any(PatchVisitor)
+    }
+}
+
+/// A check: its name alone, or a mapping with its name as one of the keys.
+#[derive(Debug)]
+pub(super) enum RawCheck {
+    Bare(String),
+    Full(Box<RawCheckKeys>),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawCheckKeys {
+    pub id: Option<Text>,
+    pub given: Option<String>,
+    pub when: Option<String>,
+    pub then: Option<String>,
+    pub layers_green: Option<RawNothing>,
+    pub architecture: Option<RawArchitecture>,
+    pub no_tailscale: Option<RawNothing>,
+    pub pod_network: Option<RawPodNetwork>,
+    pub power_cycle: Option<RawPowerCycle>,
+}
+
+/// A check without parameters, written `{}`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawNothing {}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawArchitecture {
+    pub is: Option<RawArchitectureName>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RawArchitectureName {
+    Arm64,
+    Amd64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawPodNetwork {
+    pub service: Option<bool>,
+    pub dns: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawPowerCycle {
+    pub node: Text,
+}
+
+impl<'de> Deserialize<'de> for RawCheck {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CheckVisitor;
+
+        impl<'de> Visitor<'de> for CheckVisitor {
+            type Value = RawCheck;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a check or a mapping with the name of a check as a key")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<RawCheck, E> {
+                Ok(RawCheck::Bare(name.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawCheck, A::Error> {
+                RawCheckKeys::deserialize(MapAccessDeserializer::new(map)).map(|k| RawCheck::Full(k.into()))
+            }
+        }
+
+        deserializer.deserialize_any(CheckVisitor)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub(super) enum RawFault {
+    KernelPanic { node: Text },
+    NoConfig { node: Text },
+    ForeignToken { node: Text },
+    KillQemu { node: Text, at: Step },
+    HostMemory { available: Text },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub(super) enum RawExpect {
+    Passes,
+    Fails { step: Option<Step>, node: Option<Text>, check: Option<Text>, cause_contains: Option<RawWords> },
+    Refused { cause_contains: Option<RawWords> },
+}
+
+/// One text or a list of texts.
+#[derive(Debug)]
+pub(super) struct RawWords(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for RawWords {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordsVisitor;
+
+        impl<'de> Visitor<'de> for WordsVisitor {
+            type Value = RawWords;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text or a list of texts")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<RawWords, E> {
+                Ok(RawWords(vec![word.to_owned()]))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<RawWords, A::Error> {
+                let mut words = Vec::new();
+                while let Some(word) = list.next_element()? {
+                    words.push(word);
+                }
+                Ok(RawWords(words))
+            }
+        }
+
+        deserializer.deserialize_any(WordsVisitor)
+    }
+}
