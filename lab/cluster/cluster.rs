@@ -156,7 +156,7 @@ impl Cluster {
         std::fs::create_dir_all(&directory).map_err(file(format!("create {}", directory.display())))?;
         let disk = directory.join("disk.raw");
         if !disk.exists() {
-            make_disk(&disk, u64::from(node.spec.disk_mib) << 20).map_err(|error| Cause::File {
+            make_disk(&disk, node.spec.disk.bytes()).map_err(|error| Cause::File {
                 action: format!("make the disk of {name}"),
                 source: std::io::Error::other(error),
             })?;
@@ -166,7 +166,7 @@ impl Cluster {
             kernel: node.image.boot.kernel.clone(),
             initramfs: node.image.boot.initramfs.clone(),
             cmdline: node.cmdline.clone(),
-            memory_mib: node.spec.memory_mib,
+            memory_mib: u32::try_from(node.spec.memory.as_mib()).unwrap_or(u32::MAX),
             vcpus: node.spec.vcpus,
             cpu_model: self.plan.cpu_model.clone(),
             bus: DeviceBus::default(),

@@ -13,14 +13,18 @@ mod fault;
 mod formation;
 mod plan;
 mod readiness;
+mod size;
 mod spec;
 mod steps;
+mod validation;
 
 pub use budget::Budgets;
 pub use cluster::{Cluster, Host};
 pub use failure::{Cause, Failure};
 pub use fault::Fault;
 pub use plan::{KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan, PlanError, PlanInputs, PreparedImage};
+pub use size::{InvalidSize, Size};
 pub use spec::{
-    CONTROL_PLANE_MEMORY_MIB, ClusterSpec, Networks, NodeSpec, SpecError, TAILSCALE_BLOCK, WORKER_MEMORY_MIB,
+    ClusterSpec, FIRST_NODE_HOST, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, TalosContract,
 };
+pub use validation::{SpecError, SpecSubject, SpecWarning, TAILNET};

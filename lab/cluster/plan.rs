@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::{
     budget::Budgets,
     fault::Fault,
-    spec::{ClusterSpec, NodeSpec, SpecError},
+    spec::{ClusterSpec, NodeSpec},
+    validation::SpecError,
 };
 use crate::{
     assets::{BootFiles, Digest},
@@ -51,8 +52,6 @@ pub struct PlanInputs {
     pub upstreams: Vec<String>,
     /// Kubernetes version without `v`.
     pub kubernetes_version: String,
-    /// Generation of documents and calls.
-    pub contract: TalosContract,
     /// Faults to put in.
     pub faults: Vec<Fault>,
     /// The present.
@@ -106,8 +105,22 @@ pub struct NodePlan {
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// The spec is impossible.
-    #[error(transparent)]
-    Spec(#[from] SpecError),
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Spec(Vec<SpecError>),
+    /// etcd would have to grow, which the lab does not do.
+    #[error("{count} control plane nodes are asked for; the lab forms clusters with exactly one")]
+    ControlPlanes {
+        /// How many.
+        count: usize,
+    },
+    /// The LAN has no address for a node.
+    #[error("the LAN {lan} has no address left for node {node}; take a larger network")]
+    LanFull {
+        /// The LAN.
+        lan: ipnet::Ipv4Net,
+        /// The node.
+        node: NodeName,
+    },
     /// An image was not prepared; a fault of the caller.
     #[error("no image was prepared for role {0}")]
     Image(Role),
@@ -115,10 +128,12 @@ pub enum PlanError {
     #[error("a fault is asked for in node {0}, but the cluster has no such node")]
     Fault(NodeName),
     /// A patch cannot be used.
-    #[error("patch of node {node}: {source}")]
+    #[error("{origin}, a patch of node {node}: {source}")]
     Patch {
         /// Whose config.
         node: NodeName,
+        /// Where the patch stands.
+        origin: String,
         /// Why.
         source: ConfigError,
     },
@@ -133,35 +148,36 @@ impl Plan {
     /// # Errors
     /// When the spec is impossible or a patch cannot be used.
     pub fn new(spec: ClusterSpec, inputs: PlanInputs) -> Result<Self, PlanError> {
-        spec.validate()?;
+        spec.validate().map_err(PlanError::Spec)?;
         if let Some(fault) =
             inputs.faults.iter().find(|fault| spec.nodes.iter().all(|node| node.name != *fault.node()))
         {
             return Err(PlanError::Fault(fault.node().clone()));
         }
         let secrets = SecretsBundle::generate(inputs.now)?;
-        let places: Vec<_> = spec
+        let places = spec
             .nodes
             .iter()
             .enumerate()
-            // The network's first host address is the gateway's.
-            .map(|(index, node)| (node, address_at(&spec, index as u32 + 2)))
-            .collect();
-        let endpoint = places
-            .iter()
-            .find(|(node, _)| node.kind == Kind::ControlPlane)
-            .map(|(_, address)| *address)
-            .ok_or(SpecError::NoControlPlane)?;
-        let cluster = cluster_config(&spec, &inputs, endpoint);
+            .map(|(index, node)| match spec.network.node_address(index) {
+                Some(address) => Ok((node, address)),
+                None => Err(PlanError::LanFull { lan: spec.network.lan, node: node.name.clone() }),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut endpoints = places.iter().filter(|(node, _)| node.kind == Kind::ControlPlane);
+        let (Some((_, endpoint)), None) = (endpoints.next(), endpoints.next()) else {
+            return Err(PlanError::ControlPlanes { count: spec.nodes_of(Kind::ControlPlane).count() });
+        };
+        let cluster = cluster_config(&spec, &inputs, *endpoint);
         let nodes = places
             .iter()
             .map(|(node, address)| node_plan(&spec, &inputs, &cluster, &secrets, node, *address))
             .collect::<Result<Vec<_>, _>>()?;
         let lan = LanPlan {
-            network: spec.networks.lan,
+            network: spec.network.lan,
             gateway: cluster.gateway,
             domain: "lab.internal".into(),
-            mtu: spec.networks.mtu,
+            mtu: LAN_MTU,
             attachments: nodes.iter().map(attachment).collect(),
         };
         let addresses: Vec<_> = places.iter().map(|(_, address)| (*address).into()).collect();
@@ -191,29 +207,33 @@ impl Plan {
     }
 }
 
-fn address_at(spec: &ClusterSpec, index: u32) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(spec.networks.lan.network()).saturating_add(index))
+/// Ethernet's own: slirp passes no larger packets to the host.
+const LAN_MTU: u16 = 1500;
+
+/// The network's first host address: the way to the host, and its services.
+fn gateway_of(spec: &ClusterSpec) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(spec.network.lan.network()).saturating_add(1))
 }
 
 fn cluster_config(spec: &ClusterSpec, inputs: &PlanInputs, endpoint: Ipv4Addr) -> ClusterConfig {
-    let gateway = address_at(spec, 1);
+    let gateway = gateway_of(spec);
     let mirror = format!("http://{gateway}:{}", inputs.registry.port());
     ClusterConfig {
         name: spec.name.to_string(),
         endpoint_address: endpoint,
-        contract: inputs.contract,
+        contract: spec.talos_contract,
         kubernetes_version: inputs.kubernetes_version.clone(),
-        lan: spec.networks.lan,
+        lan: spec.network.lan,
         gateway,
-        pods: spec.networks.pods,
-        services: spec.networks.services,
-        dns_domain: spec.networks.dns_domain.clone(),
+        pods: spec.network.pods,
+        services: spec.network.services,
+        dns_domain: spec.network.dns_domain.clone(),
         mirrors: inputs
             .upstreams
             .iter()
             .map(|upstream| RegistryMirror { upstream: upstream.clone(), endpoint: mirror.clone() })
             .collect(),
-        schedule_on_control_planes: spec.schedule_on_control_planes,
+        schedule_on_control_planes: spec.allow_scheduling_on_control_planes,
     }
 }
 
@@ -236,18 +256,17 @@ fn node_plan(
         secrets
     };
     let own = NodeConfig { name: node.name.clone(), kind: node.kind };
-    let patches = spec
-        .patches
-        .iter()
-        .chain(spec.kind_patches.get(&node.kind).into_iter().flatten())
-        .chain(spec.role_patches.get(&node.role).into_iter().flatten())
-        .chain(&node.patches)
-        .map(String::as_str);
-    let config = generate(cluster, &own, secrets)
-        .patch(patches)
-        .map_err(|source| PlanError::Patch { node: node.name.clone(), source })?;
+    let patches = spec.patches_for(node);
+    let mut config = generate(cluster, &own, secrets);
+    for patch in patches {
+        config = config.patch([patch.text.as_str()]).map_err(|source| PlanError::Patch {
+            node: node.name.clone(),
+            origin: patch.origin.clone(),
+            source,
+        })?;
+    }
     let image = inputs.images.get(&node.role).ok_or_else(|| PlanError::Image(node.role.clone()))?;
-    let mut cmdline = kernel_arguments(inputs.contract);
+    let mut cmdline = kernel_arguments(spec.talos_contract);
     if has(|fault| matches!(fault, Fault::KernelPanic { .. })) {
         cmdline.push_str(" rdinit=/no-such-init");
     }
@@ -261,7 +280,7 @@ fn kernel_arguments(contract: TalosContract) -> String {
         "talos.platform=metal slab_nomerge pti=on console=ttyAMA0 printk.devkmsg=on consoleblank=0 \
          nvme_core.io_timeout=4294967295 init_on_alloc=0 panic=0 net.ifnames=0 \
          talos.dashboard.disabled=1 talos.auditd.disabled=1 lab.talos-contract={}",
-        contract.label()
+        contract.as_str()
     )
 }
 

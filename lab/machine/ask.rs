@@ -7,7 +7,10 @@
 use std::{path::Path, process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::Command,
+};
 
 use super::binary::QemuError;
 
@@ -23,7 +26,7 @@ pub(super) struct Answers {
     pub migration_capabilities: Vec<String>,
 }
 
-/// Starts `qemu` without a machine, asks, and lets it quit.
+/// Starts `qemu` without a machine, asks, and ends it.
 pub(super) async fn ask(qemu: &Path) -> Result<Answers, QemuError> {
     let unusable = |seen: String| QemuError::Unusable { path: qemu.to_owned(), seen };
     let mut child = Command::new(qemu)
@@ -40,32 +43,41 @@ pub(super) async fn ask(qemu: &Path) -> Result<Answers, QemuError> {
         json!({"execute": "query-version", "id": "version"}),
         json!({"execute": "qom-list-types", "arguments": {"implements": "accel"}, "id": "accelerators"}),
         json!({"execute": "query-qmp-schema", "id": "schema"}),
-        json!({"execute": "quit"}),
     ];
-    let mut stdin = child.stdin.take();
     let conversation = async {
-        if let Some(stdin) = stdin.as_mut() {
-            for question in &questions {
-                // A binary that dies early is reported by its exit status and stderr below.
-                let _ = stdin.write_all(format!("{question}\n").as_bytes()).await;
+        let mut replies: Vec<Value> = Vec::new();
+        let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Ok(replies);
+        };
+        for question in &questions {
+            // A program that ends early is reported below by what it did not answer.
+            let _ = stdin.write_all(format!("{question}\n").as_bytes()).await;
+        }
+        // QEMU answers in order, so the last answer ends the conversation. It is not told to quit
+        // before, since it would quit without writing out the large schema.
+        let mut lines = BufReader::new(stdout).lines();
+        while let Some(line) = lines.next_line().await? {
+            let reply: Value = serde_json::from_str(&line).unwrap_or_default();
+            let last = reply["id"] == "schema";
+            replies.push(reply);
+            if last {
+                break;
             }
         }
-        child.wait_with_output().await
+        Ok::<_, std::io::Error>(replies)
     };
-    let output = tokio::time::timeout(PATIENCE, conversation)
+    let replies = tokio::time::timeout(PATIENCE, conversation)
         .await
         .map_err(|_| unusable(format!("no answer over QMP within {} s", PATIENCE.as_secs())))?
         .map_err(|e| unusable(e.to_string()))?;
+    // It has nothing to save. A program that has already ended cannot be killed, which is as good.
+    let _ = child.start_kill();
+    let output = child.wait_with_output().await.map_err(|e| unusable(e.to_string()))?;
 
-    let replies: Vec<Value> = output
-        .stdout
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| serde_json::from_slice(line).ok())
-        .collect();
     let reply = |id: &str| {
         replies.iter().find(|reply| reply["id"] == id).map(|reply| reply["return"].clone()).ok_or_else(|| {
             let stderr = String::from_utf8_lossy(&output.stderr);
-            unusable(format!("{} and no answer to {id}: {}", output.status, stderr.trim()))
+            unusable(format!("{}, no answer to {id} over QMP: {}", output.status, stderr.trim()))
         })
     };
     let version = reply("version")?;

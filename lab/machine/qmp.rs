@@ -7,7 +7,7 @@ use qapi::{
     futures::{QapiService, QmpStreamTokio},
     qmp::{Event, QmpCommand, ShutdownCause},
 };
-use tokio::{io::WriteHalf, net::UnixStream};
+use tokio::{io::WriteHalf, net::UnixStream, task::JoinHandle};
 
 /// How long QEMU may take to answer. It answers in milliseconds, but its main loop shares two
 /// cores with the guests' emulation.
@@ -81,21 +81,22 @@ pub struct Qmp {
 }
 
 impl Qmp {
-    /// Greets QEMU on `stream` and hands its events to `observe` until it ends.
+    /// Greets QEMU on `stream` and hands its events to `observe` until it ends. The second value
+    /// finishes after the last event.
     ///
     /// # Errors
     /// When the other end does not speak QMP.
     pub async fn connect(
         stream: UnixStream,
         mut observe: impl FnMut(QmpEvent) + Send + 'static,
-    ) -> Result<Self, QmpError> {
+    ) -> Result<(Self, JoinHandle<()>), QmpError> {
         let greeting = async { QmpStreamTokio::open(stream).await?.negotiate().await };
         let negotiated = tokio::time::timeout(PATIENCE, greeting)
             .await
             .map_err(|_| QmpError::Timeout { command: "qmp_capabilities" })?
             .map_err(QmpError::Greeting)?;
         let (service, mut events) = negotiated.into_parts();
-        tokio::spawn(async move {
+        let listening = tokio::spawn(async move {
             while let Some(event) = events.next().await {
                 match event {
                     Ok(event) => {
@@ -110,7 +111,7 @@ impl Qmp {
                 }
             }
         });
-        Ok(Self { service: Arc::new(service) })
+        Ok((Self { service: Arc::new(service) }, listening))
     }
 
     /// Sends one command and waits for its answer.

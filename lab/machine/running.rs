@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::PermissionsExt,
     os::unix::process::ExitStatusExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     sync::Arc,
     sync::atomic::{AtomicBool, Ordering},
@@ -51,8 +51,6 @@ struct State {
     failure: watch::Sender<Option<MachineFailure>>,
     /// The lab itself is ending the machine.
     ending: AtomicBool,
-    /// The guest powered itself off.
-    powered_off: AtomicBool,
 }
 
 impl Machine {
@@ -107,12 +105,7 @@ impl Machine {
                 let ((console, _), (qmp, _)) = both.map_err(failed("accept QEMU in", sockets.path()))?;
                 (console, qmp)
             }
-            status = process.wait() => return Err(MachineError::Refused {
-                status: in_words(status),
-                stderr: tail_of(&spec.stderr_log()),
-                command: spec.command_file(),
-                node,
-            }),
+            status = process.wait() => return Err(refused(&spec, status)),
             () = tokio::time::sleep(START_PATIENCE) => {
                 return Err(MachineError::Silent { node, seconds: START_PATIENCE.as_secs() });
             }
@@ -123,17 +116,30 @@ impl Machine {
             recorder: recorder.clone(),
             failure: watch::Sender::new(None),
             ending: AtomicBool::new(false),
-            powered_off: AtomicBool::new(false),
         });
         let console = attach_console(console_stream, log, &state)
             .map_err(failed("read the console from", sockets.path()))?;
         let life = watch::Sender::new(ConsoleMark::default());
-        let qmp = Qmp::connect(qmp_stream, observer(&state))
-            .await
-            .map_err(|source| MachineError::Monitor { node, action: "talk to the monitor", source })?;
+        let (qmp, listening) = match Qmp::connect(qmp_stream, observer(&state)).await {
+            Ok(connected) => connected,
+            // QEMU connects before it has looked at all of its arguments.
+            Err(source) => match tokio::time::timeout(QUIT_PATIENCE, process.wait()).await {
+                Ok(status) => return Err(refused(&spec, status)),
+                Err(_) => return Err(MachineError::Monitor { node, action: "talk to the monitor", source }),
+            },
+        };
         let process = Arc::new(process);
+        let last_words = {
+            let console = console.clone();
+            async move {
+                console.closed().await;
+                // The task only fails by a panic, which has been printed.
+                let _ = listening.await;
+            }
+        };
         tokio::spawn(report_exit(
             Arc::clone(&process),
+            last_words,
             console.clone(),
             Arc::clone(&state),
             spec.stderr_log(),
@@ -340,40 +346,50 @@ fn attach_console(stream: UnixStream, log: File, state: &Arc<State>) -> io::Resu
 fn observer(state: &Arc<State>) -> impl FnMut(QmpEvent) + Send + 'static {
     let state = Arc::clone(state);
     move |event| {
-        if matches!(event, QmpEvent::Shutdown { by_guest: true, .. }) {
-            state.powered_off.store(true, Ordering::Relaxed);
-        }
         state
             .recorder
             .record(Happening::Note { subject: Subject::Node(state.node.clone()), text: event.to_string() });
     }
 }
 
-/// Waits for the process to end, lets the console drain so that a fatal last line is the cause
-/// rather than the exit it led to, and reports.
+/// Waits for the process to end, lets console and monitor drain so that a fatal last line is the
+/// cause rather than the exit it led to, and reports.
 async fn report_exit(
     process: Arc<Process>,
+    last_words: impl Future<Output = ()>,
     console: Console,
     state: Arc<State>,
-    stderr_log: std::path::PathBuf,
+    stderr_log: PathBuf,
 ) {
     let status = process.wait().await;
-    // Bounded, because a process that inherited the socket could hold it open.
-    let _ = tokio::time::timeout(DRAIN_PATIENCE, console.closed()).await;
+    // Bounded, because a process that inherited a socket could hold it open.
+    let _ = tokio::time::timeout(DRAIN_PATIENCE, last_words).await;
     let expected = state.ending.load(Ordering::Relaxed);
-    let status = match state.powered_off.load(Ordering::Relaxed) {
-        true => "the guest powered itself off".to_owned(),
-        false => in_words(status),
+    let stderr = tail_of(&stderr_log);
+    // QEMU's own SHUTDOWN event often loses the race against the process' end. Without an order
+    // and without a word (a signal leaves one), only the guest makes QEMU succeed.
+    let status = match status.code() {
+        Some(0) if !expected && stderr.is_empty() => "the guest powered itself off".to_owned(),
+        _ => in_words(status),
     };
     if !expected {
         state.fail(MachineFailure::Exited {
             node: state.node.clone(),
             status: status.clone(),
-            stderr: tail_of(&stderr_log),
+            stderr,
             console: console.tail(1).pop().unwrap_or_default(),
         });
     }
     state.recorder.record(Happening::MachineExited { node: state.node.clone(), status, expected });
+}
+
+fn refused(spec: &MachineSpec, status: ExitStatus) -> MachineError {
+    MachineError::Refused {
+        node: spec.name.clone(),
+        status: in_words(status),
+        stderr: tail_of(&spec.stderr_log()),
+        command: spec.command_file(),
+    }
 }
 
 /// The same VM for a person, next to its logs.

@@ -167,13 +167,14 @@ impl Running {
     /// The switch runs on a thread of its own, so that neither a busy nor a blocked runtime of the
     /// caller holds up the guests' packets, and so that its tasks never contend for its locks.
     fn start(switch: Arc<Switch>, listeners: Vec<StdListener>) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listeners = {
             let _context = runtime.enter();
             listeners.into_iter().map(UnixListener::from_std).collect::<io::Result<Vec<_>>>()?
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::Builder::new().name("switch".to_owned()).spawn(move || {
+            let repeating = Arc::clone(&switch);
             let ports = listeners.into_iter().enumerate().map(|(index, listener)| {
                 let switch = Arc::clone(&switch);
                 serve_port(switch, index, listener)
@@ -183,6 +184,7 @@ impl Running {
                 for port in ports {
                     tokio::spawn(port);
                 }
+                tokio::spawn(async move { repeating.repeat_handshakes().await });
                 // Ends when the sender is dropped; the runtime's end then takes the tasks along.
                 let _ = stopped.await;
             });

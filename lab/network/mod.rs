@@ -12,6 +12,7 @@ mod dhcp;
 mod dns;
 mod egress;
 mod error;
+mod handshake;
 mod lan;
 mod mac;
 mod ntp;

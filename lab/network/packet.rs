@@ -58,6 +58,52 @@ fn udp_port(frame: &[u8], offset: usize) -> Option<u16> {
     Some(u16::from_be_bytes(frame.get(at..at + 2)?.try_into().ok()?))
 }
 
+/// Source port, destination port and flags of an unfragmented TCP segment in IPv4, from fixed
+/// bytes; `None` for everything else.
+pub(super) fn tcp_ports_and_flags(frame: &[u8]) -> Option<(u16, u16, u8)> {
+    const TCP: u8 = 6;
+    if frame.get(12..14)? != [0x08, 0x00] || *frame.get(23)? != TCP {
+        return None;
+    }
+    let fragment_offset = u16::from_be_bytes([frame[20], frame[21]]) & 0x1fff;
+    let header = usize::from(frame[ETHERNET] & 0x0f) * 4;
+    let tcp = frame.get(ETHERNET + header..ETHERNET + header + 14)?;
+    let port = |at: usize| u16::from_be_bytes([tcp[at], tcp[at + 1]]);
+    (fragment_offset == 0).then(|| (port(0), port(2), tcp[13]))
+}
+
+/// The address that an ARP request asks for; `None` for everything else (RFC 826, for Ethernet and
+/// IPv4).
+pub(super) fn arp_question(frame: &[u8]) -> Option<Ipv4Addr> {
+    const REQUEST: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 1];
+    if frame.get(12..14)? != [0x08, 0x06] || *frame.get(14..22)? != REQUEST {
+        return None;
+    }
+    let target: [u8; 4] = frame.get(38..42)?.try_into().ok()?;
+    Some(Ipv4Addr::from(target))
+}
+
+/// Answers the ARP request `question`: its target address is at `mac`.
+pub(super) fn arp_answer(question: &[u8], mac: MacAddr) -> Option<Vec<u8>> {
+    let asker: [u8; 6] = question.get(22..28)?.try_into().ok()?;
+    let asker_address: [u8; 4] = question.get(28..32)?.try_into().ok()?;
+    let target: [u8; 4] = question.get(38..42)?.try_into().ok()?;
+    let packet = etherparse::ArpPacket::new(
+        etherparse::ArpHardwareId::ETHERNET,
+        etherparse::EtherType::IPV4,
+        etherparse::ArpOperation::REPLY,
+        &mac.bytes(),
+        &target,
+        &asker,
+        &asker_address,
+    )
+    .ok()?;
+    let builder = PacketBuilder::ethernet2(mac.bytes(), asker).arp(packet);
+    let mut frame = Vec::with_capacity(builder.size());
+    builder.write(&mut frame).ok()?;
+    Some(frame)
+}
+
 /// One end of a UDP exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
@@ -157,6 +203,29 @@ mod tests {
         assert_eq!(prohibited_frame(gateway, MacAddr::BROADCAST, &answer), None);
     }
 
+    #[test]
+    fn an_arp_request_is_answered_for_its_target() {
+        let packet = etherparse::ArpPacket::new(
+            etherparse::ArpHardwareId::ETHERNET,
+            etherparse::EtherType::IPV4,
+            etherparse::ArpOperation::REQUEST,
+            &[2, 0, 0, 0, 0, 1],
+            &[10, 5, 0, 1],
+            &[0; 6],
+            &[10, 5, 0, 2],
+        );
+        let mut question = Vec::new();
+        PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [0xff; 6])
+            .arp(packet.unwrap())
+            .write(&mut question)
+            .unwrap();
+        assert_eq!(arp_question(&question), Some(Ipv4Addr::new(10, 5, 0, 2)));
+        let answer = arp_answer(&question, MacAddr::new([2, 0, 0, 0, 0, 2])).unwrap();
+        assert_eq!(arp_question(&answer), None);
+        assert_eq!(ethernet(&answer).unwrap().0, MacAddr::new([2, 0, 0, 0, 0, 1]));
+        assert_eq!(answer[20..32], [0, 2, 2, 0, 0, 0, 0, 2, 10, 5, 0, 2]);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_the_readers_panic(frame in proptest::collection::vec(any::<u8>(), 0..120), ip in any::<bool>()) {
@@ -166,6 +235,7 @@ mod tests {
                 frame[23] = 17;
             }
             let _ = (carries(&frame), udp_destination_port(&frame), Datagram::parse(&frame));
+            let _ = (tcp_ports_and_flags(&frame), arp_question(&frame));
             let _ = prohibited_frame(Ipv4Addr::LOCALHOST, MacAddr::BROADCAST, &frame);
         }
     }

@@ -10,6 +10,7 @@ use std::{
 use super::{
     Egress, LanCounters, LanPlan, MacAddr, address,
     egress::{Attempts, Passage, passage},
+    handshake::{self, Handshakes},
     packet::{self, ethernet},
     port::{PREFIX, Port},
     services::{Service, Services},
@@ -30,6 +31,8 @@ pub(super) struct Switch {
     gateway: Ipv4Addr,
     gateway_mac: MacAddr,
     stations: Mutex<HashMap<MacAddr, usize>>,
+    planned: HashMap<Ipv4Addr, MacAddr>,
+    handshakes: Handshakes,
     pub services: Services,
     attempts: Attempts,
     allow_egress: AtomicBool,
@@ -49,8 +52,17 @@ impl Switch {
             uplink,
             gateway: plan.gateway,
             gateway_mac,
-            // Known from the start: a node's first packet to the gateway is not flooded.
-            stations: Mutex::new(HashMap::from([(gateway_mac, uplink)])),
+            // The plan is known from the start, so a first packet is not flooded.
+            stations: Mutex::new(
+                plan.attachments
+                    .iter()
+                    .enumerate()
+                    .map(|(port, attachment)| (attachment.mac, port))
+                    .chain([(gateway_mac, uplink)])
+                    .collect(),
+            ),
+            planned: plan.attachments.iter().map(|a| (a.address, a.mac)).collect(),
+            handshakes: Handshakes::default(),
             services: Services::new(plan),
             attempts: Attempts::default(),
             allow_egress: AtomicBool::new(false),
@@ -83,21 +95,46 @@ impl Switch {
         let frame = &prefixed[PREFIX..];
         let Some((destination, source)) = ethernet(frame) else { return };
         if from == self.uplink {
-            if self.services.is_rival(frame) {
+            if self.services.is_rival(frame) || self.answer_arp(frame) {
                 return;
             }
         } else if self.serve(from, frame) {
             return;
+        } else {
+            self.handshakes.see_answer(from, frame);
         }
         match self.learn_and_look_up(from, source, destination) {
             Some(to) if to == from => {}
-            Some(to) => self.deliver(from, to, prefixed),
+            Some(to) => {
+                if from == self.uplink {
+                    self.handshakes.see_knock(to, prefixed);
+                }
+                self.deliver(from, to, prefixed);
+            }
             None => {
                 for to in (0..self.ports.len()).filter(|to| *to != from) {
                     self.deliver(from, to, prefixed);
                 }
             }
         }
+    }
+
+    /// Repeats, for ever, what hosts sent to nodes that were not up yet.
+    pub async fn repeat_handshakes(&self) {
+        loop {
+            self.handshakes.knocked().await;
+            tokio::time::sleep(handshake::INTERVAL).await;
+            self.handshakes.repeat(|to, prefixed| self.ports[to].send(prefixed));
+        }
+    }
+
+    /// slirp asks for a node's Ethernet address once, then drops what it had for it; the plan knows
+    /// the answer even while the node is still booting.
+    fn answer_arp(&self, frame: &[u8]) -> bool {
+        let mac = packet::arp_question(frame).and_then(|address| self.planned.get(&address));
+        let Some(answer) = mac.and_then(|mac| packet::arp_answer(frame, *mac)) else { return false };
+        self.ports[self.uplink].send_frame(&answer);
+        true
     }
 
     /// Whether one of the switch's own services took the frame.

@@ -64,7 +64,7 @@ impl Uplink {
                 return Err(NetworkError::UplinkSilent { seconds: PATIENCE.as_secs() });
             }
         };
-        let qmp = Qmp::connect(stream, |_| {})
+        let (qmp, _) = Qmp::connect(stream, |_| {})
             .await
             .map_err(|source| NetworkError::Monitor { action: "talk to the monitor", source })?;
         Ok(Self { process, qmp, log })

@@ -1,1 +1,16 @@
-//! Consumers of the event stream: terminal view, JSON lines, summary, failure bundle.
+//! Consumers of the event stream: live terminal view, JSON lines, summary, failure bundle.
+//!
+//! Each reads events and nothing else, so what was shown can be shown again from a recording.
+
+mod bundle;
+mod json_lines;
+mod live;
+mod plain;
+mod redact;
+mod summary;
+
+pub use bundle::{Bundle, BundleError};
+pub use json_lines::{JsonLines, read_recording};
+pub use live::{Display, display};
+pub use redact::redact;
+pub use summary::{CheckResult, NodeSummary, ScenarioSummary, Summary};

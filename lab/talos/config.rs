@@ -13,20 +13,21 @@ use super::{merge::merge_document, pki::CertificateAndKey, secrets::SecretsBundl
 use crate::node::{Kind, NodeName};
 
 /// Which generation of documents a Talos version wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum TalosContract {
     /// Talos 1.11.
     #[serde(rename = "v1.11")]
     V1_11,
     /// Talos 1.12 and 1.13: the host name has a document of its own, flags that became the only
     /// way are gone.
+    #[default]
     #[serde(rename = "v1.13")]
     V1_13,
 }
 
 impl TalosContract {
-    /// The text for the reference node's kernel argument `lab.talos-contract`.
-    pub fn label(self) -> &'static str {
+    /// As scenario files and the reference node's kernel argument `lab.talos-contract` spell it.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::V1_11 => "v1.11",
             Self::V1_13 => "v1.13",

@@ -1,0 +1,155 @@
+// Package resources publishes the node's state as Talos resources for the COSI API (Get, List, Watch).
+//
+// The agent has no controllers: whoever changes something publishes it here.
+package resources
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/resource/meta"
+	"github.com/cosi-project/runtime/pkg/safe"
+	"github.com/cosi-project/runtime/pkg/state"
+	"github.com/cosi-project/runtime/pkg/state/impl/inmem"
+	"github.com/cosi-project/runtime/pkg/state/impl/namespaced"
+	"github.com/cosi-project/runtime/pkg/state/registry"
+	"github.com/siderolabs/talos/pkg/machinery/resources/cluster"
+	"github.com/siderolabs/talos/pkg/machinery/resources/config"
+	"github.com/siderolabs/talos/pkg/machinery/resources/hardware"
+	"github.com/siderolabs/talos/pkg/machinery/resources/k8s"
+	"github.com/siderolabs/talos/pkg/machinery/resources/network"
+	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
+	timeres "github.com/siderolabs/talos/pkg/machinery/resources/time"
+	"github.com/siderolabs/talos/pkg/machinery/resources/v1alpha1"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"lab/images/node/internal/console"
+)
+
+// historyLength is how many events of one resource type a watcher can go back to.
+const historyLength = 256
+
+// Store is the node's resource state.
+type Store struct {
+	State state.State
+}
+
+// types are the resource types that this node publishes; a read of any other type answers as Talos does for types
+// that it does not know.
+var types = []meta.ResourceWithRD{
+	&cluster.Identity{},
+	&config.MachineConfig{},
+	&config.MachineType{},
+	&hardware.SystemInformation{},
+	&k8s.Nodename{},
+	&k8s.NodeStatus{},
+	&network.AddressStatus{},
+	&network.HostnameStatus{},
+	&network.LinkStatus{},
+	&network.NodeAddress{},
+	&network.Status{},
+	&runtime.Diagnostic{},
+	&runtime.ExtensionServiceConfig{},
+	&runtime.ExtensionServiceConfigStatus{},
+	&runtime.ExtensionStatus{},
+	&runtime.KernelCmdline{},
+	&runtime.MachineStatus{},
+	&runtime.MountStatus{},
+	&timeres.Status{},
+	&v1alpha1.Service{},
+}
+
+// New makes a store with Talos' namespaces and the resource types above.
+func New(ctx context.Context) (*Store, error) {
+	st := state.WrapCore(namespaced.NewState(func(ns resource.Namespace) state.CoreState {
+		return inmem.NewStateWithOptions(inmem.WithHistoryMaxCapacity(historyLength), inmem.WithHistoryGap(8))(ns)
+	}))
+
+	namespaces := registry.NewNamespaceRegistry(st)
+	if err := namespaces.RegisterDefault(ctx); err != nil {
+		return nil, fmt.Errorf("register default namespaces: %w", err)
+	}
+
+	resources := registry.NewResourceRegistry(st)
+	if err := resources.RegisterDefault(ctx); err != nil {
+		return nil, fmt.Errorf("register default resource types: %w", err)
+	}
+
+	for name, description := range map[string]string{
+		v1alpha1.NamespaceName: "Services and machine state.",
+		cluster.NamespaceName:  "Cluster configuration and identity.",
+		config.NamespaceName:   "Machine configuration.",
+		hardware.NamespaceName: "Hardware.",
+		k8s.NamespaceName:      "Kubernetes.",
+		network.NamespaceName:  "Network state.",
+	} {
+		if err := namespaces.Register(ctx, name, description); err != nil {
+			return nil, fmt.Errorf("register namespace %s: %w", name, err)
+		}
+	}
+
+	for _, r := range types {
+		if err := resources.Register(ctx, r); err != nil {
+			return nil, fmt.Errorf("register resource type %s: %w", r.ResourceDefinition().Type, err)
+		}
+	}
+
+	return &Store{State: st}, nil
+}
+
+// Put creates a resource or replaces its spec. A failure is a programming error; it is said and does not stop a node.
+func Put[T resource.Resource](s *Store, fresh T, fill func(T)) {
+	ctx := context.Background()
+	fill(fresh)
+
+	err := s.State.Create(ctx, fresh)
+	if state.IsConflictError(err) {
+		_, err = safe.StateUpdateWithConflicts(ctx, s.State, fresh.Metadata(), func(r T) error {
+			fill(r)
+
+			return nil
+		})
+	}
+
+	if err != nil {
+		console.Printf("resource %s was not published: %v", fresh.Metadata(), err)
+	}
+}
+
+// Drop removes a resource when it exists.
+func (s *Store) Drop(md *resource.Metadata) {
+	if err := s.State.Destroy(context.Background(), md); err != nil && !state.IsNotFoundError(err) {
+		console.Printf("resource %s was not removed: %v", md, err)
+	}
+}
+
+// Access decides on one access through the API.
+//
+// Writes are refused for everybody, sensitive resources for all but administrators, and types that do not exist are
+// told apart from resources that do not.
+func (s *Store) Access(isAdmin func(context.Context) bool) state.FilteringRule {
+	return func(ctx context.Context, access state.Access) error {
+		if !access.Verb.Readonly() {
+			return status.Error(codes.PermissionDenied, "write access is not allowed")
+		}
+
+		definition, err := safe.StateGet[*meta.ResourceDefinition](ctx, s.State, resource.NewMetadata(
+			meta.NamespaceName, meta.ResourceDefinitionType, strings.ToLower(access.ResourceType), resource.VersionUndefined))
+		if state.IsNotFoundError(err) {
+			return status.Errorf(codes.PermissionDenied, "resource type %q is not supported", access.ResourceType)
+		}
+
+		if err != nil {
+			return err
+		}
+
+		if definition.TypedSpec().Sensitivity == meta.Sensitive && !isAdmin(ctx) {
+			return status.Error(codes.PermissionDenied, "not authorized")
+		}
+
+		return nil
+	}
+}

@@ -1,0 +1,358 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"lab/images/node/internal/console"
+	"lab/images/node/internal/process"
+)
+
+const (
+	// eventsKept is the length of a service's history, as in Talos (events.MaxEventsToKeep).
+	eventsKept = 64
+	// A process that ends is started again after one second, later after up to restartMax.
+	restartMin, restartMax = time.Second, 5 * time.Second
+	// A process that ran this long is not counted as failing any more.
+	settled = time.Minute
+	// conditionInterval is how often the message of a waiting service is brought up to date.
+	conditionInterval = time.Second
+)
+
+type runner struct {
+	supervisor *Supervisor
+	spec       Service
+
+	mu      sync.Mutex
+	state   State
+	events  []Event
+	health  HealthStatus
+	pid     int
+	changed chan struct{}
+	cancel  context.CancelFunc // nil when the service is not started
+	ended   chan struct{}
+}
+
+func newRunner(s *Supervisor, spec Service) *runner {
+	return &runner{
+		supervisor: s,
+		spec:       spec,
+		state:      StateInitialized,
+		health:     HealthStatus{Unknown: true},
+		changed:    make(chan struct{}),
+	}
+}
+
+func (r *runner) start() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	if r.cancel != nil {
+		return
+	}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	r.cancel, r.ended = cancel, ended
+
+	go func() {
+		r.run(ctx)
+
+		r.mu.Lock()
+		r.cancel = nil
+		r.mu.Unlock()
+		cancel()
+		close(ended)
+	}()
+}
+
+func (r *runner) stop() {
+	r.mu.Lock()
+	cancel, ended := r.cancel, r.ended
+	r.mu.Unlock()
+
+	if cancel == nil {
+		return
+	}
+
+	cancel()
+	<-ended
+}
+
+func (r *runner) run(ctx context.Context) {
+	r.set(StateStarting, "Starting service")
+
+	err := r.lifecycle(ctx)
+
+	switch {
+	case ctx.Err() != nil:
+		r.set(StateFinished, "Service finished successfully")
+	case errors.Is(err, ErrSkip):
+		r.set(StateSkipped, "Service skipped")
+	case err != nil:
+		r.set(StateFailed, err.Error())
+	default:
+		r.set(StateFinished, "Service finished successfully")
+	}
+}
+
+// ErrSkip is returned by Prepare when the service is not wanted on this node.
+var ErrSkip = errors.New("service skipped")
+
+func (r *runner) lifecycle(ctx context.Context) error {
+	conditions := make(all, 0, len(r.spec.DependsOn)+len(r.spec.Conditions))
+	for _, id := range r.spec.DependsOn {
+		conditions = append(conditions, up{r.supervisor, id})
+	}
+
+	conditions = append(conditions, r.spec.Conditions...)
+
+	if err := r.await(ctx, conditions); err != nil {
+		return fmt.Errorf("condition failed: %w", err)
+	}
+
+	if r.spec.Prepare != nil {
+		r.set(StatePreparing, "Running pre state")
+
+		if err := r.spec.Prepare(ctx); err != nil {
+			if errors.Is(err, ErrSkip) {
+				return err
+			}
+
+			return fmt.Errorf("failed to run pre stage: %w", err)
+		}
+	}
+
+	backoff := restartMin
+
+	for {
+		started := time.Now()
+		err := r.once(ctx)
+
+		if ctx.Err() != nil {
+			return nil
+		}
+
+		if time.Since(started) > settled {
+			backoff = restartMin
+		}
+
+		if err == nil {
+			err = errors.New("ended by itself")
+		}
+
+		r.setHealth(HealthStatus{Unknown: r.spec.Health == nil, Message: "service not running"})
+		r.set(StateWaiting, fmt.Sprintf("Error running %s, going to restart forever: %v", r.spec.ID, err))
+
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(backoff):
+		}
+
+		backoff = min(2*backoff, restartMax)
+	}
+}
+
+func (r *runner) await(ctx context.Context, conditions all) error {
+	description := conditions.String()
+	if description == "" {
+		return conditions.Wait(ctx)
+	}
+
+	r.set(StateWaiting, "Waiting for "+description)
+
+	met := make(chan error, 1)
+
+	go func() { met <- conditions.Wait(ctx) }()
+
+	ticker := time.NewTicker(conditionInterval)
+	defer ticker.Stop()
+
+	for {
+		select {
+		case err := <-met:
+			return err
+		case <-ticker.C:
+			if now := conditions.String(); now != "" && now != description {
+				description = now
+				r.set(StateWaiting, "Waiting for "+description)
+			}
+		}
+	}
+}
+
+// once runs the service until it ends or the context does.
+func (r *runner) once(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	var checks sync.WaitGroup
+	defer checks.Wait()
+	defer cancel()
+
+	if r.spec.Serve != nil {
+		r.set(StateRunning, "Service started as goroutine")
+		checks.Go(func() { r.checkHealth(ctx) })
+
+		return r.spec.Serve(ctx)
+	}
+
+	command, err := r.spec.Command(ctx)
+	if err != nil {
+		return err
+	}
+
+	command.Output = r.supervisor.logs.Buffer(r.spec.ID)
+
+	child, err := r.supervisor.reaper.Start(command)
+	if err != nil {
+		return err
+	}
+
+	r.mu.Lock()
+	r.pid = child.PID
+	r.mu.Unlock()
+
+	defer func() {
+		r.mu.Lock()
+		r.pid = 0
+		r.mu.Unlock()
+	}()
+
+	r.set(StateRunning, fmt.Sprintf("Process %s started with PID %d", filepath.Base(command.Path), child.PID))
+	checks.Go(func() { r.checkHealth(ctx) })
+
+	select {
+	case <-child.Done():
+		return child.Err()
+	case <-ctx.Done():
+		r.set(StateStopping, fmt.Sprintf("Sending SIGTERM to %s", filepath.Base(command.Path)))
+		r.stopChild(child)
+
+		return ctx.Err()
+	}
+}
+
+func (r *runner) stopChild(child *process.Process) {
+	grace := r.spec.StopGrace
+	if grace == 0 {
+		grace = 10 * time.Second
+	}
+
+	child.Stop(grace)
+}
+
+func (r *runner) checkHealth(ctx context.Context) {
+	h := r.spec.Health
+	if h == nil {
+		return
+	}
+
+	r.setHealth(HealthStatus{Unknown: true})
+
+	wait := h.Initial
+
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+
+		checkCtx, cancel := context.WithTimeout(ctx, h.Timeout)
+		err := h.Check(checkCtx)
+		cancel()
+
+		if ctx.Err() != nil {
+			return
+		}
+
+		if err != nil {
+			r.setHealth(HealthStatus{Message: err.Error()})
+			wait = h.Initial
+
+			continue
+		}
+
+		r.setHealth(HealthStatus{Healthy: true})
+		wait = h.Interval
+	}
+}
+
+// setHealth records the outcome of a check; only a change is an event.
+func (r *runner) setHealth(next HealthStatus) {
+	r.mu.Lock()
+	last := r.health
+	next.Changed = last.Changed
+	same := last.Unknown == next.Unknown && last.Healthy == next.Healthy
+
+	if !same {
+		next.Changed = time.Now()
+	}
+
+	r.health = next
+	state := r.state
+	r.mu.Unlock()
+
+	if same || state != StateRunning || next.Unknown {
+		return
+	}
+
+	if next.Healthy {
+		r.set(StateRunning, "Health check successful")
+	} else {
+		r.set(StateRunning, "Health check failed: "+next.Message)
+	}
+}
+
+func (r *runner) set(state State, message string) {
+	event := Event{Time: time.Now(), State: state, Message: message}
+
+	r.mu.Lock()
+	r.state = state
+	r.events = append(r.events, event)
+
+	if over := len(r.events) - eventsKept; over > 0 {
+		r.events = slices.Delete(r.events, 0, over)
+	}
+
+	close(r.changed)
+	r.changed = make(chan struct{})
+	status := r.statusLocked()
+	r.mu.Unlock()
+
+	console.Printf("service[%s](%s): %s", r.spec.ID, state, message)
+	r.supervisor.onChange(status, event)
+}
+
+func (r *runner) status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	return r.statusLocked()
+}
+
+func (r *runner) statusAndChange() (Status, <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	return r.statusLocked(), r.changed
+}
+
+func (r *runner) statusLocked() Status {
+	return Status{
+		ID:         r.spec.ID,
+		State:      r.state,
+		Events:     slices.Clone(r.events),
+		Health:     r.health,
+		HasHealth:  r.spec.Health != nil,
+		Background: r.spec.Background,
+		PID:        r.pid,
+	}
+}

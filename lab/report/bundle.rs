@@ -1,0 +1,83 @@
+//! The bundle of a failed run: everything a person needs to see why, in one directory.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::redact::redact;
+
+/// Gathered texts, by file name relative to the bundle.
+#[derive(Clone, Debug, Default)]
+pub struct Bundle {
+    files: Vec<(PathBuf, String)>,
+    cause: String,
+}
+
+/// A file of the bundle that cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("write {} of the bundle: {source}", path.display())]
+pub struct BundleError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl Bundle {
+    /// An empty bundle for a run that failed because of `cause` (which node, at which step, why).
+    pub fn new(cause: impl Into<String>) -> Self {
+        Self { files: Vec::new(), cause: cause.into() }
+    }
+
+    /// Adds a text.
+    pub fn add(&mut self, name: impl Into<PathBuf>, text: impl Into<String>) {
+        self.files.push((name.into(), text.into()));
+    }
+
+    /// Writes all texts, redacted, below `directory`, and `README.txt` whose first line is the
+    /// cause. The directory appears whole, by rename.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn write(&self, directory: &Path) -> Result<(), BundleError> {
+        let error = |path: &Path| {
+            let path = path.to_owned();
+            move |source| BundleError { path, source }
+        };
+        let partial = directory.with_extension("partial");
+        match fs::remove_dir_all(&partial) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error(&partial)(source)),
+            _ => {}
+        }
+        let mut listing = format!("{}\n\nfiles of this bundle:\n", redact(&self.cause));
+        for (name, text) in &self.files {
+            let path = partial.join(name);
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent).map_err(error(parent))?;
+            }
+            fs::write(&path, redact(text)).map_err(error(&path))?;
+            listing.push_str(&format!("  {}\n", name.display()));
+        }
+        let readme = partial.join("README.txt");
+        fs::create_dir_all(&partial).map_err(error(&partial))?;
+        fs::write(&readme, listing).map_err(error(&readme))?;
+        fs::rename(&partial, directory).map_err(error(directory))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_says_why_and_no_secret_is_written() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let mut bundle = Bundle::new("node worker-1 failed at step \"boot\": kernel panic");
+        bundle.add("nodes/worker-1/console.log", "TS_AUTHKEY=tskey-auth-123 seen\n");
+        let path = directory.path().join("bundle");
+        bundle.write(&path).expect("write");
+        let readme = fs::read_to_string(path.join("README.txt")).expect("readme");
+        assert!(readme.starts_with("node worker-1 failed at step \"boot\": kernel panic\n"), "{readme}");
+        let console = fs::read_to_string(path.join("nodes/worker-1/console.log")).expect("console");
+        assert!(!console.contains("tskey"), "{console}");
+    }
+}

@@ -1,0 +1,161 @@
+//! What a person watches while a run goes on: a line per node on a terminal, plain lines
+//! elsewhere.
+
+use std::{collections::BTreeMap, io::IsTerminal, time::Duration};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::task::JoinHandle;
+
+use super::plain;
+use crate::{
+    events::{Event, Happening, Layer, LayerState, Outcome, Subject, Subscription},
+    node::NodeName,
+};
+
+/// How a run is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Display {
+    /// A line per node that moves.
+    Live,
+    /// One line per event.
+    Plain,
+    /// Nothing.
+    Quiet,
+}
+
+impl Display {
+    /// Live on a terminal, plain elsewhere, in CI and where colour is not wanted.
+    pub fn for_stderr() -> Self {
+        let dumb = ["CI", "NO_COLOR"].iter().any(|name| std::env::var_os(name).is_some());
+        if std::io::stderr().is_terminal() && !dumb { Self::Live } else { Self::Plain }
+    }
+}
+
+/// Shows events on standard error until the stream ends.
+pub fn display(mut events: Subscription, how: Display) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut view = View::default();
+        while let Some(event) = events.recv().await {
+            match how {
+                Display::Quiet => {}
+                Display::Plain => {
+                    if let Some(line) = plain::line(&event) {
+                        eprintln!("{line}");
+                    }
+                }
+                Display::Live => view.show(&event),
+            }
+        }
+        view.finish();
+    })
+}
+
+struct View {
+    bars: MultiProgress,
+    nodes: BTreeMap<NodeName, NodeLine>,
+    status: Option<ProgressBar>,
+}
+
+struct NodeLine {
+    bar: ProgressBar,
+    step: String,
+    layers: BTreeMap<Layer, bool>,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self {
+            bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)),
+            nodes: BTreeMap::new(),
+            status: None,
+        }
+    }
+}
+
+impl View {
+    fn show(&mut self, event: &Event) {
+        match &event.happening {
+            Happening::ScenarioStarted { .. } => {
+                self.finish();
+                self.print(event);
+            }
+            Happening::NodePlanned { node, kind, role, address } => {
+                let bar = self.line(&format!("{node:<12} {kind:<13} {role:<8} {address:<11}"));
+                let line = NodeLine { bar, step: String::new(), layers: BTreeMap::new() };
+                self.nodes.insert(node.clone(), line);
+            }
+            Happening::StepStarted { subject: Subject::Node(node), step } => {
+                if let Some(line) = self.nodes.get_mut(node) {
+                    line.step = step.label().to_owned();
+                    line.bar.reset_elapsed();
+                    line.draw();
+                }
+            }
+            Happening::StepFinished { subject: Subject::Node(node), outcome, .. } => {
+                if let (Some(line), Outcome::Failed { .. }) = (self.nodes.get_mut(node), outcome) {
+                    line.step.push_str(" failed");
+                    line.draw();
+                }
+                if !outcome.passed() {
+                    self.print(event);
+                }
+            }
+            Happening::LayerChanged { node, layer, state, .. } => {
+                if let Some(line) = self.nodes.get_mut(node) {
+                    line.layers.insert(*layer, *state == LayerState::Green);
+                    line.draw();
+                }
+            }
+            Happening::CheckStarted { check, .. } => {
+                let bar = self.line("check");
+                bar.set_message(check.clone());
+                self.status = Some(bar);
+            }
+            Happening::CheckFinished { .. } => {
+                if let Some(bar) = self.status.take() {
+                    bar.finish_and_clear();
+                }
+                self.print(event);
+            }
+            Happening::Console { .. } | Happening::StepStarted { .. } => {}
+            _ => self.print(event),
+        }
+    }
+
+    fn line(&self, prefix: &str) -> ProgressBar {
+        let style = ProgressStyle::with_template("{spinner} {prefix} {elapsed:>4} {wide_msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let bar = self.bars.add(ProgressBar::new_spinner().with_style(style).with_prefix(prefix.to_owned()));
+        bar.enable_steady_tick(Duration::from_millis(250));
+        bar
+    }
+
+    fn print(&self, event: &Event) {
+        if let Some(line) = plain::line(event) {
+            // Without a terminal there is nothing to draw, and nothing to lose.
+            let _ = self.bars.println(line);
+        }
+    }
+
+    fn finish(&mut self) {
+        for line in std::mem::take(&mut self.nodes).into_values() {
+            line.bar.finish();
+        }
+        if let Some(bar) = self.status.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl NodeLine {
+    fn draw(&self) {
+        let layers: Vec<_> = Layer::ALL
+            .iter()
+            .filter_map(|layer| {
+                let green = self.layers.get(layer)?;
+                Some(format!("{} {}", if *green { "✔" } else { "…" }, layer.label()))
+            })
+            .collect();
+        self.bar.set_message(format!("{:<18} {}", self.step, layers.join("  ")));
+    }
+}

@@ -1,0 +1,51 @@
+//! A guest of a few instructions: it writes a text to the serial port and then waits or powers
+//! off. It boots in milliseconds, so tests of the machine need no kernel and no image.
+
+use std::path::{Path, PathBuf};
+
+/// What the guest does after its text.
+#[derive(Clone, Copy)]
+pub enum Then {
+    /// Sleeps until the machine is ended.
+    Wait,
+    /// Powers the machine off, as `poweroff` does (PSCI `SYSTEM_OFF`).
+    PowerOff,
+}
+
+/// Writes the guest as an arm64 kernel image (Linux `Documentation/arch/arm64/booting.rst`) to
+/// `directory` and returns its path.
+pub fn write(directory: &Path, text: &str, then: Then) -> std::io::Result<PathBuf> {
+    /// Where the text lies in the image.
+    const TEXT: usize = 0x100;
+    let mut code: Vec<u32> = vec![
+        0x1000_0601, //       adr  x1, text
+        0xd2a1_2002, //       movz x2, #0x900, lsl #16    the PL011 of QEMU's virt machine
+        0x3840_1423, // next: ldrb w3, [x1], #1
+        0x3400_0063, //       cbz  w3, done
+        0x3900_0043, //       strb w3, [x2]
+        0x17ff_fffd, //       b    next
+    ];
+    if let Then::PowerOff = then {
+        code.extend([
+            0x52b0_8000, // done: movz w0, #0x8400, lsl #16
+            0x7280_0100, //       movk w0, #8                 SYSTEM_OFF
+            0xd400_0002, //       hvc  #0
+        ]);
+    }
+    code.extend([
+        0xd503_207f, // done: wfi
+        0x17ff_ffff, //       b    done
+    ]);
+
+    let mut image = vec![0_u8; 0x40];
+    image[0..4].copy_from_slice(&0x1400_0010_u32.to_le_bytes()); // b 0x40
+    image[16..24].copy_from_slice(&0x1000_u64.to_le_bytes()); // size in memory
+    image[56..60].copy_from_slice(b"ARM\x64");
+    image.extend(code.iter().flat_map(|instruction| instruction.to_le_bytes()));
+    image.resize(TEXT, 0);
+    image.extend_from_slice(text.as_bytes());
+    image.resize(0x1000, 0);
+    let path = directory.join("guest.img");
+    std::fs::write(&path, image)?;
+    Ok(path)
+}

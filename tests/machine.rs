@@ -1,0 +1,308 @@
+//! The machine on a real QEMU, with a guest of a few instructions.
+
+mod guest;
+
+use std::{
+    os::unix::net::UnixListener,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use guest::Then;
+use lab::{
+    events::{Happening, Recorder},
+    machine::{
+        Accelerator, CpuModel, DeviceBus, GicVersion, HostPlatform, Machine, MachineError, MachineFailure,
+        MachineSpec, Processes, QemuBinary, QemuVersion, choose_accelerator, make_disk,
+    },
+};
+
+/// Far more than anything here takes; a test that reaches it has failed.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// One VM's surroundings. The listener stands in for the switch: QEMU only has to connect.
+struct Bench {
+    directory: tempfile::TempDir,
+    qemu: QemuBinary,
+    accelerator: Accelerator,
+    processes: Processes,
+    recorder: Recorder,
+    _switch: UnixListener,
+}
+
+impl Bench {
+    async fn new() -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let qemu = QemuBinary::find(None).await?;
+        let (accelerator, _) = choose_accelerator(&HostPlatform::current(), &qemu, None)?;
+        Ok(Self {
+            _switch: UnixListener::bind(directory.path().join("lan"))?,
+            processes: Processes::new(directory.path().join("processes"))?,
+            directory,
+            qemu,
+            accelerator,
+            recorder: Recorder::new(),
+        })
+    }
+
+    fn spec(&self, text: &str, then: Then) -> Result<MachineSpec> {
+        let directory = self.directory.path();
+        let disk = directory.join("disk.raw");
+        make_disk(&disk, 64 << 20)?;
+        std::fs::write(directory.join("initramfs"), b"not read by this guest")?;
+        Ok(MachineSpec {
+            name: "node-1".parse()?,
+            kernel: guest::write(directory, text, then)?,
+            initramfs: directory.join("initramfs"),
+            cmdline: "console=ttyAMA0".into(),
+            memory_mib: 64,
+            vcpus: 1,
+            cpu_model: CpuModel::default_for(self.accelerator),
+            bus: DeviceBus::Pci,
+            gic: GicVersion::Default,
+            disk,
+            mac: "52:54:00:00:00:02".parse()?,
+            lan_socket: directory.join("lan"),
+            mtu: 1500,
+            paused: false,
+            directory: directory.join("node-1"),
+        })
+    }
+
+    async fn start(&self, spec: MachineSpec) -> Result<Machine, MachineError> {
+        Machine::start(&self.qemu, self.accelerator, spec, &self.processes, self.recorder.clone()).await
+    }
+}
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> Result<T> {
+    tokio::time::timeout(DEADLINE, future).await.with_context(|| format!("{what} took over {DEADLINE:?}"))
+}
+
+fn is_alive(pid: u32) -> bool {
+    let stat = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output();
+    stat.is_ok_and(|output| {
+        let state = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        !state.is_empty() && !state.starts_with('Z')
+    })
+}
+
+#[tokio::test]
+async fn qemu_says_what_it_is() -> Result<()> {
+    let qemu = QemuBinary::find(None).await?;
+    ensure!(qemu.version >= QemuVersion::OLDEST, "{}", qemu.version);
+    ensure!(qemu.accelerators.contains(&Accelerator::Tcg), "{qemu:?}");
+    ensure!(qemu.netdevs.iter().any(|netdev| netdev == "stream"), "{qemu:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_qemu_is_refused() -> Result<()> {
+    let error = QemuBinary::find(Some(Path::new("/bin/sh"))).await.err().context("accepted")?;
+    ensure!(error.to_string().starts_with("/bin/sh does not answer as QEMU does"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_guest_boots_writes_is_power_cycled_paused_and_quits() -> Result<()> {
+    let bench = Bench::new().await?;
+    let mut events = bench.recorder.subscribe();
+    let machine = bench.start(bench.spec("\x1b[32mhello from the guest\x1b[0m\r\n", Then::Wait)?).await?;
+    let pid = machine.pid();
+
+    ensure!(within("boot", machine.wait_console("hello")).await?? == "hello from the guest");
+    let mark = machine.console_mark();
+    machine.power_cycle().await?;
+    within("second boot", machine.wait_console_after(mark, "hello")).await??;
+    ensure!(machine.console_tail(9) == ["hello from the guest"; 2], "{:?}", machine.console_tail(9));
+
+    machine.pause().await?;
+    ensure!(!machine.is_running().await?);
+    machine.resume().await?;
+    ensure!(machine.is_running().await?);
+    ensure!(machine.usage()?.resident > 1 << 20);
+    ensure!(machine.failed().is_none());
+
+    let log = std::fs::read_to_string(machine.spec().console_log())?;
+    ensure!(log.starts_with("\x1b[32mhello"), "the log is not raw: {log:?}");
+    within("quit", machine.quit()).await?;
+    ensure!(!is_alive(pid));
+
+    bench.recorder.close();
+    let mut exits = Vec::new();
+    while let Some(event) = events.recv().await {
+        if let Happening::MachineExited { expected, .. } = event.happening {
+            exits.push(expected);
+        }
+    }
+    ensure!(exits.iter().all(|expected| *expected), "{exits:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_paused_guest_waits_for_its_cpus() -> Result<()> {
+    let bench = Bench::new().await?;
+    let spec = MachineSpec { paused: true, ..bench.spec("awake\n", Then::Wait)? };
+    let machine = bench.start(spec).await?;
+    ensure!(!machine.is_running().await?);
+    machine.resume().await?;
+    within("boot", machine.wait_console("awake")).await??;
+    Ok(())
+}
+
+#[tokio::test]
+async fn virtio_mmio_devices_are_accepted() -> Result<()> {
+    let bench = Bench::new().await?;
+    let spec = MachineSpec { bus: DeviceBus::Mmio, ..bench.spec("here\n", Then::Wait)? };
+    within("boot", bench.start(spec).await?.wait_console("here")).await??;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_kernel_panic_is_the_cause_for_every_waiter() -> Result<()> {
+    let bench = Bench::new().await?;
+    let text = "[ 1.0] Run /init as init process\n\
+                [ 1.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100\n";
+    let machine = bench.start(bench.spec(text, Then::Wait)?).await?;
+    let (first, second, third) = within("the panic", async {
+        tokio::join!(machine.failure(), machine.failure(), machine.wait_console("never printed"))
+    })
+    .await?;
+    for failure in [first, second, third.err().context("the wait succeeded")?] {
+        let MachineFailure::Console { pattern, line, .. } = failure else { bail!("{failure}") };
+        ensure!(pattern.id == "init-exited", "{pattern:?}");
+        ensure!(line.contains("exitcode=0x00000100"), "{line}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_fatal_last_line_is_the_cause_rather_than_the_power_off_after_it() -> Result<()> {
+    let bench = Bench::new().await?;
+    let machine = bench.start(bench.spec("kernel BUG at mm/slub.c:1\n", Then::PowerOff)?).await?;
+    let failure = within("the failure", machine.failure()).await?;
+    ensure!(
+        matches!(&failure, MachineFailure::Console { pattern, .. } if pattern.id == "kernel-bug"),
+        "{failure}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_guest_that_powers_itself_off_has_failed() -> Result<()> {
+    let bench = Bench::new().await?;
+    let machine = bench.start(bench.spec("good bye\n", Then::PowerOff)?).await?;
+    let failure = within("the failure", machine.failure()).await?;
+    let MachineFailure::Exited { status, console, .. } = &failure else { bail!("{failure}") };
+    ensure!((status.as_str(), console.as_str()) == ("the guest powered itself off", "good bye"), "{failure}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_killed_qemu_is_named_as_the_cause() -> Result<()> {
+    let bench = Bench::new().await?;
+    let machine = bench.start(bench.spec("here\n", Then::Wait)?).await?;
+    within("boot", machine.wait_console("here")).await??;
+    Command::new("kill").args(["-9", &machine.pid().to_string()]).status()?;
+    let failure = within("the failure", machine.failure()).await?;
+    ensure!(failure.to_string().contains("signal 9 (SIGKILL)"), "{failure}");
+    let error = machine.pause().await.err().context("a dead machine was paused")?;
+    ensure!(matches!(error, MachineError::Failed(_)), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_qemu_refuses_is_said_in_its_own_words_with_a_command_to_repeat() -> Result<()> {
+    let bench = Bench::new().await?;
+    let spec = MachineSpec { cpu_model: CpuModel::new("abacus"), ..bench.spec("", Then::Wait)? };
+    let command = spec.command_file();
+    let error = bench.start(spec).await.err().context("an abacus was accepted")?.to_string();
+    ensure!(error.contains("abacus") && error.contains("exit status 1"), "{error}");
+    ensure!(std::fs::read_to_string(command)?.contains("-cpu abacus"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn dropping_a_machine_ends_its_qemu() -> Result<()> {
+    let bench = Bench::new().await?;
+    let machine = bench.start(bench.spec("here\n", Then::Wait)?).await?;
+    let pid = machine.pid();
+    drop(machine);
+    gone(pid)
+}
+
+/// The test runs itself again as the owner of a VM and kills that owner with SIGKILL: on Linux
+/// the kernel ends the VM, elsewhere the next run reaps it.
+#[test]
+fn a_vm_does_not_outlive_an_owner_that_is_killed() -> Result<()> {
+    const OWNER: &str = "LAB_TEST_OWNER_DIRECTORY";
+    const NAME: &str = "a_vm_does_not_outlive_an_owner_that_is_killed";
+    if let Some(directory) = std::env::var_os(OWNER) {
+        return own_a_vm_for_ever(Path::new(&directory));
+    }
+    let directory = tempfile::tempdir()?;
+    let mut owner = Command::new(std::env::current_exe()?)
+        .args(["--exact", NAME, "--nocapture"])
+        .env(OWNER, directory.path())
+        .spawn()?;
+    let note = directory.path().join("pid");
+    let deadline = Instant::now() + DEADLINE;
+    while !note.exists() {
+        ensure!(owner.try_wait()?.is_none() && Instant::now() < deadline, "the owner did not start a VM");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let text = std::fs::read_to_string(note)?;
+    let (pid, records) = text.split_once('\n').context("two lines")?;
+    let pid: u32 = pid.parse()?;
+    ensure!(is_alive(pid));
+    owner.kill()?;
+    owner.wait()?;
+    if cfg!(target_os = "linux") {
+        gone(pid)?;
+    }
+    lab::machine::reap(Path::new(records))?;
+    ensure!(!is_alive(pid));
+    ensure!(std::fs::read_dir(records)?.count() == 0, "a process record is left");
+    Ok(())
+}
+
+fn own_a_vm_for_ever(directory: &Path) -> Result<()> {
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let bench = Bench::new().await?;
+        let machine = bench.start(bench.spec("here\n", Then::Wait)?).await?;
+        machine.wait_console("here").await?;
+        let records = bench.directory.path().join("processes");
+        let draft = directory.join("draft");
+        std::fs::write(&draft, format!("{}\n{}", machine.pid(), records.display()))?;
+        std::fs::rename(draft, directory.join("pid"))?;
+        std::future::pending().await
+    })
+}
+
+fn gone(pid: u32) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while is_alive(pid) {
+        ensure!(Instant::now() < deadline, "QEMU {pid} still runs");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+#[test]
+fn sfdisk_reads_the_disk_as_the_lab_wrote_it() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let disk = directory.path().join("disk.raw");
+    make_disk(&disk, 1 << 30)?;
+    let Ok(output) = Command::new("sfdisk").arg("--json").arg(&disk).output() else {
+        eprintln!("sfdisk is not installed: nothing to compare with");
+        return Ok(());
+    };
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let table: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let partitions = &table["partitiontable"]["partitions"];
+    ensure!(table["partitiontable"]["label"] == "gpt", "{table}");
+    ensure!(partitions.as_array().is_some_and(|all| all.len() == 1), "{table}");
+    ensure!(partitions[0]["name"] == "META" && partitions[0]["size"] == 2048, "{table}");
+    Ok(())
+}
