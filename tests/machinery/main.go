@@ -36,7 +36,6 @@ var questions = map[string]func(question) (string, error){
 	"secrets":     checkSecrets,
 	"talosconfig": checkTalosconfig,
 	"generate":    generateConfig,
-	"serve":       serve,
 }
 
 func main() {

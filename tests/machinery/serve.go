@@ -1,5 +1,0 @@
-package main
-
-import "errors"
-
-func serve(question) (string, error) { return "", errors.New("not yet") }
