@@ -115,8 +115,6 @@ func (m *Machine) etcd() supervise.Service {
 // controlPlane are the components that Talos runs as static pods. Here they are processes of the host: the same
 // programs with the same flags, without the images and the pod machinery around them.
 func (m *Machine) controlPlane(context.Context) []supervise.Service {
-	etcd := &tcpOpen{address: "127.0.0.1:2379", name: "etcd to listen"}
-
 	// Each look at /readyz runs thirty checks in the API server, so it is asked once a second only.
 	apiHealth := healthCheck(m.apiServerHealth())
 	apiHealth.Initial = time.Second
@@ -125,7 +123,9 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 		ID:         "kube-apiserver",
 		Background: true,
 		// As soon as etcd listens and not before: each of its hundred connections would fail, log and back off.
-		Conditions: []supervise.Condition{m.timeSynced, m.bootstrapped, etcd},
+		DependsOn:  []string{"etcd"},
+		Conditions: []supervise.Condition{m.timeSynced, m.bootstrapped},
+		StopGrace:  2 * time.Second, // it waits for its watchers, which go down with it
 		Prepare: func(context.Context) error {
 			files, err := kube.APIServerFiles(m.config(), m.facts())
 			if err != nil {
@@ -237,6 +237,14 @@ func (m *Machine) startKubernetesClients(ctx context.Context) {
 	}
 
 	go func() {
+		// The kubelet starts only with the right time too, so that all its reports of this boot are later. Its times
+		// have whole seconds.
+		if err := m.timeSynced.Wait(ctx); err != nil {
+			return
+		}
+
+		network.Since = time.Now().Truncate(time.Second)
+
 		// Before there is a certificate every request would be refused.
 		if err := m.kubernetes.Wait(ctx); err != nil {
 			return
