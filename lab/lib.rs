@@ -18,4 +18,5 @@ pub mod recipe;
 pub mod registry;
 pub mod report;
 pub mod scenario;
+pub mod session;
 pub mod talos;

@@ -20,8 +20,10 @@ pub enum Wiring {
     Terminal,
 }
 
-/// QEMU's translation cache in MiB under TCG. Its own default grows to 1 GiB a VM.
-const TRANSLATION_CACHE_MIB: u32 = 256;
+/// QEMU's translation cache in MiB under TCG. Only what is used becomes resident; a full cache is
+/// thrown away whole and translated anew. QEMU's own limit is 1 GiB, too much for several VMs on a
+/// laptop. The monitor's `info jit` tells use and flushes.
+const TRANSLATION_CACHE_MIB: u32 = 512;
 
 /// The arguments, without the program's name. Reads nothing and changes nothing.
 pub fn arguments(

@@ -21,6 +21,7 @@ mod running;
 mod sockets;
 mod spec;
 mod usage;
+mod vigil;
 
 pub use accelerator::{Accelerator, AcceleratorError, HostPlatform, KvmAccess, choose_accelerator};
 pub use arguments::{Wiring, arguments, shell_line};

@@ -4,24 +4,23 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     os::unix::fs::PermissionsExt,
-    os::unix::process::ExitStatusExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, ExitStatus, Stdio},
     sync::Arc,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use tokio::{net::UnixListener, net::UnixStream, sync::watch};
+use tokio::{net::UnixListener, sync::watch};
 
 use super::{
     Accelerator, ConsoleMark, MachineError, MachineFailure, MachineSpec, Process, Processes, QemuBinary, Qmp,
-    QmpEvent, SocketDirectory, Usage, Wiring, arguments, console::Console, shell_line, usage,
+    SocketDirectory, Usage, Wiring, arguments,
+    console::Console,
+    shell_line, usage,
+    vigil::{Vigil, attach_console, in_words, observer, report_exit, tail_of},
 };
-use crate::{
-    events::{Happening, Recorder, Subject},
-    node::NodeName,
-};
+use crate::events::Recorder;
 
 /// How long QEMU may take to connect its console and monitor; 0.1 s on an idle host.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -29,28 +28,16 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long QEMU may take to quit when asked before it is killed.
 const QUIT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long the console may take to drain after QEMU is gone.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
-
 /// One QEMU process with its console and monitor. Dropping it kills the process.
 pub struct Machine {
     spec: MachineSpec,
     process: Arc<Process>,
     qmp: Qmp,
     console: Console,
-    state: Arc<State>,
+    vigil: Arc<Vigil>,
     /// Console lines before it belong to an earlier life of the guest.
     life: watch::Sender<ConsoleMark>,
     _sockets: SocketDirectory,
-}
-
-/// What the tasks around one machine share.
-struct State {
-    node: NodeName,
-    recorder: Recorder,
-    failure: watch::Sender<Option<MachineFailure>>,
-    /// The lab itself is ending the machine.
-    ending: AtomicBool,
 }
 
 impl Machine {
@@ -111,16 +98,16 @@ impl Machine {
             }
         };
 
-        let state = Arc::new(State {
+        let vigil = Arc::new(Vigil {
             node: node.clone(),
             recorder: recorder.clone(),
             failure: watch::Sender::new(None),
             ending: AtomicBool::new(false),
         });
-        let console = attach_console(console_stream, log, &state)
+        let console = attach_console(console_stream, log, &vigil)
             .map_err(failed("read the console from", sockets.path()))?;
         let life = watch::Sender::new(ConsoleMark::default());
-        let (qmp, listening) = match Qmp::connect(qmp_stream, observer(&state)).await {
+        let (qmp, listening) = match Qmp::connect(qmp_stream, observer(&vigil)).await {
             Ok(connected) => connected,
             // QEMU connects before it has looked at all of its arguments.
             Err(source) => match tokio::time::timeout(QUIT_PATIENCE, process.wait()).await {
@@ -141,10 +128,10 @@ impl Machine {
             Arc::clone(&process),
             last_words,
             console.clone(),
-            Arc::clone(&state),
+            Arc::clone(&vigil),
             spec.stderr_log(),
         ));
-        Ok(Self { spec, process, qmp, console, state, life, _sockets: sockets })
+        Ok(Self { spec, process, qmp, console, vigil, life, _sockets: sockets })
     }
 
     /// What it is made of.
@@ -160,17 +147,17 @@ impl Machine {
     /// Resolves when the VM ends without being asked to, or its console shows a fatal line; never
     /// otherwise. Any number may wait, at any time; a power cycle forgets an old failure.
     pub async fn failure(&self) -> MachineFailure {
-        let mut failure = self.state.failure.subscribe();
+        let mut failure = self.vigil.failure.subscribe();
         match failure.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
             Ok(Some(failure)) => failure,
-            // The state outlives this borrow, so its sender is alive.
+            // The vigil outlives this borrow, so its sender is alive.
             _ => std::future::pending().await,
         }
     }
 
     /// The failure so far, if any.
     pub fn failed(&self) -> Option<MachineFailure> {
-        self.state.failure.borrow().clone()
+        self.vigil.failure.borrow().clone()
     }
 
     /// The last `n` console lines, without terminal escapes.
@@ -214,7 +201,7 @@ impl Machine {
     pub async fn power_cycle(&self) -> Result<(), MachineError> {
         self.life.send_replace(self.console.mark());
         self.command(qapi::qmp::system_reset {}, "power-cycle it").await?;
-        self.state.failure.send_if_modified(|failure| {
+        self.vigil.failure.send_if_modified(|failure| {
             let forget = matches!(failure, Some(MachineFailure::Console { .. }));
             if forget {
                 *failure = None;
@@ -254,7 +241,7 @@ impl Machine {
     /// # Errors
     /// When the monitor fails.
     pub async fn press_power_button(&self) -> Result<(), MachineError> {
-        self.state.ending.store(true, Ordering::Relaxed);
+        self.vigil.ending.store(true, Ordering::Relaxed);
         self.command(qapi::qmp::system_powerdown {}, "press its power button").await
     }
 
@@ -279,7 +266,7 @@ impl Machine {
     /// Ends the VM: asks QEMU to quit, and kills it when it has not after five seconds. Returns
     /// once the process is gone.
     pub async fn quit(self) {
-        self.state.ending.store(true, Ordering::Relaxed);
+        self.vigil.ending.store(true, Ordering::Relaxed);
         let asked = async {
             // It may end before it answers, so only the exit counts.
             let _ = self.qmp.execute(qapi::qmp::quit {}).await;
@@ -314,73 +301,9 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        self.state.ending.store(true, Ordering::Relaxed);
+        self.vigil.ending.store(true, Ordering::Relaxed);
         self.process.kill();
     }
-}
-
-impl State {
-    /// Keeps the first failure: what follows it is its consequence.
-    fn fail(&self, failure: MachineFailure) {
-        self.failure.send_if_modified(|known| {
-            let first = known.is_none();
-            if first {
-                *known = Some(failure);
-            }
-            first
-        });
-    }
-}
-
-/// Gives the console its reader; fatal lines become the machine's failure.
-fn attach_console(stream: UnixStream, log: File, state: &Arc<State>) -> io::Result<Console> {
-    let stream = stream.into_std()?;
-    stream.set_nonblocking(false)?;
-    let watcher = Arc::clone(state);
-    Console::read(state.node.clone(), stream, log, state.recorder.clone(), move |pattern, line| {
-        watcher.fail(MachineFailure::Console { node: watcher.node.clone(), pattern, line: line.to_owned() });
-    })
-}
-
-/// Records what QEMU says by itself.
-fn observer(state: &Arc<State>) -> impl FnMut(QmpEvent) + Send + 'static {
-    let state = Arc::clone(state);
-    move |event| {
-        state
-            .recorder
-            .record(Happening::Note { subject: Subject::Node(state.node.clone()), text: event.to_string() });
-    }
-}
-
-/// Waits for the process to end, lets console and monitor drain so that a fatal last line is the
-/// cause rather than the exit it led to, and reports.
-async fn report_exit(
-    process: Arc<Process>,
-    last_words: impl Future<Output = ()>,
-    console: Console,
-    state: Arc<State>,
-    stderr_log: PathBuf,
-) {
-    let status = process.wait().await;
-    // Bounded, because a process that inherited a socket could hold it open.
-    let _ = tokio::time::timeout(DRAIN_PATIENCE, last_words).await;
-    let expected = state.ending.load(Ordering::Relaxed);
-    let stderr = tail_of(&stderr_log);
-    // QEMU's own SHUTDOWN event often loses the race against the process' end. Without an order
-    // and without a word (a signal leaves one), only the guest makes QEMU succeed.
-    let status = match status.code() {
-        Some(0) if !expected && stderr.is_empty() => "the guest powered itself off".to_owned(),
-        _ => in_words(status),
-    };
-    if !expected {
-        state.fail(MachineFailure::Exited {
-            node: state.node.clone(),
-            status: status.clone(),
-            stderr,
-            console: console.tail(1).pop().unwrap_or_default(),
-        });
-    }
-    state.recorder.record(Happening::MachineExited { node: state.node.clone(), status, expected });
 }
 
 fn refused(spec: &MachineSpec, status: ExitStatus) -> MachineError {
@@ -403,23 +326,4 @@ fn write_script(qemu: &QemuBinary, accelerator: Accelerator, spec: &MachineSpec)
         spec.name
     )?;
     file.set_permissions(fs::Permissions::from_mode(0o700))
-}
-
-/// Exit status as a person says it.
-fn in_words(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => match nix::sys::signal::Signal::try_from(signal) {
-            Ok(name) => format!("signal {signal} ({name})"),
-            Err(_) => format!("signal {signal}"),
-        },
-        (None, None) => status.to_string(),
-    }
-}
-
-/// The last lines of a small text file, on one line.
-fn tail_of(path: &Path) -> String {
-    let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(5)..].join(" / ")
 }

@@ -195,7 +195,8 @@ impl Running {
 
 async fn serve_port(switch: Arc<Switch>, index: usize, listener: UnixListener) {
     let forward = |frame: &[u8]| switch.forward(index, frame);
-    if let Err(error) = switch.port(index).serve(listener, forward).await {
+    let greet = || switch.greet(index);
+    if let Err(error) = switch.port(index).serve(listener, greet, forward).await {
         tracing::warn!(port = switch.port(index).name(), %error, "a switch port stopped listening");
     }
 }

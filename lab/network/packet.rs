@@ -85,20 +85,24 @@ pub(super) fn arp_question(frame: &[u8]) -> Option<Ipv4Addr> {
 
 /// Answers the ARP request `question`: its target address is at `mac`.
 pub(super) fn arp_answer(question: &[u8], mac: MacAddr) -> Option<Vec<u8>> {
-    let asker: [u8; 6] = question.get(22..28)?.try_into().ok()?;
+    let asker = MacAddr::new(question.get(22..28)?.try_into().ok()?);
     let asker_address: [u8; 4] = question.get(28..32)?.try_into().ok()?;
-    let target: [u8; 4] = question.get(38..42)?.try_into().ok()?;
+    arp_reply((arp_question(question)?, mac), (asker_address.into(), asker))
+}
+
+/// An ARP reply that tells `to` who has an address.
+pub(super) fn arp_reply(owner: (Ipv4Addr, MacAddr), to: (Ipv4Addr, MacAddr)) -> Option<Vec<u8>> {
     let packet = etherparse::ArpPacket::new(
         etherparse::ArpHardwareId::ETHERNET,
         etherparse::EtherType::IPV4,
         etherparse::ArpOperation::REPLY,
-        &mac.bytes(),
-        &target,
-        &asker,
-        &asker_address,
+        &owner.1.bytes(),
+        &owner.0.octets(),
+        &to.1.bytes(),
+        &to.0.octets(),
     )
     .ok()?;
-    let builder = PacketBuilder::ethernet2(mac.bytes(), asker).arp(packet);
+    let builder = PacketBuilder::ethernet2(owner.1.bytes(), to.1.bytes()).arp(packet);
     let mut frame = Vec::with_capacity(builder.size());
     builder.write(&mut frame).ok()?;
     Some(frame)

@@ -106,12 +106,18 @@ impl Port {
     }
 
     /// Serves one QEMU after the other: a VM that is started anew finds its port again. Every
-    /// frame that comes in goes, with its prefix, to `forward`.
-    pub async fn serve(&self, listener: UnixListener, forward: impl Fn(&[u8])) -> io::Result<()> {
+    /// frame that comes in goes, with its prefix, to `forward`; `greet` is called first.
+    pub async fn serve(
+        &self,
+        listener: UnixListener,
+        greet: impl Fn(),
+        forward: impl Fn(&[u8]),
+    ) -> io::Result<()> {
         loop {
             let (stream, _) = listener.accept().await?;
             self.clear();
             self.connected.store(true, Relaxed);
+            greet();
             let (reader, writer) = stream.into_split();
             // Either end's failure means that this QEMU is gone.
             tokio::select! {

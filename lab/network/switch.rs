@@ -119,6 +119,21 @@ impl Switch {
         }
     }
 
+    /// Called when a QEMU has connected to a port. slirp is told at once where the nodes are: it
+    /// drops what it cannot resolve within a second, which a loaded host easily exceeds. Its table
+    /// holds 16 addresses (libslirp `ARP_TABLE_SIZE`); in a larger LAN it asks for the others.
+    pub fn greet(&self, index: usize) {
+        if index != self.uplink {
+            return;
+        }
+        let to = (self.gateway, self.gateway_mac);
+        for (address, mac) in &self.planned {
+            if let Some(frame) = packet::arp_reply((*address, *mac), to) {
+                self.ports[self.uplink].send_frame(&frame);
+            }
+        }
+    }
+
     /// Repeats, for ever, what hosts sent to nodes that were not up yet.
     pub async fn repeat_handshakes(&self) {
         loop {

@@ -17,5 +17,5 @@ mod oci_layout;
 mod root_tree;
 mod step;
 
-pub use build::{BuildOptions, build};
+pub use build::{BuildOptions, KUBERNETES_VERSION, build};
 pub use step::RecipeError;

@@ -177,3 +177,13 @@ func PrepareCgroups() error {
 
 	return nil
 }
+
+// CPUWeight gives a control group its share of a busy CPU relative to its siblings; 100 is the kernel's default.
+func CPUWeight(path string, weight int) error {
+	dir := "/sys/fs/cgroup" + path
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+
+	return os.WriteFile(dir+"/cpu.weight", []byte(fmt.Sprint(weight)), 0o644)
+}

@@ -55,6 +55,18 @@ func ComponentEnv(speed bool, memoryLimit string, extra map[string]string) []str
 	return environ(env)
 }
 
+// CPUWeights order the components of a control plane while the cluster forms: everything waits for the API server and
+// its store, so what is not on that path gets what they leave. When the CPU is not contended they change nothing.
+var CPUWeights = map[string]int{
+	"/podruntime/etcd":                    800,
+	"/podruntime/kube-apiserver":          800,
+	"/podruntime/kube-controller-manager": 400,
+	"/podruntime/runtime":                 100,
+	"/podruntime/kubelet":                 100,
+	"/podruntime/kube-scheduler":          50,
+	"/podruntime/kube-proxy":              50,
+}
+
 // MemoryLimits are soft limits of each component's heap (GOMEMLIMIT) for nodes with 1.5 to 2 GiB.
 var MemoryLimits = map[string]string{
 	"kube-apiserver":          "600MiB",

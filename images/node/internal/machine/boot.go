@@ -366,6 +366,14 @@ func (m *Machine) startAllServices(ctx context.Context) error {
 		return err
 	}
 
+	if m.facts().Speed {
+		for group, weight := range kube.CPUWeights {
+			if err := kernel.CPUWeight(group, weight); err != nil {
+				return fmt.Errorf("CPU share of %s: %w", group, err)
+			}
+		}
+	}
+
 	m.mu.Lock()
 	m.booted = true
 	m.mu.Unlock()

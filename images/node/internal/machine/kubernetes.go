@@ -2,14 +2,14 @@ package machine
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"os"
 	"slices"
 	"time"
-
-	"encoding/json"
 
 	"github.com/siderolabs/talos/pkg/machinery/config/config"
 	"github.com/siderolabs/talos/pkg/machinery/resources/k8s"
@@ -49,7 +49,7 @@ func (m *Machine) kubelet() supervise.Service {
 	return supervise.Service{
 		ID:         "kubelet",
 		DependsOn:  []string{"cri"},
-		Conditions: []supervise.Condition{m.timeSynced},
+		Conditions: []supervise.Condition{m.timeSynced, m.kubeletStart()},
 		Prepare: func(context.Context) error {
 			files, err := kube.KubeletFiles(m.config(), m.facts())
 			if err != nil {
@@ -63,11 +63,33 @@ func (m *Machine) kubelet() supervise.Service {
 	}
 }
 
+// kubeletStart is what a kubelet waits for besides its runtime: that the API server's port is open.
+//
+// Talos starts it at once. But a kubelet that finds no API server backs off to 32 seconds between attempts to get its
+// certificate (client-go's certificate manager), and works meanwhile; under emulation both hurt. From the open port
+// on, KubePrism holds its requests until the API server is ready.
+func (m *Machine) kubeletStart() supervise.Condition {
+	return &tcpOpen{address: m.apiUpstream(), name: "control plane endpoint to answer"}
+}
+
+// apiUpstream is where this node reaches the API: a control plane asks its own API server, a worker the endpoint.
+func (m *Machine) apiUpstream() string {
+	cluster := m.config().Cluster()
+	if m.config().Machine().Type().IsControlPlane() {
+		return fmt.Sprintf("127.0.0.1:%d", cluster.LocalAPIServerPort())
+	}
+
+	if cluster.Endpoint().Port() == "" {
+		return cluster.Endpoint().Host + ":443"
+	}
+
+	return cluster.Endpoint().Host
+}
+
 // etcd waits for the Bootstrap call unless it has data from an earlier boot.
 func (m *Machine) etcd() supervise.Service {
 	return supervise.Service{
 		ID:         "etcd",
-		DependsOn:  []string{"cri"},
 		Conditions: []supervise.Condition{m.timeSynced},
 		Prepare: func(ctx context.Context) error {
 			files, err := kube.EtcdFiles(m.config(), m.facts())
@@ -93,15 +115,17 @@ func (m *Machine) etcd() supervise.Service {
 // controlPlane are the components that Talos runs as static pods. Here they are processes of the host: the same
 // programs with the same flags, without the images and the pod machinery around them.
 func (m *Machine) controlPlane(context.Context) []supervise.Service {
-	port := m.config().Cluster().LocalAPIServerPort()
-
-	listening := &tcpOpen{address: fmt.Sprintf("127.0.0.1:%d", port), name: "kube-apiserver to listen"}
+	// Each look at /readyz runs thirty checks in the API server, so it is asked once a second only.
+	apiHealth := healthCheck(m.apiServerHealth())
+	apiHealth.Initial = time.Second
 
 	services := []supervise.Service{{
 		ID:         "kube-apiserver",
 		Background: true,
-		// Started together with etcd: it connects by itself as soon as etcd listens.
+		// As soon as etcd listens and not before: each of its hundred connections would fail, log and back off.
+		DependsOn:  []string{"etcd"},
 		Conditions: []supervise.Condition{m.timeSynced, m.bootstrapped},
+		StopGrace:  2 * time.Second, // it waits for its watchers, which go down with it
 		Prepare: func(context.Context) error {
 			files, err := kube.APIServerFiles(m.config(), m.facts())
 			if err != nil {
@@ -111,7 +135,7 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 			return kube.WriteFiles(files)
 		},
 		Command: m.component("kube-apiserver", "/podruntime/kube-apiserver", m.config().Cluster().APIServer().Env(), kube.APIServerArgs),
-		Health:  healthCheck(m.apiServerHealth()),
+		Health:  apiHealth,
 	}}
 
 	prepare := func(context.Context) error {
@@ -129,7 +153,7 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 		services = append(services, supervise.Service{
 			ID:         "kube-controller-manager",
 			Background: true,
-			Conditions: []supervise.Condition{m.bootstrapped, listening},
+			Conditions: []supervise.Condition{m.bootstrapped, m.kubernetes},
 			Prepare:    prepare,
 			Command: m.component("kube-controller-manager", "/podruntime/kube-controller-manager",
 				m.config().Cluster().ControllerManager().Env(), kube.ControllerManagerArgs),
@@ -141,7 +165,7 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 		services = append(services, supervise.Service{
 			ID:         "kube-scheduler",
 			Background: true,
-			Conditions: []supervise.Condition{m.bootstrapped, listening},
+			Conditions: []supervise.Condition{m.bootstrapped, m.kubernetes},
 			Prepare:    prepare,
 			Command:    m.component("kube-scheduler", "/podruntime/kube-scheduler", m.config().Cluster().Scheduler().Env(), kube.SchedulerArgs),
 			Health:     healthCheck(dial("tcp", "127.0.0.1:10259")),
@@ -155,7 +179,13 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 func (m *Machine) apiServerHealth() func(context.Context) error {
 	client := m.adminClient()
 
-	return client.Ready
+	return func(ctx context.Context) error {
+		if err := client.Ready(ctx); err != nil {
+			return errors.New(kube.ReadyProblem(err))
+		}
+
+		return nil
+	}
 }
 
 func (m *Machine) adminClient() *kube.Client {
@@ -207,6 +237,14 @@ func (m *Machine) startKubernetesClients(ctx context.Context) {
 	}
 
 	go func() {
+		// The kubelet starts only with the right time too, so that all its reports of this boot are later. Its times
+		// have whole seconds.
+		if err := m.timeSynced.Wait(ctx); err != nil {
+			return
+		}
+
+		network.Since = time.Now().Truncate(time.Second)
+
 		// Before there is a certificate every request would be refused.
 		if err := m.kubernetes.Wait(ctx); err != nil {
 			return
@@ -236,17 +274,12 @@ func (m *Machine) startKubePrism(ctx context.Context) {
 	cfg := m.config()
 	token := cfg.Cluster().Token()
 
-	// A control plane asks its own API server, a worker the cluster's endpoint.
-	upstream := cfg.Cluster().Endpoint().Host
-	if cfg.Machine().Type().IsControlPlane() {
-		upstream = fmt.Sprintf("127.0.0.1:%d", cfg.Cluster().LocalAPIServerPort())
-	}
-
+	upstream := m.apiUpstream()
 	prism := &podnet.KubePrism{
 		Upstream: upstream,
 		Probe:    kube.NewTokenClient("https://"+upstream, kube.AcceptedCAs(cfg), token.ID()+"."+token.Secret()),
 		Ready:    m.kubernetes,
-		Interval: 250 * time.Millisecond,
+		Interval: 500 * time.Millisecond,
 	}
 
 	settings := cfg.Machine().Features().KubePrism()

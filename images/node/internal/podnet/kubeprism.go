@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"lab/images/node/internal/console"
@@ -63,9 +65,16 @@ func (k *KubePrism) Run(ctx context.Context) error {
 	}
 }
 
+// refusedFor is how long the API server may refuse the node's token before the gate opens nevertheless: then the token
+// is wrong (or gone), and the kubelet should say so itself instead of running into time-outs.
+const refusedFor = 20 * time.Second
+
 // WatchReady probes until the API server is ready once.
 func (k *KubePrism) WatchReady(ctx context.Context) {
-	var last string
+	var (
+		last    string
+		refused time.Time
+	)
 
 	err := supervise.Poll(ctx, k.Interval, func() bool {
 		probe, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -76,17 +85,29 @@ func (k *KubePrism) WatchReady(ctx context.Context) {
 			return true
 		}
 
-		// 403: authenticated, but not allowed to read /readyz; that is an API server that works.
-		var status *kube.StatusError
-		if errors.As(err, &status) {
-			if status.Code == 403 {
-				return true
-			}
+		if ctx.Err() != nil || errors.Is(err, syscall.ECONNREFUSED) {
+			return false // not listening yet: nothing to tell
+		}
 
-			if message := fmt.Sprintf("HTTP %d", status.Code); message != last {
-				last = message
-				console.Printf("Kubernetes API at %s answers %s, not ready yet", k.Upstream, message)
-			}
+		if message := kube.ReadyProblem(err); message != last {
+			last = message
+			console.Printf("Kubernetes API at %s is not ready: %s", k.Upstream, message)
+		}
+
+		if !kube.IsStatus(err, http.StatusUnauthorized) {
+			refused = time.Time{}
+
+			return false
+		}
+
+		if refused.IsZero() {
+			refused = time.Now()
+		}
+
+		if time.Since(refused) > refusedFor {
+			console.Printf("Kubernetes API at %s refuses this node's bootstrap token since %s: is it the token of this cluster?", k.Upstream, refusedFor)
+
+			return true
 		}
 
 		return false

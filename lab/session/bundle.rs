@@ -1,0 +1,79 @@
+//! Gathering the bundle of a failed run from a cluster that may still be alive.
+
+use std::{fs, time::Duration};
+
+use crate::{
+    cluster::{Cluster, NodePlan},
+    kubernetes::dump_objects,
+    report::{Bundle, BundleError},
+};
+
+/// How long each question to a node or to the API server may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The services whose logs say most.
+const LOGS: [&str; 8] = [
+    "kubelet",
+    "containerd",
+    "cri",
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-proxy",
+];
+
+/// Writes everything that says why `cluster` failed to `bundle/` in its run directory.
+///
+/// # Errors
+/// When the directory cannot be written; what a node does not tell is left out and said so.
+pub async fn write_bundle(cluster: &Cluster, cause: &str) -> Result<(), BundleError> {
+    let mut bundle = Bundle::new(cause);
+    let plan = serde_json::to_string_pretty(cluster.plan()).unwrap_or_default();
+    bundle.add("plan.json", plan);
+    let nodes = cluster.plan().nodes.iter().map(|node| gather(cluster, node));
+    for (node, texts) in futures::future::join_all(nodes).await {
+        for (name, text) in texts {
+            bundle.add(format!("nodes/{node}/{name}"), text);
+        }
+    }
+    if let Some(api) = cluster.kubernetes() {
+        for dump in dump_objects(api, PATIENCE).await {
+            bundle.add(format!("kubernetes/{}", dump.file), dump.text);
+        }
+    }
+    bundle.add("network.txt", format!("{:#?}", cluster.lan().counters()));
+    bundle.write(&cluster.directory().join("bundle"))
+}
+
+async fn gather(cluster: &Cluster, node: &NodePlan) -> (String, Vec<(String, String)>) {
+    let mut texts = Vec::new();
+    let directory = cluster.directory().join("nodes").join(node.spec.name.as_str());
+    for name in ["console.log", "stderr.log", "command.sh"] {
+        if let Ok(bytes) = fs::read(directory.join(name)) {
+            texts.push((name.to_owned(), String::from_utf8_lossy(&bytes).into_owned()));
+        }
+    }
+    let connected = tokio::time::timeout(PATIENCE, cluster.connect(node)).await;
+    match connected {
+        Ok(Ok(client)) => {
+            let services = match client.services(PATIENCE).await {
+                Ok(services) => services.iter().map(|s| format!("{s:?}\n")).collect(),
+                Err(error) => error.to_string(),
+            };
+            texts.push(("services.txt".into(), services));
+            for service in LOGS {
+                if let Ok(log) = client.logs(service, 2000, PATIENCE).await {
+                    texts.push((format!("{service}.log"), log));
+                }
+            }
+            match client.dmesg(PATIENCE).await {
+                Ok(text) => texts.push(("dmesg.txt".into(), text)),
+                Err(error) => texts.push(("dmesg.txt".into(), error.to_string())),
+            }
+        }
+        Ok(Err(error)) => texts.push(("api.txt".into(), error.to_string())),
+        Err(_) => texts.push(("api.txt".into(), "the machine API did not answer".into())),
+    }
+    (node.spec.name.to_string(), texts)
+}

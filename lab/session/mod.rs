@@ -1,0 +1,13 @@
+//! One run on this host: its directory, its event stream and displays, what it found of the host,
+//! and the clusters it starts.
+//!
+//! The CLI and the tests both work through a [`Session`], so what is tested is what is run.
+
+mod bundle;
+mod open;
+mod speed;
+mod start;
+
+pub use bundle::write_bundle;
+pub use open::{Session, SessionError, SessionOptions};
+pub use start::{ClusterRequest, RunningCluster, StartError};

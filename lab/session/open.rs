@@ -1,0 +1,176 @@
+//! Opening and closing a run.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use tokio::task::JoinHandle;
+
+use crate::{
+    events::{Happening, Outcome, Recorder, Subject},
+    host::{
+        DEFAULT_RUNS_KEPT, Ending, ReserveError, RunDirectory, RunDirectoryError, RunResult, prune, reap,
+    },
+    machine::{
+        Accelerator, AcceleratorError, CpuModel, HostPlatform, Processes, QemuBinary, QemuError,
+        choose_accelerator,
+    },
+    report::{Display, JsonLines, display},
+};
+
+/// How a run is to be done.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Where runs are kept, e.g. `target/lab`.
+    pub root: PathBuf,
+    /// What is run, for people; also the start of the run directory's name.
+    pub title: String,
+    /// How it is shown.
+    pub display: Display,
+    /// The emulator, unless the one on `PATH`.
+    pub qemu: Option<PathBuf>,
+    /// The accelerator, unless the best one.
+    pub accelerator: Option<Accelerator>,
+    /// The guests' CPU model, unless the accelerator's best.
+    pub cpu_model: Option<CpuModel>,
+    /// Where the images of `make images` are.
+    pub images: PathBuf,
+}
+
+impl SessionOptions {
+    /// The usual options for something called `title`, in the present directory.
+    pub fn new(title: impl Into<String>) -> Self {
+        Self {
+            root: PathBuf::from("target/lab"),
+            title: title.into(),
+            display: Display::for_stderr(),
+            qemu: None,
+            accelerator: None,
+            cpu_model: None,
+            images: PathBuf::from("target/images"),
+        }
+    }
+}
+
+/// Why a run cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The run's directory.
+    #[error(transparent)]
+    Directory(#[from] RunDirectoryError),
+    /// The emulator.
+    #[error(transparent)]
+    Qemu(#[from] QemuError),
+    /// The accelerator.
+    #[error(transparent)]
+    Accelerator(#[from] AcceleratorError),
+    /// Something else of the host.
+    #[error("{action}: {source}")]
+    Host {
+        /// What was tried.
+        action: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Memory.
+    #[error(transparent)]
+    Memory(#[from] ReserveError),
+}
+
+/// One run.
+pub struct Session {
+    pub(super) options: SessionOptions,
+    pub(super) directory: RunDirectory,
+    pub(super) recorder: Recorder,
+    pub(super) processes: Processes,
+    pub(super) qemu: QemuBinary,
+    pub(super) accelerator: Accelerator,
+    recording: JsonLines,
+    view: JoinHandle<()>,
+}
+
+impl Session {
+    /// Cleans up after dead runs, makes the run's directory, starts recording and display, and
+    /// asks the host what it can do.
+    ///
+    /// # Errors
+    /// When the host lacks something that no run can do without.
+    pub async fn open(options: SessionOptions) -> Result<Self, SessionError> {
+        let host = |action: &str| {
+            let action = action.to_owned();
+            move |source| SessionError::Host { action, source }
+        };
+        let root = options.root.clone();
+        let reaped = tokio::task::spawn_blocking(move || {
+            let reaped = reap(&root)?;
+            prune(&root, DEFAULT_RUNS_KEPT)?;
+            Ok::<_, RunDirectoryError>(reaped)
+        })
+        .await
+        .map_err(io::Error::other)
+        .map_err(host("clean up after earlier runs"))??;
+        let directory = RunDirectory::create(&options.root, &options.title)?;
+        let recorder = Recorder::new();
+        let recording = JsonLines::start(recorder.subscribe(), &directory.path().join("events.jsonl"))
+            .map_err(host("record the run's events"))?;
+        let view = display(recorder.subscribe(), options.display);
+        recorder.record(Happening::RunStarted {
+            run: directory.name().to_owned(),
+            title: options.title.clone(),
+            wall: jiff::Timestamp::now(),
+        });
+        for run in &reaped {
+            let ended = run.ended.len();
+            let text = format!("cleaned up after {}, which had died: {ended} processes ended", run.run);
+            recorder.record(Happening::Note { subject: Subject::Cluster, text });
+        }
+        let qemu = QemuBinary::find(options.qemu.as_deref()).await?;
+        let (accelerator, _) = choose_accelerator(&HostPlatform::current(), &qemu, options.accelerator)?;
+        let processes =
+            Processes::new(directory.path().join("processes")).map_err(host("start child processes"))?;
+        Ok(Self { options, directory, recorder, processes, qemu, accelerator, recording, view })
+    }
+
+    /// Where the run writes, absolute.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The run's name.
+    pub fn name(&self) -> &str {
+        self.directory.name()
+    }
+
+    /// The event stream.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// The run's directory, to note how its live cluster is reached.
+    pub fn directory(&self) -> &RunDirectory {
+        &self.directory
+    }
+
+    /// Records the verdict, ends all displays and leaves the result in the run's directory.
+    ///
+    /// # Errors
+    /// When the recording or the result cannot be written.
+    pub async fn close(self, outcome: Outcome, ending: Ending) -> Result<(), SessionError> {
+        let host = |action: &str| {
+            let action = action.to_owned();
+            move |source| SessionError::Host { action, source }
+        };
+        let cause = match &outcome {
+            Outcome::Passed => String::new(),
+            Outcome::Failed { cause } | Outcome::NotRun { cause } => cause.clone(),
+        };
+        self.recorder.record(Happening::RunFinished { outcome });
+        self.recorder.close();
+        // A display that panicked has nothing more to show.
+        let _ = self.view.await;
+        self.recording.finish().await.map_err(host("record the run's events"))?;
+        self.directory.finish(&RunResult { ending, at: jiff::Timestamp::now(), cause })?;
+        Ok(())
+    }
+}

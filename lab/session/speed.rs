@@ -1,0 +1,84 @@
+//! How fast this host is at the moment, measured with the image's own kernel.
+//!
+//! A bare kernel without an init boots as far as it can and panics; with `panic=-1` and
+//! `-no-reboot` QEMU then ends. That is the same work on every host, and it takes a second or two.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use super::open::{Session, SessionError};
+use crate::{
+    cluster::PreparedImage,
+    events::Happening,
+    host::{HostLoad, SpeedCache, SpeedFactor, SpeedKey, SpeedMeasurement, host_key},
+    machine::CpuModel,
+};
+
+/// How long a bare kernel may take before the host counts as this slow.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+impl Session {
+    /// The speed factor for `image`, from the cache or measured now. Never below 1: a faster host
+    /// needs no shorter limits.
+    pub(super) async fn speed_factor(&self, image: &PreparedImage) -> Result<SpeedFactor, SessionError> {
+        let cache = SpeedCache::new(self.options.root.join("speed.json"));
+        let cpu = self.cpu_model();
+        let key = SpeedKey {
+            host: host_key(),
+            qemu: self.qemu.version.to_string(),
+            accelerator: format!("{} {}", self.accelerator, cpu.as_str()),
+            image: image.digest.to_string(),
+        };
+        let now = HostLoad::now();
+        let factor = match cache.get(&key) {
+            Some(known) => known.factor.under(now, known.load),
+            None => {
+                let seen = self.time_bare_kernel(&image.boot.kernel, &cpu).await?;
+                let measured = SpeedMeasurement::new(seen, now);
+                // Without the cache the next run measures again; nothing else is lost.
+                let _ = cache.put(&key, measured);
+                measured.factor
+            }
+        };
+        self.recorder.record(Happening::HostMeasured {
+            accelerator: self.accelerator.to_string(),
+            qemu: self.qemu.version.to_string(),
+            speed_factor: factor.get(),
+        });
+        Ok(factor)
+    }
+
+    /// The CPU model that guests of this run see.
+    pub(super) fn cpu_model(&self) -> CpuModel {
+        self.options.cpu_model.clone().unwrap_or_else(|| CpuModel::default_for(self.accelerator))
+    }
+
+    /// Seconds from the start of QEMU until the kernel looks for its first process.
+    pub(super) async fn time_bare_kernel(
+        &self,
+        kernel: &Path,
+        cpu: &CpuModel,
+    ) -> Result<Duration, SessionError> {
+        let mut command = Command::new(&self.qemu.path);
+        command
+            .args(["-M", "virt", "-smp", "1", "-m", "512M", "-nodefaults", "-no-user-config", "-no-reboot"])
+            .args(["-display", "none", "-serial", "null", "-append", "console=ttyAMA0 panic=-1"])
+            .args(["-cpu", cpu.as_str(), "-accel", self.accelerator.name()])
+            .arg("-kernel")
+            .arg(kernel)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let started = Instant::now();
+        let process = self.processes.spawn("speed", command).await.map_err(|error| SessionError::Host {
+            action: "measure the host's speed".into(),
+            source: std::io::Error::other(error),
+        })?;
+        // Past the limit the process is killed by its drop, and the limit is the measure.
+        let _ = tokio::time::timeout(PATIENCE, process.wait()).await;
+        Ok(started.elapsed())
+    }
+}

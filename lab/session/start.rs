@@ -1,0 +1,207 @@
+//! From a cluster spec to a live cluster: images, registry, memory, plan, LAN.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use super::open::{Session, SessionError};
+use crate::{
+    assets::{AssetError, BootCache, NodeImage},
+    cluster::{
+        Budgets, Cluster, ClusterSpec, Failure, Fault, Host, ImageSource, Plan, PlanError, PlanInputs,
+        PreparedImage, Size,
+    },
+    host::{MemoryReservation, WhenShort},
+    node::Role,
+    recipe::KUBERNETES_VERSION,
+    registry::{Registry, RegistryError, Store, StoreError},
+};
+
+/// MiB that QEMU itself and the lab need beside a guest's RAM (translation cache, buffers).
+const OVERHEAD_PER_NODE_MIB: u64 = 320;
+
+/// What cluster to start, and how.
+#[derive(Clone, Debug)]
+pub struct ClusterRequest {
+    /// The cluster.
+    pub spec: ClusterSpec,
+    /// Faults to put in.
+    pub faults: Vec<Fault>,
+    /// Time limits on the reference host.
+    pub budgets: Budgets,
+    /// What to do when memory is short.
+    pub when_short: WhenShort,
+    /// Memory that the host shall seem to have, for a check that the lab refuses.
+    pub pretended_memory: Option<Size>,
+}
+
+impl ClusterRequest {
+    /// A cluster without faults, within the usual limits, that waits for nobody.
+    pub fn new(spec: ClusterSpec) -> Self {
+        Self {
+            spec,
+            faults: Vec::new(),
+            budgets: Budgets::default(),
+            when_short: WhenShort::Refuse,
+            pretended_memory: None,
+        }
+    }
+}
+
+/// Why a cluster was not started. All but the last are refusals before anything boots.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The host.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// An image.
+    #[error(transparent)]
+    Asset(#[from] AssetError),
+    /// The workload images.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Memory that was only pretended to be short.
+    #[error("not enough memory for the topology: {need} are needed and the host has {available} to give")]
+    Memory {
+        /// What the nodes need.
+        need: Size,
+        /// What there is.
+        available: Size,
+    },
+    /// The LAN could not be started.
+    #[error(transparent)]
+    Formation(#[from] Box<Failure>),
+}
+
+/// A cluster that was started, with the memory that is reserved for it.
+pub struct RunningCluster {
+    /// The cluster.
+    pub cluster: Arc<Cluster>,
+    _memory: MemoryReservation,
+}
+
+impl RunningCluster {
+    /// Ends all machines and returns when they are gone.
+    pub async fn shut_down(self) {
+        // Anybody else who still holds the cluster ends it by dropping it.
+        if let Some(cluster) = Arc::into_inner(self.cluster) {
+            cluster.shut_down().await;
+        }
+    }
+}
+
+impl Session {
+    /// The plan for a request, without starting any VM, and the registry it counts on.
+    ///
+    /// # Errors
+    /// When an image is missing or damaged, or the spec is impossible.
+    pub async fn plan(&self, request: ClusterRequest) -> Result<(Plan, Registry), StartError> {
+        let images = self.prepare_images(&request.spec).await?;
+        let store = Store::open(&[self.options.images.join("workloads")])?;
+        let upstreams = store.upstreams().into_iter().map(str::to_owned).collect();
+        let registry = Registry::start(store).await?;
+        let mut budgets = request.budgets;
+        if let Some(image) = images.values().next() {
+            budgets.speed_factor = self.speed_factor(image).await?.get();
+        }
+        let plan = Plan::new(
+            request.spec,
+            PlanInputs {
+                images,
+                accelerator: self.accelerator,
+                cpu_model: self.options.cpu_model.clone(),
+                budgets,
+                registry: registry.address(),
+                upstreams,
+                kubernetes_version: KUBERNETES_VERSION.trim_start_matches('v').to_owned(),
+                faults: request.faults,
+                now: jiff::Timestamp::now(),
+            },
+        )?;
+        Ok((plan, registry))
+    }
+
+    /// Starts a cluster's LAN and registry; [`Cluster::form`] then boots and forms it. The plan is
+    /// left in the run's directory, without its secrets.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(&self, request: ClusterRequest) -> Result<RunningCluster, StartError> {
+        let need =
+            request.spec.total_memory().as_mib() + OVERHEAD_PER_NODE_MIB * request.spec.nodes.len() as u64;
+        if let Some(available) = request.pretended_memory.filter(|available| available.as_mib() < need) {
+            return Err(StartError::Memory { need: Size::mib(need), available });
+        }
+        let when_short = request.when_short;
+        let (plan, registry) = self.plan(request).await?;
+        let memory =
+            MemoryReservation::reserve(self.name(), need, when_short).await.map_err(SessionError::from)?;
+        self.write("plan.json", serde_json::to_string_pretty(&plan).unwrap_or_default())?;
+        self.write("talosconfig", plan.talosconfig.to_yaml().unwrap_or_default())?;
+        let host = Host {
+            qemu: self.qemu.clone(),
+            processes: self.processes.clone(),
+            directory: self.path().to_owned(),
+            recorder: self.recorder.clone(),
+        };
+        let cluster = Cluster::start(plan, registry, host).await.map_err(Box::new)?;
+        Ok(RunningCluster { cluster: Arc::new(cluster), _memory: memory })
+    }
+
+    async fn prepare_images(&self, spec: &ClusterSpec) -> Result<BTreeMap<Role, PreparedImage>, StartError> {
+        let cache = BootCache::new(self.options.root.join("cache/boot"));
+        let sources: Vec<(Role, PathBuf)> = spec
+            .images
+            .iter()
+            .map(|(role, source)| {
+                let directory = match source {
+                    ImageSource::Reference => self.options.images.join(role.as_str()),
+                    ImageSource::Directory(directory) => directory.clone(),
+                };
+                (role.clone(), directory)
+            })
+            .collect();
+        // Hashing and unpacking would hold up the event loop.
+        let prepared = tokio::task::spawn_blocking(move || {
+            let mut images = BTreeMap::new();
+            for (role, directory) in sources {
+                let image = NodeImage::open(&directory)?;
+                let boot = cache.prepare(&image)?;
+                images.insert(role, PreparedImage { digest: image.digest, boot });
+            }
+            Ok::<_, AssetError>(images)
+        });
+        let prepared = prepared.await.map_err(|error| SessionError::Host {
+            action: "prepare the images".into(),
+            source: std::io::Error::other(error),
+        })?;
+        Ok(prepared?)
+    }
+
+    /// Writes a file of the run that only its owner may read.
+    pub(super) fn write(&self, name: &str, text: String) -> Result<(), SessionError> {
+        use std::{io::Write, os::unix::fs::OpenOptionsExt};
+        let path = self.path().join(name);
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(|source| SessionError::Host { action: format!("write {}", path.display()), source })
+    }
+
+    /// Leaves the kubeconfig of a formed cluster in the run's directory and returns its path.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save_kubeconfig(&self, cluster: &Cluster) -> Result<PathBuf, SessionError> {
+        self.write("kubeconfig", cluster.kubeconfig().unwrap_or_default().to_owned())?;
+        Ok(self.path().join("kubeconfig"))
+    }
+}
