@@ -103,7 +103,7 @@ fn place(error: &SpecError, raw: &RawScenario, origins: &[(NodeName, &RawNode)])
 
 impl Lowering<'_> {
     /// A text as the type it must be, or a reported problem.
-    fn parsed<T>(&mut self, text: &Text) -> Option<T>
+    pub(super) fn parsed<T>(&mut self, text: &Text) -> Option<T>
     where
         T: FromStr,
         T::Err: Display,

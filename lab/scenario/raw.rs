@@ -30,7 +30,19 @@ pub(super) struct RawScenario {
     pub checks: Vec<Spanned<RawCheck>>,
     pub expect: Option<RawExpect>,
     #[serde(default)]
-    pub budgets: BTreeMap<Step, Spanned<f64>>,
+    pub budgets: RawBudgets,
+}
+
+/// Seconds on the reference host.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawBudgets {
+    pub boot: Option<Spanned<f64>>,
+    pub maintenance: Option<Spanned<f64>>,
+    pub call: Option<Spanned<f64>>,
+    pub secure_api: Option<Spanned<f64>>,
+    pub kubernetes_api: Option<Spanned<f64>>,
+    pub ready: Option<Spanned<f64>>,
 }
 
 #[derive(Debug, Deserialize)]
