@@ -112,7 +112,7 @@ func (m *Machine) etcd() supervise.Service {
 			}
 
 			if !m.bootstrapped.IsOpen() {
-				console.Printf("etcd is waiting to join the cluster, if this node is the first node of the cluster, please run `talosctl bootstrap` against one of the following IPs: %v", m.facts().Addresses)
+				console.Printf("etcd is waiting to join the cluster, if this node is the first node of the cluster, please run `talosctl bootstrap` against one of the following IPs: %v (joining an existing etcd cluster is not part of the reference node)", m.facts().Addresses)
 			}
 
 			return m.bootstrapped.Wait(ctx)
