@@ -13,6 +13,8 @@ mod lower_checks;
 mod lower_cluster;
 mod problem;
 mod raw;
+#[cfg(test)]
+mod reference_tests;
 
 pub use check::{Architecture, Check, CheckSpec};
 pub use expectation::{Expectation, SeenFailure};
