@@ -36,4 +36,4 @@ pub use record::{ProcessRecord, reap};
 pub use running::Machine;
 pub use sockets::SocketDirectory;
 pub use spec::{CpuModel, DeviceBus, GicVersion, MachineSpec};
-pub use usage::Usage;
+pub use usage::{Usage, usage as usage_of};

@@ -7,6 +7,7 @@
 //! The reference of the format is `docs/scenario-files.md`.
 
 mod check;
+mod checks;
 mod expectation;
 mod file;
 mod lower_checks;
@@ -15,8 +16,10 @@ mod problem;
 mod raw;
 #[cfg(test)]
 mod reference_tests;
+mod run;
 
 pub use check::{Architecture, Check, CheckSpec};
 pub use expectation::{Expectation, SeenFailure};
 pub use file::Scenario;
 pub use problem::{Place, Problem, ScenarioError};
+pub use run::Verdict;
