@@ -79,7 +79,7 @@ pub fn prune(root: &Path, keep: usize) -> Result<Vec<String>, RunDirectoryError>
             over.push((started, run, lock));
         }
     }
-    over.sort_by(|a, b| b.0.cmp(&a.0));
+    over.sort_by_key(|run| std::cmp::Reverse(run.0));
     let mut removed = Vec::new();
     for (_, run, _lock) in over.into_iter().skip(keep) {
         fs::remove_dir_all(&run).map_err(io_error("removing", &run))?;
@@ -190,13 +190,17 @@ mod tests {
         let sockets = tempfile::Builder::new().prefix("lab-").tempdir().expect("sockets").keep();
         run.record_temporary(&sockets).expect("record");
         let (key, value) = run.environment();
-        let recorded = Command::new("sleep").arg("1000").env(key, value).spawn().expect("sleep");
+        let mut recorded = Command::new("sleep").arg("1000").env(key, value).spawn().expect("sleep");
         run.record_child(recorded.id()).expect("record");
-        let forgotten = Command::new("sleep").arg("1000").env(key, value).spawn().expect("sleep");
+        let mut forgotten = Command::new("sleep").arg("1000").env(key, value).spawn().expect("sleep");
         run.publish(&state(&run)).expect("publish");
         println!("\nowner {} {} {}", recorded.id(), forgotten.id(), sockets.display());
         // Until killed, or until the test that started this is gone.
         let _ = std::io::stdin().read_line(&mut String::new());
+        for child in [&mut recorded, &mut forgotten] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
     fn state(run: &RunDirectory) -> LabState {
