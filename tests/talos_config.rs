@@ -328,14 +328,15 @@ proptest! {
             ..cluster(contract)
         };
         let node = NodeConfig { name: NodeName::new(name).expect("name"), kind };
-        let labels = json!({ "machine": { "nodeLabels": { "word": word } } }).to_string();
-        let config = generate(&cluster, &node, shared_secrets()).patch([labels.as_str()]).expect("patch");
+        // A place that takes any text; labels and names have rules of their own.
+        let variable = json!({ "machine": { "env": { "WORD": word } } }).to_string();
+        let config = generate(&cluster, &node, shared_secrets()).patch([variable.as_str()]).expect("patch");
         let text = config.to_yaml().expect("yaml");
         let mut machinery = Machinery::of(version(contract));
         machinery.validate(&text).map_err(TestCaseError::fail)?;
         let read = documents(&machinery.normalise(&text).map_err(TestCaseError::fail)?);
         prop_assert_eq!(&read[0]["cluster"]["clusterName"], &json!(cluster_name));
-        prop_assert_eq!(&read[0]["machine"]["nodeLabels"]["word"], &json!(word));
+        prop_assert_eq!(&read[0]["machine"]["env"]["WORD"], &json!(word));
     }
 }
 
