@@ -127,8 +127,7 @@ impl Session {
         }
         let qemu = QemuBinary::find(options.qemu.as_deref()).await?;
         let (accelerator, _) = choose_accelerator(&HostPlatform::current(), &qemu, options.accelerator)?;
-        let processes =
-            Processes::new(directory.path().join("processes")).map_err(host("start child processes"))?;
+        let processes = Processes::new(directory.processes()).map_err(host("start child processes"))?;
         Ok(Self { options, directory, recorder, processes, qemu, accelerator, recording, view })
     }
 
