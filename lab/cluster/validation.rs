@@ -20,6 +20,11 @@ pub enum SpecError {
     /// No node runs etcd and the API server.
     #[error("the cluster has no control plane; give one node the kind controlplane")]
     NoControlPlane,
+    /// etcd would have to grow, which the lab cannot do yet.
+    #[error(
+        "the cluster has {0} control planes; the lab forms clusters with exactly one so far: make the others workers"
+    )]
+    ControlPlanes(usize),
     /// Two nodes of one name.
     #[error("the node name {0} is used twice; names must be unique, they become Kubernetes node names")]
     DuplicateNode(NodeName),
@@ -136,6 +141,8 @@ pub enum SpecSubject {
     Node(NodeName),
     /// A network, by its key.
     Network(&'static str),
+    /// Two networks, by their keys.
+    Networks(&'static str, &'static str),
     /// The DNS domain.
     DnsDomain,
     /// The number of gateways.
@@ -145,9 +152,6 @@ pub enum SpecSubject {
 /// A cluster that can exist but may not be what is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecWarning {
-    /// An even number of etcd members.
-    #[error("{0} control planes tolerate no more failures than {less}: etcd needs a majority; use an odd number", less = .0 - 1)]
-    EvenControlPlanes(usize),
     /// Nowhere for pods to run.
     #[error("no pod can run: there is no worker and allowSchedulingOnControlPlanes is false")]
     NoSchedulableNode,
@@ -157,7 +161,7 @@ impl SpecError {
     /// What it is about.
     pub fn subject(&self) -> SpecSubject {
         match self {
-            SpecError::NoControlPlane | SpecError::TooManyNodes { .. } | SpecError::NoImage(_) => {
+            SpecError::NoControlPlane | SpecError::ControlPlanes(_) | SpecError::NoImage(_) => {
                 SpecSubject::Nodes
             }
             SpecError::DuplicateNode(node)
@@ -167,7 +171,8 @@ impl SpecError {
             SpecError::HostBits { name, .. } | SpecError::OverlapsTailnet { name, .. } => {
                 SpecSubject::Network(name)
             }
-            SpecError::Overlap { second, .. } => SpecSubject::Network(second),
+            SpecError::Overlap { first, second, .. } => SpecSubject::Networks(first, second),
+            SpecError::TooManyNodes { .. } => SpecSubject::Networks("pods", "lan"),
             SpecError::ServicesTooSmall { .. } => SpecSubject::Network("services"),
             SpecError::Gateways { .. } => SpecSubject::Gateways,
             SpecError::DnsDomain(_) => SpecSubject::DnsDomain,
@@ -208,8 +213,10 @@ impl ClusterSpec {
     }
 
     fn check_nodes(&self, errors: &mut Vec<SpecError>) {
-        if self.nodes_of(Kind::ControlPlane).next().is_none() {
-            errors.push(SpecError::NoControlPlane);
+        match self.nodes_of(Kind::ControlPlane).count() {
+            0 => errors.push(SpecError::NoControlPlane),
+            1 => {}
+            count => errors.push(SpecError::ControlPlanes(count)),
         }
         for (index, node) in self.nodes.iter().enumerate() {
             if self.nodes.iter().take(index).any(|earlier| earlier.name == node.name) {
@@ -263,15 +270,11 @@ impl ClusterSpec {
     }
 
     fn warnings(&self) -> Vec<SpecWarning> {
-        let mut warnings = Vec::new();
-        let control_planes = self.nodes_of(Kind::ControlPlane).count();
-        if control_planes.is_multiple_of(2) {
-            warnings.push(SpecWarning::EvenControlPlanes(control_planes));
+        let workers = self.nodes_of(Kind::Worker).count();
+        if workers == 0 && !self.allow_scheduling_on_control_planes {
+            return vec![SpecWarning::NoSchedulableNode];
         }
-        if control_planes == self.nodes.len() && !self.allow_scheduling_on_control_planes {
-            warnings.push(SpecWarning::NoSchedulableNode);
-        }
-        warnings
+        Vec::new()
     }
 }
 
@@ -297,11 +300,16 @@ mod tests {
     }
 
     #[test]
-    fn an_even_number_of_control_planes_is_worth_a_warning() {
-        assert_eq!(spec(2, 1).validate(), Ok(vec![SpecWarning::EvenControlPlanes(2)]));
+    fn a_cluster_where_no_pod_can_run_is_worth_a_warning() {
         let mut lonely = spec(1, 0);
+        assert_eq!(lonely.validate(), Ok(Vec::new()));
         lonely.allow_scheduling_on_control_planes = false;
         assert_eq!(lonely.validate(), Ok(vec![SpecWarning::NoSchedulableNode]));
+    }
+
+    #[test]
+    fn more_than_one_control_plane_is_refused() {
+        assert_eq!(spec(3, 0).validate(), Err(vec![SpecError::ControlPlanes(3)]));
     }
 
     #[test]

@@ -6,7 +6,9 @@
 //! Nothing may outlive its owner: every child has a [`ProcessRecord`] in its [`RunDirectory`], and
 //! [`reap`] ends what a killed run left.
 
+mod doctor;
 mod exit_code;
+mod facts;
 mod files;
 mod live;
 mod memory;
@@ -17,7 +19,9 @@ mod reservation;
 mod run_directory;
 mod speed;
 
+pub use doctor::{Diagnosis, Finding, Needs, State};
 pub use exit_code::ExitCode;
+pub use facts::Facts;
 pub use files::{FileLock, replace_file, runtime_directory};
 pub use live::{LabState, LiveLab, LiveNode, StopError, live_labs};
 pub use memory::{HOST_RESERVE_MIB, Holder, HostMemory, MemoryShortage, decide, host_memory};

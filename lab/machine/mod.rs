@@ -34,4 +34,4 @@ pub use qmp::{Qmp, QmpError, QmpEvent};
 pub use running::Machine;
 pub use sockets::SocketDirectory;
 pub use spec::{CpuModel, DeviceBus, GicVersion, MachineSpec};
-pub use usage::Usage;
+pub use usage::{Usage, usage as usage_of};

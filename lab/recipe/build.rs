@@ -13,10 +13,11 @@ use super::{
     kernel_modules::KernelModules,
     listing::Listing,
     oci_layout::{self, WorkloadImage},
+    report::{Report, checksums},
     root_tree::RootTree,
-    step::{Key, RecipeError, Workshop, file, remove, size},
+    step::{Key, RecipeError, Workshop, file, remove},
 };
-use crate::{assets::Digest, kubernetes::ECHO_IMAGE};
+use crate::kubernetes::ECHO_IMAGE;
 
 /// Version of Kubernetes in `images/kubernetes/go.mod`.
 pub const KUBERNETES_VERSION: &str = "v1.34.2";
@@ -81,7 +82,8 @@ impl Recipe<'_> {
         let echo = self.go("echo", "workloads", "./echo", &[])?;
         let coredns = self.go("coredns", "coredns", ".", &[])?;
         let root = self.root(&debian, &kubernetes, &machined)?;
-        let compute = self.image("compute", &debian, &init, &root)?;
+        let programs = [("kubernetes", &kubernetes), ("machined", &machined), ("init", &init)];
+        let compute = self.image("compute", &debian, &programs, &init, &root)?;
         let workloads = self.workloads(&[
             ("registry.k8s.io/pause:3.10", "pause", &pause),
             (&format!("registry.k8s.io/coredns/coredns:{COREDNS_VERSION}"), "coredns", &coredns),
@@ -148,10 +150,11 @@ impl Recipe<'_> {
         &self,
         name: &'static str,
         debian: &Built,
+        programs: &[(&str, &Built)],
         init: &Built,
         root: &Built,
     ) -> Result<Built, RecipeError> {
-        let key = Key::of(name, 1).after(&debian.key).after(&init.key).after(&root.key).done();
+        let key = Key::of(name, 2).after(&debian.key).after(&init.key).after(&root.key).done();
         let path = self.workshop.step(name, &key, |to| {
             let boot = to.join("boot");
             fs::create_dir_all(&boot).map_err(file("create", &boot))?;
@@ -160,7 +163,14 @@ impl Recipe<'_> {
             fs::copy(&kernel, boot.join("vmlinuz")).map_err(file("copy", &kernel))?;
             self.initramfs(&modules, init, root, &boot.join("initramfs.xz"))?;
             checksums(to)?;
-            report(to, &debian.path, &modules.version, &root.path)
+            Report {
+                kernel: &modules.version,
+                kubernetes: KUBERNETES_VERSION,
+                parts: &[boot.join("vmlinuz"), boot.join("initramfs.xz"), root.path.clone()],
+                packages: &debian::versions(&debian.path)?,
+                programs: &programs.iter().map(|(name, built)| (*name, &*built.path)).collect::<Vec<_>>(),
+            }
+            .write(to)
         })?;
         Ok(Built { key, path })
     }
@@ -231,37 +241,6 @@ fn kubernetes_variables() -> Vec<String> {
     ]
 }
 
-fn checksums(image: &Path) -> Result<(), RecipeError> {
-    let mut text = String::new();
-    for name in ["boot/initramfs.xz", "boot/vmlinuz"] {
-        let path = image.join(name);
-        let digest = fs::File::open(&path).and_then(Digest::of_reader).map_err(file("read", &path))?;
-        text.push_str(&format!("{}  ./{name}\n", digest.hex()));
-    }
-    let path = image.join("checksums.sha256");
-    fs::write(&path, text).map_err(file("write", &path))
-}
-
-/// The report comes after the checksums and is not covered by them, as in users' own builds.
-fn report(image: &Path, debian: &Path, kernel: &str, root: &Path) -> Result<(), RecipeError> {
-    let mut text = format!(
-        "reference node image (Talos file layout; not Talos)\narchitecture: arm64\nkernel: {kernel}\n\
-         kubernetes: {KUBERNETES_VERSION}\nextensions: none\n\nsizes in bytes:\n"
-    );
-    for path in [&image.join("boot/vmlinuz"), &image.join("boot/initramfs.xz"), root] {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        text.push_str(&format!("  {name}: {}\n", size(path)));
-    }
-    text.push_str("\nDebian packages unpacked:\n");
-    for (package, version) in debian::versions(debian)? {
-        text.push_str(&format!("  {package} {version}\n"));
-    }
-    let directory = image.join("validation");
-    fs::create_dir_all(&directory).map_err(file("create", &directory))?;
-    let path = directory.join("build-report.txt");
-    fs::write(&path, text).map_err(file("write", &path))
-}
-
 /// Makes `to` a link to the built directory `from`, replacing an older link in one step.
 fn publish(from: &Path, to: &Path) -> Result<(), RecipeError> {
     let target = Path::new("work").join(from.file_name().unwrap_or_default());
@@ -272,4 +251,30 @@ fn publish(from: &Path, to: &Path) -> Result<(), RecipeError> {
     remove(&fresh)?;
     std::os::unix::fs::symlink(&target, &fresh).map_err(file("link", &fresh))?;
     fs::rename(&fresh, to).map_err(file("link", to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn go_mod(module: &str) -> String {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("images").join(module).join("go.mod");
+        fs::read_to_string(path).expect("go.mod")
+    }
+
+    #[test]
+    fn stated_versions_are_those_that_are_compiled() {
+        assert!(go_mod("kubernetes").contains(&format!("\tk8s.io/kubernetes {KUBERNETES_VERSION}\n")));
+        assert!(go_mod("coredns").contains(&format!("github.com/coredns/coredns {COREDNS_VERSION}\n")));
+    }
+
+    #[test]
+    fn publishing_twice_leaves_one_link() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let to = directory.path().join("compute");
+        for _ in 0..2 {
+            publish(&directory.path().join("work/compute"), &to).expect("publish");
+        }
+        assert_eq!(fs::read_link(&to).expect("link"), Path::new("work/compute"));
+    }
 }

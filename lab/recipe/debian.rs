@@ -11,8 +11,12 @@ use super::{
 /// The Debian release the packages come from.
 pub(super) const RELEASE: &str = "trixie";
 
+/// File in the unpacked tree with a line `NAME VERSION` for every package. Packages that are only
+/// unpacked are not in dpkg's own records.
+const VERSIONS: &str = "packages.versions";
+
 pub(super) fn key(packages: &Path) -> Result<Key, RecipeError> {
-    Ok(Key::of("debian", 1).text(RELEASE).tree(packages)?.done())
+    Ok(Key::of("debian", 2).text(RELEASE).tree(packages)?.done())
 }
 
 /// Unpacks the packages of the list into the directory `output`. Files that only root could make
@@ -25,6 +29,7 @@ pub(super) fn make(packages: &Path, output: &Path) -> Result<(), RecipeError> {
     run(Command::new("mmdebstrap")
         .args(["--variant=extract", "--architectures=arm64", "--quiet"])
         .arg(format!("--include={include}"))
+        .arg(format!("--extract-hook={}", record_versions()))
         .arg(RELEASE)
         .arg(&archive))?;
     let opened = fs::File::open(&archive).map_err(file("open", &archive))?;
@@ -47,20 +52,28 @@ pub(super) fn make(packages: &Path, output: &Path) -> Result<(), RecipeError> {
     fs::remove_file(&archive).map_err(file("remove", &archive))
 }
 
-/// Name and version of every package in an unpacked tree, sorted.
-pub(super) fn versions(tree: &Path) -> Result<Vec<(String, String)>, RecipeError> {
-    let path = tree.join("var/lib/dpkg/status");
-    let text = fs::read_to_string(&path).map_err(file("read", &path))?;
-    let mut found: Vec<_> = text.split("\n\n").filter_map(name_and_version).collect();
-    found.sort();
-    Ok(found)
+/// The shell command that mmdebstrap runs with the tree as `$1`, while the archives are there.
+fn record_versions() -> String {
+    format!(
+        "for archive in \"$1\"/var/cache/apt/archives/*.deb; do \
+         dpkg-deb --show --showformat='${{Package}} ${{Version}}\\n' \"$archive\" || exit 1; \
+         done > \"$1\"/{VERSIONS}"
+    )
 }
 
-fn name_and_version(paragraph: &str) -> Option<(String, String)> {
-    let field = |name: &str| {
-        paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::to_owned)
-    };
-    Some((field("Package")?, field("Version")?))
+/// `NAME VERSION` of every package in an unpacked tree, sorted.
+pub(super) fn versions(tree: &Path) -> Result<Vec<String>, RecipeError> {
+    let path = tree.join(VERSIONS);
+    let text = fs::read_to_string(&path).map_err(file("read", &path))?;
+    let mut found: Vec<_> = text.lines().map(str::to_owned).collect();
+    found.sort();
+    if found.is_empty() {
+        return Err(RecipeError::Missing(format!(
+            "{} names no package; mmdebstrap unpacked nothing",
+            path.display()
+        )));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -68,10 +81,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_paragraph_gives_name_and_version() {
-        let paragraph =
-            "Package: runc\nStatus: install ok unpacked\nVersion: 1.1.15-1\nDescription: x\n Version: no";
-        assert_eq!(name_and_version(paragraph), Some(("runc".into(), "1.1.15-1".into())));
-        assert_eq!(name_and_version("Package: x"), None);
+    fn versions_come_sorted_and_an_empty_record_is_an_error() {
+        let tree = tempfile::tempdir().expect("tempdir");
+        let path = tree.path().join(VERSIONS);
+        fs::write(&path, "runc 1.1.15-1\nkmod 34.2-2\n").expect("write");
+        assert_eq!(versions(tree.path()).expect("versions"), ["kmod 34.2-2", "runc 1.1.15-1"]);
+        fs::write(&path, "").expect("write");
+        assert!(versions(tree.path()).is_err());
+    }
+
+    #[test]
+    fn the_hook_records_each_archive_below_the_tree() {
+        assert_eq!(
+            record_versions(),
+            r#"for archive in "$1"/var/cache/apt/archives/*.deb; do dpkg-deb --show --showformat='${Package} ${Version}\n' "$archive" || exit 1; done > "$1"/packages.versions"#
+        );
     }
 }

@@ -14,6 +14,7 @@ mod go_program;
 mod kernel_modules;
 mod listing;
 mod oci_layout;
+mod report;
 mod root_tree;
 mod step;
 

@@ -2,18 +2,17 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::budgets::Budgets;
 use super::check::CheckSpec;
 use super::expectation::Expectation;
-use super::fault::Fault;
 use super::lower_checks::{lower_checks, lower_expectation, lower_faults};
 use super::lower_cluster::lower_cluster;
 use super::problem::{Problem, ScenarioError};
 use super::raw::RawScenario;
-use crate::cluster::{ClusterSpec, SpecWarning};
+use crate::cluster::{Budgets, ClusterSpec, Fault, Size, SpecWarning};
 use crate::node::NodeName;
 
 /// A scenario: a cluster, what is done wrong to it on purpose, what is looked at, and what it
@@ -28,13 +27,16 @@ pub struct Scenario {
     pub question: String,
     /// The cluster.
     pub cluster: ClusterSpec,
-    /// What is done wrong on purpose.
+    /// What is done wrong to the cluster on purpose.
     pub faults: Vec<Fault>,
+    /// The memory that the lab must believe the host has available, when the scenario lies about
+    /// it on purpose.
+    pub host_memory: Option<Size>,
     /// What is looked at, in this order.
     pub checks: Vec<CheckSpec>,
     /// What it must come to.
     pub expect: Expectation,
-    /// How long each step may take.
+    /// How long each step may take; the host's speed is not in it yet.
     pub budgets: Budgets,
     /// What may not be meant, one sentence each.
     pub warnings: Vec<String>,
@@ -70,7 +72,7 @@ impl Scenario {
         directory: &Path,
         read: &dyn Fn(&Path) -> io::Result<String>,
     ) -> Result<Self, ScenarioError> {
-        let options = serde_saphyr::options! { with_snippet: false };
+        let options = super::raw::yaml_options();
         let raw: RawScenario = serde_saphyr::from_str_with_options(text, options)
             .map_err(|error| ScenarioError::new(file, text, vec![Problem::from_yaml(&error)]))?;
         let mut lowering = Lowering { file, directory, read, problems: Vec::new() };
@@ -81,6 +83,9 @@ impl Scenario {
         }
     }
 }
+
+/// The longest budget that a scenario may give a step.
+const LONGEST_BUDGET: Duration = Duration::from_secs(24 * 3600);
 
 /// What lowering the parts of a file needs, and the problems it has found so far. Parts report and
 /// go on with a default, so that one run finds everything.
@@ -104,12 +109,14 @@ impl Lowering<'_> {
         }
         let (cluster, warnings) = lower_cluster(self, raw)?;
         let budgets = self.budgets(raw);
+        let (faults, host_memory) = lower_faults(self, raw, &cluster);
         let title = raw.title.clone().unwrap_or_else(|| sentence(&raw.name.value));
         Some(Scenario {
             name: raw.name.value.clone(),
             question: raw.question.clone().unwrap_or_else(|| title.clone()),
             title,
-            faults: lower_faults(self, raw, &cluster),
+            faults,
+            host_memory,
             checks: lower_checks(self, raw, &cluster),
             expect: lower_expectation(self, raw, &cluster),
             budgets,
@@ -120,10 +127,21 @@ impl Lowering<'_> {
 
     fn budgets(&mut self, raw: &RawScenario) -> Budgets {
         let mut budgets = Budgets::default();
-        for (step, seconds) in &raw.budgets {
-            if !budgets.set(*step, seconds.value) {
+        let raw = &raw.budgets;
+        for (given, budget) in [
+            (&raw.boot, &mut budgets.boot),
+            (&raw.maintenance, &mut budgets.maintenance),
+            (&raw.call, &mut budgets.call),
+            (&raw.secure_api, &mut budgets.secure_api),
+            (&raw.kubernetes_api, &mut budgets.kubernetes_api),
+            (&raw.ready, &mut budgets.ready),
+        ] {
+            let Some(seconds) = given else { continue };
+            if seconds.value > 0.0 && seconds.value <= LONGEST_BUDGET.as_secs_f64() {
+                *budget = Duration::from_secs_f64(seconds.value);
+            } else {
                 let message = format!("a budget of {} s is not a time that a step can take", seconds.value);
-                let longest = Budgets::LONGEST.as_secs();
+                let longest = LONGEST_BUDGET.as_secs();
                 let help = format!("give seconds on the reference host, more than 0 and at most {longest}");
                 self.report(Problem::at(seconds, message).help(help));
             }

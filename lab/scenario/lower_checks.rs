@@ -5,21 +5,28 @@ use serde_saphyr::Spanned;
 
 use super::check::{Architecture, Check, CheckSpec};
 use super::expectation::Expectation;
-use super::fault::Fault;
 use super::file::Lowering;
 use super::problem::{Problem, choice};
 use super::raw::{
     RawArchitectureName, RawCheck, RawCheckKeys, RawExpect, RawFault, RawScenario, RawWords, Text,
 };
-use crate::cluster::ClusterSpec;
+use crate::cluster::{ClusterSpec, Fault, Size};
 use crate::node::{Kind, NodeName};
 
+/// The faults of the cluster, and the memory that the host is said to have.
 pub(super) fn lower_faults(
     lowering: &mut Lowering<'_>,
     raw: &RawScenario,
     cluster: &ClusterSpec,
-) -> Vec<Fault> {
-    raw.faults.iter().filter_map(|fault| lowering.fault(fault, cluster)).collect()
+) -> (Vec<Fault>, Option<Size>) {
+    let faults = raw.faults.iter().filter_map(|fault| lowering.fault(fault, cluster)).collect();
+    let mut host_memory = None;
+    for fault in &raw.faults {
+        if let RawFault::HostMemory { available } = &fault.value {
+            host_memory = lowering.parsed(available);
+        }
+    }
+    (faults, host_memory)
 }
 
 /// The checks; the one that a scenario without `checks` means is [`Check::LayersGreen`].
@@ -125,14 +132,8 @@ impl Lowering<'_> {
                 }
                 Fault::ForeignToken { node }
             }
-            RawFault::HostMemory { available } => match available.value.parse() {
-                Ok(available) => Fault::HostMemory { available },
-                Err(error) => {
-                    let error: crate::cluster::InvalidSize = error;
-                    self.report(Problem::at(available, error.to_string()));
-                    return None;
-                }
-            },
+            // Not a fault of the cluster; lowered apart.
+            RawFault::HostMemory { .. } => return None,
         })
     }
 

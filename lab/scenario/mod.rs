@@ -6,19 +6,18 @@
 //! wrong with line, column and the nearest valid word ([`ScenarioError`]); neither touches a VM.
 //! The reference of the format is `docs/scenario-files.md`.
 
-mod budgets;
 mod check;
+mod checks;
 mod expectation;
-mod fault;
 mod file;
 mod lower_checks;
 mod lower_cluster;
 mod problem;
 mod raw;
+mod run;
 
-pub use budgets::Budgets;
 pub use check::{Architecture, Check, CheckSpec};
 pub use expectation::{Expectation, SeenFailure};
-pub use fault::Fault;
 pub use file::Scenario;
 pub use problem::{Place, Problem, ScenarioError};
+pub use run::Verdict;

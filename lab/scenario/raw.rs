@@ -14,6 +14,12 @@ use crate::cluster::TalosContract;
 use crate::events::Step;
 use crate::node::Kind;
 
+/// How scenario and patch files are read: places instead of printed snippets, and only `true` and
+/// `false` as booleans, as the YAML 1.2 readers of machine configs do.
+pub(super) fn yaml_options() -> serde_saphyr::Options {
+    serde_saphyr::options! { with_snippet: false, strict_booleans: true }
+}
+
 /// A text with its place in the file.
 pub(super) type Text = Spanned<String>;
 
@@ -30,7 +36,19 @@ pub(super) struct RawScenario {
     pub checks: Vec<Spanned<RawCheck>>,
     pub expect: Option<RawExpect>,
     #[serde(default)]
-    pub budgets: BTreeMap<Step, Spanned<f64>>,
+    pub budgets: RawBudgets,
+}
+
+/// Seconds on the reference host.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawBudgets {
+    pub boot: Option<Spanned<f64>>,
+    pub maintenance: Option<Spanned<f64>>,
+    pub call: Option<Spanned<f64>>,
+    pub secure_api: Option<Spanned<f64>>,
+    pub kubernetes_api: Option<Spanned<f64>>,
+    pub ready: Option<Spanned<f64>>,
 }
 
 #[derive(Debug, Deserialize)]

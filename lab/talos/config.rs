@@ -9,7 +9,9 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{merge::merge_document, pki::CertificateAndKey, secrets::SecretsBundle};
+use super::{
+    documents::MachineConfig, merge::merge_document, pki::CertificateAndKey, secrets::SecretsBundle,
+};
 use crate::node::{Kind, NodeName};
 
 /// Which generation of documents a Talos version wants.
@@ -31,6 +33,19 @@ impl TalosContract {
         match self {
             Self::V1_11 => "v1.11",
             Self::V1_13 => "v1.13",
+        }
+    }
+
+    /// The generation that Talos `version` reads, with or without a leading `v`; none for text that
+    /// is no version, and for releases before 1.11, which the lab does not know.
+    pub fn of_version(version: &str) -> Option<Self> {
+        let mut parts = version.trim_start_matches('v').split('.');
+        let major: u32 = parts.next()?.parse().ok()?;
+        let minor: u32 = parts.next()?.parse().ok()?;
+        match (major, minor) {
+            (1, 11) => Some(Self::V1_11),
+            (1, 12..) | (2.., _) => Some(Self::V1_13),
+            _ => None,
         }
     }
 }
@@ -80,48 +95,19 @@ pub struct NodeConfig {
     pub kind: Kind,
 }
 
-/// A machine config: one v1alpha1 document and any number of others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MachineConfig {
-    documents: Vec<Value>,
-}
-
-/// Why a config or a patch cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Not YAML.
-    #[error("document {document} is not YAML: {source}")]
-    Yaml {
-        /// Which document of the text, from 1.
-        document: usize,
-        /// Where and why.
-        source: serde_yaml::Error,
-    },
-    /// A document that is not a map.
-    #[error(
-        "document {document} is not a map of keys; a machine config document starts with keys such as machine:"
-    )]
-    NotAMap {
-        /// Which document of the text, from 1.
-        document: usize,
-    },
-    /// It cannot be written as YAML.
-    #[error("write the config as YAML: {0}")]
-    Write(serde_yaml::Error),
-}
-
 /// A node's config as `talosctl gen config` makes it, with what a lab node needs laid over it:
 /// host name, time from the LAN, no discovery on the internet, images from the mirrors, addresses
 /// from the LAN, no audit log.
 pub fn generate(cluster: &ClusterConfig, node: &NodeConfig, secrets: &SecretsBundle) -> MachineConfig {
-    let mut config = MachineConfig { documents: vec![base(cluster, node, secrets)] };
+    let mut main = base(cluster, node, secrets);
+    merge_document(&mut main, &lab_patch(cluster, node));
+    let mut documents = vec![main];
     if cluster.contract >= TalosContract::V1_13 {
-        config.documents.push(json!({
+        documents.push(json!({
             "apiVersion": "v1alpha1", "kind": "HostnameConfig", "auto": "off", "hostname": node.name.as_str(),
         }));
     }
-    config.merge(&lab_patch(cluster, node));
-    config
+    MachineConfig::new(documents)
 }
 
 fn certificate_only(pair: &CertificateAndKey) -> Value {
@@ -194,7 +180,7 @@ fn base(cluster: &ClusterConfig, node: &NodeConfig, secrets: &SecretsBundle) -> 
         section["apiServer"] = json!({
             "image": image("kube-apiserver"),
             "admissionControl": [{ "name": "PodSecurity", "configuration": pod_security() }],
-            "auditPolicy": { "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{ "level": "Metadata" }] },
+            "auditPolicy": audit_policy("Metadata"),
         });
         if cluster.contract == TalosContract::V1_11 {
             section["apiServer"]["certSANs"] = json!([cluster.endpoint_address]);
@@ -222,6 +208,10 @@ fn pod_security() -> Value {
         },
         "exemptions": { "namespaces": ["kube-system"], "runtimeClasses": [], "usernames": [] },
     })
+}
+
+fn audit_policy(level: &str) -> Value {
+    json!({ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{ "level": level }] })
 }
 
 /// What a node needs in a lab LAN, as one patch; each line has its reason.
@@ -254,70 +244,9 @@ fn lab_patch(cluster: &ClusterConfig, node: &NodeConfig) -> Value {
         section["etcd"] = json!({ "advertisedSubnets": [cluster.lan] });
         section["allowSchedulingOnControlPlanes"] = json!(cluster.schedule_on_control_planes);
         // Nobody reads the audit log of a throw-away cluster, and writing it costs the guest.
-        section["apiServer"] = json!({ "auditPolicy": { "rules": [{ "level": "None" }] } });
+        section["apiServer"] = json!({ "auditPolicy": audit_policy("None") });
     }
     patch
-}
-
-impl MachineConfig {
-    /// Reads one or more YAML documents; empty ones are skipped, comments lost.
-    ///
-    /// # Errors
-    /// Naming document, line and column.
-    pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
-        let mut documents = Vec::new();
-        for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
-            let document_number = index + 1;
-            let value = Value::deserialize(document)
-                .map_err(|source| ConfigError::Yaml { document: document_number, source })?;
-            match value {
-                Value::Null => {}
-                Value::Object(_) => documents.push(value),
-                _ => return Err(ConfigError::NotAMap { document: document_number }),
-            }
-        }
-        Ok(Self { documents })
-    }
-
-    /// The documents as YAML text, ready to send to a node.
-    ///
-    /// # Errors
-    /// None in practice.
-    pub fn to_yaml(&self) -> Result<String, ConfigError> {
-        let texts: Result<Vec<_>, _> = self.documents.iter().map(serde_yaml::to_string).collect();
-        Ok(texts.map_err(ConfigError::Write)?.join("---\n"))
-    }
-
-    /// The documents as values.
-    pub fn documents(&self) -> &[Value] {
-        &self.documents
-    }
-
-    /// Lays strategic-merge patches over the config, in order. A patch may hold several documents:
-    /// each is merged into the document of the same kind and name, or added.
-    ///
-    /// # Errors
-    /// When a patch is not YAML.
-    pub fn patch<'a>(mut self, patches: impl IntoIterator<Item = &'a str>) -> Result<Self, ConfigError> {
-        for patch in patches {
-            for document in Self::from_yaml(patch)?.documents {
-                self.merge(&document);
-            }
-        }
-        Ok(self)
-    }
-
-    fn merge(&mut self, patch: &Value) {
-        match self.documents.iter_mut().find(|document| identity(document) == identity(patch)) {
-            Some(document) => merge_document(document, patch),
-            None => self.documents.push(patch.clone()),
-        }
-    }
-}
-
-/// What makes two documents the same: kind and name, both absent for v1alpha1's main document.
-fn identity(document: &Value) -> (Option<&str>, Option<&str>) {
-    (document["kind"].as_str(), document["name"].as_str())
 }
 
 #[cfg(test)]
@@ -360,31 +289,24 @@ mod tests {
     }
 
     #[test]
+    fn a_version_names_its_contract() {
+        for (version, contract) in [
+            ("v1.11.5", Some(TalosContract::V1_11)),
+            ("1.12.0-beta.1", Some(TalosContract::V1_13)),
+            ("v1.13", Some(TalosContract::V1_13)),
+            ("v1.10.7", None),
+            ("latest", None),
+        ] {
+            assert_eq!(TalosContract::of_version(version), contract, "{version}");
+        }
+    }
+
+    #[test]
     fn the_host_name_stands_where_the_version_wants_it() {
         let old = config(TalosContract::V1_11, Kind::Worker);
         assert_eq!(old.documents().len(), 1);
         assert_eq!(old.documents()[0]["machine"]["network"]["hostname"], "node-1");
         let new = config(TalosContract::V1_13, Kind::Worker);
         assert_eq!(new.documents()[1]["hostname"], "node-1");
-    }
-
-    #[test]
-    fn patches_reach_the_document_they_mean() {
-        let patched = config(TalosContract::V1_13, Kind::Worker)
-            .patch([
-                "machine: {sysctls: {a: '1'}}\n---\nkind: HostnameConfig\nhostname: other\n",
-                "apiVersion: v1alpha1\nkind: ExtensionServiceConfig\nname: tailscale\n",
-            ])
-            .expect("patch");
-        assert_eq!(patched.documents().len(), 3);
-        assert_eq!(patched.documents()[0]["machine"]["sysctls"]["a"], "1");
-        assert_eq!(patched.documents()[1]["hostname"], "other");
-        assert_eq!(patched.documents()[2]["name"], "tailscale");
-    }
-
-    #[test]
-    fn a_patch_that_is_no_map_is_refused_by_number() {
-        let error = MachineConfig::from_yaml("a: 1\n---\n- x\n").expect_err("refused").to_string();
-        assert!(error.starts_with("document 2 is not a map"), "{error}");
     }
 }

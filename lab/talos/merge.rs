@@ -1,86 +1,106 @@
-//! Strategic-merge patches as Talos applies them.
+//! Strategic merge as Talos does it.
 //!
-//! Source: `machinery/config/merge` and the `merge` tags of the v1alpha1 types. Maps are merged
-//! key by key, scalars replaced, lists appended; a few lists are replaced instead, a few are
-//! merged by the key of their entries, and `$patch: delete` removes what it stands in.
+//! Source: `machinery/config/merge` and the `merge` tags and `Merge` methods of the config types
+//! (v1.13.9). Maps are merged key by key, scalars replaced, lists appended; a few lists are
+//! replaced instead, a few are merged by a key of their entries. `tests/talos_config.rs` compares
+//! with the library's own patcher.
 
 use serde_json::Value;
 
-/// Lists that a patch replaces (`merge:"replace"` in the types), by path.
-const REPLACED: &[&[&str]] = &[
-    &["cluster", "network", "podSubnets"],
-    &["cluster", "network", "serviceSubnets"],
-    &["cluster", "apiServer", "auditPolicy", "rules"],
+/// A place in a config: the document's kind (empty for v1alpha1's main document) and the keys from
+/// its top. Entries of a list have the list's own place.
+type Place = (&'static str, &'static [&'static str]);
+
+/// What a patch replaces as a whole (`merge:"replace"` in the types).
+const REPLACED: &[Place] = &[
+    ("", &["cluster", "network", "podSubnets"]),
+    ("", &["cluster", "network", "serviceSubnets"]),
+    ("", &["cluster", "apiServer", "auditPolicy"]),
+    ("NetworkRuleConfig", &["ingress"]),
+    ("NetworkRuleConfig", &["portSelector", "ports"]),
 ];
 
-/// Lists whose entries are merged when they agree in one of the given keys, by path.
-const KEYED: &[(&[&str], &[&str])] = &[
-    (&["machine", "network", "interfaces"], &["interface", "deviceSelector"]),
-    (&["cluster", "apiServer", "admissionControl"], &["name"]),
+/// Lists whose entries are merged when they agree in a key: the first of these that the patch's
+/// entry has.
+const KEYED: &[(Place, &[&str])] = &[
+    (("", &["machine", "network", "interfaces"]), &["interface", "deviceSelector"]),
+    (("", &["machine", "network", "interfaces", "vlans"]), &["vlanId"]),
+    (("", &["cluster", "apiServer", "admissionControl"]), &["name"]),
+    (("ExtensionServiceConfig", &["configFiles"]), &["mountPath"]),
 ];
+
+/// Lists whose entries are replaced when they agree in a key.
+const REPLACED_BY_KEY: &[(Place, &str)] = &[(("ImageVerificationConfig", &["rules"]), "image")];
 
 /// Lays `patch` over `base`, at the top of a document.
 pub(super) fn merge_document(base: &mut Value, patch: &Value) {
-    merge(base, patch, &mut Vec::new());
+    let kind = base.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Merge { kind, path: Vec::new() }.merge(base, patch);
 }
 
-fn merge(base: &mut Value, patch: &Value, path: &mut Vec<String>) {
-    match (&mut *base, patch) {
-        (Value::Object(base), Value::Object(patch)) => {
-            for (key, value) in patch {
-                if key == "$patch" {
-                    continue;
-                }
-                if is_delete(value) {
-                    base.shift_remove(key);
-                    continue;
-                }
-                path.push(key.clone());
-                match base.get_mut(key) {
-                    Some(existing) => merge(existing, value, path),
-                    None => {
-                        base.insert(key.clone(), without_directives(value));
+struct Merge {
+    kind: String,
+    path: Vec<String>,
+}
+
+impl Merge {
+    fn merge(&mut self, base: &mut Value, patch: &Value) {
+        if is_zero(patch) && !base.is_null() {
+            return;
+        }
+        match (base, patch) {
+            (base, patch) if REPLACED.iter().any(|place| self.is_at(place)) => *base = patch.clone(),
+            (Value::Object(base), Value::Object(patch)) => {
+                // Arguments of a program: a later list stands for the earlier one.
+                let arguments = self.path.last().is_some_and(|key| key == "extraArgs");
+                for (key, value) in patch {
+                    self.path.push(key.clone());
+                    match base.get_mut(key) {
+                        Some(existing) if !arguments => self.merge(existing, value),
+                        _ => {
+                            base.insert(key.clone(), value.clone());
+                        }
                     }
-                }
-                path.pop();
-            }
-        }
-        (Value::Array(base), Value::Array(patch)) if !is(path, REPLACED) => {
-            let keys = KEYED.iter().find(|(at, _)| path == at).map(|(_, keys)| *keys).unwrap_or_default();
-            for entry in patch {
-                let twin = base.iter_mut().find(|existing| same_entry(existing, entry, keys));
-                match twin {
-                    Some(existing) => merge(existing, entry, path),
-                    None => base.push(without_directives(entry)),
+                    self.path.pop();
                 }
             }
+            (Value::Array(base), Value::Array(patch)) => self.merge_lists(base, patch),
+            (base, patch) => *base = patch.clone(),
         }
-        (base, patch) => *base = without_directives(patch),
+    }
+
+    fn merge_lists(&mut self, base: &mut Vec<Value>, patch: &[Value]) {
+        let keys = KEYED.iter().find(|(place, _)| self.is_at(place)).map_or(&[][..], |(_, keys)| keys);
+        let replaced = REPLACED_BY_KEY.iter().find(|(place, _)| self.is_at(place)).map(|(_, key)| *key);
+        for entry in patch {
+            if let Some(twin) = replaced.and_then(|key| twin(base, entry, key)) {
+                *twin = entry.clone();
+                continue;
+            }
+            let key = keys.iter().find(|key| entry.get(**key).is_some_and(|value| !is_zero(value)));
+            match key.and_then(|key| twin(base, entry, key)) {
+                Some(twin) => self.merge(twin, entry),
+                None => base.push(entry.clone()),
+            }
+        }
+    }
+
+    fn is_at(&self, (kind, path): &Place) -> bool {
+        self.kind == *kind && self.path == *path
     }
 }
 
-fn is(path: &[String], known: &[&[&str]]) -> bool {
-    known.iter().any(|at| path == *at)
+fn twin<'a>(entries: &'a mut [Value], entry: &Value, key: &str) -> Option<&'a mut Value> {
+    entries.iter_mut().find(|existing| existing.get(key) == entry.get(key))
 }
 
-fn same_entry(existing: &Value, entry: &Value, keys: &[&str]) -> bool {
-    keys.iter().any(|key| entry.get(key).is_some_and(|value| existing.get(key) == Some(value)))
-}
-
-fn is_delete(value: &Value) -> bool {
-    value.get("$patch").and_then(Value::as_str) == Some("delete")
-}
-
-/// A value as it enters a document: directives that had nothing to act on are dropped.
-fn without_directives(value: &Value) -> Value {
+/// Null, an empty text and the number 0 say nothing over a value that is there.
+fn is_zero(value: &Value) -> bool {
     match value {
-        Value::Object(map) => map
-            .iter()
-            .filter(|(key, value)| *key != "$patch" && !is_delete(value))
-            .map(|(key, value)| (key.clone(), without_directives(value)))
-            .collect(),
-        Value::Array(entries) => entries.iter().map(without_directives).collect(),
-        other => other.clone(),
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        _ => false,
     }
 }
 
@@ -130,13 +150,24 @@ mod tests {
     }
 
     #[test]
-    fn delete_removes_a_branch_and_leaves_no_trace_of_itself() {
+    fn the_same_key_in_a_document_of_another_kind_has_no_rule() {
         assert_eq!(
             merged(
-                json!({"machine": {"a": {"b": 1}, "c": 2}}),
-                json!({"machine": {"a": {"$patch": "delete"}, "gone": {"$patch": "delete"}}}),
+                json!({"kind": "X", "configFiles": [{"mountPath": "/a"}]}),
+                json!({"configFiles": [{"mountPath": "/a"}]})
             ),
-            json!({"machine": {"c": 2}}),
+            json!({"kind": "X", "configFiles": [{"mountPath": "/a"}, {"mountPath": "/a"}]}),
+        );
+    }
+
+    #[test]
+    fn zero_values_say_nothing_and_false_does() {
+        assert_eq!(
+            merged(
+                json!({"a": "x", "b": 1, "c": true, "d": [1]}),
+                json!({"a": "", "b": 0, "c": false, "d": null})
+            ),
+            json!({"a": "x", "b": 1, "c": false, "d": [1]}),
         );
     }
 

@@ -7,6 +7,8 @@
 
 mod client;
 mod config;
+mod deletion;
+mod documents;
 mod maintenance;
 mod merge;
 mod pki;
@@ -19,9 +21,8 @@ mod wire;
 pub use client::{
     ApiError, BootReason, Credentials, NodeClient, ProcessInfo, ServiceHealth, ServiceState, VersionInfo,
 };
-pub use config::{
-    ClusterConfig, ConfigError, MachineConfig, NodeConfig, RegistryMirror, TalosContract, generate,
-};
+pub use config::{ClusterConfig, NodeConfig, RegistryMirror, TalosContract, generate};
+pub use documents::{ConfigError, MachineConfig};
 pub use maintenance::{ApplyMode, MaintenanceClient};
 pub use resources::{ExtensionStatus, MachineStatus, Resource, Stage};
 pub use secrets::{SecretsBundle, SecretsError};

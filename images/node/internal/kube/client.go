@@ -109,6 +109,29 @@ func (c *Client) Ready(ctx context.Context) error {
 	return c.Do(ctx, http.MethodGet, "/readyz", "", nil, nil)
 }
 
+// ReadyProblem shortens the refusal of /readyz to the checks that fail.
+func ReadyProblem(err error) string {
+	var status *StatusError
+	if !errors.As(err, &status) {
+		return err.Error()
+	}
+
+	var failing []string
+
+	for line := range strings.SplitSeq(status.Message, "\n") {
+		if check, ok := strings.CutPrefix(line, "[-]"); ok {
+			name, _, _ := strings.Cut(check, " ")
+			failing = append(failing, name)
+		}
+	}
+
+	if len(failing) == 0 {
+		return fmt.Sprintf("HTTP %d", status.Code)
+	}
+
+	return "waiting for " + strings.Join(failing, ", ")
+}
+
 func (c *Client) send(ctx context.Context, method, path, contentType string, body []byte) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, c.server+path, bytes.NewReader(body))
 	if err != nil {
@@ -138,8 +161,8 @@ func statusError(method, path string, code int, content []byte) error {
 		status.Message = strings.TrimSpace(string(content))
 	}
 
-	if len(status.Message) > 400 {
-		status.Message = status.Message[:400] + "…"
+	if len(status.Message) > 4000 {
+		status.Message = status.Message[:4000] + "…"
 	}
 
 	return &StatusError{Method: method, Path: path, Code: code, Message: status.Message}

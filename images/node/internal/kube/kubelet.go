@@ -249,13 +249,11 @@ func ProxyArgs(cfg config.Config, n Node) ([]string, error) {
 	f := Flags{}
 	f.set(map[string]string{
 		"cluster-cidr":           strings.Join(cfg.Cluster().Network().PodCIDRs(), ","),
-		"conntrack-max-per-core": "0",
+		"conntrack-max-per-core": "0", // the agent sets the limit
 		"hostname-override":      n.Name,
 		"kubeconfig":             ProxyKubeconfig,
 		"nodeport-addresses":     "primary",
 		"proxy-mode":             mode,
-		// Changes of many services at once while a cluster forms become one transaction.
-		"nftables-min-sync-period": "1s",
 	})
 
 	if err := f.Merge(proxy.ExtraArgs(), denied("kubeconfig")); err != nil {

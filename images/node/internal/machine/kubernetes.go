@@ -2,14 +2,14 @@ package machine
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"os"
 	"slices"
 	"time"
-
-	"encoding/json"
 
 	"github.com/siderolabs/talos/pkg/machinery/config/config"
 	"github.com/siderolabs/talos/pkg/machinery/resources/k8s"
@@ -115,16 +115,17 @@ func (m *Machine) etcd() supervise.Service {
 // controlPlane are the components that Talos runs as static pods. Here they are processes of the host: the same
 // programs with the same flags, without the images and the pod machinery around them.
 func (m *Machine) controlPlane(context.Context) []supervise.Service {
-	port := m.config().Cluster().LocalAPIServerPort()
-
-	listening := &tcpOpen{address: fmt.Sprintf("127.0.0.1:%d", port), name: "kube-apiserver to listen"}
-	etcd := &tcpOpen{address: "127.0.0.1:2379", name: "etcd to listen"}
+	// Each look at /readyz runs thirty checks in the API server, so it is asked once a second only.
+	apiHealth := healthCheck(m.apiServerHealth())
+	apiHealth.Initial = time.Second
 
 	services := []supervise.Service{{
 		ID:         "kube-apiserver",
 		Background: true,
 		// As soon as etcd listens and not before: each of its hundred connections would fail, log and back off.
-		Conditions: []supervise.Condition{m.timeSynced, m.bootstrapped, etcd},
+		DependsOn:  []string{"etcd"},
+		Conditions: []supervise.Condition{m.timeSynced, m.bootstrapped},
+		StopGrace:  2 * time.Second, // it waits for its watchers, which go down with it
 		Prepare: func(context.Context) error {
 			files, err := kube.APIServerFiles(m.config(), m.facts())
 			if err != nil {
@@ -134,7 +135,7 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 			return kube.WriteFiles(files)
 		},
 		Command: m.component("kube-apiserver", "/podruntime/kube-apiserver", m.config().Cluster().APIServer().Env(), kube.APIServerArgs),
-		Health:  healthCheck(m.apiServerHealth()),
+		Health:  apiHealth,
 	}}
 
 	prepare := func(context.Context) error {
@@ -152,7 +153,7 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 		services = append(services, supervise.Service{
 			ID:         "kube-controller-manager",
 			Background: true,
-			Conditions: []supervise.Condition{m.bootstrapped, listening},
+			Conditions: []supervise.Condition{m.bootstrapped, m.kubernetes},
 			Prepare:    prepare,
 			Command: m.component("kube-controller-manager", "/podruntime/kube-controller-manager",
 				m.config().Cluster().ControllerManager().Env(), kube.ControllerManagerArgs),
@@ -164,7 +165,7 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 		services = append(services, supervise.Service{
 			ID:         "kube-scheduler",
 			Background: true,
-			Conditions: []supervise.Condition{m.bootstrapped, listening},
+			Conditions: []supervise.Condition{m.bootstrapped, m.kubernetes},
 			Prepare:    prepare,
 			Command:    m.component("kube-scheduler", "/podruntime/kube-scheduler", m.config().Cluster().Scheduler().Env(), kube.SchedulerArgs),
 			Health:     healthCheck(dial("tcp", "127.0.0.1:10259")),
@@ -178,7 +179,13 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 func (m *Machine) apiServerHealth() func(context.Context) error {
 	client := m.adminClient()
 
-	return client.Ready
+	return func(ctx context.Context) error {
+		if err := client.Ready(ctx); err != nil {
+			return errors.New(kube.ReadyProblem(err))
+		}
+
+		return nil
+	}
 }
 
 func (m *Machine) adminClient() *kube.Client {
@@ -230,6 +237,14 @@ func (m *Machine) startKubernetesClients(ctx context.Context) {
 	}
 
 	go func() {
+		// The kubelet starts only with the right time too, so that all its reports of this boot are later. Its times
+		// have whole seconds.
+		if err := m.timeSynced.Wait(ctx); err != nil {
+			return
+		}
+
+		network.Since = time.Now().Truncate(time.Second)
+
 		// Before there is a certificate every request would be refused.
 		if err := m.kubernetes.Wait(ctx); err != nil {
 			return
@@ -264,7 +279,7 @@ func (m *Machine) startKubePrism(ctx context.Context) {
 		Upstream: upstream,
 		Probe:    kube.NewTokenClient("https://"+upstream, kube.AcceptedCAs(cfg), token.ID()+"."+token.Secret()),
 		Ready:    m.kubernetes,
-		Interval: 250 * time.Millisecond,
+		Interval: 500 * time.Millisecond,
 	}
 
 	settings := cfg.Machine().Features().KubePrism()

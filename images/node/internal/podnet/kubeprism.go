@@ -89,9 +89,9 @@ func (k *KubePrism) WatchReady(ctx context.Context) {
 			return false // not listening yet: nothing to tell
 		}
 
-		if message := err.Error(); message != last {
+		if message := kube.ReadyProblem(err); message != last {
 			last = message
-			console.Printf("Kubernetes API at %s is not ready: %v", k.Upstream, err)
+			console.Printf("Kubernetes API at %s is not ready: %s", k.Upstream, message)
 		}
 
 		if !kube.IsStatus(err, http.StatusUnauthorized) {

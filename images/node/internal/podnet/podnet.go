@@ -39,6 +39,8 @@ type Network struct {
 	PodCIDRs []string
 	// CNI is false when the machine config says cni: none; then only the status of the node is watched.
 	CNI bool
+	// Since is when this boot of the node began; older reports of its kubelet do not count.
+	Since time.Time
 	// OnStatus is told what the cluster says about this node.
 	OnStatus func(k8s.NodeStatusSpec)
 
@@ -69,8 +71,9 @@ type node struct {
 			Address string `json:"address"`
 		} `json:"addresses"`
 		Conditions []struct {
-			Type   string `json:"type"`
-			Status string `json:"status"`
+			Type          string    `json:"type"`
+			Status        string    `json:"status"`
+			LastHeartbeat time.Time `json:"lastHeartbeatTime"`
 		} `json:"conditions"`
 	} `json:"status"`
 }
@@ -87,10 +90,12 @@ func (n node) internalIP() (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-func (n node) ready() bool {
+// ready tells whether the node is Ready by a report of its kubelet that is not older than since: after a power cycle
+// the cluster shows the state from before until the kubelet reports again.
+func (n node) ready(since time.Time) bool {
 	for _, c := range n.Status.Conditions {
 		if c.Type == "Ready" {
-			return c.Status == "True"
+			return c.Status == "True" && !c.LastHeartbeat.Before(since)
 		}
 	}
 
@@ -177,8 +182,8 @@ func (w *Network) watch(ctx context.Context) error {
 
 func (w *Network) changed(n node) error {
 	if n.Metadata.Name == w.NodeName {
-		w.OnStatus(k8s.NodeStatusSpec{
-			Nodename: n.Metadata.Name, NodeReady: n.ready(), Unschedulable: n.Spec.Unschedulable,
+		defer w.OnStatus(k8s.NodeStatusSpec{
+			Nodename: n.Metadata.Name, NodeReady: n.ready(w.Since), Unschedulable: n.Spec.Unschedulable,
 			Labels: n.Metadata.Labels, Annotations: n.Metadata.Annotations, PodCIDRs: n.Spec.PodCIDRs,
 		})
 

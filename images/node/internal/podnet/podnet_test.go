@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"testing"
+	"time"
 )
 
 func TestConfListCarriesTheRangesOfTheNode(t *testing.T) {
@@ -34,12 +35,21 @@ func TestConfListCarriesTheRangesOfTheNode(t *testing.T) {
 func TestNodeConditions(t *testing.T) {
 	var n node
 	if err := json.Unmarshal([]byte(`{"status":{"addresses":[{"type":"Hostname","address":"w1"},{"type":"InternalIP","address":"10.5.0.3"}],
-		"conditions":[{"type":"MemoryPressure","status":"False"},{"type":"Ready","status":"True"}]}}`), &n); err != nil {
+		"conditions":[{"type":"MemoryPressure","status":"False"},{"type":"Ready","status":"True","lastHeartbeatTime":"2026-11-21T05:00:00Z"}]}}`), &n); err != nil {
 		t.Fatal(err)
 	}
 
 	ip, ok := n.internalIP()
-	if !ok || ip.String() != "10.5.0.3" || !n.ready() {
+	if !ok || ip.String() != "10.5.0.3" {
 		t.Fatalf("%+v", n)
+	}
+
+	report := time.Date(2026, 11, 21, 5, 0, 0, 0, time.UTC)
+	if !n.ready(report) {
+		t.Error("a report of this boot does not count")
+	}
+
+	if n.ready(report.Add(time.Second)) {
+		t.Error("a report from before this boot counts")
 	}
 }

@@ -1,0 +1,291 @@
+//! A machine config as a list of documents, and the patches that are laid over it.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{deletion, merge::merge_document};
+
+/// A machine config: one v1alpha1 document and any number of others.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MachineConfig {
+    documents: Vec<Value>,
+}
+
+impl std::fmt::Debug for MachineConfig {
+    /// Names the documents; their content holds the cluster's secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.documents.iter().map(|document| Identity::of(document).to_string()))
+            .finish()
+    }
+}
+
+/// Why a config or a patch cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not YAML.
+    #[error("document {document} is not YAML: {source}")]
+    Yaml {
+        /// Which document of the text, from 1.
+        document: usize,
+        /// Where and why.
+        source: serde_yaml::Error,
+    },
+    /// A document that is not a map.
+    #[error(
+        "document {document} is not a map of keys; a machine config document starts with keys such as machine:"
+    )]
+    NotAMap {
+        /// Which document of the text, from 1.
+        document: usize,
+    },
+    /// A document that does not say what it is.
+    #[error(
+        "document {document} has {present}: but no {absent}:; documents other than the main one need both"
+    )]
+    Unidentified {
+        /// Which document of the text, from 1.
+        document: usize,
+        /// The key that is there.
+        present: &'static str,
+        /// The key that is not.
+        absent: &'static str,
+    },
+    /// Two documents that say the same thing.
+    #[error("document {document} is another {identity}; a config has one of each kind and name")]
+    Duplicate {
+        /// Which document of the text, from 1.
+        document: usize,
+        /// What it is.
+        identity: String,
+    },
+    /// A deletion that cannot be done.
+    #[error("document {document} of the patch: {reason}")]
+    Deletion {
+        /// Which document of the patch, from 1.
+        document: usize,
+        /// Why.
+        reason: String,
+    },
+    /// A JSON patch that cannot be applied.
+    #[error("the JSON patch cannot be applied: {0}")]
+    JsonPatch(String),
+    /// It cannot be written as YAML.
+    #[error("write the config as YAML: {0}")]
+    Write(serde_yaml::Error),
+}
+
+impl MachineConfig {
+    /// A config of these documents.
+    pub(super) fn new(documents: Vec<Value>) -> Self {
+        Self { documents }
+    }
+
+    /// Reads one or more YAML documents; empty ones are skipped, comments lost.
+    ///
+    /// # Errors
+    /// Naming document, line and column.
+    pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
+        let mut documents: Vec<Value> = Vec::new();
+        for (index, value) in parse(text)?.into_iter().enumerate() {
+            let document = index + 1;
+            match &value {
+                Value::Null => continue,
+                Value::Object(_) => {}
+                _ => return Err(ConfigError::NotAMap { document }),
+            }
+            match (value.get("apiVersion").is_some(), value.get("kind").is_some()) {
+                (true, false) => {
+                    return Err(ConfigError::Unidentified {
+                        document,
+                        present: "apiVersion",
+                        absent: "kind",
+                    });
+                }
+                (false, true) => {
+                    return Err(ConfigError::Unidentified {
+                        document,
+                        present: "kind",
+                        absent: "apiVersion",
+                    });
+                }
+                _ => {}
+            }
+            let identity = Identity::of(&value);
+            if documents.iter().any(|earlier| Identity::of(earlier) == identity) {
+                return Err(ConfigError::Duplicate { document, identity: identity.to_string() });
+            }
+            documents.push(value);
+        }
+        Ok(Self { documents })
+    }
+
+    /// The documents as YAML text, ready to send to a node.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn to_yaml(&self) -> Result<String, ConfigError> {
+        let texts: Result<Vec<_>, _> = self.documents.iter().map(serde_yaml::to_string).collect();
+        Ok(texts.map_err(ConfigError::Write)?.join("---\n"))
+    }
+
+    /// The documents as values.
+    pub fn documents(&self) -> &[Value] {
+        &self.documents
+    }
+
+    /// Lays patches over the config, in order. A patch is what `talosctl --config-patch` takes:
+    ///
+    /// - one or more documents, each merged into the document of the same apiVersion, kind and
+    ///   name, or added; `$patch: delete` takes away a key, a list entry or a whole document;
+    /// - a list of RFC 6902 operations, for a config of one document only, as in Talos.
+    ///
+    /// # Errors
+    /// When a patch is not YAML or has nothing to act on. Whether the result is a valid config is
+    /// for the node to say.
+    pub fn patch<'a>(mut self, patches: impl IntoIterator<Item = &'a str>) -> Result<Self, ConfigError> {
+        for patch in patches {
+            match parse(patch)?.as_slice() {
+                [operations @ Value::Array(_)] => self.apply_operations(operations)?,
+                _ => self.apply_documents(Self::from_yaml(patch)?)?,
+            }
+        }
+        Ok(self)
+    }
+
+    fn apply_documents(&mut self, patch: Self) -> Result<(), ConfigError> {
+        for (index, document) in patch.documents.into_iter().enumerate() {
+            let refused = |reason| ConfigError::Deletion { document: index + 1, reason };
+            let identity = Identity::of(&document).to_string();
+            let at = self.documents.iter().position(|own| Identity::of(own).to_string() == identity);
+            let taken = deletion::take(document).map_err(refused)?;
+            for deletion in &taken.deletions {
+                let at = at.ok_or_else(|| refused(format!("there is no {identity} to delete from")))?;
+                if deletion.path.is_empty() {
+                    if identity == MAIN {
+                        return Err(refused("the main document cannot be deleted".into()));
+                    }
+                    self.documents.remove(at);
+                } else {
+                    deletion.apply(&mut self.documents[at]).map_err(refused)?;
+                }
+            }
+            match (at, taken.rest) {
+                (_, None) => {}
+                (Some(at), Some(rest)) => merge_document(&mut self.documents[at], &rest),
+                (None, Some(rest)) => self.documents.push(rest),
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_operations(&mut self, operations: &Value) -> Result<(), ConfigError> {
+        let [document] = self.documents.as_mut_slice() else {
+            return Err(ConfigError::JsonPatch(format!(
+                "the config has {} documents and Talos applies JSON patches to configs of one only; write it as a map, a strategic merge patch",
+                self.documents.len()
+            )));
+        };
+        let operations: json_patch::Patch = serde_json::from_value(operations.clone())
+            .map_err(|source| ConfigError::JsonPatch(source.to_string()))?;
+        json_patch::patch(document, &operations).map_err(|source| ConfigError::JsonPatch(source.to_string()))
+    }
+}
+
+fn parse(text: &str) -> Result<Vec<Value>, ConfigError> {
+    serde_yaml::Deserializer::from_str(text)
+        .enumerate()
+        .map(|(index, document)| {
+            Value::deserialize(document).map_err(|source| ConfigError::Yaml { document: index + 1, source })
+        })
+        .collect()
+}
+
+/// How v1alpha1's main document is called in messages; it has neither apiVersion nor kind.
+const MAIN: &str = "main document";
+
+/// What makes two documents the same.
+#[derive(PartialEq, Eq)]
+struct Identity<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    name: &'a str,
+}
+
+impl<'a> Identity<'a> {
+    fn of(document: &'a Value) -> Self {
+        let text = |key| document.get(key).and_then(Value::as_str).unwrap_or_default();
+        Self { api_version: text("apiVersion"), kind: text("kind"), name: text("name") }
+    }
+}
+
+impl std::fmt::Display for Identity<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.kind, self.name) {
+            ("", _) => f.write_str(MAIN),
+            (kind, "") => write!(f, "{}/{kind}", self.api_version),
+            (kind, name) => write!(f, "{}/{kind} {name}", self.api_version),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = "version: v1alpha1\nmachine: {token: secret, sysctls: {a: '1'}}\n---\napiVersion: v1alpha1\nkind: HostnameConfig\nhostname: one\n";
+
+    fn config() -> MachineConfig {
+        MachineConfig::from_yaml(CONFIG).expect("config")
+    }
+
+    fn refusal(patch: &str) -> String {
+        config().patch([patch]).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn patches_reach_the_document_they_mean() {
+        let patched = config()
+            .patch([
+                "machine: {sysctls: {b: '2'}}\n---\napiVersion: v1alpha1\nkind: HostnameConfig\nhostname: other\n",
+                "apiVersion: v1alpha1\nkind: ExtensionServiceConfig\nname: tailscale\n",
+            ])
+            .expect("patch");
+        assert_eq!(patched.documents().len(), 3);
+        assert_eq!(patched.documents()[0]["machine"]["sysctls"]["b"], "2");
+        assert_eq!(patched.documents()[1]["hostname"], "other");
+        assert_eq!(patched.documents()[2]["name"], "tailscale");
+    }
+
+    #[test]
+    fn a_document_can_be_deleted_but_not_the_main_one() {
+        let patch = "apiVersion: v1alpha1\nkind: HostnameConfig\n$patch: delete\n";
+        assert_eq!(config().patch([patch]).expect("patch").documents().len(), 1);
+        assert!(refusal("$patch: delete\n").contains("main document"), "{}", refusal("$patch: delete\n"));
+        assert!(refusal("apiVersion: v1alpha1\nkind: X\n$patch: delete\n").contains("v1alpha1/X"));
+    }
+
+    #[test]
+    fn operations_act_on_a_config_of_one_document() {
+        let one =
+            "- {op: add, path: /machine/sysctls/b, value: '2'}\n- {op: remove, path: /machine/sysctls/a}\n";
+        let single = MachineConfig::from_yaml("machine: {sysctls: {a: '1'}}").expect("config");
+        let patched = single.patch([one]).expect("patch");
+        assert_eq!(patched.documents()[0]["machine"]["sysctls"], serde_json::json!({ "b": "2" }));
+        assert!(refusal(one).contains("2 documents"));
+    }
+
+    #[test]
+    fn what_is_no_config_is_refused_by_document() {
+        let refusal = |text| MachineConfig::from_yaml(text).expect_err("refused").to_string();
+        assert!(refusal("a: 1\n---\n- x\n").starts_with("document 2 is not a map"));
+        assert!(refusal("kind: HostnameConfig\n").contains("no apiVersion"));
+        assert!(refusal("a: 1\n---\nb: 1\n").contains("another main document"));
+        assert!(refusal("a: 1\nb: [\n").contains("line 3"), "{}", refusal("a: 1\nb: [\n"));
+    }
+
+    #[test]
+    fn debug_output_holds_no_secret() {
+        assert_eq!(format!("{:?}", config()), r#"["main document", "v1alpha1/HostnameConfig"]"#);
+    }
+}
