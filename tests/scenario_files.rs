@@ -146,6 +146,10 @@ fn impossible_topologies_are_shown_with_place_and_way_out() {
         ("patch file wrong", with("  patches: { all: [bad.yaml] }\n", "")),
         ("node of a check", with("", "checks: [{ power-cycle: { node: worker1 } }]\n")),
         ("node of a fault", with("", "faults: [{ no-config: { node: worker-2 } }]\n")),
+        (
+            "kill at a step of the cluster",
+            with("", "faults: [{ kill-qemu: { node: cp-1, at: bootstrap } }]\n"),
+        ),
         ("token of a control plane", with("", "faults: [{ foreign-token: { node: cp-1 } }]\n")),
         ("node of the expectation", with("", "expect: { fails: { node: w } }\n")),
         ("step and check", with("", "expect: { fails: { step: boot, check: layers-green } }\n")),

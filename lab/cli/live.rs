@@ -9,7 +9,7 @@ use std::{
 
 use clap::Args;
 use lab::{
-    host::{ExitCode, LiveLab, LiveNode, doctor, live_labs, reap},
+    host::{Diagnosis, ExitCode, Facts, LiveLab, LiveNode, Needs, live_labs, reap},
     node::NodeName,
 };
 
@@ -174,14 +174,12 @@ pub struct Doctor {
 
 impl Doctor {
     pub(super) async fn run(self) -> Result<ExitCode, Failed> {
-        let diagnosis = doctor(&self.runs.runs).await;
+        let diagnosis = Diagnosis::of(Facts::probe(&self.runs.runs).await, Needs::default());
         if self.json {
-            let text = serde_json::to_string_pretty(&diagnosis)
-                .map_err(|error| Failed::new(ExitCode::Internal, error))?;
-            println!("{text}");
+            println!("{}", diagnosis.to_json());
         } else {
             print!("{diagnosis}");
         }
-        Ok(if diagnosis.able() { ExitCode::Passed } else { ExitCode::HostUnable })
+        Ok(diagnosis.exit_code())
     }
 }

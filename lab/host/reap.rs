@@ -1,5 +1,6 @@
 //! Cleaning up after labs that died: their processes, their socket directories, their marker.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,6 +37,18 @@ impl Reaped {
     /// Whether there was anything to clean up.
     fn is_news(&self) -> bool {
         self.died || !self.ended.is_empty() || !self.removed.is_empty() || !self.problems.is_empty()
+    }
+}
+
+/// One line for people, with what could not be cleaned up.
+impl fmt::Display for Reaped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = if self.died { "had died" } else { "had ended" };
+        write!(f, "cleaned up after {}, which {end}: {} processes ended", self.run, self.ended.len())?;
+        for problem in &self.problems {
+            write!(f, "; {problem}, the next run tries again")?;
+        }
+        Ok(())
     }
 }
 

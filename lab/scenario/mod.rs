@@ -14,6 +14,8 @@ mod lower_checks;
 mod lower_cluster;
 mod problem;
 mod raw;
+#[cfg(test)]
+mod reference_tests;
 mod run;
 
 pub use check::{Architecture, Check, CheckSpec};

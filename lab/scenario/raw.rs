@@ -214,7 +214,7 @@ pub(super) enum RawFault {
     KernelPanic { node: Text },
     NoConfig { node: Text },
     ForeignToken { node: Text },
-    KillQemu { node: Text, at: Step },
+    KillQemu { node: Text, at: Spanned<Step> },
     HostMemory { available: Text },
 }
 

@@ -121,9 +121,7 @@ impl Session {
             wall: jiff::Timestamp::now(),
         });
         for run in &reaped {
-            let ended = run.ended.len();
-            let text = format!("cleaned up after {}, which had died: {ended} processes ended", run.run);
-            recorder.record(Happening::Note { subject: Subject::Cluster, text });
+            recorder.record(Happening::Note { subject: Subject::Cluster, text: run.to_string() });
         }
         let qemu = QemuBinary::find(options.qemu.as_deref()).await?;
         let (accelerator, _) = choose_accelerator(&HostPlatform::current(), &qemu, options.accelerator)?;

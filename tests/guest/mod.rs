@@ -8,6 +8,7 @@ use lab::machine::{Accelerator, CpuModel, DeviceBus, GicVersion, MachineSpec, ma
 
 /// What the guest does after its text.
 #[derive(Clone, Copy)]
+#[allow(dead_code, reason = "not every test that has such a guest wants both")]
 pub enum Then {
     /// Sleeps until the machine is ended.
     Wait,

@@ -63,12 +63,18 @@ func (m *Machine) kubelet() supervise.Service {
 	}
 }
 
-// kubeletStart is what a kubelet waits for besides its runtime: that the API server's port is open.
+// kubeletStart is what a kubelet waits for besides its runtime.
 //
 // Talos starts it at once. But a kubelet that finds no API server backs off to 32 seconds between attempts to get its
-// certificate (client-go's certificate manager), and works meanwhile; under emulation both hurt. From the open port
-// on, KubePrism holds its requests until the API server is ready.
+// certificate (client-go's certificate manager), and until its node is Ready it looks ten times a second: under
+// emulation both hurt. Its certificate has to wait for the controller-manager anyway. So a control plane starts its
+// kubelet together with that, when the API server is ready; a worker has CPU to spare and starts it when the API
+// server's port is open, and KubePrism holds its requests until the API server is ready.
 func (m *Machine) kubeletStart() supervise.Condition {
+	if m.config().Machine().Type().IsControlPlane() {
+		return m.kubernetes
+	}
+
 	return &tcpOpen{address: m.apiUpstream(), name: "control plane endpoint to answer"}
 }
 
@@ -101,8 +107,12 @@ func (m *Machine) etcd() supervise.Service {
 				return err
 			}
 
+			if err := kube.PrepareEtcdSocket(); err != nil {
+				return err
+			}
+
 			if !m.bootstrapped.IsOpen() {
-				console.Printf("etcd is waiting to join the cluster, if this node is the first node of the cluster, please run `talosctl bootstrap` against one of the following IPs: %v", m.facts().Addresses)
+				console.Printf("etcd is waiting to join the cluster, if this node is the first node of the cluster, please run `talosctl bootstrap` against one of the following IPs: %v (joining an existing etcd cluster is not part of the reference node)", m.facts().Addresses)
 			}
 
 			return m.bootstrapped.Wait(ctx)
@@ -139,7 +149,7 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 	}}
 
 	prepare := func(context.Context) error {
-		files, err := kube.ControllerFiles(m.config())
+		files, err := kube.ControllerFiles(m.config(), m.facts())
 		if err != nil {
 			return err
 		}
