@@ -22,7 +22,8 @@ const MEMORY_PATIENCE: Duration = Duration::from_secs(900);
 async fn run(file: &str) -> Result<Verdict> {
     let _turn = ONE_AT_A_TIME.lock().await;
     let scenario = Scenario::load(Path::new(file)).with_context(|| format!("loading {file}"))?;
-    let options = SessionOptions { display: Display::Plain, ..SessionOptions::new(format!("test-{}", scenario.name)) };
+    let options =
+        SessionOptions { display: Display::Plain, ..SessionOptions::new(format!("test-{}", scenario.name)) };
     let session = Session::open(options).await.context("opening a session")?;
     let verdict = scenario.run(&session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
     let ending = if verdict.outcome.passed() { Ending::Passed } else { Ending::Failed };

@@ -63,18 +63,12 @@ func (m *Machine) kubelet() supervise.Service {
 	}
 }
 
-// kubeletStart is what a kubelet waits for besides its runtime.
+// kubeletStart is what a kubelet waits for besides its runtime: that the API server's port is open.
 //
 // Talos starts it at once. But a kubelet that finds no API server backs off to 32 seconds between attempts to get its
 // certificate (client-go's certificate manager), and until its node is Ready it looks ten times a second: under
-// emulation both hurt. Its certificate has to wait for the controller-manager anyway. So a control plane starts its
-// kubelet together with that, when the API server is ready; a worker has CPU to spare and starts it when the API
-// server's port is open, and KubePrism holds its requests until the API server is ready.
+// emulation both hurt. From the open port on, KubePrism holds its requests until the API server is ready.
 func (m *Machine) kubeletStart() supervise.Condition {
-	if m.config().Machine().Type().IsControlPlane() {
-		return m.kubernetes
-	}
-
 	return &tcpOpen{address: m.apiUpstream(), name: "control plane endpoint to answer"}
 }
 
@@ -159,7 +153,10 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 
 	controlPlane := m.config().Machine().Controlplane()
 
+	var schedulerAfter []string
+
 	if !controlPlane.ControllerManager().Disabled() {
+		schedulerAfter = []string{"kube-controller-manager"}
 		services = append(services, supervise.Service{
 			ID:         "kube-controller-manager",
 			Background: true,
@@ -175,6 +172,8 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 		services = append(services, supervise.Service{
 			ID:         "kube-scheduler",
 			Background: true,
+			// There is nothing to schedule before there are nodes, and those wait for the controller manager.
+			DependsOn:  schedulerAfter,
 			Conditions: []supervise.Condition{m.bootstrapped, m.kubernetes},
 			Prepare:    prepare,
 			Command:    m.component("kube-scheduler", "/podruntime/kube-scheduler", m.config().Cluster().Scheduler().Env(), kube.SchedulerArgs),
@@ -210,11 +209,16 @@ func (m *Machine) kubeProxy() supervise.Service {
 		ID:         "kube-proxy",
 		Background: true,
 		DependsOn:  []string{"kubelet"},
-		Conditions: []supervise.Condition{m.kubernetes, supervise.PathExists(kube.KubeletClientCert)},
+		// After the node is Ready: until then nothing on it uses services, and the kubelet needs the CPU.
+		Conditions: []supervise.Condition{m.settled},
 		Command:    m.component("kube-proxy", "/podruntime/kube-proxy", nil, kube.ProxyArgs),
 		Health:     healthCheck(httpOK("http://127.0.0.1:10256/livez")),
 	}
 }
+
+// settleTime is how long kube-proxy and the cluster's add-ons wait at most for the node to be Ready, counted from when
+// the API server is.
+const settleTime = time.Minute
 
 // startKubernetesClients starts the agent's own part: the local endpoint of the API, the watch of this node with the
 // pod routes, and on a control plane the bootstrap manifests.
@@ -259,6 +263,9 @@ func (m *Machine) startKubernetesClients(ctx context.Context) {
 		if err := m.kubernetes.Wait(ctx); err != nil {
 			return
 		}
+
+		// A node that does not become Ready soon (without a CNI, for one) gets its proxy and add-ons nevertheless.
+		time.AfterFunc(settleTime, m.settled.Open)
 
 		if err := supervise.PathExists(kube.KubeletClientCert).Wait(ctx); err != nil {
 			return
@@ -335,6 +342,10 @@ func (m *Machine) applyManifests(ctx context.Context) {
 	}
 
 	console.Milestone("join-manifests-applied")
+
+	if m.settled.Wait(ctx) != nil {
+		return
+	}
 
 	if err := kube.Apply(ctx, client, rest); err != nil {
 		console.Printf("bootstrap manifests: %v", err)
