@@ -155,9 +155,9 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 		services = append(services, supervise.Service{
 			ID:         "kube-controller-manager",
 			Background: true,
-			// It takes about as long to start as the API server from its first answer to being ready. Should it be
-			// faster by more than the ten seconds that it waits for that, it is started again.
-			Conditions: []supervise.Condition{m.bootstrapped, m.apiAnswers},
+			// It takes about as long to start as the API server takes from here to being ready. Should it be faster by
+			// more than the ten seconds that it waits for that, it ends and is started again.
+			Conditions: []supervise.Condition{m.bootstrapped, m.joinable},
 			Prepare:    prepare,
 			Command: m.component("kube-controller-manager", "/podruntime/kube-controller-manager",
 				m.config().Cluster().ControllerManager().Env(), kube.ControllerManagerArgs),
@@ -333,13 +333,13 @@ func (m *Machine) applyManifests(ctx context.Context) {
 	}
 
 	console.Milestone("apiserver-answers")
-	m.apiAnswers.Open()
 
 	if err := kube.Apply(ctx, client, join); err != nil {
 		console.Printf("bootstrap manifests: %v", err)
 	}
 
 	console.Milestone("join-manifests-applied")
+	m.joinable.Open()
 
 	if m.settled.Wait(ctx) != nil {
 		return
