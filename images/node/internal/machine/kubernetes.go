@@ -148,10 +148,7 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 
 	controlPlane := m.config().Machine().Controlplane()
 
-	var schedulerAfter []string
-
 	if !controlPlane.ControllerManager().Disabled() {
-		schedulerAfter = []string{"kube-controller-manager"}
 		services = append(services, supervise.Service{
 			ID:         "kube-controller-manager",
 			Background: true,
@@ -169,9 +166,8 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 		services = append(services, supervise.Service{
 			ID:         "kube-scheduler",
 			Background: true,
-			// There is nothing to schedule before there are nodes, and those wait for the controller manager.
-			DependsOn:  schedulerAfter,
-			Conditions: []supervise.Condition{m.bootstrapped, m.kubernetes},
+			// There is nothing to schedule before there is a node.
+			Conditions: []supervise.Condition{m.bootstrapped, m.settled},
 			Prepare:    prepare,
 			Command:    m.component("kube-scheduler", "/podruntime/kube-scheduler", m.config().Cluster().Scheduler().Env(), kube.SchedulerArgs),
 			Health:     healthCheck(dial("tcp", "127.0.0.1:10259")),
@@ -213,7 +209,7 @@ func (m *Machine) kubeProxy() supervise.Service {
 	}
 }
 
-// settleTime is how long kube-proxy and the cluster's add-ons wait at most for the node to be Ready, counted from when
+// settleTime is how long kube-proxy, the scheduler and the cluster's add-ons wait at most for the node to be Ready, counted from when
 // the API server is.
 const settleTime = time.Minute
 
