@@ -45,11 +45,15 @@ func (m *Machine) component(name, cgroup string, env map[string]string, args fun
 	}
 }
 
+// kubelet waits for the API server besides its runtime, which Talos' does not. A kubelet that finds no API server backs
+// off to 32 seconds between attempts to get its certificate (client-go's certificate manager), and until its node is
+// Ready it looks around ten times a second: under emulation both hurt. It loses nothing by waiting, because its
+// certificate has to wait for the controller manager, which starts meanwhile.
 func (m *Machine) kubelet() supervise.Service {
 	return supervise.Service{
 		ID:         "kubelet",
 		DependsOn:  []string{"cri"},
-		Conditions: []supervise.Condition{m.timeSynced, m.kubeletStart()},
+		Conditions: []supervise.Condition{m.timeSynced, m.kubernetes},
 		Prepare: func(context.Context) error {
 			files, err := kube.KubeletFiles(m.config(), m.facts())
 			if err != nil {
@@ -61,15 +65,6 @@ func (m *Machine) kubelet() supervise.Service {
 		Command: m.component("kubelet", "/podruntime/kubelet", nil, kube.KubeletArgs),
 		Health:  healthCheck(httpOK("http://127.0.0.1:10248/healthz")),
 	}
-}
-
-// kubeletStart is what a kubelet waits for besides its runtime: that the API server's port is open.
-//
-// Talos starts it at once. But a kubelet that finds no API server backs off to 32 seconds between attempts to get its
-// certificate (client-go's certificate manager), and until its node is Ready it looks ten times a second: under
-// emulation both hurt. From the open port on, KubePrism holds its requests until the API server is ready.
-func (m *Machine) kubeletStart() supervise.Condition {
-	return &tcpOpen{address: m.apiUpstream(), name: "control plane endpoint to answer"}
 }
 
 // apiUpstream is where this node reaches the API: a control plane asks its own API server, a worker the endpoint.
@@ -153,14 +148,13 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 
 	controlPlane := m.config().Machine().Controlplane()
 
-	var schedulerAfter []string
-
 	if !controlPlane.ControllerManager().Disabled() {
-		schedulerAfter = []string{"kube-controller-manager"}
 		services = append(services, supervise.Service{
 			ID:         "kube-controller-manager",
 			Background: true,
-			Conditions: []supervise.Condition{m.bootstrapped, m.kubernetes},
+			// It takes about as long to start as the API server takes from here to being ready. Should it be faster by
+			// more than the ten seconds that it waits for that, it ends and is started again.
+			Conditions: []supervise.Condition{m.bootstrapped, m.joinable},
 			Prepare:    prepare,
 			Command: m.component("kube-controller-manager", "/podruntime/kube-controller-manager",
 				m.config().Cluster().ControllerManager().Env(), kube.ControllerManagerArgs),
@@ -172,9 +166,8 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 		services = append(services, supervise.Service{
 			ID:         "kube-scheduler",
 			Background: true,
-			// There is nothing to schedule before there are nodes, and those wait for the controller manager.
-			DependsOn:  schedulerAfter,
-			Conditions: []supervise.Condition{m.bootstrapped, m.kubernetes},
+			// There is nothing to schedule before there is a node.
+			Conditions: []supervise.Condition{m.bootstrapped, m.settled},
 			Prepare:    prepare,
 			Command:    m.component("kube-scheduler", "/podruntime/kube-scheduler", m.config().Cluster().Scheduler().Env(), kube.SchedulerArgs),
 			Health:     healthCheck(dial("tcp", "127.0.0.1:10259")),
@@ -216,7 +209,7 @@ func (m *Machine) kubeProxy() supervise.Service {
 	}
 }
 
-// settleTime is how long kube-proxy and the cluster's add-ons wait at most for the node to be Ready, counted from when
+// settleTime is how long kube-proxy, the scheduler and the cluster's add-ons wait at most for the node to be Ready, counted from when
 // the API server is.
 const settleTime = time.Minute
 
@@ -342,6 +335,7 @@ func (m *Machine) applyManifests(ctx context.Context) {
 	}
 
 	console.Milestone("join-manifests-applied")
+	m.joinable.Open()
 
 	if m.settled.Wait(ctx) != nil {
 		return
@@ -391,20 +385,4 @@ func (m *Machine) nodeChanged(ctx context.Context) func(k8s.NodeStatusSpec) {
 			console.Printf("labels of the control plane node: %v", err)
 		}
 	}
-}
-
-// tcpOpen waits for a port to accept connections; five times a second, on the loopback.
-type tcpOpen struct{ address, name string }
-
-func (t *tcpOpen) String() string {
-	if dial("tcp", t.address)(context.Background()) == nil {
-		return ""
-	}
-
-	return t.name
-}
-
-// Wait implements supervise.Condition.
-func (t *tcpOpen) Wait(ctx context.Context) error {
-	return supervise.Poll(ctx, 200*time.Millisecond, func() bool { return dial("tcp", t.address)(ctx) == nil })
 }

@@ -54,6 +54,8 @@ type Machine struct {
 	apiCertificates, timeSynced *supervise.Gate
 	// bootstrapped opens when etcd may start: by the Bootstrap call, or because it has data from an earlier boot.
 	bootstrapped *supervise.Gate
+	// joinable opens on a control plane when the manifests are applied that nodes need to join.
+	joinable *supervise.Gate
 	// kubernetes opens when the API server is ready for the first time.
 	kubernetes *supervise.Gate
 	// settled opens when the node is Ready for the first time in this boot, or takes too long to get there.
@@ -85,6 +87,7 @@ func Run(ctx context.Context) error {
 		apiCertificates: supervise.NewGate("api certificates"),
 		timeSynced:      supervise.NewGate("time sync"),
 		bootstrapped:    supervise.NewGate("bootstrap"),
+		joinable:        supervise.NewGate("join manifests to be applied"),
 		kubernetes:      supervise.NewGate("Kubernetes API server"),
 		settled:         supervise.NewGate("Kubernetes node to be ready"),
 	}
