@@ -45,12 +45,17 @@ override_path = true
 [host."http://10.5.0.1:5000/v2/k8s"]
   capabilities = ["pull", "resolve"]
   override_path = true
+[host."http://10.5.0.1:5001"]
+  capabilities = ["pull", "resolve"]
+  override_path = true
 `,
 		"_default": `[host."http://10.5.0.1:5000"]
   capabilities = ["pull", "resolve"]
 `,
 		"example.com_5000_": `server = "http://10.5.0.1:5000"
 capabilities = ["pull", "resolve"]
+[host."http://10.5.0.1:5000"]
+  capabilities = ["pull", "resolve"]
 `,
 	} {
 		if files[dir] != want {

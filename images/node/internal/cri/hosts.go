@@ -18,7 +18,8 @@ const HostsDir = "/etc/cri/conf.d/hosts"
 
 // Hosts renders the registry mirrors of a machine config as containerd's hosts.toml files, by directory name.
 //
-// As in Talos, skipFallback makes the last endpoint the server itself, so that nothing is left to fall back to.
+// skipFallback makes the last endpoint the server itself, so that nothing is left to fall back to. It is listed as a
+// host all the same: containerd 1.7 refuses a file without any ("invalid `host` tree").
 func Hosts(mirrors map[string]config.RegistryMirrorConfig, tls map[string]config.RegistryTLSConfig) (map[string]string, error) {
 	out := map[string]string{}
 
@@ -28,14 +29,10 @@ func Hosts(mirrors map[string]config.RegistryMirrorConfig, tls map[string]config
 
 		var b strings.Builder
 
-		for i, e := range endpoints {
+		for _, e := range endpoints {
 			u, err := url.Parse(e.Endpoint())
 			if err != nil || u.Host == "" {
 				return nil, fmt.Errorf("registry mirror of %q: %q is not a URL", registry, e.Endpoint())
-			}
-
-			if mirror.SkipFallback() && i == len(endpoints)-1 {
-				continue // rendered below
 			}
 
 			fmt.Fprintf(&b, "[host.%s]\n%s", strconv.Quote(e.Endpoint()), hostSettings(e, tls[u.Host], "  "))
