@@ -14,8 +14,8 @@ use guest::Then;
 use lab::{
     events::{Happening, Recorder},
     machine::{
-        Accelerator, CpuModel, DeviceBus, GicVersion, HostPlatform, Machine, MachineError, MachineFailure,
-        MachineSpec, Processes, QemuBinary, QemuVersion, choose_accelerator, make_disk,
+        Accelerator, CpuModel, DeviceBus, HostPlatform, Machine, MachineError, MachineFailure, MachineSpec,
+        Processes, QemuBinary, QemuVersion, choose_accelerator, make_disk,
     },
 };
 
@@ -48,27 +48,7 @@ impl Bench {
     }
 
     fn spec(&self, text: &str, then: Then) -> Result<MachineSpec> {
-        let directory = self.directory.path();
-        let disk = directory.join("disk.raw");
-        make_disk(&disk, 64 << 20)?;
-        std::fs::write(directory.join("initramfs"), b"not read by this guest")?;
-        Ok(MachineSpec {
-            name: "node-1".parse()?,
-            kernel: guest::write(directory, text, then)?,
-            initramfs: directory.join("initramfs"),
-            cmdline: "console=ttyAMA0".into(),
-            memory_mib: 64,
-            vcpus: 1,
-            cpu_model: CpuModel::default_for(self.accelerator),
-            bus: DeviceBus::Pci,
-            gic: GicVersion::Default,
-            disk,
-            mac: "52:54:00:00:00:02".parse()?,
-            lan_socket: directory.join("lan"),
-            mtu: 1500,
-            paused: false,
-            directory: directory.join("node-1"),
-        })
+        guest::spec(self.directory.path(), self.accelerator, text, then)
     }
 
     async fn start(&self, spec: MachineSpec) -> Result<Machine, MachineError> {
@@ -200,19 +180,6 @@ async fn a_guest_that_powers_itself_off_has_failed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_killed_qemu_is_named_as_the_cause() -> Result<()> {
-    let bench = Bench::new().await?;
-    let machine = bench.start(bench.spec("here\n", Then::Wait)?).await?;
-    within("boot", machine.wait_console("here")).await??;
-    Command::new("kill").args(["-9", &machine.pid().to_string()]).status()?;
-    let failure = within("the failure", machine.failure()).await?;
-    ensure!(failure.to_string().contains("signal 9 (SIGKILL)"), "{failure}");
-    let error = machine.pause().await.err().context("a dead machine was paused")?;
-    ensure!(matches!(error, MachineError::Failed(_)), "{error}");
-    Ok(())
-}
-
-#[tokio::test]
 async fn what_qemu_refuses_is_said_in_its_own_words_with_a_command_to_repeat() -> Result<()> {
     let bench = Bench::new().await?;
     let spec = MachineSpec { cpu_model: CpuModel::new("abacus"), ..bench.spec("", Then::Wait)? };
@@ -230,54 +197,6 @@ async fn dropping_a_machine_ends_its_qemu() -> Result<()> {
     let pid = machine.pid();
     drop(machine);
     gone(pid)
-}
-
-/// The test runs itself again as the owner of a VM and kills that owner with SIGKILL: on Linux
-/// the kernel ends the VM, elsewhere the next run reaps it.
-#[test]
-fn a_vm_does_not_outlive_an_owner_that_is_killed() -> Result<()> {
-    const OWNER: &str = "LAB_TEST_OWNER_DIRECTORY";
-    const NAME: &str = "a_vm_does_not_outlive_an_owner_that_is_killed";
-    if let Some(directory) = std::env::var_os(OWNER) {
-        return own_a_vm_for_ever(Path::new(&directory));
-    }
-    let directory = tempfile::tempdir()?;
-    let mut owner = Command::new(std::env::current_exe()?)
-        .args(["--exact", NAME, "--nocapture"])
-        .env(OWNER, directory.path())
-        .spawn()?;
-    let note = directory.path().join("pid");
-    let deadline = Instant::now() + DEADLINE;
-    while !note.exists() {
-        ensure!(owner.try_wait()?.is_none() && Instant::now() < deadline, "the owner did not start a VM");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let text = std::fs::read_to_string(note)?;
-    let (pid, records) = text.split_once('\n').context("two lines")?;
-    let pid: u32 = pid.parse()?;
-    ensure!(is_alive(pid));
-    owner.kill()?;
-    owner.wait()?;
-    if cfg!(target_os = "linux") {
-        gone(pid)?;
-    }
-    lab::machine::reap(Path::new(records))?;
-    ensure!(!is_alive(pid));
-    ensure!(std::fs::read_dir(records)?.count() == 0, "a process record is left");
-    Ok(())
-}
-
-fn own_a_vm_for_ever(directory: &Path) -> Result<()> {
-    tokio::runtime::Runtime::new()?.block_on(async {
-        let bench = Bench::new().await?;
-        let machine = bench.start(bench.spec("here\n", Then::Wait)?).await?;
-        machine.wait_console("here").await?;
-        let records = bench.directory.path().join("processes");
-        let draft = directory.join("draft");
-        std::fs::write(&draft, format!("{}\n{}", machine.pid(), records.display()))?;
-        std::fs::rename(draft, directory.join("pid"))?;
-        std::future::pending().await
-    })
 }
 
 fn gone(pid: u32) -> Result<()> {

@@ -1,14 +1,25 @@
 //! The command line: what each subcommand takes, and what it does with the library.
 
+mod bench;
+mod images;
+mod live;
+mod run;
 mod up;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode as Status};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use lab::{
+    cluster::PlanError,
+    host::ExitCode,
+    machine::{Accelerator, CpuModel},
+    report::Display,
+    session::{Session, SessionError, SessionOptions, StartError},
+};
 
 /// Boots clusters of Talos-layout ARM64 images in QEMU and says, with a cause, whether they form.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = ExitCode::table())]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -16,40 +27,155 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run scenarios and give a verdict
+    Run(run::Run),
     /// Form a cluster and keep it until Ctrl-C
     Up(up::Up),
+    /// List the labs that are alive
+    Status(live::Status),
+    /// Show a node's serial console, and follow it
+    Console(live::Console),
+    /// End living labs
+    Down(live::Down),
+    /// Check what this host can do, with a fix for what it cannot
+    Doctor(live::Doctor),
     /// Node and workload images
     #[command(subcommand)]
-    Images(Images),
+    Images(images::Images),
+    /// Measure
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
 }
 
-#[derive(Subcommand)]
-enum Images {
-    /// Build whatever is not up to date
-    Build {
-        /// Where the images go
-        #[arg(long, default_value = "target/images")]
-        out: PathBuf,
-    },
+/// How guests are run; the same for every command that runs some.
+#[derive(Args, Clone, Debug)]
+pub struct Guests {
+    /// Accelerator [default: the best one that works: kvm, hvf, tcg]
+    #[arg(long, value_parser = accelerator)]
+    accel: Option<Accelerator>,
+    /// QEMU's name of the guests' CPU model, e.g. cortex-a72 [default: the accelerator's best]
+    #[arg(long, value_name = "MODEL")]
+    cpu: Option<String>,
+    /// The emulator [default: qemu-system-aarch64 on PATH]
+    #[arg(long, value_name = "FILE")]
+    qemu: Option<PathBuf>,
+    /// Where the built images are
+    #[arg(long, value_name = "DIR", default_value = "target/images")]
+    images: PathBuf,
+    /// Where runs are kept
+    #[arg(long, value_name = "DIR", default_value = "target/lab")]
+    runs: PathBuf,
+}
+
+fn accelerator(text: &str) -> Result<Accelerator, String> {
+    [Accelerator::Kvm, Accelerator::Hvf, Accelerator::Tcg]
+        .into_iter()
+        .find(|known| known.name().split(',').next() == Some(text))
+        .ok_or_else(|| "choose kvm, hvf or tcg".to_owned())
+}
+
+impl Guests {
+    fn options(&self, title: &str, display: Display) -> SessionOptions {
+        SessionOptions {
+            root: self.runs.clone(),
+            display,
+            qemu: self.qemu.clone(),
+            accelerator: self.accel,
+            cpu_model: self.cpu.clone().map(CpuModel::new),
+            images: self.images.clone(),
+            ..SessionOptions::new(title)
+        }
+    }
+}
+
+/// An error of a command with the exit code it leads to.
+struct Failed {
+    code: ExitCode,
+    message: String,
+}
+
+impl Failed {
+    fn new(code: ExitCode, error: impl std::fmt::Display) -> Self {
+        Self { code, message: error.to_string() }
+    }
+}
+
+impl From<SessionError> for Failed {
+    fn from(error: SessionError) -> Self {
+        let code = match error {
+            SessionError::Qemu(_) | SessionError::Accelerator(_) | SessionError::Memory(_) => {
+                ExitCode::HostUnable
+            }
+            SessionError::Directory(_) | SessionError::Host { .. } => ExitCode::Internal,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<StartError> for Failed {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Session(error) => error.into(),
+            StartError::Memory { .. } => Self::new(ExitCode::HostUnable, error),
+            StartError::Plan(PlanError::Secrets(_)) | StartError::Registry(_) => {
+                Self::new(ExitCode::Internal, error)
+            }
+            StartError::Plan(_) | StartError::Asset(_) | StartError::Store(_) => {
+                Self::new(ExitCode::BadInput, error)
+            }
+            StartError::Formation(_) => Self::new(ExitCode::VerdictFailed, error),
+        }
+    }
 }
 
 impl Arguments {
     /// Does what was asked for.
-    pub fn run(self) -> ExitCode {
-        match self.command {
-            Command::Images(Images::Build { out }) => build_images(out),
-            Command::Up(up) => up.run(),
-        }
+    pub fn run(self) -> Status {
+        let done = match self.command {
+            Command::Run(run) => block_on(run.run()),
+            Command::Up(up) => block_on(up.up()),
+            Command::Status(status) => status.run(),
+            Command::Console(console) => console.run(),
+            Command::Down(down) => down.run(),
+            Command::Doctor(doctor) => block_on(doctor.run()),
+            Command::Images(images) => images.run(),
+            Command::Bench(bench) => block_on(bench.run()),
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut Self::command(), "lab", &mut std::io::stdout());
+                Ok(ExitCode::Passed)
+            }
+        };
+        let code = done.unwrap_or_else(|failed| {
+            eprintln!("error: {}", failed.message);
+            failed.code
+        });
+        Status::from(code.code())
     }
 }
 
-fn build_images(out: PathBuf) -> ExitCode {
-    let options = lab::recipe::BuildOptions { sources: PathBuf::from("images"), output: out };
-    match lab::recipe::build(&options, |line| println!("{line}")) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+fn block_on(work: impl Future<Output = Result<ExitCode, Failed>>) -> Result<ExitCode, Failed> {
+    tokio::runtime::Runtime::new().map_err(|error| Failed::new(ExitCode::Internal, error))?.block_on(work)
+}
+
+/// Resolves when the user wants the lab to end: Ctrl-C or a termination signal.
+async fn asked_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut signals = Vec::new();
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        signals.extend(signal(kind));
     }
+    if signals.is_empty() {
+        return std::future::pending().await;
+    }
+    futures::future::select_all(signals.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
+}
+
+/// Says where a run's files are.
+fn say_where(session: &Session) {
+    eprintln!("run directory: {}", session.path().display());
 }

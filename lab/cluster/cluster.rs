@@ -125,6 +125,12 @@ impl Cluster {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner).get(node).cloned()
     }
 
+    /// The pids of all processes of the cluster: its VMs and the uplink.
+    pub fn pids(&self) -> Vec<u32> {
+        let machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
+        machines.values().map(|machine| machine.pid()).chain([self.lan.uplink_pid()]).collect()
+    }
+
     /// Where a node's machine API is reached from the host.
     pub fn machine_api(&self, node: &NodeName) -> Option<SocketAddr> {
         self.lan.forward(node, MACHINE_API_PORT)

@@ -75,23 +75,25 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+impl Failure {
+    /// Why, in one line: what was found out, else what was seen.
+    pub fn reason(&self) -> String {
+        if self.findings.is_empty() {
+            self.cause.to_string()
+        } else {
+            format!("{} ({})", self.findings.join("; "), self.cause)
+        }
+    }
+}
+
 impl fmt::Display for Failure {
-    /// One line: node, step, finding or cause.
+    /// One line: node, step, reason.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.subject {
             Subject::Cluster => f.write_str("the cluster")?,
             Subject::Node(node) => write!(f, "node {node}")?,
         }
-        write!(f, " failed at step \"{}\": ", self.step.label())?;
-        if let Some((first, rest)) = self.findings.split_first() {
-            write!(f, "{first}")?;
-            for finding in rest {
-                write!(f, "; {finding}")?;
-            }
-            write!(f, " ({})", self.cause)
-        } else {
-            write!(f, "{}", self.cause)
-        }
+        write!(f, " failed at step \"{}\": {}", self.step.label(), self.reason())
     }
 }
 

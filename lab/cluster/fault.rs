@@ -33,6 +33,10 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The steps at whose beginning a machine can be killed: those that each node takes.
+    pub const KILL_STEPS: [Step; 5] =
+        [Step::Boot, Step::Maintenance, Step::ApplyConfig, Step::SecureApi, Step::Ready];
+
     /// The node it is put into.
     pub fn node(&self) -> &NodeName {
         match self {

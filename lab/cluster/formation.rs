@@ -175,6 +175,28 @@ impl Cluster {
         Ok(table)
     }
 
+    /// Cuts a node's power, as its plug would, and waits until it is green on all layers again by
+    /// reports of its new life.
+    ///
+    /// # Errors
+    /// When it does not come back within the budgets of the steps it goes through.
+    pub async fn power_cycle(&self, node: &NodePlan) -> Result<(), Failure> {
+        let subject = Subject::Node(node.spec.name.clone());
+        self.step(&subject, Step::Boot, |seen| async move {
+            if let Some(machine) = self.machine(&node.spec.name) {
+                machine.power_cycle().await?;
+            }
+            self.console_line(node, FIRST_PROCESS, &seen).await
+        })
+        .await?;
+        let client = self.secure_api(node, &subject).await?;
+        let Some(api) = self.kubernetes.get() else {
+            return Ok(());
+        };
+        // A watch of its own: it begins with what the API server knows now.
+        self.ready(node, &subject, client, NodeTable::watch(api)).await
+    }
+
     async fn ready(
         &self,
         node: &NodePlan,

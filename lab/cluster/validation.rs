@@ -141,6 +141,8 @@ pub enum SpecSubject {
     Node(NodeName),
     /// A network, by its key.
     Network(&'static str),
+    /// Two networks, by their keys.
+    Networks(&'static str, &'static str),
     /// The DNS domain.
     DnsDomain,
     /// The number of gateways.
@@ -159,10 +161,9 @@ impl SpecError {
     /// What it is about.
     pub fn subject(&self) -> SpecSubject {
         match self {
-            SpecError::NoControlPlane
-            | SpecError::ControlPlanes(_)
-            | SpecError::TooManyNodes { .. }
-            | SpecError::NoImage(_) => SpecSubject::Nodes,
+            SpecError::NoControlPlane | SpecError::ControlPlanes(_) | SpecError::NoImage(_) => {
+                SpecSubject::Nodes
+            }
             SpecError::DuplicateNode(node)
             | SpecError::MemoryTooSmall { node, .. }
             | SpecError::DiskTooSmall { node, .. }
@@ -170,7 +171,8 @@ impl SpecError {
             SpecError::HostBits { name, .. } | SpecError::OverlapsTailnet { name, .. } => {
                 SpecSubject::Network(name)
             }
-            SpecError::Overlap { second, .. } => SpecSubject::Network(second),
+            SpecError::Overlap { first, second, .. } => SpecSubject::Networks(first, second),
+            SpecError::TooManyNodes { .. } => SpecSubject::Networks("pods", "lan"),
             SpecError::ServicesTooSmall { .. } => SpecSubject::Network("services"),
             SpecError::Gateways { .. } => SpecSubject::Gateways,
             SpecError::DnsDomain(_) => SpecSubject::DnsDomain,

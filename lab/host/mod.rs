@@ -3,27 +3,33 @@
 //!
 //! Everything here works without a VM. Decisions are pure functions of probed facts
 //! ([`Facts`] -> [`Diagnosis`], [`decide`]); probing and locking are kept apart from them.
-//! Nothing may outlive its owner: [`RunDirectory`] writes down what a run starts and [`reap`]
-//! ends what a killed run left.
+//! Nothing may outlive its owner: every child has a [`ProcessRecord`] in its [`RunDirectory`], and
+//! [`reap`] ends what a killed run left.
 
+mod doctor;
 mod exit_code;
+mod facts;
 mod files;
 mod live;
 mod memory;
 mod process;
 mod reap;
+mod record;
 mod reservation;
 mod run_directory;
 mod speed;
 
+pub use doctor::{Diagnosis, Finding, Needs, State};
 pub use exit_code::ExitCode;
+pub use facts::Facts;
 pub use files::{FileLock, replace_file, runtime_directory};
 pub use live::{LabState, LiveLab, LiveNode, StopError, live_labs};
 pub use memory::{HOST_RESERVE_MIB, Holder, HostMemory, MemoryShortage, decide, host_memory};
 pub use process::{ProcessIdentity, ProcessUsage};
 pub use reap::{DEFAULT_RUNS_KEPT, Reaped, prune, reap};
+pub use record::{ProcessRecord, SOCKETS_PREFIX};
 pub use reservation::{MemoryReservation, ReserveError, WhenShort};
-pub use run_directory::{Ending, RUN_VARIABLE, RunDirectory, RunDirectoryError, RunResult, TEMPORARY_PREFIX};
+pub use run_directory::{Ending, RunDirectory, RunDirectoryError, RunResult};
 pub use speed::{
     HostLoad, MEASUREMENT_LIFETIME, REFERENCE_BOOT, SpeedCache, SpeedFactor, SpeedKey, SpeedMeasurement,
     host_key,

@@ -1,8 +1,9 @@
 //! Which process a number meant: identities that survive the reuse of process ids.
 //!
 //! A pid alone is not enough to end what a dead lab left behind, because the kernel may have
-//! given the number to somebody else. A process is therefore known by pid, start time and
-//! program name, and touched only when all three still match.
+//! given the number to somebody else. A process is therefore known by pid and start time, and
+//! touched only when both still match. The program's name is for people: a shell that executes
+//! its last command is still the process that was started.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -38,7 +39,7 @@ impl ProcessIdentity {
 
     /// Whether this very process still runs.
     pub fn is_alive(&self) -> bool {
-        Self::of(self.pid).as_ref() == Some(self)
+        Self::of(self.pid).is_some_and(|now| now.start == self.start)
     }
 
     /// Sends a termination request (SIGTERM) when the process still runs.
@@ -111,12 +112,6 @@ pub fn resident_mib_of_tree(all: &[ProcessUsage], root: u32) -> u64 {
     all.iter().filter(|p| tree.contains(&p.pid)).map(|p| p.resident_kib).sum::<u64>() / 1024
 }
 
-/// Processes of this user whose environment has exactly `entry` (`NAME=value`). Linux only;
-/// elsewhere the list is empty and callers rely on recorded pids.
-pub fn with_environment(entry: &str) -> Vec<ProcessIdentity> {
-    platform::with_environment(entry)
-}
-
 #[cfg(target_os = "linux")]
 mod platform {
     //! Linux: `/proc`, see proc_pid_stat(5).
@@ -165,14 +160,6 @@ mod platform {
         };
         pids().filter_map(one).collect()
     }
-
-    pub fn with_environment(entry: &str) -> Vec<ProcessIdentity> {
-        let has = |pid: &u32| {
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|one| one == entry.as_bytes())
-        };
-        pids().filter(has).filter_map(identity).collect()
-    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -211,10 +198,6 @@ mod platform {
             })
         };
         text.lines().filter_map(one).collect()
-    }
-
-    pub fn with_environment(_entry: &str) -> Vec<ProcessIdentity> {
-        Vec::new()
     }
 }
 
@@ -255,17 +238,5 @@ mod tests {
         let all = [p(1, 0, 10), p(5, 1, 100), p(6, 5, 200), p(7, 6, 400), p(8, 1, 800), p(0, 0, 1)];
         assert_eq!(resident_mib_of_tree(&all, 5), 700);
         assert_eq!(resident_mib_of_tree(&all, 99), 0);
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_child_is_found_by_its_environment() {
-        let entry = format!("LAB_TEST_MARK=mark {}", std::process::id());
-        let (key, value) = entry.split_once('=').expect("pair");
-        let mut child = Command::new("sleep").arg("1000").env(key, value).spawn().expect("sleep");
-        let found: Vec<u32> = with_environment(&entry).into_iter().map(|p| p.pid).collect();
-        child.kill().expect("end");
-        child.wait().expect("collected");
-        assert_eq!(found, [child.id()]);
     }
 }

@@ -1,14 +1,15 @@
 //! Cleaning up after labs that died: their processes, their socket directories, their marker.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::files::{FileLock, replace_file};
-use super::process::{ProcessIdentity, with_environment};
+use super::process::ProcessIdentity;
+use super::record::{ProcessRecord, may_remove, read_records};
 use super::run_directory::{
-    Ending, LOCK, PIDS, RESULT, RUN_VARIABLE, RunDirectoryError, RunResult, STATE, TEMPORARY, io_error,
-    lock_root, may_remove, read_records,
+    Ending, LOCK, PROCESSES, RESULT, RunDirectoryError, RunResult, STATE, io_error, lock_root,
 };
 
 /// How many finished runs are kept unless the user says otherwise.
@@ -36,6 +37,18 @@ impl Reaped {
     /// Whether there was anything to clean up.
     fn is_news(&self) -> bool {
         self.died || !self.ended.is_empty() || !self.removed.is_empty() || !self.problems.is_empty()
+    }
+}
+
+/// One line for people, with what could not be cleaned up.
+impl fmt::Display for Reaped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = if self.died { "had died" } else { "had ended" };
+        write!(f, "cleaned up after {}, which {end}: {} processes ended", self.run, self.ended.len())?;
+        for problem in &self.problems {
+            write!(f, "; {problem}, the next run tries again")?;
+        }
+        Ok(())
     }
 }
 
@@ -79,7 +92,7 @@ pub fn prune(root: &Path, keep: usize) -> Result<Vec<String>, RunDirectoryError>
             over.push((started, run, lock));
         }
     }
-    over.sort_by(|a, b| b.0.cmp(&a.0));
+    over.sort_by_key(|(started, ..)| std::cmp::Reverse(*started));
     let mut removed = Vec::new();
     for (_, run, _lock) in over.into_iter().skip(keep) {
         fs::remove_dir_all(&run).map_err(io_error("removing", &run))?;
@@ -110,50 +123,41 @@ fn reap_run(run: &Path) -> Reaped {
         removed: Vec::new(),
         problems: Vec::new(),
     };
-    end_children(run, &mut reaped);
-    for directory in read_records::<PathBuf>(&run.join(TEMPORARY)) {
-        if may_remove(&directory) && directory.is_dir() {
-            match fs::remove_dir_all(&directory) {
-                Ok(()) => reaped.removed.push(directory),
-                Err(e) => reaped.problems.push(format!("removing {} failed: {e}", directory.display())),
-            }
+    for (file, record) in read_records(&run.join(PROCESSES)) {
+        match clean_up(&record, &mut reaped) {
+            // Nothing is left to do, so later runs need not look again.
+            Ok(()) => drop(fs::remove_file(file)),
+            Err(problem) => reaped.problems.push(problem),
         }
     }
     if reaped.died {
         mark_died(run, &mut reaped);
     }
-    if reaped.problems.is_empty() {
-        // Nothing is left to do: later reapers need not look again, and `lab status` shows no
-        // addresses that nobody answers.
-        for done in [PIDS, TEMPORARY, STATE] {
-            let _ = fs::remove_file(run.join(done));
-        }
-    }
+    // Addresses that nobody answers.
+    let _ = fs::remove_file(run.join(STATE));
     reaped
 }
 
-fn end_children(run: &Path, reaped: &mut Reaped) {
-    let pids = run.join(PIDS);
-    // A finished run with no records left has nothing to find; looking through all processes of
-    // the host for each of twenty old runs would be slow.
-    if !reaped.died && !pids.exists() {
-        return;
-    }
-    let mut children: Vec<ProcessIdentity> = read_records(&pids);
-    for found in with_environment(&format!("{RUN_VARIABLE}={}", run.display())) {
-        // Not this process: a lab may have been started from a shell inside another lab's child.
-        if found.pid != std::process::id() && !children.contains(&found) {
-            children.push(found);
-        }
-    }
-    for child in children.into_iter().filter(ProcessIdentity::is_alive) {
+/// Ends one child and removes its sockets. The record stays when this fails: the next run tries
+/// again.
+fn clean_up(record: &ProcessRecord, reaped: &mut Reaped) -> Result<(), String> {
+    let ProcessRecord { name, process, sockets } = record;
+    if process.is_alive() {
         // SIGKILL at once: the machines are throw-away and their owner, who would have asked
         // politely, is dead.
-        match child.kill(KILL_PATIENCE) {
-            Ok(()) => reaped.ended.push(child),
-            Err(error) => reaped.problems.push(format!("ending pid {} failed: {error}", child.pid)),
-        }
+        process
+            .kill(KILL_PATIENCE)
+            .map_err(|error| format!("ending {name} (pid {}) failed: {error}", process.pid))?;
+        reaped.ended.push(process.clone());
     }
+    let Some(directory) = sockets.as_ref().filter(|sockets| may_remove(sockets)) else { return Ok(()) };
+    match fs::remove_dir_all(directory) {
+        Ok(()) => reaped.removed.push(directory.clone()),
+        // Another child of the run may have had the same directory.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(format!("removing {} failed: {error}", directory.display())),
+    }
+    Ok(())
 }
 
 fn mark_died(run: &Path, reaped: &mut Reaped) {
@@ -177,26 +181,27 @@ mod tests {
     use std::process::{Child, Command, Stdio};
 
     use super::*;
-    use crate::host::{LabState, RunDirectory, live_labs};
+    use crate::host::{LabState, RunDirectory, SOCKETS_PREFIX, live_labs};
 
     const ROOT_VARIABLE: &str = "LAB_TEST_OWNER_ROOT";
 
     /// Not a test of its own: the body of the process that the tests below kill. It owns a run
-    /// with a recorded child, a child that it had no time to record, and a socket directory.
+    /// with a child and a socket directory.
     #[test]
     fn owner_process() {
         let Some(root) = std::env::var_os(ROOT_VARIABLE) else { return };
         let run = RunDirectory::create(Path::new(&root), "victim").expect("run");
-        let sockets = tempfile::Builder::new().prefix("lab-").tempdir().expect("sockets").keep();
-        run.record_temporary(&sockets).expect("record");
-        let (key, value) = run.environment();
-        let recorded = Command::new("sleep").arg("1000").env(key, value).spawn().expect("sleep");
-        run.record_child(recorded.id()).expect("record");
-        let forgotten = Command::new("sleep").arg("1000").env(key, value).spawn().expect("sleep");
+        fs::create_dir(run.processes()).expect("records");
+        let sockets = tempfile::Builder::new().prefix(SOCKETS_PREFIX).tempdir().expect("sockets").keep();
+        let mut child = Command::new("sleep").arg("1000").spawn().expect("sleep");
+        let record = ProcessRecord::of("sleeper", child.id(), Some(&sockets)).expect("alive");
+        record.write(&run.processes()).expect("record");
         run.publish(&state(&run)).expect("publish");
-        println!("\nowner {} {} {}", recorded.id(), forgotten.id(), sockets.display());
-        // Until killed, or until the test that started this is gone.
+        println!("\nowner {} {}", child.id(), sockets.display());
+        // Killed here, or told to go on when the test that started this is gone.
         let _ = std::io::stdin().read_line(&mut String::new());
+        child.kill().expect("ended");
+        child.wait().expect("collected");
     }
 
     fn state(run: &RunDirectory) -> LabState {
@@ -213,7 +218,7 @@ mod tests {
 
     struct Owner {
         process: Child,
-        children: Vec<ProcessIdentity>,
+        child: ProcessIdentity,
         sockets: PathBuf,
     }
 
@@ -228,9 +233,8 @@ mod tests {
         let lines = BufReader::new(process.stdout.take().expect("stdout")).lines();
         let line = lines.map_while(Result::ok).find(|l| l.starts_with("owner ")).expect("owner is up");
         let words: Vec<&str> = line.split(' ').collect();
-        let children = words[1..3].iter().map(|pid| pid.parse().expect("pid"));
-        let children = children.map(|pid| ProcessIdentity::of(pid).expect("child lives")).collect();
-        Owner { process, children, sockets: words[3].into() }
+        let child = ProcessIdentity::of(words[1].parse().expect("pid")).expect("child lives");
+        Owner { process, child, sockets: words[2].into() }
     }
 
     #[test]
@@ -245,20 +249,15 @@ mod tests {
         owner.process.kill().expect("SIGKILL");
         owner.process.wait().expect("collected");
         assert_eq!(live_labs(root.path()).expect("live labs"), []);
-        assert!(owner.children.iter().all(ProcessIdentity::is_alive), "the children died with the owner");
+        assert!(owner.child.is_alive(), "the child died with the owner: nothing is tested");
 
         let reaped = reap(root.path()).expect("reap");
         assert_eq!(reaped.len(), 1);
         let one = &reaped[0];
         assert!(one.died && one.problems.is_empty(), "{one:?}");
-        // What was not recorded is found by its environment, which only Linux shows.
-        let expected = if cfg!(target_os = "linux") { &owner.children[..] } else { &owner.children[..1] };
-        assert_eq!(one.ended, expected);
+        assert_eq!(one.ended, std::slice::from_ref(&owner.child));
         assert_eq!(one.removed, std::slice::from_ref(&owner.sockets));
-        assert!(!owner.sockets.exists());
-        for leftover in &owner.children {
-            leftover.kill(KILL_PATIENCE).expect("gone");
-        }
+        assert!(!owner.child.is_alive() && !owner.sockets.exists());
         let result = fs::read(root.path().join(&one.run).join(RESULT)).expect("marker");
         let result: RunResult = serde_json::from_slice(&result).expect("marker");
         assert_eq!(result.ending, Ending::Died);
@@ -273,7 +272,7 @@ mod tests {
         live[0].stop(Duration::from_secs(20)).expect("stopped");
         owner.process.wait().expect("collected");
         reap(root.path()).expect("reap");
-        assert!(!owner.children.iter().any(ProcessIdentity::is_alive));
+        assert!(!owner.child.is_alive());
     }
 
     #[test]

@@ -4,37 +4,22 @@
 //! ```text
 //! target/lab/compute-only-20261121-051200/
 //!   lab.lock       locked while the owner lives; the kernel frees it however the owner dies
-//!   pids           one JSON line per child process: pid, start time, program
-//!   temporary      one JSON line per directory outside of here that goes when the run goes
+//!   processes/     one file per living child process (see `ProcessRecord`)
 //!   lab.json       how to reach the live cluster (see `LabState`)
 //!   result.json    written last; a directory without it and without a lock holder has died
 //! ```
-//!
-//! Records are appended and flushed before they matter: a child is written down right after it
-//! started. For the instant between, children carry the run's path in their environment
-//! ([`RUN_VARIABLE`]), where [`super::reap`] finds them on Linux.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use super::files::{FileLock, replace_file};
 use super::live::LabState;
-use super::process::ProcessIdentity;
-
-/// The environment variable that every child process of a run must carry; its value is
-/// [`RunDirectory::path`].
-pub const RUN_VARIABLE: &str = "LAB_RUN_DIRECTORY";
-
-/// The start of every directory name that [`RunDirectory::record_temporary`] accepts, so that a
-/// damaged record can never make the reaper remove anything else.
-pub const TEMPORARY_PREFIX: &str = "lab-";
 
 pub(super) const LOCK: &str = "lab.lock";
-pub(super) const PIDS: &str = "pids";
-pub(super) const TEMPORARY: &str = "temporary";
+pub(super) const PROCESSES: &str = "processes";
 pub(super) const STATE: &str = "lab.json";
 pub(super) const RESULT: &str = "result.json";
 
@@ -79,9 +64,6 @@ pub enum RunDirectoryError {
         /// What the system said.
         source: io::Error,
     },
-    /// A path that the reaper would not dare to remove.
-    #[error("{0} cannot be recorded for removal: it must be absolute and its name start with \"lab-\"")]
-    NotTemporary(PathBuf),
 }
 
 pub(super) fn io_error(
@@ -140,33 +122,9 @@ impl RunDirectory {
         &self.name
     }
 
-    /// The variable and value that every child's environment must have.
-    pub fn environment(&self) -> (&'static str, &Path) {
-        (RUN_VARIABLE, &self.path)
-    }
-
-    /// Writes a child down, right after it was started. A child that is already gone needs no
-    /// record.
-    ///
-    /// # Errors
-    /// When the record cannot be written; the caller should then end the child.
-    pub fn record_child(&self, pid: u32) -> Result<(), RunDirectoryError> {
-        match ProcessIdentity::of(pid) {
-            Some(identity) => self.append(PIDS, &identity),
-            None => Ok(()),
-        }
-    }
-
-    /// Writes down a directory outside the run directory (sockets need short paths), before it is
-    /// used. Its name must begin with [`TEMPORARY_PREFIX`].
-    ///
-    /// # Errors
-    /// When the path is not one that may be removed later, or the record cannot be written.
-    pub fn record_temporary(&self, directory: &Path) -> Result<(), RunDirectoryError> {
-        if !may_remove(directory) {
-            return Err(RunDirectoryError::NotTemporary(directory.to_owned()));
-        }
-        self.append(TEMPORARY, &directory)
+    /// Where the run's child processes are written down, for [`super::reap`]. Not made here.
+    pub fn processes(&self) -> PathBuf {
+        self.path.join(PROCESSES)
     }
 
     /// Tells other commands (`lab status`, `lab down`) how to reach this lab. Replaces what was
@@ -191,39 +149,12 @@ impl RunDirectory {
         let text = serde_json::to_vec_pretty(value).map_err(io::Error::other);
         text.and_then(|text| replace_file(&path, &text)).map_err(io_error("writing", &path))
     }
-
-    fn append(&self, name: &str, record: &impl Serialize) -> Result<(), RunDirectoryError> {
-        let path = self.path.join(name);
-        let write = || {
-            let mut line = serde_json::to_vec(record)?;
-            line.push(b'\n');
-            // One write call: after a kill the file holds whole lines or a last one without its end.
-            OpenOptions::new().create(true).append(true).open(&path)?.write_all(&line)
-        };
-        write().map_err(io_error("writing", &path))
-    }
 }
 
 /// Takes the lock of the whole root, for the short moments when run directories come and go.
 pub(super) fn lock_root(root: &Path) -> Result<FileLock, RunDirectoryError> {
     let path = root.join(".lock");
     FileLock::acquire(&path).map_err(io_error("locking", &path))
-}
-
-/// The records of an append-only file; a last line cut off by a crash is dropped.
-pub(super) fn read_records<T: DeserializeOwned>(path: &Path) -> Vec<T> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.split_inclusive('\n')
-        .filter(|line| line.ends_with('\n'))
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
-}
-
-/// Whether the reaper would remove this path.
-pub(super) fn may_remove(path: &Path) -> bool {
-    let named = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(TEMPORARY_PREFIX));
-    let plain = !path.components().any(|c| matches!(c, std::path::Component::ParentDir));
-    path.is_absolute() && named && plain
 }
 
 /// `name` as a part of a file name that needs no quotes in a shell.
@@ -246,25 +177,5 @@ mod tests {
         assert_ne!(first.path(), second.path());
         assert!(first.name().starts_with("a-name-with-----parts-2"), "{}", first.name());
         assert_eq!(first.path().parent(), Some(root.path().canonicalize().expect("root").as_path()));
-    }
-
-    #[test]
-    fn a_record_cut_off_by_a_crash_is_dropped() {
-        let directory = tempfile::tempdir().expect("temporary directory");
-        let path = directory.path().join(PIDS);
-        fs::write(&path, "{\"pid\":7,\"start\":\"s\",\"program\":\"p\"}\nrubbish\n{\"pid\":8,\"st")
-            .expect("write");
-        let records: Vec<ProcessIdentity> = read_records(&path);
-        assert_eq!(records.iter().map(|r| r.pid).collect::<Vec<_>>(), [7]);
-    }
-
-    #[test]
-    fn only_lab_directories_can_be_recorded_for_removal() {
-        let root = tempfile::tempdir().expect("temporary directory");
-        let run = RunDirectory::create(root.path(), "x").expect("run");
-        for refused in ["/", "/home", "relative/lab-1", "/tmp/lab-1/..", "/tmp/../lab-x", "/tmp/other"] {
-            assert!(run.record_temporary(Path::new(refused)).is_err(), "{refused}");
-        }
-        run.record_temporary(Path::new("/tmp/lab-1")).expect("accepted");
     }
 }

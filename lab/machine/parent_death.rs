@@ -9,7 +9,7 @@ use std::process::Command;
 /// ends (prctl(2), `PR_SET_PDEATHSIG`). Spawn from a thread that lives as long as the child may.
 ///
 /// Only Linux has this. Elsewhere nothing is arranged here, and the process record lets the next
-/// run reap what is left (see [`super::reap`]).
+/// run reap what is left (see [`crate::host::reap`]).
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "pre_exec has no safe equivalent; the closure only makes system calls")]
 pub(super) fn die_with_spawning_thread(command: &mut Command) {

@@ -20,7 +20,8 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{parent_death, record::ProcessRecord};
+use super::parent_death;
+use crate::host::ProcessRecord;
 
 /// How long a killed child may take to be gone. Freeing gigabytes takes a moment.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -79,8 +80,9 @@ struct Started {
 }
 
 impl Processes {
-    /// A starter whose children are recorded in `records` (created if missing), see
-    /// [`super::reap`].
+    /// A starter whose children are recorded in `records` (created if missing). For a run that is
+    /// [`RunDirectory::processes`](crate::host::RunDirectory::processes), where
+    /// [`reap`](crate::host::reap) looks.
     pub fn new(records: impl Into<PathBuf>) -> io::Result<Self> {
         let records = records.into();
         std::fs::create_dir_all(&records)?;
@@ -99,7 +101,8 @@ impl Processes {
         self.spawn_with_sockets(name, command, None).await
     }
 
-    /// As [`Processes::spawn`]; the record also names a socket directory, for [`super::reap`].
+    /// As [`Processes::spawn`]; the record also names a socket directory, which
+    /// [`reap`](crate::host::reap) removes should the lab be killed.
     pub async fn spawn_with_sockets(
         &self,
         name: &str,
@@ -177,7 +180,6 @@ async fn serve(mut inbox: mpsc::UnboundedReceiver<Request>, records: PathBuf) {
 
 fn start(request: Request, records: &Path, children: &mut JoinSet<()>) {
     let Request { name, mut command, sockets, reply } = request;
-    let program = PathBuf::from(command.get_program());
     parent_death::die_with_spawning_thread(&mut command);
     command.process_group(0);
     let child = match tokio::process::Command::from(command).kill_on_drop(true).spawn() {
@@ -189,9 +191,8 @@ fn start(request: Request, records: &Path, children: &mut JoinSet<()>) {
     };
     let pid = child.id().unwrap_or_default();
     // A missing record only costs the next run its clean-up after a SIGKILL.
-    let record = ProcessRecord::of(&name, pid, &program)
-        .map(|record| ProcessRecord { sockets, ..record })
-        .and_then(|record| record.write(records).ok());
+    let record =
+        ProcessRecord::of(&name, pid, sockets.as_deref()).and_then(|record| record.write(records).ok());
     let (kill, orders) = mpsc::unbounded_channel();
     let (report, status) = watch::channel(None);
     children.spawn(attend(child, orders, report, record));
@@ -227,6 +228,7 @@ fn killed() -> ExitStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::ProcessIdentity;
 
     fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");
@@ -260,11 +262,11 @@ mod tests {
         let records = tempfile::tempdir().unwrap();
         let processes = Processes::new(records.path()).unwrap();
         let child = processes.spawn("sleeper", shell("sleep 60")).await.unwrap();
-        let record = ProcessRecord::of("sleeper", child.pid(), Path::new("sh")).unwrap();
-        assert!(record.is_alive());
+        let sleeper = ProcessIdentity::of(child.pid()).unwrap();
+        assert!(sleeper.is_alive());
         drop(processes);
         drop(child);
-        assert!(!record.is_alive());
+        assert!(!sleeper.is_alive());
     }
 
     #[tokio::test]

@@ -9,11 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::host::SOCKETS_PREFIX;
+
 /// What fits into `sun_path` on every supported system, with its closing zero byte.
 const LONGEST: usize = 103;
-
-/// First letters of the directory's name, by which [`remove`] knows its own.
-const PREFIX: &str = "lab-";
 
 /// A directory that only its owner may enter. Removed with everything in it when dropped.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ impl SocketDirectory {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
         let make = |base: &Path| {
             tempfile::Builder::new()
-                .prefix(PREFIX)
+                .prefix(SOCKETS_PREFIX)
                 .rand_bytes(8)
                 .permissions(fs::Permissions::from_mode(0o700))
                 .tempdir_in(base)
@@ -59,15 +58,6 @@ impl SocketDirectory {
             ));
         }
         Ok(path)
-    }
-}
-
-/// Removes a socket directory that a lab left behind; anything else stays. Failure is ignored:
-/// another run may have removed it just now.
-pub(super) fn remove(path: &Path) {
-    let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
-    if ours {
-        let _ = fs::remove_dir_all(path);
     }
 }
 

@@ -11,9 +11,14 @@ pub struct Usage {
     pub cpu_time: Duration,
 }
 
+/// Memory and processor time of process `pid` now.
+///
+/// # Errors
+/// When the process is gone.
+///
 /// Reads `/proc/PID/stat` (proc(5)): fields 14 and 15 are clock ticks, field 24 is pages.
 #[cfg(target_os = "linux")]
-pub(super) fn usage(pid: u32) -> io::Result<Usage> {
+pub fn usage(pid: u32) -> io::Result<Usage> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let constant = |name| nix::unistd::sysconf(name).ok().flatten().and_then(|n| u64::try_from(n).ok());
     let ticks = constant(nix::unistd::SysconfVar::CLK_TCK).unwrap_or(100);
@@ -35,9 +40,14 @@ fn parse(stat: &str, ticks_per_second: u64, page: u64) -> Option<Usage> {
     })
 }
 
+/// Memory and processor time of process `pid` now.
+///
+/// # Errors
+/// When the process is gone.
+///
 /// Asks ps(1): kilobytes and `[[dd-]hh:]mm:ss[.cc]`.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn usage(pid: u32) -> io::Result<Usage> {
+pub fn usage(pid: u32) -> io::Result<Usage> {
     let output =
         std::process::Command::new("ps").args(["-o", "rss=,time=", "-p", &pid.to_string()]).output()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();

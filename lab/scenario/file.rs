@@ -72,7 +72,7 @@ impl Scenario {
         directory: &Path,
         read: &dyn Fn(&Path) -> io::Result<String>,
     ) -> Result<Self, ScenarioError> {
-        let options = serde_saphyr::options! { with_snippet: false };
+        let options = super::raw::yaml_options();
         let raw: RawScenario = serde_saphyr::from_str_with_options(text, options)
             .map_err(|error| ScenarioError::new(file, text, vec![Problem::from_yaml(&error)]))?;
         let mut lowering = Lowering { file, directory, read, problems: Vec::new() };

@@ -122,7 +122,16 @@ impl Lowering<'_> {
         Some(match &raw.value {
             RawFault::KernelPanic { node } => Fault::KernelPanic { node: self.node(node, cluster)? },
             RawFault::NoConfig { node } => Fault::NoConfig { node: self.node(node, cluster)? },
-            RawFault::KillQemu { node, at } => Fault::KillQemu { node: self.node(node, cluster)?, at: *at },
+            RawFault::KillQemu { node, at } => {
+                let node = self.node(node, cluster)?;
+                if !Fault::KILL_STEPS.contains(&at.value) {
+                    let message = format!("no machine can be killed at the step \"{}\"", at.value.label());
+                    let steps = "steps of a node: boot, maintenance, apply-config, secure-api, ready";
+                    self.report(Problem::at(at, message).help(steps));
+                    return None;
+                }
+                Fault::KillQemu { node, at: at.value }
+            }
             RawFault::ForeignToken { node: text } => {
                 let node = self.node(text, cluster)?;
                 if cluster.node(&node).is_some_and(|spec| spec.kind != Kind::Worker) {

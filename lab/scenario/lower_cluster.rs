@@ -10,7 +10,7 @@ use serde_saphyr::Spanned;
 
 use super::file::Lowering;
 use super::problem::{Problem, choice};
-use super::raw::{RawNetwork, RawNode, RawPatch, RawScenario, Text};
+use super::raw::{RawNetwork, RawNode, RawPatch, RawScenario, Text, yaml_options};
 use crate::cluster::{
     ClusterSpec, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, SpecError, SpecSubject, SpecWarning,
 };
@@ -76,7 +76,15 @@ pub(super) fn lower_cluster(
 fn place(error: &SpecError, raw: &RawScenario, origins: &[(NodeName, &RawNode)]) -> Problem {
     let cluster = &raw.cluster;
     let at_nodes = || Problem::at(&cluster.nodes, error.to_string());
-    let at = |text: &Option<Text>| text.as_ref().map_or_else(at_nodes, |t| Problem::at(t, error.to_string()));
+    let at = |text: Option<&Text>| text.map_or_else(at_nodes, |t| Problem::at(t, error.to_string()));
+    let network = |name: &str| {
+        match name {
+            "pods" => &cluster.network.pods,
+            "services" => &cluster.network.services,
+            _ => &cluster.network.lan,
+        }
+        .as_ref()
+    };
     match error.subject() {
         SpecSubject::Nodes => at_nodes(),
         SpecSubject::Node(name) => {
@@ -88,12 +96,12 @@ fn place(error: &SpecError, raw: &RawScenario, origins: &[(NodeName, &RawNode)])
                 SpecError::DiskTooSmall { .. } => node.disk.as_ref(),
                 _ => None,
             };
-            Problem::at(value.unwrap_or(&node.name), error.to_string())
+            at(value.or(Some(&node.name)))
         }
-        SpecSubject::Network("pods") => at(&cluster.network.pods),
-        SpecSubject::Network("services") => at(&cluster.network.services),
-        SpecSubject::Network(_) => at(&cluster.network.lan),
-        SpecSubject::DnsDomain => at(&cluster.network.dns_domain),
+        // Of two networks one may be a default, which has no place in the file.
+        SpecSubject::Networks(first, second) => at(network(second).or_else(|| network(first))),
+        SpecSubject::Network(name) => at(network(name)),
+        SpecSubject::DnsDomain => at(cluster.network.dns_domain.as_ref()),
         SpecSubject::Gateways => match &cluster.gateways {
             Some(gateways) => Problem::at(gateways, error.to_string()),
             None => at_nodes(),
@@ -246,7 +254,7 @@ impl Lowering<'_> {
         match &raw.value {
             RawPatch::Inline(mapping) => {
                 let origin = format!("{}:{}", self.file, raw.referenced.line());
-                match serde_yaml::to_string(mapping) {
+                match serde_saphyr::to_string(mapping) {
                     Ok(text) => Some(Patch { origin, text }),
                     Err(error) => {
                         self.report(Problem::at(
@@ -269,8 +277,9 @@ impl Lowering<'_> {
                         return None;
                     }
                 };
-                let documents =
-                    serde_saphyr::from_multiple::<serde_json::Map<String, serde_json::Value>>(&text);
+                let documents = serde_saphyr::from_multiple_with_options::<
+                    serde_json::Map<String, serde_json::Value>,
+                >(&text, yaml_options());
                 if let Err(error) = documents {
                     let inner = Problem::from_yaml(&error);
                     let line = inner.place.map_or(1, |place| place.line);

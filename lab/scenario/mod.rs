@@ -7,14 +7,19 @@
 //! The reference of the format is `docs/scenario-files.md`.
 
 mod check;
+mod checks;
 mod expectation;
 mod file;
 mod lower_checks;
 mod lower_cluster;
 mod problem;
 mod raw;
+#[cfg(test)]
+mod reference_tests;
+mod run;
 
 pub use check::{Architecture, Check, CheckSpec};
 pub use expectation::{Expectation, SeenFailure};
 pub use file::Scenario;
 pub use problem::{Place, Problem, ScenarioError};
+pub use run::Verdict;

@@ -91,7 +91,10 @@ impl Problem {
                 (format!("wrong type: expected {expected}, found {unexpected}"), None)
             }
             Error::InvalidScalar { ty, .. } => (format!("wrong type: expected {}", type_words(ty)), None),
-            other => (first_line(&other.to_string()), None),
+            Error::InvalidBooleanStrict { .. } => ("wrong type: expected true or false".to_owned(), None),
+            Error::Unexpected { expected, .. } => (format!("expected {}", type_words(expected)), None),
+            Error::Eof { .. } => ("the file ends too early, or is empty".to_owned(), None),
+            other => (without_place(&other.to_string()), None),
         };
         Self { message, help, place }
     }
@@ -100,17 +103,20 @@ impl Problem {
 /// What a type of the YAML reader is called by people.
 fn type_words(ty: &str) -> &str {
     match ty {
-        "bool" => "true or false",
+        "bool" | "boolean" => "true or false",
+        "mapping start" => "a mapping (`key: value` lines or {…})",
+        "sequence start" => "a list (`- …` lines or […])",
+        "string scalar" | "scalar" => "a text",
         "usize" | "u32" | "u64" => "a whole number that is not negative",
         "f64" => "a number",
         other => other,
     }
 }
 
-/// The parser's own texts may carry a rendered place after the first line; the place is shown
-/// anyway.
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+/// The first line of the parser's own text, without the place, which is shown anyway.
+fn without_place(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    line.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
 /// "did you mean …?" when a word is near, otherwise (or as well) all that may stand there.

@@ -14,6 +14,12 @@ use crate::cluster::TalosContract;
 use crate::events::Step;
 use crate::node::Kind;
 
+/// How scenario and patch files are read: places instead of printed snippets, and only `true` and
+/// `false` as booleans, as the YAML 1.2 readers of machine configs do.
+pub(super) fn yaml_options() -> serde_saphyr::Options {
+    serde_saphyr::options! { with_snippet: false, strict_booleans: true }
+}
+
 /// A text with its place in the file.
 pub(super) type Text = Spanned<String>;
 
@@ -208,7 +214,7 @@ pub(super) enum RawFault {
     KernelPanic { node: Text },
     NoConfig { node: Text },
     ForeignToken { node: Text },
-    KillQemu { node: Text, at: Step },
+    KillQemu { node: Text, at: Spanned<Step> },
     HostMemory { available: Text },
 }
 

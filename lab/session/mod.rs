@@ -4,10 +4,13 @@
 //! The CLI and the tests both work through a [`Session`], so what is tested is what is run.
 
 mod bundle;
+mod figures;
 mod open;
+mod publish;
 mod speed;
 mod start;
 
 pub use bundle::write_bundle;
+pub use figures::FormationFigures;
 pub use open::{Session, SessionError, SessionOptions};
 pub use start::{ClusterRequest, RunningCluster, StartError};

@@ -121,14 +121,11 @@ impl Session {
             wall: jiff::Timestamp::now(),
         });
         for run in &reaped {
-            let ended = run.ended.len();
-            let text = format!("cleaned up after {}, which had died: {ended} processes ended", run.run);
-            recorder.record(Happening::Note { subject: Subject::Cluster, text });
+            recorder.record(Happening::Note { subject: Subject::Cluster, text: run.to_string() });
         }
         let qemu = QemuBinary::find(options.qemu.as_deref()).await?;
         let (accelerator, _) = choose_accelerator(&HostPlatform::current(), &qemu, options.accelerator)?;
-        let processes =
-            Processes::new(directory.path().join("processes")).map_err(host("start child processes"))?;
+        let processes = Processes::new(directory.processes()).map_err(host("start child processes"))?;
         Ok(Self { options, directory, recorder, processes, qemu, accelerator, recording, view })
     }
 

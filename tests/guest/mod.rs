@@ -3,8 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
+use lab::machine::{Accelerator, CpuModel, DeviceBus, GicVersion, MachineSpec, make_disk};
+
 /// What the guest does after its text.
 #[derive(Clone, Copy)]
+#[allow(dead_code, reason = "not every test that has such a guest wants both")]
 pub enum Then {
     /// Sleeps until the machine is ended.
     Wait,
@@ -12,9 +16,34 @@ pub enum Then {
     PowerOff,
 }
 
+/// A machine called `node-1` with this guest. Its files are in `directory`; the LAN socket there,
+/// `lan`, must be listened to by the caller.
+pub fn spec(directory: &Path, accelerator: Accelerator, text: &str, then: Then) -> Result<MachineSpec> {
+    let disk = directory.join("disk.raw");
+    make_disk(&disk, 64 << 20)?;
+    std::fs::write(directory.join("initramfs"), b"not read by this guest")?;
+    Ok(MachineSpec {
+        name: "node-1".parse()?,
+        kernel: write(directory, text, then)?,
+        initramfs: directory.join("initramfs"),
+        cmdline: "console=ttyAMA0".into(),
+        memory_mib: 64,
+        vcpus: 1,
+        cpu_model: CpuModel::default_for(accelerator),
+        bus: DeviceBus::Pci,
+        gic: GicVersion::Default,
+        disk,
+        mac: "52:54:00:00:00:02".parse()?,
+        lan_socket: directory.join("lan"),
+        mtu: 1500,
+        paused: false,
+        directory: directory.join("node-1"),
+    })
+}
+
 /// Writes the guest as an arm64 kernel image (Linux `Documentation/arch/arm64/booting.rst`) to
 /// `directory` and returns its path.
-pub fn write(directory: &Path, text: &str, then: Then) -> std::io::Result<PathBuf> {
+fn write(directory: &Path, text: &str, then: Then) -> std::io::Result<PathBuf> {
     /// Where the text lies in the image.
     const TEXT: usize = 0x100;
     let mut code: Vec<u32> = vec![

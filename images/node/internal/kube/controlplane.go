@@ -2,6 +2,8 @@ package kube
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -215,4 +217,9 @@ func hostPort(n Node, port int) string {
 	}
 
 	return fmt.Sprintf("%s:%d", n.IP, port)
+}
+
+// PrepareEtcdSocket makes the directory of etcd's local socket, for root only.
+func PrepareEtcdSocket() error {
+	return os.MkdirAll(filepath.Dir(etcdSocket), 0o700)
 }

@@ -20,6 +20,8 @@ const (
 	ClusterCA           = "/etc/kubernetes/pki/ca.crt"
 	CRISocket           = "unix:///run/containerd/containerd.sock"
 	PodResolvConf       = "/system/resolved/resolv.conf"
+	// etcdSocket is where the API server of the same node reaches etcd without TLS; only root can enter its directory.
+	etcdSocket = "/run/etcd/client.sock"
 )
 
 // Node is what rendering needs to know about the machine.

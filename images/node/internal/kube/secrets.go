@@ -124,7 +124,7 @@ func APIServerFiles(cfg config.Config, n Node) ([]File, error) {
 }
 
 // ControllerFiles issues what kube-controller-manager and kube-scheduler need.
-func ControllerFiles(cfg config.Config) ([]File, error) {
+func ControllerFiles(cfg config.Config, n Node) ([]File, error) {
 	cluster := cfg.Cluster()
 	kcm, scheduler := SecretsDir+"kube-controller-manager/", SecretsDir+"kube-scheduler/"
 	local := fmt.Sprintf("https://127.0.0.1:%d", cluster.LocalAPIServerPort())
@@ -147,7 +147,12 @@ func ControllerFiles(cfg config.Config) ([]File, error) {
 	}
 
 	for user, path := range map[string]string{"system:kube-controller-manager": kcm + "kubeconfig", "system:kube-scheduler": scheduler + "kubeconfig"} {
-		pair, err := pki.Issue(cluster.IssuingCA(), pki.Request{CommonName: user, Organization: []string{user}, Usage: pki.Client})
+		groups := []string{user}
+		if n.Speed && user == "system:kube-controller-manager" {
+			groups = append(groups, "system:masters") // see use-service-account-credentials in speed.go
+		}
+
+		pair, err := pki.Issue(cluster.IssuingCA(), pki.Request{CommonName: user, Organization: groups, Usage: pki.Client})
 		if err != nil {
 			return nil, err
 		}

@@ -66,8 +66,8 @@ func (m *Machine) kubelet() supervise.Service {
 // kubeletStart is what a kubelet waits for besides its runtime: that the API server's port is open.
 //
 // Talos starts it at once. But a kubelet that finds no API server backs off to 32 seconds between attempts to get its
-// certificate (client-go's certificate manager), and works meanwhile; under emulation both hurt. From the open port
-// on, KubePrism holds its requests until the API server is ready.
+// certificate (client-go's certificate manager), and until its node is Ready it looks ten times a second: under
+// emulation both hurt. From the open port on, KubePrism holds its requests until the API server is ready.
 func (m *Machine) kubeletStart() supervise.Condition {
 	return &tcpOpen{address: m.apiUpstream(), name: "control plane endpoint to answer"}
 }
@@ -101,8 +101,12 @@ func (m *Machine) etcd() supervise.Service {
 				return err
 			}
 
+			if err := kube.PrepareEtcdSocket(); err != nil {
+				return err
+			}
+
 			if !m.bootstrapped.IsOpen() {
-				console.Printf("etcd is waiting to join the cluster, if this node is the first node of the cluster, please run `talosctl bootstrap` against one of the following IPs: %v", m.facts().Addresses)
+				console.Printf("etcd is waiting to join the cluster, if this node is the first node of the cluster, please run `talosctl bootstrap` against one of the following IPs: %v (joining an existing etcd cluster is not part of the reference node)", m.facts().Addresses)
 			}
 
 			return m.bootstrapped.Wait(ctx)
@@ -139,7 +143,7 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 	}}
 
 	prepare := func(context.Context) error {
-		files, err := kube.ControllerFiles(m.config())
+		files, err := kube.ControllerFiles(m.config(), m.facts())
 		if err != nil {
 			return err
 		}
@@ -149,7 +153,10 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 
 	controlPlane := m.config().Machine().Controlplane()
 
+	var schedulerAfter []string
+
 	if !controlPlane.ControllerManager().Disabled() {
+		schedulerAfter = []string{"kube-controller-manager"}
 		services = append(services, supervise.Service{
 			ID:         "kube-controller-manager",
 			Background: true,
@@ -165,6 +172,8 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 		services = append(services, supervise.Service{
 			ID:         "kube-scheduler",
 			Background: true,
+			// There is nothing to schedule before there are nodes, and those wait for the controller manager.
+			DependsOn:  schedulerAfter,
 			Conditions: []supervise.Condition{m.bootstrapped, m.kubernetes},
 			Prepare:    prepare,
 			Command:    m.component("kube-scheduler", "/podruntime/kube-scheduler", m.config().Cluster().Scheduler().Env(), kube.SchedulerArgs),
@@ -200,11 +209,16 @@ func (m *Machine) kubeProxy() supervise.Service {
 		ID:         "kube-proxy",
 		Background: true,
 		DependsOn:  []string{"kubelet"},
-		Conditions: []supervise.Condition{m.kubernetes, supervise.PathExists(kube.KubeletClientCert)},
+		// After the node is Ready: until then nothing on it uses services, and the kubelet needs the CPU.
+		Conditions: []supervise.Condition{m.settled},
 		Command:    m.component("kube-proxy", "/podruntime/kube-proxy", nil, kube.ProxyArgs),
 		Health:     healthCheck(httpOK("http://127.0.0.1:10256/livez")),
 	}
 }
+
+// settleTime is how long kube-proxy and the cluster's add-ons wait at most for the node to be Ready, counted from when
+// the API server is.
+const settleTime = time.Minute
 
 // startKubernetesClients starts the agent's own part: the local endpoint of the API, the watch of this node with the
 // pod routes, and on a control plane the bootstrap manifests.
@@ -249,6 +263,9 @@ func (m *Machine) startKubernetesClients(ctx context.Context) {
 		if err := m.kubernetes.Wait(ctx); err != nil {
 			return
 		}
+
+		// A node that does not become Ready soon (without a CNI, for one) gets its proxy and add-ons nevertheless.
+		time.AfterFunc(settleTime, m.settled.Open)
 
 		if err := supervise.PathExists(kube.KubeletClientCert).Wait(ctx); err != nil {
 			return
@@ -325,6 +342,10 @@ func (m *Machine) applyManifests(ctx context.Context) {
 	}
 
 	console.Milestone("join-manifests-applied")
+
+	if m.settled.Wait(ctx) != nil {
+		return
+	}
 
 	if err := kube.Apply(ctx, client, rest); err != nil {
 		console.Printf("bootstrap manifests: %v", err)

@@ -56,6 +56,8 @@ type Machine struct {
 	bootstrapped *supervise.Gate
 	// kubernetes opens when the API server is ready for the first time.
 	kubernetes *supervise.Gate
+	// settled opens when the node is Ready for the first time in this boot, or takes too long to get there.
+	settled *supervise.Gate
 
 	mu       sync.Mutex
 	cfg      config.Provider
@@ -84,6 +86,7 @@ func Run(ctx context.Context) error {
 		timeSynced:      supervise.NewGate("time sync"),
 		bootstrapped:    supervise.NewGate("bootstrap"),
 		kubernetes:      supervise.NewGate("Kubernetes API server"),
+		settled:         supervise.NewGate("Kubernetes node to be ready"),
 	}
 
 	if err := kernel.MountEarly(); err != nil {

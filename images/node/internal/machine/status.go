@@ -38,6 +38,7 @@ func (m *Machine) nodeStatus(status k8s.NodeStatusSpec) {
 
 	if becameReady {
 		console.Milestone("node-ready")
+		m.settled.Open()
 	}
 
 	m.refreshStatus()

@@ -1,0 +1,107 @@
+//! `lab bench`: figures that others can measure again.
+
+use clap::{Args, Subcommand};
+use lab::{
+    cluster::ClusterSpec,
+    events::Outcome,
+    host::{Ending, ExitCode},
+    machine::CpuModel,
+    node::NodeName,
+    report::Display,
+    session::{ClusterRequest, FormationFigures, Session},
+};
+
+use super::{Failed, Guests};
+
+/// Measure.
+#[derive(Subcommand)]
+pub enum Bench {
+    /// Cold formation of a three-node cluster: seconds per phase and node, peak memory
+    Formation(Formation),
+}
+
+/// Cold formation of a cluster.
+#[derive(Args)]
+pub struct Formation {
+    /// How many times
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    runs: u16,
+    /// Number of nodes: one control plane, the rest workers
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    nodes: u16,
+    /// Measure a second CPU model in turn with the first, e.g. max
+    #[arg(long, value_name = "MODEL")]
+    versus: Option<String>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    guests: Guests,
+}
+
+impl Bench {
+    pub(super) async fn run(self) -> Result<ExitCode, Failed> {
+        let Self::Formation(formation) = self;
+        formation.run().await
+    }
+}
+
+impl Formation {
+    async fn run(self) -> Result<ExitCode, Failed> {
+        let mut series = vec![Series { cpu: self.guests.cpu.clone(), figures: Vec::new() }];
+        if let Some(versus) = &self.versus {
+            series.push(Series { cpu: Some(versus.clone()), figures: Vec::new() });
+        }
+        for run in 1..=self.runs {
+            for series in &mut series {
+                let figures = self.form(series.cpu.as_deref()).await?;
+                eprintln!("{} {run}: {figures}", series.label());
+                series.figures.push(figures);
+            }
+        }
+        let medians: Vec<_> =
+            series.iter().map(|series| (series.label(), FormationFigures::median(&series.figures))).collect();
+        if self.json {
+            let all: Vec<_> = series
+                .iter()
+                .zip(&medians)
+                .map(|(series, (label, median))| {
+                    serde_json::json!({ "cpu": label, "median": median, "runs": series.figures })
+                })
+                .collect();
+            let text =
+                serde_json::to_string_pretty(&all).map_err(|error| Failed::new(ExitCode::Internal, error))?;
+            println!("{text}");
+        } else {
+            println!("{}", FormationFigures::table(&medians));
+        }
+        Ok(ExitCode::Passed)
+    }
+
+    async fn form(&self, cpu: Option<&str>) -> Result<FormationFigures, Failed> {
+        let mut options = self.guests.options("bench", Display::Quiet);
+        options.cpu_model = cpu.map(CpuModel::new);
+        let session = Session::open(options).await?;
+        let name = NodeName::new("bench").map_err(|error| Failed::new(ExitCode::Internal, error))?;
+        let spec = ClusterSpec::of_compute_nodes(name, 1, usize::from(self.nodes) - 1)
+            .map_err(|error| Failed::new(ExitCode::BadInput, error))?;
+        let measured = session.measure_formation(ClusterRequest::new(spec)).await;
+        let (outcome, ending) = match &measured {
+            Ok(_) => (Outcome::Passed, Ending::Passed),
+            Err(error) => (Outcome::Failed { cause: error.to_string() }, Ending::Failed),
+        };
+        session.close(outcome, ending).await?;
+        Ok(measured?)
+    }
+}
+
+struct Series {
+    cpu: Option<String>,
+    figures: Vec<FormationFigures>,
+}
+
+impl Series {
+    fn label(&self) -> String {
+        self.cpu.clone().unwrap_or_else(|| "default".into())
+    }
+}

@@ -1,0 +1,104 @@
+//! `lab run`: scenarios and their verdicts.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use lab::{
+    events::Outcome,
+    host::{Ending, ExitCode, WhenShort},
+    report::{Display, Summary, read_recording},
+    scenario::Scenario,
+    session::Session,
+};
+
+use super::{Failed, Guests, asked_to_end, say_where};
+
+/// How long a run waits for memory that other labs hold.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Run scenarios and give a verdict.
+#[derive(Args)]
+pub struct Run {
+    /// Scenario files
+    #[arg(required = true, value_name = "SCENARIO")]
+    scenarios: Vec<PathBuf>,
+    /// Print the plan and boot nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the summary as JSON on standard output
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    guests: Guests,
+}
+
+impl Run {
+    pub(super) async fn run(self) -> Result<ExitCode, Failed> {
+        // All files are read before anything starts: a mistake in the last one costs no time.
+        let mut scenarios = Vec::new();
+        for path in &self.scenarios {
+            match Scenario::load(path) {
+                Ok(scenario) => scenarios.push(scenario),
+                Err(error) => {
+                    return Err(Failed::new(ExitCode::BadInput, format!("{:?}", miette::Report::new(error))));
+                }
+            }
+        }
+        let title = scenarios.iter().map(|scenario| scenario.name.as_str()).collect::<Vec<_>>().join("+");
+        let display = if self.dry_run { Display::Quiet } else { Display::for_stderr() };
+        let session = Session::open(self.guests.options(&title, display)).await?;
+        if self.dry_run {
+            return self.print_plans(session, &scenarios).await;
+        }
+        say_where(&session);
+        let (outcome, ending, code) = tokio::select! {
+            result = verdicts(&session, &scenarios) => result,
+            () = asked_to_end() => {
+                (Outcome::NotRun { cause: "interrupted".into() }, Ending::Interrupted, ExitCode::Interrupted)
+            }
+        };
+        let recording = session.path().join("events.jsonl");
+        session.close(outcome, ending).await?;
+        let events = read_recording(&recording).map_err(|error| Failed::new(ExitCode::Internal, error))?;
+        let summary = Summary::of(&events);
+        if self.json {
+            let text = serde_json::to_string_pretty(&summary)
+                .map_err(|error| Failed::new(ExitCode::Internal, error))?;
+            println!("{text}");
+        } else {
+            println!("\n{summary}");
+        }
+        Ok(code)
+    }
+
+    async fn print_plans(&self, session: Session, scenarios: &[Scenario]) -> Result<ExitCode, Failed> {
+        for scenario in scenarios {
+            let (plan, _registry) = session.plan(scenario.request(WhenShort::Refuse)).await?;
+            let text = if self.json {
+                serde_json::to_string_pretty(&plan).map_err(|error| error.to_string())
+            } else {
+                serde_yaml::to_string(&plan).map_err(|error| error.to_string())
+            };
+            println!("{}", text.map_err(|error| Failed::new(ExitCode::Internal, error))?);
+        }
+        session.close(Outcome::Passed, Ending::Passed).await?;
+        Ok(ExitCode::Passed)
+    }
+}
+
+async fn verdicts(session: &Session, scenarios: &[Scenario]) -> (Outcome, Ending, ExitCode) {
+    let (mut failures, mut host_unable) = (Vec::new(), false);
+    for scenario in scenarios {
+        let verdict = scenario.run(session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
+        if let Outcome::Failed { cause } | Outcome::NotRun { cause } = verdict.outcome {
+            failures.push(format!("{}: {cause}", scenario.name));
+            host_unable |= verdict.host_unable;
+        }
+    }
+    if failures.is_empty() {
+        (Outcome::Passed, Ending::Passed, ExitCode::Passed)
+    } else {
+        let code = if host_unable { ExitCode::HostUnable } else { ExitCode::VerdictFailed };
+        (Outcome::Failed { cause: failures.join("; ") }, Ending::Failed, code)
+    }
+}

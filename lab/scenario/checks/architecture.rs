@@ -1,0 +1,36 @@
+//! Every node reports the processor architecture that is expected, to Kubernetes and over the
+//! machine API.
+
+use super::{Observation, QUESTION};
+use crate::{cluster::Cluster, scenario::Architecture};
+
+pub(super) async fn look(cluster: &Cluster, expected: Architecture) -> Observation {
+    let mut observation = Observation::default();
+    let Some(api) = cluster.kubernetes() else {
+        observation.problem("the Kubernetes API was never reached");
+        return observation;
+    };
+    for node in &cluster.plan().nodes {
+        let name = node.spec.name.as_str();
+        match api.node(name).await {
+            Ok(Some(facts)) => observation.note(
+                facts.architecture == expected.as_str(),
+                format!("{name}: kubelet reports {}", facts.architecture),
+            ),
+            Ok(None) => observation.problem(format!("{name}: Kubernetes does not know it")),
+            Err(error) => observation.problem(format!("{name}: {error}")),
+        }
+        let version = match cluster.connect(node).await {
+            Ok(client) => client.version(QUESTION).await,
+            Err(error) => Err(error),
+        };
+        match version {
+            Ok(version) => observation.note(
+                version.architecture == expected.as_str(),
+                format!("{name}: the machine API reports {} ({})", version.architecture, version.tag),
+            ),
+            Err(error) => observation.problem(format!("{name}: {error}")),
+        }
+    }
+    observation
+}

@@ -1,0 +1,65 @@
+//! Every node is green in all three layers of readiness, asked anew from each source.
+
+use super::{Observation, QUESTION};
+use crate::{
+    cluster::{Cluster, NodePlan},
+    talos::Stage,
+};
+
+pub(super) async fn look(cluster: &Cluster) -> Observation {
+    let mut observation = Observation::default();
+    for node in &cluster.plan().nodes {
+        machine_layers(cluster, node, &mut observation).await;
+        kubernetes_layer(cluster, node, &mut observation).await;
+    }
+    observation
+}
+
+async fn machine_layers(cluster: &Cluster, node: &NodePlan, observation: &mut Observation) {
+    let name = &node.spec.name;
+    let client = match cluster.connect(node).await {
+        Ok(client) => client,
+        Err(error) => return observation.problem(format!("{name}: {error}")),
+    };
+    match client.machine_status(QUESTION).await {
+        Ok(status) => observation.note(
+            status.stage == Stage::Running && status.status.ready,
+            format!("{name}: boot sequence is in stage {:?}, ready: {}", status.stage, status.status.ready),
+        ),
+        Err(error) => observation.problem(format!("{name}: {error}")),
+    }
+    match client.services(QUESTION).await {
+        Ok(services) => {
+            let down: Vec<_> = services.iter().filter(|service| !service.is_up()).collect();
+            for service in &down {
+                observation
+                    .problem(format!("{name}: {} is {}: {}", service.id, service.state, service.message));
+            }
+            if down.is_empty() {
+                let names: Vec<_> = services.iter().map(|service| service.id.as_str()).collect();
+                observation.note(!names.is_empty(), format!("{name}: services up: {}", names.join(" ")));
+            }
+        }
+        Err(error) => observation.problem(format!("{name}: {error}")),
+    }
+}
+
+async fn kubernetes_layer(cluster: &Cluster, node: &NodePlan, observation: &mut Observation) {
+    let name = &node.spec.name;
+    let Some(api) = cluster.kubernetes() else {
+        return observation.problem("the Kubernetes API was never reached");
+    };
+    match api.node(name.as_str()).await {
+        Ok(Some(facts)) => observation.note(
+            facts.readiness.ready,
+            format!(
+                "{name}: Kubernetes says {} ({}), kubelet {}",
+                if facts.readiness.ready { "Ready" } else { "not Ready" },
+                facts.readiness.reason,
+                facts.kubelet_version
+            ),
+        ),
+        Ok(None) => observation.problem(format!("{name}: Kubernetes does not know it")),
+        Err(error) => observation.problem(format!("{name}: {error}")),
+    }
+}

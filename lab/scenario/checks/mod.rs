@@ -1,0 +1,31 @@
+//! The live checks: each looks at a formed cluster and says what it saw.
+//!
+//! A check passes only on evidence: when it could not look, it fails and says so.
+
+mod architecture;
+mod layers;
+mod no_tailscale;
+mod observation;
+mod pod_network;
+mod power_cycle;
+
+pub(super) use observation::Observation;
+
+use std::time::Duration;
+
+use super::check::Check;
+use crate::cluster::Cluster;
+
+/// How long one question to a node may take, at the least.
+const QUESTION: Duration = Duration::from_secs(20);
+
+/// Does a check.
+pub(super) async fn look(cluster: &Cluster, check: &Check) -> Observation {
+    match check {
+        Check::LayersGreen => layers::look(cluster).await,
+        Check::Architecture { is } => architecture::look(cluster, *is).await,
+        Check::NoTailscale => no_tailscale::look(cluster).await,
+        Check::PodNetwork { service, dns } => pod_network::look(cluster, *service, *dns).await,
+        Check::PowerCycle { node } => power_cycle::look(cluster, node).await,
+    }
+}

@@ -1,0 +1,118 @@
+//! No node has anything of Tailscale: no extension, service, process, interface or image.
+
+use super::{Observation, QUESTION};
+use crate::{
+    cluster::{Cluster, NodePlan},
+    talos::{ApiError, ExtensionStatus, NodeClient},
+};
+
+/// What everything of Tailscale has in its name.
+const NAME: &str = "tailscale";
+
+pub(super) async fn look(cluster: &Cluster) -> Observation {
+    let mut observation = Observation::default();
+    for node in &cluster.plan().nodes {
+        let name = node.spec.name.as_str();
+        match places(cluster, node).await {
+            Ok(places) => judge(name, &places, &mut observation),
+            Err(error) => observation.problem(format!("{name}: {error}")),
+        }
+        images(cluster, name, &mut observation).await;
+    }
+    observation
+}
+
+/// A kind of place where Tailscale could be, and what was found there.
+struct Place {
+    what: &'static str,
+    found: Vec<String>,
+    /// A running node always has some of these; none at all means that nobody looked.
+    never_empty: bool,
+}
+
+async fn places(cluster: &Cluster, node: &NodePlan) -> Result<Vec<Place>, ApiError> {
+    let client = cluster.connect(node).await?;
+    let services = client.services(QUESTION).await?;
+    let processes = client.processes(QUESTION).await?;
+    Ok(vec![
+        Place { what: "extensions", found: extensions(&client).await?, never_empty: false },
+        Place {
+            what: "services",
+            found: services.into_iter().map(|service| service.id).collect(),
+            never_empty: true,
+        },
+        Place {
+            what: "processes",
+            found: processes.into_iter().map(|p| format!("{} {}", p.command, p.arguments)).collect(),
+            never_empty: true,
+        },
+        Place { what: "interfaces", found: interfaces(&client).await?, never_empty: true },
+    ])
+}
+
+async fn extensions(client: &NodeClient) -> Result<Vec<String>, ApiError> {
+    let resources = client.list("runtime", "ExtensionStatuses.runtime.talos.dev", QUESTION).await?;
+    Ok(resources
+        .iter()
+        .map(|resource| match resource.view::<ExtensionStatus>() {
+            Ok(extension) => extension.metadata.name,
+            Err(_) => resource.id.clone(),
+        })
+        .collect())
+}
+
+async fn interfaces(client: &NodeClient) -> Result<Vec<String>, ApiError> {
+    let resources = client.list("network", "LinkStatuses.net.talos.dev", QUESTION).await?;
+    Ok(resources.into_iter().map(|resource| resource.id).collect())
+}
+
+fn judge(node: &str, places: &[Place], observation: &mut Observation) {
+    for place in places {
+        let hits: Vec<_> = place.found.iter().filter(|text| text.to_lowercase().contains(NAME)).collect();
+        for hit in &hits {
+            observation.problem(format!("{node}: Tailscale among its {}: {hit}", place.what));
+        }
+        if place.never_empty && place.found.is_empty() {
+            observation.problem(format!("{node}: it names no {} at all, so nothing is known", place.what));
+        } else if hits.is_empty() {
+            observation.fact(format!("{node}: no Tailscale among {} {}", place.found.len(), place.what));
+        }
+    }
+}
+
+async fn images(cluster: &Cluster, name: &str, observation: &mut Observation) {
+    let Some(api) = cluster.kubernetes() else {
+        return observation.problem("the Kubernetes API was never reached");
+    };
+    match api.node(name).await {
+        Ok(Some(facts)) => {
+            let place = Place { what: "container images", found: facts.images, never_empty: false };
+            judge(name, &[place], observation);
+        }
+        Ok(None) => observation.problem(format!("{name}: Kubernetes does not know it")),
+        Err(error) => observation.problem(format!("{name}: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(found: &[&str], never_empty: bool) -> Observation {
+        let mut observation = Observation::default();
+        let found = found.iter().map(|text| (*text).to_owned()).collect();
+        judge("n", &[Place { what: "processes", found, never_empty }], &mut observation);
+        observation
+    }
+
+    #[test]
+    fn a_tailscale_process_is_found_whatever_its_letters() {
+        assert!(judged(&["kubelet", "/usr/local/bin/Tailscaled --tun"], true).cause().is_some());
+        assert_eq!(judged(&["kubelet"], true).cause(), None);
+    }
+
+    #[test]
+    fn an_empty_process_list_is_no_proof() {
+        assert!(judged(&[], true).cause().is_some());
+    }
+}

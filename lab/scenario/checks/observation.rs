@@ -1,0 +1,62 @@
+//! What a check saw.
+
+use std::fmt::Display;
+
+/// Facts for the report, and what is wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Observation {
+    /// What was observed, one fact a line.
+    pub(crate) evidence: Vec<String>,
+    problems: Vec<String>,
+}
+
+impl Observation {
+    /// Notes a fact.
+    pub(super) fn fact(&mut self, text: impl Display) {
+        self.evidence.push(text.to_string());
+    }
+
+    /// Notes something wrong; the check fails.
+    pub(super) fn problem(&mut self, text: impl Display) {
+        self.problems.push(text.to_string());
+    }
+
+    /// A fact if `good`, else a problem.
+    pub(super) fn note(&mut self, good: bool, text: impl Display) {
+        if good {
+            self.fact(text);
+        } else {
+            self.problem(text);
+        }
+    }
+
+    /// Why the check fails, or `None` when it passes. A check that saw nothing at all fails.
+    pub(crate) fn cause(&self) -> Option<String> {
+        if !self.problems.is_empty() {
+            Some(self.problems.join("; "))
+        } else if self.evidence.is_empty() {
+            Some("nothing was observed, so nothing is known".into())
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_that_saw_nothing_fails() {
+        assert!(Observation::default().cause().is_some());
+    }
+
+    #[test]
+    fn one_problem_outweighs_any_number_of_facts() {
+        let mut observation = Observation::default();
+        observation.fact("good");
+        assert_eq!(observation.cause(), None);
+        observation.note(false, "bad");
+        assert_eq!(observation.cause().as_deref(), Some("bad"));
+    }
+}

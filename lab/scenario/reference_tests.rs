@@ -1,0 +1,131 @@
+//! The reference of the format against the format: every key is explained, every example is right.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::de::{Deserialize, Deserializer, Visitor, value::Error};
+
+use super::{Check, Scenario, raw};
+use crate::cluster::Budgets;
+
+const REFERENCE: &str = include_str!("../../docs/scenario-files.md");
+
+/// Notes the field or variant names that a type asks its deserializer for, and gives it nothing.
+struct Names<'a>(&'a mut BTreeSet<&'static str>);
+
+impl<'de> Deserializer<'de> for Names<'_> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+        Err(serde::de::Error::custom("only names are asked for"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.0.extend(fields);
+        self.deserialize_any(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.0.extend(variants);
+        self.deserialize_any(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map identifier ignored_any
+    }
+}
+
+fn names_of<'de, T: Deserialize<'de>>() -> BTreeSet<&'static str> {
+    let mut names = BTreeSet::new();
+    let _ = T::deserialize(Names(&mut names));
+    names
+}
+
+fn all_names() -> BTreeSet<&'static str> {
+    [
+        names_of::<raw::RawScenario>(),
+        names_of::<raw::RawBudgets>(),
+        names_of::<raw::RawCluster>(),
+        names_of::<raw::RawNetwork>(),
+        names_of::<raw::RawNode>(),
+        names_of::<raw::RawPatches>(),
+        names_of::<raw::RawCheckKeys>(),
+        names_of::<raw::RawArchitecture>(),
+        names_of::<raw::RawArchitectureName>(),
+        names_of::<raw::RawPodNetwork>(),
+        names_of::<raw::RawPowerCycle>(),
+        names_of::<raw::RawFault>(),
+        names_of::<raw::RawExpect>(),
+        names_of::<crate::cluster::TalosContract>(),
+        names_of::<crate::node::Kind>(),
+        names_of::<crate::events::Step>(),
+        // Keys of enum variants cannot be asked for; these are the ones in `raw`.
+        BTreeSet::from(["node", "at", "available", "step", "check", "causeContains"]),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[test]
+fn every_key_and_word_of_the_format_is_in_the_reference() {
+    let names = all_names();
+    assert!(names.len() > 50, "{names:?}");
+    // A word counts as explained where it stands in backquotes, alone or at the head of `word: …`.
+    let explained =
+        |name: &str| REFERENCE.contains(&format!("`{name}`")) || REFERENCE.contains(&format!("`{name}: "));
+    let missing: Vec<_> = names.into_iter().filter(|name| !explained(name)).collect();
+    assert_eq!(missing, [""; 0], "not in docs/scenario-files.md");
+}
+
+#[test]
+fn every_example_of_the_reference_is_right() {
+    let examples: Vec<&str> = REFERENCE
+        .split("```yaml\n")
+        .skip(1)
+        .map(|rest| rest.split_once("\n```").map_or(rest, |(example, _)| example))
+        .collect();
+    assert!(examples.len() >= 7, "the examples are not found");
+    for example in examples {
+        let read = |path: &Path| std::fs::read_to_string(path);
+        if let Err(error) = Scenario::parse("example", example, Path::new("."), &read) {
+            panic!("{error}\n{example}");
+        }
+    }
+}
+
+#[test]
+fn the_budgets_of_the_reference_are_the_defaults() {
+    let budgets = Budgets::default();
+    for (key, value) in [
+        ("boot", budgets.boot),
+        ("maintenance", budgets.maintenance),
+        ("call", budgets.call),
+        ("secureApi", budgets.secure_api),
+        ("kubernetesApi", budgets.kubernetes_api),
+        ("ready", budgets.ready),
+    ] {
+        let row = format!("| `{key}` | {} |", value.as_secs());
+        assert!(REFERENCE.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn the_names_of_checks_are_the_keys_of_the_file() {
+    let mut keys = names_of::<raw::RawCheckKeys>();
+    for common in ["id", "given", "when", "then"] {
+        keys.remove(common);
+    }
+    assert_eq!(keys, BTreeSet::from(Check::NAMES));
+}

@@ -1,0 +1,154 @@
+//! Figures of a formation, for benchmarks.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use super::{
+    open::Session,
+    start::{ClusterRequest, StartError},
+};
+use crate::{
+    cluster::Cluster,
+    events::Step,
+    report::{NodeSummary, Summary},
+};
+
+/// How often memory is looked at; the peak of a formation is broad.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What one formation took.
+#[derive(Clone, Debug, Serialize)]
+pub struct FormationFigures {
+    /// Seconds from the first power-on until the last node was green on all layers.
+    pub all_ready_seconds: f64,
+    /// The same, on the reference host by the speed factor of the moment.
+    pub all_ready_normalised_seconds: f64,
+    /// Seconds that a bare kernel took to look for its first process, right before.
+    pub bare_kernel_seconds: f64,
+    /// How many times slower than the reference host that is.
+    pub speed_factor: f64,
+    /// Most resident memory of all processes of the lab together, MiB.
+    pub peak_memory_mib: f64,
+    /// CPU seconds of all VMs together.
+    pub cpu_seconds: f64,
+    /// Steps per node.
+    pub nodes: Vec<NodeSummary>,
+}
+
+impl Session {
+    /// Forms a cluster, takes it down, and says what it took.
+    ///
+    /// # Errors
+    /// When the cluster cannot be started or does not form.
+    pub async fn measure_formation(&self, request: ClusterRequest) -> Result<FormationFigures, StartError> {
+        let mut events = self.recorder.subscribe();
+        let running = self.start(request).await?;
+        let kernel = running.cluster.plan().nodes.first().map(|node| node.image.boot.kernel.clone());
+        let bare = match kernel {
+            Some(kernel) => self.time_bare_kernel(&kernel, &self.cpu_model()).await?,
+            None => Duration::ZERO,
+        };
+        let mut peak = 0.0_f64;
+        let formed = {
+            let forming = running.cluster.form();
+            tokio::pin!(forming);
+            let mut look = tokio::time::interval(LOOK);
+            loop {
+                tokio::select! {
+                    formed = &mut forming => break formed,
+                    _ = look.tick() => peak = peak.max(resident_mib(&running.cluster)),
+                }
+            }
+        };
+        peak = peak.max(resident_mib(&running.cluster));
+        let cpu_seconds = cpu_seconds(&running.cluster);
+        running.shut_down().await;
+        formed.map_err(Box::new)?;
+        let mut summary = Summary::default();
+        while let Ok(event) = events.try_recv() {
+            summary.add(&event);
+        }
+        let scenario = summary.scenarios.pop().unwrap_or_default();
+        let factor = (bare.as_secs_f64() / crate::host::REFERENCE_BOOT.as_secs_f64()).max(0.01);
+        let all_ready_seconds = scenario.all_ready_after().unwrap_or(f64::NAN);
+        Ok(FormationFigures {
+            all_ready_seconds,
+            all_ready_normalised_seconds: all_ready_seconds / factor,
+            bare_kernel_seconds: bare.as_secs_f64(),
+            speed_factor: factor,
+            peak_memory_mib: peak,
+            cpu_seconds,
+            nodes: scenario.nodes,
+        })
+    }
+}
+
+fn resident_mib(cluster: &Arc<Cluster>) -> f64 {
+    let own = std::process::id();
+    let pids = cluster.pids().into_iter().chain([own]);
+    pids.filter_map(|pid| crate::machine::usage_of(pid).ok()).map(|usage| usage.resident as f64).sum::<f64>()
+        / f64::from(1 << 20)
+}
+
+fn cpu_seconds(cluster: &Arc<Cluster>) -> f64 {
+    cluster
+        .pids()
+        .into_iter()
+        .filter_map(|pid| crate::machine::usage_of(pid).ok())
+        .map(|usage| usage.cpu_time.as_secs_f64())
+        .sum()
+}
+
+impl FormationFigures {
+    /// The run with the median total; the upper one of an even number.
+    pub fn median(runs: &[Self]) -> Option<Self> {
+        let mut sorted: Vec<_> = runs.iter().collect();
+        sorted.sort_by(|a, b| a.all_ready_seconds.total_cmp(&b.all_ready_seconds));
+        sorted.get(sorted.len() / 2).map(|run| (*run).clone())
+    }
+
+    /// A Markdown table of labelled medians, with the ratio to the first.
+    pub fn table(medians: &[(String, Option<Self>)]) -> String {
+        let mut text = String::from(
+            "| CPU model | all Ready, s | on the reference host, s | speed factor | peak memory, MiB | VM CPU, s | ratio |\n\
+             | --- | --- | --- | --- | --- | --- | --- |\n",
+        );
+        let first = medians.first().and_then(|(_, run)| run.as_ref()).map(|run| run.all_ready_seconds);
+        for (label, run) in medians {
+            if let (Some(run), Some(first)) = (run, first) {
+                text.push_str(&format!(
+                    "| {label} | {:.1} | {:.1} | {:.2} | {:.0} | {:.0} | {:.2} |\n",
+                    run.all_ready_seconds,
+                    run.all_ready_normalised_seconds,
+                    run.speed_factor,
+                    run.peak_memory_mib,
+                    run.cpu_seconds,
+                    run.all_ready_seconds / first
+                ));
+            }
+        }
+        for (label, run) in medians {
+            for node in run.iter().flat_map(|run| &run.nodes) {
+                let steps: Vec<_> = node
+                    .steps
+                    .iter()
+                    .filter(|(step, _)| **step != Step::Prepare)
+                    .map(|(step, seconds)| format!("{} {seconds:.1}", step.label()))
+                    .collect();
+                text.push_str(&format!("\n{label}, {}: {}", node.node, steps.join(", ")));
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Display for FormationFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "all Ready after {:.1} s (speed factor {:.2}), peak {:.0} MiB, {:.0} CPU s",
+            self.all_ready_seconds, self.speed_factor, self.peak_memory_mib, self.cpu_seconds
+        )
+    }
+}
