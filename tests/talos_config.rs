@@ -135,6 +135,7 @@ fn a_generated_config_is_what_talosctl_makes_plus_the_additions(
 #[rstest]
 #[case::unknown_key("machine: {kubelet: {imagee: x}}", "imagee")]
 #[case::broken_range("machine: {kubelet: {nodeIP: {validSubnets: [10.5.0.0/99]}}}", "10.5.0.0/99")]
+#[case::broken_endpoint("cluster: {controlPlane: {endpoint: 'https://'}}", "endpoint")]
 #[case::unknown_kind("{apiVersion: v1alpha1, kind: HostNameConfig}", "HostNameConfig")]
 fn machinery_refuses_what_is_wrong(#[case] patch: &str, #[case] names: &str) {
     let text = config(TalosContract::V1_13, Kind::ControlPlane).patch([patch]).expect("patch").to_yaml();
@@ -169,6 +170,56 @@ fn a_client_file_of_another_cluster_is_refused() {
     let question = json!({ "ask": "talosconfig", "config": client.to_yaml().expect("yaml") });
     let refusal = Machinery::of(Version::V1_13).ask(&question).expect_err("refused");
     assert!(refusal.contains("unknown authority"), "{refusal}");
+}
+
+/// Patches of every level in their order (all, kind, role, node), over a config of two documents:
+/// what the random patches below, which start from one document, cannot reach.
+#[test]
+fn layered_patches_reach_each_document_as_in_the_library() {
+    let all = r#"
+machine: { certSANs: [all.lab], sysctls: { level: all, kept: "1" } }
+cluster: { network: { podSubnets: [10.1.0.0/16] } }
+---
+apiVersion: v1alpha1
+kind: ExtensionServiceConfig
+name: tailscale
+environment: [TS_USERSPACE=false]
+"#;
+    let kind = "machine: { certSANs: [kind.lab], sysctls: { level: kind } }";
+    let role = r"
+apiVersion: v1alpha1
+kind: ExtensionServiceConfig
+name: tailscale
+environment: ['TS_ROUTES=10.96.0.0/12,10.1.0.0/16']
+";
+    let node = r"
+machine: { sysctls: { level: node }, time: { $patch: delete } }
+---
+apiVersion: v1alpha1
+kind: HostnameConfig
+hostname: renamed
+";
+    let patches = [all, kind, role, node];
+    let base = generate(&cluster(TalosContract::V1_13), &self::node(Kind::Worker), &secrets());
+    let text = base.to_yaml().expect("yaml");
+    let ours = base.patch(patches).expect("patch").to_yaml().expect("yaml");
+
+    let mut machinery = Machinery::of(Version::V1_13);
+    machinery.validate(&ours).expect("valid");
+    let theirs = machinery.patch(&text, &patches.map(str::to_owned)).expect("patch");
+    let ours = documents(&machinery.normalise(&ours).expect("load"));
+    assert_eq!(ours, documents(&theirs));
+
+    let of_kind = |kind| ours.iter().find(|document| document["kind"] == kind).expect("document");
+    assert_eq!(ours[0]["machine"]["certSANs"], json!(["all.lab", "kind.lab"]));
+    assert_eq!(ours[0]["machine"]["sysctls"], json!({ "kept": "1", "level": "node" }));
+    assert_eq!(ours[0]["machine"].get("time"), None);
+    assert_eq!(ours[0]["cluster"]["network"]["podSubnets"], json!(["10.1.0.0/16"]));
+    assert_eq!(of_kind("HostnameConfig")["hostname"], "renamed");
+    assert_eq!(
+        of_kind("ExtensionServiceConfig")["environment"],
+        json!(["TS_USERSPACE=false", "TS_ROUTES=10.96.0.0/12,10.1.0.0/16"])
+    );
 }
 
 /// One patch of a kind that users write, with random content. `None` values in the tables of
@@ -277,14 +328,15 @@ proptest! {
             ..cluster(contract)
         };
         let node = NodeConfig { name: NodeName::new(name).expect("name"), kind };
-        let labels = json!({ "machine": { "nodeLabels": { "word": word } } }).to_string();
-        let config = generate(&cluster, &node, shared_secrets()).patch([labels.as_str()]).expect("patch");
+        // A place that takes any text; labels and names have rules of their own.
+        let variable = json!({ "machine": { "env": { "WORD": word } } }).to_string();
+        let config = generate(&cluster, &node, shared_secrets()).patch([variable.as_str()]).expect("patch");
         let text = config.to_yaml().expect("yaml");
         let mut machinery = Machinery::of(version(contract));
         machinery.validate(&text).map_err(TestCaseError::fail)?;
         let read = documents(&machinery.normalise(&text).map_err(TestCaseError::fail)?);
         prop_assert_eq!(&read[0]["cluster"]["clusterName"], &json!(cluster_name));
-        prop_assert_eq!(&read[0]["machine"]["nodeLabels"]["word"], &json!(word));
+        prop_assert_eq!(&read[0]["machine"]["env"]["WORD"], &json!(word));
     }
 }
 

@@ -55,14 +55,28 @@ func patch(q question) (string, error) {
 		patches = append(patches, p)
 	}
 
-	out, err := configpatcher.Apply(configpatcher.WithBytes([]byte(q.Config)), patches)
+	cfg, err := configloader.NewFromBytes([]byte(q.Config))
 	if err != nil {
 		return "", err
 	}
 
-	cfg, err := out.Config()
-	if err != nil {
-		return "", err
+	for i, p := range patches {
+		out, err := configpatcher.Apply(configpatcher.WithConfig(cfg), []configpatcher.Patch{p})
+		if err != nil {
+			return "", err
+		}
+
+		if cfg, err = out.Config(); err != nil {
+			return "", err
+		}
+
+		// The library keeps the deletion of a document that is not there as a document of the config
+		// and panics when it writes it (v1.13.9, configpatcher.StrategicMerge). That is a refusal.
+		for _, document := range cfg.Documents() {
+			if selector, left := document.(configloader.Selector); left {
+				return "", fmt.Errorf("patch %d: there is no %s to delete", i+1, selector.Kind())
+			}
+		}
 	}
 
 	return encode(cfg)
