@@ -123,7 +123,7 @@ impl Recipe<'_> {
     }
 
     fn root(&self, debian: &Built, kubernetes: &Built, machined: &Built) -> Result<Built, RecipeError> {
-        let key = Key::of("rootfs.sqsh", 1)
+        let key = Key::of("rootfs.sqsh", 2)
             .tree(&self.sources.join("rootfs"))?
             .after(&debian.key)
             .after(&kubernetes.key)

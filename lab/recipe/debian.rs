@@ -27,6 +27,7 @@ pub(super) fn make(packages: &Path, output: &Path) -> Result<(), RecipeError> {
     fs::create_dir_all(output).map_err(file("create", output))?;
     let archive = output.join("packages.tar");
     run(Command::new("mmdebstrap")
+        .arg(format!("--mode={}", mode(nix::unistd::geteuid().is_root())))
         .args(["--variant=extract", "--architectures=arm64", "--quiet"])
         .arg(format!("--include={include}"))
         .arg(format!("--extract-hook={}", record_versions()))
@@ -50,6 +51,12 @@ pub(super) fn make(packages: &Path, output: &Path) -> Result<(), RecipeError> {
         }
     }
     fs::remove_file(&archive).map_err(file("remove", &archive))
+}
+
+/// Root may as well be root. Anyone else needs neither user namespaces nor a sub-uid range this
+/// way, and as packages are only unpacked, none of their scripts runs outside a chroot.
+fn mode(is_root: bool) -> &'static str {
+    if is_root { "root" } else { "chrootless" }
 }
 
 /// The shell command that mmdebstrap runs with the tree as `$1`, while the archives are there.
