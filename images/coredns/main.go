@@ -20,8 +20,8 @@ import (
 
 // directives is the order in which plugins see a query; it follows upstream's plugin.cfg.
 var directives = []string{
-	"reload", "health", "ready", "prometheus", "errors", "log", "loadbalance", "cache", "loop",
-	"kubernetes", "forward",
+	"reload", "ready", "health", "prometheus", "errors", "log", "loadbalance", "cache", "kubernetes",
+	"loop", "forward",
 }
 
 func main() {

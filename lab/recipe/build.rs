@@ -21,8 +21,9 @@ use crate::kubernetes::ECHO_IMAGE;
 
 /// Version of Kubernetes in `images/kubernetes/go.mod`.
 pub const KUBERNETES_VERSION: &str = "v1.34.2";
-/// Version of CoreDNS in `images/coredns/go.mod`.
-const COREDNS_VERSION: &str = "v1.12.4";
+/// Version of CoreDNS in `images/coredns/go.mod`; the one a machine config means when it names no
+/// `cluster.coreDNS.image` (machinery v1.13.9, `constants.DefaultCoreDNSVersion`).
+const COREDNS_VERSION: &str = "v1.14.6";
 
 /// What to build and where.
 #[derive(Clone, Debug)]
