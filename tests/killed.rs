@@ -46,8 +46,8 @@ struct Run {
 }
 
 impl Run {
-    async fn start(root: &Path) -> Result<Self> {
-        let session = open(root).await?;
+    async fn start(root: &Path, title: &str) -> Result<Self> {
+        let session = open(root, title).await?;
         let memory = MemoryReservation::reserve(session.name(), RESERVED_MIB, WhenShort::Refuse).await?;
         let qemu = QemuBinary::find(None).await?;
         let (accelerator, _) = choose_accelerator(&HostPlatform::current(), &qemu, None::<Accelerator>)?;
@@ -64,8 +64,8 @@ impl Run {
     }
 }
 
-async fn open(root: &Path) -> Result<Session> {
-    let options = SessionOptions { root: root.to_owned(), ..SessionOptions::new("killed") };
+async fn open(root: &Path, title: &str) -> Result<Session> {
+    let options = SessionOptions { root: root.to_owned(), ..SessionOptions::new(title) };
     Ok(Session::open(SessionOptions { display: Display::Quiet, ..options }).await?)
 }
 
@@ -73,7 +73,7 @@ async fn open(root: &Path) -> Result<Session> {
 #[tokio::test]
 async fn owner_process() -> Result<()> {
     let Some(root) = std::env::var_os(ROOT) else { return Ok(()) };
-    let run = Run::start(Path::new(&root)).await?;
+    let run = Run::start(Path::new(&root), "killed-lab").await?;
     println!("\nowner {} {}", run.machine.pid(), run.session.path().display());
     // Until killed, or until the test that started this is gone.
     tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await??;
@@ -127,9 +127,11 @@ async fn a_killed_lab_leaves_nothing_that_stops_the_next_run() -> Result<()> {
     let sockets = recorded_sockets(&owner.run)?;
     ensure!(sockets.is_dir(), "{} is missing", sockets.display());
     ensure!(live_labs(root.path())?.len() == 1);
+    // By pid: runs of other roots may have the same name.
+    let pid = owner.process.id();
     let refusal = shortage().await?;
-    let holder = refusal.holders.iter().find(|holder| holder.run == run).context("no holder")?;
-    ensure!((holder.pid, holder.reserved_mib) == (owner.process.id(), RESERVED_MIB), "{holder:?}");
+    let holder = refusal.holders.iter().find(|holder| holder.pid == pid).context("no holder")?;
+    ensure!((holder.run.as_str(), holder.reserved_mib) == (run.as_str(), RESERVED_MIB), "{holder:?}");
     ensure!(refusal.to_string().contains(&run), "the refusal does not name the holder: {refusal}");
 
     owner.process.kill()?;
@@ -143,9 +145,9 @@ async fn a_killed_lab_leaves_nothing_that_stops_the_next_run() -> Result<()> {
         }
     }
     ensure!(live_labs(root.path())?.is_empty());
-    ensure!(shortage().await?.holders.iter().all(|holder| holder.run != run), "memory is still held");
+    ensure!(shortage().await?.holders.iter().all(|holder| holder.pid != pid), "memory is still held");
 
-    let next = open(root.path()).await?;
+    let next = open(root.path(), "next").await?;
     ensure!(!owner.machine.is_alive() && !sockets.exists());
     ensure!(fs::read_dir(owner.run.join("processes"))?.count() == 0, "a process record is left");
     let result: RunResult = serde_json::from_slice(&fs::read(owner.run.join("result.json"))?)?;
@@ -157,7 +159,7 @@ async fn a_killed_lab_leaves_nothing_that_stops_the_next_run() -> Result<()> {
 #[tokio::test]
 async fn a_killed_qemu_is_named_as_the_cause() -> Result<()> {
     let root = tempfile::tempdir()?;
-    let run = Run::start(root.path()).await?;
+    let run = Run::start(root.path(), "killed-qemu").await?;
     let mut events = run.session.recorder().subscribe();
     Command::new("kill").args(["-9", &run.machine.pid().to_string()]).status()?;
 
