@@ -74,7 +74,7 @@ var CPUWeights = map[string]int{
 	"/podruntime/kube-apiserver":          800,
 	"/podruntime/kube-controller-manager": 400,
 	"/podruntime/runtime":                 100,
-	"/podruntime/kubelet":                 400,
+	"/podruntime/kubelet":                 800, // starts when the API server is ready, and is next on the path
 	"/podruntime/kube-scheduler":          50,
 	"/podruntime/kube-proxy":              50,
 }
