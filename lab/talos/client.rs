@@ -148,6 +148,11 @@ impl ApiError {
     }
 
     fn from_status(node: IpAddr, action: &'static str, status: &Status) -> Self {
+        // What the node itself says comes without a source. With one, the status was made on this
+        // side because the connection broke in the middle; its code is then Unknown or Cancelled.
+        if std::error::Error::source(status).is_some() {
+            return Self::from_transport(node, status);
+        }
         let message = status.message().to_owned();
         match status.code() {
             Code::FailedPrecondition => Self::NotYet { node, action, message },
@@ -509,8 +514,8 @@ impl NodeClient {
         limited(self.node, action, limit, listed).await
     }
 
-    /// Every change of a type's resources, starting with those that exist. Ends with an error
-    /// when the connection breaks.
+    /// Every creation and update of a type's resources, starting with those that exist. An error
+    /// is the last item: the connection broke, or the node gave the watch up.
     ///
     /// # Errors
     /// When the watch cannot be established.
@@ -535,9 +540,16 @@ impl NodeClient {
                 Ok(reply) => reply
                     .event
                     .into_iter()
-                    .filter(|event| matches!(event.event_type(), EventType::Created | EventType::Updated))
-                    .filter_map(|event| event.resource)
-                    .map(|resource| Ok(Resource::from_wire(resource)))
+                    .filter_map(|event| match event.event_type() {
+                        EventType::Created | EventType::Updated => {
+                            event.resource.map(|resource| Ok(Resource::from_wire(resource)))
+                        }
+                        EventType::Errored => {
+                            let message = event.error.unwrap_or_else(|| "the watch failed".into());
+                            Some(Err(ApiError::Other { node, action, message }))
+                        }
+                        _ => None,
+                    })
                     .collect(),
                 Err(status) => vec![Err(ApiError::from_status(node, action, &status))],
             };
@@ -575,5 +587,43 @@ impl NodeClient {
             Some(message) => Err(ApiError::Other { node: self.node, action, message }),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn seen(status: &Status) -> ApiError {
+        ApiError::from_status([10, 5, 0, 2].into(), "bootstrap etcd", status)
+    }
+
+    #[test]
+    fn a_connection_that_breaks_during_a_call_is_worth_another_try() {
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        let error = seen(&Status::from_error(Box::new(reset)));
+        assert!(matches!(error, ApiError::Unreachable { .. }), "{error:?}");
+        assert!(error.is_transient());
+    }
+
+    /// With TLS 1.3 the client learns only after its handshake that its certificate is refused.
+    #[test]
+    fn a_client_certificate_that_is_refused_late_is_a_lack_of_trust() {
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA);
+        let error = seen(&Status::from_error(Box::new(io::Error::other(alert))));
+        assert!(matches!(error, ApiError::Tls { .. }), "{error:?}");
+        assert!(!error.is_transient());
+    }
+
+    #[test]
+    fn what_the_node_itself_says_is_told_in_its_words() {
+        let error = seen(&Status::unknown("etcd data directory is not empty"));
+        assert!(!error.is_transient());
+        assert!(error.to_string().contains("etcd data directory is not empty"), "{error}");
+        assert!(seen(&Status::failed_precondition("time is not in sync")).is_transient());
+        let done = seen(&Status::already_exists("etcd"));
+        assert!(matches!(done, ApiError::AlreadyExists { .. }), "{done:?}");
     }
 }

@@ -59,6 +59,7 @@ pub enum Stage {
     Maintenance,
     Running,
     Rebooting,
+    #[serde(rename = "shutting down")]
     Shutting,
     Resetting,
     Upgrading,
@@ -118,6 +119,25 @@ mod tests {
         let status: MachineStatus = resource(yaml).view().expect("view");
         assert_eq!(status.stage, Stage::Booting);
         assert_eq!(status.status.unmet_conditions.expect("conditions")[0].reason, "kubelet not healthy");
+    }
+
+    #[test]
+    fn every_stage_is_read_by_the_name_that_talos_gives_it() {
+        // machinery/resources/runtime/machinestage_enumer.go, v1.11.5 and v1.13.9.
+        for (name, stage) in [
+            ("unknown", Stage::Unknown),
+            ("booting", Stage::Booting),
+            ("installing", Stage::Installing),
+            ("maintenance", Stage::Maintenance),
+            ("running", Stage::Running),
+            ("rebooting", Stage::Rebooting),
+            ("shutting down", Stage::Shutting),
+            ("resetting", Stage::Resetting),
+            ("upgrading", Stage::Upgrading),
+        ] {
+            let status: MachineStatus = resource(&format!("stage: {name}\n")).view().expect(name);
+            assert_eq!(status.stage, stage);
+        }
     }
 
     #[test]
