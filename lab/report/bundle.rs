@@ -34,7 +34,7 @@ impl Bundle {
     }
 
     /// Writes all texts, redacted, below `directory`, and `README.txt` whose first line is the
-    /// cause. The directory appears whole, by rename.
+    /// cause. The directory appears whole, by rename, and takes the place of an earlier bundle.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -60,6 +60,11 @@ impl Bundle {
         let readme = partial.join("README.txt");
         fs::create_dir_all(&partial).map_err(error(&partial))?;
         fs::write(&readme, listing).map_err(error(&readme))?;
+        // A run of several scenarios may fail more than once; rename replaces only empty directories.
+        match fs::remove_dir_all(directory) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error(directory)(source)),
+            _ => {}
+        }
         fs::rename(&partial, directory).map_err(error(directory))
     }
 }

@@ -5,13 +5,14 @@ const MARK: &str = "[redacted]";
 
 /// Keys whose value is a secret wherever it stands (machine configs, kubeconfigs, talosconfigs,
 /// extension environments).
-const SECRET_KEYS: [&str; 12] = [
+const SECRET_KEYS: [&str; 13] = [
     "token",
     "key",
     "secret",
     "secretboxEncryptionSecret",
     "aescbcEncryptionSecret",
     "bootstraptoken",
+    "bootstrapToken",
     "secretboxencryptionsecret",
     "client-key-data",
     "password",
@@ -28,17 +29,39 @@ const SECRET_PREFIXES: [&str; 2] = ["tskey-", "hskey-"];
 pub fn redact(text: &str) -> String {
     let mut out = Vec::new();
     let mut in_private_key = false;
+    // The indentation of a secret key whose value is a YAML block on the lines below it.
+    let mut block = None;
     for line in text.split('\n') {
+        if let Some(outer) = block {
+            if line.trim().is_empty() || indentation(line) > outer {
+                continue;
+            }
+            block = None;
+        }
         if line.contains("-----BEGIN") && line.contains("PRIVATE KEY-----") {
             in_private_key = !line.contains("-----END");
             out.push(MARK.to_owned());
         } else if in_private_key {
             in_private_key = !line.contains("-----END");
         } else {
+            if opens_secret_block(line) {
+                block = Some(indentation(line));
+            }
             out.push(redact_line(line));
         }
     }
     out.join("\n")
+}
+
+fn indentation(line: &str) -> usize {
+    line.len() - line.trim_start_matches([' ', '-']).len()
+}
+
+/// `token: |` and its like: the value stands on the lines below.
+fn opens_secret_block(line: &str) -> bool {
+    let Some((key, value)) = line.trim_start_matches([' ', '-']).split_once(':') else { return false };
+    let block = matches!(value.trim(), "|" | "|-" | "|+" | ">" | ">-" | ">+");
+    block && SECRET_KEYS.contains(&key.trim_matches('"'))
 }
 
 fn redact_line(line: &str) -> String {
@@ -46,46 +69,96 @@ fn redact_line(line: &str) -> String {
     for key in SECRET_KEYS {
         line = redact_key(&line, key);
     }
-    line.split(' ').map(redact_word).collect::<Vec<_>>().join(" ")
+    let mut after_bearer = false;
+    let words = line.split(' ').map(|word| {
+        // "bearer token" is a phrase of error messages and no secret.
+        let phrase = word.trim_end_matches(|c: char| !c.is_alphanumeric()) == "token";
+        let secret = after_bearer && !phrase && !word.is_empty();
+        after_bearer = word.ends_with("Bearer") || word.ends_with("bearer");
+        if secret { redact_credential(word) } else { redact_word(word) }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
-/// Replaces what follows `key:`, `key=` or `"key":` up to the end of the value.
+/// What follows `Bearer`, up to the quote or bracket that ends it.
+fn redact_credential(word: &str) -> String {
+    let rest = word
+        .strip_prefix(MARK)
+        .unwrap_or_else(|| &word[word.find(|c: char| "\"'\\,;)}".contains(c)).unwrap_or(word.len())..]);
+    format!("{MARK}{}", redact_word(rest))
+}
+
+/// Replaces what follows `key:`, `key=`, `"key":` or `--key ` up to the end of the value.
 fn redact_key(line: &str, key: &str) -> String {
     let mut out = String::new();
     let mut rest = line;
     while let Some(at) = rest.find(key) {
         let (before, from) = rest.split_at(at);
         let after = &from[key.len()..];
-        let starts_word =
-            !before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '-' || c == '.');
-        let unquoted = after.strip_prefix('"').unwrap_or(after);
-        match unquoted.strip_prefix([':', '=']) {
-            Some(value) if starts_word => {
-                let value_start = value.len() - value.trim_start_matches([' ', '"', '\'']).len();
-                let (lead, value) = value.split_at(value_start);
-                let end = value.find(['"', '\'', ',', ' ', '}']).unwrap_or(value.len());
-                let head = &from[..from.len() - value.len() - lead.len()];
-                out.push_str(before);
-                out.push_str(head);
-                out.push_str(lead);
-                if end > 0 {
-                    out.push_str(MARK);
-                }
-                rest = &value[end..];
-                // A value that is the mark already is left as it is.
-                if let Some(tail) = value.strip_prefix(MARK) {
-                    rest = tail;
-                }
-            }
-            _ => {
-                out.push_str(before);
-                out.push_str(key);
-                rest = after;
-            }
+        let flag = before.ends_with("--");
+        let in_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-' || c == '.';
+        let starts_word = flag || !before.ends_with(in_word);
+        let unquoted = after.trim_start_matches('\\');
+        let unquoted = unquoted.strip_prefix('"').unwrap_or(unquoted);
+        let separated =
+            unquoted.strip_prefix([':', '=']).or_else(|| unquoted.strip_prefix(' ').filter(|_| flag));
+        let Some(value) = separated.filter(|_| starts_word) else {
+            out.push_str(before);
+            out.push_str(key);
+            rest = after;
+            continue;
+        };
+        // `key: value` alone on a line: a plain YAML value may have spaces and ends with the line.
+        let heads_line =
+            after.starts_with(':') && out.is_empty() && before.trim_matches([' ', '-']).is_empty();
+        let value = value.trim_start_matches(' ');
+        let (open, end) = value_span(value, heads_line);
+        out.push_str(before);
+        out.push_str(&from[..from.len() - value.len() + open]);
+        if value.starts_with(MARK) && !heads_line {
+            // A value that is the mark already is left as it is.
+            out.push_str(MARK);
+            rest = &value[MARK.len()..];
+            continue;
         }
+        if end > open {
+            out.push_str(MARK);
+        }
+        rest = &value[end..];
     }
     out.push_str(rest);
     out
+}
+
+/// Where the secret of a value starts, behind its quote, and where it ends.
+fn value_span(value: &str, heads_line: bool) -> (usize, usize) {
+    let until = |open: usize, end: &str| {
+        let inner = &value[open..];
+        (open, open + inner.find(end).unwrap_or(inner.len()))
+    };
+    if value.starts_with(MARK) {
+        return (0, if heads_line { value.len() } else { MARK.len() });
+    }
+    // JSON within a JSON text: the quotes themselves are escaped.
+    if value.starts_with("\\\"") {
+        return until(2, "\\\"");
+    }
+    if let Some(quote @ ('"' | '\'')) = value.chars().next() {
+        let escaped = |at: usize| quote == '"' && value[1..1 + at].ends_with('\\');
+        let close = value[1..].match_indices(quote).map(|(at, _)| at).find(|at| !escaped(*at));
+        return (1, close.map_or(value.len(), |at| at + 1));
+    }
+    if heads_line {
+        return (0, value.len());
+    }
+    if value.starts_with('[') {
+        return until(0, "]");
+    }
+    // The scheme of an Authorization header is no secret, what follows it is.
+    let open = ["Bearer ", "Basic "].iter().find(|scheme| value.starts_with(**scheme)).map_or(0, |s| s.len());
+    let inner = &value[open..];
+    let end = inner.find(['"', '\'', ',', ' ', '}', '\\']).unwrap_or(inner.len());
+    (open, open + end)
 }
 
 fn redact_word(word: &str) -> String {
@@ -98,7 +171,29 @@ fn redact_word(word: &str) -> String {
         // Base64 of "-----BEGIN": a certificate or key in a config. Which one cannot be told here.
         return format!("{}{MARK}", &word[..at]);
     }
-    word.to_owned()
+    redact_bootstrap_tokens(word)
+}
+
+/// Tokens of kubeadm's form, `[a-z0-9]{6}.[a-z0-9]{16}`, which Talos uses too, are secrets
+/// wherever they stand.
+fn redact_bootstrap_tokens(word: &str) -> String {
+    let part = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+    let is_token = |text: &str| {
+        let plain = |s: &str| s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        text.split_once('.')
+            .is_some_and(|(id, secret)| id.len() == 6 && secret.len() == 16 && plain(id) && plain(secret))
+    };
+    let mut out = String::new();
+    let mut rest = word;
+    while let Some(start) = rest.find(part) {
+        let length = rest[start..].find(|c| !part(c)).unwrap_or(rest.len() - start);
+        let text = &rest[start..start + length];
+        out.push_str(&rest[..start]);
+        out.push_str(if is_token(text) { MARK } else { text });
+        rest = &rest[start + length..];
+    }
+    out.push_str(rest);
+    out
 }
 
 #[cfg(test)]
@@ -122,14 +217,43 @@ mod tests {
     }
 
     #[test]
+    fn credentials_go_however_they_are_passed() {
+        for text in [
+            "Authorization: Bearer S3CRET.def",
+            "\"Authorization\": [\"Bearer S3CRET\"]",
+            "curl -H 'Authorization: Bearer S3CRET' https://host",
+            "sent Bearer S3CRET, refused",
+            "kubelet --token=S3CRET -v 2",
+            "kubelet --token S3CRET",
+            "password: two S3CRET words",
+            "x password=\"two \\\" S3CRET\" y",
+            "  token: |\n    S3CRET\n  next: 1",
+            "log \"{\\\"token\\\":\\\"S3CRET\\\"}\"",
+            "bootstrapToken: S3CRET",
+        ] {
+            let clean = redact(text);
+            assert!(!clean.contains("S3CRET") && clean.contains(MARK), "{text} became {clean}");
+        }
+        assert_eq!(redact("join with abcdef.0123456789abcdef now"), "join with [redacted] now");
+        assert_eq!(redact("  token: |\n    S\n  next: 1"), "  token: [redacted]\n  next: 1");
+    }
+
+    #[test]
     fn ordinary_words_stay() {
-        let text = "monkey: 5, the key is there; keyboard=us tokens: 3";
-        assert_eq!(redact(text), text);
+        for text in [
+            "monkey: 5, the key is there; keyboard=us tokens: 3",
+            "Unauthorized: invalid bearer token, try again",
+            "event worker-1.187a1b2c3d4e5f60 of cluster.local",
+        ] {
+            assert_eq!(redact(text), text);
+        }
     }
 
     proptest! {
         #[test]
-        fn twice_is_as_once(text in "[a-z:= \"'\\n{},-]{0,60}|token: [a-z0-9.]{1,20}|key=\"[a-z]{1,9}\"") {
+        fn twice_is_as_once(
+            text in "[a-z:= \"'\\n{},-]{0,60}|((token|key|Bearer|--secret|a|\\[redacted\\]|\\\\|[:= \"'\\[\\],\\n|])){0,14}"
+        ) {
             let once = redact(&text);
             prop_assert_eq!(redact(&once), once);
         }
