@@ -25,12 +25,12 @@ const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
 struct Runs {
     /// Where runs are kept
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
-    runs: PathBuf,
+    run_root: PathBuf,
 }
 
 impl Runs {
     fn live(&self) -> Result<Vec<LiveLab>, Failed> {
-        live_labs(&self.runs).map_err(|error| Failed::new(ExitCode::Internal, error))
+        live_labs(&self.run_root).map_err(|error| Failed::new(ExitCode::Internal, error))
     }
 }
 
@@ -55,7 +55,7 @@ impl Status {
             return Ok(ExitCode::Passed);
         }
         if labs.is_empty() {
-            println!("no lab is alive below {}", self.runs.runs.display());
+            println!("no lab is alive below {}", self.runs.run_root.display());
         }
         for lab in &labs {
             let phase = lab.state.as_ref().map_or("starting", |state| state.phase.as_str());
@@ -155,7 +155,7 @@ impl Down {
             lab.stop(END_PATIENCE).map_err(|error| internal(&error))?;
             println!("{} has ended", lab.name());
         }
-        for run in reap(&self.runs.runs).map_err(|error| internal(&error))? {
+        for run in reap(&self.runs.run_root).map_err(|error| internal(&error))? {
             println!("cleaned up after {}, which had died", run.run);
         }
         Ok(ExitCode::Passed)
@@ -170,11 +170,15 @@ pub struct Doctor {
     json: bool,
     #[command(flatten)]
     runs: Runs,
+    /// Where the built images are
+    #[arg(long, value_name = "DIR", default_value = "target/images")]
+    images: PathBuf,
 }
 
 impl Doctor {
     pub(super) async fn run(self) -> Result<ExitCode, Failed> {
-        let diagnosis = Diagnosis::of(Facts::probe(&self.runs.runs).await, Needs::default());
+        let diagnosis =
+            Diagnosis::of(Facts::probe(&self.runs.run_root, &self.images).await, Needs::default());
         if self.json {
             println!("{}", diagnosis.to_json());
         } else {

@@ -69,7 +69,7 @@ pub struct Guests {
     images: PathBuf,
     /// Where runs are kept
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
-    runs: PathBuf,
+    run_root: PathBuf,
 }
 
 fn accelerator(text: &str) -> Result<Accelerator, String> {
@@ -82,7 +82,7 @@ fn accelerator(text: &str) -> Result<Accelerator, String> {
 impl Guests {
     fn options(&self, title: &str, display: Display) -> SessionOptions {
         SessionOptions {
-            root: self.runs.clone(),
+            root: self.run_root.clone(),
             display,
             qemu: self.qemu.clone(),
             accelerator: self.accel,
@@ -178,4 +178,14 @@ async fn asked_to_end() {
 /// Says where a run's files are.
 fn say_where(session: &Session) {
     eprintln!("run directory: {}", session.path().display());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_every_command_are_consistent() {
+        Arguments::command().debug_assert();
+    }
 }

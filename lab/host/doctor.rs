@@ -221,7 +221,7 @@ fn memory(facts: &Facts, need: Size) -> Finding {
 
 fn disk(facts: &Facts, need: Size) -> Finding {
     let requirement = format!("{need} of free disk");
-    let place = facts.target.display();
+    let place = facts.runs.display();
     match &facts.disk_free_mib {
         Ok(free) if *free >= need.as_mib() => {
             Finding::met("disk", requirement, format!("{free} MiB below {place}"))
@@ -254,7 +254,7 @@ fn image_tools(facts: &Facts) -> Finding {
         if facts.images_built {
             return finding.but(State::Degraded, format!("images are built; to rebuild them: {fix}"));
         }
-        finding.but(State::Degraded, format!("{fix}; or copy images to {}/images", facts.target.display()))
+        finding.but(State::Degraded, format!("{fix}; or name with --images where built ones are"))
     };
     if facts.platform.os != "linux" {
         return without("images are built on Linux".to_owned(), "make images on a Linux machine");
@@ -310,7 +310,7 @@ mod tests {
                 ..QemuBinary::for_tests()
             }),
             memory: Ok(HostMemory { total_mib: 16384, available_mib: 12000 }),
-            target: "target".into(),
+            runs: "target/lab".into(),
             disk_free_mib: Ok(50_000),
             socket_base: "/run/user/1000".into(),
             socket_works: Ok(()),
@@ -383,7 +383,10 @@ mod tests {
 
     #[tokio::test]
     async fn this_host_can_be_asked() {
-        let diagnosis = Diagnosis::of(Facts::probe(std::path::Path::new("target")).await, Needs::default());
+        let diagnosis = Diagnosis::of(
+            Facts::probe("target/lab".as_ref(), "target/images".as_ref()).await,
+            Needs::default(),
+        );
         assert_eq!(diagnosis.findings.len(), 7);
         let json: serde_json::Value = serde_json::from_str(&diagnosis.to_json()).expect("JSON");
         assert_eq!(json["able"], diagnosis.able);

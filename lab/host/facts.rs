@@ -20,8 +20,8 @@ pub struct Facts {
     pub qemu: Result<QemuBinary, String>,
     /// Memory, or why it is not known.
     pub memory: Result<HostMemory, String>,
-    /// Where the lab keeps runs and images.
-    pub target: PathBuf,
+    /// Where the lab keeps runs.
+    pub runs: PathBuf,
     /// Space that this user may still take there, in MiB, or why it is not known.
     pub disk_free_mib: Result<u64, String>,
     /// Where sockets go.
@@ -40,9 +40,9 @@ pub struct Facts {
 pub(super) const IMAGE_TOOLS: [&str; 4] = ["go", "mmdebstrap", "mksquashfs", "depmod"];
 
 impl Facts {
-    /// Probes this host for a lab whose files are below `target` (usually `target`). Starts QEMU
-    /// once without a machine, and `go version`; takes a fraction of a second.
-    pub async fn probe(target: &Path) -> Self {
+    /// Probes this host for a lab that keeps its runs below `runs` and finds its built images in
+    /// `images`. Starts QEMU once without a machine, and `go version`; takes a fraction of a second.
+    pub async fn probe(runs: &Path, images: &Path) -> Self {
         let tools: BTreeMap<_, _> = IMAGE_TOOLS.into_iter().map(|tool| (tool, find_tool(tool))).collect();
         let go_version = tools["go"].as_deref().and_then(go_version);
         let (socket_base, socket_works) = try_socket();
@@ -51,9 +51,9 @@ impl Facts {
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             qemu: QemuBinary::find(None).await.map_err(|error| error.to_string()),
             memory: host_memory().map_err(|error| error.to_string()),
-            disk_free_mib: disk_free_mib(target),
-            images_built: target.join("images").is_dir(),
-            target: target.to_owned(),
+            disk_free_mib: disk_free_mib(runs),
+            images_built: images.is_dir(),
+            runs: runs.to_owned(),
             socket_base,
             socket_works,
             tools,
@@ -76,9 +76,9 @@ fn go_version(go: &Path) -> Option<String> {
     (output.status.success() && !version.is_empty()).then_some(version)
 }
 
-/// Space below `target`, or below the nearest directory above it that exists.
-fn disk_free_mib(target: &Path) -> Result<u64, String> {
-    let absolute = std::path::absolute(target).map_err(|error| error.to_string())?;
+/// Space below `place`, or below the nearest directory above it that exists.
+fn disk_free_mib(place: &Path) -> Result<u64, String> {
+    let absolute = std::path::absolute(place).map_err(|error| error.to_string())?;
     let existing = absolute.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
     let stat = nix::sys::statvfs::statvfs(existing)
         .map_err(|errno| format!("asking for the space at {} failed: {errno}", existing.display()))?;

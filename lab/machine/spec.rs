@@ -22,7 +22,7 @@ impl CpuModel {
     pub fn default_for(accelerator: Accelerator) -> Self {
         Self::new(match accelerator {
             Accelerator::Kvm | Accelerator::Hvf => "host",
-            Accelerator::Tcg => "max,pauth=off",
+            Accelerator::Tcg => "max,pauth=off,sve=off,lpa2=off",
         })
     }
 

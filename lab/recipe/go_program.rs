@@ -5,7 +5,10 @@ use std::{
     process::Command,
 };
 
-use super::step::{Key, KeyBuilder, RecipeError, run};
+use super::{
+    edits,
+    step::{Key, KeyBuilder, RecipeError, file, run},
+};
 
 /// A Go main package and how it is compiled.
 #[derive(Clone, Debug)]
@@ -45,12 +48,14 @@ impl GoProgram {
             path: output.to_owned(),
             source,
         })?;
+        let scratch = tempfile::tempdir().map_err(file("create", &std::env::temp_dir()))?;
+        let edited = edits::apply(&self.module, scratch.path())?;
         run(Command::new("go")
             .args(["build", "-trimpath", "-buildvcs=false", "-tags", self.tags])
             .args(["-ldflags", &self.linker_flags(), "-o"])
             .arg(output)
             .arg(self.package)
-            .current_dir(&self.module)
+            .current_dir(if edited { scratch.path() } else { &self.module })
             .env("CGO_ENABLED", "0")
             .env("GOOS", "linux")
             .env("GOARCH", "arm64"))?;

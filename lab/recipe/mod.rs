@@ -10,6 +10,7 @@
 mod build;
 mod cpio_archive;
 mod debian;
+mod edits;
 mod go_program;
 mod kernel_modules;
 mod listing;

@@ -32,6 +32,14 @@ pub enum RecipeError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The list of changes to a program's dependencies, or one of them.
+    #[error("{}: {problem}", path.display())]
+    Edits {
+        /// Which list.
+        path: PathBuf,
+        /// What is wrong, with line and column where the file itself is.
+        problem: String,
+    },
     /// A program of the host that is not there.
     #[error("run {program}: {source}; install what the build needs with: make setup")]
     Tool {

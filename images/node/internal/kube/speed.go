@@ -48,14 +48,15 @@ var singleMemberOnly = map[string][]string{
 
 // ComponentEnv is the environment of the Kubernetes components.
 //
-// GODEBUG tlsmlkem=0: the hybrid post-quantum key exchange triples the cost of a handshake. GOGC=400 with a limit:
+// GODEBUG tlsmlkem=0: the hybrid post-quantum key exchange triples the cost of a handshake; asyncpreemptoff=1: under
+// emulation a goroutine is interrupted by a signal all the time, for nearly everything takes over ten milliseconds. GOGC=400 with a limit:
 // garbage collection takes a fifth of the start of an API server at the default of 100; the limit keeps a small node
 // from running out of memory.
 func ComponentEnv(speed bool, memoryLimit string, extra map[string]string) []string {
 	env := map[string]string{"PATH": "/usr/sbin:/usr/bin", "HOME": "/root"}
 
 	if speed {
-		env["GODEBUG"] = "tlsmlkem=0"
+		env["GODEBUG"] = "tlsmlkem=0,asyncpreemptoff=1"
 		env["GOGC"] = "400"
 		env["GOMEMLIMIT"] = memoryLimit
 	}
