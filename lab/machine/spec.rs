@@ -18,7 +18,9 @@ impl CpuModel {
     }
 
     /// The fastest model that Kubernetes and Talos run on. Under TCG that is everything except
-    /// pointer authentication, whose emulated cipher alone makes a guest ten times slower.
+    /// pointer authentication, whose emulated cipher alone makes a guest ten times slower, the
+    /// scalable vectors, which only make a task's state larger, and 52-bit addresses, which make
+    /// every walk of the page tables a level longer.
     pub fn default_for(accelerator: Accelerator) -> Self {
         Self::new(match accelerator {
             Accelerator::Kvm | Accelerator::Hvf => "host",

@@ -56,6 +56,8 @@ pub struct NodeSummary {
     pub role: Role,
     /// Seconds that each finished step took.
     pub steps: BTreeMap<Step, f64>,
+    /// Seconds from the start of its VM until Kubernetes called it Ready for the first time.
+    pub node_ready_after: Option<f64>,
     /// Seconds from the start of its VM until all its layers were green for the first time.
     pub ready_after: Option<f64>,
     #[serde(skip)]
@@ -134,6 +136,7 @@ impl ScenarioSummary {
                 kind: *kind,
                 role: role.clone(),
                 steps: BTreeMap::new(),
+                node_ready_after: None,
                 ready_after: None,
                 started: BTreeMap::new(),
                 powered_on: None,
@@ -157,9 +160,13 @@ impl ScenarioSummary {
             Happening::LayerChanged { node, layer, state, .. } => {
                 if let Some(node) = self.node(node) {
                     node.green.insert(*layer, *state == LayerState::Green);
-                    let all = Layer::ALL.iter().all(|layer| node.green.get(layer) == Some(&true));
-                    if let (true, None, Some(start)) = (all, node.ready_after, node.powered_on) {
-                        node.ready_after = Some(rounded(at.saturating_sub(start)));
+                    let Some(start) = node.powered_on else { return };
+                    let after = rounded(at.saturating_sub(start));
+                    if node.green.get(&Layer::KubernetesNode) == Some(&true) {
+                        node.node_ready_after.get_or_insert(after);
+                    }
+                    if Layer::ALL.iter().all(|layer| node.green.get(layer) == Some(&true)) {
+                        node.ready_after.get_or_insert(after);
                     }
                 }
             }
@@ -202,11 +209,21 @@ impl ScenarioSummary {
     /// Seconds from the first power-on until the last node was green on all layers; `None` unless
     /// all were.
     pub fn all_ready_after(&self) -> Option<f64> {
+        self.last(|node| node.ready_after)
+    }
+
+    /// Seconds from the first power-on until Kubernetes had called every node Ready; `None` unless
+    /// all were.
+    pub fn all_nodes_ready_after(&self) -> Option<f64> {
+        self.last(|node| node.node_ready_after)
+    }
+
+    fn last(&self, after: impl Fn(&NodeSummary) -> Option<f64>) -> Option<f64> {
         let first = self.nodes.iter().filter_map(|node| node.powered_on).min()?;
         let ends: Option<Vec<_>> = self
             .nodes
             .iter()
-            .map(|node| Some(node.powered_on?.saturating_sub(first).as_secs_f64() + node.ready_after?))
+            .map(|node| Some(node.powered_on?.saturating_sub(first).as_secs_f64() + after(node)?))
             .collect();
         ends?.into_iter().reduce(f64::max)
     }

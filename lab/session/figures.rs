@@ -17,13 +17,18 @@ use crate::{
 /// How often memory is looked at; the peak of a formation is broad.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How often the bare kernel is timed; the median counts, for a single boot varies by a tenth.
+const BARE_KERNELS: usize = 3;
+
 /// What one formation took.
 #[derive(Clone, Debug, Serialize)]
 pub struct FormationFigures {
-    /// Seconds from the first power-on until the last node was green on all layers.
-    pub all_ready_seconds: f64,
+    /// Seconds from the first power-on until Kubernetes had called every node Ready.
+    pub nodes_ready_seconds: f64,
     /// The same, on the reference host by the speed factor of the moment.
-    pub all_ready_normalised_seconds: f64,
+    pub nodes_ready_normalised_seconds: f64,
+    /// Seconds from the first power-on until the last node was green on all three layers.
+    pub all_green_seconds: f64,
     /// Seconds that a bare kernel took to look for its first process, right before.
     pub bare_kernel_seconds: f64,
     /// How many times slower than the reference host that is.
@@ -46,7 +51,14 @@ impl Session {
         let running = self.start(request).await?;
         let kernel = running.cluster.plan().nodes.first().map(|node| node.image.boot.kernel.clone());
         let bare = match kernel {
-            Some(kernel) => self.time_bare_kernel(&kernel, &self.cpu_model()).await?,
+            Some(kernel) => {
+                let mut times = Vec::new();
+                for _ in 0..BARE_KERNELS {
+                    times.push(self.time_bare_kernel(&kernel, &self.cpu_model()).await?);
+                }
+                times.sort_unstable();
+                times[BARE_KERNELS / 2]
+            }
             None => Duration::ZERO,
         };
         let mut peak = 0.0_f64;
@@ -71,10 +83,11 @@ impl Session {
         }
         let scenario = summary.scenarios.pop().unwrap_or_default();
         let factor = (bare.as_secs_f64() / crate::host::REFERENCE_BOOT.as_secs_f64()).max(0.01);
-        let all_ready_seconds = scenario.all_ready_after().unwrap_or(f64::NAN);
+        let nodes_ready_seconds = scenario.all_nodes_ready_after().unwrap_or(f64::NAN);
         Ok(FormationFigures {
-            all_ready_seconds,
-            all_ready_normalised_seconds: all_ready_seconds / factor,
+            nodes_ready_seconds,
+            nodes_ready_normalised_seconds: nodes_ready_seconds / factor,
+            all_green_seconds: scenario.all_ready_after().unwrap_or(f64::NAN),
             bare_kernel_seconds: bare.as_secs_f64(),
             speed_factor: factor,
             peak_memory_mib: peak,
@@ -104,27 +117,28 @@ impl FormationFigures {
     /// The run with the median total; the upper one of an even number.
     pub fn median(runs: &[Self]) -> Option<Self> {
         let mut sorted: Vec<_> = runs.iter().collect();
-        sorted.sort_by(|a, b| a.all_ready_seconds.total_cmp(&b.all_ready_seconds));
+        sorted.sort_by(|a, b| a.nodes_ready_seconds.total_cmp(&b.nodes_ready_seconds));
         sorted.get(sorted.len() / 2).map(|run| (*run).clone())
     }
 
     /// A Markdown table of labelled medians, with the ratio to the first.
     pub fn table(medians: &[(String, Option<Self>)]) -> String {
         let mut text = String::from(
-            "| CPU model | all Ready, s | on the reference host, s | speed factor | peak memory, MiB | VM CPU, s | ratio |\n\
-             | --- | --- | --- | --- | --- | --- | --- |\n",
+            "| CPU model | all nodes Ready, s | on the reference host, s | all layers green, s | speed factor | peak memory, MiB | VM CPU, s | ratio |\n\
+             | --- | --- | --- | --- | --- | --- | --- | --- |\n",
         );
-        let first = medians.first().and_then(|(_, run)| run.as_ref()).map(|run| run.all_ready_seconds);
+        let first = medians.first().and_then(|(_, run)| run.as_ref()).map(|run| run.nodes_ready_seconds);
         for (label, run) in medians {
             if let (Some(run), Some(first)) = (run, first) {
                 text.push_str(&format!(
-                    "| {label} | {:.1} | {:.1} | {:.2} | {:.0} | {:.0} | {:.2} |\n",
-                    run.all_ready_seconds,
-                    run.all_ready_normalised_seconds,
+                    "| {label} | {:.1} | {:.1} | {:.1} | {:.2} | {:.0} | {:.0} | {:.2} |\n",
+                    run.nodes_ready_seconds,
+                    run.nodes_ready_normalised_seconds,
+                    run.all_green_seconds,
                     run.speed_factor,
                     run.peak_memory_mib,
                     run.cpu_seconds,
-                    run.all_ready_seconds / first
+                    run.nodes_ready_seconds / first
                 ));
             }
         }
@@ -147,8 +161,12 @@ impl fmt::Display for FormationFigures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "all Ready after {:.1} s (speed factor {:.2}), peak {:.0} MiB, {:.0} CPU s",
-            self.all_ready_seconds, self.speed_factor, self.peak_memory_mib, self.cpu_seconds
+            "all nodes Ready after {:.1} s, all layers green after {:.1} s (speed factor {:.2}), peak {:.0} MiB, {:.0} CPU s",
+            self.nodes_ready_seconds,
+            self.all_green_seconds,
+            self.speed_factor,
+            self.peak_memory_mib,
+            self.cpu_seconds
         )
     }
 }
