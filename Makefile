@@ -44,13 +44,16 @@ test-cluster: images ## Run the tests that form whole clusters
 	cargo test --locked --test compute_only
 
 .PHONY: check
-check: ## Formatting, lints, licences
+check: images ## Formatting, lints, licences
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	@unformatted=$$(gofmt -l $(GO_MODULES)); \
 	if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted"; exit 1; fi
-	@# The guest's modules are vetted as they are built, so that what the images compiled is used again.
-	@for module in $(filter images/%,$(GO_MODULES)); do echo "go vet: $$module"; \
+	@# The guest's modules are vetted with the flags of their build, so that what the images compiled is used
+	@# again. A module whose dependencies are edited is vetted by that build itself.
+	@for module in $(filter images/%,$(GO_MODULES)); do \
+	  if [ -e $$module/edits.yaml ]; then echo "go vet: $$module passed as it was built"; continue; fi; \
+	  echo "go vet: $$module"; \
 	  (cd $$module && CGO_ENABLED=0 GOOS=linux GOARCH=arm64 \
 	    go vet -trimpath -buildvcs=false -tags osusergo,netgo,grpcnotrace ./...); done
 	@for module in $(filter-out images/%,$(GO_MODULES)); do echo "go vet: $$module"; (cd $$module && go vet ./...); done

@@ -63,6 +63,11 @@ impl Checksums {
         Ok(Self { entries })
     }
 
+    /// The paths that it covers, in order.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
     /// Compares one file's digest with what is promised.
     ///
     /// # Errors

@@ -4,7 +4,8 @@
 use std::io::{self, Read};
 
 /// A format, by its magic bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// RFC 1952.
     Gzip,
@@ -31,11 +32,33 @@ impl Compression {
     }
 }
 
+/// Reads `input` without its compression; several streams of one format after another are one.
+///
+/// # Errors
+/// A header that cannot be read; [`io::ErrorKind::Unsupported`] for lz4.
+pub fn unpacked<'a>(
+    compression: Compression,
+    input: impl io::BufRead + 'a,
+) -> io::Result<Box<dyn Read + 'a>> {
+    Ok(match compression {
+        Compression::Uncompressed => Box::new(input),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+        Compression::Zstd => Box::new(zstd::Decoder::with_buffer(input)?),
+        Compression::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(input)),
+        Compression::Lz4 => {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "lz4 data is not read yet; recompress it with zstd, xz or gzip",
+            ));
+        }
+    })
+}
+
 /// Copies `input` to `output` without its compression and returns how many bytes came out.
 /// `limit` bounds the output, so that a small hostile file cannot fill the disk.
 ///
 /// # Errors
-/// Reading, writing and format errors; [`io::ErrorKind::Unsupported`] for xz and lz4 and
+/// Reading, writing and format errors; those of [`unpacked`] and
 /// [`io::ErrorKind::FileTooLarge`] past the limit.
 pub fn decompress(
     compression: Compression,
@@ -43,15 +66,7 @@ pub fn decompress(
     output: &mut impl io::Write,
     limit: u64,
 ) -> io::Result<u64> {
-    match compression {
-        Compression::Uncompressed => copy_limited(input, output, limit),
-        Compression::Gzip => copy_limited(flate2::bufread::MultiGzDecoder::new(input), output, limit),
-        Compression::Zstd => copy_limited(zstd::Decoder::with_buffer(input)?, output, limit),
-        Compression::Xz | Compression::Lz4 => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!("{compression:?} data is not read yet; recompress it with zstd or gzip"),
-        )),
-    }
+    copy_limited(unpacked(compression, input)?, output, limit)
 }
 
 fn copy_limited(input: impl Read, output: &mut impl io::Write, limit: u64) -> io::Result<u64> {
@@ -80,6 +95,16 @@ mod tests {
         let text = b"070701 cpio".repeat(100);
         assert_eq!(round_trip(&text).expect("plain"), text);
         assert_eq!(round_trip(&zstd::encode_all(&text[..], 1).expect("encode")).expect("zstd"), text);
+    }
+
+    #[test]
+    fn xz_streams_one_after_another_are_one() {
+        let pack = |text: &[u8]| {
+            let mut packed = Vec::new();
+            liblzma::read::XzEncoder::new(text, 1).read_to_end(&mut packed).expect("encode");
+            packed
+        };
+        assert_eq!(round_trip(&[pack(b"first "), pack(b"second")].concat()).expect("xz"), b"first second");
     }
 
     #[test]

@@ -1,17 +1,24 @@
-//! Where a node image comes from and what is in it: kernel, initramfs, checksums.
+//! Where a node image comes from and what is in it: kernel, initramfs, checksums, extensions.
 //!
+//! [`Inspection::of`] tells what is in an image without booting it.
 //! [`NodeImage::open`] finds the boot files of an image directory and verifies its checksums;
 //! [`BootCache::prepare`] turns them into what QEMU can boot and the guest need not decompress
 //! (a raw kernel `Image`, an uncompressed initramfs), kept by digest so that it happens once.
 
+mod archive;
 mod boot_cache;
 mod checksums;
 mod compression;
+mod extensions;
+mod inspection;
 mod kernel;
 mod node_image;
 
+pub use archive::{ArchiveError, Archives, Entry};
 pub use boot_cache::{BootCache, BootFiles};
 pub use checksums::{ChecksumFault, Checksums};
-pub use compression::{Compression, decompress};
+pub use compression::{Compression, decompress, unpacked};
+pub use extensions::{Extension, ExtensionsError};
+pub use inspection::{Difference, FileVerdict, InspectError, Inspection, Layer};
 pub use kernel::{KernelError, raw_kernel};
 pub use node_image::{AssetError, Digest, NodeImage};

@@ -140,40 +140,49 @@ impl NodeImage {
     /// # Errors
     /// See [`AssetError`].
     pub fn open(directory: &Path) -> Result<Self, AssetError> {
-        let (kernel, initramfs) = LAYOUTS
-            .iter()
-            .find(|(kernel, initramfs)| {
-                directory.join(kernel).is_file() && directory.join(initramfs).is_file()
-            })
-            .ok_or_else(|| AssetError::NotFound {
-                directory: directory.to_owned(),
-                found: listing(directory),
-            })?;
+        let (kernel, initramfs) = boot_files(directory)?;
         let checksums = read_checksums(directory)?;
-        let mut identity = Sha256::new();
+        let mut digests = Vec::new();
         for name in [kernel, initramfs] {
-            let path = directory.join(name);
-            let digest = std::fs::File::open(&path)
-                .and_then(Digest::of_reader)
-                .map_err(AssetError::file("read", &path))?;
+            let digest = digest_of(&directory.join(name))?;
             if let Some(checksums) = &checksums {
                 checksums
                     .verify(name, &digest)
                     .map_err(|fault| AssetError::Checksum { directory: directory.to_owned(), fault })?;
             }
-            identity.update(digest.0);
+            digests.push(digest);
         }
         Ok(Self {
             directory: directory.to_owned(),
             kernel: directory.join(kernel),
             initramfs: directory.join(initramfs),
-            digest: Digest(identity.finalize().into()),
+            digest: identity_of(&digests),
             verified: checksums.is_some(),
         })
     }
 }
 
-fn read_checksums(directory: &Path) -> Result<Option<Checksums>, AssetError> {
+/// Identity of an image whose boot files have the digests `files`.
+pub(super) fn identity_of(files: &[Digest]) -> Digest {
+    let mut identity = Sha256::new();
+    files.iter().for_each(|file| identity.update(file.0));
+    Digest(identity.finalize().into())
+}
+
+/// Digest of a whole file.
+pub(super) fn digest_of(path: &Path) -> Result<Digest, AssetError> {
+    std::fs::File::open(path).and_then(Digest::of_reader).map_err(AssetError::file("read", path))
+}
+
+/// Kernel and initramfs in `directory`, relative to it.
+pub(super) fn boot_files(directory: &Path) -> Result<(&'static str, &'static str), AssetError> {
+    LAYOUTS
+        .into_iter()
+        .find(|(kernel, initramfs)| directory.join(kernel).is_file() && directory.join(initramfs).is_file())
+        .ok_or_else(|| AssetError::NotFound { directory: directory.to_owned(), found: listing(directory) })
+}
+
+pub(super) fn read_checksums(directory: &Path) -> Result<Option<Checksums>, AssetError> {
     let path = directory.join("checksums.sha256");
     match std::fs::read_to_string(&path) {
         Ok(text) => Checksums::parse(&text)

@@ -2,6 +2,7 @@
 
 mod bench;
 mod images;
+mod inspect;
 mod live;
 mod run;
 mod up;
@@ -39,6 +40,8 @@ enum Command {
     Down(live::Down),
     /// Check what this host can do, with a fix for what it cannot
     Doctor(live::Doctor),
+    /// Tell what is in images, and how they differ, without booting them
+    Inspect(inspect::Inspect),
     /// Node and workload images
     #[command(subcommand)]
     Images(images::Images),
@@ -143,6 +146,7 @@ impl Arguments {
             Command::Console(console) => console.run(),
             Command::Down(down) => down.run(),
             Command::Doctor(doctor) => block_on(doctor.run()),
+            Command::Inspect(inspect) => inspect.run(),
             Command::Images(images) => images.run(),
             Command::Bench(bench) => block_on(bench.run()),
             Command::Completions { shell } => {

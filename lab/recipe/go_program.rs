@@ -50,15 +50,26 @@ impl GoProgram {
         })?;
         let scratch = tempfile::tempdir().map_err(file("create", &std::env::temp_dir()))?;
         let edited = edits::apply(&self.module, scratch.path())?;
-        run(Command::new("go")
-            .args(["build", "-trimpath", "-buildvcs=false", "-tags", self.tags])
-            .args(["-ldflags", &self.linker_flags(), "-o"])
+        let place = if edited { scratch.path() } else { &self.module };
+        run(self
+            .go("build", place)
+            .args(["-buildvcs=false", "-ldflags", &self.linker_flags(), "-o"])
             .arg(output)
-            .arg(self.package)
-            .current_dir(if edited { scratch.path() } else { &self.module })
+            .arg(self.package))?;
+        if edited {
+            // Elsewhere it would be vetted against the unchanged dependencies, and compile them again.
+            run(self.go("vet", place).arg(self.package))?;
+        }
+        Ok(())
+    }
+
+    fn go(&self, action: &str, place: &Path) -> Command {
+        let mut go = Command::new("go");
+        go.args([action, "-trimpath", "-tags", self.tags])
+            .current_dir(place)
             .env("CGO_ENABLED", "0")
             .env("GOOS", "linux")
-            .env("GOARCH", "arm64"))?;
-        Ok(())
+            .env("GOARCH", "arm64");
+        go
     }
 }
