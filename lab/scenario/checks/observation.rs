@@ -30,6 +30,12 @@ impl Observation {
         }
     }
 
+    /// Adds what another look saw.
+    pub(super) fn merge(&mut self, other: Observation) {
+        self.evidence.extend(other.evidence);
+        self.problems.extend(other.problems);
+    }
+
     /// Why the check fails, or `None` when it passes. A check that saw nothing at all fails.
     pub(crate) fn cause(&self) -> Option<String> {
         if !self.problems.is_empty() {

@@ -41,41 +41,42 @@ async fn ask_all(
     let nodes: Vec<_> = cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();
     let pods = workload.ready_pods(&nodes, limit).await?;
     let prober = Prober::new(api, Duration::from_secs(20));
-    between_pods(&prober, &pods, observation).await;
-    for pod in &pods {
-        if service {
-            let url = EchoWorkload::url(&workload.cluster_ip);
-            let reached = through_service(&prober, pod, &url, &nodes).await;
-            note(observation, pod, &format!("service {}", workload.cluster_ip), reached);
-        }
-        if dns {
-            let name = workload.dns_name(&cluster.plan().spec.network.dns_domain);
-            let reached = through_service(&prober, pod, &EchoWorkload::url(&name), &nodes).await;
-            note(observation, pod, &name, reached);
-        }
+    let names = Names {
+        service: service.then(|| workload.cluster_ip.clone()),
+        dns: dns.then(|| workload.dns_name(&cluster.plan().spec.network.dns_domain)),
+    };
+    // The pods ask at the same time, each one question after the other.
+    let asked = pods.iter().map(|from| ask_from(&prober, from, &pods, &names));
+    for seen in futures::future::join_all(asked).await {
+        observation.merge(seen);
     }
     workload.delete().await
 }
 
-async fn between_pods(prober: &Prober, pods: &[EchoPod], observation: &mut Observation) {
-    for from in pods {
-        for to in pods.iter().filter(|to| to.node != from.node) {
-            let url = EchoWorkload::url(&to.address);
-            let reached = ask(prober, from, &url, |node| node == to.node).await;
-            let way = format!("pod {} on {}", to.address, to.node);
-            note(observation, from, &way, reached);
-        }
-    }
+/// The two names of the service under which it is asked, each when the scenario wants it.
+struct Names {
+    service: Option<String>,
+    dns: Option<String>,
 }
 
-async fn through_service(
-    prober: &Prober,
-    from: &EchoPod,
-    url: &str,
-    nodes: &[String],
-) -> Result<String, String> {
-    let nodes: BTreeSet<_> = nodes.iter().map(String::as_str).collect();
-    ask(prober, from, url, |node| nodes.contains(node)).await
+/// All questions of one pod: to each pod on another node, and to the service by its names.
+async fn ask_from(prober: &Prober, from: &EchoPod, pods: &[EchoPod], names: &Names) -> Observation {
+    let mut observation = Observation::default();
+    for to in pods.iter().filter(|to| to.node != from.node) {
+        let url = EchoWorkload::url(&to.address);
+        let reached = ask(prober, from, &url, |node| node == to.node).await;
+        note(&mut observation, from, &format!("pod {} on {}", to.address, to.node), reached);
+    }
+    let nodes: BTreeSet<_> = pods.iter().map(|pod| pod.node.as_str()).collect();
+    let ways = [
+        names.service.as_ref().map(|address| (format!("service {address}"), address)),
+        names.dns.as_ref().map(|name| (name.clone(), name)),
+    ];
+    for (way, host) in ways.into_iter().flatten() {
+        let reached = ask(prober, from, &EchoWorkload::url(host), |node| nodes.contains(node)).await;
+        note(&mut observation, from, &way, reached);
+    }
+    observation
 }
 
 fn note(observation: &mut Observation, from: &EchoPod, way: &str, reached: Result<String, String>) {
