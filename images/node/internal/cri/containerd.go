@@ -9,11 +9,14 @@ import (
 	"slices"
 
 	"github.com/pelletier/go-toml/v2"
+	"github.com/siderolabs/talos/pkg/machinery/constants"
 )
 
 const (
 	// ConfigFile is containerd's configuration, as in Talos.
 	ConfigFile = "/etc/cri/containerd.toml"
+	// MergedFile is where Talos keeps the configuration merged from its parts; readers look for it there.
+	MergedFile = "/etc/" + constants.CRIConfig
 	// PartsGlob are fragments that system extensions and machine.files add, merged over the base.
 	PartsGlob = "/etc/cri/conf.d/*.part"
 	// Socket is where containerd serves both its own API and the CRI.
@@ -148,9 +151,15 @@ func WriteConfig() error {
 		return err
 	}
 
-	if err := os.MkdirAll(filepath.Dir(ConfigFile), 0o755); err != nil {
-		return err
+	for _, name := range []string{ConfigFile, MergedFile} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			return err
+		}
 	}
 
-	return os.WriteFile(ConfigFile, content, 0o600)
+	return nil
 }

@@ -6,6 +6,7 @@ package layers
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -35,6 +36,9 @@ type Layer struct {
 	Image    string   `yaml:"image"`
 	Metadata Metadata `yaml:"metadata"`
 }
+
+// ID is the resource id that Talos gives the layer: the image's name without its suffix ("0", "modules.dep").
+func (l Layer) ID() string { return strings.TrimSuffix(l.Image, filepath.Ext(l.Image)) }
 
 // Extensions is the content of extensions.yaml.
 type Extensions struct {

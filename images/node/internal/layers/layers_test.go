@@ -22,3 +22,11 @@ func TestParse(t *testing.T) {
 		t.Fatal("a path outside the initramfs was accepted")
 	}
 }
+
+func TestResourceIDIsTheImageWithoutItsSuffix(t *testing.T) {
+	for image, want := range map[string]string{"0.sqsh": "0", "modules.dep.sqsh": "modules.dep", "schematic.sqsh": "schematic"} {
+		if got := (Layer{Image: image}).ID(); got != want {
+			t.Errorf("%s: %s", image, got)
+		}
+	}
+}

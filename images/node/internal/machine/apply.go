@@ -198,7 +198,11 @@ func (m *Machine) applyImmediate(cfg config.Provider) error {
 		}
 	}
 
-	return writeRegistries(cfg)
+	if err := writeRegistries(cfg); err != nil {
+		return err
+	}
+
+	return m.applyExtensionConfigs(cfg)
 }
 
 func writeRegistries(cfg config.Provider) error {

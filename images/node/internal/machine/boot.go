@@ -21,7 +21,6 @@ import (
 	"lab/images/node/internal/kernel"
 	"lab/images/node/internal/kube"
 	"lab/images/node/internal/nic"
-	"lab/images/node/internal/supervise"
 )
 
 // boot is the boot sequence of a node that has a config.
@@ -29,6 +28,10 @@ func (m *Machine) boot(ctx context.Context) error {
 	end := m.sequence("boot")
 
 	m.store.MachineConfig(m.config())
+
+	if err := m.applyExtensionConfigs(m.config()); err != nil {
+		return err
+	}
 
 	err := m.phases("boot",
 		phase{"state", []task{
@@ -348,58 +351,4 @@ func (m *Machine) configureRuntime(context.Context) error {
 	}
 
 	return cri.WriteConfig()
-}
-
-// startAllServices loads and starts all services and waits until those that Talos waits for are up. When that takes
-// longer than the boot time-out the machine reboots, as Talos does after 70 minutes.
-func (m *Machine) startAllServices(ctx context.Context) error {
-	services, err := m.serviceSet(ctx)
-	if err != nil {
-		return err
-	}
-
-	if err := m.services.Load(services...); err != nil {
-		return err
-	}
-
-	if err := m.services.CheckGraph(); err != nil {
-		return err
-	}
-
-	if m.facts().Speed {
-		for group, weight := range kube.CPUWeights {
-			if err := kernel.CPUWeight(group, weight); err != nil {
-				return fmt.Errorf("CPU share of %s: %w", group, err)
-			}
-		}
-	}
-
-	m.mu.Lock()
-	m.booted = true
-	m.mu.Unlock()
-	console.Milestone("services-starting")
-	m.services.StartAll()
-
-	wait, cancel := context.WithTimeout(ctx, m.args.BootTimeout)
-	defer cancel()
-
-	err = m.services.WaitAllUp(wait, func(waiting []supervise.Status) {
-		var parts []string
-		for _, s := range waiting {
-			parts = append(parts, fmt.Sprintf("service %q to be \"up\"", s.ID))
-		}
-
-		console.Printf("task startAllServices (1/1): %s", strings.Join(parts, ", "))
-	})
-	if errors.Is(err, context.DeadlineExceeded) {
-		console.Printf("boot sequence: failed: task startAllServices (1/1): not all services are up after %s, rebooting", m.args.BootTimeout)
-
-		if err := m.Reboot("boot timeout"); err != nil {
-			return err
-		}
-
-		return errRebooting
-	}
-
-	return err
 }

@@ -17,6 +17,7 @@ import (
 	"lab/images/node/internal/bootargs"
 	"lab/images/node/internal/console"
 	"lab/images/node/internal/disk"
+	"lab/images/node/internal/extension"
 	"lab/images/node/internal/kernel"
 	"lab/images/node/internal/kube"
 	"lab/images/node/internal/layers"
@@ -60,6 +61,12 @@ type Machine struct {
 	kubernetes *supervise.Gate
 	// settled opens when the node is Ready for the first time in this boot, or takes too long to get there.
 	settled *supervise.Gate
+
+	// extensionMu guards the ExtensionServiceConfig documents that the node runs with; extensionRestarts makes the
+	// restarts that their changes ask for follow one another.
+	extensionMu       sync.Mutex
+	extensionConfigs  extension.Configs
+	extensionRestarts sync.Mutex
 
 	mu       sync.Mutex
 	cfg      config.Provider

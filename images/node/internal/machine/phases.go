@@ -48,7 +48,10 @@ func (l phaseList) run(ctx context.Context) error {
 
 		l.machine.events.Publish(&machineapi.PhaseEvent{Phase: p.name, Action: machineapi.PhaseEvent_STOP})
 
-		if err != nil {
+		if err != nil { // in Talos' words
+			console.Printf("%s: failed", label)
+			console.Printf("%s sequence: failed", l.sequence)
+
 			return fmt.Errorf("%s sequence, %s: %w", l.sequence, label, err)
 		}
 
@@ -70,6 +73,7 @@ func (m *Machine) runTasks(ctx context.Context, p phase) error {
 			defer m.events.Publish(&machineapi.TaskEvent{Task: t.name, Action: machineapi.TaskEvent_STOP})
 
 			if err := t.run(ctx); err != nil {
+				console.Printf("task %s (%d/%d): failed: %v", t.name, i+1, len(p.tasks), err)
 				errs[i] = fmt.Errorf("task %s: %w", t.name, err)
 			}
 		})

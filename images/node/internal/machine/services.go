@@ -64,7 +64,7 @@ func (m *Machine) serviceSet(ctx context.Context) ([]supervise.Service, error) {
 
 	m.startKubernetesClients(ctx)
 
-	return services, nil
+	return append(services, m.extensionServices()...), nil
 }
 
 // healthCheck looks often until the first success, because others wait for it, and seldom afterwards.

@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"strconv"
 
 	"github.com/siderolabs/talos/pkg/machinery/config"
-	"github.com/siderolabs/talos/pkg/machinery/extensions"
 	"github.com/siderolabs/talos/pkg/machinery/nethelpers"
 	"github.com/siderolabs/talos/pkg/machinery/resources/cluster"
 	configres "github.com/siderolabs/talos/pkg/machinery/resources/config"
@@ -21,7 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lab/images/node/internal/console"
-	"lab/images/node/internal/layers"
 	"lab/images/node/internal/supervise"
 )
 
@@ -37,26 +34,6 @@ func (s *Store) MachineStatus(stage runtime.MachineStage, unmet []runtime.UnmetC
 		r.TypedSpec().Status.Ready = len(unmet) == 0
 		r.TypedSpec().Status.UnmetConditions = unmet
 	})
-}
-
-// Extensions publishes the system extensions; the ids are positions as in Talos, the name is in the metadata.
-func (s *Store) Extensions(list layers.Extensions) {
-	for i, layer := range list.Layers {
-		Put(s, runtime.NewExtensionStatus(runtime.NamespaceName, strconv.Itoa(i)), func(r *runtime.ExtensionStatus) {
-			*r.TypedSpec() = extensions.Layer{
-				Image: layer.Image,
-				Metadata: extensions.Metadata{
-					Name:        layer.Metadata.Name,
-					Version:     layer.Metadata.Version,
-					Author:      layer.Metadata.Author,
-					Description: layer.Metadata.Description,
-					Compatibility: extensions.Compatibility{
-						Talos: extensions.Constraint{Version: layer.Metadata.Compatibility.Talos.Version},
-					},
-				},
-			}
-		})
-	}
 }
 
 // Service publishes a running service and removes one that is not running, as Talos does.

@@ -97,14 +97,25 @@ func Poll(ctx context.Context, interval time.Duration, ok func() bool) error {
 	return nil
 }
 
-// all waits for several conditions at once.
-type all []Condition
+// all waits for several conditions at once and tells those that were not met yet.
+type all struct {
+	conditions []Condition
+	mu         sync.Mutex
+	met        []bool
+}
 
-func (a all) String() string {
+func allOf(conditions []Condition) *all {
+	return &all{conditions: conditions, met: make([]bool, len(conditions))}
+}
+
+func (a *all) String() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
 	var parts []string
 
-	for _, c := range a {
-		if s := c.String(); s != "" {
+	for i, c := range a.conditions {
+		if s := c.String(); s != "" && !a.met[i] { // a foreign condition goes on telling its name when it is met
 			parts = append(parts, s)
 		}
 	}
@@ -112,9 +123,27 @@ func (a all) String() string {
 	return strings.Join(parts, ", ")
 }
 
-func (a all) Wait(ctx context.Context) error {
-	for _, c := range a { // one after the other is the same as at once: all have to be met
-		if err := c.Wait(ctx); err != nil {
+func (a *all) Wait(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // the first failure ends the other waits
+
+	outcomes := make(chan error, len(a.conditions))
+
+	for i, c := range a.conditions {
+		go func() {
+			err := c.Wait(ctx)
+			if err == nil {
+				a.mu.Lock()
+				a.met[i] = true
+				a.mu.Unlock()
+			}
+
+			outcomes <- err
+		}()
+	}
+
+	for range a.conditions {
+		if err := <-outcomes; err != nil {
 			return err
 		}
 	}

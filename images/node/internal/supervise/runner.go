@@ -105,14 +105,14 @@ func (r *runner) run(ctx context.Context) {
 var ErrSkip = errors.New("service skipped")
 
 func (r *runner) lifecycle(ctx context.Context) error {
-	conditions := make(all, 0, len(r.spec.DependsOn)+len(r.spec.Conditions))
+	conditions := make([]Condition, 0, len(r.spec.DependsOn)+len(r.spec.Conditions))
 	for _, id := range r.spec.DependsOn {
 		conditions = append(conditions, up{r.supervisor, id})
 	}
 
 	conditions = append(conditions, r.spec.Conditions...)
 
-	if err := r.await(ctx, conditions); err != nil {
+	if err := r.await(ctx, allOf(conditions)); err != nil {
 		return fmt.Errorf("condition failed: %w", err)
 	}
 
@@ -138,28 +138,51 @@ func (r *runner) lifecycle(ctx context.Context) error {
 			return nil
 		}
 
+		again, message := r.spec.afterRun(err)
+		if !again {
+			return err
+		}
+
 		if time.Since(started) > settled {
 			backoff = restartMin
 		}
 
-		if err == nil {
-			err = errors.New("ended by itself")
+		pause := r.spec.Pause
+		if pause == 0 {
+			pause, backoff = backoff, min(2*backoff, restartMax)
 		}
 
 		r.setHealth(HealthStatus{Unknown: r.spec.Health == nil, Message: "service not running"})
-		r.set(StateWaiting, fmt.Sprintf("Error running %s, going to restart forever: %v", r.spec.ID, err))
+		r.set(StateWaiting, message)
 
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(backoff):
+		case <-time.After(pause):
 		}
-
-		backoff = min(2*backoff, restartMax)
 	}
 }
 
-func (r *runner) await(ctx context.Context, conditions all) error {
+// afterRun decides whether a service that ended by itself starts again, and words the wait for it as Talos does.
+func (s Service) afterRun(err error) (again bool, message string) {
+	name := s.Runner
+	if name == "" {
+		name = s.ID
+	}
+
+	switch {
+	case s.Restart == RestartNever, s.Restart == RestartUntilSuccess && err == nil:
+		return false, ""
+	case s.Restart == RestartUntilSuccess:
+		return true, fmt.Sprintf("Error running %s, going to restart until it succeeds: %v", name, err)
+	case err == nil:
+		return true, fmt.Sprintf("Runner %s exited without error, going to restart it", name)
+	default:
+		return true, fmt.Sprintf("Error running %s, going to restart forever: %v", name, err)
+	}
+}
+
+func (r *runner) await(ctx context.Context, conditions *all) error {
 	description := conditions.String()
 	if description == "" {
 		return conditions.Wait(ctx)
@@ -196,6 +219,19 @@ func (r *runner) once(ctx context.Context) error {
 	defer checks.Wait()
 	defer cancel()
 
+	if r.spec.Run != nil {
+		defer r.setPID(0)
+
+		return r.spec.Run(ctx, func(state State, pid int, message string) {
+			r.setPID(pid)
+			r.set(state, message)
+
+			if state == StateRunning {
+				checks.Go(func() { r.checkHealth(ctx) })
+			}
+		})
+	}
+
 	if r.spec.Serve != nil {
 		r.set(StateRunning, "Service started as goroutine")
 		checks.Go(func() { r.checkHealth(ctx) })
@@ -215,15 +251,8 @@ func (r *runner) once(ctx context.Context) error {
 		return err
 	}
 
-	r.mu.Lock()
-	r.pid = child.PID
-	r.mu.Unlock()
-
-	defer func() {
-		r.mu.Lock()
-		r.pid = 0
-		r.mu.Unlock()
-	}()
+	r.setPID(child.PID)
+	defer r.setPID(0)
 
 	r.set(StateRunning, fmt.Sprintf("Process %s started with PID %d", filepath.Base(command.Path), child.PID))
 	checks.Go(func() { r.checkHealth(ctx) })
@@ -237,6 +266,13 @@ func (r *runner) once(ctx context.Context) error {
 
 		return ctx.Err()
 	}
+}
+
+func (r *runner) setPID(pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	r.pid = pid
 }
 
 func (r *runner) stopChild(child *process.Process) {

@@ -25,7 +25,23 @@ const (
 	StateSkipped     State = "Skipped"
 )
 
-// Service describes a service. Exactly one of Command and Serve is set.
+// Restart says what follows when a service ends by itself.
+type Restart int
+
+// The restart policies, in the words of the extension services' specs.
+const (
+	// RestartAlways starts it again whether it failed or not.
+	RestartAlways Restart = iota
+	// RestartNever leaves it ended: Finished after a success, Failed after a failure.
+	RestartNever
+	// RestartUntilSuccess starts it again after a failure only.
+	RestartUntilSuccess
+)
+
+// Report is how a service that is run elsewhere tells its state; the pid is 0 when nothing runs.
+type Report func(state State, pid int, message string)
+
+// Service describes a service. Exactly one of Command, Serve and Run is set.
 type Service struct {
 	ID string
 	// DependsOn are services that must be up (running, and healthy when they have a check) before this one starts.
@@ -36,7 +52,15 @@ type Service struct {
 	// Command renders the program to run; it is asked again for every restart.
 	Command func(ctx context.Context) (process.Command, error)
 	// Serve runs the service inside the agent until the context ends.
-	Serve  func(ctx context.Context) error
+	Serve func(ctx context.Context) error
+	// Run runs a service whose process is not a child of the agent until it ends or the context does. It reports
+	// StateRunning when the process runs, and StateStopping when it is asked to end.
+	Run func(ctx context.Context, report Report) error
+	// Runner names what runs the service in its messages; empty means the service's id.
+	Runner  string
+	Restart Restart
+	// Pause is the time between two runs; zero means one second, growing to five.
+	Pause  time.Duration
 	Health *Health
 	// Background services are not awaited by the boot sequence (in Talos these would be static pods).
 	Background bool
@@ -76,9 +100,19 @@ type Status struct {
 	PID        int
 }
 
-// Up tells whether others may rely on the service.
+// Up tells whether others may rely on the service. As in Talos one that has finished or was skipped counts as up.
 func (s Status) Up() bool {
-	return s.State == StateRunning && (!s.HasHealth || s.Health.Healthy) || s.State == StateSkipped
+	return s.State == StateRunning && (!s.HasHealth || s.Health.Healthy) || s.State == StateSkipped || s.State == StateFinished
+}
+
+// Started tells whether the service was started and has not ended: it may wait, run, or be between two runs.
+func (s Status) Started() bool {
+	switch s.State {
+	case StateInitialized, StateFinished, StateFailed, StateSkipped:
+		return false
+	default:
+		return true
+	}
 }
 
 // LastMessage is the newest message of the service's history.

@@ -254,37 +254,3 @@ func (s *Supervisor) all() []*runner {
 
 	return out
 }
-
-// up is the condition that a service is up.
-type up struct {
-	supervisor *Supervisor
-	id         string
-}
-
-func (u up) String() string {
-	if status, err := u.supervisor.Status(u.id); err == nil && status.Up() {
-		return ""
-	}
-
-	return fmt.Sprintf("service %q to be \"up\"", u.id)
-}
-
-func (u up) Wait(ctx context.Context) error {
-	r, err := u.supervisor.runner(u.id)
-	if err != nil {
-		return err
-	}
-
-	for {
-		status, changed := r.statusAndChange()
-		if status.Up() {
-			return nil
-		}
-
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
