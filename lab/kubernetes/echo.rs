@@ -20,6 +20,10 @@ use super::access::{KubernetesApi, KubernetesError};
 /// The image of the echo server; the lab's registry serves it.
 pub const ECHO_IMAGE: &str = "lab.local/echo:v1";
 
+/// The image of the WebAssembly module that answers like the echo server; the lab's registry
+/// serves it.
+pub const WASM_IMAGE: &str = "lab.local/wasm-answer:v1";
+
 /// The port of HTTP and of TCP and UDP echo in every echo pod.
 const HTTP_PORT: u16 = 8080;
 

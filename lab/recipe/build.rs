@@ -1,6 +1,7 @@
 //! The whole recipe: which steps there are and how they hang together.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -11,13 +12,15 @@ use super::{
     debian,
     go_program::GoProgram,
     kernel_modules::KernelModules,
+    layer::{self, Content, Layer},
     listing::Listing,
     oci_layout::{self, WorkloadImage},
     report::{Report, checksums},
-    root_tree::RootTree,
+    root_tree::{RootTree, pack},
     step::{Key, RecipeError, Workshop, file, remove},
+    variants::{Manifest, Variants},
 };
-use crate::kubernetes::ECHO_IMAGE;
+use crate::kubernetes::{ECHO_IMAGE, WASM_IMAGE};
 
 /// Version of Kubernetes in `images/kubernetes/go.mod`.
 pub const KUBERNETES_VERSION: &str = "v1.34.2";
@@ -73,24 +76,49 @@ struct Built {
     path: PathBuf,
 }
 
+/// A built extension.
+struct BuiltLayer {
+    built: Built,
+    manifest: Manifest,
+    /// Its programs, for the report.
+    programs: Vec<PathBuf>,
+}
+
+/// What all variants have in common.
+struct Base<'a> {
+    debian: &'a Built,
+    kubernetes: &'a Built,
+    machined: &'a Built,
+    init: &'a Built,
+    root: &'a Built,
+}
+
 impl Recipe<'_> {
     fn build(&self, output: &Path) -> Result<(), RecipeError> {
         let debian = self.debian()?;
+        let variants = Variants::read(&self.sources.join("variants.yaml"))?;
         let kubernetes = self.go("kubernetes", "kubernetes", ".", &kubernetes_variables())?;
         let init = self.go("init", "node", "./cmd/init", &[])?;
         let machined = self.go("machined", "node", "./cmd/machined", &[])?;
         let pause = self.go("pause", "workloads", "./pause", &[])?;
         let echo = self.go("echo", "workloads", "./echo", &[])?;
+        let answer = self.wasm("answer.wasm", "workloads/wasm/answer.wat")?;
         let coredns = self.go("coredns", "coredns", ".", &[])?;
         let root = self.root(&debian, &kubernetes, &machined)?;
-        let programs = [("kubernetes", &kubernetes), ("machined", &machined), ("init", &init)];
-        let compute = self.image("compute", &debian, &programs, &init, &root)?;
+        let extensions = self.extensions(&debian, &variants)?;
+        let base =
+            Base { debian: &debian, kubernetes: &kubernetes, machined: &machined, init: &init, root: &root };
         let workloads = self.workloads(&[
             ("registry.k8s.io/pause:3.10", "pause", &pause),
             (&format!("registry.k8s.io/coredns/coredns:{COREDNS_VERSION}"), "coredns", &coredns),
             (ECHO_IMAGE, "echo", &echo),
+            (WASM_IMAGE, "answer.wasm", &answer),
         ])?;
-        publish(&compute.path, &output.join("compute"))?;
+        for (name, list) in &variants.variants {
+            let layers = self.layers(&debian, list, &variants, &extensions)?;
+            let image = self.image(name, &base, &layers)?;
+            publish(&image.path, &output.join(name))?;
+        }
         publish(&workloads.path, &output.join("workloads"))
     }
 
@@ -107,19 +135,39 @@ impl Recipe<'_> {
 
     fn go(
         &self,
-        name: &'static str,
+        name: &str,
         module: &str,
-        package: &'static str,
+        package: &str,
         variables: &[String],
     ) -> Result<Built, RecipeError> {
+        let mut tags = vec!["osusergo", "netgo", "grpcnotrace"];
+        // What a module's programs can do without is listed beside its go.mod.
+        let list = self.sources.join(module).join("tags");
+        let own = if list.exists() { Some(Listing::read(&list)?) } else { None };
+        if let Some(own) = &own {
+            tags.extend(own.names()?);
+        }
         let program = GoProgram {
             module: self.sources.join(module),
-            package,
-            tags: "osusergo,netgo,grpcnotrace",
+            package: package.to_owned(),
+            tags: tags.join(","),
             variables: variables.to_vec(),
         };
         let key = program.key(name)?;
         let path = self.workshop.step(name, &key, |to| program.make(to))?;
+        Ok(Built { key, path })
+    }
+
+    /// A WebAssembly module written as text.
+    fn wasm(&self, name: &str, source: &str) -> Result<Built, RecipeError> {
+        let source = self.sources.join(source);
+        let text = fs::read_to_string(&source).map_err(file("read", &source))?;
+        let key = Key::of(name, 1).text(&text).done();
+        let path = self.workshop.step(name, &key, |to| {
+            let module = wat::parse_str(&text)
+                .map_err(|error| RecipeError::Missing(format!("{}: {error}", source.display())))?;
+            fs::write(to, module).map_err(file("write", to))
+        })?;
         Ok(Built { key, path })
     }
 
@@ -140,36 +188,127 @@ impl Recipe<'_> {
             let list = Listing::read(&self.list("modules"))?;
             let names: Vec<_> = list.pairs()?.into_iter().map(|(_, name)| name).collect();
             tree.install_modules(&KernelModules::open(&debian.path)?, &names)?;
-            tree.pack(to)?;
+            pack(&staging, to)?;
             remove(&staging)
         })?;
         Ok(Built { key, path })
     }
 
-    /// One role's image in the layout of Talos assets.
+    /// The layer of every extension.
+    fn extensions(
+        &self,
+        debian: &Built,
+        variants: &Variants,
+    ) -> Result<BTreeMap<String, BuiltLayer>, RecipeError> {
+        let modules = KernelModules::open(&debian.path)?;
+        let mut built = BTreeMap::new();
+        for (name, ingredients) in &variants.extensions {
+            let folder = self.sources.join(name);
+            let manifest = Manifest::read(&folder.join("manifest.yaml"), name)?;
+            let mut programs = Vec::new();
+            for (path, program) in &ingredients.programs {
+                let step = path.rsplit('/').next().unwrap_or(path);
+                programs.push((path.as_str(), self.go(step, &program.module, &program.package, &[])?));
+            }
+            let mut key = Key::of(name, 1).tree(&folder)?.after(&debian.key);
+            for module in &ingredients.kernel_modules {
+                key = key.text(module);
+            }
+            for (path, program) in &programs {
+                key = key.text(path).after(&program.key);
+            }
+            let key = key.done();
+            let content = Content {
+                folder: &folder,
+                programs: &programs.iter().map(|(path, built)| (*path, &*built.path)).collect::<Vec<_>>(),
+                kernel_modules: &ingredients.kernel_modules,
+            };
+            let path = self.workshop.step(&format!("{name}.sqsh"), &key, |to| content.make(&modules, to))?;
+            let programs = programs.into_iter().map(|(_, program)| program.path).collect();
+            built.insert(name.clone(), BuiltLayer { built: Built { key, path }, manifest, programs });
+        }
+        Ok(built)
+    }
+
+    /// The layers of a variant, lowest first, with the index of kernel modules on top if any
+    /// extension brings modules.
+    fn layers(
+        &self,
+        debian: &Built,
+        names: &[String],
+        variants: &Variants,
+        extensions: &BTreeMap<String, BuiltLayer>,
+    ) -> Result<Vec<(Key, Layer, Vec<PathBuf>)>, RecipeError> {
+        let mut layers = Vec::new();
+        let mut kernel_modules = Vec::new();
+        for name in names {
+            let (Some(layer), Some(ingredients)) = (extensions.get(name), variants.extensions.get(name))
+            else {
+                continue; // refused when the file was read
+            };
+            let metadata = layer.manifest.metadata.clone();
+            let path = layer.built.path.clone();
+            layers.push((layer.built.key.clone(), Layer { metadata, path }, layer.programs.clone()));
+            kernel_modules.extend(ingredients.kernel_modules.iter().map(String::as_str));
+        }
+        if kernel_modules.is_empty() {
+            return Ok(layers);
+        }
+        let list = Listing::read(&self.list("modules"))?;
+        let mut all: Vec<_> = list.pairs()?.into_iter().map(|(_, name)| name).collect();
+        all.extend(kernel_modules);
+        let key =
+            all.iter().fold(Key::of("modules.dep", 1).after(&debian.key), |key, name| key.text(name)).done();
+        let modules = KernelModules::open(&debian.path)?;
+        let path = self.workshop.step(&format!("modules.dep-{}", key.short()), &key, |to| {
+            layer::make_module_index(&modules, &all, to)
+        })?;
+        layers.push((
+            key,
+            Layer { metadata: layer::module_index_metadata(&modules.version), path },
+            Vec::new(),
+        ));
+        Ok(layers)
+    }
+
+    /// One variant's image in the layout of Talos assets.
     fn image(
         &self,
-        name: &'static str,
-        debian: &Built,
-        programs: &[(&str, &Built)],
-        init: &Built,
-        root: &Built,
+        name: &str,
+        base: &Base<'_>,
+        layers: &[(Key, Layer, Vec<PathBuf>)],
     ) -> Result<Built, RecipeError> {
-        let key = Key::of(name, 2).after(&debian.key).after(&init.key).after(&root.key).done();
+        let key = Key::of(name, 3).after(&base.debian.key).after(&base.init.key).after(&base.root.key);
+        let key = layers.iter().fold(key, |key, (layer, ..)| key.after(layer)).done();
         let path = self.workshop.step(name, &key, |to| {
             let boot = to.join("boot");
             fs::create_dir_all(&boot).map_err(file("create", &boot))?;
-            let modules = KernelModules::open(&debian.path)?;
-            let kernel = debian.path.join(format!("boot/vmlinuz-{}", modules.version));
+            let modules = KernelModules::open(&base.debian.path)?;
+            let kernel = base.debian.path.join(format!("boot/vmlinuz-{}", modules.version));
             fs::copy(&kernel, boot.join("vmlinuz")).map_err(file("copy", &kernel))?;
-            self.initramfs(&modules, init, root, &boot.join("initramfs.xz"))?;
+            self.initramfs(&modules, base, layers, &boot.join("initramfs.xz"))?;
             checksums(to)?;
+            let mut parts = vec![boot.join("vmlinuz"), boot.join("initramfs.xz"), base.root.path.clone()];
+            parts.extend(layers.iter().map(|(_, layer, _)| layer.path.clone()));
+            let extensions = layers.iter().map(|(_, layer, _)| &layer.metadata);
+            let mut programs: Vec<(String, &Path)> = vec![
+                ("kubernetes".to_owned(), &base.kubernetes.path),
+                ("machined".to_owned(), &base.machined.path),
+                ("init".to_owned(), &base.init.path),
+            ];
+            for path in layers.iter().flat_map(|(.., programs)| programs) {
+                programs.push((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), path));
+            }
             Report {
                 kernel: &modules.version,
                 kubernetes: KUBERNETES_VERSION,
-                parts: &[boot.join("vmlinuz"), boot.join("initramfs.xz"), root.path.clone()],
-                packages: &debian::versions(&debian.path)?,
-                programs: &programs.iter().map(|(name, built)| (*name, &*built.path)).collect::<Vec<_>>(),
+                extensions: &extensions
+                    .filter(|metadata| metadata.name != layer::MODULE_INDEX)
+                    .map(|metadata| format!("{} {}", metadata.name, metadata.version))
+                    .collect::<Vec<_>>(),
+                parts: &parts,
+                packages: &debian::versions(&base.debian.path)?,
+                programs: &programs.iter().map(|(name, path)| (name.as_str(), *path)).collect::<Vec<_>>(),
             }
             .write(to)
         })?;
@@ -180,14 +319,14 @@ impl Recipe<'_> {
     fn initramfs(
         &self,
         modules: &KernelModules,
-        init: &Built,
-        root: &Built,
+        base: &Base<'_>,
+        layers: &[(Key, Layer, Vec<PathBuf>)],
         to: &Path,
     ) -> Result<(), RecipeError> {
         let list = Listing::read(&self.list("modules"))?;
         let early: Vec<_> =
             list.pairs()?.into_iter().filter(|(when, _)| *when == "early").map(|(_, name)| name).collect();
-        let program = fs::read(&init.path).map_err(file("read", &init.path))?;
+        let program = fs::read(&base.init.path).map_err(file("read", &base.init.path))?;
         let mut entries = vec![
             Entry::directory("dev"),
             Entry::directory("modules"),
@@ -203,8 +342,12 @@ impl Recipe<'_> {
             entries.push(Entry::file(&name, module.content));
         }
         entries.push(Entry::file("modules.load", order.into_bytes()));
-        entries.push(Entry::file("extensions.yaml", b"layers: []\n".to_vec()));
-        entries.push(Entry::host_file("rootfs.sqsh", &root.path)?);
+        let stacked: Vec<_> = layers.iter().map(|(_, layer, _)| layer).collect();
+        entries.push(Entry::file("extensions.yaml", layer::extensions_yaml(&stacked)?.into_bytes()));
+        for (index, layer) in stacked.iter().enumerate() {
+            entries.push(Entry::host_file(&format!("{index}.sqsh"), &layer.path)?);
+        }
+        entries.push(Entry::host_file("rootfs.sqsh", &base.root.path)?);
         let output = io::BufWriter::new(fs::File::create(to).map_err(file("create", to))?);
         let mut encoder = zstd::Encoder::new(output, 1).map_err(file("write", to))?;
         cpio_archive::write(&entries, &mut encoder).map_err(file("write", to))?;

@@ -15,10 +15,10 @@ use super::{
 pub(super) struct GoProgram {
     /// Directory of the module, which holds `go.mod` and `go.sum`.
     pub(super) module: PathBuf,
-    /// Package path within the module, e.g. `./cmd/init`.
-    pub(super) package: &'static str,
+    /// Package path within the module, e.g. `./cmd/init`, or of a module it requires.
+    pub(super) package: String,
     /// Build tags, comma separated.
-    pub(super) tags: &'static str,
+    pub(super) tags: String,
     /// Linker variables, `-X` style without the flag.
     pub(super) variables: Vec<String>,
 }
@@ -34,8 +34,8 @@ impl GoProgram {
         let version = run(Command::new("go").arg("version").current_dir(&self.module))?;
         let key: KeyBuilder = Key::of(name, 1)
             .text(&version)
-            .text(self.package)
-            .text(self.tags)
+            .text(&self.package)
+            .text(&self.tags)
             .text(&self.linker_flags())
             .tree(&self.module)?;
         Ok(key.done())
@@ -55,17 +55,17 @@ impl GoProgram {
             .go("build", place)
             .args(["-buildvcs=false", "-ldflags", &self.linker_flags(), "-o"])
             .arg(output)
-            .arg(self.package))?;
+            .arg(&self.package))?;
         if edited {
             // Elsewhere it would be vetted against the unchanged dependencies, and compile them again.
-            run(self.go("vet", place).arg(self.package))?;
+            run(self.go("vet", place).arg(&self.package))?;
         }
         Ok(())
     }
 
     fn go(&self, action: &str, place: &Path) -> Command {
         let mut go = Command::new("go");
-        go.args([action, "-trimpath", "-tags", self.tags])
+        go.args([action, "-trimpath", "-tags", &self.tags])
             .current_dir(place)
             .env("CGO_ENABLED", "0")
             .env("GOOS", "linux")

@@ -13,11 +13,13 @@ mod debian;
 mod edits;
 mod go_program;
 mod kernel_modules;
+mod layer;
 mod listing;
 mod oci_layout;
 mod report;
 mod root_tree;
 mod step;
+mod variants;
 
 pub use build::{BuildOptions, KUBERNETES_VERSION, build};
 pub use step::RecipeError;

@@ -28,6 +28,8 @@ pub(super) struct Report<'a> {
     pub(super) kernel: &'a str,
     /// Kubernetes version.
     pub(super) kubernetes: &'a str,
+    /// Name and version of each extension.
+    pub(super) extensions: &'a [String],
     /// Files whose sizes are told.
     pub(super) parts: &'a [PathBuf],
     /// `NAME VERSION` of the Debian packages.
@@ -54,8 +56,10 @@ impl Report<'_> {
     fn head(&self) -> String {
         let mut text = format!(
             "reference node image (Talos file layout; not Talos)\narchitecture: arm64\nkernel: {}\n\
-             kubernetes: {}\nextensions: none\n\nsizes in bytes:\n",
-            self.kernel, self.kubernetes
+             kubernetes: {}\nextensions: {}\n\nsizes in bytes:\n",
+            self.kernel,
+            self.kubernetes,
+            if self.extensions.is_empty() { "none".to_owned() } else { self.extensions.join(", ") }
         );
         for path in self.parts {
             let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -73,13 +73,21 @@ impl<'a> RootTree<'a> {
         fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).map_err(file("mark executable", &to))
     }
 
-    /// Modules with their dependencies, and the index that modprobe reads.
-    pub(super) fn install_modules(&self, modules: &KernelModules, names: &[&str]) -> Result<(), RecipeError> {
+    /// Modules with their dependencies.
+    pub(super) fn copy_modules(&self, modules: &KernelModules, names: &[&str]) -> Result<(), RecipeError> {
         let base = PathBuf::from("usr/lib/modules").join(&modules.version);
         for module in modules.with_dependencies(names)? {
             let to = self.place(&base.join(&module.path))?;
             fs::write(&to, &module.content).map_err(file("write", &to))?;
         }
+        Ok(())
+    }
+
+    /// Modules with their dependencies, and the index that modprobe reads.
+    pub(super) fn install_modules(&self, modules: &KernelModules, names: &[&str]) -> Result<(), RecipeError> {
+        self.copy_modules(modules, names)?;
+        let base = PathBuf::from("usr/lib/modules").join(&modules.version);
+        self.link(Path::new("lib"), Path::new("usr/lib"))?;
         for list in modules.depmod_inputs() {
             let to = self.place(&base.join(list.file_name().unwrap_or_default()))?;
             fs::copy(&list, &to).map_err(file("copy", &list))?;
@@ -87,19 +95,6 @@ impl<'a> RootTree<'a> {
         // depmod lives in sbin, which an ordinary user's PATH may lack. It wants lib/modules.
         let search = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
         run(Command::new("depmod").env("PATH", search).arg("-b").arg(self.root).arg(&modules.version))?;
-        Ok(())
-    }
-
-    /// Packs the tree. LZ4 costs an emulated guest little more than no compression and a third of
-    /// what zstd costs; its high-compression form costs the guest the same and saves it memory.
-    pub(super) fn pack(&self, output: &Path) -> Result<(), RecipeError> {
-        set_modes(self.root)?;
-        run(Command::new("mksquashfs")
-            .arg(self.root)
-            .arg(output)
-            .args(["-noappend", "-quiet", "-no-progress", "-all-root", "-no-xattrs", "-no-exports"])
-            .args(["-comp", "lz4", "-Xhc", "-b", "131072", "-mkfs-time", "0", "-all-time", "0"])
-            .env_remove("SOURCE_DATE_EPOCH"))?;
         Ok(())
     }
 
@@ -171,6 +166,19 @@ impl<'a> RootTree<'a> {
         }
         Ok(())
     }
+}
+
+/// Packs the tree `root`. LZ4 costs an emulated guest little more than no compression and a third
+/// of what zstd costs; its high-compression form costs the guest the same and saves it memory.
+pub(super) fn pack(root: &Path, output: &Path) -> Result<(), RecipeError> {
+    set_modes(root)?;
+    run(Command::new("mksquashfs")
+        .arg(root)
+        .arg(output)
+        .args(["-noappend", "-quiet", "-no-progress", "-all-root", "-no-xattrs", "-no-exports"])
+        .args(["-comp", "lz4", "-Xhc", "-b", "131072", "-mkfs-time", "0", "-all-time", "0"])
+        .env_remove("SOURCE_DATE_EPOCH"))?;
+    Ok(())
 }
 
 /// Gives everything the modes of an installed system, whatever the umask of the build was.

@@ -76,6 +76,11 @@ pub(super) fn file<'a>(
 pub(super) struct Key(String);
 
 impl Key {
+    /// Its first digits, to tell outputs of one kind apart.
+    pub(super) fn short(&self) -> &str {
+        &self.0[..12]
+    }
+
     /// Starts the key of the step called `name`; `revision` rises when the step's code changes
     /// what it makes.
     pub(super) fn of(name: &str, revision: u32) -> KeyBuilder {

@@ -1,0 +1,133 @@
+//! `images/variants.yaml`: which extensions there are, and which images are made of them.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use super::step::{RecipeError, file};
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Variants {
+    /// Extensions by name; the name is also their folder in `images`.
+    pub(super) extensions: BTreeMap<String, Ingredients>,
+    /// Images by name, each a list of extensions, lowest first.
+    pub(super) variants: BTreeMap<String, Vec<String>>,
+}
+
+/// What an extension brings besides the files of its folder.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Ingredients {
+    /// Go programs by their path in the root file system.
+    #[serde(default)]
+    pub(super) programs: BTreeMap<String, Program>,
+    /// Kernel modules by name; what they depend on comes along.
+    #[serde(default)]
+    pub(super) kernel_modules: Vec<String>,
+}
+
+/// A program of a Go module.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Program {
+    /// The module's folder in `images`.
+    pub(super) module: String,
+    /// The package: `./…` within the module, or of a module it requires.
+    pub(super) package: String,
+}
+
+/// An extension's `manifest.yaml`, in the form of Talos (pkg/machinery/extensions, `Manifest`).
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Manifest {
+    /// What the running node tells of the extension.
+    pub(super) metadata: Metadata,
+}
+
+/// What `extensions.yaml` repeats of a manifest.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct Metadata {
+    /// Name.
+    pub(super) name: String,
+    /// Version.
+    pub(super) version: String,
+    /// Who made it.
+    #[serde(default)]
+    pub(super) author: String,
+    /// What it is.
+    #[serde(default)]
+    pub(super) description: String,
+    /// Which Talos releases it is for.
+    #[serde(default)]
+    pub(super) compatibility: serde_json::Value,
+}
+
+impl Variants {
+    /// Reads the file and checks that every extension named in a variant is there.
+    pub(super) fn read(path: &Path) -> Result<Self, RecipeError> {
+        let read: Self = yaml(path)?;
+        for (variant, extensions) in &read.variants {
+            for name in extensions {
+                if !read.extensions.contains_key(name) {
+                    return Err(RecipeError::Missing(format!(
+                        "{}: variant {variant} names the extension {name}, which is not described there",
+                        path.display()
+                    )));
+                }
+            }
+        }
+        Ok(read)
+    }
+}
+
+impl Manifest {
+    /// Reads the manifest of the extension `name`.
+    pub(super) fn read(path: &Path, name: &str) -> Result<Self, RecipeError> {
+        let manifest: Self = yaml(path)?;
+        if manifest.metadata.name == name {
+            return Ok(manifest);
+        }
+        Err(RecipeError::Missing(format!(
+            "{} describes {} and lies in the folder of {name}",
+            path.display(),
+            manifest.metadata.name
+        )))
+    }
+}
+
+fn yaml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, RecipeError> {
+    let text = fs::read_to_string(path).map_err(file("read", path))?;
+    serde_yaml::from_str(&text).map_err(|error| RecipeError::Missing(format!("{}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Variants, RecipeError> {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("variants.yaml");
+        fs::write(&path, text).expect("write");
+        Variants::read(&path)
+    }
+
+    #[test]
+    fn the_projects_own_file_gives_a_gateway_that_differs_by_tailscale() {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("images");
+        let read = Variants::read(&sources.join("variants.yaml")).expect("variants");
+        let mut compute = read.variants["compute"].clone();
+        compute.push("tailscale".to_owned());
+        assert_eq!(read.variants["gateway"], compute);
+        for name in read.extensions.keys() {
+            Manifest::read(&sources.join(name).join("manifest.yaml"), name).expect("manifest");
+        }
+    }
+
+    #[test]
+    fn a_variant_of_an_unknown_extension_is_refused() {
+        let error = parse("extensions: {}\nvariants: { a: [zfs] }\n").expect_err("zfs").to_string();
+        assert!(error.contains("variant a names the extension zfs"), "{error}");
+        assert!(parse("extensions: { a: { modules: [x] } }\nvariants: {}\n").is_err());
+    }
+}
