@@ -33,6 +33,7 @@ type runner struct {
 	events  []Event
 	health  HealthStatus
 	pid     int
+	wasUp   bool // it was up by itself at some time, however shortly
 	changed chan struct{}
 	cancel  context.CancelFunc // nil when the service is not started
 	ended   chan struct{}
@@ -358,9 +359,12 @@ func (r *runner) set(state State, message string) {
 		r.events = slices.Delete(r.events, 0, over)
 	}
 
+	status := r.statusLocked()
+	// Not Finished: that is also said of a service that is being restarted.
+	r.wasUp = r.wasUp || status.Up() && state != StateFinished
+
 	close(r.changed)
 	r.changed = make(chan struct{})
-	status := r.statusLocked()
 	r.mu.Unlock()
 
 	console.Printf("service[%s](%s): %s", r.spec.ID, state, message)
@@ -379,6 +383,15 @@ func (r *runner) statusAndChange() (Status, <-chan struct{}) {
 	defer r.mu.Unlock()
 
 	return r.statusLocked(), r.changed
+}
+
+// reached tells whether the service is up, or was for a moment at least: a boot sequence that waits for it goes on even
+// when the service ends again at once, as in Talos.
+func (r *runner) reached() (bool, <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	return r.wasUp || r.statusLocked().Up(), r.changed
 }
 
 func (r *runner) statusLocked() Status {

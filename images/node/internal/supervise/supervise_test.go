@@ -113,3 +113,86 @@ func eventually(t *testing.T, ok func() bool) {
 		t.Fatal("did not happen in 5 s")
 	}
 }
+
+func TestRestartPolicy(t *testing.T) {
+	failed := errors.New(`task "ext-hello" failed: exit code 1`)
+
+	for name, tc := range map[string]struct {
+		policy  Restart
+		err     error
+		again   bool
+		message string
+	}{
+		"always, failed":           {RestartAlways, failed, true, `Error running Containerd(ext-hello), going to restart forever: task "ext-hello" failed: exit code 1`},
+		"always, succeeded":        {RestartAlways, nil, true, "Runner Containerd(ext-hello) exited without error, going to restart it"},
+		"never, failed":            {RestartNever, failed, false, ""},
+		"never, succeeded":         {RestartNever, nil, false, ""},
+		"until success, failed":    {RestartUntilSuccess, failed, true, `Error running Containerd(ext-hello), going to restart until it succeeds: task "ext-hello" failed: exit code 1`},
+		"until success, succeeded": {RestartUntilSuccess, nil, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			again, message := Service{ID: "ext-hello", Runner: "Containerd(ext-hello)", Restart: tc.policy}.afterRun(tc.err)
+			if again != tc.again || message != tc.message {
+				t.Fatalf("got %v %q", again, message)
+			}
+		})
+	}
+}
+
+func TestBootGoesOnWhenServicesFinishOrWereUpOnce(t *testing.T) {
+	s := New(reaper, logs.NewStore(), func(Status, Event) {})
+	runs := func(fail bool) func(context.Context, Report) error {
+		return func(_ context.Context, report Report) error {
+			report(StateRunning, 42, "Started task")
+
+			if fail {
+				return errors.New("exit code 1")
+			}
+
+			return nil
+		}
+	}
+
+	if err := s.Load(
+		Service{ID: "once", Run: runs(false), Restart: RestartNever},
+		Service{ID: "flaps", Run: runs(true), Pause: time.Hour},
+	); err != nil {
+		t.Fatal(err)
+	}
+
+	s.StartAll()
+	defer s.StopAll()
+
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+
+	if err := s.WaitAllUp(ctx, func([]Status) {}); err != nil {
+		t.Fatal(err)
+	}
+
+	eventually(t, func() bool {
+		once, _ := s.Status("once")
+		flaps, _ := s.Status("flaps")
+
+		return once.State == StateFinished && !once.Started() && flaps.State == StateWaiting && flaps.Started()
+	})
+}
+
+func TestServiceThatWaitsForAnUnknownOneHoldsOnlyItself(t *testing.T) {
+	s := New(reaper, logs.NewStore(), func(Status, Event) {})
+	if err := s.Load(Service{ID: "ext-hello", Conditions: []Condition{s.Up("nobody")}, Serve: serveUntilDone}); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := s.CheckGraph(); err != nil {
+		t.Fatal(err)
+	}
+
+	s.StartAll()
+	eventually(t, func() bool {
+		st, _ := s.Status("ext-hello")
+
+		return st.LastMessage() == `Waiting for service "nobody" to be registered`
+	})
+	s.StopAll()
+}

@@ -189,7 +189,7 @@ func (s *Supervisor) List() []Status {
 	return out
 }
 
-// WaitAllUp waits until every service that the boot sequence awaits is up; report is called with those that are not,
+// WaitAllUp waits until every service that the boot sequence awaits is up, or was since it was loaded; report is called with those that are not,
 // every 15 s as Talos does.
 func (s *Supervisor) WaitAllUp(ctx context.Context, report func(waiting []Status)) error {
 	ticker := time.NewTicker(15 * time.Second)
@@ -201,8 +201,8 @@ func (s *Supervisor) WaitAllUp(ctx context.Context, report func(waiting []Status
 		}
 
 		for {
-			status, changed := r.statusAndChange()
-			if status.Up() {
+			reached, changed := r.reached()
+			if reached {
 				break
 			}
 
@@ -222,9 +222,9 @@ func (s *Supervisor) WaitAllUp(ctx context.Context, report func(waiting []Status
 func (s *Supervisor) notUp() []Status {
 	var out []Status
 
-	for _, status := range s.List() {
-		if !status.Background && !status.Up() {
-			out = append(out, status)
+	for _, r := range s.all() {
+		if reached, _ := r.reached(); !reached && !r.spec.Background {
+			out = append(out, r.status())
 		}
 	}
 
