@@ -12,6 +12,7 @@ use super::{
     archive::{ArchiveError, Archives, Entry},
     checksums::{ChecksumFault, Checksums},
     compression::{Compression, unpacked},
+    contents::Contents,
     extensions::{Extension, ExtensionsError},
     kernel::raw_kernel,
     node_image::{AssetError, Digest, boot_files, digest_of, identity_of, read_checksums},
@@ -45,6 +46,8 @@ pub struct Inspection {
     pub layers: Vec<Layer>,
     /// The system extensions, in the order in which they are stacked.
     pub extensions: Vec<Extension>,
+    /// What the layers hold.
+    pub contents: Contents,
     /// Each file that is covered by checksums or should be.
     pub checksums: Vec<(String, FileVerdict)>,
 }
@@ -131,6 +134,15 @@ impl Inspection {
             compression: content.compression,
             initramfs_bytes: (content.packed, content.unpacked),
             layers: content.layers,
+            contents: Contents {
+                extensions: content
+                    .extensions
+                    .iter()
+                    .filter(|extension| !["modules.dep", "schematic"].contains(&extension.name.as_str()))
+                    .cloned()
+                    .collect(),
+                ..Contents::default()
+            },
             extensions: content.extensions,
             checksums: verdicts(directory, read_checksums(directory)?.as_ref(), &[kernel, initramfs])?,
         })

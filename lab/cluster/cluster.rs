@@ -12,6 +12,7 @@ use super::{
     plan::{KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan},
 };
 use crate::{
+    assets::without_extension,
     events::{Happening, Recorder, Step, Subject},
     kubernetes::KubernetesApi,
     machine::{DeviceBus, GicVersion, Machine, MachineSpec, Processes, QemuBinary, make_disk},
@@ -167,10 +168,19 @@ impl Cluster {
                 source: std::io::Error::other(error),
             })?;
         }
+        let mut initramfs = node.boots.initramfs.clone();
+        if let Some(extension) = &node.without_extension {
+            let edited = directory.join("initramfs");
+            without_extension(&initramfs, extension, &edited).map_err(|error| Cause::File {
+                action: format!("take {extension} from the image of {name}"),
+                source: std::io::Error::other(error),
+            })?;
+            initramfs = edited;
+        }
         let spec = MachineSpec {
             name: name.clone(),
-            kernel: node.image.boot.kernel.clone(),
-            initramfs: node.image.boot.initramfs.clone(),
+            kernel: node.boots.kernel.clone(),
+            initramfs,
             cmdline: node.cmdline.clone(),
             memory_mib: u32::try_from(node.spec.memory.as_mib()).unwrap_or(u32::MAX),
             vcpus: node.spec.vcpus,

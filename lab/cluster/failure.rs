@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use super::hold::Hold;
 use crate::{
     events::{Step, Subject},
     kubernetes::KubernetesError,
@@ -51,6 +52,9 @@ pub enum Cause {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The boot sequence waits for a document that nobody will send.
+    #[error("{0}")]
+    Held(Hold),
     /// It did not come true in time.
     #[error("not done within {} s; last seen: {last_seen}", limit.as_secs())]
     Deadline {

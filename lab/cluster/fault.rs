@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{events::Step, node::NodeName};
+use crate::{
+    events::Step,
+    node::{NodeName, Role},
+};
 
 /// One fault, put into one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +25,20 @@ pub enum Fault {
     ForeignToken {
         /// Which node.
         node: NodeName,
+    },
+    /// The node boots the image of another role, as after a mix-up of images.
+    OtherImage {
+        /// Which node.
+        node: NodeName,
+        /// Whose image.
+        role: Role,
+    },
+    /// The node boots its image without one of its extensions.
+    MissingExtension {
+        /// Which node.
+        node: NodeName,
+        /// Which extension.
+        extension: String,
     },
     /// The node's QEMU process is killed when a step of it begins.
     KillQemu {
@@ -43,6 +60,8 @@ impl Fault {
             Fault::KernelPanic { node }
             | Fault::NoConfig { node }
             | Fault::ForeignToken { node }
+            | Fault::OtherImage { node, .. }
+            | Fault::MissingExtension { node, .. }
             | Fault::KillQemu { node, .. } => node,
         }
     }

@@ -8,7 +8,10 @@
 //! A worker's authenticated API needs the control plane's trustd, and "ready" needs the Kubernetes
 //! API; both are waited for where they are needed, so nothing is held back earlier.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use futures::future::try_join_all;
 use tokio::sync::watch;
@@ -17,12 +20,14 @@ use super::{
     cluster::Cluster,
     failure::{Cause, Failure},
     fault::Fault,
+    hold::Hold,
     plan::NodePlan,
-    readiness::NodeTable,
+    readiness::{NodeTable, Readiness},
+    spec::Patch,
     steps::LastSeen,
 };
 use crate::{
-    events::{Step, Subject},
+    events::{Happening, Step, Subject},
     kubernetes::{KubernetesApi, forwarded_kubeconfig},
     node::{Kind, NodeName},
     talos::{ApiError, ApplyMode, MaintenanceClient, NodeClient},
@@ -205,12 +210,98 @@ impl Cluster {
         table: NodeTable,
     ) -> Result<(), Failure> {
         self.kill_if_asked(node, Step::Ready);
-        self.step(
-            subject,
-            Step::Ready,
-            |seen| async move { self.three_layers(node, client, table, &seen).await },
-        )
+        self.step(subject, Step::Ready, |seen| async move {
+            let hold = match self.three_layers(node, client.clone(), table.clone(), &seen).await? {
+                Readiness::Green => return Ok(()),
+                Readiness::Held(hold) => hold,
+            };
+            let documents = self.late_documents(node);
+            if documents.is_empty() && !node.spec.may_be_held {
+                return Err(Cause::Held(hold));
+            }
+            self.note(node, hold.to_string());
+            if documents.is_empty() {
+                return Ok(());
+            }
+            self.apply_late(node, &client, documents).await?;
+            let released = Instant::now();
+            match self.three_layers(node, client, table, &seen).await? {
+                Readiness::Green => {
+                    let text = format!(
+                        "{} is configured: green {:.1} s after its document was applied, without a reboot",
+                        hold.service,
+                        released.elapsed().as_secs_f64()
+                    );
+                    self.note(node, text);
+                    Ok(())
+                }
+                // The same words as before: the document was for another service.
+                Readiness::Held(hold) => Err(Cause::Held(hold)),
+            }
+        })
         .await
+    }
+
+    /// The documents that a node gets once it is Ready.
+    fn late_documents(&self, node: &NodePlan) -> &[Patch] {
+        self.plan.spec.late_documents.get(&node.spec.role).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Applies documents to a running node, beside the config that it has.
+    ///
+    /// # Errors
+    /// When the node refuses them or does not answer.
+    pub async fn apply_late(
+        &self,
+        node: &NodePlan,
+        client: &NodeClient,
+        documents: &[Patch],
+    ) -> Result<(), Cause> {
+        let whole = |error: crate::talos::ConfigError| Cause::File {
+            action: "add the document to the machine config".into(),
+            source: std::io::Error::other(error),
+        };
+        let config = node.config.clone().patch(documents.iter().map(|patch| patch.text.as_str()));
+        let yaml = config.and_then(|config| config.to_yaml()).map_err(whole)?;
+        client.apply_configuration(&yaml, ApplyMode::NoReboot, self.plan.budgets.call).await?;
+        Ok(())
+    }
+
+    /// What holds a node's boot up now, if anything does.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn hold(&self, node: &NodePlan) -> Result<Option<Hold>, ApiError> {
+        let call = self.plan.budgets.call;
+        let client = self.connect(node).await?;
+        let status = client.machine_status(call).await?;
+        let services = client.services(call).await?;
+        let ready = match self.kubernetes.get() {
+            Some(api) => {
+                let facts = api.node(node.spec.name.as_str()).await;
+                facts.is_ok_and(|facts| facts.is_some_and(|facts| facts.readiness.ready))
+            }
+            None => false,
+        };
+        Ok(Hold::find(&status, &services, ready, self.plan.boot_timeout()))
+    }
+
+    /// Waits until all three layers of a formed cluster's node are green.
+    ///
+    /// # Errors
+    /// When they are not within the budget of the step `ready`.
+    pub async fn wait_green(&self, node: &NodePlan) -> Result<(), Failure> {
+        let subject = Subject::Node(node.spec.name.clone());
+        let client = self.secure_api(node, &subject).await?;
+        let Some(api) = self.kubernetes.get() else {
+            return Ok(());
+        };
+        self.ready(node, &subject, client, NodeTable::watch(api)).await
+    }
+
+    pub(super) fn note(&self, node: &NodePlan, text: String) {
+        let subject = Subject::Node(node.spec.name.clone());
+        self.host.recorder.record(Happening::Note { subject, text });
     }
 
     fn has_fault(&self, node: &NodeName, wanted: impl Fn(&Fault) -> bool) -> bool {

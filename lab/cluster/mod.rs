@@ -11,6 +11,7 @@ mod diagnosis;
 mod failure;
 mod fault;
 mod formation;
+mod hold;
 mod plan;
 mod readiness;
 mod size;
@@ -22,9 +23,11 @@ pub use budget::Budgets;
 pub use cluster::{Cluster, Host};
 pub use failure::{Cause, Failure};
 pub use fault::Fault;
+pub use hold::Hold;
 pub use plan::{KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan, PlanError, PlanInputs, PreparedImage};
 pub use size::{InvalidSize, Size};
 pub use spec::{
-    ClusterSpec, FIRST_NODE_HOST, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, TalosContract,
+    ClusterSpec, FIRST_NODE_HOST, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, RoleRule,
+    TalosContract, default_role_rules,
 };
 pub use validation::{SpecError, SpecSubject, SpecWarning, TAILNET};

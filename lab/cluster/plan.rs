@@ -1,17 +1,22 @@
 //! What will be done: a spec with everything resolved that can be resolved without a VM.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use serde::Serialize;
 
 use super::{
     budget::Budgets,
     fault::Fault,
+    hold::BOOT_TIMEOUT,
     spec::{ClusterSpec, NodeSpec},
     validation::SpecError,
 };
 use crate::{
-    assets::{BootFiles, Digest},
+    assets::{BootFiles, Contents, Digest},
     machine::{Accelerator, CpuModel},
     network::{Attachment, LanPlan, MacAddr},
     node::{Kind, NodeName, Role},
@@ -33,6 +38,8 @@ pub struct PreparedImage {
     pub digest: Digest,
     /// The files for QEMU.
     pub boot: BootFiles,
+    /// What its layers hold.
+    pub contents: Contents,
 }
 
 /// What planning needs to know of the host and of the run.
@@ -92,8 +99,12 @@ pub struct NodePlan {
     pub address: Ipv4Addr,
     /// Its network card's address.
     pub mac: MacAddr,
-    /// What it boots.
+    /// The image of its role: what it should run.
     pub image: PreparedImage,
+    /// What it boots: that image, unless a fault says otherwise.
+    pub boots: BootFiles,
+    /// An extension that is taken away from what it boots, by a fault.
+    pub without_extension: Option<String>,
     /// Kernel arguments.
     pub cmdline: String,
     /// Its machine config.
@@ -127,6 +138,29 @@ pub enum PlanError {
     /// A fault for a node that is not there.
     #[error("a fault is asked for in node {0}, but the cluster has no such node")]
     Fault(NodeName),
+    /// An image that does not fit its role.
+    #[error(
+        "the image of role {role} ({digest}) {problem}, so node {node} could not do what its role is for; give the \
+         role its own image, or change cluster.roles if the role is meant otherwise"
+    )]
+    WrongImage {
+        /// The role.
+        role: Role,
+        /// The image.
+        digest: Digest,
+        /// What is wrong with it.
+        problem: String,
+        /// A node of the role.
+        node: NodeName,
+    },
+    /// A fault that cannot be put in.
+    #[error("the fault for node {node} cannot be put in: {problem}")]
+    ImpossibleFault {
+        /// The node.
+        node: NodeName,
+        /// Why.
+        problem: String,
+    },
     /// A patch cannot be used.
     #[error("{origin}, a patch of node {node}: {source}")]
     Patch {
@@ -154,6 +188,7 @@ impl Plan {
         {
             return Err(PlanError::Fault(fault.node().clone()));
         }
+        check_roles(&spec, &inputs.images)?;
         let secrets = SecretsBundle::generate(inputs.now)?;
         let places = spec
             .nodes
@@ -199,6 +234,11 @@ impl Plan {
     /// The node of that name.
     pub fn node(&self, name: &NodeName) -> Option<&NodePlan> {
         self.nodes.iter().find(|node| node.spec.name == *name)
+    }
+
+    /// How long a boot sequence may wait for its services before the node reboots.
+    pub fn boot_timeout(&self) -> Duration {
+        self.spec.boot_timeout.map_or(BOOT_TIMEOUT, |seconds| Duration::from_secs(seconds.into()))
     }
 
     /// The one control plane.
@@ -267,10 +307,60 @@ fn node_plan(
     }
     let image = inputs.images.get(&node.role).ok_or_else(|| PlanError::Image(node.role.clone()))?;
     let mut cmdline = kernel_arguments(spec.talos_contract);
+    if let Some(seconds) = spec.boot_timeout {
+        cmdline.push_str(&format!(" lab.boot-timeout={seconds}"));
+    }
+    let impossible = |problem: String| PlanError::ImpossibleFault { node: node.name.clone(), problem };
+    let (mut boots, mut without_extension) = (image.boot.clone(), None);
+    for fault in inputs.faults.iter().filter(|fault| *fault.node() == node.name) {
+        match fault {
+            Fault::OtherImage { role, .. } => {
+                let other = inputs.images.get(role);
+                boots = other.ok_or_else(|| impossible(format!("no node has the role {role}")))?.boot.clone();
+            }
+            Fault::MissingExtension { extension, .. } => {
+                if !image.contents.extensions.iter().any(|own| own.name == *extension) {
+                    return Err(impossible(format!("its image has no extension {extension}")));
+                }
+                without_extension = Some(extension.clone());
+            }
+            _ => {}
+        }
+    }
     if has(|fault| matches!(fault, Fault::KernelPanic { .. })) {
         cmdline.push_str(" rdinit=/no-such-init");
     }
-    Ok(NodePlan { spec: node.clone(), address, mac: mac_of(address), image: image.clone(), cmdline, config })
+    Ok(NodePlan {
+        spec: node.clone(),
+        address,
+        mac: mac_of(address),
+        image: image.clone(),
+        boots,
+        without_extension,
+        cmdline,
+        config,
+    })
+}
+
+/// Every role's image carries what makes the role, and nothing that makes another.
+fn check_roles(spec: &ClusterSpec, images: &BTreeMap<Role, PreparedImage>) -> Result<(), PlanError> {
+    for node in &spec.nodes {
+        let (Some(image), Some(rule)) = (images.get(&node.role), spec.role_rules.get(&node.role)) else {
+            continue;
+        };
+        let has = |name: &String| image.contents.extensions.iter().any(|extension| extension.name == *name);
+        let lacking = rule.requires.iter().find(|name| !has(name)).map(|name| format!("lacks {name}"));
+        let extra = rule.forbids.iter().find(|name| has(name)).map(|name| format!("carries {name}"));
+        if let Some(problem) = lacking.or(extra) {
+            return Err(PlanError::WrongImage {
+                role: node.role.clone(),
+                digest: image.digest.clone(),
+                problem,
+                node: node.name.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// What Talos demands (`talos.platform`, `slab_nomerge`, `pti=on`), the serial console, and what

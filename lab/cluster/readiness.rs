@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt, stream::BoxStream};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{cluster::Cluster, failure::Cause, plan::NodePlan, steps::LastSeen};
+use super::{cluster::Cluster, failure::Cause, hold::Hold, plan::NodePlan, steps::LastSeen};
 use crate::{
     events::{Happening, Layer, LayerState},
     kubernetes::{KubernetesApi, NodeChange, NodeFacts, node_changes},
@@ -43,6 +43,15 @@ impl NodeTable {
         });
         Self { table, _watcher: Arc::new(AbortOnDropHandle::new(watcher)) }
     }
+}
+
+/// How the wait for a node's layers ended well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// All three are green.
+    Green,
+    /// All that can come without a document that was not applied yet has come.
+    Held(Hold),
 }
 
 /// Where a node's layers stand and what each says.
@@ -121,16 +130,18 @@ fn of_kubernetes(facts: Option<&NodeFacts>) -> Standing {
 }
 
 impl Cluster {
-    /// Waits until all three layers of `node` are green at once, reporting each change.
+    /// Waits until all three layers of `node` are green at once, or until only the document of an
+    /// extension service is missing for that; reports each change.
     pub(super) async fn three_layers(
         &self,
         node: &NodePlan,
         mut client: NodeClient,
         mut table: NodeTable,
         seen: &LastSeen,
-    ) -> Result<(), Cause> {
+    ) -> Result<Readiness, Cause> {
         let name = &node.spec.name;
         let mut layers = Layers::default();
+        let (mut last_status, mut last_services) = (None, Vec::new());
         let mut machine = self.machine_statuses(&client).await;
         let mut look = tokio::time::interval(LOOK_AGAIN);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -140,7 +151,13 @@ impl Cluster {
             self.report_changes(name, &before, &layers);
             seen.set(layers.waiting());
             if layers.all_green() {
-                return Ok(());
+                return Ok(Readiness::Green);
+            }
+            if layers.kubernetes.green
+                && let Some(status) = &last_status
+                && let Some(hold) = Hold::find(status, &last_services, true, self.plan.boot_timeout())
+            {
+                return Ok(Readiness::Held(hold));
             }
             let before = layers.clone();
             tokio::select! {
@@ -151,7 +168,8 @@ impl Cluster {
                 status = machine.next() => match status {
                     Some(Ok(status)) => {
                         layers.boot_sequence = of_machine(&status);
-                        layers.services = self.services(&client).await;
+                        last_status = Some(status);
+                        (layers.services, last_services) = self.services(&client).await;
                     }
                     Some(Err(_)) | None => {
                         layers.boot_sequence = Standing { green: false, detail: "the machine API does not answer".into() };
@@ -162,16 +180,18 @@ impl Cluster {
                         machine = self.machine_statuses(&client).await;
                     }
                 },
-                _ = look.tick(), if !layers.services.green => layers.services = self.services(&client).await,
+                _ = look.tick(), if !layers.services.green => {
+                    (layers.services, last_services) = self.services(&client).await;
+                }
             }
             self.report_changes(name, &before, &layers);
         }
     }
 
-    async fn services(&self, client: &NodeClient) -> Standing {
+    async fn services(&self, client: &NodeClient) -> (Standing, Vec<ServiceState>) {
         match client.services(self.plan.budgets.call).await {
-            Ok(services) => of_services(&services),
-            Err(error) => Standing { green: false, detail: error.to_string() },
+            Ok(services) => (of_services(&services), services),
+            Err(error) => (Standing { green: false, detail: error.to_string() }, Vec::new()),
         }
     }
 

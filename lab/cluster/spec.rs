@@ -38,6 +38,36 @@ pub struct ClusterSpec {
     pub gateways: usize,
     /// Machine config patches for more than one node.
     pub patches: PatchSet,
+    /// Documents that are applied once their nodes are Ready, as people apply the file with an
+    /// auth key: to a running node, without a reboot.
+    pub late_documents: BTreeMap<Role, Vec<Patch>>,
+    /// What the image of a role must and must not carry.
+    pub role_rules: BTreeMap<Role, RoleRule>,
+    /// Seconds after which a boot sequence that is not done ends in a reboot, when it shall be
+    /// other than Talos' 70 minutes.
+    pub boot_timeout: Option<u32>,
+}
+
+/// What the image of a role must and must not carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleRule {
+    /// Extensions that make the role.
+    pub requires: Vec<String>,
+    /// Extensions that another role is made of.
+    pub forbids: Vec<String>,
+}
+
+/// The extension that makes a gateway.
+const TAILSCALE: &str = "tailscale";
+
+/// The rules of the two roles that everybody has.
+pub fn default_role_rules() -> BTreeMap<Role, RoleRule> {
+    let rule = |requires: &[&str], forbids: &[&str]| RoleRule {
+        requires: requires.iter().map(ToString::to_string).collect(),
+        forbids: forbids.iter().map(ToString::to_string).collect(),
+    };
+    let rules = [(Role::COMPUTE, rule(&[], &[TAILSCALE])), (Role::GATEWAY, rule(&[TAILSCALE], &[]))];
+    rules.into_iter().filter_map(|(name, rule)| Some((Role::new(name).ok()?, rule))).collect()
 }
 
 /// A node that is asked for.
@@ -57,6 +87,9 @@ pub struct NodeSpec {
     pub disk: Size,
     /// Machine config patches for this node only, applied last.
     pub patches: Vec<Patch>,
+    /// Formation is done when Kubernetes calls the node Ready, though an extension service without
+    /// its document holds the boot sequence up.
+    pub may_be_held: bool,
 }
 
 impl NodeSpec {
@@ -70,6 +103,7 @@ impl NodeSpec {
             memory: Self::DEFAULT_MEMORY,
             disk: Self::DEFAULT_DISK,
             patches: Vec::new(),
+            may_be_held: false,
         }
     }
 
@@ -152,6 +186,8 @@ impl NetworkSpec {
 pub enum ImageSource {
     /// The node image that the project builds itself.
     Reference,
+    /// A variant of that image by its name, whatever the role is called.
+    ReferenceVariant(String),
     /// A directory in the layout of a Talos image.
     Directory(PathBuf),
 }
@@ -202,6 +238,9 @@ impl ClusterSpec {
             allow_scheduling_on_control_planes: true,
             gateways: 0,
             patches: PatchSet::default(),
+            late_documents: BTreeMap::new(),
+            role_rules: default_role_rules(),
+            boot_timeout: None,
         })
     }
 

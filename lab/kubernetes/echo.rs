@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use futures::TryStreamExt;
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
-    core::v1::{Namespace, Pod, Service},
+    core::v1::{Event, Namespace, Pod, Service},
+    node::v1::RuntimeClass,
 };
 use kube::{
     Api,
@@ -31,6 +32,7 @@ const HTTP_PORT: u16 = 8080;
 pub struct EchoWorkload {
     api: KubernetesApi,
     namespace: String,
+    name: &'static str,
     /// The service's cluster IP.
     pub cluster_ip: String,
 }
@@ -54,22 +56,41 @@ impl EchoWorkload {
     /// # Errors
     /// When the API server refuses an object.
     pub async fn create(api: &KubernetesApi, namespace: &str) -> Result<Self, KubernetesError> {
-        let objects = objects(namespace);
+        Self::create_of(api, namespace, Runtime::Ordinary).await
+    }
+
+    /// Creates the workload in `namespace` as a WebAssembly module, together with the runtime class
+    /// that it needs.
+    ///
+    /// # Errors
+    /// When the API server refuses an object.
+    pub async fn create_wasm(api: &KubernetesApi, namespace: &str) -> Result<Self, KubernetesError> {
+        create::<RuntimeClass>(Api::all(api.client()), &runtime_class()).await?;
+        Self::create_of(api, namespace, Runtime::Wasm).await
+    }
+
+    async fn create_of(
+        api: &KubernetesApi,
+        namespace: &str,
+        runtime: Runtime,
+    ) -> Result<Self, KubernetesError> {
+        let name = runtime.workload();
+        let objects = objects(namespace, runtime);
         create::<Namespace>(Api::all(api.client()), &objects.namespace).await?;
         create::<DaemonSet>(Api::namespaced(api.client(), namespace), &objects.daemon_set).await?;
         let services: Api<Service> = Api::namespaced(api.client(), namespace);
         create::<Service>(services.clone(), &objects.service).await?;
         let service = services
-            .get("echo")
+            .get(name)
             .await
-            .map_err(KubernetesError::request(format!("get service {namespace}/echo")))?;
+            .map_err(KubernetesError::request(format!("get service {namespace}/{name}")))?;
         let cluster_ip = service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
-        Ok(Self { api: api.clone(), namespace: namespace.to_owned(), cluster_ip })
+        Ok(Self { api: api.clone(), namespace: namespace.to_owned(), name, cluster_ip })
     }
 
     /// The service's DNS name within the cluster.
     pub fn dns_name(&self, domain: &str) -> String {
-        format!("echo.{}.svc.{domain}", self.namespace)
+        format!("{}.{}.svc.{domain}", self.name, self.namespace)
     }
 
     /// The URL of an echo server at a host name or address.
@@ -89,7 +110,7 @@ impl EchoWorkload {
         let pods: Api<Pod> = Api::namespaced(self.api.client(), &self.namespace);
         let mut seen: BTreeMap<String, Result<EchoPod, String>> = BTreeMap::new();
         let watch = async {
-            let changes = watcher(pods, watcher::Config::default().labels("app=echo"));
+            let changes = watcher(pods, watcher::Config::default().labels(&format!("app={}", self.name)));
             let mut changes = std::pin::pin!(changes);
             loop {
                 // A broken watch is re-established by the next poll; the limit bounds it.
@@ -110,7 +131,7 @@ impl EchoWorkload {
         match tokio::time::timeout(limit, watch).await {
             Ok(()) => Ok(seen.into_values().flatten().collect()),
             Err(_) => Err(KubernetesError::Timeout {
-                waited_for: "a ready echo pod on every node".into(),
+                waited_for: format!("a ready {} pod on every node", self.name),
                 limit,
                 last_seen: nodes
                     .iter()
@@ -122,6 +143,28 @@ impl EchoWorkload {
                     .collect::<Vec<_>>()
                     .join("; "),
             }),
+        }
+    }
+
+    /// Waits for an event that says why a pod of the namespace cannot start for good, and returns
+    /// its words.
+    pub async fn start_refused(&self) -> String {
+        let events: Api<Event> = Api::namespaced(self.api.client(), &self.namespace);
+        let changes = watcher(events, watcher::Config::default());
+        let mut changes = std::pin::pin!(changes);
+        loop {
+            let Ok(Some(change)) = changes.try_next().await else {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                continue;
+            };
+            if let watcher::Event::Apply(event) | watcher::Event::InitApply(event) = change
+                && let Some(message) = event.message
+                && NO_RUNTIME.iter().any(|words| message.contains(words))
+            {
+                let host = event.source.and_then(|source| source.host).unwrap_or_default();
+                let pod = event.involved_object.name.unwrap_or_default();
+                return format!("{host}: pod {pod} cannot start: {message}");
+            }
         }
     }
 
@@ -194,14 +237,60 @@ fn pod_state(pod: &Pod) -> Option<(String, Result<EchoPod, String>)> {
     Some((node, state))
 }
 
+/// What containerd says of a runtime handler that it has no configuration for (containerd 1.7 and
+/// 2, `pkg/cri`, `getSandboxRuntime`).
+const NO_RUNTIME: [&str; 2] = ["no runtime for", "failed to get sandbox runtime"];
+
+/// The runtime class of WebAssembly workloads, as the spin shim's users call it.
+pub const WASM_RUNTIME_CLASS: &str = "wasmtime-spin-v2";
+/// The runtime handler that it stands for.
+pub const WASM_HANDLER: &str = "spin";
+
+/// By which runtime a workload is run.
+#[derive(Clone, Copy)]
+enum Runtime {
+    Ordinary,
+    Wasm,
+}
+
+impl Runtime {
+    fn workload(self) -> &'static str {
+        match self {
+            Runtime::Ordinary => "echo",
+            Runtime::Wasm => "wasm",
+        }
+    }
+
+    fn image(self) -> &'static str {
+        match self {
+            Runtime::Ordinary => ECHO_IMAGE,
+            Runtime::Wasm => WASM_IMAGE,
+        }
+    }
+}
+
+fn runtime_class() -> serde_json::Value {
+    json!({
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": { "name": WASM_RUNTIME_CLASS },
+        "handler": WASM_HANDLER,
+    })
+}
+
 struct Objects {
     namespace: serde_json::Value,
     daemon_set: serde_json::Value,
     service: serde_json::Value,
 }
 
-fn objects(namespace: &str) -> Objects {
-    let labels = json!({ "app": "echo" });
+fn objects(namespace: &str, runtime: Runtime) -> Objects {
+    let name = runtime.workload();
+    let labels = json!({ "app": name });
+    let class = match runtime {
+        Runtime::Ordinary => serde_json::Value::Null,
+        Runtime::Wasm => json!(WASM_RUNTIME_CLASS),
+    };
     let field =
         |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     Objects {
@@ -209,24 +298,27 @@ fn objects(namespace: &str) -> Objects {
         daemon_set: json!({
             "apiVersion": "apps/v1",
             "kind": "DaemonSet",
-            "metadata": { "name": "echo", "namespace": namespace },
+            "metadata": { "name": name, "namespace": namespace },
             "spec": {
                 "selector": { "matchLabels": labels },
                 "template": {
                     "metadata": { "labels": labels },
                     "spec": {
+                        "runtimeClassName": class,
                         "tolerations": [{ "operator": "Exists" }],
                         "automountServiceAccountToken": false,
                         "enableServiceLinks": false,
                         "terminationGracePeriodSeconds": 1,
                         "containers": [{
-                            "name": "echo",
-                            "image": ECHO_IMAGE,
+                            "name": name,
+                            "image": runtime.image(),
                             "imagePullPolicy": "IfNotPresent",
                             "env": [
                                 field("NODE_NAME", "spec.nodeName"),
                                 field("POD_NAME", "metadata.name"),
                                 field("POD_IP", "status.podIP"),
+                                // Read by the WASI runner; nothing to the echo server.
+                                { "name": "WASI_TCP_LISTEN", "value": format!("0.0.0.0:{HTTP_PORT}") },
                             ],
                             "ports": [{ "name": "http", "containerPort": HTTP_PORT }],
                             "readinessProbe": {
@@ -243,7 +335,7 @@ fn objects(namespace: &str) -> Objects {
         service: json!({
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": { "name": "echo", "namespace": namespace },
+            "metadata": { "name": name, "namespace": namespace },
             "spec": { "selector": labels, "ports": [{ "name": "http", "port": HTTP_PORT, "targetPort": HTTP_PORT }] },
         }),
     }
@@ -255,10 +347,15 @@ mod tests {
 
     #[test]
     fn the_objects_are_what_the_api_types_expect() {
-        let objects = objects("lab-checks");
-        serde_json::from_value::<Namespace>(objects.namespace).expect("namespace");
-        serde_json::from_value::<DaemonSet>(objects.daemon_set).expect("daemon set");
-        serde_json::from_value::<Service>(objects.service).expect("service");
+        for (runtime, class) in [(Runtime::Ordinary, None), (Runtime::Wasm, Some(WASM_RUNTIME_CLASS))] {
+            let objects = objects("lab-checks", runtime);
+            serde_json::from_value::<Namespace>(objects.namespace).expect("namespace");
+            let set = serde_json::from_value::<DaemonSet>(objects.daemon_set).expect("daemon set");
+            let pod = set.spec.and_then(|spec| spec.template.spec).expect("pod");
+            assert_eq!(pod.runtime_class_name.as_deref(), class);
+            serde_json::from_value::<Service>(objects.service).expect("service");
+        }
+        serde_json::from_value::<RuntimeClass>(runtime_class()).expect("runtime class");
     }
 
     #[test]

@@ -208,7 +208,10 @@ impl Recipe<'_> {
             let mut programs = Vec::new();
             for (path, program) in &ingredients.programs {
                 let step = path.rsplit('/').next().unwrap_or(path);
-                programs.push((path.as_str(), self.go(step, &program.module, &program.package, &[])?));
+                programs.push((
+                    path.as_str(),
+                    self.go(step, &program.module, &program.package, &program.variables)?,
+                ));
             }
             let mut key = Key::of(name, 1).tree(&folder)?.after(&debian.key);
             for module in &ingredients.kernel_modules {

@@ -36,6 +36,9 @@ pub(super) struct Program {
     pub(super) module: String,
     /// The package: `./…` within the module, or of a module it requires.
     pub(super) package: String,
+    /// Linker variables, `PACKAGE.NAME=VALUE`.
+    #[serde(default)]
+    pub(super) variables: Vec<String>,
 }
 
 /// An extension's `manifest.yaml`, in the form of Talos (pkg/machinery/extensions, `Manifest`).

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::ClusterSpec;
+use crate::cluster::{ClusterSpec, Patch};
 use crate::node::NodeName;
 
 /// A check of a scenario: what to look at and how to say it.
@@ -52,6 +52,36 @@ pub enum Check {
         /// The node.
         node: NodeName,
     },
+    /// Every node runs what the image of its role holds: extensions, services, runtime handlers.
+    Roles,
+    /// A WebAssembly workload runs on every node and answers pods on other nodes, directly and
+    /// through a service.
+    Wasm,
+    /// These kernel modules are loaded on every node.
+    KernelModules {
+        /// As the kernel names them.
+        names: Vec<String>,
+    },
+    /// The boot of a node is held up by an extension service without its document, and ends so.
+    BootHold {
+        /// The node.
+        node: NodeName,
+        /// How the hold ends.
+        ends: HoldEnd,
+    },
+}
+
+/// How a boot ends that an extension service holds up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HoldEnd {
+    /// The document is applied, and the boot goes on without a reboot.
+    Release {
+        /// The document.
+        document: Patch,
+    },
+    /// Nobody applies one, and the node reboots when its time is up.
+    Reboot,
 }
 
 /// A processor architecture as Kubernetes spells it (`status.nodeInfo.architecture`).
@@ -76,8 +106,17 @@ impl Architecture {
 
 impl Check {
     /// The names of all checks, as scenario files spell them.
-    pub const NAMES: [&'static str; 5] =
-        ["layers-green", "architecture", "no-tailscale", "pod-network", "power-cycle"];
+    pub const NAMES: [&'static str; 9] = [
+        "layers-green",
+        "architecture",
+        "no-tailscale",
+        "pod-network",
+        "power-cycle",
+        "roles",
+        "wasm",
+        "kernel-modules",
+        "boot-hold",
+    ];
 
     /// The check's name, as scenario files spell it.
     pub fn name(&self) -> &'static str {
@@ -87,13 +126,17 @@ impl Check {
             Check::NoTailscale => "no-tailscale",
             Check::PodNetwork { .. } => "pod-network",
             Check::PowerCycle { .. } => "power-cycle",
+            Check::Roles => "roles",
+            Check::Wasm => "wasm",
+            Check::KernelModules { .. } => "kernel-modules",
+            Check::BootHold { .. } => "boot-hold",
         }
     }
 
     /// The nodes that the check names.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
         match self {
-            Check::PowerCycle { node } => Some(node),
+            Check::PowerCycle { node } | Check::BootHold { node, .. } => Some(node),
             _ => None,
         }
         .into_iter()
@@ -130,6 +173,34 @@ impl Check {
                     }
                 }
                 words(format!("a pod on each of {nodes}"), "each pod calls each other pod", reached)
+            }
+            Check::Roles => words(
+                formed,
+                "each node is compared with the image of its role",
+                "it runs exactly what that image holds".to_owned(),
+            ),
+            Check::Wasm => words(
+                format!("a WebAssembly module with the runtime class wasmtime-spin-v2 on each of {nodes}"),
+                "pods of the ordinary runtime on other nodes call it",
+                "it answers, directly and through a service".to_owned(),
+            ),
+            Check::KernelModules { names } => words(
+                formed,
+                "each node's kernel is asked for its modules",
+                format!("{} is loaded on every node", names.join(", ")),
+            ),
+            Check::BootHold { node, ends } => {
+                let (when, then) = match ends {
+                    HoldEnd::Release { .. } => {
+                        ("its document is applied", "the boot goes on at once and without a reboot")
+                    }
+                    HoldEnd::Reboot => ("nobody configures it", "the node reboots when its time is up"),
+                };
+                words(
+                    format!("the boot of {node}, held up by an extension service without its document"),
+                    when,
+                    then.to_owned(),
+                )
             }
             Check::PowerCycle { node } => words(
                 formed,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::check::Check;
 use super::check::CheckSpec;
 use super::expectation::Expectation;
 use super::lower_checks::{lower_checks, lower_expectation, lower_faults};
@@ -107,9 +108,15 @@ impl Lowering<'_> {
             let message = error.to_string().replace("is not a node name", "is not a scenario name");
             self.report(Problem::at(&raw.name, message));
         }
-        let (cluster, warnings) = lower_cluster(self, raw)?;
+        let (mut cluster, warnings) = lower_cluster(self, raw)?;
         let budgets = self.budgets(raw);
         let (faults, host_memory) = lower_faults(self, raw, &cluster);
+        let checks = lower_checks(self, raw, &cluster);
+        for node in &mut cluster.nodes {
+            node.may_be_held = checks
+                .iter()
+                .any(|spec| matches!(&spec.check, Check::BootHold { node: held, .. } if *held == node.name));
+        }
         let title = raw.title.clone().unwrap_or_else(|| sentence(&raw.name.value));
         Some(Scenario {
             name: raw.name.value.clone(),
@@ -117,7 +124,7 @@ impl Lowering<'_> {
             title,
             faults,
             host_memory,
-            checks: lower_checks(self, raw, &cluster),
+            checks,
             expect: lower_expectation(self, raw, &cluster),
             budgets,
             warnings: warnings.iter().map(SpecWarning::to_string).collect(),

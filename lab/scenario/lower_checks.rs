@@ -3,12 +3,12 @@
 
 use serde_saphyr::Spanned;
 
-use super::check::{Architecture, Check, CheckSpec};
+use super::check::{Architecture, Check, CheckSpec, HoldEnd};
 use super::expectation::Expectation;
 use super::file::Lowering;
 use super::problem::{Problem, choice};
 use super::raw::{
-    RawArchitectureName, RawCheck, RawCheckKeys, RawExpect, RawFault, RawScenario, RawWords, Text,
+    RawArchitectureName, RawCheck, RawCheckKeys, RawExpect, RawFault, RawHoldEnd, RawScenario, RawWords, Text,
 };
 use crate::cluster::{ClusterSpec, Fault, Size};
 use crate::node::{Kind, NodeName};
@@ -122,6 +122,21 @@ impl Lowering<'_> {
         Some(match &raw.value {
             RawFault::KernelPanic { node } => Fault::KernelPanic { node: self.node(node, cluster)? },
             RawFault::NoConfig { node } => Fault::NoConfig { node: self.node(node, cluster)? },
+            RawFault::OtherImage { node, role: text } => {
+                let node = self.node(node, cluster)?;
+                let Some(role) = cluster.images.keys().find(|role| role.as_str() == text.value) else {
+                    let roles: Vec<&str> = cluster.images.keys().map(|role| role.as_str()).collect();
+                    let mut problem = Problem::at(text, format!("no node has the role \"{}\"", text.value));
+                    problem.help = choice(&text.value, &roles, "roles of the nodes");
+                    self.report(problem);
+                    return None;
+                };
+                Fault::OtherImage { node, role: role.clone() }
+            }
+            RawFault::MissingExtension { node, extension } => Fault::MissingExtension {
+                node: self.node(node, cluster)?,
+                extension: extension.value.clone(),
+            },
             RawFault::KillQemu { node, at } => {
                 let node = self.node(node, cluster)?;
                 if !Fault::KILL_STEPS.contains(&at.value) {
@@ -212,6 +227,37 @@ impl Lowering<'_> {
         if let Some(raw) = &keys.power_cycle {
             checks.push(Check::PowerCycle { node: self.node(&raw.node, cluster)? });
         }
+        if keys.roles.is_some() {
+            checks.push(Check::Roles);
+        }
+        if keys.wasm.is_some() {
+            checks.push(Check::Wasm);
+        }
+        if let Some(raw) = &keys.kernel_modules {
+            checks.push(Check::KernelModules { names: raw.names.clone() });
+        }
+        if let Some(raw) = &keys.boot_hold {
+            let node = self.node(&raw.node, cluster)?;
+            let document = match &raw.document {
+                Some(document) => Some(self.patch(document)?),
+                None => None,
+            };
+            let ends = match (raw.ends, document) {
+                (RawHoldEnd::Release, Some(document)) => HoldEnd::Release { document },
+                (RawHoldEnd::Reboot, None) => HoldEnd::Reboot,
+                (RawHoldEnd::Release, None) => {
+                    let message = "what releases the boot is not said";
+                    self.report(Problem::at(&raw.node, message).help("give `document`"));
+                    return None;
+                }
+                (RawHoldEnd::Reboot, Some(_)) => {
+                    let message = "a boot that ends in a reboot is not released";
+                    self.report(Problem::at(&raw.node, message).help("leave `document` out"));
+                    return None;
+                }
+            };
+            checks.push(Check::BootHold { node, ends });
+        }
         Some(checks)
     }
 }
@@ -224,6 +270,8 @@ fn bare_check(name: &str) -> Option<Check> {
         "architecture" => Check::Architecture { is: Architecture::Arm64 },
         "no-tailscale" => Check::NoTailscale,
         "pod-network" => Check::PodNetwork { service: true, dns: true },
+        "roles" => Check::Roles,
+        "wasm" => Check::Wasm,
         _ => return None,
     })
 }

@@ -10,9 +10,10 @@ use serde_saphyr::Spanned;
 
 use super::file::Lowering;
 use super::problem::{Problem, choice};
-use super::raw::{RawNetwork, RawNode, RawPatch, RawScenario, Text, yaml_options};
+use super::raw::{RawNetwork, RawNode, RawPatch, RawRoleRule, RawScenario, Text, yaml_options};
 use crate::cluster::{
-    ClusterSpec, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, SpecError, SpecSubject, SpecWarning,
+    ClusterSpec, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, RoleRule, SpecError, SpecSubject,
+    SpecWarning, default_role_rules,
 };
 use crate::node::{NodeName, Role};
 
@@ -46,6 +47,11 @@ pub(super) fn lower_cluster(
         kinds: cluster.patches.kinds.iter().map(|(kind, list)| (*kind, lowering.patches(list))).collect(),
         roles: lowering.role_patches(&cluster.patches.roles, &nodes),
     };
+    let late_documents = Some(lowering.role_patches(&cluster.late_documents, &nodes));
+    let role_rules = lowering.role_rules(cluster.roles.as_ref());
+    if let Some(seconds) = cluster.boot_timeout.as_ref().filter(|seconds| seconds.value == 0) {
+        lowering.report(Problem::at(seconds, "a boot needs some time").help("give seconds, 1 or more"));
+    }
     let spec = ClusterSpec {
         name: name?,
         nodes,
@@ -55,6 +61,9 @@ pub(super) fn lower_cluster(
         allow_scheduling_on_control_planes: cluster.allow_scheduling_on_control_planes.unwrap_or(true),
         gateways: cluster.gateways.as_ref().map_or(1, |gateways| gateways.value),
         patches,
+        late_documents: late_documents?,
+        role_rules: role_rules?,
+        boot_timeout: cluster.boot_timeout.as_ref().map(|seconds| seconds.value),
     };
     // Half a node list would be blamed for what the missing half explains.
     if lowering.problems.len() > before {
@@ -208,11 +217,22 @@ impl Lowering<'_> {
                 || matches!(path.components().next(), Some(Component::CurDir | Component::ParentDir));
             if text.value == "reference" {
                 images.insert(role, ImageSource::Reference);
+            } else if let Some(variant) = text.value.strip_prefix("reference:") {
+                match NodeName::new(variant) {
+                    Ok(variant) => {
+                        images.insert(role, ImageSource::ReferenceVariant(variant.to_string()));
+                    }
+                    Err(error) => {
+                        let message = error.to_string().replace("is not a node name", "is not a variant");
+                        self.report(Problem::at(text, message));
+                    }
+                }
             } else if is_path {
                 images.insert(role, ImageSource::Directory(self.resolve(path)));
             } else {
                 let message = format!("\"{}\" is not an image", text.value);
-                let help = "write `reference`, or a directory beginning with ./, ../ or /";
+                let help =
+                    "write `reference`, `reference:VARIANT`, or a directory beginning with ./, ../ or /";
                 self.report(Problem::at(text, message).help(help));
             }
         }
@@ -246,11 +266,34 @@ impl Lowering<'_> {
         patches
     }
 
+    /// The rules of roles: those that everybody has, unless the file has its own.
+    fn role_rules(
+        &mut self,
+        raw: Option<&BTreeMap<String, RawRoleRule>>,
+    ) -> Option<BTreeMap<Role, RoleRule>> {
+        let Some(raw) = raw else { return Some(default_role_rules()) };
+        let mut rules = BTreeMap::new();
+        for (name, rule) in raw {
+            match Role::new(name.as_str()) {
+                Ok(role) => {
+                    let (requires, forbids) = (rule.requires.clone(), rule.forbids.clone());
+                    rules.insert(role, RoleRule { requires, forbids });
+                }
+                Err(error) => {
+                    let message = error.to_string().replace("is not a node name", "is not a role");
+                    self.report(Problem::of_file(message));
+                    return None;
+                }
+            }
+        }
+        Some(rules)
+    }
+
     fn patches(&mut self, raw: &[Spanned<RawPatch>]) -> Vec<Patch> {
         raw.iter().filter_map(|patch| self.patch(patch)).collect()
     }
 
-    fn patch(&mut self, raw: &Spanned<RawPatch>) -> Option<Patch> {
+    pub(super) fn patch(&mut self, raw: &Spanned<RawPatch>) -> Option<Patch> {
         match &raw.value {
             RawPatch::Inline(mapping) => {
                 let origin = format!("{}:{}", self.file, raw.referenced.line());

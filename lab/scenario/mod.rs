@@ -18,7 +18,7 @@ mod raw;
 mod reference_tests;
 mod run;
 
-pub use check::{Architecture, Check, CheckSpec};
+pub use check::{Architecture, Check, CheckSpec, HoldEnd};
 pub use expectation::{Expectation, SeenFailure};
 pub use file::Scenario;
 pub use problem::{Place, Problem, ScenarioError};

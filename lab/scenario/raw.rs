@@ -65,6 +65,20 @@ pub(super) struct RawCluster {
     pub allow_scheduling_on_control_planes: Option<bool>,
     #[serde(default)]
     pub patches: RawPatches,
+    #[serde(default)]
+    pub late_documents: BTreeMap<String, Vec<Spanned<RawPatch>>>,
+    pub roles: Option<BTreeMap<String, RawRoleRule>>,
+    pub boot_timeout: Option<Spanned<u32>>,
+}
+
+/// What the image of a role must and must not carry.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawRoleRule {
+    #[serde(default)]
+    pub requires: Vec<String>,
+    #[serde(default)]
+    pub forbids: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -151,6 +165,32 @@ pub(super) struct RawCheckKeys {
     pub no_tailscale: Option<RawNothing>,
     pub pod_network: Option<RawPodNetwork>,
     pub power_cycle: Option<RawPowerCycle>,
+    pub roles: Option<RawNothing>,
+    pub wasm: Option<RawNothing>,
+    pub kernel_modules: Option<RawKernelModules>,
+    pub boot_hold: Option<RawBootHold>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawKernelModules {
+    pub names: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawBootHold {
+    pub node: Text,
+    pub ends: RawHoldEnd,
+    #[serde(default)]
+    pub document: Option<Spanned<RawPatch>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RawHoldEnd {
+    Release,
+    Reboot,
 }
 
 /// A check without parameters, written `{}`.
@@ -215,6 +255,8 @@ pub(super) enum RawFault {
     NoConfig { node: Text },
     ForeignToken { node: Text },
     KillQemu { node: Text, at: Spanned<Step> },
+    OtherImage { node: Text, role: Text },
+    MissingExtension { node: Text, extension: Text },
     HostMemory { available: Text },
 }
 

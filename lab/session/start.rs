@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::open::{Session, SessionError};
 use crate::{
-    assets::{AssetError, BootCache, NodeImage},
+    assets::{BootCache, InspectError, Inspection, NodeImage},
     cluster::{
         Budgets, Cluster, ClusterSpec, Failure, Fault, Host, ImageSource, Plan, PlanError, PlanInputs,
         PreparedImage, Size,
@@ -54,7 +54,7 @@ pub enum StartError {
     Session(#[from] SessionError),
     /// An image.
     #[error(transparent)]
-    Asset(#[from] AssetError),
+    Asset(#[from] InspectError),
     /// The workload images.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -160,6 +160,7 @@ impl Session {
             .map(|(role, source)| {
                 let directory = match source {
                     ImageSource::Reference => self.options.images.join(role.as_str()),
+                    ImageSource::ReferenceVariant(name) => self.options.images.join(name),
                     ImageSource::Directory(directory) => directory.clone(),
                 };
                 (role.clone(), directory)
@@ -171,9 +172,10 @@ impl Session {
             for (role, directory) in sources {
                 let image = NodeImage::open(&directory)?;
                 let boot = cache.prepare(&image)?;
-                images.insert(role, PreparedImage { digest: image.digest, boot });
+                let contents = Inspection::of(&directory)?.contents;
+                images.insert(role, PreparedImage { digest: image.digest, boot, contents });
             }
-            Ok::<_, AssetError>(images)
+            Ok::<_, InspectError>(images)
         });
         let prepared = prepared.await.map_err(|error| SessionError::Host {
             action: "prepare the images".into(),

@@ -18,8 +18,8 @@ use super::{
     wire::{
         common,
         machine::{
-            BootstrapRequest, DmesgRequest, LogsRequest, RebootRequest, ResetRequest, ShutdownRequest,
-            machine_service_client::MachineServiceClient, reboot_request,
+            BootstrapRequest, DmesgRequest, LogsRequest, ReadRequest, RebootRequest, ResetRequest,
+            ShutdownRequest, machine_service_client::MachineServiceClient, reboot_request,
         },
         resource::{EventType, ListRequest, WatchOptions, WatchRequest, state_client::StateClient},
     },
@@ -418,6 +418,17 @@ impl NodeClient {
             LogsRequest { namespace: "system".into(), id: service.into(), follow: false, tail_lines: lines };
         let mut client = self.machine();
         let bytes = self.collect("send a log", limit, client.logs(request)).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// A file of the node.
+    ///
+    /// # Errors
+    /// When the call fails, as it does for what is no regular file.
+    pub async fn read_file(&self, path: &str, limit: Duration) -> Result<String, ApiError> {
+        let mut client = self.machine();
+        let request = ReadRequest { path: path.into() };
+        let bytes = self.collect("send a file", limit, client.read(request)).await?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 

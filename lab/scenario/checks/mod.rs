@@ -3,11 +3,15 @@
 //! A check passes only on evidence: when it could not look, it fails and says so.
 
 mod architecture;
+mod boot_hold;
+mod kernel_modules;
 mod layers;
 mod no_tailscale;
 mod observation;
 mod pod_network;
 mod power_cycle;
+mod roles;
+mod wasm;
 
 pub(super) use observation::Observation;
 
@@ -27,5 +31,9 @@ pub(super) async fn look(cluster: &Cluster, check: &Check) -> Observation {
         Check::NoTailscale => no_tailscale::look(cluster).await,
         Check::PodNetwork { service, dns } => pod_network::look(cluster, *service, *dns).await,
         Check::PowerCycle { node } => power_cycle::look(cluster, node).await,
+        Check::Roles => roles::look(cluster).await,
+        Check::Wasm => wasm::look(cluster).await,
+        Check::KernelModules { names } => kernel_modules::look(cluster, names).await,
+        Check::BootHold { node, ends } => boot_hold::look(cluster, node, ends).await,
     }
 }

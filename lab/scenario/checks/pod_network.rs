@@ -87,7 +87,7 @@ fn note(observation: &mut Observation, from: &EchoPod, way: &str, reached: Resul
 }
 
 /// The node whose pod answered, when it is one that `right` accepts.
-async fn ask(
+pub(super) async fn ask(
     prober: &Prober,
     from: &EchoPod,
     url: &str,

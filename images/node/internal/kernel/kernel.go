@@ -85,7 +85,7 @@ func OverlayWritable() error {
 var Modules = []string{
 	"ext4", "overlay", "br_netfilter", "bridge", "veth", "nf_tables", "nft_chain_nat", "nft_masq", "nft_ct", "nft_fib_inet",
 	"nft_numgen", "nft_reject_inet", "nf_conntrack", "xt_comment", "xt_conntrack", "xt_mark", "xt_MASQUERADE", "xt_nat",
-	"xt_addrtype", "nft_compat",
+	"xt_addrtype", "nft_compat", "tun",
 }
 
 // LoadModules loads modules with one modprobe; a module that the kernel has built in, or lacks, is not fatal here

@@ -1,0 +1,63 @@
+//! Kernel modules that an extension brings are loaded on every node.
+
+use super::{Observation, QUESTION};
+use crate::cluster::Cluster;
+
+/// The kernel's list of loaded modules, one a line, the name first (proc(5)).
+const LIST: &str = "/proc/modules";
+
+pub(super) async fn look(cluster: &Cluster, names: &[String]) -> Observation {
+    let mut observation = Observation::default();
+    for node in &cluster.plan().nodes {
+        let name = node.spec.name.as_str();
+        let list = match cluster.connect(node).await {
+            Ok(client) => client.read_file(LIST, QUESTION).await,
+            Err(error) => Err(error),
+        };
+        match list {
+            Ok(list) => judge(name, names, &list, &mut observation),
+            Err(error) => observation.problem(format!("{name}: {error}")),
+        }
+    }
+    observation
+}
+
+fn judge(node: &str, names: &[String], list: &str, observation: &mut Observation) {
+    let loaded: Vec<_> = list.lines().filter_map(|line| line.split(' ').next()).collect();
+    if loaded.is_empty() {
+        return observation
+            .problem(format!("{node}: its kernel names no module at all, so nothing is known"));
+    }
+    for name in names {
+        let there = loaded.contains(&name.replace('-', "_").as_str());
+        let text = if there {
+            format!("{node}: {name} is loaded")
+        } else {
+            format!(
+                "{node}: the kernel module {name} is not loaded (machine.kernel.modules of its config, or its \
+                 extension, is missing)"
+            )
+        };
+        observation.note(there, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(list: &str) -> Option<String> {
+        let mut observation = Observation::default();
+        judge("n", &["drbd".to_owned()], list, &mut observation);
+        observation.cause()
+    }
+
+    #[test]
+    fn a_module_counts_only_by_its_whole_name() {
+        assert_eq!(judged("drbd 409600 0 - Live 0x0\nlru_cache 16384 1 drbd, Live 0x0\n"), None);
+        assert!(
+            judged("lru_cache 16384 1 drbd, Live 0x0\n").expect("missing").contains("drbd is not loaded")
+        );
+        assert!(judged("").expect("empty").contains("nothing is known"));
+    }
+}

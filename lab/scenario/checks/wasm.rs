@@ -1,0 +1,74 @@
+//! WebAssembly workloads run on every node, of whatever role, and answer ordinary pods.
+
+use std::time::Duration;
+
+use super::{Observation, pod_network::ask};
+use crate::{
+    cluster::Cluster,
+    events::Step,
+    kubernetes::{EchoPod, EchoWorkload, KubernetesError, Prober},
+};
+
+/// The namespace of the modules.
+const NAMESPACE: &str = "lab-wasm-check";
+/// The namespace of the ordinary pods that call them.
+const CALLERS: &str = "lab-wasm-callers";
+
+pub(super) async fn look(cluster: &Cluster) -> Observation {
+    let mut observation = Observation::default();
+    if let Err(error) = ask_all(cluster, &mut observation).await {
+        observation.problem(error);
+    }
+    observation
+}
+
+async fn ask_all(cluster: &Cluster, observation: &mut Observation) -> Result<(), KubernetesError> {
+    let Some(api) = cluster.kubernetes() else {
+        observation.problem("the Kubernetes API was never reached");
+        return Ok(());
+    };
+    let limit = cluster.plan().budgets.limit(Step::Ready);
+    let nodes: Vec<_> = cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();
+    let modules = EchoWorkload::create_wasm(api, NAMESPACE).await?;
+    let callers = EchoWorkload::create(api, CALLERS).await?;
+    let ready =
+        async { tokio::try_join!(modules.ready_pods(&nodes, limit), callers.ready_pods(&nodes, limit)) };
+    let (module_pods, caller_pods) = tokio::select! {
+        ready = ready => ready?,
+        refused = modules.start_refused() => {
+            observation.problem(refused);
+            return Ok(());
+        }
+    };
+    let prober = Prober::new(api, Duration::from_secs(20));
+    for pod in &module_pods {
+        observation.fact(format!("{}: a WebAssembly module runs", pod.node));
+        observation.fact(format!("{}: an ordinary pod runs beside it", pod.node));
+    }
+    let asked = caller_pods.iter().map(|from| ask_from(&prober, from, &module_pods, &modules.cluster_ip));
+    for seen in futures::future::join_all(asked).await {
+        observation.merge(seen);
+    }
+    modules.delete().await?;
+    callers.delete().await
+}
+
+/// Asks the modules on the other nodes, and the service over all of them.
+async fn ask_from(prober: &Prober, from: &EchoPod, modules: &[EchoPod], service: &str) -> Observation {
+    let mut observation = Observation::default();
+    for module in modules.iter().filter(|module| module.node != from.node) {
+        let url = EchoWorkload::url(&module.address);
+        let way = format!("{} -> module {} on {}", from.node, module.address, module.node);
+        match ask(prober, from, &url, |node| node == module.node).await {
+            Ok(node) => observation.fact(format!("{way}: answered on {node}")),
+            Err(cause) => observation.problem(format!("{way}: {cause}")),
+        }
+    }
+    let way = format!("{} -> service {service}", from.node);
+    let is_module = |node: &str| modules.iter().any(|module| module.node == node);
+    match ask(prober, from, &EchoWorkload::url(service), is_module).await {
+        Ok(node) => observation.fact(format!("{way}: answered by the module on {node}")),
+        Err(cause) => observation.problem(format!("{way}: {cause}")),
+    }
+    observation
+}
