@@ -2,7 +2,7 @@
 
 use std::{
     fmt, fs,
-    io::{BufReader, Read},
+    io::{self, BufReader, Read, Seek},
     path::{Path, PathBuf},
 };
 
@@ -12,7 +12,7 @@ use super::{
     archive::{ArchiveError, Archives, Entry},
     checksums::{ChecksumFault, Checksums},
     compression::{Compression, unpacked},
-    contents::Contents,
+    contents::{Contents, ContentsError, LayerContents},
     extensions::{Extension, ExtensionsError},
     kernel::raw_kernel,
     node_image::{AssetError, Digest, boot_files, digest_of, identity_of, read_checksums},
@@ -44,9 +44,7 @@ pub struct Inspection {
     pub initramfs_bytes: (u64, u64),
     /// The squashfs files in the initramfs: root file system and extensions.
     pub layers: Vec<Layer>,
-    /// The system extensions, in the order in which they are stacked.
-    pub extensions: Vec<Extension>,
-    /// What the layers hold.
+    /// What the layers bring to a node.
     pub contents: Contents,
     /// Each file that is covered by checksums or should be.
     pub checksums: Vec<(String, FileVerdict)>,
@@ -101,6 +99,14 @@ pub enum InspectError {
         /// What is wrong.
         source: ExtensionsError,
     },
+    /// A layer of it is damaged.
+    #[error("initramfs {}, {source}", path.display())]
+    Contents {
+        /// The file.
+        path: PathBuf,
+        /// Which layer, where and what.
+        source: ContentsError,
+    },
     /// The list and the layers do not belong together.
     #[error("initramfs {}: extensions.yaml names {layer} for {extension}, and there is no such file", path.display())]
     LayerMissing {
@@ -134,16 +140,7 @@ impl Inspection {
             compression: content.compression,
             initramfs_bytes: (content.packed, content.unpacked),
             layers: content.layers,
-            contents: Contents {
-                extensions: content
-                    .extensions
-                    .iter()
-                    .filter(|extension| !["modules.dep", "schematic"].contains(&extension.name.as_str()))
-                    .cloned()
-                    .collect(),
-                ..Contents::default()
-            },
-            extensions: content.extensions,
+            contents: content.contents,
             checksums: verdicts(directory, read_checksums(directory)?.as_ref(), &[kernel, initramfs])?,
         })
     }
@@ -155,10 +152,11 @@ impl Inspection {
 
     /// What `other` has more and less than this image.
     pub fn difference(&self, other: &Self) -> Difference {
-        let names = |image: &Self| image.extensions.iter().map(|e| e.name.clone()).collect::<Vec<_>>();
+        let names =
+            |image: &Self| image.contents.extensions.iter().map(|e| e.name.clone()).collect::<Vec<_>>();
         let (mine, theirs) = (names(self), names(other));
-        let changed = self.extensions.iter().filter_map(|extension| {
-            let other = other.extensions.iter().find(|other| other.name == extension.name)?;
+        let changed = self.contents.extensions.iter().filter_map(|extension| {
+            let other = other.contents.extensions.iter().find(|other| other.name == extension.name)?;
             (other.version != extension.version)
                 .then(|| format!("{} {} → {}", extension.name, extension.version, other.version))
         });
@@ -247,7 +245,7 @@ struct Initramfs {
     packed: u64,
     unpacked: u64,
     layers: Vec<Layer>,
-    extensions: Vec<Extension>,
+    contents: Contents,
 }
 
 impl Initramfs {
@@ -259,6 +257,7 @@ impl Initramfs {
             let place = place.to_owned();
             move |source| InspectError::Archive { path: path.to_owned(), place, source }
         };
+        let damaged = |source| InspectError::Contents { path: path.to_owned(), source };
         // An uncompressed archive (of early modules, say) may stand before a compressed one.
         let mut archives = Archives::new(BufReader::with_capacity(1 << 20, file), INITRAMFS_LIMIT);
         let mut unpacked_bytes = 0;
@@ -295,33 +294,57 @@ impl Initramfs {
             });
         }
         let unpacked = if compression == Compression::Uncompressed { packed } else { unpacked_bytes };
-        Ok(Self { compression, packed, unpacked, layers: content.layers, extensions })
+        let found: Result<Vec<_>, _> = content.found.into_iter().collect();
+        let contents = Contents::of(&extensions, &found.map_err(damaged)?);
+        Ok(Self { compression, packed, unpacked, layers: content.layers, contents })
     }
 }
 
 /// What is collected while archives are read.
 struct Content {
     layers: Vec<Layer>,
+    /// What is in them. A damaged layer is told of after the archive is known to be whole: a
+    /// damaged archive is the better reason.
+    found: Vec<Result<LayerContents, ContentsError>>,
     manifest: Vec<u8>,
 }
 
 impl Default for Content {
     fn default() -> Self {
         // An image without the file has no extensions.
-        Self { layers: Vec::new(), manifest: b"layers: []".to_vec() }
+        Self { layers: Vec::new(), found: Vec::new(), manifest: b"layers: []".to_vec() }
     }
 }
 
 impl Content {
-    fn take(&mut self, entry: &Entry, data: &mut dyn Read) -> std::io::Result<()> {
+    fn take(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
         if entry.name == "extensions.yaml" {
             self.manifest.clear();
             data.take(MANIFEST_LIMIT).read_to_end(&mut self.manifest)?;
         } else if !entry.name.contains('/') && entry.name.ends_with(".sqsh") {
-            let digest = Digest::of_reader(data)?;
+            // A squashfs file is read by seeking, which the stream cannot.
+            let mut spool = io::BufWriter::with_capacity(1 << 20, tempfile::tempfile()?);
+            let digest = Digest::of_reader(Copied { from: data, to: &mut spool })?;
+            let mut layer = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
+            layer.rewind()?;
+            self.found.push(LayerContents::read(&entry.name, layer));
             self.layers.push(Layer { name: entry.name.clone(), bytes: entry.size, digest });
         }
         Ok(())
+    }
+}
+
+/// Writes what is read of `from` to `to`, too.
+struct Copied<'a, W> {
+    from: &'a mut dyn Read,
+    to: &'a mut W,
+}
+
+impl<W: io::Write> Read for Copied<'_, W> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        self.to.write_all(&buffer[..read])?;
+        Ok(read)
     }
 }
 
@@ -349,10 +372,10 @@ impl fmt::Display for Inspection {
         for layer in &self.layers {
             writeln!(f, "  layer         {} {} KiB {}", layer.name, layer.bytes >> 10, layer.digest)?;
         }
-        if self.extensions.is_empty() {
+        if self.contents.extensions.is_empty() {
             writeln!(f, "  extensions    none")?;
         }
-        for extension in &self.extensions {
+        for extension in &self.contents.extensions {
             writeln!(f, "  extension     {} {} ({})", extension.name, extension.version, extension.layer)?;
         }
         for (path, verdict) in &self.checksums {
@@ -372,7 +395,7 @@ impl fmt::Display for Inspection {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::fixture::squashfs, *};
 
     fn kernel() -> Vec<u8> {
         let mut kernel = vec![0; 0x100];
@@ -390,10 +413,10 @@ mod tests {
 
     fn image(extensions: &[&str]) -> tempfile::TempDir {
         let mut manifest = "layers:\n".to_owned();
-        let mut files: Vec<(String, Vec<u8>)> = vec![("rootfs.sqsh".into(), b"root".to_vec())];
+        let mut files: Vec<(String, Vec<u8>)> = vec![("rootfs.sqsh".into(), squashfs(&[]))];
         for (number, name) in extensions.iter().enumerate() {
             manifest += &format!("- {{image: {number}.sqsh, metadata: {{name: {name}, version: v1}}}}\n");
-            files.push((format!("{number}.sqsh"), name.as_bytes().to_vec()));
+            files.push((format!("{number}.sqsh"), squashfs(&[(name, b"")])));
         }
         files.push(("extensions.yaml".into(), manifest.into_bytes()));
         let files: Vec<_> = files.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();

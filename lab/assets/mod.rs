@@ -12,17 +12,25 @@ mod compression;
 mod contents;
 mod edited_initramfs;
 mod extensions;
+#[cfg(test)]
+mod fixture;
 mod inspection;
 mod kernel;
 mod node_image;
+mod service_spec;
+mod squashfs;
+mod squashfs_inode;
 
 pub use archive::{ArchiveError, Archives, Entry};
 pub use boot_cache::{BootCache, BootFiles};
 pub use checksums::{ChecksumFault, Checksums};
 pub use compression::{Compression, decompress, unpacked};
-pub use contents::{Contents, ExtensionService};
+pub use contents::{Contents, ContentsError, ExtensionService};
 pub use edited_initramfs::without_extension;
 pub use extensions::{Extension, ExtensionsError};
 pub use inspection::{Difference, FileVerdict, InspectError, Inspection, Layer};
 pub use kernel::{KernelError, raw_kernel};
 pub use node_image::{AssetError, Digest, NodeImage};
+pub use service_spec::ServiceSpec;
+pub use squashfs::{Squashfs, SquashfsError};
+pub use squashfs_inode::File as SquashfsFile;

@@ -1,0 +1,75 @@
+//! The spec of an extension service: what it is called and what it waits for.
+//!
+//! Form: Talos pkg/machinery/extensions/services. Keys that say how the container runs are not
+//! looked at, and those of later versions are no error.
+
+use serde::Deserialize;
+
+use super::contents::ExtensionService;
+
+/// What a spec says, as far as it decides when the service starts.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct ServiceSpec {
+    name: String,
+    #[serde(default)]
+    depends: Option<Vec<Dependency>>,
+    #[serde(default)]
+    container: Option<Container>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Dependency {
+    service: Option<String>,
+    path: Option<String>,
+    network: Option<Vec<String>>,
+    time: bool,
+    configuration: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Container {
+    environment_file: Option<String>,
+}
+
+impl ServiceSpec {
+    /// Reads a spec.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one sentence.
+    pub fn parse(text: &[u8]) -> Result<Self, String> {
+        let spec: Self = serde_yaml::from_slice(text)
+            .map_err(|error| format!("not the spec of an extension service: {error}"))?;
+        if spec.name.is_empty() {
+            return Err("the service has no name".to_owned());
+        }
+        Ok(spec)
+    }
+
+    /// The service as `extension` brings it.
+    pub fn service(&self, extension: &str) -> ExtensionService {
+        let depends = self.depends.iter().flatten();
+        // Talos waits for the environment file as for a dependency on a path.
+        let file = self.container.as_ref().and_then(|container| container.environment_file.as_ref());
+        let words = depends.clone().flat_map(Dependency::words);
+        ExtensionService {
+            id: format!("ext-{}", self.name),
+            extension: extension.to_owned(),
+            depends: words.chain(file.map(|path| format!("path {path}"))).collect(),
+            needs_configuration: depends.clone().any(|dependency| dependency.configuration),
+        }
+    }
+}
+
+impl Dependency {
+    fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        words.extend(self.service.as_ref().map(|name| format!("service {name}")));
+        words.extend(self.path.as_ref().map(|path| format!("path {path}")));
+        words.extend(self.network.as_ref().map(|states| format!("network {}", states.join(", "))));
+        words.extend(self.time.then(|| "time".to_owned()));
+        words.extend(self.configuration.then(|| "configuration".to_owned()));
+        words
+    }
+}

@@ -1,0 +1,396 @@
+//! Reads single files out of a squashfs 4.0 file: only what is asked for, and nothing believed.
+//!
+//! Format: Linux fs/squashfs/squashfs_fs.h. The layers of an image come from anywhere, so every
+//! number is bounded before it is used: reading is iterative, visits a directory once, and ends
+//! with the place of what is wrong. A general library reads whole inode tables first, recurses
+//! through directories, and leaves its decompressors unbounded, which hostile layers exploit.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, Read, Seek, SeekFrom},
+    rc::Rc,
+};
+
+use super::squashfs_inode::{Cursor, Directory, File, Inode, Names};
+
+/// Bytes of a metadata block, unpacked.
+const METADATA_BLOCK: usize = 8192;
+/// Most entries that one reader visits: about a hundred times those of a node image.
+const ENTRIES_LIMIT: usize = 200_000;
+/// Most bytes that the paths of them have together.
+const PATHS_LIMIT: usize = 64 << 20;
+/// Deepest directory that is entered.
+const DEPTH_LIMIT: usize = 64;
+/// Most metadata blocks that one reader unpacks (512 MiB in all).
+const BLOCKS_LIMIT: usize = 65_536;
+/// Unpacked metadata blocks that are kept (2 MiB).
+const CACHED_BLOCKS: usize = 256;
+/// Marks a metadata block that is not compressed.
+const BLOCK_PLAIN: u16 = 1 << 15;
+/// Marks a data block that is not compressed.
+const DATA_PLAIN: u32 = 1 << 24;
+/// More inodes than any node image has.
+const INODES_LIMIT: u32 = 4_000_000;
+
+/// What is wrong with a squashfs file, and where in it.
+#[derive(Debug, thiserror::Error)]
+#[error("at byte {offset}: {problem}")]
+pub struct SquashfsError {
+    /// Where in the file.
+    pub offset: u64,
+    /// What is wrong there.
+    pub problem: String,
+}
+
+pub(super) fn wrong(offset: u64, problem: impl Into<String>) -> SquashfsError {
+    SquashfsError { offset, problem: problem.into() }
+}
+
+/// A squashfs file that is being read.
+pub struct Squashfs<R> {
+    input: R,
+    length: u64,
+    compressor: u16,
+    block_size: u32,
+    fragments: u32,
+    root: u64,
+    inode_table: u64,
+    directory_table: u64,
+    fragment_table: u64,
+    blocks: BTreeMap<u64, (Rc<Vec<u8>>, u64)>,
+    unpacked_blocks: usize,
+    entries: usize,
+}
+
+impl<R: Read + Seek> Squashfs<R> {
+    /// Reads the superblock of `input`.
+    ///
+    /// # Errors
+    /// When it is no squashfs 4.0 file, or says what cannot be true.
+    pub fn open(mut input: R) -> Result<Self, SquashfsError> {
+        let read = |error: io::Error| wrong(0, format!("the superblock: {error}"));
+        let length = input.seek(SeekFrom::End(0)).map_err(read)?;
+        input.rewind().map_err(read)?;
+        let mut head = [0; 96];
+        input.read_exact(&mut head).map_err(read)?;
+        let (word, long) = (|at| le32(&head, at), |at| le64(&head, at));
+        let half = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
+        if !head.starts_with(b"hsqs") {
+            return Err(wrong(0, format!("no squashfs superblock (hsqs) but {:02x?}", &head[..4])));
+        }
+        if (half(28), half(30)) != (4, 0) {
+            return Err(wrong(28, format!("squashfs version {}.{}; 4.0 is read", half(28), half(30))));
+        }
+        if word(4) > INODES_LIMIT {
+            return Err(wrong(4, format!("it says it has {} inodes; no node image has that many", word(4))));
+        }
+        let block_size = word(12);
+        if !block_size.is_power_of_two() || !(4096..=1 << 20).contains(&block_size) {
+            return Err(wrong(
+                12,
+                format!("a block size of {block_size}; a power of 2, 4 KiB to 1 MiB, is one"),
+            ));
+        }
+        if long(40) > length {
+            let problem = format!("it says it has {} bytes and has {length}; it is truncated", long(40));
+            return Err(wrong(40, problem));
+        }
+        for (at, name) in [(64, "inode"), (72, "directory")] {
+            if long(at) > length {
+                return Err(wrong(at as u64, format!("its {name} table lies behind its end ({length})")));
+            }
+        }
+        Ok(Self {
+            length,
+            compressor: half(20),
+            block_size,
+            fragments: word(16),
+            root: long(32),
+            inode_table: long(64),
+            directory_table: long(72),
+            fragment_table: long(80),
+            blocks: BTreeMap::new(),
+            unpacked_blocks: 0,
+            entries: 0,
+            input,
+        })
+    }
+
+    /// The regular files below the directory `path`, each with its path from the root. Nothing
+    /// when there is no such directory; symbolic links are not followed.
+    ///
+    /// # Errors
+    /// When a table is damaged, a directory leads back to one above, or there are too many.
+    pub fn files_under(&mut self, path: &str) -> Result<Vec<(String, File)>, SquashfsError> {
+        let mut files = Vec::new();
+        let Some(Inode::Directory(top)) = self.find(path)? else {
+            return Ok(files);
+        };
+        let mut seen = BTreeSet::new();
+        let mut named = 0;
+        let mut waiting = vec![(path.trim_matches('/').to_owned(), top, 0)];
+        while let Some((path, directory, depth)) = waiting.pop() {
+            if !seen.insert((directory.block, directory.offset, directory.inode)) {
+                return Err(wrong(
+                    directory.inode_at,
+                    format!("the directory {path} is in two places: a loop"),
+                ));
+            }
+            if depth > DEPTH_LIMIT {
+                return Err(wrong(
+                    directory.inode_at,
+                    format!("{path} is more than {DEPTH_LIMIT} directories deep"),
+                ));
+            }
+            for (name, reference) in self.list(&directory)? {
+                let path = format!("{path}/{name}");
+                named += path.len();
+                if named > PATHS_LIMIT {
+                    return Err(wrong(
+                        self.directory_table,
+                        format!("paths of more than {PATHS_LIMIT} bytes"),
+                    ));
+                }
+                match self.inode(reference)? {
+                    Inode::Directory(directory) => waiting.push((path, directory, depth + 1)),
+                    Inode::File(file) => files.push((path, file)),
+                    Inode::Other => {}
+                }
+            }
+        }
+        files.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(files)
+    }
+
+    /// The content of the regular file `path`, at most `limit` bytes; nothing when there is no
+    /// such file.
+    ///
+    /// # Errors
+    /// As [`Squashfs::read`].
+    pub fn read_path(&mut self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, SquashfsError> {
+        match self.find(path)? {
+            Some(Inode::File(file)) => self.read(&file, limit).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The content of a file, at most `limit` bytes.
+    ///
+    /// # Errors
+    /// When it has more, or its blocks are damaged.
+    pub fn read(&mut self, file: &File, limit: u64) -> Result<Vec<u8>, SquashfsError> {
+        if file.size > limit {
+            let problem = format!("a file says it has {} bytes; {limit} are read at most", file.size);
+            return Err(wrong(file.inode_at, problem));
+        }
+        let block_size = u64::from(self.block_size);
+        let tail = if file.fragment.is_some() { file.size % block_size } else { 0 };
+        let mut content = Vec::new();
+        let mut at = file.start;
+        let mut sizes = file.sizes;
+        while (content.len() as u64) < file.size - tail {
+            let here = self.table_position(self.inode_table, sizes);
+            let size = le32(&self.take(&mut sizes, self.inode_table, 4)?, 0);
+            let want = block_size.min(file.size - tail - content.len() as u64) as usize;
+            let packed = u64::from(size & (DATA_PLAIN - 1));
+            if size >= DATA_PLAIN << 1 || packed > block_size {
+                return Err(wrong(here, format!("a data block of {packed} bytes in blocks of {block_size}")));
+            }
+            if packed == 0 {
+                content.resize(content.len() + want, 0);
+                continue;
+            }
+            let block = self.data(at, packed, size & DATA_PLAIN != 0)?;
+            if block.len() != want {
+                let problem = format!("a block unpacks to {} bytes and should to {want}", block.len());
+                return Err(wrong(at, problem));
+            }
+            content.extend(block);
+            at += packed;
+        }
+        if let (Some(fragment), true) = (file.fragment, tail > 0) {
+            let (start, block) = self.fragment(fragment)?;
+            let from = file.fragment_offset as usize;
+            let part = from.checked_add(tail as usize).and_then(|end| block.get(from..end));
+            content.extend(part.ok_or_else(|| {
+                wrong(start, format!("a file's end at {from} of a fragment of {} bytes", block.len()))
+            })?);
+        }
+        Ok(content)
+    }
+
+    /// The inode of `path`, or nothing.
+    fn find(&mut self, path: &str) -> Result<Option<Inode>, SquashfsError> {
+        let mut inode = self.inode(self.root)?;
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            let Inode::Directory(directory) = inode else {
+                return Ok(None);
+            };
+            let entries = self.list(&directory)?;
+            let Some((_, reference)) = entries.into_iter().find(|(name, _)| name == part) else {
+                return Ok(None);
+            };
+            inode = self.inode(reference)?;
+        }
+        Ok(Some(inode))
+    }
+
+    fn inode(&mut self, reference: u64) -> Result<Inode, SquashfsError> {
+        let mut cursor = Cursor { block: reference >> 16, offset: (reference & 0xffff) as usize };
+        let at = self.table_position(self.inode_table, cursor);
+        let table = self.inode_table;
+        Inode::read(at, &mut cursor, |cursor, bytes| self.take(cursor, table, bytes))
+    }
+
+    fn list(&mut self, directory: &Directory) -> Result<Names, SquashfsError> {
+        let table = self.directory_table;
+        let names = directory.list(
+            |cursor| table.saturating_add(cursor.block),
+            |cursor, bytes| self.take(cursor, table, bytes),
+        )?;
+        self.entries += names.len();
+        if self.entries > ENTRIES_LIMIT {
+            return Err(wrong(
+                table,
+                format!("more than {ENTRIES_LIMIT} entries; no node image has that many"),
+            ));
+        }
+        Ok(names)
+    }
+
+    /// The fragment block `number`, and where it is.
+    fn fragment(&mut self, number: u32) -> Result<(u64, Vec<u8>), SquashfsError> {
+        if number >= self.fragments {
+            let problem = format!("a file needs fragment {number} of {}", self.fragments);
+            return Err(wrong(self.fragment_table, problem));
+        }
+        let pointer = self.fragment_table.saturating_add(u64::from(number) / 512 * 8);
+        let block = le64(&self.bytes(pointer, 8)?, 0);
+        let mut cursor = Cursor { block, offset: (number as usize % 512) * 16 };
+        let entry = self.take(&mut cursor, 0, 16)?;
+        let (start, size) = (le64(&entry, 0), le32(&entry, 8));
+        let packed = u64::from(size & (DATA_PLAIN - 1));
+        if size >= DATA_PLAIN << 1 || packed > u64::from(self.block_size) {
+            return Err(wrong(
+                block,
+                format!("a fragment of {packed} bytes in blocks of {}", self.block_size),
+            ));
+        }
+        Ok((start, self.data(start, packed, size & DATA_PLAIN != 0)?))
+    }
+
+    fn data(&mut self, at: u64, packed: u64, plain: bool) -> Result<Vec<u8>, SquashfsError> {
+        let bytes = self.bytes(at, packed)?;
+        if plain { Ok(bytes) } else { self.unpack(at, &bytes, self.block_size as usize) }
+    }
+
+    /// `bytes` of a table's stream from `cursor` on, which moves behind them.
+    fn take(&mut self, cursor: &mut Cursor, table: u64, bytes: usize) -> Result<Vec<u8>, SquashfsError> {
+        let mut out = Vec::with_capacity(bytes.min(METADATA_BLOCK));
+        while out.len() < bytes {
+            let (block, next) = self.metadata(table.saturating_add(cursor.block))?;
+            if cursor.offset >= block.len() {
+                // An offset may stand at the end of a full block, never behind it.
+                if block.len() < METADATA_BLOCK || cursor.offset > block.len() {
+                    let problem =
+                        format!("byte {} of a block of {} bytes is meant", cursor.offset, block.len());
+                    return Err(wrong(table.saturating_add(cursor.block), problem));
+                }
+                *cursor = Cursor { block: next - table, offset: 0 };
+                continue;
+            }
+            let rest = &block[cursor.offset..];
+            let part = rest.len().min(bytes - out.len());
+            out.extend(&rest[..part]);
+            cursor.offset += part;
+        }
+        Ok(out)
+    }
+
+    /// The metadata block at `at`, unpacked, and where the next one begins.
+    fn metadata(&mut self, at: u64) -> Result<(Rc<Vec<u8>>, u64), SquashfsError> {
+        if let Some((block, next)) = self.blocks.get(&at) {
+            return Ok((block.clone(), *next));
+        }
+        self.unpacked_blocks += 1;
+        if self.unpacked_blocks > BLOCKS_LIMIT {
+            return Err(wrong(
+                at,
+                format!("more than {BLOCKS_LIMIT} metadata blocks; no node image needs them"),
+            ));
+        }
+        let head = self.bytes(at, 2)?;
+        let head = u16::from_le_bytes([head[0], head[1]]);
+        let packed = u64::from(head & !BLOCK_PLAIN);
+        if packed == 0 || packed > METADATA_BLOCK as u64 {
+            return Err(wrong(
+                at,
+                format!("a metadata block of {packed} bytes; 1 to {METADATA_BLOCK} are possible"),
+            ));
+        }
+        let bytes = self.bytes(at + 2, packed)?;
+        let block = if head & BLOCK_PLAIN == 0 { self.unpack(at, &bytes, METADATA_BLOCK)? } else { bytes };
+        if self.blocks.len() >= CACHED_BLOCKS {
+            self.blocks.clear();
+        }
+        let entry = (Rc::new(block), at + 2 + packed);
+        self.blocks.insert(at, entry.clone());
+        Ok(entry)
+    }
+
+    fn bytes(&mut self, at: u64, count: u64) -> Result<Vec<u8>, SquashfsError> {
+        if at.checked_add(count).is_none_or(|end| end > self.length) {
+            let problem = format!("{count} bytes are meant to be here, and the file has {}", self.length);
+            return Err(wrong(at, problem));
+        }
+        let mut bytes = vec![0; count as usize];
+        let read = self.input.seek(SeekFrom::Start(at)).and_then(|_| self.input.read_exact(&mut bytes));
+        read.map_err(|error| wrong(at, error.to_string()))?;
+        Ok(bytes)
+    }
+
+    /// `packed` without its compression, which gives at most `limit` bytes (1 MiB at most).
+    fn unpack(&self, at: u64, packed: &[u8], limit: usize) -> Result<Vec<u8>, SquashfsError> {
+        let unpacked = match self.compressor {
+            1 => read_up_to(flate2::read::ZlibDecoder::new(packed), limit),
+            4 => liblzma::stream::Stream::new_stream_decoder(64 << 20, 0).map_err(io::Error::other).and_then(
+                |stream| read_up_to(liblzma::bufread::XzDecoder::new_stream(packed, stream), limit),
+            ),
+            5 => {
+                let mut out = vec![0; limit];
+                lz4_flex::block::decompress_into(packed, &mut out).map_err(io::Error::other).map(|size| {
+                    out.truncate(size);
+                    out
+                })
+            }
+            6 => zstd::bulk::decompress(packed, limit),
+            other => {
+                let names = "1 (gzip), 4 (xz), 5 (lz4) and 6 (zstd) are read";
+                return Err(wrong(20, format!("compression {other}; {names}")));
+            }
+        };
+        unpacked
+            .map_err(|error| wrong(at, format!("a block of {} bytes does not unpack: {error}", packed.len())))
+    }
+
+    fn table_position(&self, table: u64, cursor: Cursor) -> u64 {
+        table.saturating_add(cursor.block)
+    }
+}
+
+fn read_up_to(reader: impl Read, limit: usize) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    reader.take(limit as u64 + 1).read_to_end(&mut out)?;
+    if out.len() > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it gives more than {limit} bytes")));
+    }
+    Ok(out)
+}
+
+pub(super) fn le32(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes)
+}
+
+pub(super) fn le64(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
+}

@@ -1,0 +1,154 @@
+//! Inodes and directory entries of a squashfs file, as their bytes say.
+//!
+//! Format: Linux fs/squashfs/squashfs_fs.h, `struct squashfs_*_inode` and `struct squashfs_dir_*`.
+
+use super::squashfs::{SquashfsError, le32, le64, wrong};
+
+/// Most entries that follow one directory header (`SQUASHFS_DIR_COUNT`).
+const HEADER_ENTRIES: u32 = 256;
+/// Bytes that the size of a directory counts for its two entries `.` and `..`, which are not
+/// stored.
+const UNSTORED: u32 = 3;
+/// Largest directory that is listed, in bytes: some ten thousands of entries.
+const DIRECTORY_LIMIT: u32 = 4 << 20;
+/// Stands for "no fragment".
+const NO_FRAGMENT: u32 = u32::MAX;
+
+/// The entries of a directory: name, and reference of the inode.
+pub(super) type Names = Vec<(String, u64)>;
+
+/// A place in the stream of metadata blocks of a table.
+#[derive(Clone, Copy)]
+pub(super) struct Cursor {
+    /// Where the block begins, counted from the table.
+    pub block: u64,
+    /// Which of its unpacked bytes.
+    pub offset: usize,
+}
+
+/// What an inode is.
+pub(super) enum Inode {
+    Directory(Directory),
+    File(File),
+    /// A link, device, pipe or socket.
+    Other,
+}
+
+/// A directory.
+pub(super) struct Directory {
+    pub block: u64,
+    pub offset: usize,
+    pub inode: u32,
+    pub inode_at: u64,
+    size: u32,
+}
+
+/// A regular file.
+#[derive(Clone)]
+pub struct File {
+    /// Bytes of content.
+    pub size: u64,
+    pub(super) inode_at: u64,
+    pub(super) start: u64,
+    pub(super) fragment: Option<u32>,
+    pub(super) fragment_offset: u32,
+    pub(super) sizes: Cursor,
+}
+
+impl Inode {
+    /// Reads the inode whose metadata block is at byte `at`.
+    pub(super) fn read(
+        at: u64,
+        cursor: &mut Cursor,
+        mut take: impl FnMut(&mut Cursor, usize) -> Result<Vec<u8>, SquashfsError>,
+    ) -> Result<Self, SquashfsError> {
+        let head = take(cursor, 16)?;
+        let inode = le32(&head, 12);
+        let half = |bytes: &[u8], at: usize| le32(bytes, at) & 0xffff;
+        let some = |fragment| (fragment != NO_FRAGMENT).then_some(fragment);
+        Ok(match half(&head, 0) {
+            1 => {
+                let body = take(cursor, 16)?;
+                let (size, offset) = (half(&body, 8), (le32(&body, 8) >> 16) as usize);
+                Self::Directory(Directory { block: le32(&body, 0).into(), offset, inode, inode_at: at, size })
+            }
+            8 => {
+                let body = take(cursor, 24)?;
+                let offset = (le32(&body, 16) >> 16) as usize;
+                let (size, block) = (le32(&body, 4), le32(&body, 8).into());
+                Self::Directory(Directory { block, offset, inode, inode_at: at, size })
+            }
+            2 => {
+                let body = take(cursor, 16)?;
+                Self::File(File {
+                    size: le32(&body, 12).into(),
+                    inode_at: at,
+                    start: le32(&body, 0).into(),
+                    fragment: some(le32(&body, 4)),
+                    fragment_offset: le32(&body, 8),
+                    sizes: *cursor,
+                })
+            }
+            9 => {
+                let body = take(cursor, 40)?;
+                Self::File(File {
+                    size: le64(&body, 8),
+                    inode_at: at,
+                    start: le64(&body, 0),
+                    fragment: some(le32(&body, 28)),
+                    fragment_offset: le32(&body, 32),
+                    sizes: *cursor,
+                })
+            }
+            3..=7 | 10..=14 => Self::Other,
+            kind => return Err(wrong(at, format!("an inode of kind {kind}, which does not exist"))),
+        })
+    }
+}
+
+impl Directory {
+    /// Reads the entries. `place` says where in the file a cursor is.
+    pub(super) fn list(
+        &self,
+        place: impl Fn(&Cursor) -> u64,
+        mut take: impl FnMut(&mut Cursor, usize) -> Result<Vec<u8>, SquashfsError>,
+    ) -> Result<Names, SquashfsError> {
+        if self.size > DIRECTORY_LIMIT {
+            return Err(wrong(self.inode_at, format!("a directory of {} bytes", self.size)));
+        }
+        let mut names = Names::new();
+        let mut cursor = Cursor { block: self.block, offset: self.offset };
+        let mut left = self.size.saturating_sub(UNSTORED);
+        while left > 0 {
+            let at = place(&cursor);
+            let head = take(&mut cursor, 12)?;
+            let (count, block) = (le32(&head, 0), u64::from(le32(&head, 4)));
+            if count >= HEADER_ENTRIES {
+                return Err(wrong(at, format!("a directory header for {count} + 1 entries")));
+            }
+            left = left.saturating_sub(12);
+            for _ in 0..=count {
+                let at = place(&cursor);
+                let entry = take(&mut cursor, 8)?;
+                let size = (le32(&entry, 4) >> 16) + 1;
+                let name = take(&mut cursor, size as usize)?;
+                if left < 8 + size {
+                    return Err(wrong(at, "an entry goes beyond the end of its directory"));
+                }
+                left -= 8 + size;
+                let offset = u64::from(le32(&entry, 0) & 0xffff);
+                names.push((checked(name).map_err(|problem| wrong(at, problem))?, (block << 16) | offset));
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// A name that can be one part of a path.
+fn checked(name: Vec<u8>) -> Result<String, String> {
+    if name.len() > 256 || name == b"." || name == b".." || name.iter().any(|b| matches!(b, b'/' | 0)) {
+        return Err(format!("an entry named {:?}", String::from_utf8_lossy(&name[..name.len().min(64)])));
+    }
+    // Names that are not UTF-8 are not among those that are looked for.
+    Ok(String::from_utf8_lossy(&name).into_owned())
+}
