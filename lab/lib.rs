@@ -19,4 +19,5 @@ pub mod registry;
 pub mod report;
 pub mod scenario;
 pub mod session;
+pub mod tailnet;
 pub mod talos;

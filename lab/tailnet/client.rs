@@ -1,0 +1,389 @@
+//! The outside client: the official tailscaled on this host, in user-space mode, so that it needs
+//! neither root nor a tun device. It is reached through its SOCKS5 and HTTP proxies.
+
+use std::{
+    fmt, fs,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+
+use super::{
+    AuthKey, ControlAccess, Programs, TailnetError,
+    client_status::{ClientStatus, Pong, Preferences},
+    daemon::{Daemon, command, redacted, tail},
+    error::file,
+    local_api::LocalApi,
+};
+use crate::machine::{Processes, SocketDirectory};
+
+/// How long the daemon may take to answer; 0.3 s on an idle host.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long after its own time limit `tailscale up` may take to end.
+const GRACE: Duration = Duration::from_secs(15);
+/// Some changes (a peer that goes offline) are told to nobody; look again this often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What kind of client is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientSpec {
+    /// Its host name in the tailnet, also its name in messages and file names.
+    pub hostname: String,
+    /// Whether it uses routes of other nodes.
+    pub accept_routes: bool,
+    /// Routes that it offers itself.
+    pub advertise_routes: Vec<IpNet>,
+    /// Whether it may send to other nodes directly. If not, everything takes the relay.
+    pub paths: Paths,
+}
+
+/// Which ways a client may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paths {
+    /// Direct where that works, else the relay.
+    Any,
+    /// The relay only; needs a control server that speaks HTTPS.
+    RelayOnly,
+}
+
+impl ClientSpec {
+    /// One that accepts routes and offers none.
+    pub fn accepting(hostname: &str) -> Self {
+        Self {
+            hostname: hostname.to_owned(),
+            accept_routes: true,
+            advertise_routes: Vec::new(),
+            paths: Paths::Any,
+        }
+    }
+}
+
+/// A running client. Dropping it ends it and forgets its node key.
+pub struct OutsideClient {
+    spec: ClientSpec,
+    access: ControlAccess,
+    programs: Programs,
+    // Holds its node key and, during login, the auth key.
+    private: SocketDirectory,
+    daemon: Daemon,
+    api: LocalApi,
+    socks5: SocketAddr,
+    http_proxy: SocketAddr,
+    keys: Mutex<Vec<AuthKey>>,
+}
+
+impl OutsideClient {
+    /// Starts the daemon, not logged in; its log goes to `directory`, which is made.
+    ///
+    /// # Errors
+    /// When it does not answer; its last words are quoted.
+    pub async fn start(
+        spec: ClientSpec,
+        access: &ControlAccess,
+        programs: &Programs,
+        processes: &Processes,
+        directory: &Path,
+    ) -> Result<Self, TailnetError> {
+        fs::create_dir_all(directory).map_err(file("create", directory))?;
+        let private = SocketDirectory::create().map_err(file("create a directory in", Path::new("/tmp")))?;
+        let socket = private.socket("tailscaled.sock").map_err(file("make a socket in", private.path()))?;
+        let mut command = command(&programs.tailscaled(), private.path());
+        command
+            .arg("--tun=userspace-networking")
+            // Port 0 is any free one; the daemon writes to its log which.
+            .args(["--socks5-server=127.0.0.1:0", "--outbound-http-proxy-listen=127.0.0.1:0", "--port=0"])
+            .arg(format!("--statedir={}", private.path().display()))
+            .arg(format!("--socket={}", socket.display()))
+            .arg("--no-logs-no-support")
+            .envs(SWITCHED_OFF);
+        if spec.paths == Paths::RelayOnly {
+            command.env("TS_DEBUG_NEVER_DIRECT_UDP", "true");
+        }
+        match &access.authority {
+            // The relay is not spoken to without TLS. Where there is none, a client that cannot
+            // reach its relay would look for reasons elsewhere; over plain HTTP it is content.
+            None => command.env("TS_DEBUG_USE_DERP_HTTP", "1"),
+            Some(authority) => {
+                let path = private.path().join("authority.crt");
+                fs::write(&path, authority).map_err(file("write", &path))?;
+                // Go programs trust these instead of the system's.
+                command.env("SSL_CERT_FILE", &path).env("SSL_CERT_DIR", private.path())
+            }
+        };
+        let program = format!("tailscaled-{}", spec.hostname);
+        let log = directory.join(format!("{program}.log"));
+        // An old log would name old ports.
+        let _ = fs::remove_file(&log);
+        let daemon = Daemon::start(&program, command, &log, private.path(), processes).await?;
+        let api = LocalApi::new(&spec.hostname, &socket)?;
+        let (socks5, http_proxy) = daemon
+            .until("its local API and proxies", PATIENCE, &[], || async {
+                api.status().await.map_err(|error| error.to_string())?;
+                proxies(&daemon.log_text().map_err(|error| error.to_string())?)
+            })
+            .await?;
+        Ok(Self {
+            spec,
+            access: access.clone(),
+            programs: programs.clone(),
+            private,
+            daemon,
+            api,
+            socks5,
+            http_proxy,
+            keys: Mutex::default(),
+        })
+    }
+
+    /// Logs in with `key` and waits until the client runs. When the control server is down, it
+    /// keeps trying until `patience` is over.
+    ///
+    /// # Errors
+    /// When the key is refused or the control server does not answer in time: which of the two is
+    /// in the error.
+    pub async fn log_in(&self, key: &AuthKey, patience: Duration) -> Result<ClientStatus, TailnetError> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).push(key.clone());
+        let key_file = self.private.path().join("auth.key");
+        let _ = fs::remove_file(&key_file);
+        key.write_new(&key_file)?;
+        let outcome = tokio::select! {
+            outcome = self.up(&key_file, patience) => outcome,
+            ended = self.daemon.ended(&self.keys()) => return Err(ended),
+        };
+        let _ = fs::remove_file(&key_file);
+        match outcome {
+            Ok(()) => self.wait_for("a running state", PATIENCE, ClientStatus::is_running).await,
+            Err(reason) => {
+                let reason = redacted(reason, &self.keys());
+                let hint = login_hint(&reason);
+                let client = self.spec.hostname.clone();
+                Err(TailnetError::Login { client, server: self.access.url.clone(), reason, hint })
+            }
+        }
+    }
+
+    /// Runs `tailscale up`; the error is what it said, with the daemon's last words.
+    async fn up(&self, key_file: &Path, patience: Duration) -> Result<(), String> {
+        let mut command = command(&self.programs.tailscale(), self.private.path());
+        command
+            .arg(format!("--socket={}", self.private.path().join("tailscaled.sock").display()))
+            .args(["up", "--reset", "--accept-dns=false"])
+            .arg(format!("--login-server={}", self.access.url))
+            .arg(format!("--hostname={}", self.spec.hostname))
+            .arg(format!("--auth-key=file:{}", key_file.display()))
+            .arg(format!("--timeout={}ms", patience.as_millis()))
+            .arg(format!("--accept-routes={}", self.spec.accept_routes))
+            .stdin(Stdio::null());
+        if !self.spec.advertise_routes.is_empty() {
+            let routes: Vec<_> = self.spec.advertise_routes.iter().map(IpNet::to_string).collect();
+            command.arg(format!("--advertise-routes={}", routes.join(",")));
+        }
+        // Not through Processes: it has its own time limit, and ends when the daemon does.
+        let mut command = tokio::process::Command::from(command);
+        let output = tokio::time::timeout(patience + GRACE, command.kill_on_drop(true).output()).await;
+        let output = output
+            .map_err(|_| "tailscale up did not keep its time limit".to_owned())?
+            .map_err(|error| format!("tailscale cannot be run: {error}"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = tail(&String::from_utf8_lossy(&output.stderr));
+        let status = self.api.status().await.unwrap_or_default();
+        let health = status.health.join(" / ");
+        Err(format!(
+            "{said} (state {}, health: {}); tailscaled: {}",
+            status.backend_state,
+            if health.is_empty() { "nothing amiss" } else { &health },
+            self.daemon.last_words(&self.keys())
+        ))
+    }
+
+    /// How it stands now.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub async fn status(&self) -> Result<ClientStatus, TailnetError> {
+        self.api.status().await
+    }
+
+    /// What it was told to do.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub async fn preferences(&self) -> Result<Preferences, TailnetError> {
+        self.api.preferences().await
+    }
+
+    /// Waits until the status is as `condition` wants it.
+    ///
+    /// # Errors
+    /// When time is up, quoting the status as it was, or when the daemon ends.
+    pub async fn wait_for(
+        &self,
+        awaited: &str,
+        patience: Duration,
+        condition: impl Fn(&ClientStatus) -> bool,
+    ) -> Result<ClientStatus, TailnetError> {
+        let deadline = Instant::now() + patience;
+        let mut changes = self.api.changes().await?;
+        let mut watching = true;
+        loop {
+            let status = self.status().await?;
+            if condition(&status) {
+                return Ok(status);
+            }
+            if Instant::now() >= deadline {
+                return Err(TailnetError::Late {
+                    program: format!("tailscaled-{}", self.spec.hostname),
+                    awaited: awaited.to_owned(),
+                    seconds: patience.as_secs(),
+                    seen: redacted(format!("{status:?}"), &self.keys()),
+                    log: self.last_words(),
+                });
+            }
+            tokio::select! {
+                more = changes.next(), if watching => watching = more,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                ended = self.daemon.ended(&self.keys()) => return Err(ended),
+            }
+        }
+    }
+
+    /// Pings a node, or an address behind a subnet router, with Tailscale's own packets: tells the
+    /// path, not whether the operating system at the end answers.
+    ///
+    /// # Errors
+    /// When no node has that address or none answers within `patience`.
+    pub async fn ping(&self, address: IpAddr, patience: Duration) -> Result<Pong, TailnetError> {
+        self.api.ping(address, "disco", patience).await
+    }
+
+    /// As [`OutsideClient::ping`], through the encrypted tunnel; does not tell the path.
+    ///
+    /// # Errors
+    /// As [`OutsideClient::ping`].
+    pub async fn ping_through_tunnel(
+        &self,
+        address: IpAddr,
+        patience: Duration,
+    ) -> Result<Pong, TailnetError> {
+        self.api.ping(address, "TSMP", patience).await
+    }
+
+    /// Its SOCKS5 proxy; what goes there leaves through the tailnet.
+    pub fn socks5(&self) -> SocketAddr {
+        self.socks5
+    }
+
+    /// Its HTTP proxy; what goes there leaves through the tailnet.
+    pub fn http_proxy(&self) -> SocketAddr {
+        self.http_proxy
+    }
+
+    /// An HTTP client (no TLS) whose connections leave through the tailnet. Connections are not
+    /// kept: every request is a new probe of the route.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn http(&self, patience: Duration) -> Result<reqwest::Client, reqwest::Error> {
+        reqwest::Client::builder()
+            .proxy(reqwest::Proxy::all(format!("socks5://{}", self.socks5))?)
+            .timeout(patience)
+            .pool_max_idle_per_host(0)
+            .build()
+    }
+
+    /// The end of its log, without keys.
+    pub fn last_words(&self) -> String {
+        self.daemon.last_words(&self.keys())
+    }
+
+    /// Ends it.
+    pub async fn stop(self) {
+        self.daemon.stop().await;
+    }
+
+    fn keys(&self) -> Vec<AuthKey> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Debug for OutsideClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutsideClient").field("spec", &self.spec).field("socks5", &self.socks5).finish()
+    }
+}
+
+/// Variables that keep tailscaled at home: no log upload, no requests to the host's router, and a
+/// panic rather than a word to Tailscale's own control server.
+const SWITCHED_OFF: [(&str, &str); 4] = [
+    ("TS_NO_LOGS_NO_SUPPORT", "true"),
+    ("TS_DISABLE_PORTMAPPER", "true"),
+    ("TS_DISABLE_UPNP", "true"),
+    ("TS_PANIC_IF_HIT_MAIN_CONTROL", "true"),
+];
+
+/// The proxies' addresses from the daemon's log (`cmd/tailscaled/proxy.go`).
+fn proxies(log: &str) -> Result<(SocketAddr, SocketAddr), String> {
+    let address = |what: &str| {
+        log.lines()
+            .find_map(|line| line.split_once(what)?.1.trim().parse().ok())
+            .ok_or_else(|| format!("no line \"{what}ADDRESS\" in its log"))
+    };
+    Ok((address("SOCKS5 listening on ")?, address("HTTP proxy listening on ")?))
+}
+
+/// Whether the reason of a failed login is that the control server refused the key.
+fn refused_key(reason: &str) -> bool {
+    // Texts of headscale v0.27 (hscontrol/auth.go, types/preauth_key.go) and of Tailscale's own
+    // control server.
+    const REFUSALS: [&str; 7] = [
+        "invalid pre auth key",
+        "invalid authkey",
+        "authkey expired",
+        "authkey already used",
+        "authkey not found",
+        "invalid key",
+        "AuthKey not found",
+    ];
+    REFUSALS.iter().any(|text| reason.contains(text))
+}
+
+fn login_hint(reason: &str) -> &'static str {
+    if reason.contains("expired") {
+        "the key has expired: create a new one"
+    } else if reason.contains("already used") {
+        "the key was for one node and is used up: create a new one, or a reusable one"
+    } else if refused_key(reason) {
+        "the control server does not know this key: check that it was created there and copied whole"
+    } else if ["connection refused", "timeout", "no such host", "i/o"].iter().any(|t| reason.contains(t)) {
+        "the control server did not answer: check that it runs and that its address is right from here"
+    } else {
+        "see the client's log and the control server's"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proxies_are_read_from_the_log() {
+        let log = "2026/11/21 12:00:00 SOCKS5 listening on 127.0.0.1:40001\n\
+                   2026/11/21 12:00:00 HTTP proxy listening on 127.0.0.1:40002\n";
+        let (socks5, http) = proxies(log).unwrap();
+        assert_eq!((socks5.port(), http.port()), (40001, 40002));
+        assert!(proxies("nothing").unwrap_err().contains("SOCKS5 listening on"));
+    }
+
+    #[test]
+    fn the_hint_names_the_cause() {
+        assert!(login_hint("register request: http 401: authkey expired").contains("new one"));
+        assert!(login_hint("http 401: invalid pre auth key").contains("does not know"));
+        assert!(login_hint("dial tcp 127.0.0.1:1: connect: connection refused").contains("did not answer"));
+    }
+}

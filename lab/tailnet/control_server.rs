@@ -1,0 +1,416 @@
+//! The control server: one headscale, from its configuration to its end.
+
+use std::{
+    fmt, fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use serde::de::DeserializeOwned;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::{
+    AuthKey, ControlSpec, KeyOptions, Node, Programs, TailnetError, Transport, User,
+    certificate::server_certificate,
+    control_api::{self, IssuedKey},
+    control_config::{Placement, SOCKET},
+    daemon::{Daemon, command, redacted},
+    error::file,
+};
+use crate::{
+    host::replace_file,
+    machine::{Processes, SocketDirectory},
+};
+
+/// The user who owns the run's keys and nodes.
+const USER: &str = "lab";
+/// How long it may take to answer; 0.5 s on an idle host, its database included.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one call may take; headscale's command gives up by itself after 5 s.
+const CALL_PATIENCE: Duration = Duration::from_secs(30);
+/// How often another port is tried when somebody else took the one that was free.
+const PORT_ATTEMPTS: usize = 3;
+/// How often the list of nodes is read while something is expected of it.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Where and how a client reaches the control server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlAccess {
+    /// For `--login-server`.
+    pub url: String,
+    /// PEM certificate that the client must trust, when the server speaks HTTPS.
+    pub authority: Option<String>,
+}
+
+/// A headscale of this run. Dropping it ends it and removes its database and keys.
+pub struct ControlServer {
+    spec: ControlSpec,
+    programs: Programs,
+    processes: Processes,
+    // Here rather than in the run directory, because the database holds the pre-auth keys.
+    private: SocketDirectory,
+    public: PathBuf,
+    listen: SocketAddr,
+    stun: SocketAddr,
+    authority: Option<String>,
+    daemon: Option<Daemon>,
+    user: u64,
+    // Which keys must never be seen in what it writes.
+    issued: Mutex<Vec<AuthKey>>,
+}
+
+impl ControlServer {
+    /// Starts one and waits until it is healthy and its user exists. Configuration, policy and log
+    /// go to `directory`, which is made; secrets do not.
+    ///
+    /// # Errors
+    /// When it does not get there; its last words are quoted.
+    pub async fn start(
+        spec: ControlSpec,
+        programs: &Programs,
+        processes: &Processes,
+        directory: &Path,
+    ) -> Result<Self, TailnetError> {
+        fs::create_dir_all(directory).map_err(file("create", directory))?;
+        let public = std::path::absolute(directory).map_err(file("resolve", directory))?;
+        let mut attempt = 1;
+        loop {
+            let mut server = Self {
+                spec: spec.clone(),
+                programs: programs.clone(),
+                processes: processes.clone(),
+                private: SocketDirectory::create()
+                    .map_err(file("create a directory in", Path::new("/tmp")))?,
+                public: public.clone(),
+                listen: free_tcp_port()?,
+                stun: free_udp_port()?,
+                authority: None,
+                daemon: None,
+                user: 0,
+                issued: Mutex::default(),
+            };
+            server.write_configuration()?;
+            match server.resume().await {
+                Ok(()) => {
+                    server.user = server.create_user(USER).await?.id;
+                    return Ok(server);
+                }
+                // A port is only known to be free at the moment it was asked for.
+                Err(TailnetError::Ended { log, .. })
+                    if attempt < PORT_ATTEMPTS && log.contains("address already in use") =>
+                {
+                    attempt += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Starts it again after [`ControlServer::stop`], with the same addresses, users, keys and
+    /// nodes. Nothing happens when it runs.
+    ///
+    /// # Errors
+    /// As [`ControlServer::start`].
+    pub async fn resume(&mut self) -> Result<(), TailnetError> {
+        if self.daemon.is_some() {
+            return Ok(());
+        }
+        let mut command = command(&self.programs.headscale(), self.private.path());
+        command.arg("serve").arg("--config").arg(self.config_path());
+        let log = self.public.join("headscale.log");
+        let daemon = Daemon::start("headscale", command, &log, self.private.path(), &self.processes).await?;
+        daemon.until("its health endpoint", PATIENCE, &self.issued(), || self.healthy()).await?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// Takes it down at once, as a crash would; its state is kept.
+    pub async fn stop(&mut self) {
+        if let Some(daemon) = self.daemon.take() {
+            daemon.stop().await;
+        }
+    }
+
+    /// How cluster nodes reach it.
+    pub fn access_from_nodes(&self) -> ControlAccess {
+        self.access(self.spec.seen_from_nodes)
+    }
+
+    /// How processes on this host reach it.
+    pub fn access_from_host(&self) -> ControlAccess {
+        self.access(Ipv4Addr::LOCALHOST)
+    }
+
+    fn access(&self, host: Ipv4Addr) -> ControlAccess {
+        let url = self.spec.url(IpAddr::V4(host), self.listen.port());
+        ControlAccess { url, authority: self.authority.clone() }
+    }
+
+    /// A new user; the run's own exists already.
+    ///
+    /// # Errors
+    /// When the control server refuses or is down.
+    pub async fn create_user(&self, name: &str) -> Result<User, TailnetError> {
+        self.call(&format!("create the user {name}"), &["users", "create", name]).await
+    }
+
+    /// A new pre-auth key of the run's user.
+    ///
+    /// # Errors
+    /// When the control server refuses or is down.
+    pub async fn create_key(&self, options: &KeyOptions) -> Result<AuthKey, TailnetError> {
+        let user = self.user.to_string();
+        let valid = format!("{}s", options.valid.as_secs());
+        let tags = options.tags.join(",");
+        let mut arguments = vec!["preauthkeys", "create", "--user", &user, "--expiration", &valid];
+        if options.reusable {
+            arguments.push("--reusable");
+        }
+        if options.ephemeral {
+            arguments.push("--ephemeral");
+        }
+        if !tags.is_empty() {
+            arguments.extend(["--tags", &tags]);
+        }
+        let issued: IssuedKey = self.call("create a pre-auth key", &arguments).await?;
+        let key = AuthKey::new(&issued.key, "the control server")?;
+        self.keep_secret(&key);
+        Ok(key)
+    }
+
+    /// Takes `key`, which came from elsewhere, out of everything that is quoted from the server.
+    pub fn keep_secret(&self, key: &AuthKey) {
+        self.issued.lock().unwrap_or_else(PoisonError::into_inner).push(key.clone());
+    }
+
+    /// All nodes that ever logged in and were not deleted, with their routes.
+    ///
+    /// # Errors
+    /// When the control server is down.
+    pub async fn nodes(&self) -> Result<Vec<Node>, TailnetError> {
+        let action = "list the nodes";
+        let output = self.run(action, &["nodes", "list"]).await?;
+        control_api::nodes(&output).map_err(|problem| answer(action, &problem))
+    }
+
+    /// Waits until the list of nodes is as `condition` wants it.
+    ///
+    /// # Errors
+    /// When time is up, quoting the nodes as they were, or when the control server ends.
+    pub async fn wait_for_nodes(
+        &self,
+        awaited: &str,
+        patience: Duration,
+        condition: impl Fn(&[Node]) -> bool,
+    ) -> Result<Vec<Node>, TailnetError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let nodes = self.nodes().await?;
+            if condition(&nodes) {
+                return Ok(nodes);
+            }
+            if Instant::now() >= deadline {
+                return Err(TailnetError::Late {
+                    program: "headscale".to_owned(),
+                    awaited: awaited.to_owned(),
+                    seconds: patience.as_secs(),
+                    seen: format!("{nodes:?}"),
+                    log: self.last_words(),
+                });
+            }
+            // headscale has no call that waits for a change.
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Approves exactly these routes of a node, now and when it comes to advertise them; others are
+    /// withdrawn. An empty list withdraws all.
+    ///
+    /// # Errors
+    /// When there is no such node or the control server is down.
+    pub async fn approve(&self, node: u64, routes: &[IpNet]) -> Result<(), TailnetError> {
+        let list = routes.iter().map(IpNet::to_string).collect::<Vec<_>>().join(",");
+        let action = format!("approve the routes [{list}] of node {node}");
+        self.run(&action, &["nodes", "approve-routes", "--identifier", &node.to_string(), "--routes", &list])
+            .await
+            .map(drop)
+    }
+
+    /// Ends a node's login: it must log in again.
+    ///
+    /// # Errors
+    /// When there is no such node or the control server is down.
+    pub async fn expire(&self, node: u64) -> Result<(), TailnetError> {
+        let id = node.to_string();
+        self.run(&format!("expire node {node}"), &["nodes", "expire", "--identifier", &id]).await.map(drop)
+    }
+
+    /// Forgets a node.
+    ///
+    /// # Errors
+    /// When there is no such node or the control server is down.
+    pub async fn delete(&self, node: u64) -> Result<(), TailnetError> {
+        let id = node.to_string();
+        self.run(&format!("delete node {node}"), &["nodes", "delete", "--force", "--identifier", &id])
+            .await
+            .map(drop)
+    }
+
+    /// The end of its log, without keys.
+    pub fn last_words(&self) -> String {
+        self.daemon.as_ref().map_or_else(|| "it is stopped".to_owned(), |d| d.last_words(&self.issued()))
+    }
+
+    async fn call<T: DeserializeOwned>(&self, action: &str, arguments: &[&str]) -> Result<T, TailnetError> {
+        let output = self.run(action, arguments).await?;
+        serde_json::from_str(&output).map_err(|problem| answer(action, &problem))
+    }
+
+    /// Runs headscale's command against the server's unix socket and gives what it printed, which
+    /// may hold keys.
+    async fn run(&self, action: &str, arguments: &[&str]) -> Result<String, TailnetError> {
+        let failed = |output: String| TailnetError::Call {
+            action: action.to_owned(),
+            output: redacted(output, &self.issued()),
+        };
+        if self.daemon.is_none() {
+            return Err(failed("it is stopped; start it again first".to_owned()));
+        }
+        let mut command = command(&self.programs.headscale(), self.private.path());
+        command.arg("--config").arg(self.config_path()).args(["--output", "json"]).args(arguments);
+        command.stdin(Stdio::null());
+        // Not through Processes: it ends by itself within seconds, whoever dies.
+        let mut command = tokio::process::Command::from(command);
+        let output = tokio::time::timeout(CALL_PATIENCE, command.kill_on_drop(true).output())
+            .await
+            .map_err(|_| failed(format!("no answer within {} s", CALL_PATIENCE.as_secs())))?
+            .map_err(|error| failed(error.to_string()))?;
+        if !output.status.success() {
+            return Err(failed(control_api::error_text(&String::from_utf8_lossy(&output.stderr))));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn issued(&self) -> Vec<AuthKey> {
+        self.issued.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn config_path(&self) -> PathBuf {
+        self.public.join("headscale.yaml")
+    }
+
+    fn write_configuration(&mut self) -> Result<(), TailnetError> {
+        let place = Placement {
+            listen: self.listen,
+            stun: self.stun,
+            private: self.private.path(),
+            public: &self.public,
+        };
+        let write =
+            |path: &Path, text: &str| replace_file(path, text.as_bytes()).map_err(file("write", path));
+        write(&self.config_path(), &yaml(&self.spec.config(&place))?)?;
+        write(&place.policy(), &json(&self.spec.policy(USER))?)?;
+        write(&place.relay_map(), &yaml(&self.spec.relay_map(&place))?)?;
+        if self.spec.transport == Transport::Https {
+            let made = server_certificate(&[Ipv4Addr::LOCALHOST, self.spec.seen_from_nodes])?;
+            write(&place.certificate(), &made.certificate)?;
+            write(&place.certificate_key(), &made.key)?;
+            write(&self.public.join("authority.crt"), &made.authority)?;
+            self.authority = Some(made.authority);
+        }
+        Ok(())
+    }
+
+    /// Asks the health endpoint; says what it saw when that is not health.
+    async fn healthy(&self) -> Result<(), String> {
+        // Another server might have taken the port; the socket can only be this one's.
+        let socket = self.private.path().join(SOCKET);
+        if !socket.exists() {
+            return Err(format!("no socket {} yet", socket.display()));
+        }
+        let stream = TcpStream::connect(self.listen).await.map_err(|error| error.to_string())?;
+        match &self.authority {
+            None => ask_health(stream).await,
+            Some(authority) => {
+                let connector = tls_connector(authority)?;
+                let name = ServerName::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
+                ask_health(connector.connect(name, stream).await.map_err(|error| error.to_string())?).await
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ControlServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControlServer").field("listen", &self.listen).field("spec", &self.spec).finish()
+    }
+}
+
+fn answer(action: &str, problem: &serde_json::Error) -> TailnetError {
+    // Never the answer itself: it may hold keys.
+    TailnetError::Answer { program: "headscale", action: action.to_owned(), problem: problem.to_string() }
+}
+
+fn yaml(value: &impl serde::Serialize) -> Result<String, TailnetError> {
+    serde_yaml::to_string(value).map_err(|problem| unwritable(&problem))
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, TailnetError> {
+    serde_json::to_string_pretty(value).map_err(|problem| unwritable(&problem))
+}
+
+fn unwritable(problem: &dyn fmt::Display) -> TailnetError {
+    TailnetError::Answer {
+        program: "the lab",
+        action: "write the control server's configuration".to_owned(),
+        problem: problem.to_string(),
+    }
+}
+
+/// One request by hand: a whole HTTP client with TLS would be a large dependency for a status line.
+async fn ask_health(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), String> {
+    let io = |error: std::io::Error| error.to_string();
+    stream
+        .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .await
+        .map_err(io)?;
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).await.map_err(io)?;
+    match &start {
+        b"HTTP/1.1 200" => Ok(()),
+        other => Err(String::from_utf8_lossy(other).into_owned()),
+    }
+}
+
+fn tls_connector(authority: &str) -> Result<tokio_rustls::TlsConnector, String> {
+    let certificate = CertificateDer::from_pem_slice(authority.as_bytes()).map_err(|e| e.to_string())?;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).map_err(|e| e.to_string())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config).into())
+}
+
+fn free_tcp_port() -> Result<SocketAddr, TailnetError> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map_err(|source| TailnetError::Port { what: "the control server", source })
+}
+
+fn free_udp_port() -> Result<SocketAddr, TailnetError> {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|socket| socket.local_addr())
+        .map_err(|source| TailnetError::Port { what: "STUN", source })
+}

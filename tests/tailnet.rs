@@ -1,0 +1,315 @@
+//! The tailnet without VMs: a real headscale and real tailscaled processes in user-space mode, one
+//! of which plays the gateway.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use ipnet::IpNet;
+use lab::{
+    machine::Processes,
+    tailnet::{
+        Approval, AuthKey, Carries, ClientSpec, ClientStatus, ControlServer, ControlSpec, Fact, GATEWAY_TAG,
+        KeyOptions, Link, Node, OutsideClient, Path as TailnetPath, Paths, Probe, Programs, Protocol,
+        RouteLedger, Transport, shared_prefixes,
+    },
+};
+
+const GATEWAY: &str = "gateway";
+const OUTSIDE: &str = "outside";
+const PODS: &str = "10.244.0.0/16";
+/// For what takes a second or two on an idle host.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The three programs, built once when they are not there.
+fn programs() -> Result<&'static Programs> {
+    static PROGRAMS: OnceLock<Result<Programs, String>> = OnceLock::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    PROGRAMS
+        .get_or_init(|| {
+            Programs::at_or_built(&root.join("target/images/tailnet"), &root.join("images"))
+                .map_err(|error| error.to_string())
+        })
+        .as_ref()
+        .map_err(|error| anyhow::anyhow!(error.clone()))
+}
+
+/// A control server with its run directory.
+struct Bench {
+    control: ControlServer,
+    processes: Processes,
+    directory: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new(transport: Transport, approval: Approval) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let processes = Processes::new(directory.path().join("processes"))?;
+        let spec = ControlSpec { seen_from_nodes: Ipv4Addr::LOCALHOST, transport, approval };
+        let control = ControlServer::start(spec, programs()?, &processes, &directory.path().join("tailnet"));
+        Ok(Self { control: control.await?, processes, directory })
+    }
+
+    async fn client(&self, spec: ClientSpec) -> Result<OutsideClient> {
+        let access = self.control.access_from_host();
+        let directory = self.directory.path().join("tailnet");
+        Ok(OutsideClient::start(spec, &access, programs()?, &self.processes, &directory).await?)
+    }
+
+    /// A logged-in node with the gateway's tag.
+    async fn gateway(
+        &self,
+        hostname: &str,
+        routes: &[IpNet],
+        paths: Paths,
+    ) -> Result<(OutsideClient, AuthKey)> {
+        let spec = ClientSpec {
+            hostname: hostname.to_owned(),
+            accept_routes: false,
+            advertise_routes: routes.to_vec(),
+            paths,
+        };
+        let key = KeyOptions { tags: vec![GATEWAY_TAG.to_owned()], ..KeyOptions::default() };
+        let key = self.control.create_key(&key).await?;
+        let client = self.client(spec).await?;
+        client.log_in(&key, PATIENCE).await?;
+        Ok((client, key))
+    }
+
+    /// A logged-in client that accepts routes.
+    async fn outside(&self, paths: Paths) -> Result<(OutsideClient, AuthKey)> {
+        let key = self.control.create_key(&KeyOptions::default()).await?;
+        let client = self.client(ClientSpec { paths, ..ClientSpec::accepting(OUTSIDE) }).await?;
+        client.log_in(&key, PATIENCE).await?;
+        Ok((client, key))
+    }
+
+    /// Fails when a file of the run, or anything that a process list shows, has one of `keys`.
+    fn nothing_shows(&self, keys: &[&AuthKey]) -> Result<()> {
+        let mut files = files_below(self.directory.path())?;
+        ensure!(files.iter().any(|path| path.ends_with("headscale.log")), "nothing was searched");
+        files.extend(process_files());
+        for path in files {
+            // Processes come and go.
+            let Ok(content) = std::fs::read(&path) else { continue };
+            let content = String::from_utf8_lossy(&content).into_owned();
+            for key in keys {
+                ensure!(!content.contains(key.reveal()), "{} holds an auth key", path.display());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() { files.extend(files_below(&path)?) } else { files.push(path) }
+    }
+    Ok(files)
+}
+
+/// Argument vectors and environments, where the system shows them as files.
+fn process_files() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let processes = entries.filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok());
+    processes.flat_map(|entry| [entry.path().join("cmdline"), entry.path().join("environ")]).collect()
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().expect("a network")
+}
+
+/// An address of this host that is not loopback: the one a packet to elsewhere would leave from.
+/// Nothing is sent. A gateway in user-space mode forwards to it like to any pod.
+fn own_address() -> Option<Ipv4Addr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    match socket.local_addr().ok()? {
+        SocketAddr::V4(address) if !address.ip().is_loopback() => Some(*address.ip()),
+        _ => None,
+    }
+}
+
+/// A web server on `address` that tells who asked.
+async fn web_server(address: Ipv4Addr) -> Result<SocketAddr> {
+    use axum::{Router, extract::ConnectInfo, routing::get};
+    let listener = tokio::net::TcpListener::bind((address, 0)).await?;
+    let address = listener.local_addr()?;
+    let who = get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() });
+    let app = Router::new().route("/", who).into_make_service_with_connect_info::<SocketAddr>();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok(address)
+}
+
+async fn filled(ledger: &mut RouteLedger, bench: &Bench, outside: &OutsideClient) -> Result<()> {
+    ledger.note_nodes(&bench.control.nodes().await?);
+    ledger.note_client(&outside.status().await?, &outside.preferences().await?);
+    Ok(())
+}
+
+fn has_route(route: IpNet) -> impl Fn(&ClientStatus) -> bool {
+    move |status| status.router_of(route).is_some()
+}
+
+#[tokio::test]
+async fn a_route_that_the_policy_approves_is_used_and_carries_packets() -> Result<()> {
+    let own = own_address();
+    let mut routes = vec![net(PODS)];
+    routes.extend(own.map(|address| IpNet::from(std::net::IpAddr::V4(address))));
+    let bench = Bench::new(Transport::Http, Approval::Automatic(routes.clone())).await?;
+    let (gateway, gateway_key) = bench.gateway(GATEWAY, &routes, Paths::Any).await?;
+    let (outside, outside_key) = bench.outside(Paths::Any).await?;
+    let status = outside.wait_for("the pod route", PATIENCE, has_route(net(PODS))).await?;
+
+    let peer = status.peer(GATEWAY).context("the gateway is no peer")?;
+    let address = *peer.addresses.first().context("the gateway has no address")?;
+    let pong = outside.ping(address, PATIENCE).await?;
+    println!("pong from {} {} after {:?}", pong.node, pong.path, pong.latency);
+    ensure!(matches!(pong.path, TailnetPath::Direct(_)), "{}", pong.path);
+
+    // The pod network leads nowhere here, so what is probed is the other route.
+    let probed = routes.last().copied().context("no route")?;
+    let mut ledger = RouteLedger::new(GATEWAY, [(probed, Carries::Pods)]);
+    ledger.service = Fact::Yes;
+    filled(&mut ledger, &bench, &outside).await?;
+    ensure!(ledger.first_broken_link().map(|broken| broken.link) == Some(Link::PodReached), "{ledger}");
+    if let Some(own) = own {
+        let server = web_server(own).await?;
+        let started = Instant::now();
+        let answer = outside.http(PATIENCE)?.get(format!("http://{server}/")).send().await?;
+        ensure!(answer.status().is_success(), "{}", answer.status());
+        let seen = answer.text().await?;
+        ledger.note_probe(probed, Probe::answered(server.to_string(), Protocol::Tcp, started.elapsed()));
+        println!("{ledger}\nthe server saw {seen}");
+        ensure!(gateway.last_words() != "nothing" && ledger.first_broken_link().is_none(), "{ledger}");
+    } else {
+        println!("this host has no address but loopback: no packet was sent through the tailnet");
+    }
+
+    let wrong = outside.http(Duration::from_secs(3))?;
+    ensure!(wrong.get("http://100.64.99.99/").send().await.is_err(), "an address of nobody answered");
+    bench.nothing_shows(&[&gateway_key, &outside_key])
+}
+
+#[tokio::test]
+async fn a_route_that_nobody_approved_is_named_as_that_until_it_is() -> Result<()> {
+    let bench = Bench::new(Transport::Http, Approval::ByCall).await?;
+    let (_gateway, _) = bench.gateway(GATEWAY, &[net(PODS)], Paths::Any).await?;
+    let (outside, _) = bench.outside(Paths::Any).await?;
+    outside.wait_for("the gateway", PATIENCE, |status| status.peer(GATEWAY).is_some()).await?;
+    let advertised = |nodes: &[Node]| nodes.iter().any(|node| node.advertised.contains(&net(PODS)));
+    let nodes = bench.control.wait_for_nodes("the advertised route", PATIENCE, advertised).await?;
+
+    let mut ledger = RouteLedger::new(GATEWAY, [(net(PODS), Carries::Pods)]);
+    ledger.service = Fact::Yes;
+    filled(&mut ledger, &bench, &outside).await?;
+    let broken = ledger.first_broken_link().context("an unapproved route passed")?;
+    println!("{ledger}\n{broken}");
+    assert_eq!((broken.link, ledger.routes[0].advertised.holds()), (Link::Approved, true));
+    ensure!(!ledger.routes[0].accepted.holds(), "an unapproved route reached the client");
+
+    let gateway = nodes.iter().find(|node| node.name == GATEWAY).context("no gateway")?;
+    bench.control.approve(gateway.id, &[net(PODS)]).await?;
+    outside.wait_for("the pod route", PATIENCE, has_route(net(PODS))).await?;
+    filled(&mut ledger, &bench, &outside).await?;
+    assert_eq!(ledger.first_broken_link().map(|broken| broken.link), Some(Link::PodReached));
+
+    let (_second, _) = bench.gateway("second", &[net(PODS)], Paths::Any).await?;
+    let both = |nodes: &[Node]| !shared_prefixes(nodes).is_empty();
+    let nodes = bench.control.wait_for_nodes("two advertisers", PATIENCE, both).await?;
+    let shared = shared_prefixes(&nodes);
+    println!("{}", shared[0]);
+    assert_eq!((shared[0].nodes.len(), shared[0].primary.as_deref()), (2, Some(GATEWAY)));
+
+    bench.control.approve(gateway.id, &[]).await?;
+    outside.wait_for("the route gone", PATIENCE, |status| !has_route(net(PODS))(status)).await?;
+    filled(&mut ledger, &bench, &outside).await?;
+    assert_eq!(ledger.first_broken_link().map(|broken| broken.link), Some(Link::Approved));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_that_is_refused_is_named_with_its_reason_and_never_shown() -> Result<()> {
+    let bench = Bench::new(Transport::Http, Approval::ByCall).await?;
+    let wrong = AuthKey::new("planted-0123456789abcdef0123456789abcdef", "a test")?;
+    let expired =
+        bench.control.create_key(&KeyOptions { valid: Duration::ZERO, ..KeyOptions::default() }).await?;
+    let used = bench.control.create_key(&KeyOptions::default()).await?;
+    let first = bench.client(ClientSpec::accepting("first")).await?;
+    first.log_in(&used, PATIENCE).await?;
+
+    let outside = bench.client(ClientSpec::accepting(OUTSIDE)).await?;
+    let keys = [(&wrong, "does not know this key"), (&expired, "has expired"), (&used, "used up")];
+    for (key, hint) in keys {
+        let started = Instant::now();
+        let Err(error) = outside.log_in(key, PATIENCE).await else { bail!("a refused key logged in") };
+        println!("{error}");
+        let text = format!("{error:?} {error}");
+        ensure!(text.contains(hint) && !text.contains(key.reveal()), "{}", key.redact(&text));
+        ensure!(started.elapsed() < PATIENCE, "the refusal was only seen when time was up");
+    }
+    let good = bench.control.create_key(&KeyOptions { ephemeral: true, ..KeyOptions::default() }).await?;
+    outside.log_in(&good, PATIENCE).await?;
+    bench.nothing_shows(&[&wrong, &expired, &used, &good])
+}
+
+#[tokio::test]
+async fn a_login_waits_for_a_control_server_that_comes_up_later() -> Result<()> {
+    let mut bench = Bench::new(Transport::Http, Approval::ByCall).await?;
+    let key = bench.control.create_key(&KeyOptions { reusable: true, ..KeyOptions::default() }).await?;
+    let outside = bench.client(ClientSpec::accepting(OUTSIDE)).await?;
+    bench.control.stop().await;
+    ensure!(bench.control.nodes().await.is_err(), "a stopped control server answered");
+
+    let Err(error) = outside.log_in(&key, Duration::from_secs(3)).await else { bail!("logged in to nobody") };
+    println!("{error}");
+    ensure!(error.to_string().contains("did not answer"), "{error}");
+
+    let started = Instant::now();
+    let (login, resumed) = tokio::join!(outside.log_in(&key, PATIENCE), async {
+        // Long enough for the client to have failed at least once.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        bench.control.resume().await
+    });
+    resumed?;
+    ensure!(login?.is_running());
+    println!("logged in {:.1} s after the attempt began", started.elapsed().as_secs_f64());
+
+    let before = bench.control.nodes().await?;
+    bench.control.stop().await;
+    bench.control.resume().await?;
+    let online = |nodes: &[Node]| nodes.iter().any(|node| node.online);
+    let after = bench.control.wait_for_nodes("the client again", PATIENCE, online).await?;
+    assert_eq!((before[0].id, &before[0].addresses), (after[0].id, &after[0].addresses));
+    bench.nothing_shows(&[&key])
+}
+
+#[tokio::test]
+async fn packets_take_the_relay_when_there_is_no_direct_path() -> Result<()> {
+    let bench = Bench::new(Transport::Https, Approval::Automatic(vec![net(PODS)])).await?;
+    ensure!(bench.control.access_from_nodes().authority.is_some());
+    let (_gateway, _) = bench.gateway(GATEWAY, &[net(PODS)], Paths::RelayOnly).await?;
+    let (outside, _) = bench.outside(Paths::RelayOnly).await?;
+    let status = outside.wait_for("the pod route", PATIENCE, has_route(net(PODS))).await?;
+    let address = status.peer(GATEWAY).and_then(|peer| peer.addresses.first().copied());
+    let address = address.context("the gateway has no address")?;
+    // The first may be lost while both connect to the relay.
+    let deadline = Instant::now() + PATIENCE;
+    let pong = loop {
+        match outside.ping(address, Duration::from_secs(5)).await {
+            Ok(pong) => break pong,
+            Err(error) if Instant::now() > deadline => return Err(error.into()),
+            Err(error) => println!("{error}"),
+        }
+    };
+    println!("pong {} after {:?}", pong.path, pong.latency);
+    assert_eq!(pong.path, TailnetPath::Relay("lab".to_owned()));
+    outside.ping_through_tunnel(address, PATIENCE).await?;
+    Ok(())
+}
