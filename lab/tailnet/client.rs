@@ -4,7 +4,7 @@
 use std::{
     fmt, fs,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -150,9 +150,10 @@ impl OutsideClient {
         let key_file = self.private.path().join("auth.key");
         let _ = fs::remove_file(&key_file);
         key.write_new(&key_file)?;
+        let keys = self.keys();
         let outcome = tokio::select! {
             outcome = self.up(&key_file, patience) => outcome,
-            ended = self.daemon.ended(&self.keys()) => return Err(ended),
+            ended = self.daemon.ended(&keys) => return Err(ended),
         };
         let _ = fs::remove_file(&key_file);
         match outcome {
@@ -245,10 +246,11 @@ impl OutsideClient {
                     log: self.last_words(),
                 });
             }
+            let keys = self.keys();
             tokio::select! {
                 more = changes.next(), if watching => watching = more,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
-                ended = self.daemon.ended(&self.keys()) => return Err(ended),
+                ended = self.daemon.ended(&keys) => return Err(ended),
             }
         }
     }
