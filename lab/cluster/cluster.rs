@@ -10,6 +10,7 @@ use std::{
 use super::{
     failure::{Cause, Failure},
     plan::{KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan},
+    tailnet::Tailnet,
 };
 use crate::{
     assets::without_extension,
@@ -41,6 +42,7 @@ pub struct Cluster {
     pub(super) host: Host,
     pub(super) lan: Lan,
     registry: Registry,
+    tailnet: Option<Tailnet>,
     machines: Mutex<BTreeMap<NodeName, Arc<Machine>>>,
     pub(super) kubeconfig: OnceLock<String>,
     pub(super) kubernetes: OnceLock<KubernetesApi>,
@@ -51,7 +53,12 @@ impl Cluster {
     ///
     /// # Errors
     /// When the LAN cannot be started.
-    pub async fn start(plan: Plan, registry: Registry, host: Host) -> Result<Self, Failure> {
+    pub async fn start(
+        plan: Plan,
+        registry: Registry,
+        tailnet: Option<Tailnet>,
+        host: Host,
+    ) -> Result<Self, Failure> {
         for node in &plan.nodes {
             host.recorder.record(Happening::NodePlanned {
                 node: node.spec.name.clone(),
@@ -80,6 +87,7 @@ impl Cluster {
             host,
             lan,
             registry,
+            tailnet,
             machines: Mutex::default(),
             kubeconfig: OnceLock::new(),
             kubernetes: OnceLock::new(),
@@ -89,6 +97,11 @@ impl Cluster {
     /// What it was started from.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Its tailnet, if it has one.
+    pub fn tailnet(&self) -> Option<&Tailnet> {
+        self.tailnet.as_ref()
     }
 
     /// The LAN, for link faults and counters.

@@ -8,6 +8,7 @@ use crate::{
     kubernetes::KubernetesError,
     machine::{MachineError, MachineFailure},
     network::NetworkError,
+    tailnet::TailnetError,
     talos::ApiError,
 };
 
@@ -52,6 +53,9 @@ pub enum Cause {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The tailnet's control server.
+    #[error("{}", chain(.0))]
+    Tailnet(#[from] TailnetError),
     /// The boot sequence waits for a document that nobody will send.
     #[error("{0}")]
     Held(Hold),

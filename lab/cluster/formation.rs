@@ -29,7 +29,7 @@ use super::{
 use crate::{
     events::{Happening, Step, Subject},
     kubernetes::{KubernetesApi, forwarded_kubeconfig},
-    node::{Kind, NodeName},
+    node::{Kind, NodeName, Role},
     talos::{ApiError, ApplyMode, MaintenanceClient, NodeClient},
 };
 
@@ -215,7 +215,7 @@ impl Cluster {
                 Readiness::Green => return Ok(()),
                 Readiness::Held(hold) => hold,
             };
-            let documents = self.late_documents(node);
+            let documents = self.late_documents(node).await?;
             if documents.is_empty() && !node.spec.may_be_held {
                 return Err(Cause::Held(hold));
             }
@@ -223,7 +223,7 @@ impl Cluster {
             if documents.is_empty() {
                 return Ok(());
             }
-            self.apply_late(node, &client, documents).await?;
+            self.apply_late(node, &client, &documents).await?;
             let released = Instant::now();
             match self.three_layers(node, client, table, &seen).await? {
                 Readiness::Green => {
@@ -243,8 +243,15 @@ impl Cluster {
     }
 
     /// The documents that a node gets once it is Ready.
-    fn late_documents(&self, node: &NodePlan) -> &[Patch] {
-        self.plan.spec.late_documents.get(&node.spec.role).map(Vec::as_slice).unwrap_or_default()
+    async fn late_documents(&self, node: &NodePlan) -> Result<Vec<Patch>, Cause> {
+        let mut documents = self.plan.spec.late_documents.get(&node.spec.role).cloned().unwrap_or_default();
+        if let Some(tailnet) = self.tailnet()
+            && node.spec.role.as_str() == Role::GATEWAY
+            && !node.spec.may_be_held
+        {
+            documents.push(tailnet.gateway_document().await?);
+        }
+        Ok(documents)
     }
 
     /// Applies documents to a running node, beside the config that it has.

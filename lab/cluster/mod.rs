@@ -17,6 +17,7 @@ mod readiness;
 mod size;
 mod spec;
 mod steps;
+mod tailnet;
 mod validation;
 
 pub use budget::Budgets;
@@ -30,4 +31,5 @@ pub use spec::{
     ClusterSpec, FIRST_NODE_HOST, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, RoleRule,
     TalosContract, default_role_rules,
 };
+pub use tailnet::{KeyState, RouteApproval, Tailnet, TailnetSpec, TailnetSpecError};
 pub use validation::{SpecError, SpecSubject, SpecWarning, TAILNET};

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::size::Size;
+use super::{size::Size, tailnet::TailnetSpec};
 use crate::node::{Kind, NodeName, Role};
 pub use crate::talos::TalosContract;
 
@@ -43,6 +43,8 @@ pub struct ClusterSpec {
     pub late_documents: BTreeMap<Role, Vec<Patch>>,
     /// What the image of a role must and must not carry.
     pub role_rules: BTreeMap<Role, RoleRule>,
+    /// The tailnet that the gateway joins.
+    pub tailnet: Option<TailnetSpec>,
     /// Seconds after which a boot sequence that is not done ends in a reboot, when it shall be
     /// other than Talos' 70 minutes.
     pub boot_timeout: Option<u32>,
@@ -240,6 +242,7 @@ impl ClusterSpec {
             patches: PatchSet::default(),
             late_documents: BTreeMap::new(),
             role_rules: default_role_rules(),
+            tailnet: None,
             boot_timeout: None,
         })
     }

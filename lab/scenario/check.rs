@@ -57,6 +57,9 @@ pub enum Check {
     /// A WebAssembly workload runs on every node and answers pods on other nodes, directly and
     /// through a service.
     Wasm,
+    /// A tailnet client outside the cluster reaches pods and services through the gateway, and only
+    /// through it.
+    TailnetRouting,
     /// These kernel modules are loaded on every node.
     KernelModules {
         /// As the kernel names them.
@@ -106,7 +109,7 @@ impl Architecture {
 
 impl Check {
     /// The names of all checks, as scenario files spell them.
-    pub const NAMES: [&'static str; 9] = [
+    pub const NAMES: [&'static str; 10] = [
         "layers-green",
         "architecture",
         "no-tailscale",
@@ -116,6 +119,7 @@ impl Check {
         "wasm",
         "kernel-modules",
         "boot-hold",
+        "tailnet-routing",
     ];
 
     /// The check's name, as scenario files spell it.
@@ -128,6 +132,7 @@ impl Check {
             Check::PowerCycle { .. } => "power-cycle",
             Check::Roles => "roles",
             Check::Wasm => "wasm",
+            Check::TailnetRouting => "tailnet-routing",
             Check::KernelModules { .. } => "kernel-modules",
             Check::BootHold { .. } => "boot-hold",
         }
@@ -183,6 +188,11 @@ impl Check {
                 format!("a WebAssembly module with the runtime class wasmtime-spin-v2 on each of {nodes}"),
                 "pods of the ordinary runtime on other nodes call it",
                 "it answers, directly and through a service".to_owned(),
+            ),
+            Check::TailnetRouting => words(
+                "a gateway with its document and a tailnet client outside the cluster".to_owned(),
+                "the client calls pods on other nodes, and a service",
+                "packets arrive through the gateway, and only the gateway is in the tailnet".to_owned(),
             ),
             Check::KernelModules { names } => words(
                 formed,

@@ -230,6 +230,9 @@ impl Lowering<'_> {
         if keys.roles.is_some() {
             checks.push(Check::Roles);
         }
+        if keys.tailnet_routing.is_some() {
+            checks.push(Check::TailnetRouting);
+        }
         if keys.wasm.is_some() {
             checks.push(Check::Wasm);
         }
@@ -272,6 +275,7 @@ fn bare_check(name: &str) -> Option<Check> {
         "pod-network" => Check::PodNetwork { service: true, dns: true },
         "roles" => Check::Roles,
         "wasm" => Check::Wasm,
+        "tailnet-routing" => Check::TailnetRouting,
         _ => return None,
     })
 }

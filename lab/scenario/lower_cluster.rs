@@ -10,10 +10,10 @@ use serde_saphyr::Spanned;
 
 use super::file::Lowering;
 use super::problem::{Problem, choice};
-use super::raw::{RawNetwork, RawNode, RawPatch, RawRoleRule, RawScenario, Text, yaml_options};
+use super::raw::{RawNetwork, RawNode, RawPatch, RawRoleRule, RawScenario, RawTailnet, Text, yaml_options};
 use crate::cluster::{
     ClusterSpec, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, RoleRule, SpecError, SpecSubject,
-    SpecWarning, default_role_rules,
+    SpecWarning, TailnetSpec, default_role_rules,
 };
 use crate::node::{NodeName, Role};
 
@@ -48,6 +48,11 @@ pub(super) fn lower_cluster(
         roles: lowering.role_patches(&cluster.patches.roles, &nodes),
     };
     let late_documents = Some(lowering.role_patches(&cluster.late_documents, &nodes));
+    let tailnet = cluster.tailnet.as_ref().map(|tailnet| TailnetSpec {
+        document: tailnet.local.document.as_ref().and_then(|document| lowering.patch(document)),
+        approval: tailnet.local.approval,
+        key: tailnet.local.key,
+    });
     let role_rules = lowering.role_rules(cluster.roles.as_ref());
     if let Some(seconds) = cluster.boot_timeout.as_ref().filter(|seconds| seconds.value == 0) {
         lowering.report(Problem::at(seconds, "a boot needs some time").help("give seconds, 1 or more"));
@@ -63,6 +68,7 @@ pub(super) fn lower_cluster(
         patches,
         late_documents: late_documents?,
         role_rules: role_rules?,
+        tailnet,
         boot_timeout: cluster.boot_timeout.as_ref().map(|seconds| seconds.value),
     };
     // Half a node list would be blamed for what the missing half explains.

@@ -10,7 +10,7 @@ use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
-use crate::cluster::TalosContract;
+use crate::cluster::{KeyState, RouteApproval, TalosContract};
 use crate::events::Step;
 use crate::node::Kind;
 
@@ -69,6 +69,57 @@ pub(super) struct RawCluster {
     pub late_documents: BTreeMap<String, Vec<Spanned<RawPatch>>>,
     pub roles: Option<BTreeMap<String, RawRoleRule>>,
     pub boot_timeout: Option<Spanned<u32>>,
+    pub tailnet: Option<RawTailnet>,
+}
+
+/// `local`, or a mapping with how it is to be.
+#[derive(Debug)]
+pub(super) struct RawTailnet {
+    pub local: RawLocalTailnet,
+}
+
+impl<'de> Deserialize<'de> for RawTailnet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TailnetVisitor;
+
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Keys {
+            local: RawLocalTailnet,
+        }
+
+        impl<'de> Visitor<'de> for TailnetVisitor {
+            type Value = RawTailnet;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`local`, or a mapping with the key `local`")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<RawTailnet, E> {
+                match word {
+                    "local" => Ok(RawTailnet { local: RawLocalTailnet::default() }),
+                    _ => Err(E::unknown_variant(word, &["local"])),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawTailnet, A::Error> {
+                Keys::deserialize(MapAccessDeserializer::new(map))
+                    .map(|keys| RawTailnet { local: keys.local })
+            }
+        }
+
+        deserializer.deserialize_any(TailnetVisitor)
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawLocalTailnet {
+    pub document: Option<Spanned<RawPatch>>,
+    #[serde(default)]
+    pub approval: RouteApproval,
+    #[serde(default)]
+    pub key: KeyState,
 }
 
 /// What the image of a role must and must not carry.
@@ -169,6 +220,7 @@ pub(super) struct RawCheckKeys {
     pub wasm: Option<RawNothing>,
     pub kernel_modules: Option<RawKernelModules>,
     pub boot_hold: Option<RawBootHold>,
+    pub tailnet_routing: Option<RawNothing>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,12 +7,13 @@ use crate::{
     assets::{BootCache, InspectError, Inspection, NodeImage},
     cluster::{
         Budgets, Cluster, ClusterSpec, Failure, Fault, Host, ImageSource, Plan, PlanError, PlanInputs,
-        PreparedImage, Size,
+        PreparedImage, Size, Tailnet, TailnetSpecError,
     },
     host::{MemoryReservation, WhenShort},
     node::Role,
     recipe::KUBERNETES_VERSION,
     registry::{Registry, RegistryError, Store, StoreError},
+    tailnet::{Programs, ProgramsError, TailnetError},
 };
 
 /// MiB that QEMU itself and the lab need beside a guest's RAM (translation cache, buffers).
@@ -72,6 +73,15 @@ pub enum StartError {
         /// What there is.
         available: Size,
     },
+    /// The tailnet that is asked for makes no sense.
+    #[error("the tailnet: {0}")]
+    TailnetSpec(#[from] TailnetSpecError),
+    /// The tailnet's programs.
+    #[error(transparent)]
+    TailnetPrograms(#[from] ProgramsError),
+    /// The tailnet's control server.
+    #[error(transparent)]
+    Tailnet(#[from] TailnetError),
     /// The LAN could not be started.
     #[error(transparent)]
     Formation(#[from] Box<Failure>),
@@ -136,6 +146,9 @@ impl Session {
         if let Some(available) = request.pretended_memory.filter(|available| available.as_mib() < need) {
             return Err(StartError::Memory { need: Size::mib(need), available });
         }
+        if let Some(tailnet) = &request.spec.tailnet {
+            tailnet.resolve(&request.spec)?;
+        }
         let when_short = request.when_short;
         let (plan, registry) = self.plan(request).await?;
         let memory =
@@ -148,8 +161,30 @@ impl Session {
             directory: self.path().to_owned(),
             recorder: self.recorder.clone(),
         };
-        let cluster = Cluster::start(plan, registry, host).await.map_err(Box::new)?;
+        let tailnet = self.start_tailnet(&plan).await?;
+        let cluster = Cluster::start(plan, registry, tailnet, host).await.map_err(Box::new)?;
         Ok(RunningCluster { cluster: Arc::new(cluster), _memory: memory })
+    }
+
+    /// The tailnet of a plan. Its programs are built by the first run that needs them, which takes
+    /// minutes.
+    async fn start_tailnet(&self, plan: &Plan) -> Result<Option<Tailnet>, StartError> {
+        let Some(spec) = plan.spec.tailnet.clone() else {
+            return Ok(None);
+        };
+        let document = spec.resolve(&plan.spec)?;
+        let programs = self.options.images.join("tailnet");
+        let sources = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("images");
+        let built = tokio::task::spawn_blocking(move || Programs::at_or_built(&programs, &sources));
+        let programs = built.await.map_err(|error| SessionError::Host {
+            action: "build the tailnet's programs".into(),
+            source: std::io::Error::other(error),
+        })??;
+        let directory = self.path().join("tailnet");
+        let processes = self.processes.clone();
+        let tailnet =
+            Tailnet::start(spec, document, programs, processes, directory, plan.lan.gateway).await?;
+        Ok(Some(tailnet))
     }
 
     async fn prepare_images(&self, spec: &ClusterSpec) -> Result<BTreeMap<Role, PreparedImage>, StartError> {

@@ -133,6 +133,11 @@ impl RouteLedger {
         })
     }
 
+    /// Whether a link breaks before the first packet is sent.
+    pub fn first_link_before_packets_is_broken(&self) -> bool {
+        self.first_broken_link().is_some_and(|broken| broken.link < Link::PodReached)
+    }
+
     fn first_route(&self, link: Link, fact: impl Fn(&super::Route) -> &Fact) -> Option<BrokenLink> {
         self.routes.iter().find_map(|route| broken(link, Some(route.prefix), fact(route)))
     }

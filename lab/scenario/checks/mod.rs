@@ -11,6 +11,7 @@ mod observation;
 mod pod_network;
 mod power_cycle;
 mod roles;
+mod tailnet_routing;
 mod wasm;
 
 pub(super) use observation::Observation;
@@ -32,6 +33,7 @@ pub(super) async fn look(cluster: &Cluster, check: &Check) -> Observation {
         Check::PodNetwork { service, dns } => pod_network::look(cluster, *service, *dns).await,
         Check::PowerCycle { node } => power_cycle::look(cluster, node).await,
         Check::Roles => roles::look(cluster).await,
+        Check::TailnetRouting => tailnet_routing::look(cluster).await,
         Check::Wasm => wasm::look(cluster).await,
         Check::KernelModules { names } => kernel_modules::look(cluster, names).await,
         Check::BootHold { node, ends } => boot_hold::look(cluster, node, ends).await,

@@ -1,0 +1,341 @@
+//! The gateway routes the cluster's networks to a tailnet client: followed link by link, proven by
+//! packets.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+
+use super::{Observation, QUESTION};
+use crate::{
+    cluster::{Cluster, NodePlan, TAILNET, Tailnet},
+    events::Step,
+    kubernetes::{EchoPod, EchoWorkload},
+    node::Role,
+    tailnet::{Carries, Fact, OutsideClient, Probe, Protocol, RouteLedger},
+};
+
+/// The namespace of the pods that are called.
+const NAMESPACE: &str = "lab-tailnet-check";
+/// How long the control server may take to hear of the gateway and its routes, on the reference host.
+const LOGIN: Duration = Duration::from_secs(60);
+/// How long one request may take; the first to a target also looks for a path.
+const REQUEST: Duration = Duration::from_secs(10);
+/// How often a target is asked before it counts as not reached.
+const TRIES: usize = 6;
+/// How often it is asked once it has answered.
+const REPEATS: usize = 3;
+/// Bytes of the large transfer: many full segments, so that a black hole for them shows.
+const LARGE: usize = 2 << 20;
+
+pub(super) async fn look(cluster: &Cluster) -> Observation {
+    let mut observation = Observation::default();
+    let Some(tailnet) = cluster.tailnet() else {
+        observation.problem("the scenario has no tailnet; give the cluster `tailnet: local`");
+        return observation;
+    };
+    let gateways = cluster.plan().nodes.iter().filter(|node| node.spec.role.as_str() == Role::GATEWAY);
+    for gateway in gateways {
+        let mut routing = Routing { cluster, tailnet, gateway, ledger: ledger(cluster, tailnet, gateway) };
+        if let Err(problem) = routing.follow(&mut observation).await {
+            observation.problem(problem);
+        }
+        for line in routing.ledger.to_string().lines() {
+            observation.fact(line);
+        }
+        match routing.ledger.first_broken_link() {
+            None => observation.fact("every link of the chain holds"),
+            Some(broken) => observation.problem(broken),
+        }
+    }
+    observation
+}
+
+fn ledger(cluster: &Cluster, tailnet: &Tailnet, gateway: &NodePlan) -> RouteLedger {
+    let network = &cluster.plan().spec.network;
+    let carries = |route: IpNet| {
+        if route.contains(&IpNet::V4(network.pods)) {
+            Carries::Pods
+        } else if route.contains(&IpNet::V4(network.services)) {
+            Carries::Services
+        } else {
+            Carries::Other
+        }
+    };
+    let routes = tailnet.document().routes().unwrap_or_default();
+    let name = tailnet.document().variable("TS_HOSTNAME").unwrap_or(gateway.spec.name.as_str()).to_owned();
+    RouteLedger::new(&name, routes.into_iter().map(|route| (route, carries(route))))
+}
+
+struct Routing<'a> {
+    cluster: &'a Cluster,
+    tailnet: &'a Tailnet,
+    gateway: &'a NodePlan,
+    ledger: RouteLedger,
+}
+
+impl Routing<'_> {
+    /// Looks at one link after the other; a link that does not hold ends the way, for the ledger
+    /// then names it.
+    async fn follow(&mut self, observation: &mut Observation) -> Result<(), String> {
+        self.service().await;
+        let patience = LOGIN.mul_f64(self.cluster.plan().budgets.speed_factor.max(1.0));
+        self.login(patience).await?;
+        if self.ledger.first_link_before_packets_is_broken() {
+            return Ok(());
+        }
+        let client = self.tailnet.outside_client(patience).await.map_err(|error| error.to_string())?;
+        self.accept(&client, patience).await?;
+        if self.ledger.first_link_before_packets_is_broken() {
+            return Ok(());
+        }
+        self.packets(&client, observation).await?;
+        self.members(observation).await
+    }
+
+    async fn service(&mut self) {
+        let services = match self.cluster.connect(self.gateway).await {
+            Ok(api) => api.services(QUESTION).await,
+            Err(error) => Err(error),
+        };
+        self.ledger.service = match services {
+            Err(error) => Fact::No(error.to_string()),
+            Ok(services) => match services.iter().find(|service| service.id == "ext-tailscale") {
+                None => Fact::No("the node has no service ext-tailscale".to_owned()),
+                Some(service) => Fact::of(
+                    service.is_up(),
+                    format!("ext-tailscale is {}: {}", service.state, service.message),
+                ),
+            },
+        };
+    }
+
+    /// Waits for the gateway's login and its routes, or for time to be up, and notes how far it got.
+    async fn login(&mut self, patience: Duration) -> Result<(), String> {
+        let name = self.ledger.gateway.clone();
+        let routes: Vec<_> = self.ledger.routes.iter().map(|route| route.prefix).collect();
+        let control = self.tailnet.control();
+        let whole = |nodes: &[crate::tailnet::Node]| {
+            nodes.iter().any(|node| {
+                node.name == name
+                    && node.online
+                    && routes
+                        .iter()
+                        .all(|route| node.approved.contains(route) && node.advertised.contains(route))
+            })
+        };
+        let _ = control.wait_for_nodes("the gateway and its routes", patience, whole).await;
+        let nodes = control.nodes().await.map_err(|error| error.to_string())?;
+        self.ledger.note_nodes(&nodes);
+        Ok(())
+    }
+
+    async fn accept(&mut self, client: &OutsideClient, patience: Duration) -> Result<(), String> {
+        let routes: Vec<_> = self.ledger.routes.iter().map(|route| route.prefix).collect();
+        let all = |status: &crate::tailnet::ClientStatus| {
+            routes.iter().all(|route| status.router_of(*route).is_some())
+        };
+        let _ = client.wait_for("the gateway's routes", patience, all).await;
+        let status = client.status().await.map_err(|error| error.to_string())?;
+        let preferences = client.preferences().await.map_err(|error| error.to_string())?;
+        self.ledger.note_client(&status, &preferences);
+        Ok(())
+    }
+
+    async fn packets(&mut self, client: &OutsideClient, observation: &mut Observation) -> Result<(), String> {
+        let api = self.cluster.kubernetes().ok_or("the Kubernetes API was never reached")?;
+        let limit = self.cluster.plan().budgets.limit(Step::Ready);
+        let workload = EchoWorkload::create(api, NAMESPACE).await.map_err(|error| error.to_string())?;
+        let nodes: Vec<_> = self.cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();
+        let pods = workload.ready_pods(&nodes, limit).await.map_err(|error| error.to_string())?;
+        let http = client.http(REQUEST).map_err(|error| error.to_string())?;
+        // A pod on a compute node: the gateway has to route, not only to answer.
+        let far: Vec<&EchoPod> =
+            pods.iter().filter(|pod| pod.node != self.gateway.spec.name.as_str()).collect();
+        for pod in &far {
+            let answers = self.ask(&http, &pod.address).await;
+            self.note(&pod.address, &answers);
+            for (node, source) in answers.iter().filter_map(|answer| answer.seen.as_ref().ok()) {
+                observation.note(
+                    *node == pod.node,
+                    format!(
+                        "pod {} on {}: {node} answered; it saw {source} as the sender",
+                        pod.address, pod.node
+                    ),
+                );
+            }
+        }
+        let answers = self.ask(&http, &workload.cluster_ip).await;
+        self.note(&workload.cluster_ip, &answers);
+        if let Some(pod) = far.first() {
+            self.large(&http, pod, observation).await;
+        }
+        workload.delete().await.map_err(|error| error.to_string())
+    }
+
+    /// Asks one address until it answers, and then some more.
+    async fn ask(&self, http: &reqwest::Client, address: &str) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        for _ in 0..TRIES {
+            let answer = Answer::of(http, &EchoWorkload::url(address)).await;
+            let came = answer.seen.is_ok();
+            answers.push(answer);
+            if came {
+                for _ in 0..REPEATS {
+                    answers.push(Answer::of(http, &EchoWorkload::url(address)).await);
+                }
+                break;
+            }
+        }
+        answers
+    }
+
+    /// Notes in the ledger what came of the requests to one address: the first answer apart from the
+    /// later ones, lost ones only when none came.
+    fn note(&mut self, address: &str, answers: &[Answer]) {
+        let Ok(ip) = address.parse::<IpAddr>() else { return };
+        let Some(prefix) =
+            self.ledger.routes.iter().map(|route| route.prefix).find(|prefix| prefix.contains(&ip))
+        else {
+            return;
+        };
+        let answered: Vec<_> = answers.iter().filter(|answer| answer.seen.is_ok()).collect();
+        for answer in &answered {
+            self.ledger.note_probe(prefix, Probe::answered(address, Protocol::Tcp, answer.after));
+        }
+        if answered.is_empty()
+            && let Some(Err(why)) = answers.last().map(|answer| answer.seen.clone())
+        {
+            let why = format!("{why} ({} tries)", answers.len());
+            self.ledger.note_probe(prefix, Probe::lost(address, Protocol::Tcp, why));
+        }
+    }
+
+    /// A transfer of many full segments.
+    async fn large(&self, http: &reqwest::Client, pod: &EchoPod, observation: &mut Observation) {
+        let url = format!("{}bytes?n={LARGE}", EchoWorkload::url(&pod.address));
+        let started = Instant::now();
+        let transfer =
+            async { http.get(&url).timeout(REQUEST * 6).send().await?.error_for_status()?.bytes().await };
+        let text = match transfer.await {
+            Ok(bytes) if bytes.len() == LARGE => {
+                let seconds = started.elapsed().as_secs_f64();
+                let rate = LARGE as f64 / f64::from(1 << 20) / seconds;
+                return observation.fact(format!(
+                    "{} MiB from the pod on {} in {seconds:.1} s ({rate:.1} MiB/s)",
+                    LARGE >> 20,
+                    pod.node
+                ));
+            }
+            Ok(bytes) => format!("{} of {LARGE} bytes came", bytes.len()),
+            Err(error) => error.to_string(),
+        };
+        observation.problem(format!(
+            "small answers pass and a large transfer from the pod on {} does not: {text} (an MTU black hole?)",
+            pod.node
+        ));
+    }
+
+    /// Only the gateway is a member of the tailnet.
+    async fn members(&self, observation: &mut Observation) -> Result<(), String> {
+        let nodes = self.tailnet.control().nodes().await.map_err(|error| error.to_string())?;
+        let strangers: Vec<_> = nodes
+            .iter()
+            .map(|node| node.name.as_str())
+            .filter(|name| *name != self.ledger.gateway && *name != "outside")
+            .collect();
+        observation.note(
+            strangers.is_empty(),
+            if strangers.is_empty() {
+                format!("of the cluster only {} is in the tailnet", self.ledger.gateway)
+            } else {
+                format!("more than the gateway is in the tailnet: {}", strangers.join(", "))
+            },
+        );
+        for node in self.cluster.plan().nodes.iter().filter(|node| node.spec.name != self.gateway.spec.name) {
+            let name = &node.spec.name;
+            let api = self.cluster.connect(node).await.map_err(|error| error.to_string())?;
+            let addresses = api.list("network", "AddressStatuses.net.talos.dev", QUESTION).await;
+            let addresses = addresses.map_err(|error| error.to_string())?;
+            let texts: Vec<_> = addresses.iter().map(|resource| resource.id.clone()).collect();
+            let found = texts.iter().find(|id| in_tailnet(id));
+            observation.note(
+                found.is_none() && !texts.is_empty(),
+                match found {
+                    Some(id) => format!("{name} has a tailnet address: {id}"),
+                    None => format!("{name}: no tailnet address among {}", texts.len()),
+                },
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Whether an address resource (`LINK/ADDRESS/BITS`) lies in the tailnet's range.
+fn in_tailnet(id: &str) -> bool {
+    id.split('/').filter_map(|part| part.parse::<Ipv4Addr>().ok()).any(|address| TAILNET.contains(&address))
+}
+
+/// What came of one request.
+struct Answer {
+    after: Duration,
+    /// Node that answered and the sender that it saw, or why nobody did.
+    seen: Result<(String, String), String>,
+}
+
+impl Answer {
+    async fn of(http: &reqwest::Client, url: &str) -> Self {
+        let started = Instant::now();
+        let seen = async {
+            let text = http.get(url).send().await?.error_for_status()?.text().await?;
+            Ok::<_, reqwest::Error>(text)
+        };
+        let seen = match seen.await {
+            Ok(text) => understood(&text),
+            Err(error) => Err(chain(&error)),
+        };
+        Self { after: started.elapsed(), seen }
+    }
+}
+
+/// Node and sender out of an echo server's answer.
+fn understood(text: &str) -> Result<(String, String), String> {
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|_| format!("\"{text}\" answered"))?;
+    let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    if field("node").is_empty() {
+        return Err("something else than the echo server answered".to_owned());
+    }
+    Ok((field("node"), field("remote")))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tailnet_addresses_are_told_from_others() {
+        assert!(in_tailnet("tailscale0/100.64.0.2/32"));
+        assert!(!in_tailnet("eth0/10.5.0.11/24"));
+        assert!(!in_tailnet("eth0/fe80::1/64"));
+    }
+
+    #[test]
+    fn only_an_echo_servers_answer_counts() {
+        let seen = understood(r#"{"node":"worker-1","remote":"10.244.2.0:41234"}"#);
+        assert_eq!(seen, Ok(("worker-1".into(), "10.244.2.0:41234".into())));
+        assert!(understood("<html>").is_err());
+        assert!(understood("{}").is_err());
+    }
+}
