@@ -11,6 +11,8 @@ use std::io::{self, BufRead, Read};
 const HEADER: usize = 110;
 /// Longest name that the kernel accepts (`PATH_MAX`).
 const LONGEST_NAME: u64 = 4096;
+/// Most entries of all archives of a stream; a node image has some tens.
+const ENTRIES_LIMIT: u64 = 500_000;
 /// Where `c_filesize` and `c_namesize` lie within a header.
 const FILE_SIZE_AT: usize = 6 + 6 * 8;
 const NAME_SIZE_AT: usize = 6 + 11 * 8;
@@ -60,6 +62,14 @@ pub enum ArchiveError {
         /// What is allowed.
         limit: u64,
     },
+    /// Endless padding, or more entries than an image has.
+    #[error("at byte {offset}: {what}; no node image has that much")]
+    Endless {
+        /// Where.
+        offset: u64,
+        /// Of what there is too much.
+        what: String,
+    },
     /// The stream ends within something.
     #[error("at byte {offset}: the archive ends within {within}; it is truncated")]
     Truncated {
@@ -83,12 +93,13 @@ pub struct Archives<R> {
     input: R,
     offset: u64,
     limit: u64,
+    entries: u64,
 }
 
 impl<R: BufRead> Archives<R> {
     /// Reads from `input`, at most `limit` bytes.
     pub fn new(input: R, limit: u64) -> Self {
-        Self { input, offset: 0, limit }
+        Self { input, offset: 0, limit, entries: 0 }
     }
 
     /// How far the stream was read.
@@ -115,6 +126,10 @@ impl<R: BufRead> Archives<R> {
             self.offset += zeros as u64;
             if done {
                 break;
+            }
+            if self.offset > self.limit {
+                let what = format!("more than {} bytes", self.limit);
+                return Err(ArchiveError::Endless { offset: self.offset, what });
             }
         }
         let offset = self.offset;
@@ -165,7 +180,11 @@ impl<R: BufRead> Archives<R> {
         if name == "TRAILER!!!" {
             return Ok(None);
         }
-        if size > self.limit.saturating_sub(self.offset) {
+        self.entries += 1;
+        if self.entries > ENTRIES_LIMIT {
+            return Err(ArchiveError::Endless { offset, what: format!("more than {ENTRIES_LIMIT} entries") });
+        }
+        if self.offset.saturating_add(size) > self.limit {
             return Err(ArchiveError::TooLarge { offset, name, size, limit: self.limit });
         }
         Ok(Some(Entry { name, size, mode, offset }))
@@ -182,8 +201,8 @@ impl<R: BufRead> Archives<R> {
             return Err(bad("does not end with a zero".to_owned()));
         };
         let name = std::str::from_utf8(name).map_err(|_| bad("is not UTF-8".to_owned()))?;
-        if name.contains('\0') {
-            return Err(bad("holds a zero".to_owned()));
+        if name.contains(char::is_control) {
+            return Err(bad(format!("{name:?} holds control characters")));
         }
         let name = name.trim_start_matches("./").trim_start_matches('/');
         if name.split('/').any(|part| part == "..") {

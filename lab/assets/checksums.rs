@@ -18,6 +18,13 @@ pub enum ChecksumFault {
         /// Line number, from 1.
         line: usize,
     },
+    /// A path that leads out of the image's directory.
+    Outside {
+        /// Line number, from 1.
+        line: usize,
+        /// Where it leads.
+        path: String,
+    },
     /// A file that is needed for booting and that no line covers.
     Uncovered {
         /// Which.
@@ -38,6 +45,7 @@ impl fmt::Display for ChecksumFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed { line } => write!(f, "line {line} is not \"HEX  PATH\""),
+            Self::Outside { line, path } => write!(f, "line {line}: {path:?} leads out of the image"),
             Self::Uncovered { path } => write!(f, "{path} is not covered by the checksum file"),
             Self::Mismatch { path, expected, actual } => {
                 write!(f, "{path} has {actual}, but {expected} is promised; rebuild or fetch the image again")
@@ -58,6 +66,9 @@ impl Checksums {
             let (hex, path) = line.split_once([' ', '\t']).ok_or_else(malformed)?;
             let path = path.trim_start_matches([' ', '\t', '*']).trim_start_matches("./").trim_end();
             let digest = Digest::from_hex(hex).filter(|_| !path.is_empty()).ok_or_else(malformed)?;
+            if path.starts_with('/') || path.split('/').any(|part| part == "..") || path.contains('\0') {
+                return Err(ChecksumFault::Outside { line: index + 1, path: path.to_owned() });
+            }
             entries.insert(path.to_owned(), digest);
         }
         Ok(Self { entries })
@@ -109,5 +120,13 @@ mod tests {
             Checksums::parse(&format!("{HEX}  a\nnot a checksum\n")),
             Err(ChecksumFault::Malformed { line: 2 })
         );
+    }
+
+    #[test]
+    fn a_path_that_leads_out_is_refused() {
+        for path in ["../secret", "/etc/passwd", "boot/../../x"] {
+            let fault = Checksums::parse(&format!("{HEX}  {path}\n")).expect_err("outside");
+            assert_eq!(fault, ChecksumFault::Outside { line: 1, path: path.to_owned() });
+        }
     }
 }

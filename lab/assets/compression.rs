@@ -3,6 +3,11 @@
 
 use std::io::{self, Read};
 
+use liblzma::{bufread::XzDecoder, stream::Stream};
+
+/// Memory that xz may take, in bytes: four times what its highest preset needs.
+const XZ_MEMORY: u64 = 256 << 20;
+
 /// A format, by its magic bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,7 +49,10 @@ pub fn unpacked<'a>(
         Compression::Uncompressed => Box::new(input),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
         Compression::Zstd => Box::new(zstd::Decoder::with_buffer(input)?),
-        Compression::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(input)),
+        Compression::Xz => {
+            let stream = Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
+            Box::new(XzDecoder::new_stream(input, stream))
+        }
         Compression::Lz4 => {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,

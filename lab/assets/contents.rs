@@ -86,7 +86,7 @@ pub enum ContentsError {
 
 /// What was found in one layer.
 #[derive(Debug, Default)]
-pub(super) struct LayerContents {
+pub struct LayerContents {
     layer: String,
     services: BTreeMap<String, ServiceSpec>,
     handlers: BTreeMap<String, Vec<String>>,
@@ -96,7 +96,10 @@ pub(super) struct LayerContents {
 
 impl LayerContents {
     /// Reads the squashfs file `input`, which is the layer `layer`.
-    pub(super) fn read(layer: &str, input: impl Read + Seek) -> Result<Self, ContentsError> {
+    ///
+    /// # Errors
+    /// When the file is damaged, or a file in it is not what it should be.
+    pub fn read(layer: &str, input: impl Read + Seek) -> Result<Self, ContentsError> {
         let damaged = |source| ContentsError::Layer { layer: layer.to_owned(), source };
         let mut squashfs = Squashfs::open(input).map_err(damaged)?;
         let mut found = Self { layer: layer.to_owned(), ..Self::default() };

@@ -1,27 +1,23 @@
 //! What is in an image, told without booting it.
 
 use std::{
-    fmt, fs,
-    io::{self, BufReader, Read, Seek},
+    fs::{self, File},
+    io::Read,
     path::{Path, PathBuf},
 };
 
 use serde::Serialize;
 
 use super::{
-    archive::{ArchiveError, Archives, Entry},
     checksums::{ChecksumFault, Checksums},
-    compression::{Compression, unpacked},
-    contents::{Contents, ContentsError, LayerContents},
-    extensions::{Extension, ExtensionsError},
-    kernel::raw_kernel,
+    compression::Compression,
+    contents::Contents,
+    difference::Difference,
+    initramfs::{Initramfs, InitramfsError, Layer},
+    kernel::{KERNEL_LIMIT, raw_kernel},
     node_image::{AssetError, Digest, boot_files, digest_of, identity_of, read_checksums},
 };
 
-/// More than any initramfs unpacks to, in bytes.
-const INITRAMFS_LIMIT: u64 = 4 << 30;
-/// More than any `extensions.yaml` has, in bytes.
-const MANIFEST_LIMIT: u64 = 1 << 20;
 /// What a kernel's version string begins with (`linux_banner`, Linux init/version.c).
 const BANNER: &[u8] = b"Linux version ";
 
@@ -42,27 +38,30 @@ pub struct Inspection {
     pub compression: Compression,
     /// Bytes of the initramfs file and unpacked.
     pub initramfs_bytes: (u64, u64),
-    /// The squashfs files in the initramfs: root file system and extensions.
+    /// The squashfs files in the initramfs: root file system and extensions, with `modules.dep`
+    /// and `schematic`.
     pub layers: Vec<Layer>,
     /// What the layers bring to a node.
     pub contents: Contents,
     /// Each file that is covered by checksums or should be.
-    pub checksums: Vec<(String, FileVerdict)>,
+    pub checksums: Vec<CheckedFile>,
 }
 
-/// A squashfs file of an initramfs.
+/// A file that is covered by checksums or should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Layer {
-    /// Its name, e.g. `rootfs.sqsh`.
-    pub name: String,
-    /// Its size.
-    pub bytes: u64,
-    /// Its content's digest.
-    pub digest: Digest,
+pub struct CheckedFile {
+    /// Relative to the image's directory.
+    pub path: String,
+    /// What the checksum file says of it.
+    pub verdict: FileVerdict,
+    /// Its size, when it is there.
+    pub bytes: Option<u64>,
+    /// Its content's digest, when it is there.
+    pub digest: Option<Digest>,
 }
 
 /// What the checksum file says of a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileVerdict {
     /// It is as promised.
@@ -82,40 +81,12 @@ pub enum InspectError {
     #[error(transparent)]
     Asset(#[from] AssetError),
     /// Its initramfs is damaged.
-    #[error("initramfs {}, {place}: {source}", path.display())]
-    Archive {
-        /// The file.
-        path: PathBuf,
-        /// Which stream of the file the offset counts in.
-        place: String,
-        /// What is wrong.
-        source: ArchiveError,
-    },
-    /// Its list of extensions is damaged.
-    #[error("initramfs {}: {source}", path.display())]
-    Extensions {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: ExtensionsError,
-    },
-    /// A layer of it is damaged.
     #[error("initramfs {}, {source}", path.display())]
-    Contents {
+    Initramfs {
         /// The file.
         path: PathBuf,
-        /// Which layer, where and what.
-        source: ContentsError,
-    },
-    /// The list and the layers do not belong together.
-    #[error("initramfs {}: extensions.yaml names {layer} for {extension}, and there is no such file", path.display())]
-    LayerMissing {
-        /// The file.
-        path: PathBuf,
-        /// Which layer.
-        layer: String,
-        /// Of which extension.
-        extension: String,
+        /// Where and what.
+        source: InitramfsError,
     },
 }
 
@@ -127,13 +98,21 @@ impl Inspection {
     pub fn of(directory: &Path) -> Result<Self, InspectError> {
         let (kernel, initramfs) = boot_files(directory)?;
         let (kernel_path, initramfs_path) = (directory.join(kernel), directory.join(initramfs));
-        let file = fs::read(&kernel_path).map_err(AssetError::file("read", &kernel_path))?;
+        let read = AssetError::file("read", &kernel_path);
+        let file = File::open(&kernel_path).and_then(|file| {
+            let mut bytes = Vec::new();
+            file.take(KERNEL_LIMIT + 1).read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let file = file.map_err(read)?;
         let raw =
             raw_kernel(&file).map_err(|source| AssetError::Kernel { path: kernel_path.clone(), source })?;
-        let content = Initramfs::read(&initramfs_path)?;
+        let content = File::open(&initramfs_path).map_err(AssetError::file("open", &initramfs_path))?;
+        let content = Initramfs::read(content)
+            .map_err(|source| InspectError::Initramfs { path: initramfs_path, source })?;
+        let digests = [(kernel, Digest::of_bytes(&file)), (initramfs, content.digest)];
         Ok(Self {
             directory: directory.to_owned(),
-            digest: identity_of(&[digest_of(&kernel_path)?, digest_of(&initramfs_path)?]),
+            digest: identity_of(&[digests[0].1.clone(), digests[1].1.clone()]),
             architecture: "arm64",
             kernel_version: kernel_version(&raw),
             kernel_bytes: (file.len() as u64, raw.len() as u64),
@@ -141,68 +120,18 @@ impl Inspection {
             initramfs_bytes: (content.packed, content.unpacked),
             layers: content.layers,
             contents: content.contents,
-            checksums: verdicts(directory, read_checksums(directory)?.as_ref(), &[kernel, initramfs])?,
+            checksums: verdicts(directory, read_checksums(directory)?.as_ref(), &digests)?,
         })
     }
 
     /// Whether every file is covered by checksums that hold.
     pub fn is_intact(&self) -> bool {
-        self.checksums.iter().all(|(_, verdict)| *verdict == FileVerdict::Matches)
+        self.checksums.iter().all(|file| file.verdict == FileVerdict::Matches)
     }
 
     /// What `other` has more and less than this image.
     pub fn difference(&self, other: &Self) -> Difference {
-        let names =
-            |image: &Self| image.contents.extensions.iter().map(|e| e.name.clone()).collect::<Vec<_>>();
-        let (mine, theirs) = (names(self), names(other));
-        let changed = self.contents.extensions.iter().filter_map(|extension| {
-            let other = other.contents.extensions.iter().find(|other| other.name == extension.name)?;
-            (other.version != extension.version)
-                .then(|| format!("{} {} → {}", extension.name, extension.version, other.version))
-        });
-        Difference {
-            added: theirs.iter().filter(|name| !mine.contains(name)).cloned().collect(),
-            removed: mine.iter().filter(|name| !theirs.contains(name)).cloned().collect(),
-            changed: changed.collect(),
-            same_digest: self.digest == other.digest,
-            kernel: (self.kernel_version != other.kernel_version)
-                .then(|| (self.kernel_version.clone(), other.kernel_version.clone())),
-        }
-    }
-}
-
-/// How one image differs from another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    /// Extensions that only the second has.
-    pub added: Vec<String>,
-    /// Extensions that only the first has.
-    pub removed: Vec<String>,
-    /// Extensions of different versions.
-    pub changed: Vec<String>,
-    /// Both are the same image.
-    pub same_digest: bool,
-    /// The kernels' versions, when they differ.
-    pub kernel: Option<(Option<String>, Option<String>)>,
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.same_digest {
-            return write!(f, "the same image, by digest");
-        }
-        let mut parts = Vec::new();
-        for (sign, names) in [("+", &self.added), ("-", &self.removed), ("~", &self.changed)] {
-            parts.extend(names.iter().map(|name| format!("{sign}{name}")));
-        }
-        if let Some((first, second)) = &self.kernel {
-            let name = |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".to_owned());
-            parts.push(format!("kernel {} → {}", name(first), name(second)));
-        }
-        if parts.is_empty() {
-            parts.push("the same extensions and kernel, other content".to_owned());
-        }
-        write!(f, "{}", parts.join(", "))
+        Difference::between(self, other)
     }
 }
 
@@ -213,184 +142,34 @@ fn kernel_version(raw: &[u8]) -> Option<String> {
     String::from_utf8(rest.get(..end)?.to_vec()).ok()
 }
 
+/// Compares every file that `checksums` cover, and the boot files, whose digests are known.
 fn verdicts(
     directory: &Path,
     checksums: Option<&Checksums>,
-    needed: &[&str],
-) -> Result<Vec<(String, FileVerdict)>, AssetError> {
+    boot: &[(&str, Digest)],
+) -> Result<Vec<CheckedFile>, AssetError> {
     let none = Checksums::default();
     let checksums = checksums.unwrap_or(&none);
     let mut paths: Vec<_> = checksums.paths().collect();
-    paths.extend(needed.iter().filter(|needed| !checksums.paths().any(|path| path == **needed)));
-    let mut verdicts = Vec::new();
-    for path in paths {
+    paths.extend(boot.iter().map(|(path, _)| *path).filter(|path| !checksums.paths().any(|p| p == *path)));
+    let checked = |path: &str| {
         let full = directory.join(path);
-        let verdict = if full.is_file() {
-            match checksums.verify(path, &digest_of(&full)?) {
-                Ok(()) => FileVerdict::Matches,
-                Err(ChecksumFault::Uncovered { .. }) => FileVerdict::Uncovered,
-                Err(_) => FileVerdict::Mismatch,
-            }
-        } else {
-            FileVerdict::Missing
+        let Some(about) = fs::metadata(&full).ok().filter(fs::Metadata::is_file) else {
+            let (path, verdict) = (path.to_owned(), FileVerdict::Missing);
+            return Ok(CheckedFile { path, verdict, bytes: None, digest: None });
         };
-        verdicts.push((path.to_owned(), verdict));
-    }
-    Ok(verdicts)
-}
-
-/// What an initramfs holds.
-struct Initramfs {
-    compression: Compression,
-    packed: u64,
-    unpacked: u64,
-    layers: Vec<Layer>,
-    contents: Contents,
-}
-
-impl Initramfs {
-    fn read(path: &Path) -> Result<Self, InspectError> {
-        let file = fs::File::open(path).map_err(AssetError::file("open", path))?;
-        let packed = file.metadata().map_err(AssetError::file("read", path))?.len();
-        let mut content = Content::default();
-        let fail = |place: &str| {
-            let place = place.to_owned();
-            move |source| InspectError::Archive { path: path.to_owned(), place, source }
+        let digest = match boot.iter().find(|(name, _)| *name == path) {
+            Some((_, digest)) => digest.clone(),
+            None => digest_of(&full)?,
         };
-        let damaged = |source| InspectError::Contents { path: path.to_owned(), source };
-        // An uncompressed archive (of early modules, say) may stand before a compressed one.
-        let mut archives = Archives::new(BufReader::with_capacity(1 << 20, file), INITRAMFS_LIMIT);
-        let mut unpacked_bytes = 0;
-        let compression = loop {
-            match Compression::detect(archives.peek().map_err(fail("in the file"))?) {
-                Compression::Uncompressed if archives.peek().map_err(fail("in the file"))?.is_empty() => {
-                    break Compression::Uncompressed;
-                }
-                Compression::Uncompressed => {
-                    archives.read(|entry, data| content.take(entry, data)).map_err(fail("in the file"))?;
-                }
-                compressed => {
-                    let place = format!("in the {compressed:?} stream at byte {} of it", archives.offset());
-                    let stream = unpacked(compressed, archives.into_input())
-                        .map_err(|source| fail(&place)(ArchiveError::Read { offset: 0, source }))?;
-                    let mut inner = Archives::new(BufReader::with_capacity(1 << 20, stream), INITRAMFS_LIMIT);
-                    while !inner.peek().map_err(fail(&place))?.is_empty() {
-                        inner.read(|entry, data| content.take(entry, data)).map_err(fail(&place))?;
-                    }
-                    unpacked_bytes += inner.offset();
-                    break compressed;
-                }
-            }
+        let verdict = match checksums.verify(path, &digest) {
+            Ok(()) => FileVerdict::Matches,
+            Err(ChecksumFault::Uncovered { .. }) => FileVerdict::Uncovered,
+            Err(_) => FileVerdict::Mismatch,
         };
-        let extensions = Extension::parse(&content.manifest)
-            .map_err(|source| InspectError::Extensions { path: path.to_owned(), source })?;
-        if let Some(extension) =
-            extensions.iter().find(|e| !content.layers.iter().any(|layer| layer.name == e.layer))
-        {
-            return Err(InspectError::LayerMissing {
-                path: path.to_owned(),
-                layer: extension.layer.clone(),
-                extension: extension.name.clone(),
-            });
-        }
-        let unpacked = if compression == Compression::Uncompressed { packed } else { unpacked_bytes };
-        let found: Result<Vec<_>, _> = content.found.into_iter().collect();
-        let contents = Contents::of(&extensions, &found.map_err(damaged)?);
-        Ok(Self { compression, packed, unpacked, layers: content.layers, contents })
-    }
-}
-
-/// What is collected while archives are read.
-struct Content {
-    layers: Vec<Layer>,
-    /// What is in them. A damaged layer is told of after the archive is known to be whole: a
-    /// damaged archive is the better reason.
-    found: Vec<Result<LayerContents, ContentsError>>,
-    manifest: Vec<u8>,
-}
-
-impl Default for Content {
-    fn default() -> Self {
-        // An image without the file has no extensions.
-        Self { layers: Vec::new(), found: Vec::new(), manifest: b"layers: []".to_vec() }
-    }
-}
-
-impl Content {
-    fn take(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
-        if entry.name == "extensions.yaml" {
-            self.manifest.clear();
-            data.take(MANIFEST_LIMIT).read_to_end(&mut self.manifest)?;
-        } else if !entry.name.contains('/') && entry.name.ends_with(".sqsh") {
-            // A squashfs file is read by seeking, which the stream cannot.
-            let mut spool = io::BufWriter::with_capacity(1 << 20, tempfile::tempfile()?);
-            let digest = Digest::of_reader(Copied { from: data, to: &mut spool })?;
-            let mut layer = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
-            layer.rewind()?;
-            self.found.push(LayerContents::read(&entry.name, layer));
-            self.layers.push(Layer { name: entry.name.clone(), bytes: entry.size, digest });
-        }
-        Ok(())
-    }
-}
-
-/// Writes what is read of `from` to `to`, too.
-struct Copied<'a, W> {
-    from: &'a mut dyn Read,
-    to: &'a mut W,
-}
-
-impl<W: io::Write> Read for Copied<'_, W> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.from.read(buffer)?;
-        self.to.write_all(&buffer[..read])?;
-        Ok(read)
-    }
-}
-
-impl fmt::Display for Inspection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.directory.display())?;
-        writeln!(f, "  digest        {}", self.digest)?;
-        let version = self.kernel_version.as_deref().unwrap_or("of unknown version");
-        let (packed, raw) = self.kernel_bytes;
-        writeln!(
-            f,
-            "  kernel        {version}, {}, {} MiB ({} MiB unpacked)",
-            self.architecture,
-            packed >> 20,
-            raw >> 20
-        )?;
-        let (packed, whole) = self.initramfs_bytes;
-        writeln!(
-            f,
-            "  initramfs     {} MiB, {:?} ({} MiB unpacked)",
-            packed >> 20,
-            self.compression,
-            whole >> 20
-        )?;
-        for layer in &self.layers {
-            writeln!(f, "  layer         {} {} KiB {}", layer.name, layer.bytes >> 10, layer.digest)?;
-        }
-        if self.contents.extensions.is_empty() {
-            writeln!(f, "  extensions    none")?;
-        }
-        for extension in &self.contents.extensions {
-            writeln!(f, "  extension     {} {} ({})", extension.name, extension.version, extension.layer)?;
-        }
-        for (path, verdict) in &self.checksums {
-            let (sign, text) = match verdict {
-                FileVerdict::Matches => ("✅", "matches its checksum"),
-                FileVerdict::Mismatch => {
-                    ("❌", "differs from its checksum: rebuild or fetch the image again")
-                }
-                FileVerdict::Missing => ("❌", "has a checksum and is not there"),
-                FileVerdict::Uncovered => ("❌", "has no checksum"),
-            };
-            writeln!(f, "  {sign} {path} {text}")?;
-        }
-        Ok(())
-    }
+        Ok(CheckedFile { path: path.to_owned(), verdict, bytes: Some(about.len()), digest: Some(digest) })
+    };
+    paths.into_iter().map(checked).collect()
 }
 
 #[cfg(test)]
@@ -458,6 +237,7 @@ mod tests {
         let sums = format!("{digest}  ./vmlinuz\n{digest}  gone\n");
         fs::write(directory.path().join("checksums.sha256"), sums).expect("write");
         let seen = Inspection::of(directory.path()).expect("inspect").checksums;
+        let seen: Vec<_> = seen.into_iter().map(|file| (file.path, file.verdict)).collect();
         let expected = [
             ("gone".to_owned(), FileVerdict::Missing),
             ("vmlinuz".to_owned(), FileVerdict::Matches),

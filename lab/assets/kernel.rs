@@ -9,8 +9,8 @@ use std::borrow::Cow;
 
 use super::compression::{Compression, decompress};
 
-/// More than any kernel unpacks to, in bytes.
-const KERNEL_LIMIT: u64 = 512 << 20;
+/// More than any kernel file has, and unpacks to, in bytes.
+pub(super) const KERNEL_LIMIT: u64 = 192 << 20;
 
 /// Why a kernel file cannot be booted.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,9 @@ pub enum KernelError {
         /// What it is.
         found: &'static str,
     },
+    /// A file that is no kernel, by its size.
+    #[error("it has more than {KERNEL_LIMIT} bytes; no kernel does")]
+    TooLarge,
     /// None of the known formats.
     #[error("it starts with {head:02x?}, which is neither an arm64 Image, nor gzip, nor EFI zboot")]
     Unknown {
@@ -49,6 +52,9 @@ pub enum KernelError {
 /// # Errors
 /// See [`KernelError`].
 pub fn raw_kernel(file: &[u8]) -> Result<Cow<'_, [u8]>, KernelError> {
+    if file.len() as u64 > KERNEL_LIMIT {
+        return Err(KernelError::TooLarge);
+    }
     if file.get(0x38..0x3c) == Some(b"ARM\x64") {
         return Ok(Cow::Borrowed(file));
     }

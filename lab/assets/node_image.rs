@@ -1,7 +1,8 @@
 //! An image directory: the boot files of one role's image, found and verified.
 
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -11,6 +12,9 @@ use super::{
     checksums::{ChecksumFault, Checksums},
     kernel::KernelError,
 };
+
+/// More than any checksum file has, in bytes.
+const CHECKSUMS_LIMIT: u64 = 4 << 20;
 
 /// A SHA-256 digest; prints as `sha256:` and 64 hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,6 +34,11 @@ impl Digest {
         let mut hasher = Sha256::new();
         io::copy(&mut reader, &mut hasher)?;
         Ok(Self(hasher.finalize().into()))
+    }
+
+    /// Of what `hasher` was fed.
+    pub(super) fn of_hash(hasher: Sha256) -> Self {
+        Self(hasher.finalize().into())
     }
 
     /// From 64 hexadecimal digits.
@@ -184,7 +193,11 @@ pub(super) fn boot_files(directory: &Path) -> Result<(&'static str, &'static str
 
 pub(super) fn read_checksums(directory: &Path) -> Result<Option<Checksums>, AssetError> {
     let path = directory.join("checksums.sha256");
-    match std::fs::read_to_string(&path) {
+    let text = std::fs::File::open(&path).and_then(|file| {
+        let mut text = String::new();
+        file.take(CHECKSUMS_LIMIT).read_to_string(&mut text).map(|_| text)
+    });
+    match text {
         Ok(text) => Checksums::parse(&text)
             .map(Some)
             .map_err(|fault| AssetError::Checksum { directory: directory.to_owned(), fault }),

@@ -146,7 +146,11 @@ impl Directory {
 
 /// A name that can be one part of a path.
 fn checked(name: Vec<u8>) -> Result<String, String> {
-    if name.len() > 256 || name == b"." || name == b".." || name.iter().any(|b| matches!(b, b'/' | 0)) {
+    if name.len() > 256
+        || name == b"."
+        || name == b".."
+        || name.iter().any(|b| matches!(b, 0..32 | b'/' | 127))
+    {
         return Err(format!("an entry named {:?}", String::from_utf8_lossy(&name[..name.len().min(64)])));
     }
     // Names that are not UTF-8 are not among those that are looked for.

@@ -26,9 +26,7 @@ pub struct Inspect {
 
 impl Inspect {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
-        let images: Result<Vec<_>, InspectError> =
-            self.images.iter().map(|directory| Inspection::of(directory)).collect();
-        let images = images.map_err(|error| Failed::new(ExitCode::BadInput, error))?;
+        let images = inspected(&self.images).map_err(|error| Failed::new(ExitCode::BadInput, error))?;
         let differences: Vec<_> = match images.split_first() {
             Some((first, others)) => others.iter().map(|other| first.difference(other)).collect(),
             None => Vec::new(),
@@ -63,11 +61,7 @@ impl Inspect {
                 return Err(Failed::new(ExitCode::BadInput, "--adds compares exactly two images"));
             };
             let difference = first.difference(second);
-            let mut expected = expected.clone();
-            let mut added = difference.added.clone();
-            expected.sort();
-            added.sort();
-            if added != expected || !difference.removed.is_empty() || !difference.changed.is_empty() {
+            if !difference.adds_exactly(expected) {
                 wrong.push(format!(
                     "{} should differ from {} by exactly +{}, and differs by: {difference}",
                     second.directory.display(),
@@ -78,4 +72,17 @@ impl Inspect {
         }
         Ok(wrong)
     }
+}
+
+/// All images, read at the same time: hashing and unpacking keep a core busy for each.
+fn inspected(directories: &[PathBuf]) -> Result<Vec<Inspection>, InspectError> {
+    std::thread::scope(|scope| {
+        let readers: Vec<_> =
+            directories.iter().map(|directory| scope.spawn(|| Inspection::of(directory))).collect();
+        let join = |reader: std::thread::ScopedJoinHandle<'_, _>| match reader.join() {
+            Ok(inspection) => inspection,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        readers.into_iter().map(join).collect()
+    })
 }

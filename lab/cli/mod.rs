@@ -125,12 +125,14 @@ impl From<StartError> for Failed {
         match error {
             StartError::Session(error) => error.into(),
             StartError::Memory { .. } => Self::new(ExitCode::HostUnable, error),
-            StartError::Plan(PlanError::Secrets(_)) | StartError::Registry(_) => {
-                Self::new(ExitCode::Internal, error)
-            }
-            StartError::Plan(_) | StartError::Asset(_) | StartError::Store(_) => {
-                Self::new(ExitCode::BadInput, error)
-            }
+            StartError::Plan(PlanError::Secrets(_))
+            | StartError::Registry(_)
+            | StartError::TailnetPrograms(_)
+            | StartError::Tailnet(_) => Self::new(ExitCode::Internal, error),
+            StartError::Plan(_)
+            | StartError::Asset(_)
+            | StartError::Store(_)
+            | StartError::TailnetSpec(_) => Self::new(ExitCode::BadInput, error),
             StartError::Formation(_) => Self::new(ExitCode::VerdictFailed, error),
         }
     }

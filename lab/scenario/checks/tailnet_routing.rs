@@ -307,7 +307,7 @@ fn understood(text: &str) -> Result<(String, String), String> {
     if field("node").is_empty() {
         return Err("something else than the echo server answered".to_owned());
     }
-    Ok((field("node"), field("remote")))
+    Ok((field("node"), field("client")))
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn only_an_echo_servers_answer_counts() {
-        let seen = understood(r#"{"node":"worker-1","remote":"10.244.2.0:41234"}"#);
+        let seen = understood(r#"{"node":"worker-1","client":"10.244.2.0:41234"}"#);
         assert_eq!(seen, Ok(("worker-1".into(), "10.244.2.0:41234".into())));
         assert!(understood("<html>").is_err());
         assert!(understood("{}").is_err());

@@ -1,0 +1,110 @@
+//! How one image differs from another.
+
+use serde::Serialize;
+
+use super::{contents::Contents, inspection::Inspection};
+
+/// How the second of two images differs from the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Extensions that only the second has.
+    pub added: Vec<String>,
+    /// Extensions that only the first has.
+    pub removed: Vec<String>,
+    /// Extensions of different versions.
+    pub changed: Vec<String>,
+    /// Layers of other content under the same version: extensions that both have, and the root
+    /// file system.
+    pub other_content: Vec<String>,
+    /// Services, by id.
+    pub services: Names,
+    /// Runtime handlers.
+    pub runtime_handlers: Names,
+    /// Kernel modules that extensions bring.
+    pub kernel_modules: Names,
+    /// Both are the same image.
+    pub same_digest: bool,
+    /// The kernels' versions, when they differ.
+    pub kernel: Option<(Option<String>, Option<String>)>,
+    /// The versions of the node software, when they differ.
+    pub node_version: Option<(Option<String>, Option<String>)>,
+}
+
+/// Names that only one of two images has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Names {
+    /// Only the second.
+    pub added: Vec<String>,
+    /// Only the first.
+    pub removed: Vec<String>,
+}
+
+impl Names {
+    fn of(first: &[String], second: &[String]) -> Self {
+        let lacks = |one: &[String], other: &[String]| {
+            one.iter().filter(|name| !other.contains(name)).cloned().collect()
+        };
+        Self { added: lacks(second, first), removed: lacks(first, second) }
+    }
+}
+
+impl Difference {
+    /// Of `second` against `first`.
+    pub fn between(first: &Inspection, second: &Inspection) -> Self {
+        let (one, other) = (&first.contents, &second.contents);
+        let names =
+            |contents: &Contents| contents.extensions.iter().map(|e| e.name.clone()).collect::<Vec<_>>();
+        let services =
+            |contents: &Contents| contents.services.iter().map(|s| s.id.clone()).collect::<Vec<_>>();
+        let Names { added, removed } = Names::of(&names(one), &names(other));
+        let mut difference = Self {
+            added,
+            removed,
+            services: Names::of(&services(one), &services(other)),
+            runtime_handlers: Names::of(&one.runtime_handlers, &other.runtime_handlers),
+            kernel_modules: Names::of(&one.kernel_modules, &other.kernel_modules),
+            same_digest: first.digest == second.digest,
+            kernel: pair(&first.kernel_version, &second.kernel_version),
+            node_version: pair(&one.node_version, &other.node_version),
+            ..Self::default()
+        };
+        let digest = |image: &Inspection, name: &str| {
+            image.layers.iter().find(|l| l.name == name).map(|l| l.digest.clone())
+        };
+        if digest(first, "rootfs.sqsh") != digest(second, "rootfs.sqsh") {
+            difference.other_content.push("rootfs.sqsh".to_owned());
+        }
+        for mine in &one.extensions {
+            let Some(theirs) = other.extensions.iter().find(|theirs| theirs.name == mine.name) else {
+                continue;
+            };
+            if mine.version != theirs.version {
+                difference.changed.push(format!("{} {} → {}", mine.name, mine.version, theirs.version));
+            } else if digest(first, &mine.layer) != digest(second, &theirs.layer) {
+                difference.other_content.push(mine.name.clone());
+            }
+        }
+        difference
+    }
+
+    /// Whether the second image is the first one with exactly the extensions `names` more:
+    /// nothing less, and everything that both have of the same content.
+    pub fn adds_exactly(&self, names: &[String]) -> bool {
+        let sorted = |names: &[String]| {
+            let mut names = names.to_vec();
+            names.sort();
+            names
+        };
+        let less = [&self.removed, &self.services.removed, &self.runtime_handlers.removed];
+        sorted(&self.added) == sorted(names)
+            && less.into_iter().chain([&self.kernel_modules.removed]).all(Vec::is_empty)
+            && self.changed.is_empty()
+            && self.other_content.is_empty()
+            && self.kernel.is_none()
+            && self.node_version.is_none()
+    }
+}
+
+fn pair(first: &Option<String>, second: &Option<String>) -> Option<(Option<String>, Option<String>)> {
+    (first != second).then(|| (first.clone(), second.clone()))
+}
