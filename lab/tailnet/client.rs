@@ -25,6 +25,8 @@ use crate::machine::{Processes, SocketDirectory};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long after its own time limit `tailscale up` may take to end.
 const GRACE: Duration = Duration::from_secs(15);
+/// When a ping counts as lost.
+const PING_AGAIN: Duration = Duration::from_secs(2);
 /// Some changes (a peer that goes offline) are told to nobody; look again this often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -159,7 +161,7 @@ impl OutsideClient {
         match outcome {
             Ok(()) => self.wait_for("a running state", PATIENCE, ClientStatus::is_running).await,
             Err(reason) => {
-                let reason = redacted(reason, &self.keys());
+                let reason = redacted(reason, &keys);
                 let hint = login_hint(&reason);
                 let client = self.spec.hostname.clone();
                 Err(TailnetError::Login { client, server: self.access.url.clone(), reason, hint })
@@ -167,7 +169,7 @@ impl OutsideClient {
         }
     }
 
-    /// Runs `tailscale up`; the error is what it said, with the daemon's last words.
+    /// Runs `tailscale up`; the error is what it said, and what the daemon thinks is wrong.
     async fn up(&self, key_file: &Path, patience: Duration) -> Result<(), String> {
         let mut command = command(&self.programs.tailscale(), self.private.path());
         command
@@ -195,12 +197,8 @@ impl OutsideClient {
         let said = tail(&String::from_utf8_lossy(&output.stderr));
         let status = self.api.status().await.unwrap_or_default();
         let health = status.health.join(" / ");
-        Err(format!(
-            "{said} (state {}, health: {}); tailscaled: {}",
-            status.backend_state,
-            if health.is_empty() { "nothing amiss" } else { &health },
-            self.daemon.last_words(&self.keys())
-        ))
+        let health = if health.is_empty() { "nothing amiss" } else { &health };
+        Err(format!("{said} (state {}, health: {health})", status.backend_state))
     }
 
     /// How it stands now.
@@ -232,6 +230,7 @@ impl OutsideClient {
         let deadline = Instant::now() + patience;
         let mut changes = self.api.changes().await?;
         let mut watching = true;
+        let keys = self.keys();
         loop {
             let status = self.status().await?;
             if condition(&status) {
@@ -242,7 +241,7 @@ impl OutsideClient {
                     program: format!("tailscaled-{}", self.spec.hostname),
                     awaited: awaited.to_owned(),
                     seconds: patience.as_secs(),
-                    seen: redacted(format!("{status:?}"), &self.keys()),
+                    seen: redacted(format!("{status:?}"), &keys),
                     log: self.last_words(),
                 });
             }
@@ -256,12 +255,13 @@ impl OutsideClient {
     }
 
     /// Pings a node, or an address behind a subnet router, with Tailscale's own packets: tells the
-    /// path, not whether the operating system at the end answers.
+    /// path, not whether the operating system at the end answers. A lost ping is sent again, as the
+    /// first ones are while the nodes look for a path.
     ///
     /// # Errors
     /// When no node has that address or none answers within `patience`.
     pub async fn ping(&self, address: IpAddr, patience: Duration) -> Result<Pong, TailnetError> {
-        self.api.ping(address, "disco", patience).await
+        self.ping_until(address, "disco", patience).await
     }
 
     /// As [`OutsideClient::ping`], through the encrypted tunnel; does not tell the path.
@@ -273,7 +273,24 @@ impl OutsideClient {
         address: IpAddr,
         patience: Duration,
     ) -> Result<Pong, TailnetError> {
-        self.api.ping(address, "TSMP", patience).await
+        self.ping_until(address, "TSMP", patience).await
+    }
+
+    async fn ping_until(
+        &self,
+        address: IpAddr,
+        kind: &str,
+        patience: Duration,
+    ) -> Result<Pong, TailnetError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.api.ping(address, kind, left.min(PING_AGAIN)).await {
+                // Only silence is worth another try; an answer, also a refusal, stands.
+                Err(TailnetError::NoPong { .. }) if left > PING_AGAIN => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Its SOCKS5 proxy; what goes there leaves through the tailnet.

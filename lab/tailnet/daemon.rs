@@ -65,15 +65,16 @@ impl Daemon {
         mut ready: impl FnMut() -> F,
     ) -> Result<T, TailnetError> {
         let deadline = Instant::now() + patience;
+        let mut seen = "no answer at all".to_owned();
         loop {
-            let seen = tokio::select! {
+            tokio::select! {
                 answer = ready() => match answer {
                     Ok(value) => return Ok(value),
-                    Err(seen) => seen,
+                    Err(now) => seen = now,
                 },
                 ended = self.ended(keys) => return Err(ended),
-                () = tokio::time::sleep_until(deadline.into()) => "no answer at all".to_owned(),
-            };
+                () = tokio::time::sleep_until(deadline.into()) => {}
+            }
             if Instant::now() >= deadline {
                 return Err(TailnetError::Late {
                     program: self.program.clone(),

@@ -92,6 +92,16 @@ pub enum TailnetError {
         /// What happened.
         problem: String,
     },
+    /// Nobody answered a ping.
+    #[error(
+        "no answer to pings of {address} from {client}; check that the node is online and that UDP or a relay connects both"
+    )]
+    NoPong {
+        /// Who pinged.
+        client: String,
+        /// Whom.
+        address: std::net::IpAddr,
+    },
     /// A key or certificate for the control server's TLS.
     #[error("cannot make a certificate for the control server")]
     Certificate(#[from] rcgen::Error),

@@ -50,7 +50,9 @@ impl LocalApi {
     /// goes through the encryption.
     pub async fn ping(&self, address: IpAddr, kind: &str, patience: Duration) -> Result<Pong, TailnetError> {
         let path = format!("ping?ip={address}&type={kind}");
-        let result: PingResult = self.ask("ping", Method::POST, &path, patience).await?;
+        let answer = tokio::time::timeout(patience, self.ask("ping", Method::POST, &path, PATIENCE)).await;
+        let client = self.client.clone();
+        let result: PingResult = answer.map_err(|_| TailnetError::NoPong { client, address })??;
         result.pong().map_err(|problem| self.failed("ping", format!("{address}: {problem}")))
     }
 
