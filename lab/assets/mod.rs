@@ -30,7 +30,6 @@ pub use checksums::{ChecksumFault, Checksums};
 pub use compression::{Compression, decompress, unpacked};
 pub use contents::{Contents, ContentsError, ExtensionService, LayerContents};
 pub use difference::{Difference, Names};
-pub use contents::{Contents, ContentsError, ExtensionService};
 pub use edited_initramfs::without_extension;
 pub use extensions::{Extension, ExtensionsError};
 pub use initramfs::{Initramfs, InitramfsError, Layer};

@@ -41,6 +41,10 @@ const REACHABLE: &str = "this machine is reachable at";
 /// other side has no way to speak first.
 const RETRY: Duration = Duration::from_millis(300);
 
+/// How long a node may take to see a document that was applied to it, before a service that still
+/// waits is taken to wait for another one.
+const DOCUMENT_SEEN: Duration = Duration::from_secs(30);
+
 impl Cluster {
     /// Boots all nodes and makes them one Ready cluster.
     ///
@@ -211,10 +215,11 @@ impl Cluster {
     ) -> Result<(), Failure> {
         self.kill_if_asked(node, Step::Ready);
         self.step(subject, Step::Ready, |seen| async move {
-            let hold = match self.three_layers(node, client.clone(), table.clone(), &seen).await? {
-                Readiness::Green => return Ok(()),
-                Readiness::Held(hold) => hold,
-            };
+            let hold =
+                match self.three_layers(node, client.clone(), table.clone(), Duration::ZERO, &seen).await? {
+                    Readiness::Green => return Ok(()),
+                    Readiness::Held(hold) => hold,
+                };
             let documents = self.late_documents(node).await?;
             if documents.is_empty() && !node.spec.may_be_held {
                 return Err(Cause::Held(hold));
@@ -225,7 +230,7 @@ impl Cluster {
             }
             self.apply_late(node, &client, &documents).await?;
             let released = Instant::now();
-            match self.three_layers(node, client, table, &seen).await? {
+            match self.three_layers(node, client, table, DOCUMENT_SEEN, &seen).await? {
                 Readiness::Green => {
                     let text = format!(
                         "{} is configured: green {:.1} s after its document was applied, without a reboot",

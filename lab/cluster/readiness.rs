@@ -1,6 +1,10 @@
 //! The three layers of readiness of a node, watched apart.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{Stream, StreamExt, stream::BoxStream};
 use tokio::sync::watch;
@@ -131,15 +135,18 @@ fn of_kubernetes(facts: Option<&NodeFacts>) -> Standing {
 
 impl Cluster {
     /// Waits until all three layers of `node` are green at once, or until only the document of an
-    /// extension service is missing for that; reports each change.
+    /// extension service is missing for that; reports each change. A hold counts once
+    /// `hold_after` is over: a document that was just applied takes a moment to be seen.
     pub(super) async fn three_layers(
         &self,
         node: &NodePlan,
         mut client: NodeClient,
         mut table: NodeTable,
+        hold_after: Duration,
         seen: &LastSeen,
     ) -> Result<Readiness, Cause> {
         let name = &node.spec.name;
+        let began = Instant::now();
         let mut layers = Layers::default();
         let (mut last_status, mut last_services) = (None, Vec::new());
         let mut machine = self.machine_statuses(&client).await;
@@ -154,6 +161,7 @@ impl Cluster {
                 return Ok(Readiness::Green);
             }
             if layers.kubernetes.green
+                && began.elapsed() >= hold_after
                 && let Some(status) = &last_status
                 && let Some(hold) = Hold::find(status, &last_services, true, self.plan.boot_timeout())
             {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{ClusterSpec, Patch};
-use crate::node::NodeName;
+use crate::node::{NodeName, Role};
 
 /// A check of a scenario: what to look at and how to say it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,8 +38,11 @@ pub enum Check {
         /// As Kubernetes spells it.
         is: Architecture,
     },
-    /// No node has a Tailscale image, service, process or interface.
-    NoTailscale,
+    /// No node has a Tailscale image, service, process, interface or address.
+    NoTailscale {
+        /// Only nodes of this role.
+        role: Option<Role>,
+    },
     /// A pod on each node reaches a pod on each other node.
     PodNetwork {
         /// Also through a ClusterIP service.
@@ -127,7 +130,7 @@ impl Check {
         match self {
             Check::LayersGreen => "layers-green",
             Check::Architecture { .. } => "architecture",
-            Check::NoTailscale => "no-tailscale",
+            Check::NoTailscale { .. } => "no-tailscale",
             Check::PodNetwork { .. } => "pod-network",
             Check::PowerCycle { .. } => "power-cycle",
             Check::Roles => "roles",
@@ -164,10 +167,13 @@ impl Check {
                 "Kubernetes is asked for the nodes' architecture",
                 format!("every node says {}", is.as_str()),
             ),
-            Check::NoTailscale => words(
+            Check::NoTailscale { role } => words(
                 formed,
                 "images, services, processes and interfaces of every node are searched",
-                "there is no Tailscale anywhere".to_owned(),
+                match role {
+                    None => "there is no Tailscale anywhere".to_owned(),
+                    Some(role) => format!("there is no Tailscale on any {role} node"),
+                },
             ),
             Check::PodNetwork { service, dns } => {
                 let mut reached = String::from("every other node's pod answers");

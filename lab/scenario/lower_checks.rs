@@ -11,7 +11,7 @@ use super::raw::{
     RawArchitectureName, RawCheck, RawCheckKeys, RawExpect, RawFault, RawHoldEnd, RawScenario, RawWords, Text,
 };
 use crate::cluster::{ClusterSpec, Fault, Size};
-use crate::node::{Kind, NodeName};
+use crate::node::{Kind, NodeName, Role};
 
 /// The faults of the cluster, and the memory that the host is said to have.
 pub(super) fn lower_faults(
@@ -118,20 +118,25 @@ impl Lowering<'_> {
         found.map(|node| node.name.clone())
     }
 
+    /// The role of this name that a node has, or a reported problem.
+    fn role(&mut self, name: &Text, cluster: &ClusterSpec) -> Option<Role> {
+        let found = cluster.images.keys().find(|role| role.as_str() == name.value);
+        if found.is_none() {
+            let roles: Vec<&str> = cluster.images.keys().map(|role| role.as_str()).collect();
+            let mut problem = Problem::at(name, format!("no node has the role \"{}\"", name.value));
+            problem.help = choice(&name.value, &roles, "roles of the nodes");
+            self.report(problem);
+        }
+        found.cloned()
+    }
+
     fn fault(&mut self, raw: &Spanned<RawFault>, cluster: &ClusterSpec) -> Option<Fault> {
         Some(match &raw.value {
             RawFault::KernelPanic { node } => Fault::KernelPanic { node: self.node(node, cluster)? },
             RawFault::NoConfig { node } => Fault::NoConfig { node: self.node(node, cluster)? },
             RawFault::OtherImage { node, role: text } => {
                 let node = self.node(node, cluster)?;
-                let Some(role) = cluster.images.keys().find(|role| role.as_str() == text.value) else {
-                    let roles: Vec<&str> = cluster.images.keys().map(|role| role.as_str()).collect();
-                    let mut problem = Problem::at(text, format!("no node has the role \"{}\"", text.value));
-                    problem.help = choice(&text.value, &roles, "roles of the nodes");
-                    self.report(problem);
-                    return None;
-                };
-                Fault::OtherImage { node, role: role.clone() }
+                Fault::OtherImage { node, role: self.role(text, cluster)? }
             }
             RawFault::MissingExtension { node, extension } => Fault::MissingExtension {
                 node: self.node(node, cluster)?,
@@ -217,8 +222,12 @@ impl Lowering<'_> {
             };
             checks.push(Check::Architecture { is });
         }
-        if keys.no_tailscale.is_some() {
-            checks.push(Check::NoTailscale);
+        if let Some(raw) = &keys.no_tailscale {
+            let role = match &raw.role {
+                Some(text) => Some(self.role(text, cluster)?),
+                None => None,
+            };
+            checks.push(Check::NoTailscale { role });
         }
         if let Some(raw) = &keys.pod_network {
             let (service, dns) = (raw.service.unwrap_or(true), raw.dns.unwrap_or(true));
@@ -271,7 +280,7 @@ fn bare_check(name: &str) -> Option<Check> {
     Some(match name {
         "layers-green" => Check::LayersGreen,
         "architecture" => Check::Architecture { is: Architecture::Arm64 },
-        "no-tailscale" => Check::NoTailscale,
+        "no-tailscale" => Check::NoTailscale { role: None },
         "pod-network" => Check::PodNetwork { service: true, dns: true },
         "roles" => Check::Roles,
         "wasm" => Check::Wasm,

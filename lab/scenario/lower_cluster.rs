@@ -10,7 +10,7 @@ use serde_saphyr::Spanned;
 
 use super::file::Lowering;
 use super::problem::{Problem, choice};
-use super::raw::{RawNetwork, RawNode, RawPatch, RawRoleRule, RawScenario, RawTailnet, Text, yaml_options};
+use super::raw::{RawNetwork, RawNode, RawPatch, RawRoleRule, RawScenario, Text, yaml_options};
 use crate::cluster::{
     ClusterSpec, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, RoleRule, SpecError, SpecSubject,
     SpecWarning, TailnetSpec, default_role_rules,

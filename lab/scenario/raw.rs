@@ -213,7 +213,7 @@ pub(super) struct RawCheckKeys {
     pub then: Option<String>,
     pub layers_green: Option<RawNothing>,
     pub architecture: Option<RawArchitecture>,
-    pub no_tailscale: Option<RawNothing>,
+    pub no_tailscale: Option<RawNoTailscale>,
     pub pod_network: Option<RawPodNetwork>,
     pub power_cycle: Option<RawPowerCycle>,
     pub roles: Option<RawNothing>,
@@ -221,6 +221,12 @@ pub(super) struct RawCheckKeys {
     pub kernel_modules: Option<RawKernelModules>,
     pub boot_hold: Option<RawBootHold>,
     pub tailnet_routing: Option<RawNothing>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawNoTailscale {
+    pub role: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

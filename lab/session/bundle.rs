@@ -34,6 +34,11 @@ pub async fn write_bundle(cluster: &Cluster, cause: &str) -> Result<(), BundleEr
     let nodes = cluster.plan().nodes.iter().map(|node| gather(cluster, node));
     for (node, texts) in futures::future::join_all(nodes).await {
         for (name, text) in texts {
+            // An extension may print the key that it was given.
+            let text = match cluster.tailnet() {
+                Some(tailnet) => tailnet.control().redact(text),
+                None => text,
+            };
             bundle.add(format!("nodes/{node}/{name}"), text);
         }
     }
@@ -57,12 +62,17 @@ async fn gather(cluster: &Cluster, node: &NodePlan) -> (String, Vec<(String, Str
     let connected = tokio::time::timeout(PATIENCE, cluster.connect(node)).await;
     match connected {
         Ok(Ok(client)) => {
+            let mut logs: Vec<String> = LOGS.map(str::to_owned).into();
             let services = match client.services(PATIENCE).await {
-                Ok(services) => services.iter().map(|s| format!("{s:?}\n")).collect(),
+                Ok(services) => {
+                    let extensions = services.iter().filter(|service| service.id.starts_with("ext-"));
+                    logs.extend(extensions.map(|service| service.id.clone()));
+                    services.iter().map(|s| format!("{s:?}\n")).collect()
+                }
                 Err(error) => error.to_string(),
             };
             texts.push(("services.txt".into(), services));
-            for service in LOGS {
+            for service in &logs {
                 if let Ok(log) = client.logs(service, 2000, PATIENCE).await {
                     texts.push((format!("{service}.log"), log));
                 }

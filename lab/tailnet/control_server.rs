@@ -191,6 +191,11 @@ impl ControlServer {
         self.issued.lock().unwrap_or_else(PoisonError::into_inner).push(key.clone());
     }
 
+    /// `text` without the keys that it issued.
+    pub fn redact(&self, text: String) -> String {
+        self.issued().iter().fold(text, |text, key| key.redact(&text))
+    }
+
     /// All nodes that ever logged in and were not deleted, with their routes.
     ///
     /// # Errors

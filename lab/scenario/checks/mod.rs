@@ -29,7 +29,7 @@ pub(super) async fn look(cluster: &Cluster, check: &Check) -> Observation {
     match check {
         Check::LayersGreen => layers::look(cluster).await,
         Check::Architecture { is } => architecture::look(cluster, *is).await,
-        Check::NoTailscale => no_tailscale::look(cluster).await,
+        Check::NoTailscale { role } => no_tailscale::look(cluster, role.as_ref()).await,
         Check::PodNetwork { service, dns } => pod_network::look(cluster, *service, *dns).await,
         Check::PowerCycle { node } => power_cycle::look(cluster, node).await,
         Check::Roles => roles::look(cluster).await,

@@ -3,15 +3,17 @@
 use super::{Observation, QUESTION};
 use crate::{
     cluster::{Cluster, NodePlan},
+    node::Role,
     talos::{ApiError, ExtensionStatus, NodeClient},
 };
 
 /// What everything of Tailscale has in its name.
 const NAME: &str = "tailscale";
 
-pub(super) async fn look(cluster: &Cluster) -> Observation {
+pub(super) async fn look(cluster: &Cluster, role: Option<&Role>) -> Observation {
     let mut observation = Observation::default();
-    for node in &cluster.plan().nodes {
+    let nodes = cluster.plan().nodes.iter();
+    for node in nodes.filter(|node| role.is_none_or(|role| node.spec.role == *role)) {
         let name = node.spec.name.as_str();
         match places(cluster, node).await {
             Ok(places) => judge(name, &places, &mut observation),

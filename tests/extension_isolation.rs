@@ -1,0 +1,72 @@
+//! Scenario 04 on real VMs, and the matrix of roles that are wrong or unconfigured: each row must
+//! come to its own outcome, for its own reason.
+
+mod support;
+
+use anyhow::{Result, ensure};
+use support::comes_to_what_it_expects;
+
+#[tokio::test]
+async fn each_role_carries_its_own_extensions_and_nothing_of_the_other() -> Result<()> {
+    let seen = comes_to_what_it_expects("scenarios/04-extension-isolation.yaml").await?;
+    ensure!(seen.is_empty(), "passed in spite of {seen:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_gateway_without_its_document_is_ready_for_kubernetes_and_told_to_reboot() -> Result<()> {
+    let seen = comes_to_what_it_expects("tests/scenarios/roles/unconfigured-gateway.yaml").await?;
+    insta::assert_snapshot!(seen.join("\n"), @r#"gateway-1 at "ready": the boot sequence is held up: ext-tailscale says "Waiting for extension service config"; Kubernetes calls the node Ready all the same, and it will reboot when the boot sequence has waited 4200 s; apply a document `kind: ExtensionServiceConfig` with `name: tailscale` to release it"#);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_document_of_another_name_releases_nothing() -> Result<()> {
+    comes_to_what_it_expects("tests/scenarios/roles/document-of-another-name.yaml").await.map(drop)
+}
+
+#[tokio::test]
+async fn applying_the_document_releases_the_boot_without_a_reboot() -> Result<()> {
+    comes_to_what_it_expects("tests/scenarios/roles/boot-released.yaml").await.map(drop)
+}
+
+#[tokio::test]
+async fn with_a_short_limit_the_reboot_of_an_unconfigured_gateway_is_seen() -> Result<()> {
+    comes_to_what_it_expects("tests/scenarios/roles/boot-reboots.yaml").await.map(drop)
+}
+
+#[tokio::test]
+async fn a_compute_image_in_the_gateway_role_is_refused() -> Result<()> {
+    comes_to_what_it_expects("tests/scenarios/roles/compute-image-as-gateway.yaml").await.map(drop)
+}
+
+#[tokio::test]
+async fn a_gateway_image_in_the_compute_role_is_refused() -> Result<()> {
+    comes_to_what_it_expects("tests/scenarios/roles/gateway-image-as-compute.yaml").await.map(drop)
+}
+
+#[test]
+fn two_gateways_are_refused_when_the_file_is_read() {
+    let text = "name: two\ncluster:\n  nodes:\n    - { name: a, kind: controlplane, role: gateway }\n    - { name: b, kind: worker, role: gateway }\n";
+    let directory = tempfile::tempdir().expect("tempdir");
+    let path = directory.path().join("two.yaml");
+    std::fs::write(&path, text).expect("write");
+    let error = lab::scenario::Scenario::load(&path).expect_err("two gateways").to_string();
+    assert!(error.contains("2 gateways (a, b); it must have 1"), "{error}");
+}
+
+#[tokio::test]
+async fn nodes_that_run_other_images_than_planned_are_told_each_with_its_reason() -> Result<()> {
+    let seen = comes_to_what_it_expects("tests/scenarios/roles/wrong-images-at-run-time.yaml").await?;
+    let wasm = seen.iter().find(|text| text.starts_with("check wasm"));
+    ensure!(
+        wasm.is_some_and(|text| text.contains("no runtime for \"spin\"")),
+        "a WebAssembly pod on a node without its handler was not told: {seen:?}"
+    );
+    let modules = seen.iter().find(|text| text.starts_with("check kernel-modules"));
+    ensure!(
+        modules.is_some_and(|text| text.contains("worker-1: the kernel module drbd is not loaded")),
+        "{seen:?}"
+    );
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! What the scenario tests have in common: running one, one at a time.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use lab::{
+    events::Outcome,
+    host::{Ending, WhenShort},
+    report::Display,
+    scenario::{Scenario, SeenFailure, Verdict},
+    session::{Session, SessionOptions},
+};
+use tokio::sync::Mutex;
+
+/// One cluster at a time: on two cores a second one would only make both late.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// How long a test waits for memory that other labs on this host hold.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(900);
+
+async fn run(file: &str) -> Result<Verdict> {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let scenario = Scenario::load(Path::new(file)).with_context(|| format!("loading {file}"))?;
+    let options =
+        SessionOptions { display: Display::Plain, ..SessionOptions::new(format!("test-{}", scenario.name)) };
+    let session = Session::open(options).await.context("opening a session")?;
+    let verdict = scenario.run(&session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
+    let ending = if verdict.outcome.passed() { Ending::Passed } else { Ending::Failed };
+    session.close(verdict.outcome.clone(), ending).await.context("closing the session")?;
+    Ok(verdict)
+}
+
+/// Runs a scenario that must come to what its file expects, and returns every failure it saw.
+pub async fn comes_to_what_it_expects(file: &str) -> Result<Vec<String>> {
+    let verdict = run(file).await?;
+    match &verdict.outcome {
+        Outcome::Passed => Ok(verdict.seen.iter().map(text).collect()),
+        Outcome::Failed { cause } | Outcome::NotRun { cause } => anyhow::bail!("{file}: {cause}"),
+    }
+}
+
+fn text(seen: &SeenFailure) -> String {
+    match seen {
+        SeenFailure::Refused { cause } => format!("refused: {cause}"),
+        SeenFailure::Check { check, cause } => format!("check {check}: {cause}"),
+        SeenFailure::Step { step, node, cause } => {
+            let node = node.as_ref().map_or_else(|| "the cluster".to_owned(), ToString::to_string);
+            format!("{node} at \"{}\": {cause}", step.label())
+        }
+    }
+}
