@@ -1,11 +1,15 @@
 //! An authority for one control server, and the server's certificate.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use time::{Duration, OffsetDateTime};
 
 /// Certificates start a day early, so that the clock of a restored node is not before them.
@@ -50,4 +54,20 @@ pub(super) fn server_certificate(addresses: &[Ipv4Addr]) -> Result<ServerCertifi
         certificate: certificate.pem(),
         key: key.serialize_pem(),
     })
+}
+
+/// TLS for a client that trusts this PEM certificate and nobody else; without one, nobody at all.
+pub(super) fn tls_trusting(authority: Option<&str>) -> Result<rustls::ClientConfig, rustls::Error> {
+    let mut roots = rustls::RootCertStore::empty();
+    if let Some(authority) = authority {
+        let certificate = CertificateDer::from_pem_slice(authority.as_bytes())
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        roots.add(certificate)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
 }

@@ -14,10 +14,11 @@ use ipnet::IpNet;
 
 use super::{
     AuthKey, ControlAccess, Programs, TailnetError,
+    certificate::tls_trusting,
     client_status::{ClientStatus, Pong, Preferences},
     daemon::{Daemon, command, redacted, tail},
     error::file,
-    local_api::LocalApi,
+    local_api::{LocalApi, chain},
 };
 use crate::machine::{Processes, SocketDirectory};
 
@@ -143,6 +144,9 @@ impl OutsideClient {
 
     /// Logs in with `key` and waits until the client runs. When the control server is down, it
     /// keeps trying until `patience` is over.
+    ///
+    /// A daemon whose key was refused goes on trying that key, and its refusals would be taken for
+    /// those of the next: for another key, start another client.
     ///
     /// # Errors
     /// When the key is refused or the control server does not answer in time: which of the two is
@@ -293,27 +297,39 @@ impl OutsideClient {
         }
     }
 
-    /// Its SOCKS5 proxy; what goes there leaves through the tailnet.
+    /// Its SOCKS5 proxy; what goes there leaves through the tailnet when the client has a route for
+    /// it. Anything else leaves through **this host's own network**, so an answer proves nothing
+    /// before the route is accepted: probe after [`OutsideClient::wait_for`].
     pub fn socks5(&self) -> SocketAddr {
         self.socks5
     }
 
-    /// Its HTTP proxy; what goes there leaves through the tailnet.
+    /// Its HTTP proxy; as [`OutsideClient::socks5`].
     pub fn http_proxy(&self) -> SocketAddr {
         self.http_proxy
     }
 
-    /// An HTTP client (no TLS) whose connections leave through the tailnet. Connections are not
-    /// kept: every request is a new probe of the route.
+    /// An HTTP client whose connections leave through the tailnet. It trusts no certificate: for
+    /// HTTPS, make one with [`OutsideClient::socks5`]. Connections are not kept: every request is a
+    /// new probe of the route.
     ///
     /// # Errors
     /// None in practice.
-    pub fn http(&self, patience: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    pub fn http(&self, patience: Duration) -> Result<reqwest::Client, TailnetError> {
+        let failed = |problem: String| TailnetError::LocalApi {
+            client: self.spec.hostname.clone(),
+            action: "make an HTTP client for the proxy",
+            problem,
+        };
+        let tls = tls_trusting(None).map_err(|error| failed(error.to_string()))?;
+        let proxy = reqwest::Proxy::all(format!("socks5://{}", self.socks5));
         reqwest::Client::builder()
-            .proxy(reqwest::Proxy::all(format!("socks5://{}", self.socks5))?)
+            .proxy(proxy.map_err(|error| failed(chain(&error)))?)
+            .tls_backend_preconfigured(tls)
             .timeout(patience)
             .pool_max_idle_per_host(0)
             .build()
+            .map_err(|error| failed(chain(&error)))
     }
 
     /// The end of its log, without keys.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls_pki_types::ServerName;
 use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     AuthKey, ControlSpec, KeyOptions, Node, Programs, TailnetError, Transport, User,
-    certificate::server_certificate,
+    certificate::{server_certificate, tls_trusting},
     control_api::{self, IssuedKey},
     control_config::{Placement, SOCKET},
     daemon::{Daemon, command, redacted},
@@ -345,7 +345,8 @@ impl ControlServer {
         match &self.authority {
             None => ask_health(stream).await,
             Some(authority) => {
-                let connector = tls_connector(authority)?;
+                let config = tls_trusting(Some(authority)).map_err(|error| error.to_string())?;
+                let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
                 let name = ServerName::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
                 ask_health(connector.connect(name, stream).await.map_err(|error| error.to_string())?).await
             }
@@ -393,19 +394,6 @@ async fn ask_health(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(
         b"HTTP/1.1 200" => Ok(()),
         other => Err(String::from_utf8_lossy(other).into_owned()),
     }
-}
-
-fn tls_connector(authority: &str) -> Result<tokio_rustls::TlsConnector, String> {
-    let certificate = CertificateDer::from_pem_slice(authority.as_bytes()).map_err(|e| e.to_string())?;
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate).map_err(|e| e.to_string())?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config).into())
 }
 
 fn free_tcp_port() -> Result<SocketAddr, TailnetError> {

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     TailnetError,
+    certificate::tls_trusting,
     client_status::{ClientStatus, PingResult, Pong, Preferences},
 };
 
@@ -32,9 +33,19 @@ pub(super) struct Changes(Response);
 impl LocalApi {
     /// The API behind `socket` of the client called `client`.
     pub fn new(client: &str, socket: &Path) -> Result<Self, TailnetError> {
-        let http = Client::builder().unix_socket(socket).no_proxy().build().map_err(|error| {
-            TailnetError::LocalApi { client: client.to_owned(), action: "speak HTTP", problem: chain(&error) }
-        })?;
+        let failed = |problem: String| TailnetError::LocalApi {
+            client: client.to_owned(),
+            action: "speak HTTP",
+            problem,
+        };
+        // No TLS is spoken; the client is only not built without some.
+        let tls = tls_trusting(None).map_err(|error| failed(error.to_string()))?;
+        let http = Client::builder()
+            .unix_socket(socket)
+            .tls_backend_preconfigured(tls)
+            .no_proxy()
+            .build()
+            .map_err(|error| failed(chain(&error)))?;
         Ok(Self { client: client.to_owned(), http })
     }
 
@@ -112,7 +123,7 @@ impl Changes {
 }
 
 /// An error with its causes: reqwest's own text is only the outermost.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string);
     std::iter::once(error.to_string()).chain(causes).collect::<Vec<_>>().join(": ")
 }
