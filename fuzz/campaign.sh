@@ -15,9 +15,11 @@ mkdir -p "$work"
 machine=$(rustc -vV | sed -n 's/^host: //p')
 coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
 coverage="$coverage -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1"
+bins=$(printf -- '--bin %s ' "$@")
 export CARGO_TARGET_DIR="$work/build"
 cargo build --quiet --release --locked --manifest-path "$here/Cargo.toml" --bin seeds
-RUSTFLAGS="$coverage" cargo build --quiet --release --locked --manifest-path "$here/Cargo.toml" --target "$machine" --bins
+# shellcheck disable=SC2086 # one argument a word is meant
+RUSTFLAGS="$coverage" cargo build --quiet --release --locked --manifest-path "$here/Cargo.toml" --target "$machine" $bins
 "$work/build/release/seeds" "$work/seeds"
 
 printf '%-14s %12s %9s %8s %10s %9s\n' target executions coverage inputs 'peak MiB' 'slowest s'
