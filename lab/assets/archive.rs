@@ -316,6 +316,17 @@ mod tests {
         assert!(error.starts_with("at byte 244:"), "{error}");
     }
 
+    #[test]
+    fn endless_zeros_and_endless_entries_are_refused() {
+        let zeros = std::io::BufReader::new(std::io::repeat(0));
+        let error = Archives::new(zeros, 1 << 20).peek().expect_err("zeros").to_string();
+        assert!(error.ends_with("more than 1048576 bytes; no node image has that much"), "{error}");
+        let empty = entry("a", 0, b"");
+        let entries = empty.repeat((1 << 20) / empty.len() + 2);
+        let error = read(&entries).expect_err("entries").to_string();
+        assert!(error.contains("no node image has more than 1048576 in all"), "{error}");
+    }
+
     proptest! {
         #[test]
         fn what_was_packed_is_read_again(

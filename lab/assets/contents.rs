@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     extensions::Extension,
+    inspection_text::plain,
     service_spec::ServiceSpec,
     squashfs::{Squashfs, SquashfsError},
 };
@@ -181,7 +182,7 @@ fn files(
 }
 
 fn wrong(layer: &str, entry: &str, problem: String) -> ContentsError {
-    ContentsError::Entry { layer: layer.to_owned(), entry: entry.to_owned(), problem }
+    ContentsError::Entry { layer: layer.to_owned(), entry: entry.to_owned(), problem: plain(&problem).into() }
 }
 
 /// `drbd` of `…/drbd.ko`, compressed or not.
@@ -195,7 +196,10 @@ fn module_name(path: &str) -> Option<String> {
 /// configuration.
 fn runtime_handlers(text: &[u8]) -> Result<Vec<String>, String> {
     let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
-    let part: toml::Table = toml::from_str(text).map_err(|error| error.to_string().trim().to_owned())?;
+    let part: toml::Table = toml::from_str(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        format!("not TOML at byte {at}: {}", error.message())
+    })?;
     let plugins = part.get("plugins").and_then(toml::Value::as_table);
     let runtimes = plugins
         .into_iter()

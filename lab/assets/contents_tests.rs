@@ -87,5 +87,5 @@ fn a_broken_file_is_named_with_its_layer() {
     let spec = read("usr/local/etc/containers/x.yaml", "depends: [");
     assert!(spec.starts_with("layer 4.sqsh, usr/local/etc/containers/x.yaml: not the spec"), "{spec}");
     let part = read("etc/cri/conf.d/x.part", "[plugins");
-    assert!(part.starts_with("layer 4.sqsh, etc/cri/conf.d/x.part: TOML parse error at line 1"), "{part}");
+    assert!(part.starts_with("layer 4.sqsh, etc/cri/conf.d/x.part: not TOML at byte "), "{part}");
 }

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::inspection_text::plain;
+
 /// A system extension of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extension {
@@ -67,8 +69,8 @@ impl Extension {
     /// # Errors
     /// See [`ExtensionsError`].
     pub fn parse(text: &[u8]) -> Result<Vec<Self>, ExtensionsError> {
-        let manifest: Manifest =
-            serde_yaml::from_slice(text).map_err(|error| ExtensionsError::Malformed(error.to_string()))?;
+        let manifest: Manifest = serde_yaml::from_slice(text)
+            .map_err(|error| ExtensionsError::Malformed(plain(&error.to_string()).into()))?;
         let mut names = BTreeSet::new();
         let layers = manifest.layers.unwrap_or_default().into_iter().enumerate();
         layers
@@ -79,7 +81,7 @@ impl Extension {
                     return Err(fail("its extension has no name"));
                 }
                 if !names.insert(metadata.name.clone()) {
-                    return Err(fail(&format!("{} is there already", metadata.name)));
+                    return Err(fail(&format!("{} is there already", plain(&metadata.name))));
                 }
                 Ok(Self {
                     name: metadata.name,
@@ -95,6 +97,8 @@ impl Extension {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const TEXT: &str = "\
@@ -133,5 +137,27 @@ layers:
         let twice = TEXT.replace("tailscale", "drbd");
         let error = Extension::parse(twice.as_bytes()).expect_err("twice").to_string();
         assert_eq!(error, "extensions.yaml, layer 2: drbd is there already");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_listed_is_read_in_its_order(names in proptest::collection::btree_set("[a-z][a-z.-]{0,20}", 0..9)) {
+            let layer = |(number, name): (usize, &String)| {
+                format!("- {{image: {number}.sqsh, metadata: {{name: '{name}', version: v{number}}}}}\n")
+            };
+            let text = format!("layers:\n{}", names.iter().enumerate().map(layer).collect::<String>());
+            let read = Extension::parse(text.as_bytes()).expect("parse");
+            let read: Vec<_> = read.into_iter().map(|extension| extension.name).collect();
+            prop_assert_eq!(read, names.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn damage_ends_without_a_panic(at in any::<prop::sample::Index>(), byte in any::<u8>(), text in any::<Vec<u8>>()) {
+            let mut bytes = TEXT.as_bytes().to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = Extension::parse(&bytes);
+            let _ = Extension::parse(&text);
+        }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::io::Cursor;
 
-use backhand::{FilesystemCompressor, FilesystemWriter, NodeHeader, compression::Compressor};
+use backhand::{
+    FilesystemCompressor, FilesystemWriter, NodeHeader,
+    compression::{CompressionOptions, Compressor, Lz4},
+};
 
 /// A squashfs file with `files`, compressed with zstd.
 pub(crate) fn squashfs(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -12,7 +15,10 @@ pub(crate) fn squashfs(files: &[(&str, &[u8])]) -> Vec<u8> {
 /// A squashfs file with `files`.
 pub(crate) fn squashfs_with(compressor: Compressor, files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = FilesystemWriter::default();
-    writer.set_compressor(FilesystemCompressor::new(compressor, None).expect("compressor"));
+    // Of the compressions only lz4 must say how.
+    let options =
+        (compressor == Compressor::Lz4).then_some(CompressionOptions::Lz4(Lz4 { version: 1, flags: 0 }));
+    writer.set_compressor(FilesystemCompressor::new(compressor, options).expect("compressor"));
     let header = NodeHeader { permissions: 0o755, ..NodeHeader::default() };
     for (path, content) in files {
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);

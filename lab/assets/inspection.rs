@@ -98,24 +98,20 @@ impl Inspection {
     pub fn of(directory: &Path) -> Result<Self, InspectError> {
         let (kernel, initramfs) = boot_files(directory)?;
         let (kernel_path, initramfs_path) = (directory.join(kernel), directory.join(initramfs));
-        let read = AssetError::file("read", &kernel_path);
-        let file = File::open(&kernel_path).and_then(|file| {
-            let mut bytes = Vec::new();
-            file.take(KERNEL_LIMIT + 1).read_to_end(&mut bytes).map(|_| bytes)
+        // Both are a matter of hashing and unpacking: a core each.
+        let (kernel_file, content) = std::thread::scope(|scope| {
+            let content = scope.spawn(|| initramfs_content(&initramfs_path));
+            let kernel_file = KernelFile::read(&kernel_path);
+            (kernel_file, content.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
-        let file = file.map_err(read)?;
-        let raw =
-            raw_kernel(&file).map_err(|source| AssetError::Kernel { path: kernel_path.clone(), source })?;
-        let content = File::open(&initramfs_path).map_err(AssetError::file("open", &initramfs_path))?;
-        let content = Initramfs::read(content)
-            .map_err(|source| InspectError::Initramfs { path: initramfs_path, source })?;
-        let digests = [(kernel, Digest::of_bytes(&file)), (initramfs, content.digest)];
+        let (file, content) = (kernel_file?, content?);
+        let digests = [(kernel, file.digest), (initramfs, content.digest)];
         Ok(Self {
             directory: directory.to_owned(),
             digest: identity_of(&[digests[0].1.clone(), digests[1].1.clone()]),
             architecture: "arm64",
-            kernel_version: kernel_version(&raw),
-            kernel_bytes: (file.len() as u64, raw.len() as u64),
+            kernel_version: file.version,
+            kernel_bytes: (file.packed, file.unpacked),
             compression: content.compression,
             initramfs_bytes: (content.packed, content.unpacked),
             layers: content.layers,
@@ -133,6 +129,36 @@ impl Inspection {
     pub fn difference(&self, other: &Self) -> Difference {
         Difference::between(self, other)
     }
+}
+
+/// What a kernel file says of itself.
+struct KernelFile {
+    digest: Digest,
+    version: Option<String>,
+    packed: u64,
+    unpacked: u64,
+}
+
+impl KernelFile {
+    fn read(path: &Path) -> Result<Self, InspectError> {
+        let mut file = Vec::new();
+        let opened = File::open(path);
+        opened
+            .and_then(|opened| opened.take(KERNEL_LIMIT + 1).read_to_end(&mut file))
+            .map_err(AssetError::file("read", path))?;
+        let raw = raw_kernel(&file).map_err(|source| AssetError::Kernel { path: path.to_owned(), source })?;
+        Ok(Self {
+            digest: Digest::of_bytes(&file),
+            version: kernel_version(&raw),
+            packed: file.len() as u64,
+            unpacked: raw.len() as u64,
+        })
+    }
+}
+
+fn initramfs_content(path: &Path) -> Result<Initramfs, InspectError> {
+    let file = File::open(path).map_err(AssetError::file("open", path))?;
+    Initramfs::read(file).map_err(|source| InspectError::Initramfs { path: path.to_owned(), source })
 }
 
 fn kernel_version(raw: &[u8]) -> Option<String> {

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// `text` of an image, which may hold anything, without what would move a terminal's cursor.
-fn plain(text: &str) -> Cow<'_, str> {
+pub(super) fn plain(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
         let escaped = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
         return Cow::Owned(text.chars().map(escaped).collect());

@@ -73,3 +73,31 @@ impl Dependency {
         words
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_environment_file_is_waited_for_like_a_path() {
+        let text = b"name: x\ncontainer: {environmentFile: /var/x.env, entrypoint: /x}\nrestart: always\n";
+        let service = ServiceSpec::parse(text).expect("spec").service("y");
+        assert_eq!(service.depends, ["path /var/x.env"]);
+        assert!(!service.needs_configuration);
+    }
+
+    #[test]
+    fn a_spec_without_a_name_is_refused() {
+        assert_eq!(ServiceSpec::parse(b"name: ''\n").expect_err("nameless"), "the service has no name");
+        assert!(ServiceSpec::parse(b"depends: []\n").expect_err("nameless").contains("missing field `name`"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_ends_without_a_panic(text in "(name|depends|[-:{}\\[\\]&*!|> \n]|[a-z])*") {
+            let _ = ServiceSpec::parse(text.as_bytes());
+        }
+    }
+}

@@ -394,3 +394,7 @@ pub(super) fn le32(bytes: &[u8], at: usize) -> u32 {
 pub(super) fn le64(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
+
+#[cfg(test)]
+#[path = "squashfs_tests.rs"]
+mod tests;

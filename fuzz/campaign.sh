@@ -1,0 +1,41 @@
+#!/bin/sh
+# Fuzzes every target for SECONDS each (default 60), one after another, and tells for each: executions, coverage, inputs
+# kept, peak memory, slowest input. Ends with the first crash, hang over 10 s or memory over 512 MiB; the input is kept
+# below the work directory. Stable Rust does: what cargo-fuzz sets for coverage is set here, without a sanitizer.
+#
+#   fuzz/campaign.sh [SECONDS] [TARGET...]
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+seconds=${1:-60}
+[ $# -gt 0 ] && shift
+[ $# -gt 0 ] || set -- archive initramfs squashfs extensions service_spec checksums kernel
+work=${FUZZ_WORK:-$here/../target/fuzz}
+mkdir -p "$work"
+# Only programs for this machine get the flags, not build scripts: hence the explicit target.
+machine=$(rustc -vV | sed -n 's/^host: //p')
+coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
+coverage="$coverage -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1"
+bins=$(printf -- '--bin %s ' "$@")
+export CARGO_TARGET_DIR="$work/build"
+cargo build --quiet --release --locked --manifest-path "$here/Cargo.toml" --bin seeds
+# shellcheck disable=SC2086 # one argument a word is meant
+RUSTFLAGS="$coverage" cargo build --quiet --release --locked --manifest-path "$here/Cargo.toml" --target "$machine" $bins
+"$work/build/release/seeds" "$work/seeds"
+
+printf '%-14s %12s %9s %8s %10s %9s\n' target executions coverage inputs 'peak MiB' 'slowest s'
+for target in "$@"; do
+    mkdir -p "$work/corpus/$target" "$work/found/$target"
+    log="$work/$target.log"
+    if ! "$work/build/$machine/release/$target" "$work/corpus/$target" "$work/seeds/$target" \
+        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=512 -malloc_limit_mb=512 -max_len=65536 \
+        -artifact_prefix="$work/found/$target/" -print_final_stats=1 >"$log" 2>&1; then
+        echo "$target: found something; the end of $log:" >&2
+        tail -n 25 "$log" >&2
+        exit 1
+    fi
+    stat() { sed -n "s/^stat::$1: *//p" "$log"; }
+    covered=$(sed -n 's/.* cov: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
+    inputs=$(find "$work/corpus/$target" -type f | wc -l)
+    printf '%-14s %12s %9s %8s %10s %9s\n' "$target" "$(stat number_of_executed_units)" "$covered" "$inputs" \
+        "$(stat peak_rss_mb)" "$(stat slowest_unit_time_sec)"
+done

@@ -1,0 +1,116 @@
+//! What the fuzz targets do with their bytes, one function each.
+//!
+//! `lab/assets` is compiled into this crate from its sources: it needs none of the rest of the
+//! tool, and a fuzzing build of all of that takes a quarter of an hour.
+
+#[path = "../lab/assets/mod.rs"]
+pub mod assets;
+
+use std::io::Cursor;
+
+use assets::{
+    Archives, Checksums, Digest, Extension, Initramfs, LayerContents, ServiceSpec, Squashfs, raw_kernel,
+};
+
+/// An unpacked cpio stream; every content is read.
+pub fn archive(data: &[u8]) {
+    let mut archives = Archives::new(data, 1 << 20);
+    while archives.peek().is_ok_and(|head| !head.is_empty()) {
+        let read = archives.read(|entry, content| {
+            assert!(!entry.name.split('/').any(|part| part == ".."), "a name leads out");
+            let mut bytes = Vec::new();
+            content.read_to_end(&mut bytes)?;
+            assert!(bytes.len() as u64 <= entry.size, "more content than its size");
+            Ok(())
+        });
+        if read.is_err() {
+            return;
+        }
+    }
+}
+
+/// An initramfs file. The first byte says how the rest is packed, for random bytes rarely are a
+/// stream of a compression: 0 and above as it is, 1 zstd, 2 xz, 3 gzip, 4 a plain archive before
+/// a zstd stream.
+pub fn initramfs(data: &[u8]) {
+    let Some((kind, data)) = data.split_first() else {
+        return;
+    };
+    let mut packed = Vec::new();
+    let written = match kind {
+        1 => zstd::Encoder::new(&mut packed, 1).and_then(|encoder| copy(data, encoder.auto_finish())),
+        2 => copy(data, liblzma::write::XzEncoder::new(&mut packed, 0)),
+        3 => copy(data, flate2::write::GzEncoder::new(&mut packed, flate2::Compression::fast())),
+        4 => {
+            let (first, second) = data.split_at(data.len() / 2);
+            packed.extend(first);
+            zstd::Encoder::new(&mut packed, 1).and_then(|encoder| copy(second, encoder.auto_finish()))
+        }
+        _ => {
+            packed.extend(data);
+            Ok(())
+        }
+    };
+    written.expect("packing into memory");
+    if let Ok(read) = Initramfs::read(&packed[..]) {
+        assert_eq!(read.digest, Digest::of_bytes(&packed), "not all of the file was read");
+        assert_eq!(read.packed, packed.len() as u64);
+    }
+}
+
+fn copy(mut data: &[u8], mut to: impl std::io::Write) -> std::io::Result<()> {
+    std::io::copy(&mut data, &mut to).map(drop)
+}
+
+/// A squashfs layer: what an inspection looks for, and every file that can be reached.
+pub fn squashfs(data: &[u8]) {
+    let _ = LayerContents::read("0.sqsh", Cursor::new(data));
+    let Ok(mut squashfs) = Squashfs::open(Cursor::new(data)) else {
+        return;
+    };
+    let Ok(files) = squashfs.files_under("") else {
+        return;
+    };
+    for (path, file) in files.iter().take(64) {
+        assert!(!path.split('/').any(|part| part == ".."), "a path leads out");
+        if let Ok(content) = squashfs.read(file, 1 << 20) {
+            assert_eq!(content.len() as u64, file.size, "a file of another size than it says");
+        }
+    }
+}
+
+/// A list of extensions.
+pub fn extensions(data: &[u8]) {
+    if let Ok(extensions) = Extension::parse(data) {
+        assert!(extensions.iter().all(|extension| !extension.name.is_empty()), "an extension without a name");
+    }
+}
+
+/// The spec of an extension service.
+pub fn service_spec(data: &[u8]) {
+    if let Ok(spec) = ServiceSpec::parse(data) {
+        let service = spec.service("x");
+        let waits = service.depends.iter().any(|depends| depends == "configuration");
+        assert!(waits || !service.needs_configuration, "a dependency is not told");
+    }
+}
+
+/// A checksum file.
+pub fn checksums(data: &[u8]) {
+    let Ok(checksums) =
+        std::str::from_utf8(data).map_or_else(|_| Err(()), |t| Checksums::parse(t).map_err(drop))
+    else {
+        return;
+    };
+    for path in checksums.paths() {
+        assert!(!path.starts_with('/') && !path.split('/').any(|part| part == ".."), "{path} leads out");
+        let _ = checksums.verify(path, &Digest::of_bytes(data));
+    }
+}
+
+/// A kernel file.
+pub fn kernel(data: &[u8]) {
+    if let Ok(raw) = raw_kernel(data) {
+        assert_eq!(raw.get(0x38..0x3c), Some(&b"ARM\x64"[..]), "no arm64 Image");
+    }
+}
