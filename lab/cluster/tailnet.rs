@@ -110,7 +110,7 @@ impl Tailnet {
             RouteApproval::Automatic => Approval::Automatic(document.routes().unwrap_or_default()),
             RouteApproval::Never => Approval::ByCall,
         };
-        let control = ControlSpec { seen_from_nodes, transport: Transport::Http, approval };
+        let control = ControlSpec { seen_from_nodes, transport: Transport::Https, approval };
         let control = ControlServer::start(control, &programs, &processes, &directory).await?;
         Ok(Self { spec, document, control, programs, processes, directory })
     }
