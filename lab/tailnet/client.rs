@@ -102,6 +102,8 @@ impl OutsideClient {
             .arg(format!("--statedir={}", private.path().display()))
             .arg(format!("--socket={}", socket.display()))
             .arg("--no-logs-no-support")
+            // Else, as root, it leaves its log's identity in /var/lib.
+            .env("TS_LOGS_DIR", private.path())
             .envs(SWITCHED_OFF);
         if spec.paths == Paths::RelayOnly {
             command.env("TS_DEBUG_NEVER_DIRECT_UDP", "true");

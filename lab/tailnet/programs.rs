@@ -20,10 +20,12 @@ const HEADSCALE: &str = "headscale";
 const TAILSCALED: &str = "tailscaled";
 const TAILSCALE: &str = "tailscale";
 
-/// Features of tailscaled that are left out, by Tailscale's own build tags, because they call
+/// In a program's module: Tailscale's own build tags, one a line, that leave out features which call
 /// Tailscale's servers on the internet or the router of the host's network. No flag or variable
-/// switches the first off.
-const TAGS: &str = "ts_omit_captiveportal,ts_omit_clientupdate,ts_omit_portmapper";
+/// switches captive portal detection off.
+const TAGS_FILE: &str = "client-tags";
+/// No C libraries for users and names, as everywhere in the lab.
+const TAGS: &str = "osusergo,netgo";
 
 /// Where the programs are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,11 +121,12 @@ impl Programs {
 }
 
 fn build(module: &Path, program: &'static str, package: &str, target: &Path) -> Result<(), ProgramsError> {
+    let tags = tags(module).map_err(file("read the build tags of", module))?;
     // In place only once whole: an interrupted build must not pass for a program.
     let partial = target.with_extension("partial");
     let partial = std::path::absolute(&partial).map_err(file("resolve", &partial))?;
     let output = Command::new("go")
-        .args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-tags", TAGS, "-o"])
+        .args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-tags", &tags, "-o"])
         .arg(&partial)
         .arg(package)
         .current_dir(module)
@@ -146,6 +149,16 @@ fn build(module: &Path, program: &'static str, package: &str, target: &Path) -> 
     fs::rename(&partial, target).map_err(file("put in place", target))
 }
 
+/// The module's build tags; a module without the list needs none of its own.
+fn tags(module: &Path) -> io::Result<String> {
+    let list = match fs::read_to_string(module.join(TAGS_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        list => list?,
+    };
+    let lines = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(std::iter::once(TAGS).chain(lines).collect::<Vec<_>>().join(","))
+}
+
 fn file<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> ProgramsError + use<'a> {
     move |source| ProgramsError::File { action, path: path.to_owned(), source }
 }
@@ -153,6 +166,14 @@ fn file<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> P
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn build_tags_come_from_the_module() {
+        let module = tempfile::tempdir().unwrap();
+        assert_eq!(tags(module.path()).unwrap(), "osusergo,netgo");
+        fs::write(module.path().join(TAGS_FILE), "# why\nts_omit_a\n\nts_omit_b\n").unwrap();
+        assert_eq!(tags(module.path()).unwrap(), "osusergo,netgo,ts_omit_a,ts_omit_b");
+    }
 
     #[test]
     fn a_missing_program_is_named_with_the_way_to_get_it() {
