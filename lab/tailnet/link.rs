@@ -196,6 +196,9 @@ mod tests {
         .unwrap()
     }
 
+    /// What takes one link out of a whole chain.
+    type Break<'a> = &'a dyn Fn(&mut RouteLedger);
+
     /// A ledger with a whole chain.
     fn whole() -> RouteLedger {
         let both = format!("{PODS} {SERVICES}");
@@ -228,7 +231,7 @@ mod tests {
     fn every_link_can_be_the_first_to_break_and_says_so() {
         let both = format!("{PODS} {SERVICES}");
         let accept = Preferences { accept_routes: true, ..Preferences::default() };
-        let breaks: [(Link, &dyn Fn(&mut RouteLedger)); 12] = [
+        let breaks: [(Link, Break<'_>); 12] = [
             (Link::ServiceRunning, &|l| l.service = Fact::No("Waiting for extension service config".into())),
             (Link::LoggedIn, &|l| l.note_nodes(&[])),
             (Link::LoggedIn, &|l| l.note_nodes(&nodes(&both, &both, false))),
