@@ -14,7 +14,7 @@ async fn a_gateway_that_is_a_worker_forms_one_cluster_with_compute_nodes() -> Re
 
 #[tokio::test]
 async fn a_gateway_that_is_the_only_control_plane_forms_one_cluster_with_compute_nodes() -> Result<()> {
-    let seen = comes_to_what_it_expects("tests/scenarios/mixed-role-gateway-control-plane.yaml").await?;
+    let seen = comes_to_what_it_expects("tests/scenarios/topologies/gateway-control-plane.yaml").await?;
     ensure!(seen.is_empty(), "passed in spite of {seen:?}");
     Ok(())
 }

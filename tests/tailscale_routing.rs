@@ -25,5 +25,5 @@ async fn an_expired_key_is_the_named_link() -> Result<()> {
 
 #[tokio::test]
 async fn routes_that_do_not_cover_the_cluster_are_refused_before_boot() -> Result<()> {
-    comes_to_what_it_expects("tests/scenarios/roles/routes-not-covered.yaml").await.map(drop)
+    comes_to_what_it_expects("tests/scenarios/tailnet/routes-not-covered.yaml").await.map(drop)
 }
