@@ -19,11 +19,12 @@ build: ## Build the lab command
 	cargo build --locked
 
 .PHONY: images
-images: build ## Build the reference node image and the workload images
+images: build ## Build the reference node images and the workload images
 	target/debug/lab images build
 
 .PHONY: demo
-demo: setup images ## Form a three-node cluster, live, and give a verdict
+demo: setup build ## Form a three-node cluster, live, and give a verdict
+	target/debug/lab images build compute
 	target/debug/lab run scenarios/01-compute-only-cluster.yaml
 
 .PHONY: test

@@ -41,8 +41,13 @@ fn yaml_files(directory: &str) -> Vec<PathBuf> {
 }
 
 /// Every folder of scenarios. `roles` and `tailnet` hold rows of matrices, `topologies` what must pass.
-const FOLDERS: [&str; 5] =
-    ["scenarios", "tests/scenarios", "tests/scenarios/roles", "tests/scenarios/tailnet", "tests/scenarios/topologies"];
+const FOLDERS: [&str; 5] = [
+    "scenarios",
+    "tests/scenarios",
+    "tests/scenarios/roles",
+    "tests/scenarios/tailnet",
+    "tests/scenarios/topologies",
+];
 
 #[test]
 fn every_scenario_in_the_tree_is_right() {

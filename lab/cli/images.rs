@@ -15,6 +15,9 @@ use super::Failed;
 pub enum Images {
     /// Build whatever is not up to date
     Build {
+        /// Variants of the node image, e.g. compute; all of images/variants.yaml unless told
+        #[arg(value_name = "VARIANT")]
+        variants: Vec<String>,
         /// The sources of the images
         #[arg(long, value_name = "DIR", default_value = "images")]
         sources: PathBuf,
@@ -26,8 +29,8 @@ pub enum Images {
 
 impl Images {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
-        let Self::Build { sources, out } = self;
-        build(&BuildOptions { sources, output: out }, |line| println!("{line}"))
+        let Self::Build { variants, sources, out } = self;
+        build(&BuildOptions { sources, output: out, variants }, |line| println!("{line}"))
             .map_err(|error| Failed::new(ExitCode::Internal, error))?;
         Ok(ExitCode::Passed)
     }

@@ -370,7 +370,7 @@ fn kernel_arguments(contract: TalosContract) -> String {
     format!(
         "talos.platform=metal slab_nomerge pti=on console=ttyAMA0 printk.devkmsg=on consoleblank=0 \
          nvme_core.io_timeout=4294967295 init_on_alloc=0 panic=0 net.ifnames=0 \
-         talos.dashboard.disabled=1 talos.auditd.disabled=1 mitigations=off lsm=capability rcupdate.rcu_expedited=1 lab.talos-contract={}",
+         talos.dashboard.disabled=1 talos.auditd.disabled=1 mitigations=off lab.talos-contract={}",
         contract.as_str()
     )
 }

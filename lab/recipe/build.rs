@@ -35,6 +35,8 @@ pub struct BuildOptions {
     pub sources: PathBuf,
     /// Where the finished images go, e.g. `target/images`.
     pub output: PathBuf,
+    /// Which variants of the node image, by name; none: all.
+    pub variants: Vec<String>,
 }
 
 /// Builds whatever is not up to date; `say` gets one line of progress at a time. Two builds into
@@ -47,7 +49,7 @@ pub fn build(options: &BuildOptions, say: impl Fn(&str) + 'static) -> Result<(),
     fs::create_dir_all(&work).map_err(file("create", &work))?;
     let _lock = lock(&work.join("lock"), &say)?;
     let workshop = Workshop::new(&work, Box::new(say))?;
-    Recipe { sources: &options.sources, workshop }.build(&options.output)
+    Recipe { sources: &options.sources, workshop }.build(options)
 }
 
 fn lock(path: &Path, say: impl Fn(&str)) -> Result<nix::fcntl::Flock<fs::File>, RecipeError> {
@@ -94,9 +96,10 @@ struct Base<'a> {
 }
 
 impl Recipe<'_> {
-    fn build(&self, output: &Path) -> Result<(), RecipeError> {
+    fn build(&self, options: &BuildOptions) -> Result<(), RecipeError> {
+        let output = &options.output;
+        let variants = Variants::read(&self.sources.join("variants.yaml"))?.only(&options.variants)?;
         let debian = self.debian()?;
-        let variants = Variants::read(&self.sources.join("variants.yaml"))?;
         let kubernetes = self.go("kubernetes", "kubernetes", ".", &kubernetes_variables())?;
         let init = self.go("init", "node", "./cmd/init", &[])?;
         let machined = self.go("machined", "node", "./cmd/machined", &[])?;

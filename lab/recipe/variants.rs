@@ -1,6 +1,10 @@
 //! `images/variants.yaml`: which extensions there are, and which images are made of them.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +86,24 @@ impl Variants {
         }
         Ok(read)
     }
+
+    /// The variants called `names` and the extensions that they are made of; without names, all.
+    pub(super) fn only(mut self, names: &[String]) -> Result<Self, RecipeError> {
+        if names.is_empty() {
+            return Ok(self);
+        }
+        if let Some(unknown) = names.iter().find(|name| !self.variants.contains_key(*name)) {
+            let known: Vec<_> = self.variants.keys().map(String::as_str).collect();
+            return Err(RecipeError::Missing(format!(
+                "no variant is called {unknown:?} in variants.yaml (there: {})",
+                known.join(", ")
+            )));
+        }
+        self.variants.retain(|name, _| names.contains(name));
+        let used: BTreeSet<_> = self.variants.values().flatten().cloned().collect();
+        self.extensions.retain(|name, _| used.contains(name));
+        Ok(self)
+    }
 }
 
 impl Manifest {
@@ -125,6 +147,17 @@ mod tests {
         for name in read.extensions.keys() {
             Manifest::read(&sources.join(name).join("manifest.yaml"), name).expect("manifest");
         }
+    }
+
+    #[test]
+    fn one_variant_needs_only_its_own_extensions() {
+        let text = "extensions: { a: {}, b: {} }\nvariants: { one: [a], two: [a, b] }\n";
+        let one = parse(text).and_then(|read| read.only(&["one".to_owned()])).expect("one");
+        assert_eq!(one.extensions.keys().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(one.variants.keys().collect::<Vec<_>>(), ["one"]);
+        assert_eq!(parse(text).and_then(|read| read.only(&[])).expect("all").variants.len(), 2);
+        let error = parse(text).and_then(|read| read.only(&["three".to_owned()])).err().expect("three");
+        assert!(error.to_string().contains("(there: one, two)"), "{error}");
     }
 
     #[test]
