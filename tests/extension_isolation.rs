@@ -21,6 +21,11 @@ async fn a_gateway_without_its_document_is_ready_for_kubernetes_and_told_to_rebo
 }
 
 #[tokio::test]
+async fn a_document_that_the_service_cannot_use_is_told_with_what_is_wrong_in_it() -> Result<()> {
+    comes_to_what_it_expects("tests/scenarios/roles/broken-document.yaml").await.map(drop)
+}
+
+#[tokio::test]
 async fn a_document_of_another_name_releases_nothing() -> Result<()> {
     comes_to_what_it_expects("tests/scenarios/roles/document-of-another-name.yaml").await.map(drop)
 }

@@ -269,7 +269,7 @@ async fn a_key_that_is_refused_is_named_with_its_reason_and_never_shown() -> Res
 
 #[tokio::test]
 async fn a_login_waits_for_a_control_server_that_comes_up_later() -> Result<()> {
-    let mut bench = Bench::new(Transport::Http, Approval::ByCall).await?;
+    let bench = Bench::new(Transport::Http, Approval::ByCall).await?;
     let key = bench.control.create_key(&KeyOptions { reusable: true, ..KeyOptions::default() }).await?;
     let outside = bench.client(ClientSpec::accepting(OUTSIDE)).await?;
     bench.control.stop().await;

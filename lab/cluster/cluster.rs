@@ -174,12 +174,9 @@ impl Cluster {
         let directory = self.host.directory.join("nodes").join(name.as_str());
         let file = |action: String| move |source| Cause::File { action, source };
         std::fs::create_dir_all(&directory).map_err(file(format!("create {}", directory.display())))?;
-        let disk = directory.join("disk.raw");
+        let disk = self.disk_of(node);
         if !disk.exists() {
-            make_disk(&disk, node.spec.disk.bytes()).map_err(|error| Cause::File {
-                action: format!("make the disk of {name}"),
-                source: std::io::Error::other(error),
-            })?;
+            self.make_disk_of(node)?;
         }
         let mut initramfs = node.boots.initramfs.clone();
         if let Some(extension) = &node.without_extension {
@@ -221,6 +218,18 @@ impl Cluster {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name.clone(), Arc::clone(&machine));
         Ok(machine)
+    }
+
+    fn disk_of(&self, node: &NodePlan) -> PathBuf {
+        self.host.directory.join("nodes").join(node.spec.name.as_str()).join("disk.raw")
+    }
+
+    /// Makes a node's empty disk, in place of the one that is there.
+    pub(super) fn make_disk_of(&self, node: &NodePlan) -> Result<(), Cause> {
+        make_disk(&self.disk_of(node), node.spec.disk.bytes()).map_err(|error| Cause::File {
+            action: format!("make the disk of {}", node.spec.name),
+            source: std::io::Error::other(error),
+        })
     }
 
     /// Ends all VMs at once and returns when they are gone. Throw-away nodes are not asked to shut

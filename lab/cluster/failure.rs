@@ -59,6 +59,11 @@ pub enum Cause {
     /// The boot sequence waits for a document that nobody will send.
     #[error("{0}")]
     Held(Hold),
+    /// A node that had a machine config has none any more.
+    #[error(
+        "it woke up in maintenance mode, without the machine config that it had; look at its disk: STATE is lost"
+    )]
+    Forgotten,
     /// It did not come true in time.
     #[error("not done within {} s; last seen: {last_seen}", limit.as_secs())]
     Deadline {

@@ -40,6 +40,11 @@ pub enum Fault {
         /// Which extension.
         extension: String,
     },
+    /// The node's disk is replaced by an empty one while its power is cut.
+    LostDisk {
+        /// Which node.
+        node: NodeName,
+    },
     /// The node's QEMU process is killed when a step of it begins.
     KillQemu {
         /// Which node.
@@ -60,6 +65,7 @@ impl Fault {
             Fault::KernelPanic { node }
             | Fault::NoConfig { node }
             | Fault::ForeignToken { node }
+            | Fault::LostDisk { node }
             | Fault::OtherImage { node, .. }
             | Fault::MissingExtension { node, .. }
             | Fault::KillQemu { node, .. } => node,

@@ -193,17 +193,36 @@ impl Cluster {
         let subject = Subject::Node(node.spec.name.clone());
         self.step(&subject, Step::Boot, |seen| async move {
             if let Some(machine) = self.machine(&node.spec.name) {
-                machine.power_cycle().await?;
+                if self.has_fault(&node.spec.name, |fault| matches!(fault, Fault::LostDisk { .. })) {
+                    machine.pause().await?;
+                    self.make_disk_of(node)?;
+                    machine.power_cycle().await?;
+                    machine.resume().await?;
+                } else {
+                    machine.power_cycle().await?;
+                }
             }
             self.console_line(node, FIRST_PROCESS, &seen).await
         })
         .await?;
-        let client = self.secure_api(node, &subject).await?;
+        let client = tokio::select! {
+            client = self.secure_api(node, &subject) => client?,
+            failure = self.forgotten(node, &subject) => return Err(failure),
+        };
         let Some(api) = self.kubernetes.get() else {
             return Ok(());
         };
         // A watch of its own: it begins with what the API server knows now.
         self.ready(node, &subject, client, NodeTable::watch(api)).await
+    }
+
+    /// The end of a node's way back when it shows up in maintenance mode.
+    async fn forgotten(&self, node: &NodePlan, subject: &Subject) -> Failure {
+        // Any other end of this wait is one of the steps beside it as well, which tell it better.
+        if self.console_line(node, REACHABLE, &LastSeen::default()).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        self.failure(subject, Step::SecureApi, Cause::Forgotten).await
     }
 
     async fn ready(

@@ -94,6 +94,8 @@ mod tests {
             state: state.into(),
             health: ServiceHealth::Unknown,
             message: message.into(),
+            restarts: 0,
+            last_end: String::new(),
         }
     }
 

@@ -31,5 +31,5 @@ pub use spec::{
     ClusterSpec, FIRST_NODE_HOST, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, RoleRule,
     TalosContract, default_role_rules,
 };
-pub use tailnet::{KeyState, RouteApproval, Tailnet, TailnetSpec, TailnetSpecError};
+pub use tailnet::{ControlServerState, KeyState, RouteApproval, Tailnet, TailnetSpec, TailnetSpecError};
 pub use validation::{SpecError, SpecSubject, SpecWarning, TAILNET};

@@ -247,7 +247,14 @@ mod tests {
     use crate::talos::ServiceHealth;
 
     fn service(id: &str, state: &str, health: ServiceHealth) -> ServiceState {
-        ServiceState { id: id.into(), state: state.into(), health, message: "why".into() }
+        ServiceState {
+            id: id.into(),
+            state: state.into(),
+            health,
+            message: "why".into(),
+            restarts: 0,
+            last_end: String::new(),
+        }
     }
 
     #[test]

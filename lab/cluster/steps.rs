@@ -85,7 +85,7 @@ impl Cluster {
     }
 
     /// A failure with what can be found out about it now.
-    async fn failure(&self, subject: &Subject, step: Step, cause: Cause) -> Failure {
+    pub(super) async fn failure(&self, subject: &Subject, step: Step, cause: Cause) -> Failure {
         let (mut findings, mut console) = (Vec::new(), Vec::new());
         if let Subject::Node(node) = subject {
             console = self.console_tail(node);

@@ -25,6 +25,19 @@ pub struct TailnetSpec {
     pub approval: RouteApproval,
     /// What is wrong with the gateway's key, to show that it is noticed.
     pub key: KeyState,
+    /// Whether the control server is there when the gateway logs in.
+    pub control_server: ControlServerState,
+}
+
+/// Whether the control server is there when the gateway logs in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ControlServerState {
+    /// From the beginning.
+    #[default]
+    Up,
+    /// It is down until a check starts it.
+    DownAtLogin,
 }
 
 /// Whether the gateway's routes are approved.
@@ -133,6 +146,9 @@ impl Tailnet {
         };
         let options = KeyOptions { valid, tags: vec![GATEWAY_TAG.to_owned()], ..KeyOptions::default() };
         let key = self.control.create_key(&options).await?;
+        if self.spec.control_server == ControlServerState::DownAtLogin {
+            self.control.stop().await;
+        }
         let document = self.document.with_login(&key, Some(&self.control.access_from_nodes()));
         // Writing a document of strings cannot fail.
         let text = document.to_yaml().unwrap_or_default();

@@ -25,8 +25,10 @@ pub const ECHO_IMAGE: &str = "lab.local/echo:v1";
 /// serves it.
 pub const WASM_IMAGE: &str = "lab.local/wasm-answer:v1";
 
-/// The port of HTTP and of TCP and UDP echo in every echo pod.
+/// The port of HTTP in every echo pod.
 const HTTP_PORT: u16 = 8080;
+/// The port of TCP and UDP echo in every pod of the ordinary runtime.
+pub const ECHO_PORT: u16 = 7007;
 
 /// A DaemonSet of echo servers with a ClusterIP service, in a namespace of its own.
 pub struct EchoWorkload {
@@ -291,6 +293,11 @@ fn objects(namespace: &str, runtime: Runtime) -> Objects {
         Runtime::Ordinary => serde_json::Value::Null,
         Runtime::Wasm => json!(WASM_RUNTIME_CLASS),
     };
+    let port = |name: &str, protocol: &str, port: u16| json!({ "name": name, "protocol": protocol, "port": port, "targetPort": port });
+    let mut ports = vec![port("http", "TCP", HTTP_PORT)];
+    if matches!(runtime, Runtime::Ordinary) {
+        ports.push(port("echo-udp", "UDP", ECHO_PORT));
+    }
     let field =
         |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     Objects {
@@ -336,7 +343,7 @@ fn objects(namespace: &str, runtime: Runtime) -> Objects {
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": { "name": name, "namespace": namespace },
-            "spec": { "selector": labels, "ports": [{ "name": "http", "port": HTTP_PORT, "targetPort": HTTP_PORT }] },
+            "spec": { "selector": labels, "ports": ports },
         }),
     }
 }

@@ -11,7 +11,7 @@ mod objects;
 mod probe;
 
 pub use access::{KubernetesApi, KubernetesError, forwarded_kubeconfig};
-pub use echo::{ECHO_IMAGE, EchoPod, EchoWorkload, WASM_HANDLER, WASM_IMAGE, WASM_RUNTIME_CLASS};
+pub use echo::{ECHO_IMAGE, ECHO_PORT, EchoPod, EchoWorkload, WASM_HANDLER, WASM_IMAGE, WASM_RUNTIME_CLASS};
 pub use node::{NodeChange, NodeFacts, Readiness, node_changes};
 pub use objects::{ObjectDump, dump_objects};
 pub use probe::{ProbeReply, Prober, ResolveReply};

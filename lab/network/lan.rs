@@ -141,6 +141,15 @@ impl Lan {
         }
     }
 
+    /// Whether UDP passes between a node and everything beyond the LAN, as behind a firewall that
+    /// only lets TCP out; name and time services of the LAN itself stay. An unknown node changes
+    /// nothing.
+    pub fn set_datagrams(&self, node: &NodeName, pass: bool) {
+        if let Some(port) = self.switch.port_of(node) {
+            port.set_datagrams(pass);
+        }
+    }
+
     /// Whether nodes may reach beyond the LAN; they may not until told otherwise.
     pub fn set_egress(&self, egress: Egress) {
         self.switch.set_egress(egress);

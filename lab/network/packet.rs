@@ -16,6 +16,11 @@ pub(super) fn ethernet(frame: &[u8]) -> Option<(MacAddr, MacAddr)> {
     (frame.len() >= ETHERNET).then_some((MacAddr::new(destination), MacAddr::new(source)))
 }
 
+/// Whether an Ethernet frame carries UDP over IPv4 (type 0x0800, protocol 17).
+pub(super) fn is_udp(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&[0x08, 0x00]) && frame.get(23) == Some(&17)
+}
+
 /// What an Ethernet frame carries, by its type field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Carries {

@@ -40,6 +40,7 @@ pub(super) struct Port {
     pub node: Option<NodeName>,
     pub tally: PortTally,
     up: AtomicBool,
+    datagrams: AtomicBool,
     connected: AtomicBool,
     queue: Mutex<Vec<u8>>,
     filled: Notify,
@@ -51,6 +52,7 @@ impl Port {
             node,
             tally: PortTally::default(),
             up: AtomicBool::new(true),
+            datagrams: AtomicBool::new(true),
             connected: AtomicBool::new(false),
             queue: Mutex::default(),
             filled: Notify::new(),
@@ -68,6 +70,15 @@ impl Port {
 
     pub fn set_up(&self, up: bool) {
         self.up.store(up, Relaxed);
+    }
+
+    /// Whether UDP passes between this port and the uplink.
+    pub fn passes_datagrams(&self) -> bool {
+        self.datagrams.load(Relaxed)
+    }
+
+    pub fn set_datagrams(&self, pass: bool) {
+        self.datagrams.store(pass, Relaxed);
     }
 
     /// Queues a frame with its prefix; never waits. A frame that does not fit is dropped, so that

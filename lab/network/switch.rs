@@ -177,7 +177,17 @@ impl Switch {
         if destination.is_group() { None } else { stations.get(&destination).copied() }
     }
 
+    /// Whether one end has been told to pass no datagrams beyond the LAN and this is one.
+    fn is_held_back(&self, from: usize, to: usize, frame: &[u8]) -> bool {
+        (from == self.uplink || to == self.uplink)
+            && !(self.ports[from].passes_datagrams() && self.ports[to].passes_datagrams())
+            && packet::is_udp(frame)
+    }
+
     fn deliver(&self, from: usize, to: usize, prefixed: &[u8]) {
+        if self.is_held_back(from, to, &prefixed[PREFIX..]) {
+            return;
+        }
         if to == self.uplink {
             let egress = if self.allow_egress.load(Relaxed) { Egress::Allow } else { Egress::Refuse };
             let frame = &prefixed[PREFIX..];

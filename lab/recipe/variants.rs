@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(one.extensions.keys().collect::<Vec<_>>(), ["a"]);
         assert_eq!(one.variants.keys().collect::<Vec<_>>(), ["one"]);
         assert_eq!(parse(text).and_then(|read| read.only(&[])).expect("all").variants.len(), 2);
-        let error = parse(text).and_then(|read| read.only(&["three".to_owned()])).err().expect("three");
+        let error = parse(text).and_then(|read| read.only(&["three".to_owned()])).expect_err("three");
         assert!(error.to_string().contains("(there: one, two)"), "{error}");
     }
 

@@ -63,6 +63,11 @@ pub enum Check {
     /// A tailnet client outside the cluster reaches pods and services through the gateway, and only
     /// through it.
     TailnetRouting,
+    /// What a tailnet client reaches, it reaches again after each of these.
+    TailnetRecovery {
+        /// What is disturbed, one after the other.
+        after: Vec<Disturbance>,
+    },
     /// These kernel modules are loaded on every node.
     KernelModules {
         /// As the kernel names them.
@@ -90,6 +95,32 @@ pub enum HoldEnd {
     Reboot,
 }
 
+/// Something that happens to a routed tailnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Disturbance {
+    /// The gateway's network cable is pulled out and put back in.
+    LinkCut,
+    /// The gateway loses power and is started again.
+    GatewayReboot,
+    /// The control server is away for a moment.
+    ControlServerRestart,
+    /// No datagram passes between the gateway and the outside, so that only the relay is left.
+    NoDirectPath,
+}
+
+impl Disturbance {
+    /// In words, after "after".
+    fn label(self) -> &'static str {
+        match self {
+            Self::LinkCut => "its link was cut",
+            Self::GatewayReboot => "it lost power",
+            Self::ControlServerRestart => "the control server was restarted",
+            Self::NoDirectPath => "UDP was blocked",
+        }
+    }
+}
+
 /// A processor architecture as Kubernetes spells it (`status.nodeInfo.architecture`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -112,7 +143,7 @@ impl Architecture {
 
 impl Check {
     /// The names of all checks, as scenario files spell them.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 11] = [
         "layers-green",
         "architecture",
         "no-tailscale",
@@ -123,6 +154,7 @@ impl Check {
         "kernel-modules",
         "boot-hold",
         "tailnet-routing",
+        "tailnet-recovery",
     ];
 
     /// The check's name, as scenario files spell it.
@@ -136,6 +168,7 @@ impl Check {
             Check::Roles => "roles",
             Check::Wasm => "wasm",
             Check::TailnetRouting => "tailnet-routing",
+            Check::TailnetRecovery { .. } => "tailnet-recovery",
             Check::KernelModules { .. } => "kernel-modules",
             Check::BootHold { .. } => "boot-hold",
         }
@@ -199,6 +232,14 @@ impl Check {
                 "a gateway with its document and a tailnet client outside the cluster".to_owned(),
                 "the client calls pods on other nodes, and a service",
                 "packets arrive through the gateway, and only the gateway is in the tailnet".to_owned(),
+            ),
+            Check::TailnetRecovery { after } => words(
+                "a tailnet client that reaches a pod through the gateway".to_owned(),
+                "the gateway or its way is disturbed",
+                format!(
+                    "the pod answers again without help after {}",
+                    after.iter().map(|disturbance| disturbance.label()).collect::<Vec<_>>().join(", ")
+                ),
             ),
             Check::KernelModules { names } => words(
                 formed,

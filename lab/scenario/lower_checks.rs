@@ -134,6 +134,7 @@ impl Lowering<'_> {
         Some(match &raw.value {
             RawFault::KernelPanic { node } => Fault::KernelPanic { node: self.node(node, cluster)? },
             RawFault::NoConfig { node } => Fault::NoConfig { node: self.node(node, cluster)? },
+            RawFault::LostDisk { node } => Fault::LostDisk { node: self.node(node, cluster)? },
             RawFault::OtherImage { node, role: text } => {
                 let node = self.node(node, cluster)?;
                 Fault::OtherImage { node, role: self.role(text, cluster)? }
@@ -241,6 +242,9 @@ impl Lowering<'_> {
         }
         if keys.tailnet_routing.is_some() {
             checks.push(Check::TailnetRouting);
+        }
+        if let Some(raw) = &keys.tailnet_recovery {
+            checks.push(Check::TailnetRecovery { after: raw.after.clone() });
         }
         if keys.wasm.is_some() {
             checks.push(Check::Wasm);

@@ -52,6 +52,7 @@ pub(super) fn lower_cluster(
         document: tailnet.local.document.as_ref().and_then(|document| lowering.patch(document)),
         approval: tailnet.local.approval,
         key: tailnet.local.key,
+        control_server: tailnet.local.control_server,
     });
     let role_rules = lowering.role_rules(cluster.roles.as_ref());
     if let Some(seconds) = cluster.boot_timeout.as_ref().filter(|seconds| seconds.value == 0) {

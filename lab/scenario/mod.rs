@@ -18,7 +18,7 @@ mod raw;
 mod reference_tests;
 mod run;
 
-pub use check::{Architecture, Check, CheckSpec, HoldEnd};
+pub use check::{Architecture, Check, CheckSpec, Disturbance, HoldEnd};
 pub use expectation::{Expectation, SeenFailure};
 pub use file::Scenario;
 pub use problem::{Place, Problem, ScenarioError};

@@ -10,7 +10,8 @@ use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
-use crate::cluster::{KeyState, RouteApproval, TalosContract};
+use super::check::Disturbance;
+use crate::cluster::{ControlServerState, KeyState, RouteApproval, TalosContract};
 use crate::events::Step;
 use crate::node::Kind;
 
@@ -120,6 +121,8 @@ pub(super) struct RawLocalTailnet {
     pub approval: RouteApproval,
     #[serde(default)]
     pub key: KeyState,
+    #[serde(default)]
+    pub control_server: ControlServerState,
 }
 
 /// What the image of a role must and must not carry.
@@ -221,6 +224,13 @@ pub(super) struct RawCheckKeys {
     pub kernel_modules: Option<RawKernelModules>,
     pub boot_hold: Option<RawBootHold>,
     pub tailnet_routing: Option<RawNothing>,
+    pub tailnet_recovery: Option<RawTailnetRecovery>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawTailnetRecovery {
+    pub after: Vec<Disturbance>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -312,6 +322,7 @@ pub(super) enum RawFault {
     KernelPanic { node: Text },
     NoConfig { node: Text },
     ForeignToken { node: Text },
+    LostDisk { node: Text },
     KillQemu { node: Text, at: Spanned<Step> },
     OtherImage { node: Text, role: Text },
     MissingExtension { node: Text, extension: Text },

@@ -17,6 +17,7 @@ use super::{
     certificate::tls_trusting,
     client_status::{ClientStatus, Pong, Preferences},
     daemon::{Daemon, command, redacted, tail},
+    datagram,
     error::file,
     local_api::{LocalApi, chain},
 };
@@ -332,6 +333,26 @@ impl OutsideClient {
             .pool_max_idle_per_host(0)
             .build()
             .map_err(|error| failed(chain(&error)))
+    }
+
+    /// Sends one datagram through the tailnet and waits for the answer; as
+    /// [`OutsideClient::socks5`]. Datagrams get lost: one without an answer is an error after
+    /// `patience`, and worth another try.
+    ///
+    /// # Errors
+    /// When the proxy refuses, or no answer comes in time.
+    pub async fn udp(
+        &self,
+        target: SocketAddr,
+        datagram: &[u8],
+        patience: Duration,
+    ) -> Result<Vec<u8>, TailnetError> {
+        let failed = |problem: String| TailnetError::LocalApi {
+            client: self.spec.hostname.clone(),
+            action: "send a datagram through its SOCKS5 proxy",
+            problem,
+        };
+        datagram::exchange(self.socks5, target, datagram, patience).await.map_err(failed)
     }
 
     /// The end of its log, without keys.

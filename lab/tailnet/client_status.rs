@@ -20,9 +20,21 @@ pub struct ClientStatus {
     /// What it says is wrong with it; a login that is refused shows here.
     #[serde(deserialize_with = "or_default")]
     pub health: Vec<String>,
+    /// Itself.
+    #[serde(rename = "Self")]
+    pub own: Own,
     /// The other nodes, by their public key.
     #[serde(rename = "Peer", deserialize_with = "or_default")]
     pub peers: BTreeMap<String, Peer>,
+}
+
+/// The client, as it sees itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Own {
+    /// Addresses and ports where others may reach it directly.
+    #[serde(rename = "Addrs", deserialize_with = "or_default")]
+    pub endpoints: Vec<String>,
 }
 
 /// Another node, as this client sees it.

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -61,7 +61,7 @@ pub struct ControlServer {
     listen: SocketAddr,
     stun: SocketAddr,
     authority: Option<String>,
-    daemon: Option<Daemon>,
+    daemon: Mutex<Option<Daemon>>,
     user: u64,
     // Which keys must never be seen in what it writes.
     issued: Mutex<Vec<AuthKey>>,
@@ -93,7 +93,7 @@ impl ControlServer {
                 listen: free_tcp_port()?,
                 stun: free_udp_port()?,
                 authority: None,
-                daemon: None,
+                daemon: Mutex::default(),
                 user: 0,
                 issued: Mutex::default(),
             };
@@ -119,8 +119,8 @@ impl ControlServer {
     ///
     /// # Errors
     /// As [`ControlServer::start`].
-    pub async fn resume(&mut self) -> Result<(), TailnetError> {
-        if self.daemon.is_some() {
+    pub async fn resume(&self) -> Result<(), TailnetError> {
+        if self.is_running() {
             return Ok(());
         }
         let mut command = command(&self.programs.headscale(), self.private.path());
@@ -128,15 +128,25 @@ impl ControlServer {
         let log = self.public.join("headscale.log");
         let daemon = Daemon::start("headscale", command, &log, self.private.path(), &self.processes).await?;
         daemon.until("its health endpoint", PATIENCE, &self.issued(), || self.healthy()).await?;
-        self.daemon = Some(daemon);
+        *self.daemon() = Some(daemon);
         Ok(())
     }
 
     /// Takes it down at once, as a crash would; its state is kept.
-    pub async fn stop(&mut self) {
-        if let Some(daemon) = self.daemon.take() {
+    pub async fn stop(&self) {
+        let daemon = self.daemon().take();
+        if let Some(daemon) = daemon {
             daemon.stop().await;
         }
+    }
+
+    /// Whether it was started and not stopped.
+    pub fn is_running(&self) -> bool {
+        self.daemon().is_some()
+    }
+
+    fn daemon(&self) -> MutexGuard<'_, Option<Daemon>> {
+        self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How cluster nodes reach it.
@@ -271,7 +281,7 @@ impl ControlServer {
 
     /// The end of its log, without keys.
     pub fn last_words(&self) -> String {
-        self.daemon.as_ref().map_or_else(|| "it is stopped".to_owned(), |d| d.last_words(&self.issued()))
+        self.daemon().as_ref().map_or_else(|| "it is stopped".to_owned(), |d| d.last_words(&self.issued()))
     }
 
     async fn call<T: DeserializeOwned>(&self, action: &str, arguments: &[&str]) -> Result<T, TailnetError> {
@@ -286,7 +296,7 @@ impl ControlServer {
             action: action.to_owned(),
             output: redacted(output, &self.issued()),
         };
-        if self.daemon.is_none() {
+        if !self.is_running() {
             return Err(failed("it is stopped; start it again first".to_owned()));
         }
         let mut command = command(&self.programs.headscale(), self.private.path());

@@ -14,6 +14,9 @@ use super::{AuthKey, ControlAccess, RouteProblem, parse_routes};
 const KEY: &str = "TS_AUTHKEY";
 const ROUTES: &str = "TS_ROUTES";
 const EXTRA: &str = "TS_EXTRA_ARGS";
+/// Where the container finds its key: `tailscale up` reads `file:PATH` (v1.90.6, cmd/tailscale/cli/up.go), so
+/// that the key stands in no process list.
+const KEY_PATH: &str = "/var/lib/lab/auth-key";
 /// Where the container finds the authority of an HTTPS control server.
 const AUTHORITY_PATH: &str = "/var/lib/lab/control-authority.crt";
 
@@ -38,14 +41,20 @@ pub struct ExtensionServiceConfig {
     rest: serde_json::Map<String, serde_json::Value>,
 }
 
-/// A file laid into an extension's container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A file laid into an extension's container. `Debug` hides its text, which may be a key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigFile {
     /// Its text.
     pub content: String,
     /// Its path in the container.
     pub mount_path: String,
+}
+
+impl fmt::Debug for ConfigFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfigFile").field("mount_path", &self.mount_path).finish_non_exhaustive()
+    }
 }
 
 /// Why a file is not the gateway's tailscale configuration.
@@ -130,13 +139,16 @@ impl ExtensionServiceConfig {
         parse_routes(self.variable(ROUTES).unwrap_or_default())
     }
 
-    /// The same document with the key in it and, when there is one, the control server to log in to:
+    /// The same document with the key in it, as a file that `TS_AUTHKEY` names, and, when there is one, the control server to log in to:
     /// `--login-server` is appended to what `TS_EXTRA_ARGS` has, where the last one counts. For an
     /// HTTPS server its authority is laid beside it and trusted in place of the system's.
     #[must_use]
     pub fn with_login(&self, key: &AuthKey, access: Option<&ControlAccess>) -> Self {
         let mut config = self.clone();
-        config.set(KEY, key.reveal().to_owned());
+        config.set(KEY, format!("file:{KEY_PATH}"));
+        config
+            .config_files
+            .push(ConfigFile { content: key.reveal().to_owned(), mount_path: KEY_PATH.to_owned() });
         if let Some(access) = access {
             let flag = format!("--login-server={}", access.url);
             let extra = match config.variable(EXTRA).map(str::trim) {
@@ -217,8 +229,9 @@ mod tests {
             (config.environment.iter().zip(&filled.environment)).filter(|(a, b)| a != b).collect();
         assert_eq!(
             changed,
-            [(&"TS_AUTHKEY=tskey-placeholder".to_owned(), &"TS_AUTHKEY=planted-key".to_owned())]
+            [(&"TS_AUTHKEY=tskey-placeholder".to_owned(), &format!("TS_AUTHKEY=file:{KEY_PATH}"))]
         );
+        assert_eq!(filled.config_files[0].content, "planted-key");
     }
 
     #[test]
@@ -226,7 +239,7 @@ mod tests {
         let config =
             ExtensionServiceConfig::parse(FILE).unwrap().with_login(&key(), Some(&access(Some("PEM"))));
         assert_eq!(config.variable("SSL_CERT_FILE"), Some(AUTHORITY_PATH));
-        assert_eq!(config.config_files[0].mount_path, AUTHORITY_PATH);
+        assert_eq!(config.config_files[1].mount_path, AUTHORITY_PATH);
     }
 
     #[test]

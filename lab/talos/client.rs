@@ -249,7 +249,15 @@ pub struct ServiceState {
     pub health: ServiceHealth,
     /// The message of its latest event: what it waits for, or how it failed.
     pub message: String,
+    /// How often it ended and was started again, as far back as the node remembers.
+    pub restarts: usize,
+    /// How it ended before the last restart; empty without one.
+    pub last_end: String,
 }
+
+/// The words of Talos's service runner when a program ended and will be started again
+/// (internal/app/machined/pkg/system/runner/restart).
+const RESTART: &str = "going to restart";
 
 /// Outcome of a service's health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,6 +278,12 @@ impl ServiceState {
             "Finished" | "Skipped" => true,
             _ => false,
         }
+    }
+
+    /// Whether its program ends again and again, though it may be up at this moment. One end is
+    /// forgiven: a service may start before what it needs.
+    pub fn keeps_restarting(&self) -> bool {
+        self.restarts > 1
     }
 }
 
@@ -372,6 +386,8 @@ impl NodeClient {
         Ok(services
             .map(|service| {
                 let health = service.health.unwrap_or_default();
+                let events = service.events.map(|events| events.events).unwrap_or_default();
+                let ends: Vec<_> = events.iter().filter(|event| event.msg.contains(RESTART)).collect();
                 ServiceState {
                     id: service.id,
                     state: service.state,
@@ -380,11 +396,9 @@ impl NodeClient {
                         (false, true) => ServiceHealth::Healthy,
                         (false, false) => ServiceHealth::Unhealthy,
                     },
-                    message: service
-                        .events
-                        .and_then(|events| events.events.into_iter().next_back())
-                        .map(|event| event.msg)
-                        .unwrap_or_default(),
+                    restarts: ends.len(),
+                    last_end: ends.last().map(|event| event.msg.clone()).unwrap_or_default(),
+                    message: events.last().map(|event| event.msg.clone()).unwrap_or_default(),
                 }
             })
             .collect())

@@ -11,6 +11,8 @@ mod observation;
 mod pod_network;
 mod power_cycle;
 mod roles;
+mod tailnet_recovery;
+mod tailnet_requests;
 mod tailnet_routing;
 mod wasm;
 
@@ -34,6 +36,7 @@ pub(super) async fn look(cluster: &Cluster, check: &Check) -> Observation {
         Check::PowerCycle { node } => power_cycle::look(cluster, node).await,
         Check::Roles => roles::look(cluster).await,
         Check::TailnetRouting => tailnet_routing::look(cluster).await,
+        Check::TailnetRecovery { after } => tailnet_recovery::look(cluster, after).await,
         Check::Wasm => wasm::look(cluster).await,
         Check::KernelModules { names } => kernel_modules::look(cluster, names).await,
         Check::BootHold { node, ends } => boot_hold::look(cluster, node, ends).await,

@@ -1,7 +1,10 @@
 //! A pod on each node reaches a pod on each other node: directly, through a ClusterIP service, and
 //! by the service's DNS name. The requests are made inside the pods.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use super::Observation;
 use crate::{
@@ -15,6 +18,8 @@ const NAMESPACE: &str = "lab-network-check";
 /// How often a question is asked before its answer counts: a service's rules reach the nodes a
 /// moment after the service does, and under emulation that moment is seconds.
 const TRIES: u32 = 15;
+/// How long one question is asked at most.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -94,10 +99,12 @@ pub(super) async fn ask(
     right: impl Fn(&str) -> bool,
 ) -> Result<String, String> {
     let mut last = String::new();
-    for attempt in 0..TRIES {
-        if attempt > 0 {
+    let (started, mut tries) = (Instant::now(), 0);
+    while tries < TRIES && started.elapsed() < PATIENCE {
+        if tries > 0 {
             tokio::time::sleep(PAUSE).await;
         }
+        tries += 1;
         match prober.get(from, url).await {
             Ok(reply) => match answer(&reply, &right) {
                 Ok(node) => return Ok(node),
@@ -106,7 +113,7 @@ pub(super) async fn ask(
             Err(error) => last = format!("the pod on {} could not be asked: {error}", from.node),
         }
     }
-    Err(format!("{last} ({TRIES} tries)"))
+    Err(format!("{last} ({tries} tries)"))
 }
 
 fn answer(reply: &ProbeReply, right: impl Fn(&str) -> bool) -> Result<String, String> {

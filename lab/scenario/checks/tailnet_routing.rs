@@ -2,27 +2,34 @@
 //! packets.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use ipnet::IpNet;
 
-use super::{Observation, QUESTION};
+use super::{Observation, QUESTION, tailnet_requests::Answer};
 use crate::{
     cluster::{Cluster, NodePlan, TAILNET, Tailnet},
     events::Step,
-    kubernetes::{EchoPod, EchoWorkload},
+    kubernetes::{ECHO_PORT, EchoPod, EchoWorkload},
     node::Role,
-    tailnet::{Carries, Fact, OutsideClient, Probe, Protocol, RouteLedger},
+    report::redact,
+    tailnet::{Carries, Fact, OutsideClient, Probe, Protocol, RouteLedger, telling_line},
 };
 
 /// The namespace of the pods that are called.
 const NAMESPACE: &str = "lab-tailnet-check";
+/// The extension's service on a node.
+const SERVICE: &str = "ext-tailscale";
+/// How much of its log is read.
+const LOG_LINES: i32 = 400;
 /// How long the control server may take to hear of the gateway and its routes, on the reference host.
 const LOGIN: Duration = Duration::from_secs(60);
 /// How long one request may take; the first to a target also looks for a path.
 const REQUEST: Duration = Duration::from_secs(10);
+/// How long a datagram may be under way, there and back.
+const DATAGRAM: Duration = Duration::from_secs(5);
 /// How often a target is asked before it counts as not reached.
 const TRIES: usize = 6;
 /// How often it is asked once it has answered.
@@ -82,7 +89,7 @@ impl Routing<'_> {
     async fn follow(&mut self, observation: &mut Observation) -> Result<(), String> {
         self.service().await;
         let patience = LOGIN.mul_f64(self.cluster.plan().budgets.speed_factor.max(1.0));
-        self.login(patience).await?;
+        self.login(patience, observation).await?;
         if self.ledger.first_link_before_packets_is_broken() {
             return Ok(());
         }
@@ -102,18 +109,25 @@ impl Routing<'_> {
         };
         self.ledger.service = match services {
             Err(error) => Fact::No(error.to_string()),
-            Ok(services) => match services.iter().find(|service| service.id == "ext-tailscale") {
-                None => Fact::No("the node has no service ext-tailscale".to_owned()),
+            Ok(services) => match services.iter().find(|service| service.id == SERVICE) {
+                None => Fact::No(format!("the node has no service {SERVICE}")),
+                // One that ends again and again is told with its login, where its log says why.
                 Some(service) => Fact::of(
-                    service.is_up(),
-                    format!("ext-tailscale is {}: {}", service.state, service.message),
+                    service.is_up() || service.restarts > 0,
+                    format!("{SERVICE} is {}: {}", service.state, service.message),
                 ),
             },
         };
     }
 
     /// Waits for the gateway's login and its routes, or for time to be up, and notes how far it got.
-    async fn login(&mut self, patience: Duration) -> Result<(), String> {
+    async fn login(&mut self, patience: Duration, observation: &mut Observation) -> Result<(), String> {
+        let was_down = !self.tailnet.control().is_running();
+        if was_down {
+            observation.fact("the control server was down when the gateway came up, and is started now");
+            self.tailnet.control().resume().await.map_err(|error| error.to_string())?;
+        }
+        let since = Instant::now();
         let name = self.ledger.gateway.clone();
         let routes: Vec<_> = self.ledger.routes.iter().map(|route| route.prefix).collect();
         let control = self.tailnet.control();
@@ -129,7 +143,30 @@ impl Routing<'_> {
         let _ = control.wait_for_nodes("the gateway and its routes", patience, whole).await;
         let nodes = control.nodes().await.map_err(|error| error.to_string())?;
         self.ledger.note_nodes(&nodes);
+        if was_down && self.ledger.login == Fact::Yes {
+            let seconds = since.elapsed().as_secs_f64();
+            observation.fact(format!(
+                "the gateway logged in by itself {seconds:.1} s after the control server was there"
+            ));
+        }
+        if let Fact::No(seen) = self.ledger.login.clone()
+            && let Some(said) = self.said_by_the_service().await
+        {
+            self.ledger.login = Fact::No(format!("{seen}; {said}"));
+        }
         Ok(())
+    }
+
+    /// What the service and its log tell of why nobody logged in.
+    async fn said_by_the_service(&self) -> Option<String> {
+        let api = self.cluster.connect(self.gateway).await.ok()?;
+        let services = api.services(QUESTION).await.ok()?;
+        let restarts = services.iter().find(|service| service.id == SERVICE).map_or(0, |s| s.restarts);
+        let log = api.logs(SERVICE, LOG_LINES, QUESTION).await.unwrap_or_default();
+        let line = telling_line(&log).map(|line| format!("its log says \"{}\"", redact(line)));
+        let ended = (restarts > 0).then(|| format!("{SERVICE} ended and was restarted {restarts} times"));
+        let said: Vec<_> = ended.into_iter().chain(line).collect();
+        (!said.is_empty()).then(|| said.join(", "))
     }
 
     async fn accept(&mut self, client: &OutsideClient, patience: Duration) -> Result<(), String> {
@@ -151,6 +188,8 @@ impl Routing<'_> {
         let nodes: Vec<_> = self.cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();
         let pods = workload.ready_pods(&nodes, limit).await.map_err(|error| error.to_string())?;
         let http = client.http(REQUEST).map_err(|error| error.to_string())?;
+        let name = self.gateway.spec.name.as_str();
+        self.attempts(client, name, observation).await;
         // A pod on a compute node: the gateway has to route, not only to answer.
         let far: Vec<&EchoPod> =
             pods.iter().filter(|pod| pod.node != self.gateway.spec.name.as_str()).collect();
@@ -170,8 +209,10 @@ impl Routing<'_> {
         let answers = self.ask(&http, &workload.cluster_ip).await;
         self.note(&workload.cluster_ip, &answers);
         if let Some(pod) = far.first() {
+            self.datagrams(client, &pod.address).await;
             self.large(&http, pod, observation).await;
         }
+        self.datagrams(client, &workload.cluster_ip).await;
         workload.delete().await.map_err(|error| error.to_string())
     }
 
@@ -179,12 +220,12 @@ impl Routing<'_> {
     async fn ask(&self, http: &reqwest::Client, address: &str) -> Vec<Answer> {
         let mut answers = Vec::new();
         for _ in 0..TRIES {
-            let answer = Answer::of(http, &EchoWorkload::url(address)).await;
+            let answer = Answer::of(http, address).await;
             let came = answer.seen.is_ok();
             answers.push(answer);
             if came {
                 for _ in 0..REPEATS {
-                    answers.push(Answer::of(http, &EchoWorkload::url(address)).await);
+                    answers.push(Answer::of(http, address).await);
                 }
                 break;
             }
@@ -192,15 +233,37 @@ impl Routing<'_> {
         answers
     }
 
+    /// Sends datagrams to one address until one comes back.
+    async fn datagrams(&mut self, client: &OutsideClient, address: &str) {
+        let Ok(ip) = address.parse::<IpAddr>() else { return };
+        let Some(prefix) = self.prefix_of(ip) else { return };
+        let target = SocketAddr::new(ip, ECHO_PORT);
+        let mut lost = String::new();
+        for attempt in 1..=TRIES {
+            let question = format!("datagram {attempt}");
+            let sent = Instant::now();
+            match client.udp(target, question.as_bytes(), DATAGRAM).await {
+                Ok(answer) if answer == question.as_bytes() => {
+                    let probe = Probe::answered(target.to_string(), Protocol::Udp, sent.elapsed());
+                    return self.ledger.note_probe(prefix, probe);
+                }
+                Ok(answer) => lost = format!("{} other bytes came back", answer.len()),
+                Err(error) => lost = error.to_string(),
+            }
+        }
+        let probe = Probe::lost(target.to_string(), Protocol::Udp, format!("{lost} ({TRIES} tries)"));
+        self.ledger.note_probe(prefix, probe);
+    }
+
+    fn prefix_of(&self, address: IpAddr) -> Option<IpNet> {
+        self.ledger.routes.iter().map(|route| route.prefix).find(|prefix| prefix.contains(&address))
+    }
+
     /// Notes in the ledger what came of the requests to one address: the first answer apart from the
     /// later ones, lost ones only when none came.
     fn note(&mut self, address: &str, answers: &[Answer]) {
         let Ok(ip) = address.parse::<IpAddr>() else { return };
-        let Some(prefix) =
-            self.ledger.routes.iter().map(|route| route.prefix).find(|prefix| prefix.contains(&ip))
-        else {
-            return;
-        };
+        let Some(prefix) = self.prefix_of(ip) else { return };
         let answered: Vec<_> = answers.iter().filter(|answer| answer.seen.is_ok()).collect();
         for answer in &answered {
             self.ledger.note_probe(prefix, Probe::answered(address, Protocol::Tcp, answer.after));
@@ -236,6 +299,31 @@ impl Routing<'_> {
             "small answers pass and a large transfer from the pod on {} does not: {text} (an MTU black hole?)",
             pod.node
         ));
+    }
+
+    /// Nothing on the gateway tried to reach the internet. It may try the client's own addresses on
+    /// this host, which lie beyond the lab network as well.
+    async fn attempts(&self, client: &OutsideClient, name: &str, observation: &mut Observation) {
+        let own: Vec<String> = match client.status().await {
+            Ok(status) => status.own.endpoints,
+            Err(error) => return observation.problem(error.to_string()),
+        };
+        let is_own =
+            |address: Ipv4Addr| own.iter().any(|endpoint| endpoint.starts_with(&format!("{address}:")));
+        let refused = self.cluster.lan().counters().refused;
+        let strange: Vec<_> = refused
+            .iter()
+            .filter(|refused| refused.node.as_str() == name && !is_own(refused.destination))
+            .map(|refused| format!("{} ({} packets)", refused.destination, refused.packets))
+            .collect();
+        observation.note(
+            strange.is_empty(),
+            if strange.is_empty() {
+                format!("{name} tried to reach nothing beyond the lab")
+            } else {
+                format!("{name} tried to reach the internet: {}", strange.join(", "))
+            },
+        );
     }
 
     /// Only the gateway is a member of the tailnet.
@@ -278,48 +366,6 @@ fn in_tailnet(id: &str) -> bool {
     id.split('/').filter_map(|part| part.parse::<Ipv4Addr>().ok()).any(|address| TAILNET.contains(&address))
 }
 
-/// What came of one request.
-struct Answer {
-    after: Duration,
-    /// Node that answered and the sender that it saw, or why nobody did.
-    seen: Result<(String, String), String>,
-}
-
-impl Answer {
-    async fn of(http: &reqwest::Client, url: &str) -> Self {
-        let started = Instant::now();
-        let seen = async {
-            let text = http.get(url).send().await?.error_for_status()?.text().await?;
-            Ok::<_, reqwest::Error>(text)
-        };
-        let seen = match seen.await {
-            Ok(text) => understood(&text),
-            Err(error) => Err(chain(&error)),
-        };
-        Self { after: started.elapsed(), seen }
-    }
-}
-
-/// Node and sender out of an echo server's answer.
-fn understood(text: &str) -> Result<(String, String), String> {
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|_| format!("\"{text}\" answered"))?;
-    let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-    if field("node").is_empty() {
-        return Err("something else than the echo server answered".to_owned());
-    }
-    Ok((field("node"), field("client")))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -329,13 +375,5 @@ mod tests {
         assert!(in_tailnet("tailscale0/100.64.0.2/32"));
         assert!(!in_tailnet("eth0/10.5.0.11/24"));
         assert!(!in_tailnet("eth0/fe80::1/64"));
-    }
-
-    #[test]
-    fn only_an_echo_servers_answer_counts() {
-        let seen = understood(r#"{"node":"worker-1","client":"10.244.2.0:41234"}"#);
-        assert_eq!(seen, Ok(("worker-1".into(), "10.244.2.0:41234".into())));
-        assert!(understood("<html>").is_err());
-        assert!(understood("{}").is_err());
     }
 }

@@ -1,0 +1,62 @@
+//! Requests of a tailnet client to echo servers in the cluster.
+
+use std::time::{Duration, Instant};
+
+use crate::kubernetes::EchoWorkload;
+
+/// What came of one request.
+pub(super) struct Answer {
+    /// How long it took.
+    pub(super) after: Duration,
+    /// Node that answered and the sender that it saw, or why nobody did.
+    pub(super) seen: Result<(String, String), String>,
+}
+
+impl Answer {
+    /// Asks the echo server at an address, once.
+    pub(super) async fn of(http: &reqwest::Client, address: &str) -> Self {
+        let started = Instant::now();
+        let seen = async {
+            let text = http.get(EchoWorkload::url(address)).send().await?.error_for_status()?.text().await?;
+            Ok::<_, reqwest::Error>(text)
+        };
+        let seen = match seen.await {
+            Ok(text) => understood(&text),
+            Err(error) => Err(chain(&error)),
+        };
+        Self { after: started.elapsed(), seen }
+    }
+}
+
+/// Node and sender out of an echo server's answer.
+fn understood(text: &str) -> Result<(String, String), String> {
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|_| format!("\"{text}\" answered"))?;
+    let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    if field("node").is_empty() {
+        return Err("something else than the echo server answered".to_owned());
+    }
+    Ok((field("node"), field("client")))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_echo_servers_answer_counts() {
+        let seen = understood(r#"{"node":"worker-1","client":"10.244.2.0:41234"}"#);
+        assert_eq!(seen, Ok(("worker-1".into(), "10.244.2.0:41234".into())));
+        assert!(understood("<html>").is_err());
+        assert!(understood("{}").is_err());
+    }
+}
