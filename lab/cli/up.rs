@@ -1,18 +1,22 @@
 //! `lab up`: a cluster for hands-on work.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use lab::{
-    cluster::{Cluster, ClusterSpec},
+    cluster::{Cluster, ClusterSpec, TailnetSpec},
     events::Outcome,
     host::{Ending, ExitCode},
     node::NodeName,
     report::Display,
     session::{ClusterRequest, Session, write_bundle},
+    tailnet::{ClientStatus, OutsideClient},
 };
 
 use super::{Failed, Guests, asked_to_end, say_where};
+
+/// How long the outside client may take to join, and the gateway's routes to come, on the reference host.
+const JOIN: Duration = Duration::from_secs(60);
 
 /// Form a cluster and keep it until Ctrl-C.
 #[derive(Args)]
@@ -23,14 +27,28 @@ pub struct Up {
     /// Name of the cluster
     #[arg(long, default_value = "lab")]
     name: NodeName,
+    /// Make the last node the gateway of a tailnet: `local` is one of this run's own, on loopback
+    #[arg(long, value_name = "WHICH")]
+    tailnet: Option<Which>,
     #[command(flatten)]
     guests: Guests,
+}
+
+/// Which tailnet.
+#[derive(Clone, Copy, ValueEnum)]
+enum Which {
+    /// One of this run's own: headscale on loopback, and a client outside the cluster.
+    Local,
 }
 
 impl Up {
     pub(super) async fn up(self) -> Result<ExitCode, Failed> {
         let spec = ClusterSpec::of_compute_nodes(self.name.clone(), 1, usize::from(self.nodes) - 1)
             .map_err(|error| Failed::new(ExitCode::BadInput, error))?;
+        let spec = match self.tailnet {
+            Some(Which::Local) => spec.with_tailnet(TailnetSpec::default()),
+            None => spec,
+        };
         let session = Session::open(self.guests.options(self.name.as_str(), Display::for_stderr())).await?;
         say_where(&session);
         let running = session.start(ClusterRequest::new(spec)).await?;
@@ -52,7 +70,14 @@ impl Up {
             Some(Ok(())) => {
                 let kubeconfig = session.save_kubeconfig(&running.cluster)?;
                 session.publish(&running.cluster, "ready")?;
+                let client = join(&running.cluster).await?;
                 println!("{}", how_to(&running.cluster, &kubeconfig, &session.path().join("talosconfig")));
+                if let Some(client) = &client {
+                    println!("{}", how_to_reach(client));
+                }
+                println!(
+                    "\nlab console NODE shows a serial console; Ctrl-C here, or lab down, ends the cluster."
+                );
                 asked_to_end().await;
                 interrupted()
             }
@@ -82,6 +107,27 @@ fn how_to(cluster: &Cluster, kubeconfig: &Path, talosconfig: &Path) -> String {
             ));
         }
     }
-    text.push_str("\nlab console NODE shows a serial console; Ctrl-C here, or lab down, ends the cluster.");
     text
+}
+
+/// A client outside the cluster that uses the gateway's routes, if there is a tailnet.
+async fn join(cluster: &Cluster) -> Result<Option<OutsideClient>, Failed> {
+    let Some(tailnet) = cluster.tailnet() else { return Ok(None) };
+    let internal = |error: &dyn std::fmt::Display| Failed::new(ExitCode::Internal, error);
+    let patience = JOIN.mul_f64(cluster.plan().budgets.speed_factor.max(1.0));
+    let client = tailnet.outside_client(patience).await.map_err(|error| internal(&error))?;
+    let routes = tailnet.document().routes().unwrap_or_default();
+    let all = |status: &ClientStatus| routes.iter().all(|route| status.router_of(*route).is_some());
+    client.wait_for("the gateway's routes", patience, all).await.map_err(|error| internal(&error))?;
+    Ok(Some(client))
+}
+
+fn how_to_reach(client: &OutsideClient) -> String {
+    format!(
+        "\nA tailnet client outside the cluster uses the gateway's routes; through its proxies pods and services are reached:\n\n  \
+         SOCKS5 {}, HTTP {}\n  curl -x socks5://{} http://POD-IP:PORT/",
+        client.socks5(),
+        client.http_proxy(),
+        client.socks5()
+    )
 }

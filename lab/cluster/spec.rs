@@ -247,6 +247,19 @@ impl ClusterSpec {
         })
     }
 
+    /// The same cluster with its last node as the gateway of a tailnet.
+    #[must_use]
+    pub fn with_tailnet(mut self, tailnet: TailnetSpec) -> Self {
+        if let (Some(node), Ok(role)) = (self.nodes.last_mut(), Role::new(Role::GATEWAY)) {
+            node.role = role.clone();
+            self.images.insert(role, ImageSource::Reference);
+            self.images.retain(|role, _| self.nodes.iter().any(|node| node.role == *role));
+        }
+        self.gateways = 1;
+        self.tailnet = Some(tailnet);
+        self
+    }
+
     /// The node of this name.
     pub fn node(&self, name: &NodeName) -> Option<&NodeSpec> {
         self.nodes.iter().find(|node| node.name == *name)
