@@ -1,9 +1,11 @@
 //! The tailnet without VMs: a real headscale and real tailscaled processes in user-space mode, one
 //! of which plays the gateway.
 
+mod secrets;
+
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    path::{Path, PathBuf},
+    path::Path,
     sync::OnceLock,
     time::{Duration, Instant},
 };
@@ -18,6 +20,7 @@ use lab::{
         RouteLedger, Transport, shared_prefixes,
     },
 };
+use secrets::{files_below, process_files, search};
 
 const GATEWAY: &str = "gateway";
 const OUTSIDE: &str = "outside";
@@ -94,32 +97,9 @@ impl Bench {
         let mut files = files_below(self.directory.path())?;
         ensure!(files.iter().any(|path| path.ends_with("headscale.log")), "nothing was searched");
         files.extend(process_files());
-        for path in files {
-            // Processes come and go.
-            let Ok(content) = std::fs::read(&path) else { continue };
-            let content = String::from_utf8_lossy(&content).into_owned();
-            for key in keys {
-                ensure!(!content.contains(key.reveal()), "{} holds an auth key", path.display());
-            }
-        }
-        Ok(())
+        let secrets: Vec<_> = keys.iter().map(|key| key.reveal().to_owned()).collect();
+        search(files, &secrets)
     }
-}
-
-fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.is_dir() { files.extend(files_below(&path)?) } else { files.push(path) }
-    }
-    Ok(files)
-}
-
-/// Argument vectors and environments, where the system shows them as files.
-fn process_files() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let processes = entries.filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok());
-    processes.flat_map(|entry| [entry.path().join("cmdline"), entry.path().join("environ")]).collect()
 }
 
 fn net(text: &str) -> IpNet {

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use lab::{
-    cluster::ClusterSpec,
+    cluster::{ClusterSpec, TailnetSpec},
     events::Outcome,
     host::{Ending, ExitCode},
     machine::CpuModel,
@@ -32,6 +32,10 @@ pub struct Formation {
     /// Measure a second CPU model in turn with the first, e.g. max
     #[arg(long, value_name = "MODEL")]
     versus: Option<String>,
+    /// Measure a mixed-role cluster, whose last node is the gateway of a tailnet, in turn with the
+    /// compute-only one
+    #[arg(long)]
+    mixed: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -48,13 +52,17 @@ impl Bench {
 
 impl Formation {
     async fn run(self) -> Result<ExitCode, Failed> {
-        let mut series = vec![Series { cpu: self.guests.cpu.clone(), figures: Vec::new() }];
-        if let Some(versus) = &self.versus {
-            series.push(Series { cpu: Some(versus.clone()), figures: Vec::new() });
+        let of = |cpu: &Option<String>, mixed| Series { cpu: cpu.clone(), mixed, figures: Vec::new() };
+        let mut series = vec![of(&self.guests.cpu, false)];
+        if self.versus.is_some() {
+            series.push(of(&self.versus, false));
+        }
+        if self.mixed {
+            series.push(of(&self.guests.cpu, true));
         }
         for run in 1..=self.runs {
             for series in &mut series {
-                let figures = self.form(series.cpu.as_deref()).await?;
+                let figures = self.form(series).await?;
                 eprintln!("{} {run}: {figures}", series.label());
                 series.figures.push(figures);
             }
@@ -66,7 +74,7 @@ impl Formation {
                 .iter()
                 .zip(&medians)
                 .map(|(series, (label, median))| {
-                    serde_json::json!({ "cpu": label, "median": median, "runs": series.figures })
+                    serde_json::json!({ "what": label, "median": median, "runs": series.figures })
                 })
                 .collect();
             let text =
@@ -78,13 +86,14 @@ impl Formation {
         Ok(ExitCode::Passed)
     }
 
-    async fn form(&self, cpu: Option<&str>) -> Result<FormationFigures, Failed> {
+    async fn form(&self, series: &Series) -> Result<FormationFigures, Failed> {
         let mut options = self.guests.options("bench", Display::Quiet);
-        options.cpu_model = cpu.map(CpuModel::new);
+        options.cpu_model = series.cpu.as_deref().map(CpuModel::new);
         let session = Session::open(options).await?;
         let name = NodeName::new("bench").map_err(|error| Failed::new(ExitCode::Internal, error))?;
         let spec = ClusterSpec::of_compute_nodes(name, 1, usize::from(self.nodes) - 1)
             .map_err(|error| Failed::new(ExitCode::BadInput, error))?;
+        let spec = if series.mixed { spec.with_tailnet(TailnetSpec::default()) } else { spec };
         let measured = session.measure_formation(ClusterRequest::new(spec)).await;
         let (outcome, ending) = match &measured {
             Ok(_) => (Outcome::Passed, Ending::Passed),
@@ -97,11 +106,13 @@ impl Formation {
 
 struct Series {
     cpu: Option<String>,
+    mixed: bool,
     figures: Vec<FormationFigures>,
 }
 
 impl Series {
     fn label(&self) -> String {
-        self.cpu.clone().unwrap_or_else(|| "default".into())
+        let cpu = self.cpu.clone().unwrap_or_else(|| "default".into());
+        if self.mixed { format!("{cpu}, mixed roles") } else { cpu }
     }
 }

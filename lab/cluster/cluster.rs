@@ -15,6 +15,7 @@ use super::{
 use crate::{
     assets::without_extension,
     events::{Happening, Recorder, Step, Subject},
+    host::DISK,
     kubernetes::KubernetesApi,
     machine::{DeviceBus, GicVersion, Machine, MachineSpec, Processes, QemuBinary, make_disk},
     network::Lan,
@@ -221,7 +222,7 @@ impl Cluster {
     }
 
     fn disk_of(&self, node: &NodePlan) -> PathBuf {
-        self.host.directory.join("nodes").join(node.spec.name.as_str()).join("disk.raw")
+        self.host.directory.join("nodes").join(node.spec.name.as_str()).join(DISK)
     }
 
     /// Makes a node's empty disk, in place of the one that is there.
@@ -238,5 +239,15 @@ impl Cluster {
         let machines = std::mem::take(&mut *self.machines.lock().unwrap_or_else(PoisonError::into_inner));
         let ends = machines.into_values().filter_map(Arc::into_inner).map(Machine::quit);
         futures::future::join_all(ends).await;
+    }
+}
+
+impl Drop for Cluster {
+    /// A node's disk holds its machine config with all secrets in it, and is of no use without the
+    /// lab. A machine that still has it open keeps it until it ends.
+    fn drop(&mut self) {
+        for node in &self.plan.nodes {
+            let _ = std::fs::remove_file(self.disk_of(node));
+        }
     }
 }

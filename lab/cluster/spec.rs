@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{size::Size, tailnet::TailnetSpec};
 use crate::node::{Kind, NodeName, Role};
+use crate::report::redact;
 pub use crate::talos::TalosContract;
 
 /// The lowest host number on the lab LAN that a node gets; the ones below belong to the lab
@@ -194,13 +195,18 @@ pub enum ImageSource {
     Directory(PathBuf),
 }
 
-/// A strategic-merge patch of machine configs.
+/// A strategic-merge patch of machine configs. Serializes without keys and tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Patch {
     /// Where it was written, for error messages: a file, or a line of the scenario file.
     pub origin: String,
     /// One or more YAML documents.
+    #[serde(serialize_with = "without_secrets")]
     pub text: String,
+}
+
+fn without_secrets<S: serde::Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&redact(text))
 }
 
 /// Patches for more than one node.

@@ -15,6 +15,11 @@ use super::run_directory::{
 /// How many finished runs are kept unless the user says otherwise.
 pub const DEFAULT_RUNS_KEPT: usize = 20;
 
+/// Where a run keeps a directory for each node.
+const NODES: &str = "nodes";
+/// The disk of a node in its directory.
+pub const DISK: &str = "disk.raw";
+
 /// How long a killed process may take to go; more than this means it hangs in the kernel.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -114,6 +119,13 @@ pub(super) fn name_of(run: &Path) -> String {
     run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
+/// Removes the disks of a run's nodes, which hold secrets.
+fn remove_disks(run: &Path) {
+    for node in fs::read_dir(run.join(NODES)).into_iter().flatten().flatten() {
+        let _ = fs::remove_file(node.path().join(DISK));
+    }
+}
+
 /// Cleans one run up; the caller holds its lock.
 fn reap_run(run: &Path) -> Reaped {
     let mut reaped = Reaped {
@@ -130,6 +142,7 @@ fn reap_run(run: &Path) -> Reaped {
             Err(problem) => reaped.problems.push(problem),
         }
     }
+    remove_disks(run);
     if reaped.died {
         mark_died(run, &mut reaped);
     }

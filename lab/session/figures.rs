@@ -124,7 +124,7 @@ impl FormationFigures {
     /// A Markdown table of labelled medians, with the ratio to the first.
     pub fn table(medians: &[(String, Option<Self>)]) -> String {
         let mut text = String::from(
-            "| CPU model | all nodes Ready, s | on the reference host, s | all layers green, s | speed factor | peak memory, MiB | VM CPU, s | ratio |\n\
+            "| what | all nodes Ready, s | on the reference host, s | all layers green, s | speed factor | peak memory, MiB | VM CPU, s | ratio |\n\
              | --- | --- | --- | --- | --- | --- | --- | --- |\n",
         );
         let first = medians.first().and_then(|(_, run)| run.as_ref()).map(|run| run.nodes_ready_seconds);

@@ -13,10 +13,10 @@ use lab::{
 use tokio::sync::Mutex;
 
 /// One cluster at a time: on two cores a second one would only make both late.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+pub static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// How long a test waits for memory that other labs on this host hold.
-const MEMORY_PATIENCE: Duration = Duration::from_secs(900);
+pub const MEMORY_PATIENCE: Duration = Duration::from_secs(900);
 
 async fn run(file: &str) -> Result<Verdict> {
     let _turn = ONE_AT_A_TIME.lock().await;

@@ -22,6 +22,10 @@ use crate::{
 const NAMESPACE: &str = "lab-tailnet-check";
 /// The extension's service on a node.
 const SERVICE: &str = "ext-tailscale";
+/// After how many restarts while its login is waited for it will not get up by itself any more.
+const GIVES_UP: usize = 3;
+/// Pause between two looks at it; ServiceList has no watch.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
 /// How much of its log is read.
 const LOG_LINES: i32 = 400;
 /// How long the control server may take to hear of the gateway and its routes, on the reference host.
@@ -140,7 +144,10 @@ impl Routing<'_> {
                         .all(|route| node.approved.contains(route) && node.advertised.contains(route))
             })
         };
-        let _ = control.wait_for_nodes("the gateway and its routes", patience, whole).await;
+        tokio::select! {
+            _ = control.wait_for_nodes("the gateway and its routes", patience, whole) => {}
+            () = self.service_gives_up() => {}
+        }
         let nodes = control.nodes().await.map_err(|error| error.to_string())?;
         self.ledger.note_nodes(&nodes);
         if was_down && self.ledger.login == Fact::Yes {
@@ -155,6 +162,24 @@ impl Routing<'_> {
             self.ledger.login = Fact::No(format!("{seen}; {said}"));
         }
         Ok(())
+    }
+
+    /// Resolves when the service ends again and again and its log says why: no wait will mend that.
+    async fn service_gives_up(&self) {
+        let mut before = None;
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let Ok(api) = self.cluster.connect(self.gateway).await else { continue };
+            let Ok(services) = api.services(QUESTION).await else { continue };
+            let restarts = services.iter().find(|service| service.id == SERVICE).map_or(0, |s| s.restarts);
+            let before = *before.get_or_insert(restarts);
+            if restarts >= before + GIVES_UP
+                && let Ok(log) = api.logs(SERVICE, LOG_LINES, QUESTION).await
+                && telling_line(&log).is_some()
+            {
+                return;
+            }
+        }
     }
 
     /// What the service and its log tell of why nobody logged in.
