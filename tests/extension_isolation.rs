@@ -22,12 +22,16 @@ async fn a_gateway_without_its_document_is_ready_for_kubernetes_and_told_to_rebo
 
 #[tokio::test]
 async fn a_document_that_the_service_cannot_use_is_told_with_what_is_wrong_in_it() -> Result<()> {
-    comes_to_what_it_expects("tests/scenarios/roles/broken-document.yaml").await.map(drop)
+    let seen = comes_to_what_it_expects("tests/scenarios/roles/broken-document.yaml").await?;
+    insta::assert_snapshot!(seen.join("\n"));
+    Ok(())
 }
 
 #[tokio::test]
 async fn a_document_of_another_name_releases_nothing() -> Result<()> {
-    comes_to_what_it_expects("tests/scenarios/roles/document-of-another-name.yaml").await.map(drop)
+    let seen = comes_to_what_it_expects("tests/scenarios/roles/document-of-another-name.yaml").await?;
+    insta::assert_snapshot!(seen.join("\n"), @r#"gateway-1 at "ready": the boot sequence is held up: ext-tailscale says "Waiting for extension service config"; Kubernetes calls the node Ready all the same, and it will reboot when the boot sequence has waited 4200 s; apply a document `kind: ExtensionServiceConfig` with `name: tailscale` to release it"#);
+    Ok(())
 }
 
 #[tokio::test]
@@ -42,12 +46,16 @@ async fn with_a_short_limit_the_reboot_of_an_unconfigured_gateway_is_seen() -> R
 
 #[tokio::test]
 async fn a_compute_image_in_the_gateway_role_is_refused() -> Result<()> {
-    comes_to_what_it_expects("tests/scenarios/roles/compute-image-as-gateway.yaml").await.map(drop)
+    let seen = comes_to_what_it_expects("tests/scenarios/roles/compute-image-as-gateway.yaml").await?;
+    insta::assert_snapshot!(seen.join("\n"));
+    Ok(())
 }
 
 #[tokio::test]
 async fn a_gateway_image_in_the_compute_role_is_refused() -> Result<()> {
-    comes_to_what_it_expects("tests/scenarios/roles/gateway-image-as-compute.yaml").await.map(drop)
+    let seen = comes_to_what_it_expects("tests/scenarios/roles/gateway-image-as-compute.yaml").await?;
+    insta::assert_snapshot!(seen.join("\n"));
+    Ok(())
 }
 
 #[test]
@@ -57,21 +65,5 @@ fn two_gateways_are_refused_when_the_file_is_read() {
     let path = directory.path().join("two.yaml");
     std::fs::write(&path, text).expect("write");
     let error = lab::scenario::Scenario::load(&path).expect_err("two gateways").to_string();
-    assert!(error.contains("2 gateways (a, b); it must have 1"), "{error}");
-}
-
-#[tokio::test]
-async fn nodes_that_run_other_images_than_planned_are_told_each_with_its_reason() -> Result<()> {
-    let seen = comes_to_what_it_expects("tests/scenarios/roles/wrong-images-at-run-time.yaml").await?;
-    let wasm = seen.iter().find(|text| text.starts_with("check wasm"));
-    ensure!(
-        wasm.is_some_and(|text| text.contains("no runtime for \"spin\"")),
-        "a WebAssembly pod on a node without its handler was not told: {seen:?}"
-    );
-    let modules = seen.iter().find(|text| text.starts_with("check kernel-modules"));
-    ensure!(
-        modules.is_some_and(|text| text.contains("worker-1: the kernel module drbd is not loaded")),
-        "{seen:?}"
-    );
-    Ok(())
+    insta::assert_snapshot!(error.replace(&path.display().to_string(), "FILE"));
 }

@@ -26,12 +26,16 @@ async fn a_tailnet_client_reaches_pods_and_services_through_the_gateway() -> Res
 
 #[tokio::test]
 async fn routes_that_nobody_approved_are_the_named_link() -> Result<()> {
-    comes_to_what_it_expects("tests/scenarios/tailnet/not-approved.yaml").await.map(drop)
+    let seen = comes_to_what_it_expects("tests/scenarios/tailnet/not-approved.yaml").await?;
+    insta::assert_snapshot!(seen.join("\n"));
+    Ok(())
 }
 
 #[tokio::test]
 async fn an_expired_key_is_the_named_link() -> Result<()> {
-    comes_to_what_it_expects("tests/scenarios/tailnet/expired-key.yaml").await.map(drop)
+    let seen = comes_to_what_it_expects("tests/scenarios/tailnet/expired-key.yaml").await?;
+    insta::assert_snapshot!(seen.join("\n"));
+    Ok(())
 }
 
 #[tokio::test]
@@ -46,7 +50,9 @@ async fn a_cut_link_a_reboot_and_a_lost_direct_path_recover_without_help() -> Re
 
 #[tokio::test]
 async fn routes_that_do_not_cover_the_cluster_are_refused_before_boot() -> Result<()> {
-    comes_to_what_it_expects("tests/scenarios/tailnet/routes-not-covered.yaml").await.map(drop)
+    let seen = comes_to_what_it_expects("tests/scenarios/tailnet/routes-not-covered.yaml").await?;
+    insta::assert_snapshot!(seen.join("\n"));
+    Ok(())
 }
 
 /// The key in the document of `planted-key.yaml`, without what a redaction may know it by.

@@ -10,6 +10,7 @@ use lab::{
     scenario::{Scenario, SeenFailure, Verdict},
     session::{Session, SessionOptions},
 };
+use regex::Regex;
 use tokio::sync::Mutex;
 
 /// One cluster at a time: on two cores a second one would only make both late.
@@ -39,13 +40,25 @@ pub async fn comes_to_what_it_expects(file: &str) -> Result<Vec<String>> {
     }
 }
 
+/// The failure in one line, without what is another in every run.
 fn text(seen: &SeenFailure) -> String {
-    match seen {
+    let text = match seen {
         SeenFailure::Refused { cause } => format!("refused: {cause}"),
         SeenFailure::Check { check, cause } => format!("check {check}: {cause}"),
         SeenFailure::Step { step, node, cause } => {
             let node = node.as_ref().map_or_else(|| "the cluster".to_owned(), ToString::to_string);
             format!("{node} at \"{}\": {cause}", step.label())
         }
-    }
+    };
+    CHANGING.iter().fold(text, |text, (pattern, mark)| {
+        Regex::new(pattern).expect("a regular expression").replace_all(&text, *mark).into_owned()
+    })
 }
+
+/// What changes from run to run, and what stands for it in snapshots.
+const CHANGING: [(&str, &str); 4] = [
+    (r"(sha256:)?[0-9a-f]{12,64}", "DIGEST"),
+    (r"restarted \d+ times", "restarted N times"),
+    (r"(wasm|echo)-[a-z0-9]{5}\b", "$1-POD"),
+    (r"\d+ tries", "N tries"),
+];

@@ -338,6 +338,9 @@ impl Routing<'_> {
         let refused = self.cluster.lan().counters().refused;
         let strange: Vec<_> = refused
             .iter()
+            // Tailscale's own service address (100.100.100.100) is in the tailnet's range too; before its
+            // routes are set a packet for it takes the default route.
+            .filter(|refused| !TAILNET.contains(&refused.destination))
             .filter(|refused| refused.node.as_str() == name && !is_own(refused.destination))
             .map(|refused| format!("{} ({} packets)", refused.destination, refused.packets))
             .collect();
