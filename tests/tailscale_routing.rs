@@ -8,11 +8,14 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use lab::{
+    cluster::RealTailnet,
     events::Outcome,
     host::{Ending, WhenShort},
+    machine::Processes,
     report::Display,
     scenario::Scenario,
     session::{Session, SessionOptions, write_bundle},
+    tailnet::{Approval, ControlServer, ControlSpec, GATEWAY_TAG, KeyOptions, Programs, Transport},
 };
 use secrets::{files_below, process_files, search};
 use support::{MEMORY_PATIENCE, ONE_AT_A_TIME, comes_to_what_it_expects};
@@ -27,6 +30,27 @@ async fn a_tailnet_client_reaches_pods_and_services_through_the_gateway() -> Res
 #[tokio::test]
 async fn routes_that_nobody_approved_are_the_named_link() -> Result<()> {
     let seen = comes_to_what_it_expects("tests/scenarios/tailnet/not-approved.yaml").await?;
+    insta::assert_snapshot!(seen.join("\n"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_route_that_the_gateway_does_not_advertise_is_the_named_link() -> Result<()> {
+    let seen = comes_to_what_it_expects("tests/scenarios/tailnet/not-advertised.yaml").await?;
+    insta::assert_snapshot!(seen.join("\n"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_accepts_no_routes_is_the_named_link() -> Result<()> {
+    let seen = comes_to_what_it_expects("tests/scenarios/tailnet/not-accepted.yaml").await?;
+    insta::assert_snapshot!(seen.join("\n"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_service_without_kube_proxy_is_the_named_link() -> Result<()> {
+    let seen = comes_to_what_it_expects("tests/scenarios/tailnet/no-kube-proxy.yaml").await?;
     insta::assert_snapshot!(seen.join("\n"));
     Ok(())
 }
@@ -55,6 +79,45 @@ async fn routes_that_do_not_cover_the_cluster_are_refused_before_boot() -> Resul
     Ok(())
 }
 
+/// A control server that is not the run's own, known by URL, certificate and key alone: the way of
+/// `--tailnet real`.
+#[tokio::test]
+async fn a_tailnet_of_the_users_own_is_joined_by_url_and_key() -> Result<()> {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let scenario = Scenario::load(Path::new("scenarios/03-tailscale-routing-test.yaml"))?;
+    let directory = tempfile::tempdir()?;
+    let processes = Processes::new(directory.path().join("processes"))?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let programs = Programs::at_or_built(&root.join("target/images/tailnet"), &root.join("images"))?;
+    let routes = ["10.96.0.0/12".parse()?, "10.244.0.0/16".parse()?];
+    let control = ControlSpec {
+        seen_from_nodes: "10.5.0.1".parse()?,
+        transport: Transport::Https,
+        approval: Approval::Automatic(routes.to_vec()),
+    };
+    let control = ControlServer::start(control, &programs, &processes, directory.path()).await?;
+    let key = KeyOptions { reusable: true, tags: vec![GATEWAY_TAG.to_owned()], ..KeyOptions::default() };
+    let access = control.access_from_host();
+    let tailnet = RealTailnet {
+        login_server: Some(access.url),
+        authority: access.authority,
+        key: control.create_key(&key).await?,
+    };
+    let options = SessionOptions {
+        display: Display::Plain,
+        tailnet: Some(tailnet),
+        ..SessionOptions::new("test-real-tailnet")
+    };
+    let session = Session::open(options).await?;
+    let verdict = scenario.run(&session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
+    session.close(verdict.outcome.clone(), Ending::Passed).await?;
+    ensure!(verdict.outcome == Outcome::Passed, "{:?}", verdict.outcome);
+    let names: Vec<_> = control.nodes().await?.into_iter().map(|node| node.name).collect();
+    ensure!(names.iter().any(|name| name == "gateway-1"), "the gateway joined another tailnet: {names:?}");
+    control.stop().await;
+    Ok(())
+}
+
 /// The key in the document of `planted-key.yaml`, without what a redaction may know it by.
 const PLANTED: &str = "plantedCNTRL-0123456789";
 
@@ -70,7 +133,14 @@ async fn no_artefact_of_a_run_holds_a_key() -> Result<()> {
     let tailnet = running.cluster.tailnet().context("the cluster has a tailnet")?;
     let client = tailnet.outside_client(Duration::from_secs(300)).await?;
     let mut secrets = vec![PLANTED.to_owned()];
-    secrets.extend(tailnet.control().issued_keys().iter().map(|key| key.reveal().to_owned()));
+    secrets.extend(
+        tailnet
+            .control()
+            .context("its own control server")?
+            .issued_keys()
+            .iter()
+            .map(|key| key.reveal().to_owned()),
+    );
     ensure!(secrets.len() >= 3, "one key for the gateway and one for the client");
 
     // While it runs: what the process lists of the host and of the gateway show.

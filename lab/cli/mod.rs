@@ -5,6 +5,7 @@ mod images;
 mod inspect;
 mod live;
 mod run;
+mod tailnet;
 mod up;
 
 use std::{path::PathBuf, process::ExitCode as Status};

@@ -11,7 +11,7 @@ use lab::{
     session::Session,
 };
 
-use super::{Failed, Guests, asked_to_end, say_where};
+use super::{Failed, Guests, asked_to_end, say_where, tailnet::TailnetOptions};
 
 /// How long a run waits for memory that other labs hold.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(600);
@@ -28,6 +28,8 @@ pub struct Run {
     /// Print the summary as JSON on standard output
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    tailnet: TailnetOptions,
     #[command(flatten)]
     guests: Guests,
 }
@@ -46,7 +48,9 @@ impl Run {
         }
         let title = scenarios.iter().map(|scenario| scenario.name.as_str()).collect::<Vec<_>>().join("+");
         let display = if self.dry_run { Display::Quiet } else { Display::for_stderr() };
-        let session = Session::open(self.guests.options(&title, display)).await?;
+        let mut options = self.guests.options(&title, display);
+        options.tailnet = self.tailnet.real()?;
+        let session = Session::open(options).await?;
         if self.dry_run {
             return self.print_plans(session, &scenarios).await;
         }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use lab::{
     cluster::{Cluster, ClusterSpec, TailnetSpec},
     events::Outcome,
@@ -13,7 +13,7 @@ use lab::{
     tailnet::{ClientStatus, OutsideClient},
 };
 
-use super::{Failed, Guests, asked_to_end, say_where};
+use super::{Failed, Guests, asked_to_end, say_where, tailnet::TailnetOptions};
 
 /// How long the outside client may take to join, and the gateway's routes to come, on the reference host.
 const JOIN: Duration = Duration::from_secs(60);
@@ -27,29 +27,24 @@ pub struct Up {
     /// Name of the cluster
     #[arg(long, default_value = "lab")]
     name: NodeName,
-    /// Make the last node the gateway of a tailnet: `local` is one of this run's own, on loopback
-    #[arg(long, value_name = "WHICH")]
-    tailnet: Option<Which>,
+    #[command(flatten)]
+    tailnet: TailnetOptions,
     #[command(flatten)]
     guests: Guests,
-}
-
-/// Which tailnet.
-#[derive(Clone, Copy, ValueEnum)]
-enum Which {
-    /// One of this run's own: headscale on loopback, and a client outside the cluster.
-    Local,
 }
 
 impl Up {
     pub(super) async fn up(self) -> Result<ExitCode, Failed> {
         let spec = ClusterSpec::of_compute_nodes(self.name.clone(), 1, usize::from(self.nodes) - 1)
             .map_err(|error| Failed::new(ExitCode::BadInput, error))?;
-        let spec = match self.tailnet {
-            Some(Which::Local) => spec.with_tailnet(TailnetSpec::default()),
+        // The last node becomes the gateway.
+        let spec = match self.tailnet.tailnet {
+            Some(_) => spec.with_tailnet(TailnetSpec::default()),
             None => spec,
         };
-        let session = Session::open(self.guests.options(self.name.as_str(), Display::for_stderr())).await?;
+        let mut options = self.guests.options(self.name.as_str(), Display::for_stderr());
+        options.tailnet = self.tailnet.real()?;
+        let session = Session::open(options).await?;
         say_where(&session);
         let running = session.start(ClusterRequest::new(spec)).await?;
         session.publish(&running.cluster, "forming")?;

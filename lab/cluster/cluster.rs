@@ -18,7 +18,7 @@ use crate::{
     host::DISK,
     kubernetes::KubernetesApi,
     machine::{DeviceBus, GicVersion, Machine, MachineSpec, Processes, QemuBinary, make_disk},
-    network::Lan,
+    network::{Egress, Lan},
     node::NodeName,
     registry::Registry,
     talos::NodeClient,
@@ -83,6 +83,9 @@ impl Cluster {
             findings: Vec::new(),
             console: Vec::new(),
         })?;
+        if tailnet.as_ref().is_some_and(Tailnet::is_beyond_the_host) {
+            lan.set_egress(Egress::Allow);
+        }
         Ok(Self {
             plan,
             host,

@@ -31,5 +31,8 @@ pub use spec::{
     ClusterSpec, FIRST_NODE_HOST, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, RoleRule,
     TalosContract, default_role_rules,
 };
-pub use tailnet::{ControlServerState, KeyState, RouteApproval, Tailnet, TailnetSpec, TailnetSpecError};
+pub use tailnet::{
+    ClientRoutes, ControlServerState, KeyState, OUTSIDE_CLIENT, RealTailnet, RouteApproval, Tailnet,
+    TailnetSpec, TailnetSpecError,
+};
 pub use validation::{SpecError, SpecSubject, SpecWarning, TAILNET};

@@ -95,7 +95,8 @@ impl Processes {
     }
 
     /// Starts `command` in a process group of its own (Ctrl-C in the terminal reaches the lab
-    /// alone, which then takes its children down in order) and with the parent-death signal.
+    /// alone, which then takes its children down in order) and with the parent-death signal. A
+    /// tailnet key in the lab's own environment is not handed on.
     /// Its standard streams are as the caller set them.
     pub async fn spawn(&self, name: &str, command: Command) -> Result<Process, ProcessError> {
         self.spawn_with_sockets(name, command, None).await
@@ -106,10 +107,11 @@ impl Processes {
     pub async fn spawn_with_sockets(
         &self,
         name: &str,
-        command: Command,
+        mut command: Command,
         sockets: Option<&Path>,
     ) -> Result<Process, ProcessError> {
         let program = PathBuf::from(command.get_program());
+        command.env_remove("TS_AUTHKEY");
         let (reply, answer) = oneshot::channel();
         let request = Request { name: name.to_owned(), command, sockets: sockets.map(Path::to_owned), reply };
         let sent = self.starter.requests.as_ref().is_some_and(|requests| requests.send(request).is_ok());

@@ -36,7 +36,7 @@ pub async fn write_bundle(cluster: &Cluster, cause: &str) -> Result<(), BundleEr
         for (name, text) in texts {
             // An extension may print the key that it was given.
             let text = match cluster.tailnet() {
-                Some(tailnet) => tailnet.control().redact(text),
+                Some(tailnet) => tailnet.redact(text),
                 None => text,
             };
             bundle.add(format!("nodes/{node}/{name}"), text);

@@ -8,6 +8,7 @@ use std::{
 use tokio::task::JoinHandle;
 
 use crate::{
+    cluster::RealTailnet,
     events::{Happening, Outcome, Recorder, Subject},
     host::{
         DEFAULT_RUNS_KEPT, Ending, ReserveError, RunDirectory, RunDirectoryError, RunResult, prune, reap,
@@ -36,6 +37,8 @@ pub struct SessionOptions {
     pub cpu_model: Option<CpuModel>,
     /// Where the images of `make images` are.
     pub images: PathBuf,
+    /// The user's own tailnet, in place of the run's own in every cluster that has one.
+    pub tailnet: Option<RealTailnet>,
 }
 
 impl SessionOptions {
@@ -49,6 +52,7 @@ impl SessionOptions {
             accelerator: None,
             cpu_model: None,
             images: PathBuf::from("target/images"),
+            tailnet: None,
         }
     }
 }

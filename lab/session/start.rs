@@ -148,6 +148,9 @@ impl Session {
         }
         if let Some(tailnet) = &request.spec.tailnet {
             tailnet.resolve(&request.spec)?;
+            if self.options.tailnet.is_some() {
+                tailnet.without_own_control_server()?;
+            }
         }
         let when_short = request.when_short;
         let (plan, registry) = self.plan(request).await?;
@@ -182,9 +185,11 @@ impl Session {
         })??;
         let directory = self.path().join("tailnet");
         let processes = self.processes.clone();
-        let tailnet =
-            Tailnet::start(spec, document, programs, processes, directory, plan.lan.gateway).await?;
-        Ok(Some(tailnet))
+        let gateway = plan.lan.gateway;
+        Ok(Some(match self.options.tailnet.clone() {
+            Some(real) => Tailnet::of_the_user(real, document, programs, processes, directory, gateway),
+            None => Tailnet::start(spec, document, programs, processes, directory, gateway).await?,
+        }))
     }
 
     async fn prepare_images(&self, spec: &ClusterSpec) -> Result<BTreeMap<Role, PreparedImage>, StartError> {

@@ -106,13 +106,17 @@ impl OutsideClient {
             // Else, as root, it leaves its log's identity in /var/lib.
             .env("TS_LOGS_DIR", private.path())
             .envs(SWITCHED_OFF);
+        if access.url != TAILSCALE {
+            command.env("TS_PANIC_IF_HIT_MAIN_CONTROL", "true");
+        }
         if spec.paths == Paths::RelayOnly {
             command.env("TS_DEBUG_NEVER_DIRECT_UDP", "true");
         }
         match &access.authority {
             // The relay is not spoken to without TLS. Where there is none, a client that cannot
             // reach its relay would look for reasons elsewhere; over plain HTTP it is content.
-            None => command.env("TS_DEBUG_USE_DERP_HTTP", "1"),
+            None if access.url.starts_with("http:") => command.env("TS_DEBUG_USE_DERP_HTTP", "1"),
+            None => &mut command,
             Some(authority) => {
                 let path = private.path().join("authority.crt");
                 fs::write(&path, authority).map_err(file("write", &path))?;
@@ -376,14 +380,12 @@ impl fmt::Debug for OutsideClient {
     }
 }
 
-/// Variables that keep tailscaled at home: no log upload, no requests to the host's router, and a
-/// panic rather than a word to Tailscale's own control server.
-const SWITCHED_OFF: [(&str, &str); 4] = [
-    ("TS_NO_LOGS_NO_SUPPORT", "true"),
-    ("TS_DISABLE_PORTMAPPER", "true"),
-    ("TS_DISABLE_UPNP", "true"),
-    ("TS_PANIC_IF_HIT_MAIN_CONTROL", "true"),
-];
+/// Tailscale's own control server (tailscale.com/ipn, `DefaultControlURL`).
+pub const TAILSCALE: &str = "https://controlplane.tailscale.com";
+
+/// Variables that keep tailscaled at home: no log upload, no requests to the host's router.
+const SWITCHED_OFF: [(&str, &str); 3] =
+    [("TS_NO_LOGS_NO_SUPPORT", "true"), ("TS_DISABLE_PORTMAPPER", "true"), ("TS_DISABLE_UPNP", "true")];
 
 /// The proxies' addresses from the daemon's log (`cmd/tailscaled/proxy.go`).
 fn proxies(log: &str) -> Result<(SocketAddr, SocketAddr), String> {

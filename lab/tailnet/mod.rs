@@ -30,7 +30,7 @@ mod routes;
 mod service_config;
 
 pub use auth_key::{AuthKey, AuthKeyError};
-pub use client::{ClientSpec, OutsideClient, Paths};
+pub use client::{ClientSpec, OutsideClient, Paths, TAILSCALE};
 pub use client_status::{ClientStatus, Path, Peer, Pong, Preferences};
 pub use control_api::{KeyOptions, Node, User};
 pub use control_config::{Approval, ControlSpec, GATEWAY_TAG, Transport};

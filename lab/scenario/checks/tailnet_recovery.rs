@@ -1,6 +1,9 @@
 //! What a routed tailnet does when something breaks: it comes back by itself, or goes another way.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use super::{Observation, tailnet_requests::Answer};
 use crate::{
@@ -98,20 +101,30 @@ impl Way<'_> {
         }
     }
 
-    /// The gateway as the control server knows it: exactly one entry.
-    async fn member(&self) -> Result<Node, String> {
+    /// The gateway as the control server, or else the client, knows it: exactly one entry.
+    async fn member(&self) -> Result<Member, String> {
         let name = self
             .tailnet
             .document()
             .variable("TS_HOSTNAME")
             .unwrap_or(self.gateway.spec.name.as_str())
             .to_owned();
-        let nodes = self.tailnet.control().nodes().await.map_err(text)?;
-        let mut own: Vec<_> = nodes.into_iter().filter(|node| node.name.starts_with(&name)).collect();
+        let mut own: Vec<Member> = match self.tailnet.control() {
+            Some(control) => {
+                let nodes = control.nodes().await.map_err(text)?;
+                let own = nodes.into_iter().filter(|node| node.name.starts_with(&name));
+                own.map(|node| Member { id: node.id.to_string(), addresses: node.addresses }).collect()
+            }
+            None => {
+                let peers = self.client.status().await.map_err(text)?.peers;
+                let own = peers.into_iter().filter(|(_, peer)| peer.host_name.starts_with(&name));
+                own.map(|(id, peer)| Member { id, addresses: peer.addresses }).collect()
+            }
+        };
         match (own.pop(), own.len()) {
-            (Some(node), 0) => Ok(node),
-            (None, _) => Err(format!("the control server knows no node {name}")),
-            (Some(_), others) => Err(format!("the control server knows {} nodes called {name}", others + 1)),
+            (Some(member), 0) => Ok(member),
+            (None, _) => Err(format!("the tailnet has no node {name}")),
+            (Some(_), others) => Err(format!("the tailnet has {} nodes called {name}", others + 1)),
         }
     }
 
@@ -143,7 +156,7 @@ impl Way<'_> {
             cut.elapsed().as_secs_f64()
         ));
         let after = self.member().await?;
-        let same = before.id == after.id && before.addresses == after.addresses;
+        let same = before == after;
         observation.note(
             same,
             if same {
@@ -156,7 +169,7 @@ impl Way<'_> {
     }
 
     async fn control_server_restart(&self, observation: &mut Observation) -> Result<(), String> {
-        let control = self.tailnet.control();
+        let control = self.tailnet.control().ok_or("only a control server of the run's own is restarted")?;
         control.stop().await;
         let alone = Answer::of(&self.http, &self.pod).await.seen;
         control.resume().await.map_err(text)?;
@@ -192,11 +205,7 @@ impl Way<'_> {
         seen
     }
 
-    async fn through_relay(
-        &self,
-        address: std::net::IpAddr,
-        observation: &mut Observation,
-    ) -> Result<(), String> {
+    async fn through_relay(&self, address: IpAddr, observation: &mut Observation) -> Result<(), String> {
         let blocked = Instant::now();
         let seconds = self.reached("with UDP blocked").await?;
         let pong = loop {
@@ -216,6 +225,13 @@ impl Way<'_> {
         );
         Ok(())
     }
+}
+
+/// A node of the tailnet.
+#[derive(PartialEq, Eq)]
+struct Member {
+    id: String,
+    addresses: Vec<IpAddr>,
 }
 
 fn text(error: impl std::fmt::Display) -> String {

@@ -10,12 +10,14 @@ use ipnet::IpNet;
 
 use super::{Observation, QUESTION, tailnet_requests::Answer};
 use crate::{
-    cluster::{Cluster, NodePlan, TAILNET, Tailnet},
+    cluster::{Cluster, NodePlan, OUTSIDE_CLIENT, TAILNET, Tailnet},
     events::Step,
     kubernetes::{ECHO_PORT, EchoPod, EchoWorkload},
     node::Role,
     report::redact,
-    tailnet::{Carries, Fact, OutsideClient, Probe, Protocol, RouteLedger, telling_line},
+    tailnet::{
+        Carries, ClientStatus, ControlServer, Fact, OutsideClient, Probe, Protocol, RouteLedger, telling_line,
+    },
 };
 
 /// The namespace of the pods that are called.
@@ -93,11 +95,16 @@ impl Routing<'_> {
     async fn follow(&mut self, observation: &mut Observation) -> Result<(), String> {
         self.service().await;
         let patience = LOGIN.mul_f64(self.cluster.plan().budgets.speed_factor.max(1.0));
-        self.login(patience, observation).await?;
+        if let Some(control) = self.tailnet.control() {
+            self.login(control, patience, observation).await?;
+        }
         if self.ledger.first_link_before_packets_is_broken() {
             return Ok(());
         }
         let client = self.tailnet.outside_client(patience).await.map_err(|error| error.to_string())?;
+        if self.tailnet.control().is_none() {
+            self.login_as_the_client_sees_it(&client, patience).await?;
+        }
         self.accept(&client, patience).await?;
         if self.ledger.first_link_before_packets_is_broken() {
             return Ok(());
@@ -125,16 +132,20 @@ impl Routing<'_> {
     }
 
     /// Waits for the gateway's login and its routes, or for time to be up, and notes how far it got.
-    async fn login(&mut self, patience: Duration, observation: &mut Observation) -> Result<(), String> {
-        let was_down = !self.tailnet.control().is_running();
+    async fn login(
+        &mut self,
+        control: &ControlServer,
+        patience: Duration,
+        observation: &mut Observation,
+    ) -> Result<(), String> {
+        let was_down = !control.is_running();
         if was_down {
             observation.fact("the control server was down when the gateway came up, and is started now");
-            self.tailnet.control().resume().await.map_err(|error| error.to_string())?;
+            control.resume().await.map_err(|error| error.to_string())?;
         }
         let since = Instant::now();
         let name = self.ledger.gateway.clone();
         let routes: Vec<_> = self.ledger.routes.iter().map(|route| route.prefix).collect();
-        let control = self.tailnet.control();
         let whole = |nodes: &[crate::tailnet::Node]| {
             nodes.iter().any(|node| {
                 node.name == name
@@ -161,6 +172,24 @@ impl Routing<'_> {
         {
             self.ledger.login = Fact::No(format!("{seen}; {said}"));
         }
+        Ok(())
+    }
+
+    /// Without a control server to ask, the client's map tells of the gateway what it can: that it
+    /// is there, and which routes it was given.
+    async fn login_as_the_client_sees_it(
+        &mut self,
+        client: &OutsideClient,
+        patience: Duration,
+    ) -> Result<(), String> {
+        let name = self.ledger.gateway.clone();
+        let online =
+            |status: &ClientStatus| status.peers.values().any(|peer| peer.host_name == name && peer.online);
+        let _ = client.wait_for("the gateway", patience, online).await;
+        let status = client.status().await.map_err(|error| error.to_string())?;
+        let said = self.said_by_the_service().await.map(|said| format!("; {said}")).unwrap_or_default();
+        self.ledger.login =
+            Fact::of(online(&status), format!("the client's map has no node {name} that is connected{said}"));
         Ok(())
     }
 
@@ -356,11 +385,23 @@ impl Routing<'_> {
 
     /// Only the gateway is a member of the tailnet.
     async fn members(&self, observation: &mut Observation) -> Result<(), String> {
-        let nodes = self.tailnet.control().nodes().await.map_err(|error| error.to_string())?;
+        match self.tailnet.control() {
+            Some(control) => self.only_the_gateway(control, observation).await?,
+            None => observation.fact("who else is in the user's tailnet is not looked at"),
+        }
+        self.no_tailnet_address(observation).await
+    }
+
+    async fn only_the_gateway(
+        &self,
+        control: &ControlServer,
+        observation: &mut Observation,
+    ) -> Result<(), String> {
+        let nodes = control.nodes().await.map_err(|error| error.to_string())?;
         let strangers: Vec<_> = nodes
             .iter()
             .map(|node| node.name.as_str())
-            .filter(|name| *name != self.ledger.gateway && *name != "outside")
+            .filter(|name| *name != self.ledger.gateway && *name != OUTSIDE_CLIENT)
             .collect();
         observation.note(
             strangers.is_empty(),
@@ -370,6 +411,10 @@ impl Routing<'_> {
                 format!("more than the gateway is in the tailnet: {}", strangers.join(", "))
             },
         );
+        Ok(())
+    }
+
+    async fn no_tailnet_address(&self, observation: &mut Observation) -> Result<(), String> {
         for node in self.cluster.plan().nodes.iter().filter(|node| node.spec.name != self.gateway.spec.name) {
             let name = &node.spec.name;
             let api = self.cluster.connect(node).await.map_err(|error| error.to_string())?;
