@@ -25,6 +25,7 @@ use secrets::{files_below, process_files, search};
 const GATEWAY: &str = "gateway";
 const OUTSIDE: &str = "outside";
 const PODS: &str = "10.244.0.0/16";
+const SERVICES: &str = "10.96.0.0/12";
 /// For what takes a second or two on an idle host.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -128,6 +129,19 @@ async fn web_server(address: Ipv4Addr) -> Result<SocketAddr> {
     Ok(address)
 }
 
+/// Sends back every datagram that comes to `address`.
+async fn udp_echo(address: Ipv4Addr) -> Result<SocketAddr> {
+    let socket = tokio::net::UdpSocket::bind((address, 0)).await?;
+    let address = socket.local_addr()?;
+    tokio::spawn(async move {
+        let mut buffer = [0; 2048];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            let _ = socket.send_to(&buffer[..length], from).await;
+        }
+    });
+    Ok(address)
+}
+
 async fn filled(ledger: &mut RouteLedger, bench: &Bench, outside: &OutsideClient) -> Result<()> {
     ledger.note_nodes(&bench.control.nodes().await?);
     ledger.note_client(&outside.status().await?, &outside.preferences().await?);
@@ -175,6 +189,8 @@ async fn a_route_that_the_policy_approves_is_used_and_carries_packets() -> Resul
         ensure!(answer.status().is_success(), "{}", answer.status());
         let seen = answer.text().await?;
         ledger.note_probe(probed, Probe::answered(server.to_string(), Protocol::Tcp, started.elapsed()));
+        let echo = udp_echo(own).await?;
+        ensure!(outside.udp(echo, b"there and back", PATIENCE).await? == b"there and back", "other bytes");
         println!("{ledger}\nthe server saw {seen}");
         ensure!(gateway.last_words() != "nothing" && ledger.first_broken_link().is_none(), "{ledger}");
     } else {
@@ -218,6 +234,35 @@ async fn a_route_that_nobody_approved_is_named_as_that_until_it_is() -> Result<(
     outside.wait_for("the route gone", PATIENCE, |status| !has_route(net(PODS))(status)).await?;
     filled(&mut ledger, &bench, &outside).await?;
     assert_eq!(ledger.first_broken_link().map(|broken| broken.link), Some(Link::Approved));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_route_that_is_not_advertised_or_not_accepted_is_the_named_link() -> Result<()> {
+    let routes = vec![net(PODS), net(SERVICES)];
+    let bench = Bench::new(Transport::Http, Approval::Automatic(routes)).await?;
+    let (_gateway, _) = bench.gateway(GATEWAY, &[net(PODS)], Paths::Any).await?;
+    let key = bench.control.create_key(&KeyOptions::default()).await?;
+    let careless = ClientSpec { accept_routes: false, ..ClientSpec::accepting(OUTSIDE) };
+    let outside = bench.client(careless).await?;
+    outside.log_in(&key, PATIENCE).await?;
+    outside.wait_for("the gateway", PATIENCE, |status| status.peer(GATEWAY).is_some()).await?;
+    let approved = |nodes: &[Node]| nodes.iter().any(|node| node.approved.contains(&net(PODS)));
+    bench.control.wait_for_nodes("the approved route", PATIENCE, approved).await?;
+
+    let both = [(net(PODS), Carries::Pods), (net(SERVICES), Carries::Services)];
+    let mut ledger = RouteLedger::new(GATEWAY, both);
+    ledger.service = Fact::Yes;
+    filled(&mut ledger, &bench, &outside).await?;
+    let broken = ledger.first_broken_link().context("a route that nobody advertises passed")?;
+    assert_eq!((broken.link, broken.prefix), (Link::Advertised, Some(net(SERVICES))), "{broken}");
+
+    let mut ledger = RouteLedger::new(GATEWAY, [(net(PODS), Carries::Pods)]);
+    ledger.service = Fact::Yes;
+    filled(&mut ledger, &bench, &outside).await?;
+    let broken = ledger.first_broken_link().context("a client without routes passed")?;
+    assert_eq!(broken.link, Link::Accepted, "{broken}");
+    ensure!(broken.seen.contains("does not accept routes"), "{broken}");
     Ok(())
 }
 

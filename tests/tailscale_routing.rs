@@ -35,20 +35,6 @@ async fn routes_that_nobody_approved_are_the_named_link() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_route_that_the_gateway_does_not_advertise_is_the_named_link() -> Result<()> {
-    let seen = comes_to_what_it_expects("tests/scenarios/tailnet/not-advertised.yaml").await?;
-    insta::assert_snapshot!(seen.join("\n"));
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_client_that_accepts_no_routes_is_the_named_link() -> Result<()> {
-    let seen = comes_to_what_it_expects("tests/scenarios/tailnet/not-accepted.yaml").await?;
-    insta::assert_snapshot!(seen.join("\n"));
-    Ok(())
-}
-
-#[tokio::test]
 async fn a_service_without_kube_proxy_is_the_named_link() -> Result<()> {
     let seen = comes_to_what_it_expects("tests/scenarios/tailnet/no-kube-proxy.yaml").await?;
     insta::assert_snapshot!(seen.join("\n"));
@@ -84,7 +70,7 @@ async fn routes_that_do_not_cover_the_cluster_are_refused_before_boot() -> Resul
 #[tokio::test]
 async fn a_tailnet_of_the_users_own_is_joined_by_url_and_key() -> Result<()> {
     let _turn = ONE_AT_A_TIME.lock().await;
-    let scenario = Scenario::load(Path::new("scenarios/03-tailscale-routing-test.yaml"))?;
+    let scenario = Scenario::load(Path::new("tests/scenarios/tailnet/real.yaml"))?;
     let directory = tempfile::tempdir()?;
     let processes = Processes::new(directory.path().join("processes"))?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

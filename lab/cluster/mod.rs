@@ -32,7 +32,7 @@ pub use spec::{
     TalosContract, default_role_rules,
 };
 pub use tailnet::{
-    ClientRoutes, ControlServerState, KeyState, OUTSIDE_CLIENT, RealTailnet, RouteApproval, Tailnet,
-    TailnetSpec, TailnetSpecError,
+    ControlServerState, KeyState, OUTSIDE_CLIENT, RealTailnet, RouteApproval, Tailnet, TailnetSpec,
+    TailnetSpecError,
 };
 pub use validation::{SpecError, SpecSubject, SpecWarning, TAILNET};

@@ -27,19 +27,6 @@ pub struct TailnetSpec {
     pub key: KeyState,
     /// Whether the control server is there when the gateway logs in.
     pub control_server: ControlServerState,
-    /// Whether the outside client uses routes.
-    pub client_routes: ClientRoutes,
-}
-
-/// Whether the outside client uses routes of other nodes (`--accept-routes`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ClientRoutes {
-    /// It does.
-    #[default]
-    Accepted,
-    /// It does not.
-    Ignored,
 }
 
 /// Whether the control server is there when the gateway logs in.
@@ -284,10 +271,14 @@ impl Tailnet {
             }
             Home::Real { tailnet, .. } => (tailnet.key.clone(), tailnet.seen_from_host()),
         };
-        let mut spec = ClientSpec::accepting(OUTSIDE_CLIENT);
-        spec.accept_routes = self.spec.client_routes == ClientRoutes::Accepted;
-        let client =
-            OutsideClient::start(spec, &access, &self.programs, &self.processes, &self.directory).await?;
+        let client = OutsideClient::start(
+            ClientSpec::accepting(OUTSIDE_CLIENT),
+            &access,
+            &self.programs,
+            &self.processes,
+            &self.directory,
+        )
+        .await?;
         client.log_in(&key, patience).await?;
         Ok(client)
     }

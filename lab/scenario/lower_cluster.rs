@@ -53,7 +53,6 @@ pub(super) fn lower_cluster(
         approval: tailnet.local.approval,
         key: tailnet.local.key,
         control_server: tailnet.local.control_server,
-        client_routes: tailnet.local.client_routes,
     });
     let role_rules = lowering.role_rules(cluster.roles.as_ref());
     if let Some(seconds) = cluster.boot_timeout.as_ref().filter(|seconds| seconds.value == 0) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use super::check::Disturbance;
-use crate::cluster::{ClientRoutes, ControlServerState, KeyState, RouteApproval, TalosContract};
+use crate::cluster::{ControlServerState, KeyState, RouteApproval, TalosContract};
 use crate::events::Step;
 use crate::node::Kind;
 
@@ -123,8 +123,6 @@ pub(super) struct RawLocalTailnet {
     pub key: KeyState,
     #[serde(default)]
     pub control_server: ControlServerState,
-    #[serde(default)]
-    pub client_routes: ClientRoutes,
 }
 
 /// What the image of a role must and must not carry.
