@@ -49,12 +49,8 @@ async fn an_expired_key_is_the_named_link() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_control_server_that_comes_up_late_is_found_by_the_gateway_itself() -> Result<()> {
-    comes_to_what_it_expects("tests/scenarios/tailnet/control-server-late.yaml").await.map(drop)
-}
-
-#[tokio::test]
-async fn a_cut_link_a_reboot_and_a_lost_direct_path_recover_without_help() -> Result<()> {
+async fn a_late_control_server_a_cut_link_a_reboot_and_a_lost_direct_path_recover_without_help() -> Result<()>
+{
     comes_to_what_it_expects("tests/scenarios/tailnet/recovery.yaml").await.map(drop)
 }
 
