@@ -266,7 +266,9 @@ impl Routing<'_> {
             self.datagrams(client, &pod.address).await;
             self.large(&http, pod, observation).await;
         }
-        self.datagrams(client, &workload.cluster_ip).await;
+        if answers.iter().any(|answer| answer.seen.is_ok()) {
+            self.datagrams(client, &workload.cluster_ip).await;
+        }
         workload.delete().await.map_err(|error| error.to_string())
     }
 
