@@ -1,6 +1,6 @@
 //! `lab up`: a cluster for hands-on work.
 
-use std::{path::Path, time::Duration};
+use std::{convert::Infallible, path::Path, time::Duration};
 
 use clap::Args;
 use lab::{
@@ -63,18 +63,17 @@ impl Up {
                 (Outcome::Failed { cause }, Ending::Failed, ExitCode::VerdictFailed)
             }
             Some(Ok(())) => {
-                let kubeconfig = session.save_kubeconfig(&running.cluster)?;
-                session.publish(&running.cluster, "ready")?;
-                let client = join(&running.cluster).await?;
-                println!("{}", how_to(&running.cluster, &kubeconfig, &session.path().join("talosconfig")));
-                if let Some(client) = &client {
-                    println!("{}", how_to_reach(client));
+                let failed = tokio::select! {
+                    kept = keep(&session, &running.cluster) => kept.err(),
+                    () = asked_to_end() => None,
+                };
+                match failed {
+                    None => interrupted(),
+                    Some(Failed { code, message }) => {
+                        eprintln!("error: {message}");
+                        (Outcome::Failed { cause: message }, Ending::Failed, code)
+                    }
                 }
-                println!(
-                    "\nlab console NODE shows a serial console; Ctrl-C here, or lab down, ends the cluster."
-                );
-                asked_to_end().await;
-                interrupted()
             }
         };
         running.shut_down().await;
@@ -103,6 +102,19 @@ fn how_to(cluster: &Cluster, kubeconfig: &Path, talosconfig: &Path) -> String {
         }
     }
     text
+}
+
+/// Tells how to use the cluster, and keeps what that needs. Only ends when something fails.
+async fn keep(session: &Session, cluster: &Cluster) -> Result<Infallible, Failed> {
+    let kubeconfig = session.save_kubeconfig(cluster)?;
+    session.publish(cluster, "ready")?;
+    let client = join(cluster).await?;
+    println!("{}", how_to(cluster, &kubeconfig, &session.path().join("talosconfig")));
+    if let Some(client) = &client {
+        println!("{}", how_to_reach(client));
+    }
+    println!("\nlab console NODE shows a serial console; Ctrl-C here, or lab down, ends the cluster.");
+    std::future::pending().await
 }
 
 /// A client outside the cluster that uses the gateway's routes, if there is a tailnet.
