@@ -10,7 +10,7 @@ use lab::{
     node::NodeName,
     report::Display,
     session::{ClusterRequest, Session, write_bundle},
-    tailnet::{ClientStatus, OutsideClient},
+    tailnet::OutsideClient,
 };
 
 use super::{Failed, Guests, asked_to_end, say_where, tailnet::TailnetOptions};
@@ -120,13 +120,8 @@ async fn keep(session: &Session, cluster: &Cluster) -> Result<Infallible, Failed
 /// A client outside the cluster that uses the gateway's routes, if there is a tailnet.
 async fn join(cluster: &Cluster) -> Result<Option<OutsideClient>, Failed> {
     let Some(tailnet) = cluster.tailnet() else { return Ok(None) };
-    let internal = |error: &dyn std::fmt::Display| Failed::new(ExitCode::Internal, error);
-    let patience = JOIN.mul_f64(cluster.plan().budgets.speed_factor.max(1.0));
-    let client = tailnet.outside_client(patience).await.map_err(|error| internal(&error))?;
-    let routes = tailnet.document().routes().unwrap_or_default();
-    let all = |status: &ClientStatus| routes.iter().all(|route| status.router_of(*route).is_some());
-    client.wait_for("the gateway's routes", patience, all).await.map_err(|error| internal(&error))?;
-    Ok(Some(client))
+    let client = tailnet.routed_client(cluster.plan().budgets.on_this_host(JOIN)).await;
+    client.map(Some).map_err(|error| Failed::new(ExitCode::Internal, error))
 }
 
 fn how_to_reach(client: &OutsideClient) -> String {

@@ -56,6 +56,11 @@ impl Budgets {
                 self.call
             }
         };
-        base.mul_f64(self.speed_factor.max(1.0))
+        self.on_this_host(base)
+    }
+
+    /// A time on the reference host, stretched to what this host needs for the same.
+    pub fn on_this_host(&self, time: Duration) -> Duration {
+        time.mul_f64(self.speed_factor.max(1.0))
     }
 }

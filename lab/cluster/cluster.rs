@@ -15,7 +15,7 @@ use super::{
 use crate::{
     assets::without_extension,
     events::{Happening, Recorder, Step, Subject},
-    host::DISK,
+    host::{DISK, NODES},
     kubernetes::KubernetesApi,
     machine::{DeviceBus, GicVersion, Machine, MachineSpec, Processes, QemuBinary, make_disk},
     network::{Egress, Lan},
@@ -123,6 +123,11 @@ impl Cluster {
         &self.host.directory
     }
 
+    /// Where the run keeps what belongs to a node: console, disk, command line.
+    pub fn node_directory(&self, node: &NodeName) -> PathBuf {
+        self.host.directory.join(NODES).join(node.as_str())
+    }
+
     /// The event stream.
     pub fn recorder(&self) -> &Recorder {
         &self.host.recorder
@@ -175,7 +180,7 @@ impl Cluster {
     /// Makes a node's disk if there is none and starts its VM.
     pub(super) async fn boot(&self, node: &NodePlan) -> Result<Arc<Machine>, Cause> {
         let name = &node.spec.name;
-        let directory = self.host.directory.join("nodes").join(name.as_str());
+        let directory = self.node_directory(name);
         let file = |action: String| move |source| Cause::File { action, source };
         std::fs::create_dir_all(&directory).map_err(file(format!("create {}", directory.display())))?;
         let disk = self.disk_of(node);
@@ -225,7 +230,7 @@ impl Cluster {
     }
 
     fn disk_of(&self, node: &NodePlan) -> PathBuf {
-        self.host.directory.join("nodes").join(node.spec.name.as_str()).join(DISK)
+        self.node_directory(&node.spec.name).join(DISK)
     }
 
     /// Makes a node's empty disk, in place of the one that is there.

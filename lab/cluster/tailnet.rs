@@ -5,7 +5,10 @@ use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::spec::{ClusterSpec, Patch};
+use super::{
+    plan::NodePlan,
+    spec::{ClusterSpec, Patch},
+};
 use crate::{
     machine::Processes,
     tailnet::{
@@ -258,6 +261,22 @@ impl Tailnet {
         // Writing a document of strings cannot fail.
         let text = document.to_yaml().unwrap_or_default();
         Ok(Patch { origin: "the tailnet of the run".to_owned(), text })
+    }
+
+    /// The name by which a gateway joins: its document's, or else its own.
+    pub fn gateway_name(&self, node: &NodePlan) -> String {
+        self.document.variable("TS_HOSTNAME").unwrap_or(node.spec.name.as_str()).to_owned()
+    }
+
+    /// As [`Tailnet::outside_client`], with the gateway's routes in its map.
+    ///
+    /// # Errors
+    /// When it does not get that far.
+    pub async fn routed_client(&self, patience: Duration) -> Result<OutsideClient, TailnetError> {
+        let client = self.outside_client(patience).await?;
+        let routes = self.document.routes().unwrap_or_default();
+        client.wait_for("the gateway's routes", patience, |status| status.routes_all(&routes)).await?;
+        Ok(client)
     }
 
     /// A logged-in client outside the cluster that accepts routes.

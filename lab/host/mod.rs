@@ -26,7 +26,7 @@ pub use files::{FileLock, replace_file, runtime_directory};
 pub use live::{LabState, LiveLab, LiveNode, StopError, live_labs};
 pub use memory::{HOST_RESERVE_MIB, Holder, HostMemory, MemoryShortage, decide, host_memory};
 pub use process::{ProcessIdentity, ProcessUsage};
-pub use reap::{DEFAULT_RUNS_KEPT, DISK, Reaped, prune, reap};
+pub use reap::{DEFAULT_RUNS_KEPT, DISK, NODES, Reaped, prune, reap};
 pub use record::{ProcessRecord, SOCKETS_PREFIX};
 pub use reservation::{MemoryReservation, ReserveError, WhenShort};
 pub use run_directory::{Ending, RunDirectory, RunDirectoryError, RunResult};

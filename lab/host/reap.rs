@@ -16,7 +16,7 @@ use super::run_directory::{
 pub const DEFAULT_RUNS_KEPT: usize = 20;
 
 /// Where a run keeps a directory for each node.
-const NODES: &str = "nodes";
+pub const NODES: &str = "nodes";
 /// The disk of a node in its directory.
 pub const DISK: &str = "disk.raw";
 

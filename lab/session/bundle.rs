@@ -53,7 +53,7 @@ pub async fn write_bundle(cluster: &Cluster, cause: &str) -> Result<(), BundleEr
 
 async fn gather(cluster: &Cluster, node: &NodePlan) -> (String, Vec<(String, String)>) {
     let mut texts = Vec::new();
-    let directory = cluster.directory().join("nodes").join(node.spec.name.as_str());
+    let directory = cluster.node_directory(&node.spec.name);
     for name in ["console.log", "stderr.log", "command.sh"] {
         if let Ok(bytes) = fs::read(directory.join(name)) {
             texts.push((name.to_owned(), String::from_utf8_lossy(&bytes).into_owned()));

@@ -35,7 +35,7 @@ impl Session {
                 address: node.address,
                 pid: machine.as_ref().map(|machine| machine.pid()),
                 forwards,
-                console: Some(cluster.directory().join("nodes").join(name.as_str()).join("console.log")),
+                console: Some(cluster.node_directory(name).join("console.log")),
             }
         });
         let kubeconfig = self.path().join("kubeconfig");

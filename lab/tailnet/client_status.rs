@@ -145,6 +145,11 @@ impl ClientStatus {
         self.peers.values().find(|peer| peer.host_name == host_name)
     }
 
+    /// Whether packets for each of `prefixes` go to some peer.
+    pub fn routes_all(&self, prefixes: &[IpNet]) -> bool {
+        prefixes.iter().all(|prefix| self.router_of(*prefix).is_some())
+    }
+
     /// The peer to which packets for `prefix` go.
     pub fn router_of(&self, prefix: IpNet) -> Option<&Peer> {
         self.peers.values().find(|peer| peer.allowed.contains(&prefix))

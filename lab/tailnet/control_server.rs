@@ -127,7 +127,7 @@ impl ControlServer {
         command.arg("serve").arg("--config").arg(self.config_path());
         let log = self.public.join("headscale.log");
         let daemon = Daemon::start("headscale", command, &log, self.private.path(), &self.processes).await?;
-        daemon.until("its health endpoint", PATIENCE, &self.issued(), || self.healthy()).await?;
+        daemon.until("its health endpoint", PATIENCE, &self.issued_keys(), || self.healthy()).await?;
         *self.daemon() = Some(daemon);
         Ok(())
     }
@@ -201,14 +201,9 @@ impl ControlServer {
         self.issued.lock().unwrap_or_else(PoisonError::into_inner).push(key.clone());
     }
 
-    /// The keys that it issued, for a search that must not find them.
-    pub fn issued_keys(&self) -> Vec<AuthKey> {
-        self.issued()
-    }
-
     /// `text` without the keys that it issued.
     pub fn redact(&self, text: String) -> String {
-        self.issued().iter().fold(text, |text, key| key.redact(&text))
+        self.issued_keys().iter().fold(text, |text, key| key.redact(&text))
     }
 
     /// All nodes that ever logged in and were not deleted, with their routes.
@@ -286,7 +281,9 @@ impl ControlServer {
 
     /// The end of its log, without keys.
     pub fn last_words(&self) -> String {
-        self.daemon().as_ref().map_or_else(|| "it is stopped".to_owned(), |d| d.last_words(&self.issued()))
+        self.daemon()
+            .as_ref()
+            .map_or_else(|| "it is stopped".to_owned(), |d| d.last_words(&self.issued_keys()))
     }
 
     async fn call<T: DeserializeOwned>(&self, action: &str, arguments: &[&str]) -> Result<T, TailnetError> {
@@ -299,7 +296,7 @@ impl ControlServer {
     async fn run(&self, action: &str, arguments: &[&str]) -> Result<String, TailnetError> {
         let failed = |output: String| TailnetError::Call {
             action: action.to_owned(),
-            output: redacted(output, &self.issued()),
+            output: redacted(output, &self.issued_keys()),
         };
         if !self.is_running() {
             return Err(failed("it is stopped; start it again first".to_owned()));
@@ -319,7 +316,8 @@ impl ControlServer {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    fn issued(&self) -> Vec<AuthKey> {
+    /// The keys that it issued: what nothing it writes, and no artefact, may show.
+    pub fn issued_keys(&self) -> Vec<AuthKey> {
         self.issued.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -92,7 +92,7 @@ async fn reboots(cluster: &Cluster, node: &NodePlan, observation: &mut Observati
     let hold = held(cluster, node).await?;
     observation.note(hold.kubernetes_ready, format!("{name}: {hold}"));
     let before = boot_id(cluster, node).await?;
-    let limit = hold.boot_timeout + GRACE.mul_f64(cluster.plan().budgets.speed_factor.max(1.0));
+    let limit = hold.boot_timeout + cluster.plan().budgets.on_this_host(GRACE);
     let started = Instant::now();
     while started.elapsed() < limit {
         tokio::time::sleep(LOOK_AGAIN).await;

@@ -11,6 +11,7 @@ mod observation;
 mod pod_network;
 mod power_cycle;
 mod roles;
+mod tailnet_bounds;
 mod tailnet_recovery;
 mod tailnet_requests;
 mod tailnet_routing;
@@ -21,10 +22,20 @@ pub(super) use observation::Observation;
 use std::time::Duration;
 
 use super::check::Check;
-use crate::cluster::Cluster;
+use crate::{
+    cluster::Cluster,
+    events::Step,
+    kubernetes::{EchoPod, EchoWorkload, KubernetesError},
+};
 
 /// How long one question to a node may take, at the least.
 const QUESTION: Duration = Duration::from_secs(20);
+
+/// The workload's pods, once one is ready on every node.
+async fn on_every_node(cluster: &Cluster, workload: &EchoWorkload) -> Result<Vec<EchoPod>, KubernetesError> {
+    let nodes: Vec<_> = cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();
+    workload.ready_pods(&nodes, cluster.plan().budgets.limit(Step::Ready)).await
+}
 
 /// Does a check.
 pub(super) async fn look(cluster: &Cluster, check: &Check) -> Observation {

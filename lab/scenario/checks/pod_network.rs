@@ -6,10 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Observation;
+use super::{Observation, on_every_node};
 use crate::{
     cluster::Cluster,
-    events::Step,
     kubernetes::{EchoPod, EchoWorkload, KubernetesError, ProbeReply, Prober},
 };
 
@@ -41,10 +40,8 @@ async fn ask_all(
         observation.problem("the Kubernetes API was never reached");
         return Ok(());
     };
-    let limit = cluster.plan().budgets.limit(Step::Ready);
     let workload = EchoWorkload::create(api, NAMESPACE).await?;
-    let nodes: Vec<_> = cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();
-    let pods = workload.ready_pods(&nodes, limit).await?;
+    let pods = on_every_node(cluster, &workload).await?;
     let prober = Prober::new(api, Duration::from_secs(20));
     let names = Names {
         service: service.then(|| workload.cluster_ip.clone()),

@@ -5,10 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Observation, tailnet_requests::Answer};
+use super::{Observation, on_every_node, tailnet_requests::Answer};
 use crate::{
     cluster::{Cluster, NodePlan, Tailnet},
-    events::Step,
     kubernetes::EchoWorkload,
     network::LinkState,
     node::Role,
@@ -43,17 +42,11 @@ async fn look_at(
     let is_gateway = |node: &&NodePlan| node.spec.role.as_str() == Role::GATEWAY;
     let gateway = cluster.plan().nodes.iter().find(is_gateway).ok_or("the cluster has no gateway")?;
     let api = cluster.kubernetes().ok_or("the Kubernetes API was never reached")?;
-    let patience = RECOVERY.mul_f64(cluster.plan().budgets.speed_factor.max(1.0));
-
-    let client = tailnet.outside_client(patience).await.map_err(text)?;
-    let routes = tailnet.document().routes().unwrap_or_default();
-    let all =
-        |status: &crate::tailnet::ClientStatus| routes.iter().all(|route| status.router_of(*route).is_some());
-    client.wait_for("the gateway's routes", patience, all).await.map_err(text)?;
+    let patience = cluster.plan().budgets.on_this_host(RECOVERY);
+    let client = tailnet.routed_client(patience).await.map_err(text)?;
 
     let workload = EchoWorkload::create(api, NAMESPACE).await.map_err(text)?;
-    let nodes: Vec<_> = cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();
-    let pods = workload.ready_pods(&nodes, cluster.plan().budgets.limit(Step::Ready)).await.map_err(text)?;
+    let pods = on_every_node(cluster, &workload).await.map_err(text)?;
     let far = pods.iter().find(|pod| pod.node != gateway.spec.name.as_str());
     let pod = far.ok_or("no pod runs on another node than the gateway")?.address.clone();
     let http = client.http(REQUEST).map_err(text)?;
@@ -103,12 +96,7 @@ impl Way<'_> {
 
     /// The gateway as the control server, or else the client, knows it: exactly one entry.
     async fn member(&self) -> Result<Member, String> {
-        let name = self
-            .tailnet
-            .document()
-            .variable("TS_HOSTNAME")
-            .unwrap_or(self.gateway.spec.name.as_str())
-            .to_owned();
+        let name = self.tailnet.gateway_name(self.gateway);
         let mut own: Vec<Member> = match self.tailnet.control() {
             Some(control) => {
                 let nodes = control.nodes().await.map_err(text)?;

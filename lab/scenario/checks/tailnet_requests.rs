@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::kubernetes::EchoWorkload;
+use crate::{kubernetes::EchoWorkload, tailnet::chain};
 
 /// What came of one request.
 pub(super) struct Answer {
@@ -36,16 +36,6 @@ fn understood(text: &str) -> Result<(String, String), String> {
         return Err("something else than the echo server answered".to_owned());
     }
     Ok((field("node"), field("client")))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

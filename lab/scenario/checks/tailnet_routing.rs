@@ -2,22 +2,22 @@
 //! packets.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use ipnet::IpNet;
 
-use super::{Observation, QUESTION, tailnet_requests::Answer};
+use super::{Observation, QUESTION, on_every_node, tailnet_bounds::Bounds, tailnet_requests::Answer};
 use crate::{
-    cluster::{Cluster, NodePlan, OUTSIDE_CLIENT, TAILNET, Tailnet},
-    events::Step,
+    cluster::{Cluster, NodePlan, Tailnet},
     kubernetes::{ECHO_PORT, EchoPod, EchoWorkload},
     node::Role,
     report::redact,
     tailnet::{
         Carries, ClientStatus, ControlServer, Fact, OutsideClient, Probe, Protocol, RouteLedger, telling_line,
     },
+    talos::{ApiError, NodeClient, ServiceState},
 };
 
 /// The namespace of the pods that are called.
@@ -78,8 +78,7 @@ fn ledger(cluster: &Cluster, tailnet: &Tailnet, gateway: &NodePlan) -> RouteLedg
         }
     };
     let routes = tailnet.document().routes().unwrap_or_default();
-    let name = tailnet.document().variable("TS_HOSTNAME").unwrap_or(gateway.spec.name.as_str()).to_owned();
-    RouteLedger::new(&name, routes.into_iter().map(|route| (route, carries(route))))
+    RouteLedger::new(&tailnet.gateway_name(gateway), routes.into_iter().map(|route| (route, carries(route))))
 }
 
 struct Routing<'a> {
@@ -94,7 +93,7 @@ impl Routing<'_> {
     /// then names it.
     async fn follow(&mut self, observation: &mut Observation) -> Result<(), String> {
         self.service().await;
-        let patience = LOGIN.mul_f64(self.cluster.plan().budgets.speed_factor.max(1.0));
+        let patience = self.cluster.plan().budgets.on_this_host(LOGIN);
         if let Some(control) = self.tailnet.control() {
             self.login(control, patience, observation).await?;
         }
@@ -110,25 +109,31 @@ impl Routing<'_> {
             return Ok(());
         }
         self.packets(&client, observation).await?;
-        self.members(observation).await
+        self.bounds().members(observation).await
+    }
+
+    fn bounds(&self) -> Bounds<'_> {
+        let Self { cluster, tailnet, gateway, ledger } = self;
+        Bounds { cluster, tailnet, gateway, member: &ledger.gateway }
     }
 
     async fn service(&mut self) {
-        let services = match self.cluster.connect(self.gateway).await {
-            Ok(api) => api.services(QUESTION).await,
-            Err(error) => Err(error),
-        };
-        self.ledger.service = match services {
+        self.ledger.service = match self.state().await {
             Err(error) => Fact::No(error.to_string()),
-            Ok(services) => match services.iter().find(|service| service.id == SERVICE) {
-                None => Fact::No(format!("the node has no service {SERVICE}")),
-                // One that ends again and again is told with its login, where its log says why.
-                Some(service) => Fact::of(
-                    service.is_up() || service.restarts > 0,
-                    format!("{SERVICE} is {}: {}", service.state, service.message),
-                ),
-            },
+            Ok((_, None)) => Fact::No(format!("the node has no service {SERVICE}")),
+            // One that ends again and again is told with its login, where its log says why.
+            Ok((_, Some(service))) => Fact::of(
+                service.is_up() || service.restarts > 0,
+                format!("{SERVICE} is {}: {}", service.state, service.message),
+            ),
         };
+    }
+
+    /// The service on the gateway, if there is one, and the connection that told of it.
+    async fn state(&self) -> Result<(NodeClient, Option<ServiceState>), ApiError> {
+        let api = self.cluster.connect(self.gateway).await?;
+        let services = api.services(QUESTION).await?;
+        Ok((api, services.into_iter().find(|service| service.id == SERVICE)))
     }
 
     /// Waits for the gateway's login and its routes, or for time to be up, and notes how far it got.
@@ -167,12 +172,17 @@ impl Routing<'_> {
                 "the gateway logged in by itself {seconds:.1} s after the control server was there"
             ));
         }
-        if let Fact::No(seen) = self.ledger.login.clone()
+        self.explain_login().await;
+        Ok(())
+    }
+
+    /// Adds to a login that did not come about what the service says of it.
+    async fn explain_login(&mut self) {
+        if let Fact::No(seen) = &self.ledger.login
             && let Some(said) = self.said_by_the_service().await
         {
             self.ledger.login = Fact::No(format!("{seen}; {said}"));
         }
-        Ok(())
     }
 
     /// Without a control server to ask, the client's map tells of the gateway what it can: that it
@@ -187,9 +197,9 @@ impl Routing<'_> {
             |status: &ClientStatus| status.peers.values().any(|peer| peer.host_name == name && peer.online);
         let _ = client.wait_for("the gateway", patience, online).await;
         let status = client.status().await.map_err(|error| error.to_string())?;
-        let said = self.said_by_the_service().await.map(|said| format!("; {said}")).unwrap_or_default();
         self.ledger.login =
-            Fact::of(online(&status), format!("the client's map has no node {name} that is connected{said}"));
+            Fact::of(online(&status), format!("the client's map has no node {name} that is connected"));
+        self.explain_login().await;
         Ok(())
     }
 
@@ -198,9 +208,8 @@ impl Routing<'_> {
         let mut before = None;
         loop {
             tokio::time::sleep(LOOK_AGAIN).await;
-            let Ok(api) = self.cluster.connect(self.gateway).await else { continue };
-            let Ok(services) = api.services(QUESTION).await else { continue };
-            let restarts = services.iter().find(|service| service.id == SERVICE).map_or(0, |s| s.restarts);
+            let Ok((api, service)) = self.state().await else { continue };
+            let restarts = service.map_or(0, |service| service.restarts);
             let before = *before.get_or_insert(restarts);
             if restarts >= before + GIVES_UP
                 && let Ok(log) = api.logs(SERVICE, LOG_LINES, QUESTION).await
@@ -213,9 +222,8 @@ impl Routing<'_> {
 
     /// What the service and its log tell of why nobody logged in.
     async fn said_by_the_service(&self) -> Option<String> {
-        let api = self.cluster.connect(self.gateway).await.ok()?;
-        let services = api.services(QUESTION).await.ok()?;
-        let restarts = services.iter().find(|service| service.id == SERVICE).map_or(0, |s| s.restarts);
+        let (api, service) = self.state().await.ok()?;
+        let restarts = service.map_or(0, |service| service.restarts);
         let log = api.logs(SERVICE, LOG_LINES, QUESTION).await.unwrap_or_default();
         let line = telling_line(&log).map(|line| format!("its log says \"{}\"", redact(line)));
         let ended = (restarts > 0).then(|| format!("{SERVICE} ended and was restarted {restarts} times"));
@@ -225,9 +233,7 @@ impl Routing<'_> {
 
     async fn accept(&mut self, client: &OutsideClient, patience: Duration) -> Result<(), String> {
         let routes: Vec<_> = self.ledger.routes.iter().map(|route| route.prefix).collect();
-        let all = |status: &crate::tailnet::ClientStatus| {
-            routes.iter().all(|route| status.router_of(*route).is_some())
-        };
+        let all = |status: &ClientStatus| status.routes_all(&routes);
         let _ = client.wait_for("the gateway's routes", patience, all).await;
         let status = client.status().await.map_err(|error| error.to_string())?;
         let preferences = client.preferences().await.map_err(|error| error.to_string())?;
@@ -237,13 +243,10 @@ impl Routing<'_> {
 
     async fn packets(&mut self, client: &OutsideClient, observation: &mut Observation) -> Result<(), String> {
         let api = self.cluster.kubernetes().ok_or("the Kubernetes API was never reached")?;
-        let limit = self.cluster.plan().budgets.limit(Step::Ready);
         let workload = EchoWorkload::create(api, NAMESPACE).await.map_err(|error| error.to_string())?;
-        let nodes: Vec<_> = self.cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();
-        let pods = workload.ready_pods(&nodes, limit).await.map_err(|error| error.to_string())?;
+        let pods = on_every_node(self.cluster, &workload).await.map_err(|error| error.to_string())?;
         let http = client.http(REQUEST).map_err(|error| error.to_string())?;
-        let name = self.gateway.spec.name.as_str();
-        self.attempts(client, name, observation).await;
+        self.bounds().attempts(client, observation).await;
         // A pod on a compute node: the gateway has to route, not only to answer.
         let far: Vec<&EchoPod> =
             pods.iter().filter(|pod| pod.node != self.gateway.spec.name.as_str()).collect();
@@ -355,100 +358,5 @@ impl Routing<'_> {
             "small answers pass and a large transfer from the pod on {} does not: {text} (an MTU black hole?)",
             pod.node
         ));
-    }
-
-    /// Nothing on the gateway tried to reach the internet. It may try the client's own addresses on
-    /// this host, which lie beyond the lab network as well.
-    async fn attempts(&self, client: &OutsideClient, name: &str, observation: &mut Observation) {
-        let own: Vec<String> = match client.status().await {
-            Ok(status) => status.own.endpoints,
-            Err(error) => return observation.problem(error.to_string()),
-        };
-        let is_own =
-            |address: Ipv4Addr| own.iter().any(|endpoint| endpoint.starts_with(&format!("{address}:")));
-        let refused = self.cluster.lan().counters().refused;
-        let strange: Vec<_> = refused
-            .iter()
-            // Tailscale's own service address (100.100.100.100) is in the tailnet's range too; before its
-            // routes are set a packet for it takes the default route.
-            .filter(|refused| !TAILNET.contains(&refused.destination))
-            .filter(|refused| refused.node.as_str() == name && !is_own(refused.destination))
-            .map(|refused| format!("{} ({} packets)", refused.destination, refused.packets))
-            .collect();
-        observation.note(
-            strange.is_empty(),
-            if strange.is_empty() {
-                format!("{name} tried to reach nothing beyond the lab")
-            } else {
-                format!("{name} tried to reach the internet: {}", strange.join(", "))
-            },
-        );
-    }
-
-    /// Only the gateway is a member of the tailnet.
-    async fn members(&self, observation: &mut Observation) -> Result<(), String> {
-        match self.tailnet.control() {
-            Some(control) => self.only_the_gateway(control, observation).await?,
-            None => observation.fact("who else is in the user's tailnet is not looked at"),
-        }
-        self.no_tailnet_address(observation).await
-    }
-
-    async fn only_the_gateway(
-        &self,
-        control: &ControlServer,
-        observation: &mut Observation,
-    ) -> Result<(), String> {
-        let nodes = control.nodes().await.map_err(|error| error.to_string())?;
-        let strangers: Vec<_> = nodes
-            .iter()
-            .map(|node| node.name.as_str())
-            .filter(|name| *name != self.ledger.gateway && *name != OUTSIDE_CLIENT)
-            .collect();
-        observation.note(
-            strangers.is_empty(),
-            if strangers.is_empty() {
-                format!("of the cluster only {} is in the tailnet", self.ledger.gateway)
-            } else {
-                format!("more than the gateway is in the tailnet: {}", strangers.join(", "))
-            },
-        );
-        Ok(())
-    }
-
-    async fn no_tailnet_address(&self, observation: &mut Observation) -> Result<(), String> {
-        for node in self.cluster.plan().nodes.iter().filter(|node| node.spec.name != self.gateway.spec.name) {
-            let name = &node.spec.name;
-            let api = self.cluster.connect(node).await.map_err(|error| error.to_string())?;
-            let addresses = api.list("network", "AddressStatuses.net.talos.dev", QUESTION).await;
-            let addresses = addresses.map_err(|error| error.to_string())?;
-            let texts: Vec<_> = addresses.iter().map(|resource| resource.id.clone()).collect();
-            let found = texts.iter().find(|id| in_tailnet(id));
-            observation.note(
-                found.is_none() && !texts.is_empty(),
-                match found {
-                    Some(id) => format!("{name} has a tailnet address: {id}"),
-                    None => format!("{name}: no tailnet address among {}", texts.len()),
-                },
-            );
-        }
-        Ok(())
-    }
-}
-
-/// Whether an address resource (`LINK/ADDRESS/BITS`) lies in the tailnet's range.
-fn in_tailnet(id: &str) -> bool {
-    id.split('/').filter_map(|part| part.parse::<Ipv4Addr>().ok()).any(|address| TAILNET.contains(&address))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tailnet_addresses_are_told_from_others() {
-        assert!(in_tailnet("tailscale0/100.64.0.2/32"));
-        assert!(!in_tailnet("eth0/10.5.0.11/24"));
-        assert!(!in_tailnet("eth0/fe80::1/64"));
     }
 }

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Observation, pod_network::ask};
+use super::{Observation, on_every_node, pod_network::ask};
 use crate::{
     cluster::Cluster,
-    events::Step,
     kubernetes::{EchoPod, EchoWorkload, KubernetesError, Prober},
 };
 
@@ -27,12 +26,10 @@ async fn ask_all(cluster: &Cluster, observation: &mut Observation) -> Result<(),
         observation.problem("the Kubernetes API was never reached");
         return Ok(());
     };
-    let limit = cluster.plan().budgets.limit(Step::Ready);
-    let nodes: Vec<_> = cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();
     let modules = EchoWorkload::create_wasm(api, NAMESPACE).await?;
     let callers = EchoWorkload::create(api, CALLERS).await?;
     let ready =
-        async { tokio::try_join!(modules.ready_pods(&nodes, limit), callers.ready_pods(&nodes, limit)) };
+        async { tokio::try_join!(on_every_node(cluster, &modules), on_every_node(cluster, &callers)) };
     let (module_pods, caller_pods) = tokio::select! {
         ready = ready => ready?,
         refused = modules.start_refused() => {

@@ -1,0 +1,116 @@
+//! The bounds of a tailnet: of the cluster only the gateway is in it, and nothing asks the internet.
+
+use std::net::Ipv4Addr;
+
+use super::{Observation, QUESTION};
+use crate::{
+    cluster::{Cluster, NodePlan, OUTSIDE_CLIENT, TAILNET, Tailnet},
+    tailnet::{ControlServer, OutsideClient},
+};
+
+/// A gateway whose tailnet must end at it.
+pub(super) struct Bounds<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) tailnet: &'a Tailnet,
+    pub(super) gateway: &'a NodePlan,
+    /// The gateway's name in the tailnet.
+    pub(super) member: &'a str,
+}
+
+impl Bounds<'_> {
+    /// Nothing on the gateway tried to reach the internet. It may try the client's own addresses on
+    /// this host, which lie beyond the lab network as well.
+    pub(super) async fn attempts(&self, client: &OutsideClient, observation: &mut Observation) {
+        let name = self.gateway.spec.name.as_str();
+        let own: Vec<String> = match client.status().await {
+            Ok(status) => status.own.endpoints,
+            Err(error) => return observation.problem(error.to_string()),
+        };
+        let is_own =
+            |address: Ipv4Addr| own.iter().any(|endpoint| endpoint.starts_with(&format!("{address}:")));
+        let refused = self.cluster.lan().counters().refused;
+        let strange: Vec<_> = refused
+            .iter()
+            // Tailscale's own service address (100.100.100.100) is in the tailnet's range too; before its
+            // routes are set a packet for it takes the default route.
+            .filter(|refused| !TAILNET.contains(&refused.destination))
+            .filter(|refused| refused.node.as_str() == name && !is_own(refused.destination))
+            .map(|refused| format!("{} ({} packets)", refused.destination, refused.packets))
+            .collect();
+        observation.note(
+            strange.is_empty(),
+            if strange.is_empty() {
+                format!("{name} tried to reach nothing beyond the lab")
+            } else {
+                format!("{name} tried to reach the internet: {}", strange.join(", "))
+            },
+        );
+    }
+
+    /// Only the gateway is a member of the tailnet.
+    pub(super) async fn members(&self, observation: &mut Observation) -> Result<(), String> {
+        match self.tailnet.control() {
+            Some(control) => self.only_the_gateway(control, observation).await?,
+            None => observation.fact("who else is in the user's tailnet is not looked at"),
+        }
+        self.no_tailnet_address(observation).await
+    }
+
+    async fn only_the_gateway(
+        &self,
+        control: &ControlServer,
+        observation: &mut Observation,
+    ) -> Result<(), String> {
+        let nodes = control.nodes().await.map_err(|error| error.to_string())?;
+        let strangers: Vec<_> = nodes
+            .iter()
+            .map(|node| node.name.as_str())
+            .filter(|name| *name != self.member && *name != OUTSIDE_CLIENT)
+            .collect();
+        observation.note(
+            strangers.is_empty(),
+            if strangers.is_empty() {
+                format!("of the cluster only {} is in the tailnet", self.member)
+            } else {
+                format!("more than the gateway is in the tailnet: {}", strangers.join(", "))
+            },
+        );
+        Ok(())
+    }
+
+    async fn no_tailnet_address(&self, observation: &mut Observation) -> Result<(), String> {
+        for node in self.cluster.plan().nodes.iter().filter(|node| node.spec.name != self.gateway.spec.name) {
+            let name = &node.spec.name;
+            let api = self.cluster.connect(node).await.map_err(|error| error.to_string())?;
+            let addresses = api.list("network", "AddressStatuses.net.talos.dev", QUESTION).await;
+            let addresses = addresses.map_err(|error| error.to_string())?;
+            let texts: Vec<_> = addresses.iter().map(|resource| resource.id.clone()).collect();
+            let found = texts.iter().find(|id| in_tailnet(id));
+            observation.note(
+                found.is_none() && !texts.is_empty(),
+                match found {
+                    Some(id) => format!("{name} has a tailnet address: {id}"),
+                    None => format!("{name}: no tailnet address among {}", texts.len()),
+                },
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Whether an address resource (`LINK/ADDRESS/BITS`) lies in the tailnet's range.
+fn in_tailnet(id: &str) -> bool {
+    id.split('/').filter_map(|part| part.parse::<Ipv4Addr>().ok()).any(|address| TAILNET.contains(&address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tailnet_addresses_are_told_from_others() {
+        assert!(in_tailnet("tailscale0/100.64.0.2/32"));
+        assert!(!in_tailnet("eth0/10.5.0.11/24"));
+        assert!(!in_tailnet("eth0/fe80::1/64"));
+    }
+}
