@@ -18,7 +18,7 @@ use lab::{
     tailnet::{Approval, ControlServer, ControlSpec, GATEWAY_TAG, KeyOptions, Programs, Transport},
 };
 use secrets::{files_below, process_files, search};
-use support::{MEMORY_PATIENCE, ONE_AT_A_TIME, comes_to_what_it_expects};
+use support::{MEMORY_PATIENCE, comes_to_what_it_expects, turn};
 
 #[tokio::test]
 async fn a_tailnet_client_reaches_pods_and_services_through_the_gateway() -> Result<()> {
@@ -65,8 +65,8 @@ async fn routes_that_do_not_cover_the_cluster_are_refused_before_boot() -> Resul
 /// `--tailnet real`.
 #[tokio::test]
 async fn a_tailnet_of_the_users_own_is_joined_by_url_and_key() -> Result<()> {
-    let _turn = ONE_AT_A_TIME.lock().await;
     let scenario = Scenario::load(Path::new("tests/scenarios/tailnet/real.yaml"))?;
+    let _turn = turn(scenario.cluster.nodes.len()).await?;
     let directory = tempfile::tempdir()?;
     let processes = Processes::new(directory.path().join("processes"))?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -105,8 +105,8 @@ const PLANTED: &str = "plantedCNTRL-0123456789";
 
 #[tokio::test]
 async fn no_artefact_of_a_run_holds_a_key() -> Result<()> {
-    let _turn = ONE_AT_A_TIME.lock().await;
     let scenario = Scenario::load(Path::new("tests/scenarios/tailnet/planted-key.yaml"))?;
+    let _turn = turn(scenario.cluster.nodes.len()).await?;
     let options = SessionOptions { display: Display::Plain, ..SessionOptions::new("test-planted-key") };
     let session = Session::open(options).await?;
     let running = session.start(scenario.request(WhenShort::WaitUpTo(MEMORY_PATIENCE))).await?;

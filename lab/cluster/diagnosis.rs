@@ -1,8 +1,9 @@
-//! Why a node did not make it in time: what its own API and logs say, put into one sentence.
+//! Why a node did not make it in time, or never will: what its own API and logs say, put into one
+//! sentence.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-use super::{cluster::Cluster, plan::NodePlan};
+use super::{cluster::Cluster, failure::Cause, plan::NodePlan, readiness::NodeTable};
 use crate::{
     node::NodeName,
     talos::{MaintenanceClient, NodeClient, Stage},
@@ -11,7 +12,13 @@ use crate::{
 /// How long each question may take; the node may be unwell.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often a node must have been turned away for it to be no matter of time.
+const TURNED_AWAY: usize = 3;
+/// Pause between two looks at the log of a node that has not registered.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
+
 /// A line in a service's log and what it means.
+#[derive(Debug, PartialEq, Eq)]
 struct Symptom {
     service: &'static str,
     all_of: &'static [&'static str],
@@ -45,7 +52,41 @@ const SYMPTOMS: &[Symptom] = &[
     },
 ];
 
+impl Symptom {
+    fn is_in(&self, line: &str) -> bool {
+        self.all_of.iter().all(|word| line.contains(word))
+    }
+}
+
 impl Cluster {
+    /// Ends when Kubernetes turns a node's kubelet away for good: the control plane's own node was
+    /// let in by the same door, and this one is refused again and again after that. A refusal
+    /// before it may pass, for the API server learns of the bootstrap token only after its start.
+    pub(super) async fn turned_away(
+        &self,
+        node: &NodePlan,
+        client: NodeClient,
+        mut table: NodeTable,
+    ) -> Cause {
+        match self.plan.control_plane() {
+            Some(control_plane) => table.ready(&control_plane.spec.name).await,
+            None => std::future::pending().await,
+        }
+        let mut before = None;
+        while !table.knows(&node.spec.name) {
+            if let Ok(log) = client.logs("kubelet", 200, PATIENCE).await {
+                let before = before.get_or_insert_with(|| log.lines().map(str::to_owned).collect());
+                if let Some((symptom, times)) = refusals("kubelet", &log, before)
+                    && times >= TURNED_AWAY
+                {
+                    return Cause::TurnedAway { finding: symptom.finding, times };
+                }
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        std::future::pending().await
+    }
+
     /// What can be found out about a node that is late.
     pub(super) async fn diagnose(&self, name: &NodeName) -> Vec<String> {
         let Some(node) = self.plan.node(name) else {
@@ -95,16 +136,34 @@ async fn ask_configured(client: &NodeClient) -> Vec<String> {
 
 /// The meaning of the first symptom in a log.
 fn finding(service: &str, log: &str) -> Option<&'static str> {
+    refusals(service, log, &HashSet::new()).map(|(symptom, _)| symptom.finding)
+}
+
+/// The first symptom in the lines of a log that are not among those from before, and how many of
+/// them show it.
+fn refusals(service: &str, log: &str, before: &HashSet<String>) -> Option<(&'static Symptom, usize)> {
+    let lines: Vec<_> = log.lines().filter(|line| !before.contains(*line)).collect();
     SYMPTOMS
         .iter()
         .filter(|symptom| symptom.service == service)
-        .find(|symptom| log.lines().any(|line| symptom.all_of.iter().all(|word| line.contains(word))))
-        .map(|symptom| symptom.finding)
+        .map(|symptom| (symptom, lines.iter().filter(|line| symptom.is_in(line)).count()))
+        .find(|(_, times)| *times > 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_refusals_after_the_first_look_are_counted() {
+        let line =
+            |second: u32| format!("E1121 10:00:{second:02} cannot create CSR: bootstrap: Unauthorized\n");
+        let first: String = (0..4).map(line).collect();
+        let before = first.lines().map(str::to_owned).collect();
+        assert_eq!(refusals("kubelet", &first, &before), None);
+        let later: String = (0..6).map(line).collect();
+        assert_eq!(refusals("kubelet", &later, &before).map(|(_, times)| times), Some(2));
+    }
 
     #[test]
     fn a_refused_bootstrap_token_is_recognised() {

@@ -64,6 +64,14 @@ pub enum Cause {
         "it woke up in maintenance mode, without the machine config that it had; look at its disk: STATE is lost"
     )]
     Forgotten,
+    /// The cluster turns the node away, however often it asks.
+    #[error("{finding} (turned away {times} times since the control plane's own node was let in)")]
+    TurnedAway {
+        /// What the node's log means.
+        finding: &'static str,
+        /// How often it was seen.
+        times: usize,
+    },
     /// It did not come true in time.
     #[error("not done within {} s; last seen: {last_seen}", limit.as_secs())]
     Deadline {

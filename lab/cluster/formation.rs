@@ -233,37 +233,52 @@ impl Cluster {
         table: NodeTable,
     ) -> Result<(), Failure> {
         self.kill_if_asked(node, Step::Ready);
+        let refusal = self.turned_away(node, client.clone(), table.clone());
         self.step(subject, Step::Ready, |seen| async move {
-            let hold =
-                match self.three_layers(node, client.clone(), table.clone(), Duration::ZERO, &seen).await? {
-                    Readiness::Green => return Ok(()),
-                    Readiness::Held(hold) => hold,
-                };
-            let documents = self.late_documents(node).await?;
-            if documents.is_empty() && !node.spec.may_be_held {
-                return Err(Cause::Held(hold));
-            }
-            self.note(node, hold.to_string());
-            if documents.is_empty() {
-                return Ok(());
-            }
-            self.apply_late(node, &client, &documents).await?;
-            let released = Instant::now();
-            match self.three_layers(node, client, table, DOCUMENT_SEEN, &seen).await? {
-                Readiness::Green => {
-                    let text = format!(
-                        "{} is configured: green {:.1} s after its document was applied, without a reboot",
-                        hold.service,
-                        released.elapsed().as_secs_f64()
-                    );
-                    self.note(node, text);
-                    Ok(())
-                }
-                // The same words as before: the document was for another service.
-                Readiness::Held(hold) => Err(Cause::Held(hold)),
+            let green = self.green_or_held(node, client, table, &seen);
+            tokio::select! {
+                result = green => result,
+                cause = refusal => Err(cause),
             }
         })
         .await
+    }
+
+    /// All layers green, a late document applied on the way when a service waits for one.
+    async fn green_or_held(
+        &self,
+        node: &NodePlan,
+        client: NodeClient,
+        table: NodeTable,
+        seen: &LastSeen,
+    ) -> Result<(), Cause> {
+        let hold = match self.three_layers(node, client.clone(), table.clone(), Duration::ZERO, seen).await? {
+            Readiness::Green => return Ok(()),
+            Readiness::Held(hold) => hold,
+        };
+        let documents = self.late_documents(node).await?;
+        if documents.is_empty() && !node.spec.may_be_held {
+            return Err(Cause::Held(hold));
+        }
+        self.note(node, hold.to_string());
+        if documents.is_empty() {
+            return Ok(());
+        }
+        self.apply_late(node, &client, &documents).await?;
+        let released = Instant::now();
+        match self.three_layers(node, client, table, DOCUMENT_SEEN, seen).await? {
+            Readiness::Green => {
+                let text = format!(
+                    "{} is configured: green {:.1} s after its document was applied, without a reboot",
+                    hold.service,
+                    released.elapsed().as_secs_f64()
+                );
+                self.note(node, text);
+                Ok(())
+            }
+            // The same words as before: the document was for another service.
+            Readiness::Held(hold) => Err(Cause::Held(hold)),
+        }
     }
 
     /// The documents that a node gets once it is Ready.

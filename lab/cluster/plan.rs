@@ -365,12 +365,15 @@ fn check_roles(spec: &ClusterSpec, images: &BTreeMap<Role, PreparedImage>) -> Re
 
 /// What Talos demands (`talos.platform`, `slab_nomerge`, `pti=on`), the serial console, and what
 /// makes an emulated boot shorter: no loops against speculation at each system call
-/// (`mitigations=off`), no zeroing of memory that is zero (`init_on_alloc=0`). `panic=0`: a dead node stays for the post-mortem.
+/// (`mitigations=off`), no zeroing of memory that is zero (`init_on_alloc=0`), programs at the same
+/// addresses each time they start (`norandmaps`): TCG translates code per virtual address, so that
+/// at random ones each start of a shim, a runtime or a network plugin is translated anew. `panic=0`:
+/// a dead node stays for the post-mortem.
 fn kernel_arguments(contract: TalosContract) -> String {
     format!(
         "talos.platform=metal slab_nomerge pti=on console=ttyAMA0 printk.devkmsg=on consoleblank=0 \
          nvme_core.io_timeout=4294967295 init_on_alloc=0 panic=0 net.ifnames=0 \
-         talos.dashboard.disabled=1 talos.auditd.disabled=1 mitigations=off lab.talos-contract={}",
+         talos.dashboard.disabled=1 talos.auditd.disabled=1 mitigations=off norandmaps lab.talos-contract={}",
         contract.as_str()
     )
 }

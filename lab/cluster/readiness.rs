@@ -47,6 +47,22 @@ impl NodeTable {
         });
         Self { table, _watcher: Arc::new(AbortOnDropHandle::new(watcher)) }
     }
+
+    /// Waits until Kubernetes calls a node Ready.
+    pub(super) async fn ready(&mut self, node: &NodeName) {
+        let ready = |table: &BTreeMap<String, NodeFacts>| {
+            table.get(node.as_str()).is_some_and(|facts| facts.readiness.ready)
+        };
+        if self.table.wait_for(ready).await.is_err() {
+            // The watch lives as long as its table; only the end of the run drops it.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether a node has registered.
+    pub(super) fn knows(&self, node: &NodeName) -> bool {
+        self.table.borrow().contains_key(node.as_str())
+    }
 }
 
 /// How the wait for a node's layers ended well.

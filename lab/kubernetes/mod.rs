@@ -9,9 +9,11 @@ mod echo;
 mod node;
 mod objects;
 mod probe;
+mod service;
 
 pub use access::{KubernetesApi, KubernetesError, forwarded_kubeconfig};
 pub use echo::{ECHO_IMAGE, ECHO_PORT, EchoPod, EchoWorkload, WASM_HANDLER, WASM_IMAGE, WASM_RUNTIME_CLASS};
 pub use node::{NodeChange, NodeFacts, Readiness, node_changes};
 pub use objects::{ObjectDump, dump_objects};
 pub use probe::{ProbeReply, Prober, ResolveReply};
+pub use service::{CLUSTER_DNS, ready_endpoint};

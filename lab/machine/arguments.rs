@@ -21,9 +21,10 @@ pub enum Wiring {
 }
 
 /// QEMU's translation cache in MiB under TCG. Only what is used becomes resident; a full cache is
-/// thrown away whole and translated anew. QEMU's own limit is 1 GiB, too much for several VMs on a
-/// laptop. The monitor's `info jit` tells use and flushes.
-const TRANSLATION_CACHE_MIB: u32 = 512;
+/// thrown away whole and translated anew. A control plane of the reference node fills 670 MiB by
+/// the time its first pods run, a worker 400. QEMU's own limit is 1 GiB, too much for several VMs
+/// on a laptop. The monitor's `info jit` tells use and flushes.
+const TRANSLATION_CACHE_MIB: u32 = 768;
 
 /// The arguments, without the program's name. Reads nothing and changes nothing.
 pub fn arguments(

@@ -1,6 +1,6 @@
-//! What the scenario tests have in common: running one, one at a time.
+//! What the scenario tests have in common: running them, as many at once as the host has cores for.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::LazyLock, thread::available_parallelism, time::Duration};
 
 use anyhow::{Context, Result};
 use lab::{
@@ -11,17 +11,27 @@ use lab::{
     session::{Session, SessionOptions},
 };
 use regex::Regex;
-use tokio::sync::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// One cluster at a time: on two cores a second one would only make both late.
-pub static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+/// The host's cores. A cluster takes one for each of its nodes while it lives: with more at work,
+/// all would only be late.
+static CORES: LazyLock<(Semaphore, usize)> = LazyLock::new(|| {
+    let cores = available_parallelism().map_or(1, usize::from);
+    (Semaphore::new(cores), cores)
+});
+
+/// Waits until there are cores for so many nodes.
+pub async fn turn(nodes: usize) -> Result<SemaphorePermit<'static>> {
+    let (free, all) = &*CORES;
+    Ok(free.acquire_many(u32::try_from(nodes.min(*all))?).await?)
+}
 
 /// How long a test waits for memory that other labs on this host hold.
 pub const MEMORY_PATIENCE: Duration = Duration::from_secs(900);
 
 async fn run(file: &str) -> Result<Verdict> {
-    let _turn = ONE_AT_A_TIME.lock().await;
     let scenario = Scenario::load(Path::new(file)).with_context(|| format!("loading {file}"))?;
+    let _turn = turn(scenario.cluster.nodes.len()).await?;
     let options =
         SessionOptions { display: Display::Plain, ..SessionOptions::new(format!("test-{}", scenario.name)) };
     let session = Session::open(options).await.context("opening a session")?;

@@ -56,14 +56,14 @@ async fn ask_from(prober: &Prober, from: &EchoPod, modules: &[EchoPod], service:
     for module in modules.iter().filter(|module| module.node != from.node) {
         let url = EchoWorkload::url(&module.address);
         let way = format!("{} -> module {} on {}", from.node, module.address, module.node);
-        match ask(prober, from, &url, |node| node == module.node).await {
+        match ask(prober, from, &url, &observation, |node| node == module.node).await {
             Ok(node) => observation.fact(format!("{way}: answered on {node}")),
             Err(cause) => observation.problem(format!("{way}: {cause}")),
         }
     }
     let way = format!("{} -> service {service}", from.node);
     let is_module = |node: &str| modules.iter().any(|module| module.node == node);
-    match ask(prober, from, &EchoWorkload::url(service), is_module).await {
+    match ask(prober, from, &EchoWorkload::url(service), &observation, is_module).await {
         Ok(node) => observation.fact(format!("{way}: answered by the module on {node}")),
         Err(cause) => observation.problem(format!("{way}: {cause}")),
     }

@@ -1,0 +1,81 @@
+//! Services: whether somebody answers behind one.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::{Api, runtime::watcher};
+
+use super::access::{KubernetesApi, KubernetesError};
+
+/// The service of cluster DNS, in every distribution of Kubernetes.
+pub const CLUSTER_DNS: (&str, &str) = ("kube-system", "kube-dns");
+
+/// Waits, by watching, until a service has a ready endpoint.
+///
+/// # Errors
+/// When it has none within `limit`.
+pub async fn ready_endpoint(
+    api: &KubernetesApi,
+    (namespace, service): (&str, &str),
+    limit: Duration,
+) -> Result<(), KubernetesError> {
+    let slices: Api<EndpointSlice> = Api::namespaced(api.client(), namespace);
+    let of_service = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}"));
+    let mut last_seen = "no endpoints of it".to_owned();
+    let watch = async {
+        let mut changes = std::pin::pin!(watcher(slices, of_service));
+        loop {
+            // A broken watch is re-established by the next poll; the limit bounds it.
+            let Ok(Some(change)) = changes.try_next().await else {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                continue;
+            };
+            if let watcher::Event::Apply(slice) | watcher::Event::InitApply(slice) = change {
+                if is_ready(&slice) {
+                    break;
+                }
+                last_seen = format!("{} endpoints of it, none ready", slice.endpoints.len());
+            }
+        }
+    };
+    match tokio::time::timeout(limit, watch).await {
+        Ok(()) => Ok(()),
+        Err(_) => Err(KubernetesError::Timeout {
+            waited_for: format!("a ready endpoint of the service {namespace}/{service}"),
+            limit,
+            last_seen,
+        }),
+    }
+}
+
+/// An endpoint that says nothing of its readiness is ready (EndpointConditions, discovery/v1).
+fn is_ready(slice: &EndpointSlice) -> bool {
+    let mut endpoints = slice.endpoints.iter();
+    endpoints.any(|endpoint| {
+        let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready);
+        ready.unwrap_or(true) && !endpoint.addresses.is_empty()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn slice(endpoints: &serde_json::Value) -> EndpointSlice {
+        serde_json::from_value(json!({ "addressType": "IPv4", "endpoints": endpoints })).expect("slice")
+    }
+
+    #[test]
+    fn a_slice_is_ready_with_one_endpoint_that_is() {
+        let none = slice(&json!([]));
+        let starting = slice(&json!([{ "addresses": ["10.244.0.2"], "conditions": { "ready": false } }]));
+        let up = slice(&json!([
+            { "addresses": ["10.244.0.2"], "conditions": { "ready": false } },
+            { "addresses": ["10.244.1.2"], "conditions": { "ready": true } },
+        ]));
+        assert_eq!([&none, &starting, &up].map(is_ready), [false, false, true]);
+    }
+}
