@@ -1,6 +1,8 @@
 //! What the lab generates for Talos, judged by Sidero's machinery library: the releases that the
 //! two contracts mean, each with its own schema and validation.
 
+#[path = "machinery/config_check.rs"]
+mod config_check;
 #[path = "machinery/oracle.rs"]
 mod oracle;
 

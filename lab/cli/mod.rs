@@ -1,6 +1,7 @@
 //! The command line: what each subcommand takes, and what it does with the library.
 
 mod bench;
+mod config;
 mod images;
 mod inspect;
 mod live;
@@ -43,6 +44,9 @@ enum Command {
     Doctor(live::Doctor),
     /// Tell what is in images, and how they differ, without booting them
     Inspect(inspect::Inspect),
+    /// Machine configs: check them, explain the rules
+    #[command(subcommand)]
+    Config(config::Config),
     /// Node and workload images
     #[command(subcommand)]
     Images(images::Images),
@@ -150,6 +154,7 @@ impl Arguments {
             Command::Down(down) => down.run(),
             Command::Doctor(doctor) => block_on(doctor.run()),
             Command::Inspect(inspect) => inspect.run(),
+            Command::Config(config) => config.run(),
             Command::Images(images) => images.run(),
             Command::Bench(bench) => block_on(bench.run()),
             Command::Completions { shell } => {

@@ -6,12 +6,13 @@ use serde_saphyr::Spanned;
 use super::check::{Architecture, Check, CheckSpec, HoldEnd};
 use super::expectation::Expectation;
 use super::file::Lowering;
-use super::problem::{Problem, choice};
+use super::problem::Problem;
 use super::raw::{
     RawArchitectureName, RawCheck, RawCheckKeys, RawExpect, RawFault, RawHoldEnd, RawScenario, RawWords, Text,
 };
 use crate::cluster::{ClusterSpec, Fault, Size};
 use crate::node::{Kind, NodeName, Role};
+use crate::words::choice;
 
 /// The faults of the cluster, and the memory that the host is said to have.
 pub(super) fn lower_faults(

@@ -9,13 +9,14 @@ use ipnet::Ipv4Net;
 use serde_saphyr::Spanned;
 
 use super::file::Lowering;
-use super::problem::{Problem, choice};
+use super::problem::Problem;
 use super::raw::{RawNetwork, RawNode, RawPatch, RawRoleRule, RawScenario, Text, yaml_options};
 use crate::cluster::{
     ClusterSpec, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, RoleRule, SpecError, SpecSubject,
     SpecWarning, TailnetSpec, default_role_rules,
 };
 use crate::node::{NodeName, Role};
+use crate::words::choice;
 
 /// More nodes than any host can carry; larger numbers are typing errors.
 const MOST_NODES_OF_ONE_ENTRY: usize = 100;

@@ -5,6 +5,8 @@ use std::fmt;
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
 use serde_saphyr::{Location, Spanned};
 
+use crate::words::choice;
+
 /// A scenario file that cannot be used.
 ///
 /// `Display` gives plain lines `file:line:column: what; help`; as a [`miette::Diagnostic`] it
@@ -119,34 +121,6 @@ fn without_place(text: &str) -> String {
     line.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
-/// "did you mean …?" when a word is near, otherwise (or as well) all that may stand there.
-pub(super) fn choice<S: AsRef<str>>(word: &str, allowed: &[S], what: &str) -> Option<String> {
-    let allowed: Vec<&str> = allowed.iter().map(AsRef::as_ref).collect();
-    if allowed.is_empty() {
-        return Some("nothing may stand here".to_owned());
-    }
-    let list = allowed.join(", ");
-    Some(match nearest(word, &allowed) {
-        Some(near) => format!("did you mean \"{near}\"? ({what}: {list})"),
-        None => format!("{what}: {list}"),
-    })
-}
-
-/// The most similar word, when it is similar enough to be what was meant.
-pub(super) fn nearest<'a>(word: &str, allowed: &[&'a str]) -> Option<&'a str> {
-    let plain = |s: &str| s.to_lowercase().replace(['-', '_', ' '], "");
-    let word = plain(word);
-    let scored = allowed.iter().map(|candidate| {
-        let candidate_plain = plain(candidate);
-        let score = strsim::normalized_damerau_levenshtein(&word, &candidate_plain);
-        // A word that begins like the whole typed word is what was meant: "mem" for "memory".
-        let begins = word.len() >= 3 && candidate_plain.starts_with(&word);
-        (if begins { score.max(0.7) } else { score }, *candidate)
-    });
-    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 >= 0.5).then_some(best.1)
-}
-
 impl ScenarioError {
     pub(super) fn new(file: &str, text: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|p| p.place.map_or((0, 0), |place| (place.line, place.column)));
@@ -200,21 +174,5 @@ impl Diagnostic for ScenarioError {
             Some(LabeledSpan::new_with_span(Some(problem.message.clone()), span))
         };
         Some(Box::new(self.problems.iter().filter_map(label)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_word_is_found_and_a_strange_word_has_none() {
-        let allowed = ["name", "kind", "memory", "allowSchedulingOnControlPlanes", "pod-network"];
-        assert_eq!(nearest("nmae", &allowed), Some("name"));
-        assert_eq!(nearest("mem", &allowed), Some("memory"));
-        assert_eq!(nearest("Pod_Network", &allowed), Some("pod-network"));
-        assert_eq!(nearest("allowSchedulingOnControlPlane", &allowed), Some(allowed[3]));
-        assert_eq!(nearest("zebra", &allowed), None);
-        assert_eq!(nearest("", &[]), None);
     }
 }

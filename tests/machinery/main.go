@@ -36,6 +36,7 @@ var questions = map[string]func(question) (string, error){
 	"secrets":     checkSecrets,
 	"talosconfig": checkTalosconfig,
 	"generate":    generateConfig,
+	"keys":        keys,
 }
 
 func main() {

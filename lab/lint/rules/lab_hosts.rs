@@ -1,0 +1,79 @@
+//! What a VM of the lab does not have.
+
+use std::net::IpAddr;
+
+use super::super::{
+    config_set::{ConfigFile, ConfigSet},
+    finding::{Finding, Severity},
+    tree::Node,
+};
+
+/// The lab gives a VM one disk, on virtio.
+const DISK: &str = "/dev/vda";
+
+/// The install disk, time servers and serial consoles of other machines.
+pub fn lab_hosts(set: &ConfigSet, findings: &mut Vec<Finding>) {
+    for file in &set.files {
+        for document in &file.documents {
+            install_disk(file, document, findings);
+            time_servers(file, document, findings);
+            console(file, document, findings);
+        }
+    }
+}
+
+fn install_disk(file: &ConfigFile, document: &Node, findings: &mut Vec<Finding>) {
+    let Some(node) = document.get(&["machine", "install", "disk"]) else { return };
+    let Some(disk) = node
+        .text()
+        .filter(|disk| *disk != DISK && !disk.is_empty() && !disk.contains("${") && !disk.contains("{{"))
+    else {
+        return;
+    };
+    findings.push(file.finding(
+        Severity::Warning,
+        "no-such-disk",
+        node.place,
+        format!("a VM has no disk {disk}"),
+        format!("write {DISK} for VMs, or a diskSelector; on hardware it may be right"),
+    ));
+}
+
+fn time_servers(file: &ConfigFile, document: &Node, findings: &mut Vec<Finding>) {
+    let old = document.get(&["machine", "time", "servers"]);
+    let new = (document.text_at(&["kind"]) == Some("TimeSyncConfig"))
+        .then(|| document.get(&["ntp", "servers"]))
+        .flatten();
+    for node in old.into_iter().chain(new).flat_map(|list| list.items()) {
+        let Some(address) = node.text().and_then(|text| text.parse::<IpAddr>().ok()) else { continue };
+        let link_local = match address {
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        };
+        if link_local {
+            findings.push(file.finding(
+                Severity::Warning,
+                "time-server-of-a-cloud",
+                node.place,
+                format!("the time server {address} exists inside one cloud only; elsewhere etcd, kubelet and bootstrap wait for the time for ever"),
+                "remove it: the lab answers as a time server itself; on hardware name one that is reached",
+            ));
+        }
+    }
+}
+
+fn console(file: &ConfigFile, document: &Node, findings: &mut Vec<Finding>) {
+    for node in
+        document.get(&["machine", "install", "extraKernelArgs"]).into_iter().flat_map(|list| list.items())
+    {
+        if node.text().is_some_and(|text| text.starts_with("console=ttyS")) {
+            findings.push(file.finding(
+                Severity::Warning,
+                "console-of-x86",
+                node.place,
+                "ttyS0 is the serial console of x86 machines; an arm64 VM stays silent",
+                "write console=ttyAMA0",
+            ));
+        }
+    }
+}

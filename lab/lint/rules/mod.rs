@@ -1,0 +1,47 @@
+//! The rules, one file a theme. A rule looks at all files of a cluster and says what it finds.
+
+mod form;
+mod lab_hosts;
+mod networks;
+mod placeholders;
+mod registries;
+mod roles;
+mod tailscale;
+mod together;
+
+use super::{
+    config_set::ConfigSet,
+    finding::{Finding, Findings},
+};
+
+/// One rule, or a few that share what they look at.
+type Rule = fn(&ConfigSet, &mut Vec<Finding>);
+
+const RULES: [Rule; 16] = [
+    form::keys,
+    form::machine_types,
+    form::documents_once,
+    registries::tls_for_plain_http,
+    roles::talos_api_access_on_worker,
+    roles::authority_keys_on_worker,
+    roles::shared_address_on_worker,
+    placeholders::unexpanded,
+    placeholders::empty_secrets,
+    placeholders::certificates,
+    placeholders::not_persisted,
+    networks::networks,
+    networks::endpoint,
+    networks::kubespan,
+    lab_hosts::lab_hosts,
+    tailscale::tailscale,
+];
+
+/// Everything that the rules find.
+pub fn check(set: &ConfigSet) -> Findings {
+    let mut findings = set.unreadable.clone();
+    for rule in RULES {
+        rule(set, &mut findings);
+    }
+    together::together(set, &mut findings);
+    Findings::new(findings)
+}

@@ -1,0 +1,344 @@
+//! YAML as a tree in which every key and value knows its place.
+
+use std::collections::HashMap;
+
+use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span};
+use serde::Serialize;
+
+/// More nodes than any machine config has; aliases of aliases would otherwise fill the memory.
+const NODES_LIMIT: usize = 200_000;
+
+/// A place in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Place {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+}
+
+/// A value with its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Where it begins.
+    pub place: Place,
+    /// What it is.
+    pub value: Value,
+}
+
+/// What a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A text, number, truth value or nothing.
+    Scalar {
+        /// As it is written, escapes resolved.
+        text: String,
+        /// Written without quotes, so that it may be a number, a truth value or nothing.
+        plain: bool,
+        /// Written as a block of lines, as file contents are.
+        block: bool,
+    },
+    /// A list.
+    List(Vec<Node>),
+    /// A mapping, in the order of the file.
+    Map(Vec<Entry>),
+}
+
+/// One `key: value` of a mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// Where the key is.
+    pub place: Place,
+    /// Its value.
+    pub node: Node,
+}
+
+impl Node {
+    /// The value below a path of keys; `None` when a key is missing, or its value is nothing.
+    pub fn get(&self, path: &[&str]) -> Option<&Node> {
+        let found = path.iter().try_fold(self, |node, key| {
+            node.entries().iter().find(|entry| entry.key == *key).map(|entry| &entry.node)
+        })?;
+        (!found.is_nothing()).then_some(found)
+    }
+
+    /// The text of a scalar below a path of keys.
+    pub fn text_at(&self, path: &[&str]) -> Option<&str> {
+        self.get(path)?.text()
+    }
+
+    /// The text of a scalar.
+    pub fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar { text, .. } => Some(text),
+            Value::List(_) | Value::Map(_) => None,
+        }
+    }
+
+    /// The entries of a mapping; none when it is another thing.
+    pub fn entries(&self) -> &[Entry] {
+        match &self.value {
+            Value::Map(entries) => entries,
+            Value::List(_) | Value::Scalar { .. } => &[],
+        }
+    }
+
+    /// The items of a list; none when it is another thing.
+    pub fn items(&self) -> &[Node] {
+        match &self.value {
+            Value::List(items) => items,
+            Value::Map(_) | Value::Scalar { .. } => &[],
+        }
+    }
+
+    /// Whether it is a true truth value, in the words of the YAML reader that Talos uses (Go
+    /// yaml.v3, `resolve.go`).
+    pub fn is_true(&self) -> bool {
+        matches!(&self.value, Value::Scalar { text, plain: true, .. }
+            if matches!(text.to_ascii_lowercase().as_str(), "true" | "yes" | "on" | "y"))
+    }
+
+    /// Whether nothing is written.
+    pub fn is_nothing(&self) -> bool {
+        matches!(&self.value, Value::Scalar { text, plain: true, .. } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// Calls `look` with every scalar in it, with the path to it.
+    pub fn each_scalar<'a>(&'a self, look: &mut dyn FnMut(&str, &'a Node)) {
+        self.walk(&mut String::new(), look);
+    }
+
+    fn walk<'a>(&'a self, path: &mut String, look: &mut dyn FnMut(&str, &'a Node)) {
+        let length = path.len();
+        match &self.value {
+            Value::Scalar { .. } => look(path, self),
+            Value::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    path.push_str(&format!("[{index}]"));
+                    item.walk(path, look);
+                    path.truncate(length);
+                }
+            }
+            Value::Map(entries) => {
+                for entry in entries {
+                    if !path.is_empty() {
+                        path.push('.');
+                    }
+                    path.push_str(&entry.key);
+                    entry.node.walk(path, look);
+                    path.truncate(length);
+                }
+            }
+        }
+    }
+}
+
+/// Why text is no YAML.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct YamlError {
+    /// Where.
+    pub place: Place,
+    /// What.
+    pub message: String,
+}
+
+impl YamlError {
+    fn new(span: Span, message: impl Into<String>) -> Self {
+        Self { place: start(span), message: message.into() }
+    }
+}
+
+impl From<ScanError> for YamlError {
+    fn from(error: ScanError) -> Self {
+        let marker = error.marker();
+        let place = Place { line: marker.line(), column: marker.col() + 1 };
+        let text = error.to_string();
+        // The place is shown anyway.
+        let message = text.split(" at line ").next().unwrap_or_default().to_owned();
+        Self { place, message }
+    }
+}
+
+/// The documents of a YAML stream; empty ones, as a leading `---` makes them, are left out.
+pub fn documents(text: &str) -> Result<Vec<Node>, YamlError> {
+    let mut builder = Builder::default();
+    for next in Parser::new_from_str(text) {
+        let (event, span) = next?;
+        builder.take(event, span)?;
+    }
+    Ok(builder.documents)
+}
+
+fn start(span: Span) -> Place {
+    Place { line: span.start.line(), column: span.start.col() + 1 }
+}
+
+/// A collection that is not complete yet.
+struct Open {
+    node: Node,
+    anchor: usize,
+    /// The key that waits for its value.
+    key: Option<(String, Place)>,
+}
+
+#[derive(Default)]
+struct Builder {
+    documents: Vec<Node>,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+}
+
+impl Builder {
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), YamlError> {
+        let place = start(span);
+        match event {
+            Event::Scalar(text, style, anchor, _) => {
+                let value = Value::Scalar {
+                    text: text.into_owned(),
+                    plain: style == ScalarStyle::Plain,
+                    block: matches!(style, ScalarStyle::Literal | ScalarStyle::Folded),
+                };
+                self.complete(Node { place, value }, anchor, span)
+            }
+            Event::SequenceStart(_, anchor, _) => self.begin(Value::List(Vec::new()), anchor, place),
+            Event::MappingStart(_, anchor, _) => self.begin(Value::Map(Vec::new()), anchor, place),
+            Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
+                Some(open) => self.complete(open.node, open.anchor, span),
+                None => Ok(()),
+            },
+            Event::Alias(anchor) => {
+                let Some(node) = self.anchors.get(&anchor) else {
+                    return Err(YamlError::new(span, "an alias of a value that contains it"));
+                };
+                self.nodes += size(node);
+                self.within_limit(span)?;
+                let node = node.clone();
+                self.complete(node, 0, span)
+            }
+            Event::UnresolvedAlias(name) => {
+                Err(YamlError::new(span, format!("the alias *{name} has no anchor &{name}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, value: Value, anchor: usize, place: Place) -> Result<(), YamlError> {
+        self.open.push(Open { node: Node { place, value }, anchor, key: None });
+        Ok(())
+    }
+
+    fn within_limit(&self, span: Span) -> Result<(), YamlError> {
+        if self.nodes <= NODES_LIMIT {
+            return Ok(());
+        }
+        Err(YamlError::new(span, format!("more than {NODES_LIMIT} values; no machine config has so many")))
+    }
+
+    fn complete(&mut self, node: Node, anchor: usize, span: Span) -> Result<(), YamlError> {
+        self.nodes += 1;
+        self.within_limit(span)?;
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        let Some(open) = self.open.last_mut() else {
+            if !node.is_nothing() {
+                self.documents.push(node);
+            }
+            return Ok(());
+        };
+        match &mut open.node.value {
+            Value::List(items) => items.push(node),
+            Value::Map(entries) => match (open.key.take(), node) {
+                (Some((key, place)), node) => {
+                    if entries.iter().any(|entry| entry.key == key) {
+                        let message = format!("the key \"{key}\" is given twice in one mapping");
+                        return Err(YamlError { place, message });
+                    }
+                    entries.push(Entry { key, place, node });
+                }
+                (None, Node { place, value: Value::Scalar { text, .. } }) => open.key = Some((text, place)),
+                (None, _) => return Err(YamlError::new(span, "a key that is no text")),
+            },
+            Value::Scalar { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+/// How many values there are in a value, itself included.
+fn size(node: &Node) -> usize {
+    match &node.value {
+        Value::Scalar { .. } => 1,
+        Value::List(items) => 1 + items.iter().map(size).sum::<usize>(),
+        Value::Map(entries) => 1 + entries.iter().map(|entry| size(&entry.node)).sum::<usize>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn only(text: &str) -> Node {
+        let mut documents = documents(text).expect("YAML");
+        assert_eq!(documents.len(), 1);
+        documents.remove(0)
+    }
+
+    #[test]
+    fn keys_and_values_know_their_places() {
+        let root = only("machine:\n  kubelet:\n    image: x\n");
+        let kubelet = &root.get(&["machine"]).expect("machine").entries()[0];
+        assert_eq!((kubelet.key.as_str(), kubelet.place), ("kubelet", Place { line: 2, column: 3 }));
+        assert_eq!(kubelet.node.get(&["image"]).expect("image").place, Place { line: 3, column: 12 });
+    }
+
+    #[test]
+    fn a_stream_has_several_documents_and_empty_ones_do_not_count() {
+        assert_eq!(documents("# comment\n---\na: 1\n---\n---\nb: 2\n").expect("YAML").len(), 2);
+    }
+
+    #[test]
+    fn quoted_text_is_neither_nothing_nor_true() {
+        let root = only("a: \"true\"\nb: yes\nc:\nd: \"\"\n");
+        assert!(!root.get(&["a"]).expect("a").is_true());
+        assert!(root.get(&["b"]).expect("b").is_true());
+        assert_eq!(root.get(&["c"]), None);
+        assert_eq!(root.text_at(&["d"]), Some(""));
+    }
+
+    #[test]
+    fn aliases_stand_for_their_values() {
+        let root = only("a: &x { b: 1 }\nc: *x\n");
+        assert_eq!(root.text_at(&["c", "b"]), Some("1"));
+    }
+
+    #[test]
+    fn a_key_given_twice_is_an_error_with_the_place_of_the_second() {
+        let error = documents("a: 1\nb: 2\na: 3\n").expect_err("twice");
+        assert_eq!(error.place, Place { line: 3, column: 1 });
+    }
+
+    #[test]
+    fn aliases_of_aliases_do_not_fill_the_memory() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..12 {
+            let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
+            text.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
+        }
+        assert!(documents(&text).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_tree_or_an_error_with_a_place(text in "[a-z:&*\\[\\]{}\\-\"' \n|>#0-9]{0,200}") {
+            if let Err(error) = documents(&text) {
+                prop_assert!(error.place.line <= text.lines().count() + 2);
+            }
+        }
+    }
+}

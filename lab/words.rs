@@ -1,0 +1,45 @@
+//! The word that was probably meant, for keys, values and names that do not exist.
+
+/// "did you mean …?" when a word is near, otherwise (or as well) all that may stand there.
+pub fn choice<S: AsRef<str>>(word: &str, allowed: &[S], what: &str) -> Option<String> {
+    let allowed: Vec<&str> = allowed.iter().map(AsRef::as_ref).collect();
+    if allowed.is_empty() {
+        return Some("nothing may stand here".to_owned());
+    }
+    let list = allowed.join(", ");
+    Some(match nearest(word, &allowed) {
+        Some(near) => format!("did you mean \"{near}\"? ({what}: {list})"),
+        None => format!("{what}: {list}"),
+    })
+}
+
+/// The most similar word, when it is similar enough to be what was meant.
+pub fn nearest<'a>(word: &str, allowed: &[&'a str]) -> Option<&'a str> {
+    let plain = |s: &str| s.to_lowercase().replace(['-', '_', ' '], "");
+    let word = plain(word);
+    let scored = allowed.iter().map(|candidate| {
+        let candidate_plain = plain(candidate);
+        let score = strsim::normalized_damerau_levenshtein(&word, &candidate_plain);
+        // A word that begins like the whole typed word is what was meant: "mem" for "memory".
+        let begins = word.len() >= 3 && candidate_plain.starts_with(&word);
+        (if begins { score.max(0.7) } else { score }, *candidate)
+    });
+    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (best.0 >= 0.5).then_some(best.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_word_is_found_and_a_strange_word_has_none() {
+        let allowed = ["name", "kind", "memory", "allowSchedulingOnControlPlanes", "pod-network"];
+        assert_eq!(nearest("nmae", &allowed), Some("name"));
+        assert_eq!(nearest("mem", &allowed), Some("memory"));
+        assert_eq!(nearest("Pod_Network", &allowed), Some("pod-network"));
+        assert_eq!(nearest("allowSchedulingOnControlPlane", &allowed), Some(allowed[3]));
+        assert_eq!(nearest("zebra", &allowed), None);
+        assert_eq!(nearest("", &[]), None);
+    }
+}
