@@ -9,7 +9,7 @@ use lab::{
     talos::TalosContract,
 };
 
-use super::Failed;
+use super::{Failed, print_line};
 
 #[derive(Subcommand)]
 pub enum Config {
@@ -46,7 +46,8 @@ impl Config {
             Self::Check(check) => check.run(),
             Self::Rules { rule: None } => {
                 for entry in catalogue() {
-                    println!("{:<28} {:<8} {}", entry.id, entry.severity.to_string(), entry.finds);
+                    let severity = entry.severity.to_string();
+                    print_line(format_args!("{:<28} {severity:<8} {}", entry.id, entry.finds));
                 }
                 Ok(ExitCode::Passed)
             }
@@ -55,7 +56,7 @@ impl Config {
                     let message = format!("there is no rule \"{id}\"; `lab config rules` lists them");
                     Failed::new(ExitCode::BadInput, message)
                 })?;
-                println!("{entry}");
+                print_line(entry);
                 Ok(ExitCode::Passed)
             }
         }
@@ -71,17 +72,17 @@ impl Check {
         if self.json {
             let text = serde_json::to_string_pretty(&findings)
                 .map_err(|error| Failed::new(ExitCode::Internal, error))?;
-            println!("{text}");
+            print_line(text);
         } else {
             for finding in findings.iter() {
-                println!("{finding}");
+                print_line(finding);
             }
-            println!(
+            print_line(format_args!(
                 "{} {} files, {errors} errors, {warnings} warnings (keys of Talos {})",
                 if errors == 0 { "✅" } else { "❌" },
                 self.files.len(),
                 self.talos.as_str()
-            );
+            ));
         }
         Ok(if errors == 0 { ExitCode::Passed } else { ExitCode::VerdictFailed })
     }

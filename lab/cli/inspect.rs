@@ -8,7 +8,7 @@ use lab::{
     host::ExitCode,
 };
 
-use super::Failed;
+use super::{Failed, print_line};
 
 /// Tell what is in images, and how they differ, without booting them.
 #[derive(Args)]
@@ -36,13 +36,14 @@ impl Inspect {
             let value = serde_json::json!({ "images": images, "differences": differences, "wrong": wrong });
             let text = serde_json::to_string_pretty(&value)
                 .map_err(|error| Failed::new(ExitCode::Internal, error))?;
-            println!("{text}");
+            print_line(text);
         } else {
-            images.iter().for_each(|image| println!("{image}"));
+            images.iter().for_each(print_line);
             for (image, difference) in images.iter().skip(1).zip(&differences) {
-                println!("{} against the first: {difference}", image.directory.display());
+                let directory = image.directory.display();
+                print_line(format_args!("{directory} against the first: {difference}"));
             }
-            wrong.iter().for_each(|line| println!("❌ {line}"));
+            wrong.iter().for_each(|line| print_line(format_args!("❌ {line}")));
         }
         Ok(if wrong.is_empty() { ExitCode::Passed } else { ExitCode::VerdictFailed })
     }

@@ -187,6 +187,12 @@ async fn asked_to_end() {
     futures::future::select_all(signals.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
 }
 
+/// Prints a line. A reader that has seen enough, as `head` has, is no error.
+fn print_line(line: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 /// Says where a run's files are.
 fn say_where(session: &Session) {
     eprintln!("run directory: {}", session.path().display());

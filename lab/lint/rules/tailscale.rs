@@ -74,11 +74,23 @@ fn look_at_routes(
 ) {
     let mut found = |problem: &dyn std::fmt::Display| {
         let text = problem.to_string();
-        let (message, help) = text.split_once("; ").unwrap_or((&text, "correct TS_ROUTES"));
+        let (message, help) = told(&text);
         findings.push(file.finding(Severity::Error, "routes", entry.place, message, help));
     };
     match parse_routes(routes) {
         Err(problem) => found(&problem),
         Ok(routes) => check_routes(&routes, needed).iter().for_each(|problem| found(problem)),
+    }
+}
+
+/// What is wrong, and the way out of it: a problem with routes ends with "; consequence: way out" or
+/// "; way out".
+fn told(problem: &str) -> (String, &str) {
+    match problem.rsplit_once("; ") {
+        Some((what, end)) => match end.split_once(": ") {
+            Some((consequence, help)) => (format!("{what}; {consequence}"), help),
+            None => (what.to_owned(), end),
+        },
+        None => (problem.to_owned(), "correct TS_ROUTES"),
     }
 }
