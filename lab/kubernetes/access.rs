@@ -31,6 +31,12 @@ pub enum KubernetesError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// A service that should be there is not.
+    #[error("there is no service {name}; if the cluster's config disables it, leave it out of the check")]
+    NoService {
+        /// Namespace and name.
+        name: String,
+    },
     /// Something did not come true in time.
     #[error("{waited_for} did not happen within {} s; last seen: {last_seen}", limit.as_secs())]
     Timeout {

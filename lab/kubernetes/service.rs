@@ -1,9 +1,9 @@
 //! Services: whether somebody answers behind one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::{Api, runtime::watcher};
 
 use super::access::{KubernetesApi, KubernetesError};
@@ -11,15 +11,21 @@ use super::access::{KubernetesApi, KubernetesError};
 /// The service of cluster DNS, in every distribution of Kubernetes.
 pub const CLUSTER_DNS: (&str, &str) = ("kube-system", "kube-dns");
 
-/// Waits, by watching, until a service has a ready endpoint.
+/// How long a service that is part of every cluster may be missing in one that has just formed.
+const APPEARANCE: Duration = Duration::from_secs(15);
+/// Pause between two looks for it.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Waits, by watching, until a service of a formed cluster has a ready endpoint.
 ///
 /// # Errors
-/// When it has none within `limit`.
+/// When there is no such service, or it has no ready endpoint within `limit`.
 pub async fn ready_endpoint(
     api: &KubernetesApi,
     (namespace, service): (&str, &str),
     limit: Duration,
 ) -> Result<(), KubernetesError> {
+    appeared(api, namespace, service).await?;
     let slices: Api<EndpointSlice> = Api::namespaced(api.client(), namespace);
     let of_service = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}"));
     let mut last_seen = "no endpoints of it".to_owned();
@@ -46,6 +52,21 @@ pub async fn ready_endpoint(
             limit,
             last_seen,
         }),
+    }
+}
+
+async fn appeared(api: &KubernetesApi, namespace: &str, service: &str) -> Result<(), KubernetesError> {
+    let services: Api<Service> = Api::namespaced(api.client(), namespace);
+    let began = Instant::now();
+    loop {
+        let found = services.get_opt(service).await;
+        if found.map_err(KubernetesError::request(format!("get service {namespace}/{service}")))?.is_some() {
+            return Ok(());
+        }
+        if began.elapsed() >= APPEARANCE {
+            return Err(KubernetesError::NoService { name: format!("{namespace}/{service}") });
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

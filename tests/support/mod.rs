@@ -66,12 +66,11 @@ fn text(seen: &SeenFailure) -> String {
 }
 
 /// What changes from run to run, and what stands for it in snapshots.
-const CHANGING: [(&str, &str); 6] = [
+const CHANGING: [(&str, &str); 5] = [
     (r"(sha256:)?[0-9a-f]{12,64}", "DIGEST"),
     (r"restarted \d+ times", "restarted N times"),
     (r"(wasm|echo)-[a-z0-9]{5}\b", "$1-POD"),
     // How a request that nobody answers ends is a matter of which timer runs out first.
     (r"\(error sending request .*? \(\d+ tries\)\)", "(NO ANSWER)"),
-    (r"(svc\.cluster\.local): .*? \(\d+ tries\)", "$1: NO ANSWER"),
     (r"\b10\.(9[6-9]|1[01]\d)\.\d+\.\d+ did", "CLUSTER-IP did"),
 ];

@@ -59,6 +59,9 @@ async fn ask_all(
     for seen in futures::future::join_all(asked).await {
         observation.merge(seen);
     }
+    if let (Some(name), Some(Err(cause))) = (&names.dns, dns.peek()) {
+        observation.problem(format!("{name}: {cause}"));
+    }
     workload.delete().await
 }
 
@@ -90,15 +93,13 @@ async fn ask_from(
         note(&mut observation, from, &format!("service {address}"), reached);
     }
     if let Some(name) = &names.dns {
-        let answers = if observation.cause().is_none() { dns.await } else { Ok(()) };
-        let reached = match answers {
-            Ok(()) => {
-                let url = EchoWorkload::url(name);
-                ask(prober, from, &url, &observation, |node| nodes.contains(node)).await
-            }
-            Err(cause) => Err(cause),
-        };
-        note(&mut observation, from, name, reached);
+        let somebody_answers = observation.cause().is_some() || dns.await.is_ok();
+        // Why nobody does is told once, not by each pod.
+        if somebody_answers {
+            let url = EchoWorkload::url(name);
+            let reached = ask(prober, from, &url, &observation, |node| nodes.contains(node)).await;
+            note(&mut observation, from, name, reached);
+        }
     }
     observation
 }
