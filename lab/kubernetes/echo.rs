@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use futures::TryStreamExt;
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
     core::v1::{Event, Namespace, Pod, Service},
@@ -16,7 +15,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::access::{KubernetesApi, KubernetesError};
+use super::{
+    access::{KubernetesApi, KubernetesError},
+    watch::next_shown,
+};
 
 /// The image of the echo server; the lab's registry serves it.
 pub const ECHO_IMAGE: &str = "lab.local/echo:v1";
@@ -115,14 +117,8 @@ impl EchoWorkload {
             let changes = watcher(pods, watcher::Config::default().labels(&format!("app={}", self.name)));
             let mut changes = std::pin::pin!(changes);
             loop {
-                // A broken watch is re-established by the next poll; the limit bounds it.
-                let Ok(Some(event)) = changes.try_next().await else {
-                    tokio::time::sleep(Duration::from_millis(300)).await;
-                    continue;
-                };
-                if let watcher::Event::Apply(pod) | watcher::Event::InitApply(pod) = event
-                    && let Some((node, state)) = pod_state(&pod)
-                {
+                let pod = next_shown(&mut changes).await;
+                if let Some((node, state)) = pod_state(&pod) {
                     seen.insert(node, state);
                 }
                 if nodes.iter().all(|node| matches!(seen.get(node), Some(Ok(_)))) {
@@ -155,12 +151,8 @@ impl EchoWorkload {
         let changes = watcher(events, watcher::Config::default());
         let mut changes = std::pin::pin!(changes);
         loop {
-            let Ok(Some(change)) = changes.try_next().await else {
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                continue;
-            };
-            if let watcher::Event::Apply(event) | watcher::Event::InitApply(event) = change
-                && let Some(message) = event.message
+            let event = next_shown(&mut changes).await;
+            if let Some(message) = event.message
                 && NO_RUNTIME.iter().any(|words| message.contains(words))
             {
                 let host = event.source.and_then(|source| source.host).unwrap_or_default();

@@ -10,6 +10,7 @@ mod node;
 mod objects;
 mod probe;
 mod service;
+mod watch;
 
 pub use access::{KubernetesApi, KubernetesError, forwarded_kubeconfig};
 pub use echo::{ECHO_IMAGE, ECHO_PORT, EchoPod, EchoWorkload, WASM_HANDLER, WASM_IMAGE, WASM_RUNTIME_CLASS};

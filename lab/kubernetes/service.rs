@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use futures::TryStreamExt;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::{Api, runtime::watcher};
 
-use super::access::{KubernetesApi, KubernetesError};
+use super::{
+    access::{KubernetesApi, KubernetesError},
+    watch::next_shown,
+};
 
 /// The service of cluster DNS, in every distribution of Kubernetes.
 pub const CLUSTER_DNS: (&str, &str) = ("kube-system", "kube-dns");
@@ -32,17 +34,11 @@ pub async fn ready_endpoint(
     let watch = async {
         let mut changes = std::pin::pin!(watcher(slices, of_service));
         loop {
-            // A broken watch is re-established by the next poll; the limit bounds it.
-            let Ok(Some(change)) = changes.try_next().await else {
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                continue;
-            };
-            if let watcher::Event::Apply(slice) | watcher::Event::InitApply(slice) = change {
-                if is_ready(&slice) {
-                    break;
-                }
-                last_seen = format!("{} endpoints of it, none ready", slice.endpoints.len());
+            let slice = next_shown(&mut changes).await;
+            if is_ready(&slice) {
+                break;
             }
+            last_seen = format!("{} endpoints of it, none ready", slice.endpoints.len());
         }
     };
     match tokio::time::timeout(limit, watch).await {

@@ -96,7 +96,7 @@ impl ConfigSet {
     /// The documents of a kind, each with its file.
     pub(super) fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = (&'a ConfigFile, &'a Node)> {
         self.files.iter().flat_map(move |file| {
-            let of_kind = move |document: &&Node| document.text_at(&["kind"]) == Some(kind);
+            let of_kind = move |document: &&Node| document.kind() == Some(kind);
             file.documents.iter().filter(of_kind).map(move |node| (file, node))
         })
     }
@@ -116,10 +116,11 @@ fn read_text(path: &Path) -> io::Result<String> {
 
 /// Whether a document is the one without a kind, which holds `machine` and `cluster`.
 pub fn is_machine_config(document: &Node) -> bool {
-    document.text_at(&["kind"]).is_none()
+    document.kind().is_none()
 }
 
-/// What a machine config is for; `None` in a patch that does not say.
+/// What a machine config is for, as Talos reads it (machinery, config/machine/type.go); `None` in a
+/// patch that does not say.
 pub fn machine_type(config: &Node) -> Option<MachineType> {
     match config.text_at(&["machine", "type"])? {
         "controlplane" | "init" => Some(MachineType::ControlPlane),

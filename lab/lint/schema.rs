@@ -142,7 +142,7 @@ impl Schema {
 
     /// Everything in a document that does not fit.
     pub(super) fn misfits(&self, document: &Node) -> Vec<Misfit> {
-        let kind = document.text_at(&["kind"]).unwrap_or(MACHINE_CONFIG);
+        let kind = document.kind().unwrap_or(MACHINE_CONFIG);
         let mut misfits = Vec::new();
         match self.documents.get(kind) {
             Some(name) => self.look_at(document, &Holds::Type(name.clone()), "", &mut misfits),

@@ -77,6 +77,21 @@ impl Node {
         }
     }
 
+    /// The kind of a document; the machine config has none.
+    pub fn kind(&self) -> Option<&str> {
+        self.text_at(&["kind"])
+    }
+
+    /// The items of the list below a path of keys; none when there is no list.
+    pub fn items_at(&self, path: &[&str]) -> &[Node] {
+        self.get(path).map_or(&[], Node::items)
+    }
+
+    /// The entries of the mapping below a path of keys; none when there is no mapping.
+    pub fn entries_at(&self, path: &[&str]) -> &[Entry] {
+        self.get(path).map_or(&[], Node::entries)
+    }
+
     /// The entries of a mapping; none when it is another thing.
     pub fn entries(&self) -> &[Entry] {
         match &self.value {
@@ -203,8 +218,14 @@ impl Builder {
                 };
                 self.complete(Node { place, value }, anchor, span)
             }
-            Event::SequenceStart(_, anchor, _) => self.begin(Value::List(Vec::new()), anchor, place),
-            Event::MappingStart(_, anchor, _) => self.begin(Value::Map(Vec::new()), anchor, place),
+            Event::SequenceStart(_, anchor, _) => {
+                self.begin(Value::List(Vec::new()), anchor, place);
+                Ok(())
+            }
+            Event::MappingStart(_, anchor, _) => {
+                self.begin(Value::Map(Vec::new()), anchor, place);
+                Ok(())
+            }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 Some(open) => self.complete(open.node, open.anchor, span),
                 None => Ok(()),
@@ -225,9 +246,8 @@ impl Builder {
         }
     }
 
-    fn begin(&mut self, value: Value, anchor: usize, place: Place) -> Result<(), YamlError> {
+    fn begin(&mut self, value: Value, anchor: usize, place: Place) {
         self.open.push(Open { node: Node { place, value }, anchor, key: None });
-        Ok(())
     }
 
     fn within_limit(&self, span: Span) -> Result<(), YamlError> {

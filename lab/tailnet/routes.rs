@@ -125,7 +125,8 @@ fn covered(network: IpNet, routes: &[IpNet]) -> bool {
     }
 }
 
-fn overlap(a: IpNet, b: IpNet) -> bool {
+/// Whether two networks share an address.
+pub fn overlap(a: IpNet, b: IpNet) -> bool {
     a.contains(&b) || b.contains(&a)
 }
 

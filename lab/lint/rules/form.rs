@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::super::{
-    config_set::ConfigSet,
+    config_set::{ConfigSet, machine_type},
     finding::{Finding, Severity},
     schema::Misfit,
 };
 use crate::words::choice;
 
-/// `machine.type` as Talos reads it (machinery, config/machine/type.go).
-const MACHINE_TYPES: [&str; 4] = ["controlplane", "worker", "init", "join"];
-/// Kinds of which one machine may have several documents, told apart by name.
-const NAME: &[&str] = &["name"];
+/// What `machine.type` should be.
+const MACHINE_TYPES: [&str; 2] = ["controlplane", "worker"];
 
 /// What the Talos version does not know, and what has another shape.
 pub fn keys(set: &ConfigSet, findings: &mut Vec<Finding>) {
@@ -51,13 +49,13 @@ pub fn keys(set: &ConfigSet, findings: &mut Vec<Finding>) {
 pub fn machine_types(set: &ConfigSet, findings: &mut Vec<Finding>) {
     for (file, config) in set.machines() {
         let Some(node) = config.get(&["machine", "type"]) else { continue };
-        let Some(text) = node.text().filter(|text| !MACHINE_TYPES.contains(text)) else { continue };
+        let Some(text) = node.text().filter(|_| machine_type(config).is_none()) else { continue };
         findings.push(file.finding(
             Severity::Error,
             "machine-type",
             node.place,
             format!("\"{text}\" is no type of machine"),
-            choice(text, &MACHINE_TYPES[..2], "types").unwrap_or_default(),
+            choice(text, &MACHINE_TYPES, "types").unwrap_or_default(),
         ));
     }
 }
@@ -67,8 +65,8 @@ pub fn documents_once(set: &ConfigSet, findings: &mut Vec<Finding>) {
     for file in &set.files {
         let mut seen = BTreeMap::new();
         for document in &file.documents {
-            let kind = document.text_at(&["kind"]).unwrap_or("machine config");
-            let name = document.text_at(NAME).unwrap_or_default();
+            let kind = document.kind().unwrap_or("machine config");
+            let name = document.text_at(&["name"]).unwrap_or_default();
             let Some(first) = seen.insert((kind, name), document.place) else { continue };
             findings.push(file.finding(
                 Severity::Error,

@@ -7,6 +7,7 @@ use super::super::{
     finding::{Finding, Severity},
     tree::Node,
 };
+use super::placeholders::is_template;
 
 /// The lab gives a VM one disk, on virtio.
 const DISK: &str = "/dev/vda";
@@ -24,9 +25,7 @@ pub fn lab_hosts(set: &ConfigSet, findings: &mut Vec<Finding>) {
 
 fn install_disk(file: &ConfigFile, document: &Node, findings: &mut Vec<Finding>) {
     let Some(node) = document.get(&["machine", "install", "disk"]) else { return };
-    let Some(disk) = node
-        .text()
-        .filter(|disk| *disk != DISK && !disk.is_empty() && !disk.contains("${") && !disk.contains("{{"))
+    let Some(disk) = node.text().filter(|disk| *disk != DISK && !disk.is_empty() && !is_template(disk))
     else {
         return;
     };
@@ -40,11 +39,12 @@ fn install_disk(file: &ConfigFile, document: &Node, findings: &mut Vec<Finding>)
 }
 
 fn time_servers(file: &ConfigFile, document: &Node, findings: &mut Vec<Finding>) {
-    let old = document.get(&["machine", "time", "servers"]);
-    let new = (document.text_at(&["kind"]) == Some("TimeSyncConfig"))
-        .then(|| document.get(&["ntp", "servers"]))
-        .flatten();
-    for node in old.into_iter().chain(new).flat_map(|list| list.items()) {
+    let servers = match document.kind() {
+        None => document.items_at(&["machine", "time", "servers"]),
+        Some("TimeSyncConfig") => document.items_at(&["ntp", "servers"]),
+        Some(_) => &[],
+    };
+    for node in servers {
         let Some(address) = node.text().and_then(|text| text.parse::<IpAddr>().ok()) else { continue };
         let link_local = match address {
             IpAddr::V4(address) => address.is_link_local(),
@@ -63,9 +63,7 @@ fn time_servers(file: &ConfigFile, document: &Node, findings: &mut Vec<Finding>)
 }
 
 fn console(file: &ConfigFile, document: &Node, findings: &mut Vec<Finding>) {
-    for node in
-        document.get(&["machine", "install", "extraKernelArgs"]).into_iter().flat_map(|list| list.items())
-    {
+    for node in document.items_at(&["machine", "install", "extraKernelArgs"]) {
         if node.text().is_some_and(|text| text.starts_with("console=ttyS")) {
             findings.push(file.finding(
                 Severity::Warning,

@@ -17,7 +17,7 @@ use super::{
 /// One rule, or a few that share what they look at.
 type Rule = fn(&ConfigSet, &mut Vec<Finding>);
 
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 17] = [
     form::keys,
     form::machine_types,
     form::documents_once,
@@ -34,6 +34,7 @@ const RULES: [Rule; 16] = [
     networks::kubespan,
     lab_hosts::lab_hosts,
     tailscale::tailscale,
+    together::together,
 ];
 
 /// Everything that the rules find.
@@ -42,6 +43,5 @@ pub fn check(set: &ConfigSet) -> Findings {
     for rule in RULES {
         rule(set, &mut findings);
     }
-    together::together(set, &mut findings);
     Findings::new(findings)
 }

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::super::{
-    config_set::{ConfigFile, ConfigSet, MachineType, is_machine_config, machine_type},
+    config_set::{ConfigFile, ConfigSet, MachineType, machine_type},
     finding::{Finding, Severity},
     tree::Node,
 };
-use crate::cluster::TAILNET;
+use super::placeholders::is_template;
+use crate::{cluster::TAILNET, tailnet::overlap};
 
 /// The two networks of a cluster, with what a person calls them.
 pub const NETWORKS: [(&str, &str); 2] = [("pod", "podSubnets"), ("service", "serviceSubnets")];
@@ -28,7 +29,7 @@ pub struct Named<'a> {
 pub fn named(config: &Node) -> Vec<Named<'_>> {
     let mut found = Vec::new();
     for (name, key) in NETWORKS {
-        for node in config.get(&["cluster", "network", key]).into_iter().flat_map(|list| list.items()) {
+        for node in config.items_at(&["cluster", "network", key]) {
             if let Some(network) = node.text().and_then(|text| text.parse().ok()) {
                 found.push(Named { name, network, node });
             }
@@ -75,8 +76,8 @@ pub fn networks(set: &ConfigSet, findings: &mut Vec<Finding>) {
 
 fn malformed(file: &ConfigFile, config: &Node, findings: &mut Vec<Finding>) {
     for (name, key) in NETWORKS {
-        for node in config.get(&["cluster", "network", key]).into_iter().flat_map(|list| list.items()) {
-            let Some(text) = node.text().filter(|text| !text.contains("${") && !text.contains("{{")) else {
+        for node in config.items_at(&["cluster", "network", key]) {
+            let Some(text) = node.text().filter(|text| !is_template(text)) else {
                 continue;
             };
             let problem = match text.parse::<IpNet>() {
@@ -162,22 +163,19 @@ fn endpoint_host(text: &str) -> Option<&str> {
 pub fn endpoint(set: &ConfigSet, findings: &mut Vec<Finding>) {
     let mut owned = Vec::new();
     let mut all_known = true;
-    for file in &set.files {
-        for config in file.documents.iter().filter(|document| is_machine_config(document)) {
-            if machine_type(config) != Some(MachineType::ControlPlane) {
-                continue;
-            }
-            let addresses = addresses(file);
-            all_known &= !addresses.is_empty();
-            owned.extend(addresses);
-            owned.extend(texts(config, &["machine", "certSANs"]));
-            owned.extend(texts(config, &["cluster", "apiServer", "certSANs"]));
-        }
+    let control_planes =
+        set.machines().filter(|(_, config)| machine_type(config) == Some(MachineType::ControlPlane));
+    for (file, config) in control_planes {
+        let addresses = addresses(file);
+        all_known &= !addresses.is_empty();
+        owned.extend(addresses);
+        owned.extend(texts(config, &["machine", "certSANs"]));
+        owned.extend(texts(config, &["cluster", "apiServer", "certSANs"]));
     }
     for (file, config) in set.machines() {
         let Some(node) = config.get(&["cluster", "controlPlane", "endpoint"]) else { continue };
         let Some(host) = node.text().and_then(endpoint_host) else { continue };
-        if host.contains("${") || host.contains("{{") {
+        if is_template(host) {
             continue;
         }
         let loopback =
@@ -205,15 +203,13 @@ pub fn endpoint(set: &ConfigSet, findings: &mut Vec<Finding>) {
 fn addresses(file: &ConfigFile) -> Vec<&str> {
     let mut found = Vec::new();
     for document in &file.documents {
-        for interface in
-            document.get(&["machine", "network", "interfaces"]).into_iter().flat_map(|node| node.items())
-        {
+        for interface in document.items_at(&["machine", "network", "interfaces"]) {
             found.extend(texts(interface, &["addresses"]));
             found.extend(interface.text_at(&["vip", "ip"]));
         }
-        match document.text_at(&["kind"]) {
+        match document.kind() {
             Some("LinkConfig") => {
-                let items = document.get(&["addresses"]).into_iter().flat_map(|node| node.items());
+                let items = document.items_at(&["addresses"]).iter();
                 found.extend(items.filter_map(|item| item.text_at(&["address"])));
             }
             Some("Layer2VIPConfig") => found.extend(document.text_at(&["name"])),
@@ -224,20 +220,19 @@ fn addresses(file: &ConfigFile) -> Vec<&str> {
 }
 
 fn texts<'a>(node: &'a Node, path: &[&str]) -> impl Iterator<Item = &'a str> {
-    node.get(path).into_iter().flat_map(|list| list.items()).filter_map(Node::text)
+    node.items_at(path).iter().filter_map(Node::text)
 }
 
 /// KubeSpan finds its peers by discovery.
 pub fn kubespan(set: &ConfigSet, findings: &mut Vec<Finding>) {
     for file in &set.files {
         let on = file.documents.iter().find_map(|document| {
-            let old = document.get(&["machine", "network", "kubespan", "enabled"]);
-            let new = || {
-                (document.text_at(&["kind"]) == Some("KubeSpanConfig"))
-                    .then(|| document.get(&["enabled"]))
-                    .flatten()
+            let enabled = match document.kind() {
+                None => document.get(&["machine", "network", "kubespan", "enabled"]),
+                Some("KubeSpanConfig") => document.get(&["enabled"]),
+                Some(_) => None,
             };
-            old.or_else(new).filter(|node| node.is_true())
+            enabled.filter(|node| node.is_true())
         });
         let discovery =
             file.documents.iter().find_map(|document| document.get(&["cluster", "discovery", "enabled"]));
@@ -254,8 +249,4 @@ pub fn kubespan(set: &ConfigSet, findings: &mut Vec<Finding>) {
             "switch discovery on, or KubeSpan off; without the internet, off",
         ));
     }
-}
-
-pub fn overlap(one: IpNet, other: IpNet) -> bool {
-    one.contains(&other) || other.contains(&one)
 }

@@ -27,6 +27,11 @@ pub fn unexpanded(set: &ConfigSet, findings: &mut Vec<Finding>) {
     }
 }
 
+/// Whether a value is still a template's, so that there is nothing else to say about it.
+pub fn is_template(text: &str) -> bool {
+    text.contains("${") || text.contains("{{")
+}
+
 /// The first mark in a text, without what may follow it.
 fn mark(text: &str) -> Option<String> {
     for (begin, end) in [("${", "}"), ("{{", "}}"), ("<REPLACE", ">"), ("CHANGEME", "")] {
@@ -66,21 +71,19 @@ pub fn empty_secrets(set: &ConfigSet, findings: &mut Vec<Finding>) {
 pub fn certificates(set: &ConfigSet, findings: &mut Vec<Finding>) {
     for (file, config) in set.machines() {
         let paths: [&[&str]; 4] = [
-            &["machine", "ca"],
-            &["cluster", "ca"],
-            &["cluster", "aggregatorCA"],
-            &["cluster", "etcd", "ca"],
+            &["machine", "ca", "crt"],
+            &["cluster", "ca", "crt"],
+            &["cluster", "aggregatorCA", "crt"],
+            &["cluster", "etcd", "ca", "crt"],
         ];
         for path in paths {
-            let Some(certificate) = config.get(path).and_then(|authority| authority.get(&["crt"])) else {
-                continue;
-            };
+            let Some(certificate) = config.get(path) else { continue };
             let Some(problem) = no_certificate(certificate) else { continue };
             findings.push(file.finding(
                 Severity::Error,
                 "no-certificate",
                 certificate.place,
-                format!("{}.crt is no certificate: {problem}", path.join(".")),
+                format!("{} is no certificate: {problem}", path.join(".")),
                 "take it from a secrets bundle: talosctl gen secrets",
             ));
         }

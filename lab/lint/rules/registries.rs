@@ -33,13 +33,11 @@ pub fn tls_for_plain_http(set: &ConfigSet, findings: &mut Vec<Finding>) {
 fn plain_hosts<'a>(file: &'a ConfigFile) -> BTreeMap<&'a str, &'a str> {
     let mut endpoints = Vec::new();
     for document in &file.documents {
-        for mirror in
-            document.get(&["machine", "registries", "mirrors"]).into_iter().flat_map(|node| node.entries())
-        {
-            endpoints.extend(mirror.node.get(&["endpoints"]).into_iter().flat_map(|node| node.items()));
+        for mirror in document.entries_at(&["machine", "registries", "mirrors"]) {
+            endpoints.extend(mirror.node.items_at(&["endpoints"]));
         }
-        if document.text_at(&["kind"]) == Some("RegistryMirrorConfig") {
-            let items = document.get(&["endpoints"]).into_iter().flat_map(|node| node.items());
+        if document.kind() == Some("RegistryMirrorConfig") {
+            let items = document.items_at(&["endpoints"]).iter();
             endpoints.extend(items.filter_map(|item| item.get(&["url"])));
         }
     }
@@ -54,14 +52,12 @@ fn plain_hosts<'a>(file: &'a ConfigFile) -> BTreeMap<&'a str, &'a str> {
 fn tls_hosts(file: &ConfigFile) -> Vec<(&str, Place)> {
     let mut hosts = Vec::new();
     for document in &file.documents {
-        for entry in
-            document.get(&["machine", "registries", "config"]).into_iter().flat_map(|node| node.entries())
-        {
+        for entry in document.entries_at(&["machine", "registries", "config"]) {
             if let Some(tls) = entry.node.get(&["tls"]) {
                 hosts.push((entry.key.as_str(), tls.place));
             }
         }
-        if document.text_at(&["kind"]) == Some("RegistryTLSConfig")
+        if document.kind() == Some("RegistryTLSConfig")
             && let Some(name) = document.text_at(&["name"])
         {
             hosts.push((name, document.place));

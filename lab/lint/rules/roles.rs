@@ -62,8 +62,7 @@ pub fn authority_keys_on_worker(set: &ConfigSet, findings: &mut Vec<Finding>) {
 /// A shared address of the control planes on a worker's interface.
 pub fn shared_address_on_worker(set: &ConfigSet, findings: &mut Vec<Finding>) {
     for (file, config) in workers(set) {
-        let interfaces =
-            config.get(&["machine", "network", "interfaces"]).into_iter().flat_map(|node| node.items());
+        let interfaces = config.items_at(&["machine", "network", "interfaces"]).iter();
         for vip in interfaces.filter_map(|interface| interface.get(&["vip"])) {
             findings.push(file.finding(
                 Severity::Error,

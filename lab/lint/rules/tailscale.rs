@@ -19,7 +19,7 @@ pub fn tailscale(set: &ConfigSet, findings: &mut Vec<Finding>) {
         .collect();
     let needed = needed(set);
     for (file, document) in &documents {
-        for entry in document.get(&["environment"]).into_iter().flat_map(|list| list.items()) {
+        for entry in document.items_at(&["environment"]) {
             match entry.text().and_then(|text| text.split_once('=')) {
                 Some(("TS_ROUTES", routes)) => look_at_routes(file, entry, routes, &needed, findings),
                 Some(("TS_AUTHKEY", key)) if key.starts_with(KEY_BEGINNING) => findings.push(file.finding(
@@ -50,19 +50,14 @@ pub fn tailscale(set: &ConfigSet, findings: &mut Vec<Finding>) {
 
 /// The networks that the configs in these files name.
 fn needed(set: &ConfigSet) -> Vec<Needed> {
-    let mut needed: Vec<_> = set
-        .machines()
-        .flat_map(|(_, config)| named(config))
-        .map(|named| Needed { name: named.name, network: named.network })
-        .collect();
-    needed.dedup();
-    let mut once: Vec<Needed> = Vec::new();
-    for network in needed {
-        if !once.contains(&network) {
-            once.push(network);
+    let mut needed = Vec::new();
+    for named in set.machines().flat_map(|(_, config)| named(config)) {
+        let network = Needed { name: named.name, network: named.network };
+        if !needed.contains(&network) {
+            needed.push(network);
         }
     }
-    once
+    needed
 }
 
 fn look_at_routes(

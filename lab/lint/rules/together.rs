@@ -5,6 +5,7 @@ use super::super::{
     finding::{Finding, Severity},
     tree::{Node, Value},
 };
+use super::placeholders::is_template;
 
 /// What differs, as a rule and its paths.
 struct Common {
@@ -93,7 +94,7 @@ pub fn together(set: &ConfigSet, findings: &mut Vec<Finding>) {
             let Some(node) = config.get(common.path) else { continue };
             let value = written(node);
             // What stands for a value that is not there is another rule's matter.
-            if value.is_empty() || value.contains("${") || value.contains("{{") {
+            if value.is_empty() || is_template(&value) {
                 continue;
             }
             let Some((first_file, first_value)) = &first else {
