@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::{
     access::{KubernetesApi, KubernetesError},
+    service::ready_endpoint,
     watch::next_shown,
 };
 
@@ -142,6 +143,14 @@ impl EchoWorkload {
                     .join("; "),
             }),
         }
+    }
+
+    /// Waits until the service has a ready endpoint.
+    ///
+    /// # Errors
+    /// After `limit`, saying what endpoints it has.
+    pub async fn ready_service(&self, limit: Duration) -> Result<(), KubernetesError> {
+        ready_endpoint(&self.api, (&self.namespace, self.name), limit).await
     }
 
     /// Waits for an event that says why a pod of the namespace cannot start for good, and returns

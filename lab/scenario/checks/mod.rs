@@ -3,6 +3,7 @@
 //! A check passes only on evidence: when it could not look, it fails and says so.
 
 mod architecture;
+mod attempts;
 mod boot_hold;
 mod kernel_modules;
 mod layers;
@@ -31,10 +32,13 @@ use crate::{
 /// How long one question to a node may take, at the least.
 const QUESTION: Duration = Duration::from_secs(20);
 
-/// The workload's pods, once one is ready on every node.
+/// The workload's pods, once one is ready on every node and the service stands for one of them.
 async fn on_every_node(cluster: &Cluster, workload: &EchoWorkload) -> Result<Vec<EchoPod>, KubernetesError> {
     let nodes: Vec<_> = cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();
-    workload.ready_pods(&nodes, cluster.plan().budgets.limit(Step::Ready)).await
+    let limit = cluster.plan().budgets.limit(Step::Ready);
+    let pods = workload.ready_pods(&nodes, limit).await?;
+    workload.ready_service(limit).await?;
+    Ok(pods)
 }
 
 /// Does a check.

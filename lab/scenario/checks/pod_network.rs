@@ -1,14 +1,11 @@
 //! A pod on each node reaches a pod on each other node: directly, through a ClusterIP service, and
 //! by the service's DNS name. The requests are made inside the pods.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::FutureExt;
 
-use super::{Observation, on_every_node};
+use super::{Observation, attempts::Attempts, on_every_node};
 use crate::{
     cluster::Cluster,
     events::Step,
@@ -17,14 +14,6 @@ use crate::{
 
 /// The namespace of the check's pods.
 const NAMESPACE: &str = "lab-network-check";
-/// How often a question is asked before its answer counts: a service's rules reach the nodes a
-/// moment after the service does, and under emulation that moment is seconds.
-const TRIES: u32 = 15;
-/// How long one question is asked at most. Once a pod's question had no right answer, its verdict
-/// stands, and what it is asked after that is asked once.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Pause between two tries.
-const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) async fn look(cluster: &Cluster, service: bool, dns: bool) -> Observation {
     let mut observation = Observation::default();
@@ -112,7 +101,8 @@ fn note(observation: &mut Observation, from: &EchoPod, way: &str, reached: Resul
 }
 
 /// The node whose pod answered, when it is one that `right` accepts; `before` is what was seen
-/// from the same pod until now.
+/// from the same pod until now. Once a question of a pod had no right answer its verdict stands, and
+/// what it is asked after that is asked once.
 pub(super) async fn ask(
     prober: &Prober,
     from: &EchoPod,
@@ -121,13 +111,8 @@ pub(super) async fn ask(
     right: impl Fn(&str) -> bool,
 ) -> Result<String, String> {
     let mut last = String::new();
-    let most_tries = if before.cause().is_none() { TRIES } else { 1 };
-    let (started, mut tries) = (Instant::now(), 0);
-    while tries < most_tries && started.elapsed() < PATIENCE {
-        if tries > 0 {
-            tokio::time::sleep(PAUSE).await;
-        }
-        tries += 1;
+    let mut tries = if before.cause().is_none() { Attempts::patient() } else { Attempts::single() };
+    while tries.another().await {
         match prober.get(from, url).await {
             Ok(reply) => match answer(&reply, &right) {
                 Ok(node) => return Ok(node),
@@ -136,7 +121,7 @@ pub(super) async fn ask(
             Err(error) => last = format!("the pod on {} could not be asked: {error}", from.node),
         }
     }
-    Err(format!("{last} ({tries} tries)"))
+    Err(format!("{last} ({tries})"))
 }
 
 fn answer(reply: &ProbeReply, right: impl Fn(&str) -> bool) -> Result<String, String> {

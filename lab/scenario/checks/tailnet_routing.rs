@@ -8,7 +8,9 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Observation, QUESTION, on_every_node, tailnet_bounds::Bounds, tailnet_requests::Answer};
+use super::{
+    Observation, QUESTION, attempts::Attempts, on_every_node, tailnet_bounds::Bounds, tailnet_requests::Answer,
+};
 use crate::{
     cluster::{Cluster, NodePlan, Tailnet},
     kubernetes::{ECHO_PORT, EchoPod, EchoWorkload},
@@ -36,9 +38,9 @@ const LOGIN: Duration = Duration::from_secs(60);
 const REQUEST: Duration = Duration::from_secs(10);
 /// How long a datagram may be under way, there and back.
 const DATAGRAM: Duration = Duration::from_secs(5);
-/// How often a target is asked before it counts as not reached.
+/// How many datagrams are sent before a target counts as not reached.
 const TRIES: usize = 6;
-/// How often it is asked once it has answered.
+/// How often a target is asked once it has answered.
 const REPEATS: usize = 3;
 /// Bytes of the large transfer: many full segments, so that a black hole for them shows.
 const LARGE: usize = 2 << 20;
@@ -278,7 +280,8 @@ impl Routing<'_> {
     /// Asks one address until it answers, and then some more.
     async fn ask(&self, http: &reqwest::Client, address: &str) -> Vec<Answer> {
         let mut answers = Vec::new();
-        for _ in 0..TRIES {
+        let mut tries = Attempts::patient();
+        while tries.another().await {
             let answer = Answer::of(http, address).await;
             let came = answer.seen.is_ok();
             answers.push(answer);

@@ -1,0 +1,65 @@
+//! How often a question about the network is asked before no answer counts as one.
+
+use std::time::{Duration, Instant};
+
+/// How often at most.
+const TRIES: u32 = 15;
+/// How long at most.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Pause between two tries: what is refused is refused at once.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The tries at one question. A service's rules reach each node a moment after its endpoints are
+/// ready, which no object of the API tells, and under emulation that moment is seconds.
+pub(super) struct Attempts {
+    since: Instant,
+    most: u32,
+    made: u32,
+}
+
+impl Attempts {
+    /// As many as a formed cluster may need.
+    pub(super) fn patient() -> Self {
+        Self { since: Instant::now(), most: TRIES, made: 0 }
+    }
+
+    /// A single one, for when the verdict stands already.
+    pub(super) fn single() -> Self {
+        Self { most: 1, ..Self::patient() }
+    }
+
+    /// Whether there is another; it has begun when this resolves.
+    pub(super) async fn another(&mut self) -> bool {
+        if !self.may(self.since.elapsed()) {
+            return false;
+        }
+        if self.made > 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.made += 1;
+        true
+    }
+
+    fn may(&self, elapsed: Duration) -> bool {
+        self.made == 0 || (self.made < self.most && elapsed < PATIENCE)
+    }
+}
+
+impl std::fmt::Display for Attempts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} tries", self.made)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_first_try_and_an_end() {
+        let may = |made, after| Attempts { made, ..Attempts::patient() }.may(Duration::from_secs(after));
+        assert!(may(0, 100));
+        assert_eq!([may(14, 30), may(15, 30), may(3, 60)], [true, false, false]);
+        assert!(!Attempts { made: 1, ..Attempts::single() }.may(Duration::ZERO));
+    }
+}
