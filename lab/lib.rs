@@ -15,6 +15,8 @@ pub mod lint;
 pub mod machine;
 pub mod network;
 pub mod node;
+pub mod oci;
+pub mod preflight;
 pub mod recipe;
 pub mod registry;
 pub mod report;

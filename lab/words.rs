@@ -1,4 +1,19 @@
-//! The word that was probably meant, for keys, values and names that do not exist.
+//! Words for people: an error with its causes, and the word that was probably meant, for keys, values
+//! and names that do not exist.
+
+/// An error with its causes on one line, each said once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(next) = source {
+        let next_text = next.to_string();
+        if !text.contains(&next_text) {
+            text = format!("{text}: {next_text}");
+        }
+        source = next.source();
+    }
+    text
+}
 
 /// "did you mean …?" when a word is near, otherwise (or as well) all that may stand there.
 pub fn choice<S: AsRef<str>>(word: &str, allowed: &[S], what: &str) -> Option<String> {

@@ -9,8 +9,9 @@ use std::{
 
 use super::{
     compression::{Compression, decompress},
-    kernel::raw_kernel,
+    kernel::{KERNEL_LIMIT, raw_kernel},
     node_image::{AssetError, NodeImage},
+    part::Part,
 };
 
 /// More than any initramfs unpacks to, in bytes.
@@ -53,8 +54,8 @@ impl BootCache {
             .prefix(".partial-")
             .tempdir_in(&self.directory)
             .map_err(AssetError::file("write in", &self.directory))?;
-        unpack_kernel(&image.kernel, &partial.path().join("Image"))?;
-        unpack_initramfs(&image.initramfs, &partial.path().join("initramfs.cpio"))?;
+        unpack_kernel(&image.found.kernel, &partial.path().join("Image"))?;
+        unpack_initramfs(&image.found.initramfs, &partial.path().join("initramfs.cpio"))?;
         let made = partial.keep();
         if let Err(error) = fs::rename(&made, &entry) {
             // Another run was faster: its entry is as good as ours.
@@ -67,15 +68,16 @@ impl BootCache {
     }
 }
 
-fn unpack_kernel(from: &Path, to: &Path) -> Result<(), AssetError> {
-    let file = fs::read(from).map_err(AssetError::file("read", from))?;
-    let image = raw_kernel(&file).map_err(|source| AssetError::Kernel { path: from.to_owned(), source })?;
+fn unpack_kernel(from: &Part, to: &Path) -> Result<(), AssetError> {
+    let file = from.read(KERNEL_LIMIT).map_err(AssetError::file("read", &from.file))?;
+    let image = raw_kernel(&file).map_err(|source| AssetError::Kernel { path: from.file.clone(), source })?;
     fs::write(to, image).map_err(AssetError::file("write", to))
 }
 
-fn unpack_initramfs(from: &Path, to: &Path) -> Result<(), AssetError> {
-    let mut input =
-        BufReader::with_capacity(1 << 20, fs::File::open(from).map_err(AssetError::file("open", from))?);
+fn unpack_initramfs(from: &Part, to: &Path) -> Result<(), AssetError> {
+    let opened = from.open().map_err(AssetError::file("open", &from.file))?;
+    let from = &from.file;
+    let mut input = BufReader::with_capacity(1 << 20, opened);
     let compression = Compression::detect(input.fill_buf().map_err(AssetError::file("read", from))?);
     let mut output =
         BufWriter::with_capacity(1 << 20, fs::File::create(to).map_err(AssetError::file("create", to))?);

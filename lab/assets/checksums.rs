@@ -74,6 +74,26 @@ impl Checksums {
         Ok(Self { entries })
     }
 
+    /// Reads the checksum file of one file, at `path`: its digest, with a name behind it or without.
+    ///
+    /// # Errors
+    /// When the first line is not that.
+    pub fn of_one_file(text: &str, path: &str) -> Result<Self, ChecksumFault> {
+        let hex = text.split_whitespace().next().unwrap_or_default();
+        let digest = Digest::from_hex(hex).ok_or(ChecksumFault::Malformed { line: 1 })?;
+        Ok(Self { entries: BTreeMap::from([(path.to_owned(), digest)]) })
+    }
+
+    /// Adds what another checksum file promises.
+    pub(super) fn take(&mut self, more: Self) {
+        self.entries.extend(more.entries);
+    }
+
+    /// Forgets the paths that are not wanted.
+    pub(super) fn keep(&mut self, wanted: impl Fn(&str) -> bool) {
+        self.entries.retain(|path, _| wanted(path));
+    }
+
     /// The paths that it covers, in order.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)

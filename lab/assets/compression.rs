@@ -5,6 +5,8 @@ use std::io::{self, Read};
 
 use liblzma::{bufread::XzDecoder, stream::Stream};
 
+use super::lz4::LegacyLz4;
+
 /// Memory that xz may take, in bytes: four times what its highest preset needs.
 const XZ_MEMORY: u64 = 256 << 20;
 
@@ -18,7 +20,7 @@ pub enum Compression {
     Zstd,
     /// The .xz file format 1.1.0.
     Xz,
-    /// LZ4 legacy frame, as the kernel's own tools write it.
+    /// LZ4 in the legacy frame format, as the kernel's own tools write it.
     Lz4,
     /// None of the others.
     Uncompressed,
@@ -40,7 +42,7 @@ impl Compression {
 /// Reads `input` without its compression; several streams of one format after another are one.
 ///
 /// # Errors
-/// A header that cannot be read; [`io::ErrorKind::Unsupported`] for lz4.
+/// A header that cannot be read.
 pub fn unpacked<'a>(
     compression: Compression,
     input: impl io::BufRead + 'a,
@@ -53,12 +55,7 @@ pub fn unpacked<'a>(
             let stream = Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
             Box::new(XzDecoder::new_stream(input, stream))
         }
-        Compression::Lz4 => {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "lz4 data is not read yet; recompress it with zstd, xz or gzip",
-            ));
-        }
+        Compression::Lz4 => Box::new(LegacyLz4::new(input)),
     })
 }
 

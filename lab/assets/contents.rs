@@ -30,6 +30,11 @@ const FILES_LIMIT: usize = 256;
 const SERVICES: &str = "usr/local/etc/containers";
 const RUNTIME_PARTS: &str = "etc/cri/conf.d";
 const MODULES: [&str; 2] = ["usr/lib/modules", "lib/modules"];
+/// Where programs are.
+const PROGRAMS: [&str; 5] =
+    ["usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin", "usr/local/lib/containers"];
+/// How many files of each of these are looked at.
+const PROGRAMS_LIMIT: usize = 16;
 const OS_RELEASES: [&str; 2] = ["usr/lib/os-release", "etc/os-release"];
 
 /// What is in an image, as far as it decides what a node of it can do.
@@ -46,6 +51,9 @@ pub struct Contents {
     pub kernel_modules: Vec<String>,
     /// The node software, in the words of its `os-release`; nothing when it has none.
     pub node_version: Option<String>,
+    /// Programs that are not for arm64, each with its layer and what it is for.
+    #[serde(default)]
+    pub foreign: Vec<String>,
 }
 
 /// A service that an extension brings.
@@ -93,6 +101,7 @@ pub struct LayerContents {
     handlers: BTreeMap<String, Vec<String>>,
     modules: BTreeSet<String>,
     node_version: Option<String>,
+    foreign: Vec<String>,
 }
 
 impl LayerContents {
@@ -115,6 +124,13 @@ impl LayerContents {
         for folder in MODULES {
             let files = squashfs.files_under(folder).map_err(damaged)?;
             found.modules.extend(files.iter().filter_map(|(path, _)| module_name(path)));
+        }
+        for folder in PROGRAMS {
+            for (path, file) in squashfs.files_under(folder).map_err(damaged)?.iter().take(PROGRAMS_LIMIT) {
+                if let Some(machine) = other_machine(&squashfs.head(file).map_err(damaged)?) {
+                    found.foreign.push(format!("{layer}: {path} is a program for {machine}"));
+                }
+            }
         }
         for path in OS_RELEASES {
             if let Some(text) = squashfs.read_path(path, FILE_LIMIT).map_err(damaged)? {
@@ -156,6 +172,7 @@ impl Contents {
             services,
             runtime_handlers: handlers.into_iter().collect(),
             kernel_modules: modules.into_iter().cloned().collect(),
+            foreign: layers.iter().flat_map(|layer| layer.foreign.clone()).collect(),
             node_version: root.iter().find_map(|layer| layer.node_version.clone()),
         }
     }
@@ -183,6 +200,16 @@ fn files(
 
 fn wrong(layer: &str, entry: &str, problem: String) -> ContentsError {
     ContentsError::Entry { layer: layer.to_owned(), entry: entry.to_owned(), problem: plain(&problem).into() }
+}
+
+/// For what machine a program is, when it is not arm64 (ELF-64 object file format, `e_machine`).
+fn other_machine(head: &[u8]) -> Option<String> {
+    let machine = u16::from_le_bytes([*head.get(18)?, *head.get(19)?]);
+    match (head.starts_with(b"\x7fELF"), machine) {
+        (false, _) | (true, object::elf::EM_AARCH64) => None,
+        (true, object::elf::EM_X86_64) => Some("amd64".to_owned()),
+        (true, other) => Some(format!("machine type {other}")),
+    }
 }
 
 /// `drbd` of `…/drbd.ko`, compressed or not.

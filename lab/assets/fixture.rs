@@ -1,4 +1,5 @@
-//! Small squashfs files for tests, made by a library other than the reader that is tested.
+//! Small images for tests; their squashfs files are made by a library other than the reader that is
+//! tested.
 
 use std::io::Cursor;
 
@@ -7,13 +8,16 @@ use backhand::{
     compression::{CompressionOptions, Compressor, Lz4},
 };
 
+/// Names and contents of files.
+pub(crate) type Files<'a> = [(&'a str, &'a [u8])];
+
 /// A squashfs file with `files`, compressed with zstd.
-pub(crate) fn squashfs(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn squashfs(files: &Files<'_>) -> Vec<u8> {
     squashfs_with(Compressor::Zstd, files)
 }
 
 /// A squashfs file with `files`.
-pub(crate) fn squashfs_with(compressor: Compressor, files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn squashfs_with(compressor: Compressor, files: &Files<'_>) -> Vec<u8> {
     let mut writer = FilesystemWriter::default();
     // Of the compressions only lz4 must say how.
     let options =
@@ -30,4 +34,68 @@ pub(crate) fn squashfs_with(compressor: Compressor, files: &[(&str, &[u8])]) -> 
     let mut out = Cursor::new(Vec::new());
     writer.write(&mut out).expect("write");
     out.into_inner()
+}
+
+/// A kernel that is one by its header and its banner only.
+pub(crate) fn kernel() -> Vec<u8> {
+    let mut kernel = vec![0; 0x100];
+    kernel[0x38..0x3c].copy_from_slice(b"ARM\x64");
+    kernel.extend(b"Linux version 6.12.5-talos (builder@) #1 SMP\0");
+    kernel
+}
+
+/// An uncompressed cpio archive of `files`.
+pub(crate) fn archive(files: &Files<'_>) -> Vec<u8> {
+    let inputs = files
+        .iter()
+        .map(|(name, content)| (cpio::NewcBuilder::new(name).mode(0o100_644), Cursor::new(content.to_vec())));
+    cpio::write_cpio(inputs, Vec::new()).expect("archive")
+}
+
+/// An initramfs with a layer for each extension, which holds these files, compressed with zstd.
+pub(crate) fn initramfs(extensions: &[(&str, &Files<'_>)]) -> Vec<u8> {
+    let mut manifest = "layers:\n".to_owned();
+    let mut files: Vec<(String, Vec<u8>)> = vec![("rootfs.sqsh".into(), squashfs(&[]))];
+    for (number, (name, content)) in extensions.iter().enumerate() {
+        manifest += &format!("- {{image: {number}.sqsh, metadata: {{name: {name}, version: v1}}}}\n");
+        files.push((format!("{number}.sqsh"), squashfs(content)));
+    }
+    files.push(("extensions.yaml".into(), manifest.into_bytes()));
+    let files: Vec<_> = files.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
+    zstd::encode_all(&archive(&files)[..], 1).expect("encode")
+}
+
+/// A PE file of `machine` with these sections and nothing to run.
+pub(crate) fn pe(machine: u16, sections: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut file = b"MZ".to_vec();
+    file.resize(0x3c, 0);
+    file.extend(0x40u32.to_le_bytes());
+    file.extend(b"PE\0\0");
+    file.extend(machine.to_le_bytes());
+    file.extend((sections.len() as u16).to_le_bytes());
+    file.extend([0; 12]);
+    file.extend(240u16.to_le_bytes());
+    file.extend(0x22u16.to_le_bytes());
+    let mut optional = vec![0; 240];
+    optional[..2].copy_from_slice(&0x20bu16.to_le_bytes());
+    optional[108..112].copy_from_slice(&16u32.to_le_bytes());
+    file.extend(optional);
+    let mut at = (file.len() + 40 * sections.len()).next_multiple_of(512);
+    let mut content = Vec::new();
+    for (name, bytes) in sections {
+        let stored = bytes.len().next_multiple_of(512);
+        let mut header = name.as_bytes().to_vec();
+        header.resize(8, 0);
+        for field in [bytes.len(), at, stored, at] {
+            header.extend((field as u32).to_le_bytes());
+        }
+        header.resize(40, 0);
+        file.extend(header);
+        content.extend_from_slice(bytes);
+        content.resize(content.len().next_multiple_of(512), 0);
+        at += stored;
+    }
+    file.resize(file.len().next_multiple_of(512), 0);
+    file.extend(content);
+    file
 }

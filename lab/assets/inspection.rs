@@ -1,21 +1,23 @@
 //! What is in an image, told without booting it.
 
 use std::{
-    fs::{self, File},
-    io::Read,
+    fs,
     path::{Path, PathBuf},
 };
 
 use serde::Serialize;
 
 use super::{
-    checksums::{ChecksumFault, Checksums},
+    checksums::ChecksumFault,
     compression::Compression,
     contents::Contents,
     difference::Difference,
     initramfs::{Initramfs, InitramfsError, Layer},
     kernel::{KERNEL_LIMIT, raw_kernel},
-    node_image::{AssetError, Digest, boot_files, digest_of, identity_of, read_checksums},
+    layout::Found,
+    node_image::{AssetError, Digest, digest_of, identity_of},
+    part::Part,
+    promised::promised,
 };
 
 /// What a kernel's version string begins with (`linux_banner`, Linux init/version.c).
@@ -24,8 +26,12 @@ const BANNER: &[u8] = b"Linux version ";
 /// What an image holds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
-    /// Where the image is.
+    /// Where the image is, as it was named.
     pub directory: PathBuf,
+    /// In which layout its files were found.
+    pub layout: &'static str,
+    /// The kernel arguments that it would boot with by itself, when it says.
+    pub arguments: Option<String>,
     /// Identity of kernel and initramfs together, the same as the plan of a run shows.
     pub digest: Digest,
     /// The architecture of the kernel.
@@ -91,24 +97,25 @@ pub enum InspectError {
 }
 
 impl Inspection {
-    /// Reads the image in `directory` once; takes about a second for a hundred megabytes.
+    /// Reads the image at `path`, a directory or one file in any known layout, once; takes about a
+    /// second for a hundred megabytes.
     ///
     /// # Errors
     /// See [`InspectError`]. A checksum that does not hold is no error but a [`FileVerdict`].
-    pub fn of(directory: &Path) -> Result<Self, InspectError> {
-        let (kernel, initramfs) = boot_files(directory)?;
-        let (kernel_path, initramfs_path) = (directory.join(kernel), directory.join(initramfs));
+    pub fn of(path: &Path) -> Result<Self, InspectError> {
+        let found = Found::at(path)?;
         // Both are a matter of hashing and unpacking: a core each.
         let (kernel_file, content) = std::thread::scope(|scope| {
-            let content = scope.spawn(|| initramfs_content(&initramfs_path));
-            let kernel_file = KernelFile::read(&kernel_path);
+            let content = scope.spawn(|| initramfs_content(&found.initramfs));
+            let kernel_file = KernelFile::read(&found.kernel);
             (kernel_file, content.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         let (file, content) = (kernel_file?, content?);
-        let digests = [(kernel, file.digest), (initramfs, content.digest)];
+        let known = [(&found.kernel, &file.digest), (&found.initramfs, &content.digest)];
         Ok(Self {
-            directory: directory.to_owned(),
-            digest: identity_of(&[digests[0].1.clone(), digests[1].1.clone()]),
+            directory: path.to_owned(),
+            layout: found.layout,
+            digest: identity_of(&known.map(|(_, digest)| digest.clone())),
             architecture: "arm64",
             kernel_version: file.version,
             kernel_bytes: (file.packed, file.unpacked),
@@ -116,7 +123,8 @@ impl Inspection {
             initramfs_bytes: (content.packed, content.unpacked),
             layers: content.layers,
             contents: content.contents,
-            checksums: verdicts(directory, read_checksums(directory)?.as_ref(), &digests)?,
+            checksums: verdicts(&found, &known)?,
+            arguments: found.arguments,
         })
     }
 
@@ -140,13 +148,10 @@ struct KernelFile {
 }
 
 impl KernelFile {
-    fn read(path: &Path) -> Result<Self, InspectError> {
-        let mut file = Vec::new();
-        let opened = File::open(path);
-        opened
-            .and_then(|opened| opened.take(KERNEL_LIMIT + 1).read_to_end(&mut file))
-            .map_err(AssetError::file("read", path))?;
-        let raw = raw_kernel(&file).map_err(|source| AssetError::Kernel { path: path.to_owned(), source })?;
+    fn read(part: &Part) -> Result<Self, AssetError> {
+        let file = part.read(KERNEL_LIMIT).map_err(AssetError::file("read", &part.file))?;
+        let raw =
+            raw_kernel(&file).map_err(|source| AssetError::Kernel { path: part.file.clone(), source })?;
         Ok(Self {
             digest: Digest::of_bytes(&file),
             version: kernel_version(&raw),
@@ -156,9 +161,9 @@ impl KernelFile {
     }
 }
 
-fn initramfs_content(path: &Path) -> Result<Initramfs, InspectError> {
-    let file = File::open(path).map_err(AssetError::file("open", path))?;
-    Initramfs::read(file).map_err(|source| InspectError::Initramfs { path: path.to_owned(), source })
+fn initramfs_content(part: &Part) -> Result<Initramfs, InspectError> {
+    let opened = part.open().map_err(AssetError::file("open", &part.file))?;
+    Initramfs::read(opened).map_err(|source| InspectError::Initramfs { path: part.file.clone(), source })
 }
 
 fn kernel_version(raw: &[u8]) -> Option<String> {
@@ -168,25 +173,26 @@ fn kernel_version(raw: &[u8]) -> Option<String> {
     String::from_utf8(rest.get(..end)?.to_vec()).ok()
 }
 
-/// Compares every file that `checksums` cover, and the boot files, whose digests are known.
-fn verdicts(
-    directory: &Path,
-    checksums: Option<&Checksums>,
-    boot: &[(&str, Digest)],
-) -> Result<Vec<CheckedFile>, AssetError> {
-    let none = Checksums::default();
-    let checksums = checksums.unwrap_or(&none);
-    let mut paths: Vec<_> = checksums.paths().collect();
-    paths.extend(boot.iter().map(|(path, _)| *path).filter(|path| !checksums.paths().any(|p| p == *path)));
+/// Compares every file that checksums cover, and the boot files, of which `known` has the digests.
+fn verdicts(found: &Found, known: &[(&Part, &Digest)]) -> Result<Vec<CheckedFile>, AssetError> {
+    let checksums = promised(found)?.unwrap_or_default();
+    let mut paths: Vec<String> = checksums.paths().map(str::to_owned).collect();
+    for (part, _) in known {
+        let path = part.within(&found.root);
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
     let checked = |path: &str| {
-        let full = directory.join(path);
+        let full = found.root.join(path);
         let Some(about) = fs::metadata(&full).ok().filter(fs::Metadata::is_file) else {
             let (path, verdict) = (path.to_owned(), FileVerdict::Missing);
             return Ok(CheckedFile { path, verdict, bytes: None, digest: None });
         };
-        let digest = match boot.iter().find(|(name, _)| *name == path) {
-            Some((_, digest)) => digest.clone(),
-            None => digest_of(&full)?,
+        let whole = Part::whole(full);
+        let digest = match known.iter().find(|(part, _)| **part == whole) {
+            Some((_, digest)) => (*digest).clone(),
+            None => digest_of(&whole)?,
         };
         let verdict = match checksums.verify(path, &digest) {
             Ok(()) => FileVerdict::Matches,
@@ -195,37 +201,19 @@ fn verdicts(
         };
         Ok(CheckedFile { path: path.to_owned(), verdict, bytes: Some(about.len()), digest: Some(digest) })
     };
-    paths.into_iter().map(checked).collect()
+    paths.iter().map(|path| checked(path)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::fixture::squashfs, *};
-
-    fn kernel() -> Vec<u8> {
-        let mut kernel = vec![0; 0x100];
-        kernel[0x38..0x3c].copy_from_slice(b"ARM\x64");
-        kernel.extend(b"Linux version 6.12.5-talos (builder@) #1 SMP\0");
-        kernel
-    }
-
-    fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
-        let inputs = files.iter().map(|(name, content)| {
-            (cpio::NewcBuilder::new(name).mode(0o100_644), std::io::Cursor::new(content.to_vec()))
-        });
-        cpio::write_cpio(inputs, Vec::new()).expect("archive")
-    }
+    use super::*;
+    use crate::assets::fixture::{archive, initramfs, kernel};
 
     fn image(extensions: &[&str]) -> tempfile::TempDir {
-        let mut manifest = "layers:\n".to_owned();
-        let mut files: Vec<(String, Vec<u8>)> = vec![("rootfs.sqsh".into(), squashfs(&[]))];
-        for (number, name) in extensions.iter().enumerate() {
-            manifest += &format!("- {{image: {number}.sqsh, metadata: {{name: {name}, version: v1}}}}\n");
-            files.push((format!("{number}.sqsh"), squashfs(&[(name, b"")])));
-        }
-        files.push(("extensions.yaml".into(), manifest.into_bytes()));
-        let files: Vec<_> = files.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
-        let packed = zstd::encode_all(&archive(&files)[..], 1).expect("encode");
+        let files: Vec<[(&str, &[u8]); 1]> = extensions.iter().map(|name| [(*name, &b""[..])]).collect();
+        let extensions: Vec<_> =
+            extensions.iter().zip(&files).map(|(name, file)| (*name, &file[..])).collect();
+        let packed = initramfs(&extensions);
         let directory = tempfile::tempdir().expect("tempdir");
         fs::write(directory.path().join("vmlinuz"), kernel()).expect("write");
         // Early modules stand uncompressed before the rest, as some images have it.
@@ -259,7 +247,7 @@ mod tests {
     #[test]
     fn checksums_are_told_file_by_file() {
         let directory = image(&[]);
-        let digest = digest_of(&directory.path().join("vmlinuz")).expect("digest").hex();
+        let digest = digest_of(&Part::whole(directory.path().join("vmlinuz"))).expect("digest").hex();
         let sums = format!("{digest}  ./vmlinuz\n{digest}  gone\n");
         fs::write(directory.path().join("checksums.sha256"), sums).expect("write");
         let seen = Inspection::of(directory.path()).expect("inspect").checksums;

@@ -33,6 +33,7 @@ impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.directory.display())?;
         line(f, "digest", &self.digest.to_string())?;
+        line(f, "layout", self.layout)?;
         line(f, "architecture", self.architecture)?;
         let unknown = "of unknown version";
         let (packed, raw) = self.kernel_bytes;
@@ -42,6 +43,9 @@ impl fmt::Display for Inspection {
         let (packed, whole) = self.initramfs_bytes;
         let initramfs = format!("{}, {:?} ({} unpacked)", size(packed), self.compression, size(whole));
         line(f, "initramfs", &initramfs)?;
+        if let Some(arguments) = &self.arguments {
+            line(f, "arguments", arguments)?;
+        }
         if self.contents.extensions.is_empty() {
             line(f, "extensions", "none")?;
         }
@@ -64,6 +68,9 @@ impl fmt::Display for Inspection {
             [("runtime", &self.contents.runtime_handlers), ("module", &self.contents.kernel_modules)]
         {
             names.iter().try_for_each(|name| line(f, label, name))?;
+        }
+        for program in &self.contents.foreign {
+            line(f, "not arm64", program)?;
         }
         for layer in &self.layers {
             line(f, "layer", &format!("{} {} {}", layer.name, size(layer.bytes), layer.digest))?;

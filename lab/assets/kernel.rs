@@ -7,7 +7,10 @@
 
 use std::borrow::Cow;
 
-use super::compression::{Compression, decompress};
+use super::{
+    compression::{Compression, decompress},
+    uki,
+};
 
 /// More than any kernel file has, and unpacks to, in bytes.
 pub(super) const KERNEL_LIMIT: u64 = 192 << 20;
@@ -25,15 +28,28 @@ pub enum KernelError {
     #[error("it has more than {KERNEL_LIMIT} bytes; no kernel does")]
     TooLarge,
     /// None of the known formats.
-    #[error("it starts with {head:02x?}, which is neither an arm64 Image, nor gzip, nor EFI zboot")]
+    #[error(
+        "it starts with {head:02x?}, which is neither an arm64 Image, nor gzip, nor EFI zboot, nor a unified \
+         kernel image"
+    )]
     Unknown {
         /// The first bytes.
         head: Vec<u8>,
     },
+    /// A PE file that is no unified kernel image.
+    #[error("it is no unified kernel image: {why}")]
+    NotUnified {
+        /// Why not.
+        why: String,
+    },
+    /// A unified kernel image without kernel or initramfs.
+    #[error("it is no unified kernel image: it has no section {name}")]
+    SectionMissing {
+        /// Which.
+        name: &'static str,
+    },
     /// A header that points outside of the file.
-    #[error(
-        "its zboot header says {size} bytes at offset {offset}, but the file has {file}; it is truncated"
-    )]
+    #[error("its header says {size} bytes at offset {offset}, but the file has {file}; it is truncated")]
     Truncated {
         /// Where the payload should start.
         offset: u64,
@@ -47,50 +63,72 @@ pub enum KernelError {
     Payload(std::io::Error),
 }
 
+impl KernelError {
+    fn unknown(file: &[u8]) -> Self {
+        Self::Unknown { head: file.iter().take(8).copied().collect() }
+    }
+}
+
+/// How many wrappings a kernel may have: a unified kernel image of a zboot file has three.
+const WRAPPINGS: usize = 4;
+
 /// The raw arm64 `Image` inside `file`.
 ///
 /// # Errors
 /// See [`KernelError`].
 pub fn raw_kernel(file: &[u8]) -> Result<Cow<'_, [u8]>, KernelError> {
-    if file.len() as u64 > KERNEL_LIMIT {
-        return Err(KernelError::TooLarge);
+    let mut image = Cow::Borrowed(file);
+    for _ in 0..WRAPPINGS {
+        if image.len() as u64 > KERNEL_LIMIT {
+            return Err(KernelError::TooLarge);
+        }
+        if image.get(0x38..0x3c) == Some(b"ARM\x64") {
+            return Ok(image);
+        }
+        image = match image {
+            Cow::Borrowed(wrapped) => unwrapped(wrapped)?,
+            Cow::Owned(wrapped) => Cow::Owned(unwrapped(&wrapped)?.into_owned()),
+        };
     }
-    if file.get(0x38..0x3c) == Some(b"ARM\x64") {
-        return Ok(Cow::Borrowed(file));
-    }
+    Err(KernelError::unknown(&image))
+}
+
+/// What is within the outermost wrapping of `file`.
+fn unwrapped(file: &[u8]) -> Result<Cow<'_, [u8]>, KernelError> {
     if file.get(0x202..0x206) == Some(b"HdrS") {
         return Err(KernelError::Architecture { found: "x86" });
     }
     if file.starts_with(b"MZ") && file.get(4..8) == Some(b"zimg") {
-        let word = |at: usize| {
-            file.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes) as usize
-        };
-        let (offset, size) = (word(8), word(12));
-        let payload =
-            offset.checked_add(size).and_then(|end| file.get(offset..end)).ok_or(KernelError::Truncated {
-                offset: offset as u64,
-                size: size as u64,
-                file: file.len() as u64,
-            })?;
-        return unpacked(payload);
+        return payload_of_zboot(file);
+    }
+    if file.starts_with(b"MZ") {
+        return uki::kernel_of(file).map(Cow::Borrowed);
     }
     match Compression::detect(file) {
-        Compression::Uncompressed => {
-            Err(KernelError::Unknown { head: file.iter().take(8).copied().collect() })
-        }
+        Compression::Uncompressed => Err(KernelError::unknown(file)),
         _ => unpacked(file),
     }
 }
 
-fn unpacked(payload: &[u8]) -> Result<Cow<'_, [u8]>, KernelError> {
+fn payload_of_zboot(file: &[u8]) -> Result<Cow<'_, [u8]>, KernelError> {
+    let word = |at: usize| {
+        file.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes) as usize
+    };
+    let (offset, size) = (word(8), word(12));
+    let payload =
+        offset.checked_add(size).and_then(|end| file.get(offset..end)).ok_or(KernelError::Truncated {
+            offset: offset as u64,
+            size: size as u64,
+            file: file.len() as u64,
+        })?;
+    unpacked(payload)
+}
+
+fn unpacked(payload: &[u8]) -> Result<Cow<'static, [u8]>, KernelError> {
     let mut image = Vec::new();
     decompress(Compression::detect(payload), payload, &mut image, KERNEL_LIMIT)
         .map_err(KernelError::Payload)?;
-    if image.get(0x38..0x3c) == Some(b"ARM\x64") {
-        Ok(Cow::Owned(image))
-    } else {
-        Err(KernelError::Unknown { head: image.iter().take(8).copied().collect() })
-    }
+    Ok(Cow::Owned(image))
 }
 
 #[cfg(test)]
@@ -126,7 +164,8 @@ mod tests {
     fn every_wrapping_gives_the_same_image() {
         let image = image();
         let zstd = zstd::encode_all(&image[..], 1).expect("encode");
-        for file in [image.clone(), gzip(&image), zboot(&gzip(&image)), zboot(&zstd)] {
+        let unified = crate::assets::fixture::pe(0xaa64, &[(".linux", &zboot(&zstd))]);
+        for file in [image.clone(), gzip(&image), zboot(&gzip(&image)), zboot(&zstd), gzip(&unified)] {
             assert_eq!(raw_kernel(&file).expect("kernel").as_ref(), image);
         }
     }

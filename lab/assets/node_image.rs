@@ -1,20 +1,13 @@
-//! An image directory: the boot files of one role's image, found and verified.
+//! The boot files of one role's image, found and verified.
 
 use std::{
-    fmt,
-    io::{self, Read},
+    fmt, io,
     path::{Path, PathBuf},
 };
 
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    checksums::{ChecksumFault, Checksums},
-    kernel::KernelError,
-};
-
-/// More than any checksum file has, in bytes.
-const CHECKSUMS_LIMIT: u64 = 4 << 20;
+use super::{checksums::ChecksumFault, kernel::KernelError, layout::Found, part::Part, promised::promised};
 
 /// A SHA-256 digest; prints as `sha256:` and 64 hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,7 +30,7 @@ impl Digest {
     }
 
     /// Of what `hasher` was fed.
-    pub(super) fn of_hash(hasher: Sha256) -> Self {
+    pub(crate) fn of_hash(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())
     }
 
@@ -77,15 +70,31 @@ impl serde::Serialize for Digest {
 pub enum AssetError {
     /// Nothing that looks like an image.
     #[error(
-        "no node image in {}: found {found}; expected boot/vmlinuz and boot/initramfs.xz, or both beside \
-         each other (build the reference image with: make images)",
-        directory.display()
+        "no node image at {}: found {found}; expected one of: {expected} (build the reference image with: \
+         make images)",
+        path.display()
     )]
     NotFound {
         /// Where was looked.
-        directory: PathBuf,
+        path: PathBuf,
         /// What is there.
         found: String,
+        /// The layouts that would do.
+        expected: String,
+    },
+    /// Release files of more than one image.
+    #[error(
+        "{} holds several variants: {variants}; name one by one of its files, e.g. {}",
+        directory.display(),
+        directory.join(example).display()
+    )]
+    SeveralVariants {
+        /// Where was looked.
+        directory: PathBuf,
+        /// Which.
+        variants: String,
+        /// A file of the first.
+        example: String,
     },
     /// A checksum file that does not hold.
     #[error("checksums of the image in {}: {fault}", directory.display())]
@@ -124,50 +133,44 @@ impl AssetError {
     }
 }
 
-/// The boot files of an image, as its directory holds them.
+/// The boot files of an image.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct NodeImage {
-    /// Where it was found.
-    pub directory: PathBuf,
-    /// The kernel file, in whatever wrapping.
-    pub kernel: PathBuf,
-    /// The initramfs file, in whatever compression.
-    pub initramfs: PathBuf,
+    /// Where they are.
+    #[serde(flatten)]
+    pub found: Found,
     /// Identity of kernel and initramfs together.
     pub digest: Digest,
     /// Whether a checksum file was there and held.
     pub verified: bool,
 }
 
-/// Where kernel and initramfs lie within an image directory, newest layout first.
-const LAYOUTS: [(&str, &str); 2] = [("boot/vmlinuz", "boot/initramfs.xz"), ("vmlinuz", "initramfs.xz")];
-
 impl NodeImage {
-    /// Finds the boot files in `directory` and verifies them against `checksums.sha256` when it
-    /// is there. Reads each file once, no more than disk speed allows.
+    /// Finds the boot files at `path`, a directory or one file in any known layout, and verifies
+    /// them against the checksum files beside them. Reads each file once, no more than disk speed
+    /// allows.
     ///
     /// # Errors
     /// See [`AssetError`].
-    pub fn open(directory: &Path) -> Result<Self, AssetError> {
-        let (kernel, initramfs) = boot_files(directory)?;
-        let checksums = read_checksums(directory)?;
+    pub fn open(path: &Path) -> Result<Self, AssetError> {
+        let found = Found::at(path)?;
+        let checksums = promised(&found)?;
         let mut digests = Vec::new();
-        for name in [kernel, initramfs] {
-            let digest = digest_of(&directory.join(name))?;
+        for part in [&found.kernel, &found.initramfs] {
+            let digest = digest_of(part)?;
             if let Some(checksums) = &checksums {
+                let whole = match part.section {
+                    None => digest.clone(),
+                    Some(_) => digest_of(&Part::whole(&part.file))?,
+                };
+                let name = part.within(&found.root);
                 checksums
-                    .verify(name, &digest)
-                    .map_err(|fault| AssetError::Checksum { directory: directory.to_owned(), fault })?;
+                    .verify(&name, &whole)
+                    .map_err(|fault| AssetError::Checksum { directory: found.root.clone(), fault })?;
             }
             digests.push(digest);
         }
-        Ok(Self {
-            directory: directory.to_owned(),
-            kernel: directory.join(kernel),
-            initramfs: directory.join(initramfs),
-            digest: identity_of(&digests),
-            verified: checksums.is_some(),
-        })
+        Ok(Self { found, digest: identity_of(&digests), verified: checksums.is_some() })
     }
 }
 
@@ -178,45 +181,9 @@ pub(super) fn identity_of(files: &[Digest]) -> Digest {
     Digest(identity.finalize().into())
 }
 
-/// Digest of a whole file.
-pub(super) fn digest_of(path: &Path) -> Result<Digest, AssetError> {
-    std::fs::File::open(path).and_then(Digest::of_reader).map_err(AssetError::file("read", path))
-}
-
-/// Kernel and initramfs in `directory`, relative to it.
-pub(super) fn boot_files(directory: &Path) -> Result<(&'static str, &'static str), AssetError> {
-    LAYOUTS
-        .into_iter()
-        .find(|(kernel, initramfs)| directory.join(kernel).is_file() && directory.join(initramfs).is_file())
-        .ok_or_else(|| AssetError::NotFound { directory: directory.to_owned(), found: listing(directory) })
-}
-
-pub(super) fn read_checksums(directory: &Path) -> Result<Option<Checksums>, AssetError> {
-    let path = directory.join("checksums.sha256");
-    let text = std::fs::File::open(&path).and_then(|file| {
-        let mut text = String::new();
-        file.take(CHECKSUMS_LIMIT).read_to_string(&mut text).map(|_| text)
-    });
-    match text {
-        Ok(text) => Checksums::parse(&text)
-            .map(Some)
-            .map_err(|fault| AssetError::Checksum { directory: directory.to_owned(), fault }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(AssetError::file("read", &path)(error)),
-    }
-}
-
-fn listing(directory: &Path) -> String {
-    match std::fs::read_dir(directory) {
-        Err(error) => format!("no readable directory ({error})"),
-        Ok(entries) => {
-            let mut names: Vec<_> =
-                entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-            names.sort();
-            names.truncate(8);
-            if names.is_empty() { "an empty directory".into() } else { names.join(", ") }
-        }
-    }
+/// Digest of a boot file.
+pub(super) fn digest_of(part: &Part) -> Result<Digest, AssetError> {
+    part.open().and_then(Digest::of_reader).map_err(AssetError::file("read", &part.file))
 }
 
 #[cfg(test)]
@@ -270,6 +237,6 @@ mod tests {
         let directory = tempfile::tempdir().expect("tempdir");
         std::fs::write(directory.path().join("notes.txt"), "").expect("write");
         let error = NodeImage::open(directory.path()).expect_err("nothing").to_string();
-        assert!(error.contains("found notes.txt"), "{error}");
+        assert!(error.contains("found notes.txt; expected one of: "), "{error}");
     }
 }

@@ -219,6 +219,18 @@ impl<R: Read + Seek> Squashfs<R> {
         Ok(content)
     }
 
+    /// The first block of a file.
+    ///
+    /// # Errors
+    /// As [`Squashfs::read`].
+    pub fn head(&mut self, file: &File) -> Result<Vec<u8>, SquashfsError> {
+        let block = u64::from(self.block_size);
+        if file.size <= block {
+            return self.read(file, block);
+        }
+        self.read(&File { size: block, fragment: None, ..file.clone() }, block)
+    }
+
     /// The inode of `path`, or nothing.
     fn find(&mut self, path: &str) -> Result<Option<Inode>, SquashfsError> {
         let mut inode = self.inode(self.root)?;

@@ -1,34 +1,41 @@
 //! `lab inspect`: what is in an image, without booting it.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use lab::{
-    assets::{InspectError, Inspection},
     host::ExitCode,
+    oci::Source,
+    preflight::{Candidate, PreflightImage},
 };
 
-use super::{Failed, print_line};
+use super::{Failed, preflight::Images, print_line};
 
 /// Tell what is in images, and how they differ, without booting them.
 #[derive(Args)]
 pub struct Inspect {
-    /// Image directories; the second and later ones are compared with the first
-    #[arg(required = true, value_name = "IMAGE_DIR")]
-    images: Vec<PathBuf>,
+    /// Images: directories, files, archives, or HOST/NAME:TAG; the second and later ones are compared with the first
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
     /// The extensions that the second image must have more than the first: no fewer, no others
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     adds: Option<Vec<String>>,
     /// As JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    from: Images,
 }
 
 impl Inspect {
-    pub(super) fn run(self) -> Result<ExitCode, Failed> {
-        let images = inspected(&self.images).map_err(|error| Failed::new(ExitCode::BadInput, error))?;
+    pub(super) async fn run(self) -> Result<ExitCode, Failed> {
+        let mut candidates = Vec::new();
+        for text in &self.images {
+            candidates.push(Candidate { role: None, source: Source::parse(text)? });
+        }
+        let images = PreflightImage::all(candidates, &self.from.store()?).await?;
         let differences: Vec<_> = match images.split_first() {
-            Some((first, others)) => others.iter().map(|other| first.difference(other)).collect(),
+            Some((first, others)) => {
+                others.iter().map(|other| first.inspection.difference(&other.inspection)).collect()
+            }
             None => Vec::new(),
         };
         let wrong = self.wrong(&images)?;
@@ -40,8 +47,7 @@ impl Inspect {
         } else {
             images.iter().for_each(print_line);
             for (image, difference) in images.iter().skip(1).zip(&differences) {
-                let directory = image.directory.display();
-                print_line(format_args!("{directory} against the first: {difference}"));
+                print_line(format_args!("{} against the first: {difference}", image.origin.source));
             }
             wrong.iter().for_each(|line| print_line(format_args!("❌ {line}")));
         }
@@ -49,41 +55,26 @@ impl Inspect {
     }
 
     /// One sentence for everything that is not as it should be.
-    fn wrong(&self, images: &[Inspection]) -> Result<Vec<String>, Failed> {
+    fn wrong(&self, images: &[PreflightImage]) -> Result<Vec<String>, Failed> {
         let mut wrong: Vec<_> = images
             .iter()
-            .filter(|image| !image.is_intact())
-            .map(|image| {
-                format!("{}: its checksums do not hold or do not cover it", image.directory.display())
-            })
+            .filter(|image| !image.inspection.is_intact())
+            .map(|image| format!("{}: its checksums do not hold or do not cover it", image.origin.source))
             .collect();
         if let Some(expected) = &self.adds {
             let [first, second] = images else {
                 return Err(Failed::new(ExitCode::BadInput, "--adds compares exactly two images"));
             };
-            let difference = first.difference(second);
+            let difference = first.inspection.difference(&second.inspection);
             if !difference.adds_exactly(expected) {
                 wrong.push(format!(
                     "{} should differ from {} by exactly +{}, and differs by: {difference}",
-                    second.directory.display(),
-                    first.directory.display(),
+                    second.origin.source,
+                    first.origin.source,
                     expected.join(", +")
                 ));
             }
         }
         Ok(wrong)
     }
-}
-
-/// All images, read at the same time: hashing and unpacking keep a core busy for each.
-fn inspected(directories: &[PathBuf]) -> Result<Vec<Inspection>, InspectError> {
-    std::thread::scope(|scope| {
-        let readers: Vec<_> =
-            directories.iter().map(|directory| scope.spawn(|| Inspection::of(directory))).collect();
-        let join = |reader: std::thread::ScopedJoinHandle<'_, _>| match reader.join() {
-            Ok(inspection) => inspection,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        readers.into_iter().map(join).collect()
-    })
 }

@@ -5,6 +5,7 @@ mod config;
 mod images;
 mod inspect;
 mod live;
+mod preflight;
 mod run;
 mod tailnet;
 mod up;
@@ -16,6 +17,8 @@ use lab::{
     cluster::PlanError,
     host::ExitCode,
     machine::{Accelerator, CpuModel},
+    node::Role,
+    oci::Source,
     report::Display,
     session::{Session, SessionError, SessionOptions, StartError},
 };
@@ -44,6 +47,10 @@ enum Command {
     Doctor(live::Doctor),
     /// Tell what is in images, and how they differ, without booting them
     Inspect(inspect::Inspect),
+    /// Check images without booting them: content, checksums, architecture, age, differences
+    Preflight(preflight::Preflight),
+    /// Fetch images and write down the digests that their tags stand for
+    Pin(preflight::Pin),
     /// Machine configs: check them, explain the rules
     #[command(subcommand)]
     Config(config::Config),
@@ -75,6 +82,9 @@ pub struct Guests {
     /// Where the built images are
     #[arg(long, value_name = "DIR", default_value = "target/images")]
     images: PathBuf,
+    /// A role's image in place of the reference node's: a path, or HOST/NAME:TAG; more than once
+    #[arg(long = "image", value_name = "ROLE=IMAGE", value_parser = given)]
+    given: Vec<(Role, Source)>,
     /// Where runs are kept
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     run_root: PathBuf,
@@ -87,6 +97,12 @@ fn accelerator(text: &str) -> Result<Accelerator, String> {
         .ok_or_else(|| "choose kvm, hvf or tcg".to_owned())
 }
 
+fn given(text: &str) -> Result<(Role, Source), String> {
+    let (role, source) = text.split_once('=').ok_or("write ROLE=IMAGE, e.g. compute=./images/compute")?;
+    let role = Role::new(role).map_err(|error| error.to_string())?;
+    Ok((role, Source::parse(source).map_err(|error| error.to_string())?))
+}
+
 impl Guests {
     fn options(&self, title: &str, display: Display) -> SessionOptions {
         SessionOptions {
@@ -96,6 +112,7 @@ impl Guests {
             accelerator: self.accel,
             cpu_model: self.cpu.clone().map(CpuModel::new),
             images: self.images.clone(),
+            given: self.given.iter().cloned().collect(),
             ..SessionOptions::new(title)
         }
     }
@@ -135,6 +152,7 @@ impl From<StartError> for Failed {
             | StartError::TailnetPrograms(_)
             | StartError::Tailnet(_) => Self::new(ExitCode::Internal, error),
             StartError::Plan(_)
+            | StartError::Source(_)
             | StartError::Asset(_)
             | StartError::Store(_)
             | StartError::TailnetSpec(_) => Self::new(ExitCode::BadInput, error),
@@ -153,7 +171,9 @@ impl Arguments {
             Command::Console(console) => console.run(),
             Command::Down(down) => down.run(),
             Command::Doctor(doctor) => block_on(doctor.run()),
-            Command::Inspect(inspect) => inspect.run(),
+            Command::Inspect(inspect) => block_on(inspect.run()),
+            Command::Preflight(preflight) => block_on(preflight.run()),
+            Command::Pin(pin) => block_on(pin.run()),
             Command::Config(config) => config.run(),
             Command::Images(images) => images.run(),
             Command::Bench(bench) => block_on(bench.run()),

@@ -10,6 +10,7 @@ use crate::{
     network::NetworkError,
     tailnet::TailnetError,
     talos::ApiError,
+    words::chain,
 };
 
 /// The end of a formation, or of a wait, with its cause.
@@ -80,20 +81,6 @@ pub enum Cause {
         /// What was seen last.
         last_seen: String,
     },
-}
-
-/// An error with its sources on one line, each said once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(next) = source {
-        let next_text = next.to_string();
-        if !text.contains(&next_text) {
-            text = format!("{text}: {next_text}");
-        }
-        source = next.source();
-    }
-    text
 }
 
 impl Failure {

@@ -20,6 +20,7 @@ use crate::{
     machine::{Accelerator, CpuModel},
     network::{Attachment, LanPlan, MacAddr},
     node::{Kind, NodeName, Role},
+    oci::Origin,
     talos::{
         ClusterConfig, ConfigError, Credentials, MachineConfig, NodeConfig, RegistryMirror, SecretsBundle,
         SecretsError, TalosContract, Talosconfig, generate, talosconfig,
@@ -34,6 +35,8 @@ pub const KUBERNETES_API_PORT: u16 = 6443;
 /// An image that is ready to boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PreparedImage {
+    /// Where it came from.
+    pub origin: Origin,
     /// Identity of what was prepared.
     pub digest: Digest,
     /// The files for QEMU.

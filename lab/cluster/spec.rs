@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use super::{size::Size, tailnet::TailnetSpec};
 use crate::node::{Kind, NodeName, Role};
+use crate::oci::Source;
 use crate::report::redact;
 pub use crate::talos::TalosContract;
 
@@ -191,8 +191,8 @@ pub enum ImageSource {
     Reference,
     /// A variant of that image by its name, whatever the role is called.
     ReferenceVariant(String),
-    /// A directory in the layout of a Talos image.
-    Directory(PathBuf),
+    /// The user's own: a directory, a file, or an image in a registry.
+    Given(Source),
 }
 
 /// A strategic-merge patch of machine configs. Serializes without keys and tokens.

@@ -16,6 +16,7 @@ use crate::cluster::{
     SpecWarning, TailnetSpec, default_role_rules,
 };
 use crate::node::{NodeName, Role};
+use crate::oci::Source;
 use crate::words::choice;
 
 /// More nodes than any host can carry; larger numbers are typing errors.
@@ -236,12 +237,20 @@ impl Lowering<'_> {
                     }
                 }
             } else if is_path {
-                images.insert(role, ImageSource::Directory(self.resolve(path)));
+                images.insert(role, ImageSource::Given(Source::Path(self.resolve(path))));
             } else {
-                let message = format!("\"{}\" is not an image", text.value);
-                let help =
-                    "write `reference`, `reference:VARIANT`, or a directory beginning with ./, ../ or /";
-                self.report(Problem::at(text, message).help(help));
+                match Source::parse(&text.value) {
+                    // A relative path is written with ./, so that it cannot be taken for a reference.
+                    Ok(source @ Source::Registry(_)) => {
+                        images.insert(role, ImageSource::Given(source));
+                    }
+                    _ => {
+                        let message = format!("\"{}\" is not an image", text.value);
+                        let help = "write `reference`, `reference:VARIANT`, a path beginning with ./, ../ or /, or \
+                                    an image in a registry, HOST/NAME:TAG";
+                        self.report(Problem::at(text, message).help(help));
+                    }
+                }
             }
         }
         images

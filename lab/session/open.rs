@@ -1,6 +1,7 @@
 //! Opening and closing a run.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
 };
@@ -17,6 +18,8 @@ use crate::{
         Accelerator, AcceleratorError, CpuModel, HostPlatform, Processes, QemuBinary, QemuError,
         choose_accelerator,
     },
+    node::Role,
+    oci::{LOCK_FILE, Source},
     report::{Display, JsonLines, display},
 };
 
@@ -37,6 +40,10 @@ pub struct SessionOptions {
     pub cpu_model: Option<CpuModel>,
     /// Where the images of `make images` are.
     pub images: PathBuf,
+    /// Images of roles in place of the reference node's.
+    pub given: BTreeMap<Role, Source>,
+    /// The lock file of references.
+    pub lock: PathBuf,
     /// The user's own tailnet, in place of the run's own in every cluster that has one.
     pub tailnet: Option<RealTailnet>,
 }
@@ -52,6 +59,8 @@ impl SessionOptions {
             accelerator: None,
             cpu_model: None,
             images: PathBuf::from("target/images"),
+            given: BTreeMap::new(),
+            lock: PathBuf::from(LOCK_FILE),
             tailnet: None,
         }
     }

@@ -11,6 +11,7 @@ use crate::{
     },
     host::{MemoryReservation, WhenShort},
     node::Role,
+    oci::{ImageStore, Lock, OciError, Resolved, Source},
     recipe::KUBERNETES_VERSION,
     registry::{Registry, RegistryError, Store, StoreError},
     tailnet::{Programs, ProgramsError, TailnetError},
@@ -53,6 +54,9 @@ pub enum StartError {
     /// The host.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// Where an image should come from.
+    #[error(transparent)]
+    Source(#[from] OciError),
     /// An image.
     #[error(transparent)]
     Asset(#[from] InspectError),
@@ -193,27 +197,20 @@ impl Session {
     }
 
     async fn prepare_images(&self, spec: &ClusterSpec) -> Result<BTreeMap<Role, PreparedImage>, StartError> {
+        let store = ImageStore::new(self.options.root.join("cache"), Lock::read(&self.options.lock)?);
+        let mut resolved = Vec::new();
+        for (role, source) in &spec.images {
+            resolved.push((role.clone(), store.resolve(&self.source_of(role, source)).await?));
+        }
         let cache = BootCache::new(self.options.root.join("cache/boot"));
-        let sources: Vec<(Role, PathBuf)> = spec
-            .images
-            .iter()
-            .map(|(role, source)| {
-                let directory = match source {
-                    ImageSource::Reference => self.options.images.join(role.as_str()),
-                    ImageSource::ReferenceVariant(name) => self.options.images.join(name),
-                    ImageSource::Directory(directory) => directory.clone(),
-                };
-                (role.clone(), directory)
-            })
-            .collect();
         // Hashing and unpacking would hold up the event loop.
         let prepared = tokio::task::spawn_blocking(move || {
             let mut images = BTreeMap::new();
-            for (role, directory) in sources {
-                let image = NodeImage::open(&directory)?;
+            for (role, Resolved { path, origin }) in resolved {
+                let image = NodeImage::open(&path)?;
                 let boot = cache.prepare(&image)?;
-                let contents = Inspection::of(&directory)?.contents;
-                images.insert(role, PreparedImage { digest: image.digest, boot, contents });
+                let contents = Inspection::of(&path)?.contents;
+                images.insert(role, PreparedImage { origin, digest: image.digest, boot, contents });
             }
             Ok::<_, InspectError>(images)
         });
@@ -222,6 +219,17 @@ impl Session {
             source: std::io::Error::other(error),
         })?;
         Ok(prepared?)
+    }
+
+    fn source_of(&self, role: &Role, source: &ImageSource) -> Source {
+        let built = |name: &str| Source::Path(self.options.images.join(name));
+        match source {
+            ImageSource::Reference => {
+                self.options.given.get(role).cloned().unwrap_or_else(|| built(role.as_str()))
+            }
+            ImageSource::ReferenceVariant(name) => built(name),
+            ImageSource::Given(source) => source.clone(),
+        }
     }
 
     /// Writes a file of the run that only its owner may read.

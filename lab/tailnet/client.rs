@@ -19,9 +19,12 @@ use super::{
     daemon::{Daemon, command, redacted, tail},
     datagram,
     error::file,
-    local_api::{LocalApi, chain},
+    local_api::LocalApi,
 };
-use crate::machine::{Processes, SocketDirectory};
+use crate::{
+    machine::{Processes, SocketDirectory},
+    words::chain,
+};
 
 /// How long the daemon may take to answer; 0.3 s on an idle host.
 const PATIENCE: Duration = Duration::from_secs(60);

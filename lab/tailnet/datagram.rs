@@ -8,7 +8,7 @@ use std::{
 use fast_socks5::{SocksError, client::Socks5Datagram};
 use tokio::net::TcpStream;
 
-use super::local_api::chain;
+use crate::words::chain;
 
 /// The largest answer that is read, bytes.
 const LARGEST: usize = 2048;

@@ -12,6 +12,7 @@ use super::{
     certificate::tls_trusting,
     client_status::{ClientStatus, PingResult, Pong, Preferences},
 };
+use crate::words::chain;
 
 /// The host name by which tailscaled tells its own clients from browsers.
 const HOST: &str = "local-tailscaled.sock";
@@ -120,10 +121,4 @@ impl Changes {
         // What changed is read from the status; the text may name keys.
         matches!(self.0.chunk().await, Ok(Some(_)))
     }
-}
-
-/// An error with its causes: reqwest's own text is only the outermost.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string);
-    std::iter::once(error.to_string()).chain(causes).collect::<Vec<_>>().join(": ")
 }

@@ -40,7 +40,6 @@ pub use error::TailnetError;
 pub use gateway_log::telling_line;
 pub use ledger::{Carries, Fact, Probe, Protocol, Route, RouteLedger};
 pub use link::{BrokenLink, Link};
-pub(crate) use local_api::chain;
 pub use programs::{Programs, ProgramsError};
 pub use routes::{Needed, RouteProblem, check_routes, overlap, parse_routes};
 pub use service_config::{ConfigFile, ExtensionServiceConfig, ServiceConfigError};

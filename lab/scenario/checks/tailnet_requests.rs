@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{kubernetes::EchoWorkload, tailnet::chain};
+use crate::{kubernetes::EchoWorkload, words::chain};
 
 /// What came of one request.
 pub(super) struct Answer {

@@ -9,7 +9,8 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Observation, QUESTION, attempts::Attempts, on_every_node, tailnet_bounds::Bounds, tailnet_requests::Answer,
+    Observation, QUESTION, attempts::Attempts, on_every_node, tailnet_bounds::Bounds,
+    tailnet_requests::Answer,
 };
 use crate::{
     cluster::{Cluster, NodePlan, Tailnet},

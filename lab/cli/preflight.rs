@@ -1,0 +1,140 @@
+//! `lab preflight` and `lab pin`: images looked at, and fixed, before anything boots.
+
+use std::{io::Write, path::PathBuf, time::Duration};
+
+use clap::Args;
+use lab::{
+    host::ExitCode,
+    node::Role,
+    oci::{ImageStore, LOCK_FILE, Lock, OciError, Source},
+    preflight::{Candidate, Limits, Preflight as Checked, PreflightError, PreflightImage},
+};
+
+use super::{Failed, given, print_line};
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// Where images are kept, and how their references are taken.
+#[derive(Args, Clone, Debug)]
+pub struct Images {
+    /// Where fetched images are kept
+    #[arg(long, value_name = "DIR", default_value = "target/lab/cache")]
+    cache: PathBuf,
+    /// The lock file that `lab pin` writes
+    #[arg(long, value_name = "FILE", default_value = LOCK_FILE)]
+    lock: PathBuf,
+}
+
+impl Images {
+    pub(super) fn store(&self) -> Result<ImageStore, OciError> {
+        Ok(ImageStore::new(self.cache.clone(), Lock::read(&self.lock)?))
+    }
+}
+
+/// Check images without booting them: content, checksums, architecture, age, and how they differ.
+#[derive(Args)]
+pub struct Preflight {
+    /// Images: directories, files, archives, or HOST/NAME:TAG; with a role, as compute=IMAGE and gateway=IMAGE
+    #[arg(required = true, value_name = "[ROLE=]IMAGE", value_parser = candidate)]
+    images: Vec<Candidate>,
+    /// From how many days on a tag's build is old
+    #[arg(long, value_name = "DAYS", default_value_t = 60)]
+    old: u64,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    from: Images,
+}
+
+fn candidate(text: &str) -> Result<Candidate, String> {
+    // A reference may hold an equals sign nowhere, and a path hardly does.
+    if let Some((name, _)) = text.split_once('=')
+        && Role::new(name).is_ok()
+    {
+        let (role, source) = given(text)?;
+        return Ok(Candidate { role: Some(role), source });
+    }
+    let source = Source::parse(text).map_err(|error| error.to_string())?;
+    Ok(Candidate { role: None, source })
+}
+
+impl Preflight {
+    pub(super) async fn run(self) -> Result<ExitCode, Failed> {
+        let store = self.from.store()?;
+        let images = PreflightImage::all(self.images, &store).await?;
+        let limits = Limits { age: Duration::from_secs(self.old * DAY), now: jiff::Timestamp::now() };
+        let checked = Checked::of(images, limits);
+        if self.json {
+            let text = serde_json::to_string_pretty(&checked)
+                .map_err(|error| Failed::new(ExitCode::Internal, error))?;
+            print_line(text);
+        } else {
+            print_line(&checked);
+        }
+        summarize(&checked.markdown()).map_err(|error| {
+            Failed::new(ExitCode::Internal, format!("write to the file of $GITHUB_STEP_SUMMARY: {error}"))
+        })?;
+        Ok(if checked.passed() { ExitCode::Passed } else { ExitCode::VerdictFailed })
+    }
+}
+
+/// Adds to the summary of a job of GitHub Actions, when this is one.
+fn summarize(markdown: &str) -> std::io::Result<()> {
+    let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) else {
+        return Ok(());
+    };
+    std::fs::OpenOptions::new().append(true).create(true).open(path)?.write_all(markdown.as_bytes())
+}
+
+/// Fetch images and write down the digests that their tags stand for.
+#[derive(Args)]
+pub struct Pin {
+    /// References, HOST/NAME:TAG
+    #[arg(required = true, value_name = "REFERENCE")]
+    references: Vec<String>,
+    #[command(flatten)]
+    from: Images,
+}
+
+impl Pin {
+    pub(super) async fn run(self) -> Result<ExitCode, Failed> {
+        // What was pinned before is asked for anew.
+        let store = ImageStore::new(self.from.cache.clone(), Lock::default());
+        let mut lock = Lock::read(&self.from.lock)?;
+        for text in &self.references {
+            let source = Source::parse(text)?;
+            let Source::Registry(reference) = &source else {
+                let message = format!("{text} is a path; only what a registry has can change under its name");
+                return Err(Failed::new(ExitCode::BadInput, message));
+            };
+            let origin = store.resolve(&source).await?.origin;
+            let digest = origin.digest.as_ref().map(ToString::to_string).unwrap_or_default();
+            let built = origin.created.as_deref().unwrap_or("unknown");
+            let before = lock.pin(reference, &origin).filter(|before| before.digest != digest);
+            let change = before.map_or_else(String::new, |before| format!(" (was {})", before.digest));
+            print_line(format_args!("{text} {digest}{change}, built {built}"));
+        }
+        lock.write()?;
+        Ok(ExitCode::Passed)
+    }
+}
+
+impl From<OciError> for Failed {
+    fn from(error: OciError) -> Self {
+        let code = match error {
+            OciError::File { .. } => ExitCode::Internal,
+            _ => ExitCode::BadInput,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<PreflightError> for Failed {
+    fn from(error: PreflightError) -> Self {
+        match error {
+            PreflightError::Source(error) => error.into(),
+            PreflightError::Image { .. } => Self::new(ExitCode::BadInput, error),
+        }
+    }
+}

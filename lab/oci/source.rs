@@ -1,0 +1,96 @@
+//! What a person writes for an image.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use oci_client::Reference;
+use serde::{Deserialize, Serialize};
+
+use super::error::OciError;
+
+/// Where an image comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Source {
+    /// A directory or file: a layout of boot files, an OCI image layout, or an archive of images.
+    Path(PathBuf),
+    /// An image in a registry.
+    Registry(Box<Reference>),
+}
+
+impl Source {
+    /// What `text` means: a path when there is one, or when it begins like one; else a reference,
+    /// which must name its registry.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse(text: &str) -> Result<Self, OciError> {
+        let path = Path::new(text);
+        if path.exists() || text.starts_with(['/', '.', '~']) {
+            return Ok(Self::Path(path.to_owned()));
+        }
+        let wrong = |why: &str| OciError::NoSource { text: text.to_owned(), why: why.to_owned() };
+        let host = text.split('/').next().unwrap_or_default();
+        // Without this, any word would be an image of Docker Hub.
+        if !text.contains('/') || !(host.contains(['.', ':']) || host == "localhost") {
+            return Err(wrong("it does not begin with the host name of a registry"));
+        }
+        let reference: Reference =
+            text.parse().map_err(|error: oci_client::ParseError| wrong(&error.to_string()))?;
+        if reference.digest().is_some_and(|digest| !digest.starts_with("sha256:")) {
+            return Err(wrong("its digest is not of sha256"));
+        }
+        Ok(Self::Registry(Box::new(reference)))
+    }
+}
+
+impl From<Source> for String {
+    fn from(source: Source) -> Self {
+        source.to_string()
+    }
+}
+
+impl TryFrom<String> for Source {
+    type Error = OciError;
+
+    fn try_from(text: String) -> Result<Self, OciError> {
+        Self::parse(&text)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Registry(reference) => write!(f, "{reference}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_references_are_told_apart() {
+        for path in ["/", ".", "./gone", "../gone"] {
+            assert_eq!(Source::parse(path).expect("path"), Source::Path(path.into()));
+        }
+        let tagged =
+            Source::parse("ghcr.io/urmanac/talos-cozystack-spin-only/talos:v1.11.5").expect("reference");
+        let Source::Registry(reference) = tagged else { panic!("a path") };
+        assert_eq!((reference.registry(), reference.tag()), ("ghcr.io", Some("v1.11.5")));
+        assert!(matches!(Source::parse("127.0.0.1:5000/compute:v1"), Ok(Source::Registry(_))));
+        assert!(matches!(Source::parse("localhost/compute:v1"), Ok(Source::Registry(_))));
+    }
+
+    #[test]
+    fn a_word_is_not_an_image_of_docker_hub() {
+        for text in ["compute", "images/compute", "ghcr.io/UPPER:v1", "ghcr.io/a@sha512:00"] {
+            let error = Source::parse(text).expect_err("refused").to_string();
+            assert!(error.contains(&format!("\"{text}\" is no image")), "{error}");
+        }
+    }
+}

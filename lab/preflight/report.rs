@@ -1,0 +1,56 @@
+//! What a person reads, on a terminal and in Markdown.
+
+use std::fmt;
+
+use super::{checks::Preflight, finding::Severity};
+
+impl Preflight {
+    fn verdict(&self) -> String {
+        let count = |severity| self.findings.iter().filter(|finding| finding.severity == severity).count();
+        let sign = if self.passed() { "✅" } else { "❌" };
+        let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+        format!("{sign} {} images, {errors} errors, {warnings} warnings", self.images.len())
+    }
+
+    /// As a section of Markdown, e.g. for `$GITHUB_STEP_SUMMARY`.
+    pub fn markdown(&self) -> String {
+        // What an image says of itself must not end the cell of a table.
+        let cell = |text: &str| text.replace('|', "\\|").replace(['\n', '`'], " ");
+        let mut text = "### Node images\n\n| image | role | software | kernel | extensions | digest |\n|---|---|---|---|---|---|\n".to_owned();
+        for image in &self.images {
+            let inspection = &image.inspection;
+            let extensions: Vec<_> =
+                inspection.contents.extensions.iter().map(|e| format!("{} {}", e.name, e.version)).collect();
+            let cells = [
+                image.origin.source.clone(),
+                image.role.as_ref().map(ToString::to_string).unwrap_or_default(),
+                inspection.contents.node_version.clone().unwrap_or_default(),
+                inspection.kernel_version.clone().unwrap_or_default(),
+                extensions.join(", "),
+                image.origin.digest.as_ref().unwrap_or(&inspection.digest).to_string(),
+            ];
+            let cells: Vec<_> = cells.iter().map(|text| cell(text)).collect();
+            text += &format!("| {} |\n", cells.join(" | "));
+        }
+        text.push('\n');
+        for finding in &self.findings {
+            let line = finding.to_string().replace("\n    fix: ", "; fix: ");
+            text += &format!("- {}\n", cell(&line));
+        }
+        text + &format!("\n{}\n", self.verdict())
+    }
+}
+
+impl fmt::Display for Preflight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.images.iter().try_for_each(|image| writeln!(f, "{image}"))?;
+        if let Some((first, others)) = self.images.split_first() {
+            for other in others {
+                let difference = first.inspection.difference(&other.inspection);
+                writeln!(f, "{} against {}: {difference}", other.origin.source, first.origin.source)?;
+            }
+        }
+        self.findings.iter().try_for_each(|finding| writeln!(f, "{finding}"))?;
+        f.write_str(&self.verdict())
+    }
+}
