@@ -39,7 +39,7 @@ test-unit: ## Run the tests that need no VM (seconds)
 
 .PHONY: test-component
 test-component: images ## Run the tests against real processes, without clusters
-	cargo test --locked --test network --test machine --test killed --test talos_config --test scenario_files --test registry \
+	cargo test --locked --test network --test machine --test killed --test talos_config --test scenario_files --test registry --test preflight \
 	  --test inspect --test tailnet
 
 .PHONY: test-cluster

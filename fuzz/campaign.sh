@@ -8,7 +8,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 seconds=${1:-60}
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- archive initramfs squashfs extensions service_spec checksums kernel
+[ $# -gt 0 ] || set -- archive initramfs squashfs extensions service_spec checksums kernel unified config
 work=${FUZZ_WORK:-$here/../target/fuzz}
 mkdir -p "$work"
 # Only programs for this machine get the flags, not build scripts: hence the explicit target.

@@ -5,11 +5,15 @@
 
 #[path = "../lab/assets/mod.rs"]
 pub mod assets;
+/// The reader of machine configs.
+#[path = "../lab/lint/tree.rs"]
+pub mod tree;
 
 use std::io::Cursor;
 
 use assets::{
-    Archives, Checksums, Digest, Extension, Initramfs, LayerContents, ServiceSpec, Squashfs, raw_kernel,
+    Archives, Checksums, Digest, Extension, Initramfs, LayerContents, ServiceSpec, Squashfs, UnifiedImage,
+    raw_kernel,
 };
 
 /// An unpacked cpio stream; every content is read.
@@ -113,4 +117,30 @@ pub fn kernel(data: &[u8]) {
     if let Ok(raw) = raw_kernel(data) {
         assert_eq!(raw.get(0x38..0x3c), Some(&b"ARM\x64"[..]), "no arm64 Image");
     }
+}
+
+/// A unified kernel image: each section lies within the file.
+pub fn unified(data: &[u8]) {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    std::io::Write::write_all(&mut file, data).expect("write");
+    let Ok(image) = UnifiedImage::open(file.path()) else {
+        return;
+    };
+    for part in [&image.kernel, &image.initramfs] {
+        let size = part.section.as_ref().map_or(0, |section| section.size);
+        let read = part.open().and_then(|mut part| std::io::copy(&mut part, &mut std::io::sink()));
+        assert_eq!(read.expect("read"), size, "a section reaches beyond the file");
+    }
+}
+
+/// A machine config: every node has a place in the text.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(documents) = tree::documents(text) else {
+        return;
+    };
+    let lines = text.lines().count() + 1;
+    assert!(documents.iter().all(|node| node.place.line <= lines), "a place behind the end");
 }

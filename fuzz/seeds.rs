@@ -21,6 +21,9 @@ const PART: &[u8] =
     b"[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.spin]\nruntime_type = \"r\"\n";
 const RELEASE: &[u8] = b"PRETTY_NAME=\"Talos (v1.11.5)\"\n";
 
+const CONFIG: &[u8] = b"# talm: nodes=[]\nmachine: &m\n  type: worker\n  files:\n  - content: |\n      a: b\n---\n\
+    apiVersion: v1alpha1\nkind: ExtensionServiceConfig\nenvironment: [ \"TS_ROUTES=10.96.0.0/12\" ]\nother: *m\n";
+
 const FILES: [(&str, &[u8]); 5] = [
     ("usr/local/etc/containers/tailscale.yaml", SPEC),
     ("etc/cri/conf.d/10-spin.part", PART),
@@ -86,10 +89,46 @@ fn main() -> io::Result<()> {
     let mut zboot = head(packed.len());
     zboot.resize(64, 0);
     zboot.extend(&packed);
+    let lz4 = lz4_flex::block::compress(&image);
+    let lz4 = [&[0x02, 0x21, 0x4c, 0x18][..], &(lz4.len() as u32).to_le_bytes(), &lz4].concat();
+    let unified = pe(&[(".cmdline", b"talos.platform=metal\0"), (".linux", &image), (".initrd", &[7; 600])]);
+    write("unified", "whole", &unified)?;
+    write("kernel", "unified", &unified)?;
+    write("kernel", "lz4", &lz4)?;
+    write("config", "documents", CONFIG)?;
     for (name, kernel) in [("raw", image), ("gzip", gzip.finish()?), ("zstd", packed), ("zboot", zboot)] {
         write("kernel", name, &kernel)?;
     }
     Ok(())
+}
+
+/// A PE file of arm64 with these sections and nothing to run.
+fn pe(sections: &[(&str, &[u8])]) -> Vec<u8> {
+    let words = |numbers: &[usize]| numbers.iter().flat_map(|n| (*n as u32).to_le_bytes()).collect::<Vec<_>>();
+    let mut file = b"MZ".to_vec();
+    file.resize(0x3c, 0);
+    file.extend(words(&[0x40]));
+    file.extend(b"PE\0\0\x64\xaa");
+    file.extend((sections.len() as u16).to_le_bytes());
+    file.extend([0; 12]);
+    file.extend([240, 0, 0x22, 0, 0x0b, 2]);
+    file.resize(file.len() + 106, 0);
+    file.extend(words(&[16]));
+    file.resize(file.len() + 128, 0);
+    let mut at = (file.len() + 40 * sections.len()).next_multiple_of(512);
+    let mut content = Vec::new();
+    for (name, bytes) in sections {
+        let stored = bytes.len().next_multiple_of(512);
+        file.extend(name.as_bytes());
+        file.resize(file.len() + 8 - name.len(), 0);
+        file.extend(words(&[bytes.len(), at, stored, at, 0, 0, 0, 0]));
+        content.extend_from_slice(bytes);
+        content.resize(content.len().next_multiple_of(512), 0);
+        at += stored;
+    }
+    file.resize(file.len().next_multiple_of(512), 0);
+    file.extend(content);
+    file
 }
 
 fn cpio(files: &[(&str, &[u8])]) -> io::Result<Vec<u8>> {

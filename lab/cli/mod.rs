@@ -5,7 +5,9 @@ mod config;
 mod images;
 mod inspect;
 mod live;
+mod mirror;
 mod preflight;
+mod rehearse;
 mod run;
 mod tailnet;
 mod up;
@@ -35,6 +37,8 @@ pub struct Arguments {
 enum Command {
     /// Run scenarios and give a verdict
     Run(run::Run),
+    /// Check a pair of images, form every scenario's cluster from them, and tick off what they must show
+    Rehearse(rehearse::Rehearse),
     /// Form a cluster and keep it until Ctrl-C
     Up(up::Up),
     /// List the labs that are alive
@@ -54,6 +58,9 @@ enum Command {
     /// Machine configs: check them, explain the rules
     #[command(subcommand)]
     Config(config::Config),
+    /// The container images that nodes pull, kept on this host
+    #[command(subcommand)]
+    Mirror(mirror::Mirror),
     /// Node and workload images
     #[command(subcommand)]
     Images(images::Images),
@@ -85,6 +92,9 @@ pub struct Guests {
     /// A role's image in place of the reference node's: a path, or HOST/NAME:TAG; more than once
     #[arg(long = "image", value_name = "ROLE=IMAGE", value_parser = given)]
     given: Vec<(Role, Source)>,
+    /// An OCI image layout that nodes pull from, besides the workload images; see `lab mirror`; more than once
+    #[arg(long = "mirror", value_name = "DIR")]
+    mirrors: Vec<PathBuf>,
     /// Where runs are kept
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     run_root: PathBuf,
@@ -112,6 +122,7 @@ impl Guests {
             accelerator: self.accel,
             cpu_model: self.cpu.clone().map(CpuModel::new),
             images: self.images.clone(),
+            mirrors: self.mirrors.clone(),
             given: self.given.iter().cloned().collect(),
             ..SessionOptions::new(title)
         }
@@ -155,6 +166,8 @@ impl From<StartError> for Failed {
             | StartError::Source(_)
             | StartError::Asset(_)
             | StartError::Store(_)
+            | StartError::MissingImages(_)
+            | StartError::Config(_)
             | StartError::TailnetSpec(_) => Self::new(ExitCode::BadInput, error),
             StartError::Formation(_) => Self::new(ExitCode::VerdictFailed, error),
         }
@@ -166,6 +179,7 @@ impl Arguments {
     pub fn run(self) -> Status {
         let done = match self.command {
             Command::Run(run) => block_on(run.run()),
+            Command::Rehearse(rehearse) => block_on(rehearse.run()),
             Command::Up(up) => block_on(up.up()),
             Command::Status(status) => status.run(),
             Command::Console(console) => console.run(),
@@ -173,6 +187,7 @@ impl Arguments {
             Command::Doctor(doctor) => block_on(doctor.run()),
             Command::Inspect(inspect) => block_on(inspect.run()),
             Command::Preflight(preflight) => block_on(preflight.run()),
+            Command::Mirror(mirror) => block_on(mirror.run()),
             Command::Pin(pin) => block_on(pin.run()),
             Command::Config(config) => config.run(),
             Command::Images(images) => images.run(),

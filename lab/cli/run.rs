@@ -8,7 +8,7 @@ use lab::{
     host::{Ending, ExitCode, WhenShort},
     report::{Display, Summary, read_recording},
     scenario::Scenario,
-    session::Session,
+    session::{Session, SessionOptions},
 };
 
 use super::{Failed, Guests, asked_to_end, say_where, tailnet::TailnetOptions};
@@ -36,35 +36,15 @@ pub struct Run {
 
 impl Run {
     pub(super) async fn run(self) -> Result<ExitCode, Failed> {
-        // All files are read before anything starts: a mistake in the last one costs no time.
-        let mut scenarios = Vec::new();
-        for path in &self.scenarios {
-            match Scenario::load(path) {
-                Ok(scenario) => scenarios.push(scenario),
-                Err(error) => {
-                    return Err(Failed::new(ExitCode::BadInput, format!("{:?}", miette::Report::new(error))));
-                }
-            }
-        }
+        let scenarios = loaded(&self.scenarios)?;
         let title = scenarios.iter().map(|scenario| scenario.name.as_str()).collect::<Vec<_>>().join("+");
         let display = if self.dry_run { Display::Quiet } else { Display::for_stderr() };
         let mut options = self.guests.options(&title, display);
         options.tailnet = self.tailnet.real()?;
-        let session = Session::open(options).await?;
         if self.dry_run {
-            return self.print_plans(session, &scenarios).await;
+            return self.print_plans(Session::open(options).await?, &scenarios).await;
         }
-        say_where(&session);
-        let (outcome, ending, code) = tokio::select! {
-            result = verdicts(&session, &scenarios) => result,
-            () = asked_to_end() => {
-                (Outcome::NotRun { cause: "interrupted".into() }, Ending::Interrupted, ExitCode::Interrupted)
-            }
-        };
-        let recording = session.path().join("events.jsonl");
-        session.close(outcome, ending).await?;
-        let events = read_recording(&recording).map_err(|error| Failed::new(ExitCode::Internal, error))?;
-        let summary = Summary::of(&events);
+        let (summary, code) = carried_out(options, &scenarios).await?;
         if self.json {
             let text = serde_json::to_string_pretty(&summary)
                 .map_err(|error| Failed::new(ExitCode::Internal, error))?;
@@ -88,6 +68,35 @@ impl Run {
         session.close(Outcome::Passed, Ending::Passed).await?;
         Ok(ExitCode::Passed)
     }
+}
+
+/// All files, read before anything starts: a mistake in the last one costs no time.
+pub(super) fn loaded(files: &[PathBuf]) -> Result<Vec<Scenario>, Failed> {
+    let load = |path: &PathBuf| {
+        Scenario::load(path)
+            .map_err(|error| Failed::new(ExitCode::BadInput, format!("{:?}", miette::Report::new(error))))
+    };
+    files.iter().map(load).collect()
+}
+
+/// Runs scenarios in a session of their own and returns what its recording tells.
+pub(super) async fn carried_out(
+    mut options: SessionOptions,
+    scenarios: &[Scenario],
+) -> Result<(Summary, ExitCode), Failed> {
+    options.several = scenarios.len() > 1;
+    let session = Session::open(options).await?;
+    say_where(&session);
+    let (outcome, ending, code) = tokio::select! {
+        result = verdicts(&session, scenarios) => result,
+        () = asked_to_end() => {
+            (Outcome::NotRun { cause: "interrupted".into() }, Ending::Interrupted, ExitCode::Interrupted)
+        }
+    };
+    let recording = session.path().join("events.jsonl");
+    session.close(outcome, ending).await?;
+    let events = read_recording(&recording).map_err(|error| Failed::new(ExitCode::Internal, error))?;
+    Ok((Summary::of(&events), code))
 }
 
 async fn verdicts(session: &Session, scenarios: &[Scenario]) -> (Outcome, Ending, ExitCode) {

@@ -1,4 +1,5 @@
-//! Formation: every node goes its way at once, and waits only for what it really needs.
+//! Formation: every node goes its way at once, and waits only for what it really needs. On a host that
+//! cannot carry that, workers start once the control plane is Ready ([`super::StartDecision`]).
 //!
 //! ```text
 //! each node      boot -> maintenance -> apply config -> machine API ------------> ready
@@ -45,41 +46,54 @@ const RETRY: Duration = Duration::from_millis(300);
 /// waits is taken to wait for another one.
 const DOCUMENT_SEEN: Duration = Duration::from_secs(30);
 
+/// What nodes that form wait for of the control plane.
+struct Signals {
+    /// The nodes as its API server knows them, once that answers.
+    table: watch::Sender<Option<NodeTable>>,
+    /// Whether it is Ready.
+    led: watch::Sender<bool>,
+}
+
 impl Cluster {
     /// Boots all nodes and makes them one Ready cluster.
     ///
     /// # Errors
     /// The first failure; everything else is given up at that moment.
     pub async fn form(&self) -> Result<(), Failure> {
-        let (announce, announced) = watch::channel(None::<NodeTable>);
-        let nodes = self.plan.nodes.iter().map(|node| self.form_node(node, &announce, announced.clone()));
-        try_join_all(nodes).await?;
+        if self.plan.start.control_plane_first {
+            let text = self.plan.start.to_string();
+            self.host.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+        }
+        let signals = Signals { table: watch::Sender::new(None), led: watch::Sender::new(false) };
+        try_join_all(self.plan.nodes.iter().map(|node| self.form_node(node, &signals))).await?;
         Ok(())
     }
 
-    async fn form_node(
-        &self,
-        node: &NodePlan,
-        announce: &watch::Sender<Option<NodeTable>>,
-        mut announced: watch::Receiver<Option<NodeTable>>,
-    ) -> Result<(), Failure> {
+    async fn form_node(&self, node: &NodePlan, signals: &Signals) -> Result<(), Failure> {
         let subject = Subject::Node(node.spec.name.clone());
+        let leads = node.spec.kind == Kind::ControlPlane;
+        // The control plane's steps bound these waits; when they fail, they are dropped.
+        if self.plan.start.control_plane_first && !leads {
+            let _ = signals.led.subscribe().wait_for(|led| *led).await;
+        }
         self.boot_node(node, &subject).await?;
         self.configure(node, &subject).await?;
         let client = self.secure_api(node, &subject).await?;
-        if node.spec.kind == Kind::ControlPlane {
+        if leads {
             let table = self.found_kubernetes(&client, &subject).await?;
-            announce.send_replace(Some(table));
+            signals.table.send_replace(Some(table));
         }
-        // The control plane's steps bound this wait; when they fail, it is dropped.
-        let table = match announced.wait_for(Option::is_some).await {
+        let table = match signals.table.subscribe().wait_for(Option::is_some).await {
             Ok(table) => table.clone(),
             Err(_) => None,
         };
-        match table {
-            Some(table) => self.ready(node, &subject, client, table).await,
-            None => Ok(()),
+        if let Some(table) = table {
+            self.ready(node, &subject, client, table).await?;
         }
+        if leads {
+            signals.led.send_replace(true);
+        }
+        Ok(())
     }
 
     async fn boot_node(&self, node: &NodePlan, subject: &Subject) -> Result<(), Failure> {

@@ -5,6 +5,7 @@
 //! on the event stream, bounded by a budget and ended early by whatever makes it hopeless.
 
 mod budget;
+mod config_check;
 #[expect(clippy::module_inception, reason = "the live cluster is the idea of this folder")]
 mod cluster;
 mod diagnosis;
@@ -12,6 +13,8 @@ mod failure;
 mod fault;
 mod formation;
 mod hold;
+mod images;
+mod order;
 mod plan;
 mod readiness;
 mod size;
@@ -25,6 +28,8 @@ pub use cluster::{Cluster, Host};
 pub use failure::{Cause, Failure};
 pub use fault::Fault;
 pub use hold::Hold;
+pub use images::MissingImages;
+pub use order::{Capacity, StartDecision, StartOrder};
 pub use plan::{KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan, PlanError, PlanInputs, PreparedImage};
 pub use size::{InvalidSize, Size};
 pub use spec::{

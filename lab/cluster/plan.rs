@@ -12,6 +12,7 @@ use super::{
     budget::Budgets,
     fault::Fault,
     hold::BOOT_TIMEOUT,
+    order::{Capacity, StartDecision},
     spec::{ClusterSpec, NodeSpec},
     validation::SpecError,
 };
@@ -58,6 +59,8 @@ pub struct PlanInputs {
     pub budgets: Budgets,
     /// Where the image registry listens on the host's loopback.
     pub registry: SocketAddr,
+    /// The host's cores that guests may use.
+    pub cores: usize,
     /// The upstreams that the registry stands in for.
     pub upstreams: Vec<String>,
     /// Kubernetes version without `v`.
@@ -79,6 +82,8 @@ pub struct Plan {
     pub cpu_model: CpuModel,
     /// Time limits.
     pub budgets: Budgets,
+    /// In which order machines are started.
+    pub start: StartDecision,
     /// The LAN.
     pub lan: LanPlan,
     /// The nodes, in the spec's order.
@@ -221,7 +226,15 @@ impl Plan {
         let addresses: Vec<_> = places.iter().map(|(_, address)| (*address).into()).collect();
         let talosconfig = talosconfig(spec.name.as_str(), &addresses, &secrets, inputs.now)?;
         let credentials = Credentials::of(&talosconfig).ok_or(SecretsError::Encoding)?;
+        let software: Vec<_> = nodes.iter().map(NodePlan::software).collect();
+        let capacity = Capacity {
+            cores: inputs.cores,
+            speed_factor: inputs.budgets.speed_factor,
+            accelerator: inputs.accelerator,
+        };
+        let start = StartDecision::of(spec.start_order, &software, capacity);
         Ok(Self {
+            start,
             accelerator: inputs.accelerator,
             cpu_model: inputs.cpu_model.unwrap_or_else(|| CpuModel::default_for(inputs.accelerator)),
             budgets: inputs.budgets,

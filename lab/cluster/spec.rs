@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::{size::Size, tailnet::TailnetSpec};
+use super::{order::StartOrder, size::Size, tailnet::TailnetSpec};
 use crate::node::{Kind, NodeName, Role};
 use crate::oci::Source;
 use crate::report::redact;
@@ -49,6 +49,8 @@ pub struct ClusterSpec {
     /// Seconds after which a boot sequence that is not done ends in a reboot, when it shall be
     /// other than Talos' 70 minutes.
     pub boot_timeout: Option<u32>,
+    /// In which order machines are started.
+    pub start_order: StartOrder,
 }
 
 /// What the image of a role must and must not carry.
@@ -250,6 +252,7 @@ impl ClusterSpec {
             role_rules: default_role_rules(),
             tailnet: None,
             boot_timeout: None,
+            start_order: StartOrder::default(),
         })
     }
 

@@ -119,10 +119,14 @@ pub(super) fn name_of(run: &Path) -> String {
     run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Removes the disks of a run's nodes, which hold secrets.
+/// Removes the disks of a run's nodes, which hold secrets. A run of several clusters has a directory
+/// for each.
 fn remove_disks(run: &Path) {
-    for node in fs::read_dir(run.join(NODES)).into_iter().flatten().flatten() {
-        let _ = fs::remove_file(node.path().join(DISK));
+    let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    for cluster in entries(run).chain([run.to_owned()]) {
+        for node in entries(&cluster.join(NODES)) {
+            let _ = fs::remove_file(node.join(DISK));
+        }
     }
 }
 

@@ -144,3 +144,58 @@ fn clean(path: &Path) -> Option<String> {
     }
     Some(parts.join("/"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A tar archive of files with these names, as they are.
+    fn archive(names: &[String]) -> Vec<u8> {
+        let mut out = tar::Builder::new(Vec::new());
+        for name in names {
+            let mut header = tar::Header::new_old();
+            let field = &mut header.as_old_mut().name;
+            let length = name.len().min(field.len() - 1);
+            field[..length].copy_from_slice(&name.as_bytes()[..length]);
+            header.set_size(1);
+            header.set_cksum();
+            out.append(&header, &b"x"[..]).expect("append");
+        }
+        out.into_inner().expect("archive")
+    }
+
+    fn taken(tar: &[u8]) -> (tempfile::TempDir, io::Result<()>) {
+        let outer = tempfile::tempdir().expect("tempdir");
+        let into = outer.path().join("into");
+        fs::create_dir(&into).expect("mkdir");
+        let result = take(tar, &|_: &str| true, &into, &Hidden::default(), &mut Hidden::default());
+        (outer, result)
+    }
+
+    #[test]
+    fn a_name_that_leads_out_is_an_error() {
+        let (_, result) = taken(&archive(&["a/../../secret".to_owned()]));
+        assert!(result.expect_err("refused").to_string().contains("leads out of the image"));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_written_outside(
+            names in proptest::collection::vec("(\\.\\./|/|\\./|\\.wh\\.|[a-c]{1,2}|[a-c]/){1,5}", 0..6)
+        ) {
+            let (outer, _) = taken(&archive(&names));
+            let entries: Vec<_> = fs::read_dir(outer.path()).expect("list").flatten().map(|e| e.file_name()).collect();
+            prop_assert_eq!(entries, ["into"]);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(at in 0usize..1024, byte: u8, keep in 0usize..3000) {
+            let mut bytes = archive(&["a".to_owned(), "b/.wh.c".to_owned()]);
+            bytes[at] = byte;
+            bytes.truncate(keep);
+            let _ = taken(&bytes);
+        }
+    }
+}

@@ -9,7 +9,7 @@ use super::{content::Content, error::OciError};
 use crate::assets::Digest;
 
 /// The annotation that names an image of a layout (OCI image specification v1.1, annotations).
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Where blobs are in a layout.
 pub(super) const BLOBS: &str = "blobs/sha256/";
 /// How deep indexes may stand in one another.

@@ -3,6 +3,7 @@
 //! Each reads events and nothing else, so what was shown can be shown again from a recording.
 
 mod bundle;
+mod criteria;
 mod json_lines;
 mod live;
 mod plain;
@@ -10,6 +11,7 @@ mod redact;
 mod summary;
 
 pub use bundle::{Bundle, BundleError};
+pub use criteria::Criterion;
 pub use json_lines::{JsonLines, read_recording};
 pub use live::{Display, display};
 pub use redact::redact;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{ClusterSpec, Patch};
+use crate::kubernetes::{ECHO_IMAGE, WASM_IMAGE};
 use crate::node::{NodeName, Role};
 
 /// A check of a scenario: what to look at and how to say it.
@@ -181,6 +182,21 @@ impl Check {
             _ => None,
         }
         .into_iter()
+    }
+
+    /// The container images of the workloads that it starts.
+    pub(super) fn images(&self) -> &'static [&'static str] {
+        match self {
+            Check::PodNetwork { .. } | Check::TailnetRouting | Check::TailnetRecovery { .. } => &[ECHO_IMAGE],
+            Check::Wasm => &[ECHO_IMAGE, WASM_IMAGE],
+            Check::LayersGreen
+            | Check::Architecture { .. }
+            | Check::NoTailscale { .. }
+            | Check::PowerCycle { .. }
+            | Check::Roles
+            | Check::KernelModules { .. }
+            | Check::BootHold { .. } => &[],
+        }
     }
 
     /// Its GIVEN, WHEN and THEN, unless the scenario has its own.

@@ -73,6 +73,7 @@ pub(super) fn lower_cluster(
         role_rules: role_rules?,
         tailnet,
         boot_timeout: cluster.boot_timeout.as_ref().map(|seconds| seconds.value),
+        start_order: cluster.start_order,
     };
     // Half a node list would be blamed for what the missing half explains.
     if lowering.problems.len() > before {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use super::check::Disturbance;
-use crate::cluster::{ControlServerState, KeyState, RouteApproval, TalosContract};
+use crate::cluster::{StartOrder, ControlServerState, KeyState, RouteApproval, TalosContract};
 use crate::events::Step;
 use crate::node::Kind;
 
@@ -70,6 +70,8 @@ pub(super) struct RawCluster {
     pub late_documents: BTreeMap<String, Vec<Spanned<RawPatch>>>,
     pub roles: Option<BTreeMap<String, RawRoleRule>>,
     pub boot_timeout: Option<Spanned<u32>>,
+    #[serde(default)]
+    pub start_order: StartOrder,
     pub tailnet: Option<RawTailnet>,
 }
 

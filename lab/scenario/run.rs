@@ -35,6 +35,7 @@ impl Scenario {
             budgets: self.budgets.clone(),
             when_short,
             pretended_memory: self.host_memory,
+            workloads: self.checks.iter().flat_map(|spec| spec.check.images()).map(|image| (*image).to_owned()).collect(),
         }
     }
 

@@ -42,8 +42,12 @@ pub struct SessionOptions {
     pub images: PathBuf,
     /// Images of roles in place of the reference node's.
     pub given: BTreeMap<Role, Source>,
+    /// Image layouts that nodes pull from, beside the workloads of `make images`.
+    pub mirrors: Vec<PathBuf>,
     /// The lock file of references.
     pub lock: PathBuf,
+    /// Whether several clusters will be started, one after the other, each in a directory of its own.
+    pub several: bool,
     /// The user's own tailnet, in place of the run's own in every cluster that has one.
     pub tailnet: Option<RealTailnet>,
 }
@@ -60,7 +64,9 @@ impl SessionOptions {
             cpu_model: None,
             images: PathBuf::from("target/images"),
             given: BTreeMap::new(),
+            mirrors: Vec::new(),
             lock: PathBuf::from(LOCK_FILE),
+            several: false,
             tailnet: None,
         }
     }

@@ -38,7 +38,7 @@ impl Session {
                 console: Some(cluster.node_directory(name).join("console.log")),
             }
         });
-        let kubeconfig = self.path().join("kubeconfig");
+        let kubeconfig = cluster.directory().join("kubeconfig");
         let state = LabState {
             name: self.name().to_owned(),
             owner,
@@ -46,7 +46,7 @@ impl Session {
             phase: phase.to_owned(),
             nodes: nodes.collect(),
             kubeconfig: kubeconfig.exists().then_some(kubeconfig),
-            talosconfig: Some(self.path().join("talosconfig")),
+            talosconfig: Some(cluster.directory().join("talosconfig")),
         };
         Ok(self.directory.publish(&state)?)
     }

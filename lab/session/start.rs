@@ -1,15 +1,21 @@
 //! From a cluster spec to a live cluster: images, registry, memory, plan, LAN.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::open::{Session, SessionError};
 use crate::{
     assets::{BootCache, InspectError, Inspection, NodeImage},
     cluster::{
-        Budgets, Cluster, ClusterSpec, Failure, Fault, Host, ImageSource, Plan, PlanError, PlanInputs,
+        Budgets, Cluster, ClusterSpec, Failure, Fault, Host, ImageSource, MissingImages, Plan, PlanError, PlanInputs,
         PreparedImage, Size, Tailnet, TailnetSpecError,
     },
+    events::{Happening, Subject},
     host::{MemoryReservation, WhenShort},
+    lint::{Finding, Severity},
     node::Role,
     oci::{ImageStore, Lock, OciError, Resolved, Source},
     recipe::KUBERNETES_VERSION,
@@ -33,6 +39,8 @@ pub struct ClusterRequest {
     pub when_short: WhenShort,
     /// Memory that the host shall seem to have, for a check that the lab refuses.
     pub pretended_memory: Option<Size>,
+    /// Images of workloads that will be started in it.
+    pub workloads: Vec<String>,
 }
 
 impl ClusterRequest {
@@ -44,6 +52,7 @@ impl ClusterRequest {
             budgets: Budgets::default(),
             when_short: WhenShort::Refuse,
             pretended_memory: None,
+            workloads: Vec::new(),
         }
     }
 }
@@ -63,9 +72,18 @@ pub enum StartError {
     /// The workload images.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Images that nodes could not pull.
+    #[error("{0}")]
+    MissingImages(MissingImages),
     /// The registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// Machine configs that Talos refuses, or that form no cluster.
+    #[error(
+        "the machine configs are wrong (a rule is explained by `lab config rules RULE`): {}",
+        .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    )]
+    Config(Vec<Finding>),
     /// The plan.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -115,7 +133,10 @@ impl Session {
     /// When an image is missing or damaged, or the spec is impossible.
     pub async fn plan(&self, request: ClusterRequest) -> Result<(Plan, Registry), StartError> {
         let images = self.prepare_images(&request.spec).await?;
-        let store = Store::open(&[self.options.images.join("workloads")])?;
+        let layouts: Vec<_> =
+            std::iter::once(self.options.images.join("workloads")).chain(self.options.mirrors.clone()).collect();
+        let store = Store::open(&layouts)?;
+        let there: BTreeSet<String> = store.references().map(str::to_owned).collect();
         let upstreams = store.upstreams().into_iter().map(str::to_owned).collect();
         let registry = Registry::start(store).await?;
         let mut budgets = request.budgets;
@@ -131,12 +152,28 @@ impl Session {
                 budgets,
                 registry: registry.address(),
                 upstreams,
+                cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
                 kubernetes_version: KUBERNETES_VERSION.trim_start_matches('v').to_owned(),
                 faults: request.faults,
                 now: jiff::Timestamp::now(),
             },
         )?;
-        Ok((plan, registry))
+        self.check_configs(&plan)?;
+        let workloads = request.workloads.into_iter().map(|image| (image, "the checks".to_owned()));
+        match MissingImages::among(plan.pulled_images().chain(workloads), |image| there.contains(image)) {
+            Some(missing) => Err(StartError::MissingImages(missing)),
+            None => Ok((plan, registry)),
+        }
+    }
+
+    /// Refuses configs with errors, and notes what may be meant.
+    fn check_configs(&self, plan: &Plan) -> Result<(), StartError> {
+        let (errors, warnings): (Vec<_>, Vec<_>) =
+            plan.config_findings().into_iter().partition(|finding| finding.severity == Severity::Error);
+        for warning in warnings {
+            self.recorder.record(Happening::Note { subject: Subject::Cluster, text: warning.to_string() });
+        }
+        if errors.is_empty() { Ok(()) } else { Err(StartError::Config(errors)) }
     }
 
     /// Starts a cluster's LAN and registry; [`Cluster::form`] then boots and forms it. The plan is
@@ -160,22 +197,27 @@ impl Session {
         let (plan, registry) = self.plan(request).await?;
         let memory =
             MemoryReservation::reserve(self.name(), need, when_short).await.map_err(SessionError::from)?;
-        self.write("plan.json", serde_json::to_string_pretty(&plan).unwrap_or_default())?;
-        self.write("talosconfig", plan.talosconfig.to_yaml().unwrap_or_default())?;
+        let directory = if self.options.several {
+            self.path().join(plan.spec.name.as_str())
+        } else {
+            self.path().to_owned()
+        };
+        write(&directory, "plan.json", serde_json::to_string_pretty(&plan).unwrap_or_default())?;
+        write(&directory, "talosconfig", plan.talosconfig.to_yaml().unwrap_or_default())?;
         let host = Host {
             qemu: self.qemu.clone(),
             processes: self.processes.clone(),
-            directory: self.path().to_owned(),
+            directory: directory.clone(),
             recorder: self.recorder.clone(),
         };
-        let tailnet = self.start_tailnet(&plan).await?;
+        let tailnet = self.start_tailnet(&plan, &directory.join("tailnet")).await?;
         let cluster = Cluster::start(plan, registry, tailnet, host).await.map_err(Box::new)?;
         Ok(RunningCluster { cluster: Arc::new(cluster), _memory: memory })
     }
 
     /// The tailnet of a plan. Its programs are built by the first run that needs them, which takes
     /// minutes.
-    async fn start_tailnet(&self, plan: &Plan) -> Result<Option<Tailnet>, StartError> {
+    async fn start_tailnet(&self, plan: &Plan, directory: &Path) -> Result<Option<Tailnet>, StartError> {
         let Some(spec) = plan.spec.tailnet.clone() else {
             return Ok(None);
         };
@@ -187,7 +229,7 @@ impl Session {
             action: "build the tailnet's programs".into(),
             source: std::io::Error::other(error),
         })??;
-        let directory = self.path().join("tailnet");
+        let directory = directory.to_owned();
         let processes = self.processes.clone();
         let gateway = plan.lan.gateway;
         Ok(Some(match self.options.tailnet.clone() {
@@ -232,26 +274,25 @@ impl Session {
         }
     }
 
-    /// Writes a file of the run that only its owner may read.
-    pub(super) fn write(&self, name: &str, text: String) -> Result<(), SessionError> {
-        use std::{io::Write, os::unix::fs::OpenOptionsExt};
-        let path = self.path().join(name);
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(|source| SessionError::Host { action: format!("write {}", path.display()), source })
-    }
-
-    /// Leaves the kubeconfig of a formed cluster in the run's directory and returns its path.
+    /// Leaves the kubeconfig of a formed cluster in its directory and returns its path.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save_kubeconfig(&self, cluster: &Cluster) -> Result<PathBuf, SessionError> {
-        self.write("kubeconfig", cluster.kubeconfig().unwrap_or_default().to_owned())?;
-        Ok(self.path().join("kubeconfig"))
+        write(cluster.directory(), "kubeconfig", cluster.kubeconfig().unwrap_or_default().to_owned())?;
+        Ok(cluster.directory().join("kubeconfig"))
     }
+}
+
+/// Writes a file of a cluster that only its owner may read.
+fn write(directory: &Path, name: &str, text: String) -> Result<(), SessionError> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let path = directory.join(name);
+    let open = || {
+        std::fs::create_dir_all(directory)?;
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)
+    };
+    open()
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|source| SessionError::Host { action: format!("write {}", path.display()), source })
 }

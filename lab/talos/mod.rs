@@ -12,6 +12,7 @@ mod documents;
 mod maintenance;
 mod merge;
 mod pki;
+mod pulls;
 mod resources;
 mod secrets;
 mod talosconfig;
@@ -24,6 +25,7 @@ pub use client::{
 pub use config::{ClusterConfig, NodeConfig, RegistryMirror, TalosContract, generate};
 pub use documents::{ConfigError, MachineConfig};
 pub use maintenance::{ApplyMode, MaintenanceClient};
+pub use pulls::{NodeSoftware, pulled_images};
 pub use resources::{ExtensionStatus, MachineStatus, Resource, Stage};
 pub use secrets::{SecretsBundle, SecretsError};
 pub use talosconfig::{Talosconfig, talosconfig};

@@ -1,0 +1,73 @@
+//! `lab mirror`: the container images that nodes pull, kept on this host.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use lab::{
+    host::ExitCode,
+    oci::{Mirror as Directory, Source},
+    registry::Store,
+};
+
+use super::{Failed, print_line};
+
+#[derive(Subcommand)]
+pub enum Mirror {
+    /// Fetch images into the mirror, with all that an arm64 node needs of them
+    Pull(Pull),
+    /// List what the mirror has
+    Ls {
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Where the mirror is.
+#[derive(Args)]
+pub struct Place {
+    /// The mirror, an OCI image layout
+    #[arg(long = "mirror", value_name = "DIR", default_value = "target/mirror")]
+    directory: PathBuf,
+}
+
+/// Fetch images into the mirror.
+#[derive(Args)]
+pub struct Pull {
+    /// References, HOST/NAME:TAG
+    #[arg(required = true, value_name = "REFERENCE")]
+    references: Vec<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Mirror {
+    pub(super) async fn run(self) -> Result<ExitCode, Failed> {
+        match self {
+            Self::Pull(pull) => pull.run().await,
+            Self::Ls { place } => {
+                let store = Store::open(&[place.directory])
+                    .map_err(|error| Failed::new(ExitCode::BadInput, error))?;
+                store.references().for_each(print_line);
+                Ok(ExitCode::Passed)
+            }
+        }
+    }
+}
+
+impl Pull {
+    async fn run(self) -> Result<ExitCode, Failed> {
+        let mut references = Vec::new();
+        for text in &self.references {
+            let Source::Registry(reference) = Source::parse(text)? else {
+                return Err(Failed::new(ExitCode::BadInput, format!("{text} is a path; write HOST/NAME:TAG")));
+            };
+            references.push(reference);
+        }
+        let mirror = Directory::new(self.place.directory);
+        for reference in references {
+            let digest = mirror.pull(&reference).await?;
+            print_line(format_args!("{reference} {digest}"));
+        }
+        Ok(ExitCode::Passed)
+    }
+}

@@ -1,0 +1,77 @@
+//! The container images that a cluster cannot do without.
+
+use std::{collections::BTreeMap, fmt};
+
+use super::plan::{NodePlan, Plan};
+use crate::talos::{NodeSoftware, pulled_images};
+
+/// Images that the mirror lacks, each with who needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MissingImages(BTreeMap<String, Vec<String>>);
+
+impl MissingImages {
+    /// Those of `needed` that are not `there`; each is told with who needs it.
+    pub fn among(
+        needed: impl IntoIterator<Item = (String, String)>,
+        there: impl Fn(&str) -> bool,
+    ) -> Option<Self> {
+        let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (image, who) in needed.into_iter().filter(|(image, _)| !there(image)) {
+            missing.entry(image).or_default().push(who);
+        }
+        (!missing.is_empty()).then_some(Self(missing))
+    }
+}
+
+impl Plan {
+    /// The images that the nodes pull by themselves, each with the node that does.
+    pub fn pulled_images(&self) -> impl Iterator<Item = (String, String)> {
+        let of_node = |node: &NodePlan| {
+            let images =
+                pulled_images(&node.config, node.spec.kind, node.software(), self.spec.talos_contract);
+            let name = node.spec.name.to_string();
+            images.into_iter().map(move |image| (image, name.clone())).collect::<Vec<_>>()
+        };
+        self.nodes.iter().flat_map(of_node)
+    }
+}
+
+impl NodePlan {
+    /// What its image runs, by what that says of itself.
+    pub(super) fn software(&self) -> NodeSoftware {
+        match &self.image.contents.node_version {
+            Some(version) if version.starts_with("Talos") => NodeSoftware::Talos,
+            _ => NodeSoftware::Reference,
+        }
+    }
+}
+
+impl fmt::Display for MissingImages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let each: Vec<_> = self.0.iter().map(|(image, who)| format!("{image} (for {})", who.join(", "))).collect();
+        let others = self.0.keys().filter(|image| !image.starts_with("lab.local/")).map(String::as_str);
+        write!(
+            f,
+            "the mirror lacks images that the cluster needs: {}. Build those of the reference node with `make \
+             images`, or fetch them: lab mirror pull {}",
+            each.join("; "),
+            others.collect::<Vec<_>>().join(" ")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_image_is_named_with_who_needs_it() {
+        let needed = [("a/pause:1", "cp-1"), ("a/pause:1", "worker-1"), ("a/dns:1", "cp-1"), ("lab.local/echo:v1", "checks")];
+        let needed = || needed.iter().map(|(image, who)| ((*image).to_owned(), (*who).to_owned()));
+        let missing = MissingImages::among(needed(), |image| image == "a/dns:1").expect("missing");
+        let text = missing.to_string();
+        assert!(text.contains("a/pause:1 (for cp-1, worker-1); lab.local/echo:v1 (for checks)"), "{text}");
+        assert!(text.ends_with("lab mirror pull a/pause:1"), "{text}");
+        assert_eq!(MissingImages::among(needed(), |_| true), None);
+    }
+}

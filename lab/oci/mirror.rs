@@ -1,0 +1,81 @@
+//! Images fetched into a mirror: an OCI image layout that the lab's registry serves to nodes.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use oci_client::Reference;
+use serde_json::{Value, json};
+
+use super::{cache::Cache, error::OciError, image::REF_NAME, registry::fetch};
+use crate::assets::Digest;
+
+/// A mirror's directory.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    directory: PathBuf,
+}
+
+impl Mirror {
+    /// The mirror in `directory`, which is made when first needed.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into() }
+    }
+
+    /// Fetches the arm64 image of a reference with all its parts, and lists it under that name.
+    ///
+    /// # Errors
+    /// When it cannot be had, or the mirror cannot be written.
+    pub async fn pull(&self, reference: &Reference) -> Result<Digest, OciError> {
+        let cache = Cache::new(self.directory.clone());
+        let fetched = fetch(reference, &cache).await?;
+        let content = super::content::Content::directory(&self.directory);
+        let name = super::image::blob(&fetched.digest);
+        let manifest: Value = content.json(&name, Some(&fetched.digest))?;
+        let path = self.directory.join(&name);
+        let size = fs::metadata(&path).map_err(OciError::file("read", &path))?.len();
+        // A manifest of Docker's always says its type; the specification lets others leave it out.
+        let fallback = if manifest.get("manifests").is_some() { INDEX } else { MANIFEST };
+        let entry = json!({
+            "mediaType": manifest["mediaType"].as_str().unwrap_or(fallback),
+            "digest": fetched.digest.to_string(),
+            "size": size,
+            "annotations": { (REF_NAME): reference.whole() },
+        });
+        self.list(&reference.whole(), entry)?;
+        Ok(fetched.digest)
+    }
+
+    fn list(&self, name: &str, entry: Value) -> Result<(), OciError> {
+        let path = self.directory.join("index.json");
+        let mut entries = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(OciError::file("read", &path)(error)),
+            Ok(text) => {
+                let index: Value = serde_json::from_slice(&text).map_err(|error| OciError::Damaged {
+                    within: self.directory.display().to_string(),
+                    part: "index.json".into(),
+                    why: error.to_string(),
+                })?;
+                index["manifests"].as_array().cloned().unwrap_or_default()
+            }
+        };
+        entries.retain(|entry| entry["annotations"][REF_NAME] != name);
+        entries.push(entry);
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries });
+        write(&self.directory, "index.json", &index)?;
+        write(&self.directory, "oci-layout", &json!({ "imageLayoutVersion": "1.0.0" }))
+    }
+}
+
+const INDEX: &str = oci_client::manifest::OCI_IMAGE_INDEX_MEDIA_TYPE;
+const MANIFEST: &str = oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
+
+/// Writes a file whole or not at all.
+fn write(directory: &Path, name: &str, content: &Value) -> Result<(), OciError> {
+    let path = directory.join(name);
+    let file = tempfile::NamedTempFile::new_in(directory).map_err(OciError::file("write in", directory))?;
+    fs::write(file.path(), content.to_string()).map_err(OciError::file("write", file.path()))?;
+    file.persist(&path).map(drop).map_err(|error| OciError::file("write", &path)(error.error))
+}

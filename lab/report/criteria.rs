@@ -1,0 +1,161 @@
+//! What a role-based pair of images must show, each criterion with its evidence out of a run.
+//!
+//! Source: the success criteria of the decision for role-based images (ADR-004) of the images' users.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::summary::{CheckResult, ScenarioSummary, Summary};
+use crate::events::Outcome;
+
+/// The guide that the lab brings for choosing roles.
+const ROLE_GUIDE: &str = include_str!("../../docs/role-guide.md");
+
+/// The four scenarios, by name.
+const SCENARIOS: [&str; 4] =
+    ["compute-only-cluster", "mixed-role-cluster", "tailscale-routing-test", "extension-isolation"];
+
+/// Criteria that checks show: the sentence, and the checks of scenarios that must have passed.
+const SHOWN: [(&str, &[(&str, &str)]); 3] = [
+    (
+        "compute nodes reach Ready without Tailscale",
+        &[(SCENARIOS[0], "layers-green"), (SCENARIOS[0], "no-tailscale")],
+    ),
+    (
+        "a gateway joins the cluster and routes the tailnet",
+        &[(SCENARIOS[2], "layers-green"), (SCENARIOS[2], "tailnet-routing")],
+    ),
+    (
+        "a mixed cluster shows WebAssembly and networking",
+        &[(SCENARIOS[1], "wasm"), (SCENARIOS[1], "roles"), (SCENARIOS[0], "pod-network")],
+    ),
+];
+
+/// A criterion, and what was seen of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Criterion {
+    /// What must hold.
+    pub text: &'static str,
+    /// Whether it was seen to hold.
+    pub holds: bool,
+    /// Why so: a sentence for each thing that was looked at.
+    pub evidence: Vec<String>,
+}
+
+impl Criterion {
+    /// All criteria, as a run shows them. One whose checks did not run does not hold.
+    pub fn all(summary: &Summary) -> Vec<Self> {
+        let mut criteria: Vec<_> = SHOWN.iter().map(|(text, checks)| Self::shown(summary, text, checks)).collect();
+        let headings = ROLE_GUIDE.lines().filter(|line| line.starts_with("## "));
+        criteria.push(Self {
+            text: "the documentation guides the choice of roles",
+            holds: headings.clone().count() > 0,
+            evidence: vec![format!(
+                "docs/role-guide.md: {}",
+                headings.map(|line| line.trim_start_matches("## ")).collect::<Vec<_>>().join("; ")
+            )],
+        });
+        let seen: Vec<_> = SCENARIOS.iter().map(|name| (*name, scenario(summary, name))).collect();
+        criteria.push(Self {
+            text: "tests cover every formation scenario",
+            holds: seen.iter().all(|(_, scenario)| {
+                scenario.is_some_and(|scenario| matches!(scenario.outcome, Some(Outcome::Passed)))
+            }),
+            evidence: seen.iter().map(|(name, scenario)| of_scenario(name, *scenario)).collect(),
+        });
+        criteria
+    }
+
+    fn shown(summary: &Summary, text: &'static str, checks: &[(&str, &str)]) -> Self {
+        let results: Vec<_> = checks.iter().map(|(name, id)| (*name, *id, check(summary, name, id))).collect();
+        Self {
+            text,
+            holds: results.iter().all(|(_, _, result)| result.is_some_and(|result| result.outcome.passed())),
+            evidence: results.iter().map(|(name, id, result)| of_check(name, id, *result)).collect(),
+        }
+    }
+}
+
+fn scenario<'a>(summary: &'a Summary, name: &str) -> Option<&'a ScenarioSummary> {
+    summary.scenarios.iter().find(|scenario| scenario.name == name)
+}
+
+fn check<'a>(summary: &'a Summary, name: &str, id: &str) -> Option<&'a CheckResult> {
+    scenario(summary, name)?.checks.iter().find(|check| check.check == id)
+}
+
+fn of_scenario(name: &str, scenario: Option<&ScenarioSummary>) -> String {
+    match scenario.map(|scenario| &scenario.outcome) {
+        None => format!("{name} was not run"),
+        Some(None) => format!("{name} has not ended"),
+        Some(Some(Outcome::Passed)) => format!("{name} passed"),
+        Some(Some(Outcome::Failed { cause } | Outcome::NotRun { cause })) => format!("{name}: {cause}"),
+    }
+}
+
+fn of_check(name: &str, id: &str, result: Option<&CheckResult>) -> String {
+    match result.map(|result| &result.outcome) {
+        None => format!("{name}, {id}: it did not come to this check"),
+        Some(Outcome::Passed) => {
+            let evidence = result.and_then(|result| result.evidence.last());
+            format!("{name}, {id}: {}", evidence.map_or("passed", String::as_str))
+        }
+        Some(Outcome::Failed { cause } | Outcome::NotRun { cause }) => format!("{name}, {id}: {cause}"),
+    }
+}
+
+impl fmt::Display for Criterion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", if self.holds { "✅" } else { "❌" }, self.text)?;
+        self.evidence.iter().try_for_each(|line| write!(f, "\n     {line}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::events::{Event, Happening};
+
+    fn summary(happenings: Vec<Happening>) -> Summary {
+        let event = |(seq, happening)| Event { seq, at: Duration::from_secs(seq), happening };
+        let events: Vec<_> = (0..).zip(happenings).map(event).collect();
+        Summary::of(&events)
+    }
+
+    fn ran(scenario: &str, checks: &[&str], outcome: Outcome) -> Vec<Happening> {
+        let mut happenings =
+            vec![Happening::ScenarioStarted { scenario: scenario.into(), question: String::new() }];
+        for check in checks {
+            let (check, title) = ((*check).to_owned(), String::new());
+            happenings.push(Happening::CheckStarted { check: check.clone(), title: title.clone() });
+            let evidence = vec![format!("saw {check}")];
+            happenings.push(Happening::CheckFinished { check, title, outcome: outcome.clone(), evidence });
+        }
+        happenings.push(Happening::ScenarioFinished { scenario: scenario.into(), outcome });
+        happenings
+    }
+
+    #[test]
+    fn a_criterion_holds_by_what_was_seen_and_only_then() {
+        let passed = || Outcome::Passed;
+        let runs = [
+            ran(SCENARIOS[0], &["layers-green", "no-tailscale", "pod-network"], passed()),
+            ran(SCENARIOS[1], &["roles", "wasm"], passed()),
+            ran(SCENARIOS[2], &["layers-green", "tailnet-routing"], passed()),
+            ran(SCENARIOS[3], &["roles"], passed()),
+        ];
+        let all = Criterion::all(&summary(runs.concat()));
+        assert!(all.iter().all(|criterion| criterion.holds), "{all:?}");
+        assert_eq!(all[1].evidence[1], "tailscale-routing-test, tailnet-routing: saw tailnet-routing");
+        // One run fewer, and one that failed.
+        let broken = ran(SCENARIOS[2], &["layers-green", "tailnet-routing"], Outcome::Failed { cause: "cut".into() });
+        let all = Criterion::all(&summary([runs[0].clone(), broken].concat()));
+        let holds: Vec<_> = all.iter().map(|criterion| criterion.holds).collect();
+        assert_eq!(holds, [true, false, false, true, false]);
+        assert_eq!(all[1].evidence[1], "tailscale-routing-test, tailnet-routing: cut");
+        assert_eq!(all[4].evidence[1], "mixed-role-cluster was not run");
+    }
+}

@@ -1,0 +1,155 @@
+//! What is refused before anything boots, through the command line: images out of a registry that do not fit,
+//! images that nodes could not pull, machine configs that form no cluster.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use lab::{
+    assets::Digest,
+    registry::{Registry, Store},
+};
+use serde_json::{Value, json};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+fn built(name: &str) -> Result<PathBuf> {
+    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/images").join(name);
+    ensure!(image.exists(), "there is no {}: build the images first (make images)", image.display());
+    Ok(image)
+}
+
+/// Adds an image with the files of `directory` below `assets/talos/arm64` to the OCI image layout `layout`.
+fn add(layout: &Path, name: &str, directory: &Path) -> Result<()> {
+    let blobs = layout.join("blobs/sha256");
+    fs::create_dir_all(&blobs)?;
+    let put = |content: &[u8], media_type: &str| -> Result<Value> {
+        let digest = Digest::of_bytes(content);
+        fs::write(blobs.join(digest.hex()), content)?;
+        Ok(json!({ "mediaType": media_type, "digest": digest.to_string(), "size": content.len() }))
+    };
+    let mut layer = tar::Builder::new(Vec::new());
+    for file in ["checksums.sha256", "boot/vmlinuz", "boot/initramfs.xz"] {
+        let content = fs::read(directory.join(file))?;
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        layer.append_data(&mut header, format!("assets/talos/arm64/{file}"), &content[..])?;
+    }
+    let config = json!({ "architecture": "arm64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] } });
+    let config = put(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json")?;
+    let layer = put(&layer.into_inner()?, "application/vnd.oci.image.layer.v1.tar")?;
+    let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
+    let mut entry = put(manifest.to_string().as_bytes(), MANIFEST)?;
+    entry["annotations"] = json!({ "org.opencontainers.image.ref.name": format!("docker.io/{name}") });
+    let index = layout.join("index.json");
+    let mut value: Value = match fs::read(&index) {
+        Ok(text) => serde_json::from_slice(&text)?,
+        Err(_) => json!({ "schemaVersion": 2, "manifests": [] }),
+    };
+    value["manifests"].as_array_mut().expect("a list").push(entry);
+    Ok(fs::write(index, value.to_string())?)
+}
+
+/// Runs the command away from this thread, which serves a registry meanwhile.
+async fn lab(directory: &Path, arguments: Vec<String>) -> Result<Output> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+    command.current_dir(directory).args(arguments).env("GITHUB_STEP_SUMMARY", directory.join("summary.md"));
+    Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[tokio::test]
+async fn both_images_of_a_registry_are_checked_within_ten_seconds() -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let layout = work.path().join("layout");
+    add(&layout, "compute:v1", &built("compute")?)?;
+    add(&layout, "gateway:v1", &built("gateway")?)?;
+    let registry = Registry::start(Store::open(&[layout])?).await?;
+    let at = registry.address();
+    let pair = format!("preflight --cache cache compute={at}/compute:v1 gateway={at}/gateway:v1");
+    let first = lab(work.path(), words(&pair)).await?;
+    assert_eq!(first.status.code(), Some(0), "{}", said(&first));
+    let started = Instant::now();
+    let cached = lab(work.path(), words(&pair)).await?;
+    assert!(started.elapsed() < Duration::from_secs(10), "took {:?}", started.elapsed());
+    assert!(said(&cached).contains("✅ 2 images, 0 errors, 0 warnings"), "{}", said(&cached));
+    let summary = fs::read_to_string(work.path().join("summary.md"))?;
+    assert!(summary.contains(&format!("| {at}/gateway:v1 | gateway |")), "{summary}");
+
+    // The compute image under the gateway's name, which has happened to people.
+    let swapped = format!("preflight --cache cache --json compute={at}/compute:v1 gateway={at}/compute:v1");
+    let swapped = lab(work.path(), words(&swapped)).await?;
+    assert_eq!(swapped.status.code(), Some(1), "{}", said(&swapped));
+    let value: Value = serde_json::from_slice(&swapped.stdout)?;
+    let checks: Vec<_> = value["findings"].as_array().expect("findings").iter().map(|f| &f["check"]).collect();
+    assert_eq!(checks, ["role", "same"]);
+
+    // Pinned, they need no registry any more.
+    let pin = lab(work.path(), words(&format!("pin --cache cache {at}/compute:v1 {at}/gateway:v1"))).await?;
+    assert_eq!(pin.status.code(), Some(0), "{}", said(&pin));
+    drop(registry);
+    let offline = lab(work.path(), words(&pair)).await?;
+    assert_eq!(offline.status.code(), Some(0), "{}", said(&offline));
+    assert!(said(&offline).contains("by images.lock.yaml"), "{}", said(&offline));
+    Ok(())
+}
+
+/// A directory with the built compute image and an empty mirror.
+fn without_workloads() -> Result<tempfile::TempDir> {
+    let work = tempfile::tempdir()?;
+    let images = work.path().join("images");
+    fs::create_dir_all(images.join("workloads"))?;
+    std::os::unix::fs::symlink(built("compute")?, images.join("compute"))?;
+    fs::write(images.join("workloads/index.json"), r#"{"schemaVersion":2,"manifests":[]}"#)?;
+    Ok(work)
+}
+
+#[tokio::test]
+async fn an_empty_mirror_stops_the_run_before_boot_and_names_each_image() -> Result<()> {
+    let work = without_workloads()?;
+    let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/01-compute-only-cluster.yaml");
+    let arguments = format!("run --images images --run-root runs {}", scenario.display());
+    let output = lab(work.path(), words(&arguments)).await?;
+    let text = said(&output);
+    assert_ne!(output.status.code(), Some(0), "{text}");
+    for part in [
+        "registry.k8s.io/pause:3.10 (for cp-1, worker-1, worker-2)",
+        "registry.k8s.io/coredns/coredns:v1.14.6 (for cp-1)",
+        "lab.local/echo:v1 (for the checks)",
+        "lab mirror pull registry.k8s.io/coredns/coredns:v1.14.6 registry.k8s.io/pause:3.10",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
+    }
+    assert!(!text.contains("boot …"), "something booted:\n{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_config_that_forms_no_cluster_stops_the_run_before_boot() -> Result<()> {
+    let work = tempfile::tempdir()?;
+    fs::write(work.path().join("patch.yaml"), "machine:\n  kubelet:\n    registerWithTaint: []\n")?;
+    let scenario = "name: wrong-key\ncluster:\n  nodes: [{ name: cp-1, kind: controlplane, role: compute }]\n  \
+                    gateways: 0\n  patches:\n    all: [./patch.yaml]\n";
+    fs::write(work.path().join("wrong.yaml"), scenario)?;
+    let images = built("compute")?;
+    let images = images.parent().expect("parent").display();
+    let output = lab(work.path(), words(&format!("run --images {images} --run-root runs wrong.yaml"))).await?;
+    let text = said(&output);
+    assert_ne!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("patch.yaml:3:5: error: "), "{text}");
+    assert!(text.contains("registerWithTaint"), "{text}");
+    assert!(!text.contains("boot …"), "something booted:\n{text}");
+    Ok(())
+}
