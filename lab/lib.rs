@@ -5,6 +5,9 @@
 //! (assets, addresses, secrets and configs resolved), the plan becomes a live `Cluster`, which
 //! yields observations, a verdict and a report. Everything up to the plan is plain data that
 //! prints, compares and tests without a VM; side effects start at `Cluster`.
+//!
+//! The large entry points return boxed futures: their code is then compiled once, here, and not
+//! again in the command and in every test that polls them.
 
 pub mod assets;
 pub mod cluster;

@@ -40,7 +40,8 @@ fn add(layout: &Path, name: &str, directory: &Path) -> Result<()> {
         header.set_mode(0o644);
         layer.append_data(&mut header, format!("assets/talos/arm64/{file}"), &content[..])?;
     }
-    let config = json!({ "architecture": "arm64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] } });
+    let config =
+        json!({ "architecture": "arm64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] } });
     let config = put(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json")?;
     let layer = put(&layer.into_inner()?, "application/vnd.oci.image.layer.v1.tar")?;
     let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
@@ -93,7 +94,8 @@ async fn both_images_of_a_registry_are_checked_within_ten_seconds() -> Result<()
     let swapped = lab(work.path(), words(&swapped)).await?;
     assert_eq!(swapped.status.code(), Some(1), "{}", said(&swapped));
     let value: Value = serde_json::from_slice(&swapped.stdout)?;
-    let checks: Vec<_> = value["findings"].as_array().expect("findings").iter().map(|f| &f["check"]).collect();
+    let checks: Vec<_> =
+        value["findings"].as_array().expect("findings").iter().map(|f| &f["check"]).collect();
     assert_eq!(checks, ["role", "same"]);
 
     // Pinned, they need no registry any more.
@@ -145,7 +147,8 @@ async fn a_config_that_forms_no_cluster_stops_the_run_before_boot() -> Result<()
     fs::write(work.path().join("wrong.yaml"), scenario)?;
     let images = built("compute")?;
     let images = images.parent().expect("parent").display();
-    let output = lab(work.path(), words(&format!("run --images {images} --run-root runs wrong.yaml"))).await?;
+    let output =
+        lab(work.path(), words(&format!("run --images {images} --run-root runs wrong.yaml"))).await?;
     let text = said(&output);
     assert_ne!(output.status.code(), Some(0), "{text}");
     assert!(text.contains("patch.yaml:3:5: error: "), "{text}");

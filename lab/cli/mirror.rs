@@ -59,7 +59,10 @@ impl Pull {
         let mut references = Vec::new();
         for text in &self.references {
             let Source::Registry(reference) = Source::parse(text)? else {
-                return Err(Failed::new(ExitCode::BadInput, format!("{text} is a path; write HOST/NAME:TAG")));
+                return Err(Failed::new(
+                    ExitCode::BadInput,
+                    format!("{text} is a path; write HOST/NAME:TAG"),
+                ));
             };
             references.push(reference);
         }

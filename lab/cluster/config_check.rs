@@ -26,8 +26,11 @@ impl Plan {
         // whole is asked of the whole only.
         let whole = check(&ConfigSet::new(configs, schema));
         let part = check(&ConfigSet::new(patches, schema));
-        let of_whole: BTreeSet<_> = whole.iter().map(|finding| (finding.rule, finding.message.clone())).collect();
-        for finding in part.iter().filter(|f| of_whole.contains(&(f.rule, f.message.clone()))).chain(whole.iter()) {
+        let of_whole: BTreeSet<_> =
+            whole.iter().map(|finding| (finding.rule, finding.message.clone())).collect();
+        for finding in
+            part.iter().filter(|f| of_whole.contains(&(f.rule, f.message.clone()))).chain(whole.iter())
+        {
             if told.insert((finding.rule, finding.message.clone())) {
                 findings.push(finding.clone());
             }

@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::future::try_join_all;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, try_join_all},
+};
 use tokio::sync::watch;
 
 use super::{
@@ -59,7 +62,11 @@ impl Cluster {
     ///
     /// # Errors
     /// The first failure; everything else is given up at that moment.
-    pub async fn form(&self) -> Result<(), Failure> {
+    pub fn form(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        self.formed().boxed()
+    }
+
+    async fn formed(&self) -> Result<(), Failure> {
         if self.plan.start.control_plane_first {
             let text = self.plan.start.to_string();
             self.host.recorder.record(Happening::Note { subject: Subject::Cluster, text });

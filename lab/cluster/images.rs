@@ -48,7 +48,8 @@ impl NodePlan {
 
 impl fmt::Display for MissingImages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let each: Vec<_> = self.0.iter().map(|(image, who)| format!("{image} (for {})", who.join(", "))).collect();
+        let each: Vec<_> =
+            self.0.iter().map(|(image, who)| format!("{image} (for {})", who.join(", "))).collect();
         let others = self.0.keys().filter(|image| !image.starts_with("lab.local/")).map(String::as_str);
         write!(
             f,
@@ -66,7 +67,12 @@ mod tests {
 
     #[test]
     fn every_image_is_named_with_who_needs_it() {
-        let needed = [("a/pause:1", "cp-1"), ("a/pause:1", "worker-1"), ("a/dns:1", "cp-1"), ("lab.local/echo:v1", "checks")];
+        let needed = [
+            ("a/pause:1", "cp-1"),
+            ("a/pause:1", "worker-1"),
+            ("a/dns:1", "cp-1"),
+            ("lab.local/echo:v1", "checks"),
+        ];
         let needed = || needed.iter().map(|(image, who)| ((*image).to_owned(), (*who).to_owned()));
         let missing = MissingImages::among(needed(), |image| image == "a/dns:1").expect("missing");
         let text = missing.to_string();

@@ -5,9 +5,9 @@
 //! on the event stream, bounded by a budget and ended early by whatever makes it hopeless.
 
 mod budget;
-mod config_check;
 #[expect(clippy::module_inception, reason = "the live cluster is the idea of this folder")]
 mod cluster;
+mod config_check;
 mod diagnosis;
 mod failure;
 mod fault;

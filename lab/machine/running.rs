@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{FutureExt, future::BoxFuture};
 use tokio::{net::UnixListener, sync::watch};
 
 use super::{
@@ -47,7 +48,17 @@ impl Machine {
     /// # Errors
     /// When a file cannot be written, QEMU does not start, or it ends at once; the error then
     /// carries what it said.
-    pub async fn start(
+    pub fn start<'a>(
+        qemu: &'a QemuBinary,
+        accelerator: Accelerator,
+        spec: MachineSpec,
+        processes: &'a Processes,
+        recorder: Recorder,
+    ) -> BoxFuture<'a, Result<Self, MachineError>> {
+        Self::started(qemu, accelerator, spec, processes, recorder).boxed()
+    }
+
+    async fn started(
         qemu: &QemuBinary,
         accelerator: Accelerator,
         spec: MachineSpec,

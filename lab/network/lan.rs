@@ -10,6 +10,7 @@ use std::{
     thread,
 };
 
+use futures::{FutureExt, future::BoxFuture};
 use tokio::{net::UnixListener, sync::oneshot};
 
 use super::{
@@ -54,7 +55,17 @@ impl Lan {
     ///
     /// # Errors
     /// When the plan contradicts itself, or a socket, the uplink or a forward cannot be had.
-    pub async fn start(
+    pub fn start<'a>(
+        plan: LanPlan,
+        qemu: &'a QemuBinary,
+        directory: &'a Path,
+        processes: &'a Processes,
+        recorder: Recorder,
+    ) -> BoxFuture<'a, Result<Self, NetworkError>> {
+        Self::started(plan, qemu, directory, processes, recorder).boxed()
+    }
+
+    async fn started(
         plan: LanPlan,
         qemu: &QemuBinary,
         directory: &Path,

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use futures::{FutureExt, future::BoxFuture};
 use oci_client::Reference;
 use serde_json::{Value, json};
 
@@ -27,7 +28,11 @@ impl Mirror {
     ///
     /// # Errors
     /// When it cannot be had, or the mirror cannot be written.
-    pub async fn pull(&self, reference: &Reference) -> Result<Digest, OciError> {
+    pub fn pull<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Digest, OciError>> {
+        self.pulled(reference).boxed()
+    }
+
+    async fn pulled(&self, reference: &Reference) -> Result<Digest, OciError> {
         let cache = Cache::new(self.directory.clone());
         let fetched = fetch(reference, &cache).await?;
         let content = super::content::Content::directory(&self.directory);

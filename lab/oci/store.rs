@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use futures::{FutureExt, future::BoxFuture};
 use oci_client::Reference;
 use serde::Serialize;
 
@@ -71,7 +72,11 @@ impl ImageStore {
     ///
     /// # Errors
     /// See [`OciError`].
-    pub async fn resolve(&self, source: &Source) -> Result<Resolved, OciError> {
+    pub fn resolve<'a>(&'a self, source: &'a Source) -> BoxFuture<'a, Result<Resolved, OciError>> {
+        self.resolved(source).boxed()
+    }
+
+    async fn resolved(&self, source: &Source) -> Result<Resolved, OciError> {
         match source {
             Source::Path(path) => {
                 let (store, path) = (self.clone(), path.clone());

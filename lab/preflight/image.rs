@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use futures::{FutureExt, future::BoxFuture};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
@@ -54,7 +55,14 @@ impl PreflightImage {
     ///
     /// # Errors
     /// The first image that cannot be had or read.
-    pub async fn all(candidates: Vec<Candidate>, store: &ImageStore) -> Result<Vec<Self>, PreflightError> {
+    pub fn all(
+        candidates: Vec<Candidate>,
+        store: &ImageStore,
+    ) -> BoxFuture<'_, Result<Vec<Self>, PreflightError>> {
+        Self::looked_at(candidates, store).boxed()
+    }
+
+    async fn looked_at(candidates: Vec<Candidate>, store: &ImageStore) -> Result<Vec<Self>, PreflightError> {
         let mut readers: Vec<JoinHandle<Result<Self, PreflightError>>> = Vec::new();
         for Candidate { role, source } in candidates {
             let resolved = store.resolve(&source).await?;

@@ -46,7 +46,8 @@ pub struct Criterion {
 impl Criterion {
     /// All criteria, as a run shows them. One whose checks did not run does not hold.
     pub fn all(summary: &Summary) -> Vec<Self> {
-        let mut criteria: Vec<_> = SHOWN.iter().map(|(text, checks)| Self::shown(summary, text, checks)).collect();
+        let mut criteria: Vec<_> =
+            SHOWN.iter().map(|(text, checks)| Self::shown(summary, text, checks)).collect();
         let headings = ROLE_GUIDE.lines().filter(|line| line.starts_with("## "));
         criteria.push(Self {
             text: "the documentation guides the choice of roles",
@@ -68,7 +69,8 @@ impl Criterion {
     }
 
     fn shown(summary: &Summary, text: &'static str, checks: &[(&str, &str)]) -> Self {
-        let results: Vec<_> = checks.iter().map(|(name, id)| (*name, *id, check(summary, name, id))).collect();
+        let results: Vec<_> =
+            checks.iter().map(|(name, id)| (*name, *id, check(summary, name, id))).collect();
         Self {
             text,
             holds: results.iter().all(|(_, _, result)| result.is_some_and(|result| result.outcome.passed())),
@@ -151,7 +153,8 @@ mod tests {
         assert!(all.iter().all(|criterion| criterion.holds), "{all:?}");
         assert_eq!(all[1].evidence[1], "tailscale-routing-test, tailnet-routing: saw tailnet-routing");
         // One run fewer, and one that failed.
-        let broken = ran(SCENARIOS[2], &["layers-green", "tailnet-routing"], Outcome::Failed { cause: "cut".into() });
+        let broken =
+            ran(SCENARIOS[2], &["layers-green", "tailnet-routing"], Outcome::Failed { cause: "cut".into() });
         let all = Criterion::all(&summary([runs[0].clone(), broken].concat()));
         let holds: Vec<_> = all.iter().map(|criterion| criterion.holds).collect();
         assert_eq!(holds, [true, false, false, true, false]);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use super::check::Disturbance;
-use crate::cluster::{StartOrder, ControlServerState, KeyState, RouteApproval, TalosContract};
+use crate::cluster::{ControlServerState, KeyState, RouteApproval, StartOrder, TalosContract};
 use crate::events::Step;
 use crate::node::Kind;
 

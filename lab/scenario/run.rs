@@ -14,6 +14,7 @@ use crate::{
     host::WhenShort,
     session::{ClusterRequest, RunningCluster, Session, StartError, write_bundle},
 };
+use futures::{FutureExt, future::BoxFuture};
 
 /// What a scenario came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +36,21 @@ impl Scenario {
             budgets: self.budgets.clone(),
             when_short,
             pretended_memory: self.host_memory,
-            workloads: self.checks.iter().flat_map(|spec| spec.check.images()).map(|image| (*image).to_owned()).collect(),
+            workloads: self
+                .checks
+                .iter()
+                .flat_map(|spec| spec.check.images())
+                .map(|image| (*image).to_owned())
+                .collect(),
         }
     }
 
     /// Runs the scenario in `session` and takes its cluster down again.
-    pub async fn run(&self, session: &Session, when_short: WhenShort) -> Verdict {
+    pub fn run<'a>(&'a self, session: &'a Session, when_short: WhenShort) -> BoxFuture<'a, Verdict> {
+        self.carried_out(session, when_short).boxed()
+    }
+
+    async fn carried_out(&self, session: &Session, when_short: WhenShort) -> Verdict {
         let recorder = session.recorder();
         recorder.record(Happening::ScenarioStarted {
             scenario: self.name.clone(),

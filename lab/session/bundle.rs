@@ -7,6 +7,7 @@ use crate::{
     kubernetes::dump_objects,
     report::{Bundle, BundleError},
 };
+use futures::{FutureExt, future::BoxFuture};
 
 /// How long each question to a node or to the API server may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,7 +28,11 @@ const LOGS: [&str; 8] = [
 ///
 /// # Errors
 /// When the directory cannot be written; what a node does not tell is left out and said so.
-pub async fn write_bundle(cluster: &Cluster, cause: &str) -> Result<(), BundleError> {
+pub fn write_bundle<'a>(cluster: &'a Cluster, cause: &'a str) -> BoxFuture<'a, Result<(), BundleError>> {
+    gather_bundle(cluster, cause).boxed()
+}
+
+async fn gather_bundle(cluster: &Cluster, cause: &str) -> Result<(), BundleError> {
     let mut bundle = Bundle::new(cause);
     let plan = serde_json::to_string_pretty(cluster.plan()).unwrap_or_default();
     bundle.add("plan.json", plan);

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use futures::{FutureExt, future::BoxFuture};
 use serde::Serialize;
 
 use super::{
@@ -46,7 +47,14 @@ impl Session {
     ///
     /// # Errors
     /// When the cluster cannot be started or does not form.
-    pub async fn measure_formation(&self, request: ClusterRequest) -> Result<FormationFigures, StartError> {
+    pub fn measure_formation(
+        &self,
+        request: ClusterRequest,
+    ) -> BoxFuture<'_, Result<FormationFigures, StartError>> {
+        self.figures_of_formation(request).boxed()
+    }
+
+    async fn figures_of_formation(&self, request: ClusterRequest) -> Result<FormationFigures, StartError> {
         let mut events = self.recorder.subscribe();
         let running = self.start(request).await?;
         let kernel = running.cluster.plan().nodes.first().map(|node| node.image.boot.kernel.clone());

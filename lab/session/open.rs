@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use futures::{FutureExt, future::BoxFuture};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -115,7 +116,11 @@ impl Session {
     ///
     /// # Errors
     /// When the host lacks something that no run can do without.
-    pub async fn open(options: SessionOptions) -> Result<Self, SessionError> {
+    pub fn open(options: SessionOptions) -> BoxFuture<'static, Result<Self, SessionError>> {
+        Self::opened(options).boxed()
+    }
+
+    async fn opened(options: SessionOptions) -> Result<Self, SessionError> {
         let host = |action: &str| {
             let action = action.to_owned();
             move |source| SessionError::Host { action, source }
@@ -172,7 +177,11 @@ impl Session {
     ///
     /// # Errors
     /// When the recording or the result cannot be written.
-    pub async fn close(self, outcome: Outcome, ending: Ending) -> Result<(), SessionError> {
+    pub fn close(self, outcome: Outcome, ending: Ending) -> BoxFuture<'static, Result<(), SessionError>> {
+        self.closed(outcome, ending).boxed()
+    }
+
+    async fn closed(self, outcome: Outcome, ending: Ending) -> Result<(), SessionError> {
         let host = |action: &str| {
             let action = action.to_owned();
             move |source| SessionError::Host { action, source }

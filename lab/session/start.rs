@@ -10,8 +10,8 @@ use super::open::{Session, SessionError};
 use crate::{
     assets::{BootCache, InspectError, Inspection, NodeImage},
     cluster::{
-        Budgets, Cluster, ClusterSpec, Failure, Fault, Host, ImageSource, MissingImages, Plan, PlanError, PlanInputs,
-        PreparedImage, Size, Tailnet, TailnetSpecError,
+        Budgets, Cluster, ClusterSpec, Failure, Fault, Host, ImageSource, MissingImages, Plan, PlanError,
+        PlanInputs, PreparedImage, Size, Tailnet, TailnetSpecError,
     },
     events::{Happening, Subject},
     host::{MemoryReservation, WhenShort},
@@ -22,6 +22,7 @@ use crate::{
     registry::{Registry, RegistryError, Store, StoreError},
     tailnet::{Programs, ProgramsError, TailnetError},
 };
+use futures::{FutureExt, future::BoxFuture};
 
 /// MiB that QEMU itself and the lab need beside a guest's RAM (translation cache, buffers).
 const OVERHEAD_PER_NODE_MIB: u64 = 320;
@@ -118,7 +119,11 @@ pub struct RunningCluster {
 
 impl RunningCluster {
     /// Ends all machines and returns when they are gone.
-    pub async fn shut_down(self) {
+    pub fn shut_down(self) -> BoxFuture<'static, ()> {
+        self.ended().boxed()
+    }
+
+    async fn ended(self) {
         // Anybody else who still holds the cluster ends it by dropping it.
         if let Some(cluster) = Arc::into_inner(self.cluster) {
             cluster.shut_down().await;
@@ -131,10 +136,15 @@ impl Session {
     ///
     /// # Errors
     /// When an image is missing or damaged, or the spec is impossible.
-    pub async fn plan(&self, request: ClusterRequest) -> Result<(Plan, Registry), StartError> {
+    pub fn plan(&self, request: ClusterRequest) -> BoxFuture<'_, Result<(Plan, Registry), StartError>> {
+        self.planned(request).boxed()
+    }
+
+    async fn planned(&self, request: ClusterRequest) -> Result<(Plan, Registry), StartError> {
         let images = self.prepare_images(&request.spec).await?;
-        let layouts: Vec<_> =
-            std::iter::once(self.options.images.join("workloads")).chain(self.options.mirrors.clone()).collect();
+        let layouts: Vec<_> = std::iter::once(self.options.images.join("workloads"))
+            .chain(self.options.mirrors.clone())
+            .collect();
         let store = Store::open(&layouts)?;
         let there: BTreeSet<String> = store.references().map(str::to_owned).collect();
         let upstreams = store.upstreams().into_iter().map(str::to_owned).collect();
@@ -181,7 +191,11 @@ impl Session {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(&self, request: ClusterRequest) -> Result<RunningCluster, StartError> {
+    pub fn start(&self, request: ClusterRequest) -> BoxFuture<'_, Result<RunningCluster, StartError>> {
+        self.started(request).boxed()
+    }
+
+    async fn started(&self, request: ClusterRequest) -> Result<RunningCluster, StartError> {
         let need =
             request.spec.total_memory().as_mib() + OVERHEAD_PER_NODE_MIB * request.spec.nodes.len() as u64;
         if let Some(available) = request.pretended_memory.filter(|available| available.as_mib() < need) {

@@ -62,7 +62,8 @@ pub fn pulled_images(
     };
     let controls = kind == Kind::ControlPlane;
     let talos = software == NodeSoftware::Talos;
-    let flannel = matches!(value("/cluster/network/cni/name").and_then(Value::as_str), None | Some("flannel"));
+    let flannel =
+        matches!(value("/cluster/network/cni/name").and_then(Value::as_str), None | Some("flannel"));
     let wanted = [
         (talos, image("/machine/kubelet/image", None)),
         (talos && controls, image("/cluster/etcd/image", Some(defaults.etcd))),
@@ -72,7 +73,10 @@ pub fn pulled_images(
         (true, Some(PAUSE.to_owned())),
         (talos && controls && !off("/cluster/proxy/disabled"), image("/cluster/proxy/image", None)),
         (talos && controls && flannel, Some(defaults.flannel.to_owned())),
-        (controls && !off("/cluster/coreDNS/disabled"), image("/cluster/coreDNS/image", Some(defaults.coredns))),
+        (
+            controls && !off("/cluster/coreDNS/disabled"),
+            image("/cluster/coreDNS/image", Some(defaults.coredns)),
+        ),
     ];
     wanted.into_iter().filter_map(|(wanted, image)| image.filter(|_| wanted)).collect()
 }
@@ -102,7 +106,8 @@ mod tests {
     fn what_a_config_switches_off_is_not_pulled() {
         let text = "cluster: {proxy: {image: p, disabled: true}, coreDNS: {disabled: true}, network: {cni: {name: none}}, \
                     etcd: {image: e}}";
-        let pulled = pulled_images(&config(text), Kind::ControlPlane, NodeSoftware::Talos, TalosContract::V1_13);
+        let pulled =
+            pulled_images(&config(text), Kind::ControlPlane, NodeSoftware::Talos, TalosContract::V1_13);
         assert_eq!(pulled, ["e", PAUSE]);
     }
 }
