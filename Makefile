@@ -50,6 +50,7 @@ test-cluster: images ## Run the tests that form whole clusters
 check: images ## Formatting, lints, licences
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo check --locked --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz/check --bins
 	@unformatted=$$(gofmt -l $(GO_MODULES)); \
 	if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted"; exit 1; fi
 	@# The guest's modules are vetted with the flags of their build, so that what the images compiled is used

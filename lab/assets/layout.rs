@@ -224,7 +224,7 @@ fn without_ending(name: &str) -> &str {
 }
 
 /// Whether a file of an image in a registry belongs to a layout, for any architecture.
-pub(crate) fn belongs(path: &str) -> bool {
+pub fn belongs(path: &str) -> bool {
     let below = LAYOUTS.iter().map(|layout| layout.prefix.strip_suffix("arm64").unwrap_or(layout.prefix));
     let mut below = below.filter(|prefix| !prefix.is_empty());
     let top = !path.contains('/') || path.starts_with("boot/");
