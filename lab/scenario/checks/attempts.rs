@@ -1,4 +1,4 @@
-//! How often a question about the network is asked before no answer counts as one.
+//! How often a question is asked before no answer counts as one.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause between two tries: what is refused is refused at once.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The tries at one question. A service's rules reach each node a moment after its endpoints are
+/// The tries at one question about what a formed cluster comes to by itself. A service's rules reach each node a moment after its endpoints are
 /// ready, which no object of the API tells, and under emulation that moment is seconds.
 pub(super) struct Attempts {
     since: Instant,

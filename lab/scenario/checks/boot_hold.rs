@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Observation, QUESTION};
+use super::{Observation, QUESTION, attempts::Attempts};
 use crate::{
     cluster::{Cluster, Hold, NodePlan},
     node::NodeName,
     scenario::HoldEnd,
+    talos::{ApiError, Stage},
 };
 
 /// How long after the node's own limit its reboot may be seen, on the reference host.
@@ -36,13 +37,22 @@ pub(super) async fn look(cluster: &Cluster, name: &NodeName, ends: &HoldEnd) -> 
     observation
 }
 
+/// What holds the boot up. Services that have just started are unhealthy for a moment, and as long as
+/// others are not up it cannot be told which one it is.
 async fn held(cluster: &Cluster, node: &NodePlan) -> Result<Hold, String> {
     let name = &node.spec.name;
-    match cluster.hold(node).await {
-        Ok(Some(hold)) => Ok(hold),
-        Ok(None) => Err(format!("{name}: nothing holds its boot sequence up")),
-        Err(error) => Err(format!("{name}: {error}")),
+    let said = |error: ApiError| format!("{name}: {error}");
+    let mut tries = Attempts::patient();
+    while tries.another().await {
+        if let Some(hold) = cluster.hold(node).await.map_err(said)? {
+            return Ok(hold);
+        }
+        let client = cluster.connect(node).await.map_err(said)?;
+        if client.machine_status(QUESTION).await.map_err(said)?.stage == Stage::Running {
+            break;
+        }
     }
+    Err(format!("{name}: nothing holds its boot sequence up"))
 }
 
 async fn boot_id(cluster: &Cluster, node: &NodePlan) -> Result<String, String> {
