@@ -104,7 +104,8 @@ fn main() -> io::Result<()> {
 
 /// A PE file of arm64 with these sections and nothing to run.
 fn pe(sections: &[(&str, &[u8])]) -> Vec<u8> {
-    let words = |numbers: &[usize]| numbers.iter().flat_map(|n| (*n as u32).to_le_bytes()).collect::<Vec<_>>();
+    let words =
+        |numbers: &[usize]| numbers.iter().flat_map(|n| (*n as u32).to_le_bytes()).collect::<Vec<_>>();
     let mut file = b"MZ".to_vec();
     file.resize(0x3c, 0);
     file.extend(words(&[0x40]));
