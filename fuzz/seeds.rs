@@ -1,5 +1,10 @@
 //! Writes the inputs that fuzzing starts from: `seeds DIRECTORY`, a folder for each target.
 
+/// Small images, as the unit tests have them.
+#[path = "../lab/assets/fixture.rs"]
+#[allow(dead_code)]
+mod fixture;
+
 use std::{
     fs,
     io::{self, Cursor, Write},
@@ -11,6 +16,7 @@ use backhand::{
     FilesystemCompressor, FilesystemWriter, NodeHeader,
     compression::{CompressionOptions, Compressor, Lz4},
 };
+use fixture::{archive, pe};
 
 const EXTENSIONS: &[u8] = b"layers:\n- {image: 0.sqsh, metadata: {name: tailscale, version: v1, \
     compatibility: {talos: {version: '>= v1.11.5'}}}}\n- image: 1.sqsh\n  metadata: &m {name: modules.dep}\n";
@@ -63,18 +69,18 @@ fn main() -> io::Result<()> {
         write("squashfs", name, layer)?;
     }
     let root = &layers[layers.len() - 1].1;
-    let archive = cpio(&[
+    let whole = archive(&[
         ("init", b"#!"),
         ("rootfs.sqsh", root),
         ("0.sqsh", root),
         ("extensions.yaml", b"layers: []"),
-    ])?;
-    write("archive", "whole", &archive)?;
-    write("archive", "small", &cpio(&[("./a/b", b"x")])?)?;
+    ]);
+    write("archive", "whole", &whole)?;
+    write("archive", "small", &archive(&[("./a/b", b"x")]))?;
     for kind in 0..4u8 {
-        write("initramfs", &format!("kind{kind}"), &[&[kind][..], &archive].concat())?;
+        write("initramfs", &format!("kind{kind}"), &[&[kind][..], &whole].concat())?;
     }
-    let two = [cpio(&[("a", &vec![0; archive.len() - 228])])?, archive].concat();
+    let two = [archive(&[("a", &vec![0; whole.len() - 228])]), whole].concat();
     write("initramfs", "kind4", &[&[4][..], &two].concat())?;
 
     let mut image = vec![0; 0x400];
@@ -91,7 +97,8 @@ fn main() -> io::Result<()> {
     zboot.extend(&packed);
     let lz4 = lz4_flex::block::compress(&image);
     let lz4 = [&[0x02, 0x21, 0x4c, 0x18][..], &(lz4.len() as u32).to_le_bytes(), &lz4].concat();
-    let unified = pe(&[(".cmdline", b"talos.platform=metal\0"), (".linux", &image), (".initrd", &[7; 600])]);
+    let unified =
+        pe(0xaa64, &[(".cmdline", b"talos.platform=metal\0"), (".linux", &image), (".initrd", &[7; 600])]);
     write("unified", "whole", &unified)?;
     write("kernel", "unified", &unified)?;
     write("kernel", "lz4", &lz4)?;
@@ -100,43 +107,6 @@ fn main() -> io::Result<()> {
         write("kernel", name, &kernel)?;
     }
     Ok(())
-}
-
-/// A PE file of arm64 with these sections and nothing to run.
-fn pe(sections: &[(&str, &[u8])]) -> Vec<u8> {
-    let words =
-        |numbers: &[usize]| numbers.iter().flat_map(|n| (*n as u32).to_le_bytes()).collect::<Vec<_>>();
-    let mut file = b"MZ".to_vec();
-    file.resize(0x3c, 0);
-    file.extend(words(&[0x40]));
-    file.extend(b"PE\0\0\x64\xaa");
-    file.extend((sections.len() as u16).to_le_bytes());
-    file.extend([0; 12]);
-    file.extend([240, 0, 0x22, 0, 0x0b, 2]);
-    file.resize(file.len() + 106, 0);
-    file.extend(words(&[16]));
-    file.resize(file.len() + 128, 0);
-    let mut at = (file.len() + 40 * sections.len()).next_multiple_of(512);
-    let mut content = Vec::new();
-    for (name, bytes) in sections {
-        let stored = bytes.len().next_multiple_of(512);
-        file.extend(name.as_bytes());
-        file.resize(file.len() + 8 - name.len(), 0);
-        file.extend(words(&[bytes.len(), at, stored, at, 0, 0, 0, 0]));
-        content.extend_from_slice(bytes);
-        content.resize(content.len().next_multiple_of(512), 0);
-        at += stored;
-    }
-    file.resize(file.len().next_multiple_of(512), 0);
-    file.extend(content);
-    file
-}
-
-fn cpio(files: &[(&str, &[u8])]) -> io::Result<Vec<u8>> {
-    let inputs = files
-        .iter()
-        .map(|(name, content)| (cpio::NewcBuilder::new(name).mode(0o100_644), Cursor::new(content.to_vec())));
-    cpio::write_cpio(inputs, Vec::new())
 }
 
 fn squashfs(compressor: Compressor) -> Vec<u8> {

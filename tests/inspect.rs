@@ -1,15 +1,19 @@
 //! `lab inspect`: what it prints of small images, and how fast it is on the built ones.
 
+#[path = "support/command.rs"]
+mod command;
+
 use std::{
     fs,
     io::{Cursor, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use backhand::{FilesystemCompressor, FilesystemWriter, NodeHeader, compression::Compressor};
+use command::{built, said};
 use lab::assets::{Digest, Inspection};
 
 const TAILSCALE: &str = "\
@@ -95,10 +99,6 @@ fn lab(arguments: &[&str], images: &[&Path]) -> Result<Output> {
     Ok(Command::new(env!("CARGO_BIN_EXE_lab")).arg("inspect").args(arguments).args(images).output()?)
 }
 
-fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
 #[test]
 fn an_image_is_told_line_by_line() -> Result<()> {
     let directory = image(true)?;
@@ -153,20 +153,6 @@ fn names_of_an_image_do_not_reach_the_terminal_raw() -> Result<()> {
     Ok(())
 }
 
-/// The directories of the built images.
-fn built() -> Result<[PathBuf; 2]> {
-    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/images");
-    let built = ["compute", "gateway"].map(|name| images.join(name));
-    for image in &built {
-        ensure!(
-            image.join("boot/initramfs.xz").is_file(),
-            "no image in {}: build the images first (make images)",
-            image.display()
-        );
-    }
-    Ok(built)
-}
-
 /// Runs until it is once as fast as `limit`, three times at most: other work on this machine says
 /// nothing about the speed.
 fn within(limit: Duration, arguments: &[&str], images: &[&Path]) -> Result<Output> {
@@ -185,7 +171,7 @@ fn within(limit: Duration, arguments: &[&str], images: &[&Path]) -> Result<Outpu
 
 #[test]
 fn both_built_images_are_told_within_three_seconds() -> Result<()> {
-    let [compute, gateway] = built()?;
+    let (compute, gateway) = (built("compute")?, built("gateway")?);
     let output = within(Duration::from_secs(3), &["--adds", "tailscale"], &[&compute, &gateway])?;
     let text = said(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");
@@ -203,7 +189,7 @@ fn both_built_images_are_told_within_three_seconds() -> Result<()> {
 
 /// A copy of the built gateway image with a damaged initramfs.
 fn damaged(damage: impl FnOnce(&mut Vec<u8>)) -> Result<tempfile::TempDir> {
-    let [_, gateway] = built()?;
+    let gateway = built("gateway")?;
     let directory = tempfile::tempdir()?;
     fs::create_dir(directory.path().join("boot"))?;
     std::os::unix::fs::symlink(

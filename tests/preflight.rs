@@ -1,14 +1,18 @@
 //! What is refused before anything boots, through the command line: images out of a registry that do not fit,
 //! images that nodes could not pull, machine configs that form no cluster.
 
+#[path = "support/command.rs"]
+mod command;
+
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
+use command::{built, said};
 use lab::{
     assets::Digest,
     registry::{Registry, Store},
@@ -16,12 +20,6 @@ use lab::{
 use serde_json::{Value, json};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
-fn built(name: &str) -> Result<PathBuf> {
-    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/images").join(name);
-    ensure!(image.exists(), "there is no {}: build the images first (make images)", image.display());
-    Ok(image)
-}
 
 /// Adds an image with the files of `directory` below `assets/talos/arm64` to the OCI image layout `layout`.
 fn add(layout: &Path, name: &str, directory: &Path) -> Result<()> {
@@ -65,10 +63,6 @@ async fn lab(directory: &Path, arguments: Vec<String>) -> Result<Output> {
 
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
-}
-
-fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, BufWriter},
+    io::{self, BufRead, BufReader, BufWriter},
     path::{Path, PathBuf},
 };
 
@@ -56,15 +56,24 @@ impl BootCache {
             .map_err(AssetError::file("write in", &self.directory))?;
         unpack_kernel(&image.found.kernel, &partial.path().join("Image"))?;
         unpack_initramfs(&image.found.initramfs, &partial.path().join("initramfs.cpio"))?;
-        let made = partial.keep();
-        if let Err(error) = fs::rename(&made, &entry) {
-            // Another run was faster: its entry is as good as ours.
-            let _ = fs::remove_dir_all(&made);
-            if !entry.is_dir() {
-                return Err(AssetError::file("create", &entry)(error));
-            }
-        }
+        keep_directory(partial, &entry).map_err(AssetError::file("create", &entry))?;
         Ok(files)
+    }
+}
+
+/// Makes a finished temporary directory the entry of a cache, whole or not at all. When another run
+/// was faster, its entry is as good and stays.
+///
+/// # Errors
+/// When there is no entry afterwards.
+pub fn keep_directory(made: tempfile::TempDir, entry: &Path) -> io::Result<()> {
+    match fs::rename(made.path(), entry) {
+        Err(error) if !entry.is_dir() => Err(error),
+        Err(_) => Ok(()),
+        Ok(()) => {
+            let _ = made.keep();
+            Ok(())
+        }
     }
 }
 

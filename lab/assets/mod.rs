@@ -30,7 +30,7 @@ mod squashfs_inode;
 mod uki;
 
 pub use archive::{ArchiveError, Archives, Entry};
-pub use boot_cache::{BootCache, BootFiles};
+pub use boot_cache::{BootCache, BootFiles, keep_directory};
 pub use checksums::{ChecksumFault, Checksums};
 pub use compression::{Compression, decompress, unpacked};
 pub use contents::{Contents, ContentsError, ExtensionService, LayerContents};

@@ -41,6 +41,11 @@ impl Digest {
         Some(Self(bytes))
     }
 
+    /// From `sha256:` and 64 hexadecimal digits, as it prints.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.strip_prefix("sha256:").and_then(Self::from_hex)
+    }
+
     /// The 64 hexadecimal digits.
     pub fn hex(&self) -> String {
         hex::encode(self.0)

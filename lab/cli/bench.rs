@@ -11,7 +11,7 @@ use lab::{
     session::{ClusterRequest, FormationFigures, Session},
 };
 
-use super::{Failed, Guests};
+use super::{Failed, Guests, print_json};
 
 /// Measure.
 #[derive(Subcommand)]
@@ -77,9 +77,7 @@ impl Formation {
                     serde_json::json!({ "what": label, "median": median, "runs": series.figures })
                 })
                 .collect();
-            let text =
-                serde_json::to_string_pretty(&all).map_err(|error| Failed::new(ExitCode::Internal, error))?;
-            println!("{text}");
+            print_json(&all)?;
         } else {
             println!("{}", FormationFigures::table(&medians));
         }

@@ -9,7 +9,7 @@ use lab::{
     talos::TalosContract,
 };
 
-use super::{Failed, print_line};
+use super::{Failed, print_json, print_line};
 
 #[derive(Subcommand)]
 pub enum Config {
@@ -70,9 +70,7 @@ impl Check {
         let findings = check(&set);
         let (errors, warnings) = (findings.count(Severity::Error), findings.count(Severity::Warning));
         if self.json {
-            let text = serde_json::to_string_pretty(&findings)
-                .map_err(|error| Failed::new(ExitCode::Internal, error))?;
-            print_line(text);
+            print_json(&findings)?;
         } else {
             for finding in findings.iter() {
                 print_line(finding);

@@ -7,7 +7,7 @@ use lab::{
     preflight::{Candidate, PreflightImage},
 };
 
-use super::{Failed, preflight::Images, print_line};
+use super::{Failed, preflight::Images, print_json, print_line};
 
 /// Tell what is in images, and how they differ, without booting them.
 #[derive(Args)]
@@ -41,9 +41,7 @@ impl Inspect {
         let wrong = self.wrong(&images)?;
         if self.json {
             let value = serde_json::json!({ "images": images, "differences": differences, "wrong": wrong });
-            let text = serde_json::to_string_pretty(&value)
-                .map_err(|error| Failed::new(ExitCode::Internal, error))?;
-            print_line(text);
+            print_json(&value)?;
         } else {
             images.iter().for_each(print_line);
             for (image, difference) in images.iter().skip(1).zip(&differences) {

@@ -13,7 +13,7 @@ use lab::{
     node::NodeName,
 };
 
-use super::Failed;
+use super::{Failed, print_json};
 
 /// How long a lab may take to end its machines.
 const END_PATIENCE: Duration = Duration::from_secs(30);
@@ -49,9 +49,7 @@ impl Status {
         let labs = self.runs.live()?;
         if self.json {
             let states: Vec<_> = labs.iter().map(|lab| &lab.state).collect();
-            let text = serde_json::to_string_pretty(&states)
-                .map_err(|error| Failed::new(ExitCode::Internal, error))?;
-            println!("{text}");
+            print_json(&states)?;
             return Ok(ExitCode::Passed);
         }
         if labs.is_empty() {

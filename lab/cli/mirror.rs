@@ -3,13 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use lab::{
-    host::ExitCode,
-    oci::{Mirror as Directory, Source},
-    registry::Store,
-};
+use lab::{host::ExitCode, oci::Mirror as Directory, registry::Store};
 
-use super::{Failed, print_line};
+use super::{Failed, print_line, reference};
 
 #[derive(Subcommand)]
 pub enum Mirror {
@@ -56,16 +52,8 @@ impl Mirror {
 
 impl Pull {
     async fn run(self) -> Result<ExitCode, Failed> {
-        let mut references = Vec::new();
-        for text in &self.references {
-            let Source::Registry(reference) = Source::parse(text)? else {
-                return Err(Failed::new(
-                    ExitCode::BadInput,
-                    format!("{text} is a path; write HOST/NAME:TAG"),
-                ));
-            };
-            references.push(reference);
-        }
+        let parse = |text: &String| reference(text, "write HOST/NAME:TAG");
+        let references = self.references.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         let mirror = Directory::new(self.place.directory);
         for reference in references {
             let digest = mirror.pull(&reference).await?;

@@ -20,7 +20,7 @@ use lab::{
     host::ExitCode,
     machine::{Accelerator, CpuModel},
     node::Role,
-    oci::Source,
+    oci::{Reference, Source},
     report::Display,
     session::{Session, SessionError, SessionOptions, StartError},
 };
@@ -157,13 +157,13 @@ impl From<StartError> for Failed {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Session(error) => error.into(),
+            StartError::Source(error) => error.into(),
             StartError::Memory { .. } => Self::new(ExitCode::HostUnable, error),
             StartError::Plan(PlanError::Secrets(_))
             | StartError::Registry(_)
             | StartError::TailnetPrograms(_)
             | StartError::Tailnet(_) => Self::new(ExitCode::Internal, error),
             StartError::Plan(_)
-            | StartError::Source(_)
             | StartError::Asset(_)
             | StartError::Store(_)
             | StartError::MissingImages(_)
@@ -226,6 +226,21 @@ async fn asked_to_end() {
 fn print_line(line: impl std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Prints a value as JSON.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failed> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failed::new(ExitCode::Internal, error))?;
+    print_line(text);
+    Ok(())
+}
+
+/// A reference in a registry; `why` says why no path will do.
+fn reference(text: &str, why: &str) -> Result<Box<Reference>, Failed> {
+    match Source::parse(text)? {
+        Source::Registry(reference) => Ok(reference),
+        Source::Path(_) => Err(Failed::new(ExitCode::BadInput, format!("{text} is a path; {why}"))),
+    }
 }
 
 /// Says where a run's files are.

@@ -1,6 +1,6 @@
 //! `lab preflight` and `lab pin`: images looked at, and fixed, before anything boots.
 
-use std::{io::Write, path::PathBuf, time::Duration};
+use std::{io::Write, path::PathBuf};
 
 use clap::Args;
 use lab::{
@@ -10,9 +10,7 @@ use lab::{
     preflight::{Candidate, Limits, Preflight as Checked, PreflightError, PreflightImage},
 };
 
-use super::{Failed, given, print_line};
-
-const DAY: u64 = 24 * 60 * 60;
+use super::{Failed, given, print_json, print_line, reference};
 
 /// Where images are kept, and how their references are taken.
 #[derive(Args, Clone, Debug)]
@@ -38,7 +36,7 @@ pub struct Preflight {
     #[arg(required = true, value_name = "[ROLE=]IMAGE", value_parser = candidate)]
     images: Vec<Candidate>,
     /// From how many days on a tag's build is old
-    #[arg(long, value_name = "DAYS", default_value_t = 60)]
+    #[arg(long, value_name = "DAYS", default_value_t = Limits::OLD_DAYS)]
     old: u64,
     /// As JSON
     #[arg(long)]
@@ -63,12 +61,9 @@ impl Preflight {
     pub(super) async fn run(self) -> Result<ExitCode, Failed> {
         let store = self.from.store()?;
         let images = PreflightImage::all(self.images, &store).await?;
-        let limits = Limits { age: Duration::from_secs(self.old * DAY), now: jiff::Timestamp::now() };
-        let checked = Checked::of(images, limits);
+        let checked = Checked::of(images, Limits::of_days(self.old));
         if self.json {
-            let text = serde_json::to_string_pretty(&checked)
-                .map_err(|error| Failed::new(ExitCode::Internal, error))?;
-            print_line(text);
+            print_json(&checked)?;
         } else {
             print_line(&checked);
         }
@@ -103,15 +98,11 @@ impl Pin {
         let store = ImageStore::new(self.from.cache.clone(), Lock::default());
         let mut lock = Lock::read(&self.from.lock)?;
         for text in &self.references {
-            let source = Source::parse(text)?;
-            let Source::Registry(reference) = &source else {
-                let message = format!("{text} is a path; only what a registry has can change under its name");
-                return Err(Failed::new(ExitCode::BadInput, message));
-            };
-            let origin = store.resolve(&source).await?.origin;
+            let reference = reference(text, "only what a registry has can change under its name")?;
+            let origin = store.resolve(&Source::Registry(reference.clone())).await?.origin;
             let digest = origin.digest.as_ref().map(ToString::to_string).unwrap_or_default();
             let built = origin.created.as_deref().unwrap_or("unknown");
-            let before = lock.pin(reference, &origin).filter(|before| before.digest != digest);
+            let before = lock.pin(&reference, &origin).filter(|before| before.digest != digest);
             let change = before.map_or_else(String::new, |before| format!(" (was {})", before.digest));
             print_line(format_args!("{text} {digest}{change}, built {built}"));
         }

@@ -1,17 +1,17 @@
 //! `lab rehearse`: a pair of images through everything, before a demo.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use clap::Args;
 use lab::{
     host::ExitCode,
     node::Role,
-    oci::{ImageStore, Lock, Source},
+    oci::Source,
     preflight::{Candidate, Limits, Preflight, PreflightImage},
     report::{Criterion, Display},
 };
 
-use super::{Failed, Guests, print_line, run};
+use super::{Failed, Guests, print_json, print_line, run};
 
 /// The scenarios, in order.
 const SCENARIOS: [&str; 4] = [
@@ -20,8 +20,6 @@ const SCENARIOS: [&str; 4] = [
     "03-tailscale-routing-test.yaml",
     "04-extension-isolation.yaml",
 ];
-/// From how many days on a tag's build is old.
-const OLD: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 
 /// Check a pair of images, form every scenario's cluster from them, and tick off what they must show.
 #[derive(Args)]
@@ -53,13 +51,14 @@ impl Rehearse {
         let mut candidates = Vec::new();
         for (role, text) in [(Role::COMPUTE, &self.compute), (Role::GATEWAY, &self.gateway)] {
             let role = Role::new(role).map_err(|error| Failed::new(ExitCode::Internal, error))?;
-            let source = Source::parse(text)?;
-            options.given.insert(role.clone(), source.clone());
-            candidates.push(Candidate { role: Some(role), source });
+            candidates.push(Candidate { role: Some(role), source: Source::parse(text)? });
         }
-        let store = ImageStore::new(options.root.join("cache"), Lock::read(&options.lock)?);
-        let limits = Limits { age: OLD, now: jiff::Timestamp::now() };
-        let images = Preflight::of(PreflightImage::all(candidates, &store).await?, limits);
+        let images = PreflightImage::all(candidates.clone(), &options.image_store()?).await?;
+        // What was checked is what boots, in every scenario, also when a tag moves meanwhile.
+        for (Candidate { role, source }, image) in candidates.into_iter().zip(&images) {
+            options.given.extend(role.map(|role| (role, source.at(image.origin.digest.as_ref()))));
+        }
+        let images = Preflight::of(images, Limits::of_days(Limits::OLD_DAYS));
         if !self.json {
             print_line(&images);
         }
@@ -71,9 +70,7 @@ impl Rehearse {
         let criteria = Criterion::all(&summary);
         if self.json {
             let value = serde_json::json!({ "images": images, "summary": summary, "criteria": criteria });
-            let text = serde_json::to_string_pretty(&value)
-                .map_err(|error| Failed::new(ExitCode::Internal, error))?;
-            print_line(text);
+            print_json(&value)?;
         } else {
             print_line(format_args!("\n{summary}\n"));
             criteria.iter().for_each(print_line);

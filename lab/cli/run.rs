@@ -11,7 +11,7 @@ use lab::{
     session::{Session, SessionOptions},
 };
 
-use super::{Failed, Guests, asked_to_end, say_where, tailnet::TailnetOptions};
+use super::{Failed, Guests, asked_to_end, print_json, say_where, tailnet::TailnetOptions};
 
 /// How long a run waits for memory that other labs hold.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(600);
@@ -46,9 +46,7 @@ impl Run {
         }
         let (summary, code) = carried_out(options, &scenarios).await?;
         if self.json {
-            let text = serde_json::to_string_pretty(&summary)
-                .map_err(|error| Failed::new(ExitCode::Internal, error))?;
-            println!("{text}");
+            print_json(&summary)?;
         } else {
             println!("\n{summary}");
         }

@@ -10,6 +10,8 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 
+use crate::words::chain;
+
 /// A connection to one cluster's API server.
 #[derive(Clone)]
 pub struct KubernetesApi {
@@ -107,7 +109,7 @@ impl KubernetesApi {
         let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
         match tokio::time::timeout(Duration::from_secs(5), self.client.request_text(request)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(one_line(&error)),
+            Ok(Err(error)) => Err(chain(&error).replace('\n', " ")),
             Err(_) => Err("no answer to /readyz within 5 s".into()),
         }
     }
@@ -126,20 +128,6 @@ impl KubernetesApi {
             }),
         }
     }
-}
-
-/// An error and its causes on one line.
-fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let next_text = next.to_string();
-        if !text.contains(&next_text) {
-            text = format!("{text}: {next_text}");
-        }
-        cause = next.source();
-    }
-    text.replace('\n', " ")
 }
 
 #[cfg(test)]

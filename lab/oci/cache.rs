@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{error::OciError, image::blob};
-use crate::assets::Digest;
+use crate::{assets::Digest, host::replace_file};
 
 /// A directory with the `blobs/` of an image layout, safe to share between runs: a blob appears
 /// whole by rename or not at all.
@@ -84,10 +84,8 @@ impl Cache {
         let path = self.tag(&seen.reference);
         let tags = self.directory.join("tags");
         fs::create_dir_all(&tags).map_err(OciError::file("create", &tags))?;
-        let file = tempfile::NamedTempFile::new_in(&tags).map_err(OciError::file("write in", &tags))?;
         let text = serde_json::to_vec(seen).unwrap_or_default();
-        fs::write(file.path(), text).map_err(OciError::file("write", file.path()))?;
-        file.persist(&path).map(drop).map_err(|error| OciError::file("write", &path)(error.error))
+        replace_file(&path, &text).map_err(OciError::file("write", &path))
     }
 
     fn tag(&self, reference: &str) -> PathBuf {

@@ -190,6 +190,5 @@ pub(super) fn blob(digest: &Digest) -> String {
 }
 
 fn parsed(content: &Content, digest: &str) -> Result<Digest, OciError> {
-    let hex = digest.strip_prefix("sha256:").and_then(Digest::from_hex);
-    hex.ok_or_else(|| content.damaged(digest, "it is no sha256 digest"))
+    Digest::parse(digest).ok_or_else(|| content.damaged(digest, "it is no sha256 digest"))
 }

@@ -1,16 +1,12 @@
 //! The lock file: which digest each reference stood for when it was pinned.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
 use oci_client::Reference;
 use serde::{Deserialize, Serialize};
 
 use super::{error::OciError, store::Origin};
-use crate::assets::Digest;
+use crate::{assets::Digest, host::replace_file};
 
 /// Its name, beside the scenarios of a project.
 pub const LOCK_FILE: &str = "images.lock.yaml";
@@ -60,7 +56,7 @@ impl Lock {
         };
         let wrong = |why: String| OciError::Lock { path: path.clone(), why };
         let File { images } = serde_yaml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-        let bad = images.iter().find(|(_, pinned)| digest_of(pinned).is_none());
+        let bad = images.iter().find(|(_, pinned)| Digest::parse(&pinned.digest).is_none());
         if let Some((reference, pinned)) = bad {
             return Err(wrong(format!("{reference}: \"{}\" is no sha256 digest", pinned.digest)));
         }
@@ -75,7 +71,7 @@ impl Lock {
     /// The digest to which a reference is pinned; one that has a digest itself needs none.
     pub fn digest(&self, reference: &Reference) -> Option<Digest> {
         let pinned = self.images.get(&reference.whole()).filter(|_| reference.digest().is_none())?;
-        digest_of(pinned)
+        Digest::parse(&pinned.digest)
     }
 
     /// Pins a reference to what it was found to be, and says what it was pinned to before.
@@ -90,18 +86,10 @@ impl Lock {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self) -> Result<(), OciError> {
-        let directory =
-            self.path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let text = serde_yaml::to_string(&File { images: self.images.clone() }).unwrap_or_default();
-        let file =
-            tempfile::NamedTempFile::new_in(directory).map_err(OciError::file("write in", directory))?;
-        fs::write(file.path(), format!("{HEAD}{text}")).map_err(OciError::file("write", file.path()))?;
-        file.persist(&self.path).map(drop).map_err(|error| OciError::file("write", &self.path)(error.error))
+        replace_file(&self.path, format!("{HEAD}{text}").as_bytes())
+            .map_err(OciError::file("write", &self.path))
     }
-}
-
-fn digest_of(pinned: &Pinned) -> Option<Digest> {
-    pinned.digest.strip_prefix("sha256:").and_then(Digest::from_hex)
 }
 
 #[cfg(test)]

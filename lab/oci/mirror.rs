@@ -1,16 +1,19 @@
 //! Images fetched into a mirror: an OCI image layout that the lab's registry serves to nodes.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::PathBuf};
 
 use futures::{FutureExt, future::BoxFuture};
 use oci_client::Reference;
 use serde_json::{Value, json};
 
-use super::{cache::Cache, error::OciError, image::REF_NAME, registry::fetch};
-use crate::assets::Digest;
+use super::{
+    cache::Cache,
+    content::Content,
+    error::OciError,
+    image::{REF_NAME, blob},
+    registry::fetch,
+};
+use crate::{assets::Digest, host::replace_file};
 
 /// A mirror's directory.
 #[derive(Clone, Debug)]
@@ -35,8 +38,8 @@ impl Mirror {
     async fn pulled(&self, reference: &Reference) -> Result<Digest, OciError> {
         let cache = Cache::new(self.directory.clone());
         let fetched = fetch(reference, &cache).await?;
-        let content = super::content::Content::directory(&self.directory);
-        let name = super::image::blob(&fetched.digest);
+        let content = Content::directory(&self.directory);
+        let name = blob(&fetched.digest);
         let manifest: Value = content.json(&name, Some(&fetched.digest))?;
         let path = self.directory.join(&name);
         let size = fs::metadata(&path).map_err(OciError::file("read", &path))?.len();
@@ -69,18 +72,14 @@ impl Mirror {
         entries.retain(|entry| entry["annotations"][REF_NAME] != name);
         entries.push(entry);
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries });
-        write(&self.directory, "index.json", &index)?;
-        write(&self.directory, "oci-layout", &json!({ "imageLayoutVersion": "1.0.0" }))
+        let layout = json!({ "imageLayoutVersion": "1.0.0" });
+        for (name, content) in [("index.json", index), ("oci-layout", layout)] {
+            let path = self.directory.join(name);
+            replace_file(&path, content.to_string().as_bytes()).map_err(OciError::file("write", &path))?;
+        }
+        Ok(())
     }
 }
 
 const INDEX: &str = oci_client::manifest::OCI_IMAGE_INDEX_MEDIA_TYPE;
 const MANIFEST: &str = oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
-
-/// Writes a file whole or not at all.
-fn write(directory: &Path, name: &str, content: &Value) -> Result<(), OciError> {
-    let path = directory.join(name);
-    let file = tempfile::NamedTempFile::new_in(directory).map_err(OciError::file("write in", directory))?;
-    fs::write(file.path(), content.to_string()).map_err(OciError::file("write", file.path()))?;
-    file.persist(&path).map(drop).map_err(|error| OciError::file("write", &path)(error.error))
-}

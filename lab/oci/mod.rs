@@ -19,6 +19,8 @@ mod registry;
 mod source;
 mod store;
 
+pub use oci_client::Reference;
+
 pub use error::OciError;
 pub use image::Image;
 pub use lock::{LOCK_FILE, Lock, Pinned};

@@ -20,8 +20,9 @@ use oci_client::{
 
 use super::{
     cache::{Cache, LastSeen},
+    content::Content,
     error::OciError,
-    image::for_arm64,
+    image::{blob, for_arm64},
     names,
 };
 use crate::{assets::Digest, words::chain};
@@ -33,8 +34,6 @@ const ACCEPTED: [&str; 4] = [
     OCI_IMAGE_MEDIA_TYPE,
     IMAGE_MANIFEST_MEDIA_TYPE,
 ];
-/// The key of Docker Hub in a docker configuration.
-const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 /// How long a registry may be silent.
 const SILENCE: std::time::Duration = std::time::Duration::from_secs(60);
 /// How long it may take to connect to one.
@@ -53,7 +52,7 @@ pub(super) struct Fetched {
 /// reached, taken as it was when last asked.
 pub(super) async fn fetch(reference: &Reference, cache: &Cache) -> Result<Fetched, OciError> {
     let registry = Registry::new(reference, cache)?;
-    if let Some(digest) = reference.digest().and_then(parsed)
+    if let Some(digest) = reference.digest().and_then(Digest::parse)
         && cache.has(&digest)
         && registry.parts(reference, &digest).await.is_ok()
     {
@@ -73,7 +72,7 @@ pub(super) async fn fetch(reference: &Reference, cache: &Cache) -> Result<Fetche
         Err(OciError::Unreachable { reference: whole, said }) => {
             let seen = cache.last_seen(&whole);
             let known =
-                seen.as_ref().and_then(|seen| parsed(&seen.digest)).filter(|digest| cache.has(digest));
+                seen.as_ref().and_then(|seen| Digest::parse(&seen.digest)).filter(|digest| cache.has(digest));
             let (Some(seen), Some(digest)) = (seen, known) else {
                 return Err(OciError::Unreachable { reference: whole, said });
             };
@@ -114,7 +113,7 @@ impl<'a> Registry<'a> {
             user_agent: concat!("lab/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         };
-        Ok(Self { client: Client::new(config), auth: credentials(reference.registry())?, cache })
+        Ok(Self { client: Client::new(config), auth: credentials(reference)?, cache })
     }
 
     /// Fetches what the reference names, and keeps it.
@@ -122,7 +121,7 @@ impl<'a> Registry<'a> {
         let pulled = self.client.pull_manifest_raw(reference, &self.auth, &ACCEPTED).await;
         let (bytes, _) = pulled.map_err(|error| self.failed(reference, &error))?;
         let digest = self.cache.put(&bytes)?;
-        match reference.digest().and_then(parsed) {
+        match reference.digest().and_then(Digest::parse) {
             Some(promised) if promised != digest => Err(OciError::Damaged {
                 within: reference.whole(),
                 part: "manifest".into(),
@@ -140,7 +139,7 @@ impl<'a> Registry<'a> {
                 OciManifest::ImageIndex(index) => {
                     let entry = for_arm64(&reference.whole(), index.manifests)?;
                     let inner = reference.clone_with_digest(entry.digest.clone());
-                    digest = match parsed(&entry.digest).filter(|digest| self.cache.has(digest)) {
+                    digest = match Digest::parse(&entry.digest).filter(|digest| self.cache.has(digest)) {
                         Some(known) => known,
                         None => self.top(&inner).await?,
                     };
@@ -156,18 +155,18 @@ impl<'a> Registry<'a> {
     }
 
     fn manifest(&self, reference: &Reference, digest: &Digest) -> Result<OciManifest, OciError> {
-        super::content::Content::directory(self.cache.directory())
-            .json(&super::image::blob(digest), Some(digest))
-            .map_err(|error| match error {
+        Content::directory(self.cache.directory()).json(&blob(digest), Some(digest)).map_err(|error| {
+            match error {
                 OciError::Damaged { part, why, .. } => {
                     OciError::Damaged { within: reference.whole(), part, why }
                 }
                 other => other,
-            })
+            }
+        })
     }
 
     async fn part(&self, reference: &Reference, part: &OciDescriptor) -> Result<(), OciError> {
-        let Some(digest) = parsed(&part.digest) else {
+        let Some(digest) = Digest::parse(&part.digest) else {
             let why = "it is no sha256 digest".into();
             return Err(OciError::Damaged { within: reference.whole(), part: part.digest.clone(), why });
         };
@@ -228,8 +227,8 @@ impl<'a> Registry<'a> {
     }
 }
 
-/// What the docker configuration has for a registry.
-fn credentials(registry: &str) -> Result<RegistryAuth, OciError> {
+/// What the docker configuration has for the registry of a reference.
+fn credentials(reference: &Reference) -> Result<RegistryAuth, OciError> {
     let directory = std::env::var_os("DOCKER_CONFIG")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker")));
@@ -240,8 +239,11 @@ fn credentials(registry: &str) -> Result<RegistryAuth, OciError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(RegistryAuth::Anonymous),
         opened => opened.map_err(OciError::file("open", &path))?,
     };
-    let key = if registry == "docker.io" { DOCKER_HUB_KEY } else { registry };
-    match docker_credential::get_credential_from_reader(BufReader::new(file), key) {
+    let (registry, host) = (reference.registry(), reference.resolve_registry());
+    // Docker keeps the credentials of its own hub, whose name is not its host's, under the address
+    // of the first version of its API.
+    let key = if host == registry { host.to_owned() } else { format!("https://{host}/v1/") };
+    match docker_credential::get_credential_from_reader(BufReader::new(file), &key) {
         Ok(DockerCredential::UsernamePassword(user, password)) => Ok(RegistryAuth::Basic(user, password)),
         Ok(DockerCredential::IdentityToken(token)) => Ok(RegistryAuth::Bearer(token)),
         Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(RegistryAuth::Anonymous),
@@ -253,8 +255,4 @@ fn credentials(registry: &str) -> Result<RegistryAuth, OciError> {
         }
         Err(error) => Err(OciError::Credentials { registry: registry.to_owned(), why: error.to_string() }),
     }
-}
-
-fn parsed(digest: &str) -> Option<Digest> {
-    digest.strip_prefix("sha256:").and_then(Digest::from_hex)
 }

@@ -9,6 +9,7 @@ use oci_client::Reference;
 use serde::{Deserialize, Serialize};
 
 use super::error::OciError;
+use crate::assets::Digest;
 
 /// Where an image comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,19 @@ impl Source {
             return Err(wrong("its digest is not of sha256"));
         }
         Ok(Self::Registry(Box::new(reference)))
+    }
+}
+
+impl Source {
+    /// The same image by its digest, when it is in a registry.
+    #[must_use]
+    pub fn at(self, digest: Option<&Digest>) -> Self {
+        match (self, digest) {
+            (Self::Registry(reference), Some(digest)) => {
+                Self::Registry(Box::new(reference.clone_with_digest(digest.to_string())))
+            }
+            (source, _) => source,
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     registry::{Fetched, fetch},
     source::Source,
 };
-use crate::assets::{Digest, belongs};
+use crate::assets::{Digest, belongs, keep_directory};
 
 /// The list of what was taken out of an image, in its directory.
 const TAKEN: &str = ".taken.json";
@@ -173,14 +173,7 @@ impl ImageStore {
         let file = partial.path().join(TAKEN);
         fs::write(&file, list).map_err(OciError::file("write", &file))?;
         let _ = fs::remove_dir_all(&entry);
-        let made = partial.keep();
-        if let Err(error) = fs::rename(&made, &entry) {
-            // Another run was faster: its entry is as good as ours.
-            let _ = fs::remove_dir_all(&made);
-            if !entry.is_dir() {
-                return Err(OciError::file("create", &entry)(error));
-            }
-        }
+        keep_directory(partial, &entry).map_err(OciError::file("create", &entry))?;
         Ok(entry)
     }
 }

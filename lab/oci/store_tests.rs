@@ -58,8 +58,7 @@ fn oci_layout(layers: &[Files], platform: &str, name: &str, into: &Path) -> Dige
         .collect();
     let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers });
     let mut entry = described(put(manifest.to_string().as_bytes()), MANIFEST);
-    let digest =
-        entry["digest"].as_str().and_then(|text| text.strip_prefix("sha256:")).and_then(Digest::from_hex);
+    let digest = entry["digest"].as_str().and_then(Digest::parse);
     entry["platform"] = json!({ "architecture": platform, "os": "linux" });
     entry["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
     let index = into.join("index.json");

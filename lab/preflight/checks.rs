@@ -22,6 +22,16 @@ pub struct Limits {
     pub now: jiff::Timestamp,
 }
 
+impl Limits {
+    /// From how many days on a tag's build is old, unless somebody says otherwise.
+    pub const OLD_DAYS: u64 = 60;
+
+    /// Limits of today.
+    pub fn of_days(days: u64) -> Self {
+        Self { age: Duration::from_secs(days * 24 * 60 * 60), now: jiff::Timestamp::now() }
+    }
+}
+
 /// Images, and what is wrong with them.
 #[derive(Debug, Serialize)]
 pub struct Preflight {

@@ -20,7 +20,7 @@ use crate::{
         choose_accelerator,
     },
     node::Role,
-    oci::{LOCK_FILE, Source},
+    oci::{ImageStore, LOCK_FILE, Lock, OciError, Source},
     report::{Display, JsonLines, display},
 };
 
@@ -70,6 +70,16 @@ impl SessionOptions {
             several: false,
             tailnet: None,
         }
+    }
+}
+
+impl SessionOptions {
+    /// Where images of references and archives are kept between runs.
+    ///
+    /// # Errors
+    /// When the lock file cannot be read.
+    pub fn image_store(&self) -> Result<ImageStore, OciError> {
+        Ok(ImageStore::new(self.root.join("cache"), Lock::read(&self.lock)?))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     host::{MemoryReservation, WhenShort},
     lint::{Finding, Severity},
     node::Role,
-    oci::{ImageStore, Lock, OciError, Resolved, Source},
+    oci::{OciError, Resolved, Source},
     recipe::KUBERNETES_VERSION,
     registry::{Registry, RegistryError, Store, StoreError},
     tailnet::{Programs, ProgramsError, TailnetError},
@@ -253,7 +253,7 @@ impl Session {
     }
 
     async fn prepare_images(&self, spec: &ClusterSpec) -> Result<BTreeMap<Role, PreparedImage>, StartError> {
-        let store = ImageStore::new(self.options.root.join("cache"), Lock::read(&self.options.lock)?);
+        let store = self.options.image_store()?;
         let mut resolved = Vec::new();
         for (role, source) in &spec.images {
             resolved.push((role.clone(), store.resolve(&self.source_of(role, source)).await?));
