@@ -40,6 +40,7 @@ fn cluster(contract: TalosContract) -> ClusterConfig {
             upstream: "registry.k8s.io".into(),
             endpoint: "http://10.5.0.1:5000".into(),
         }],
+        image_cache: false,
         schedule_on_control_planes: false,
     }
 }
@@ -326,6 +327,7 @@ proptest! {
             pods: format!("10.{third}.0.0/16").parse().expect("range"),
             services: format!("172.16.{third}.0/24").parse().expect("range"),
             dns_domain,
+            image_cache: schedule,
             schedule_on_control_planes: schedule,
             ..cluster(contract)
         };

@@ -1,14 +1,17 @@
 //! `lab bench`: figures that others can measure again.
 
+use std::fmt::Display;
+
 use clap::{Args, Subcommand};
 use lab::{
-    cluster::{ClusterSpec, TailnetSpec},
+    cluster::{ClusterSpec, ImageDelivery, TailnetSpec},
     events::Outcome,
     host::{Ending, ExitCode},
     machine::CpuModel,
     node::NodeName,
-    report::Display,
-    session::{ClusterRequest, FormationFigures, Session},
+    recipe::{ballast_image, ballast_layout},
+    report::Display as Show,
+    session::{ClusterRequest, FormationFigures, ImageFigures, Session},
 };
 
 use super::{Failed, Guests, print_json};
@@ -18,6 +21,24 @@ use super::{Failed, Guests, print_json};
 pub enum Bench {
     /// Cold formation of a three-node cluster: seconds per phase and node, peak memory
     Formation(Formation),
+    /// How an image comes to three nodes at once: over the LAN, and on a disk that they share
+    Images(Images),
+}
+
+/// An image that all nodes pull.
+#[derive(Args)]
+pub struct Images {
+    /// How many times
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=100))]
+    runs: u16,
+    /// Size of the image in MiB
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u16).range(1..=1500))]
+    mib: u16,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    guests: Guests,
 }
 
 /// Cold formation of a cluster.
@@ -45,8 +66,71 @@ pub struct Formation {
 
 impl Bench {
     pub(super) async fn run(self) -> Result<ExitCode, Failed> {
-        let Self::Formation(formation) = self;
-        formation.run().await
+        match self {
+            Self::Formation(formation) => formation.run().await,
+            Self::Images(images) => images.run().await,
+        }
+    }
+}
+
+/// A throw-away cluster of compute nodes.
+fn cluster(nodes: u16) -> Result<ClusterSpec, Failed> {
+    let name = NodeName::new("bench").map_err(|error| Failed::new(ExitCode::Internal, error))?;
+    ClusterSpec::of_compute_nodes(name, 1, usize::from(nodes) - 1)
+        .map_err(|error| Failed::new(ExitCode::BadInput, error))
+}
+
+/// Closes a session with what became of what was measured.
+async fn closed<T, E: Display>(session: Session, measured: Result<T, E>) -> Result<T, Failed>
+where
+    Failed: From<E>,
+{
+    let (outcome, ending) = match &measured {
+        Ok(_) => (Outcome::Passed, Ending::Passed),
+        Err(error) => (Outcome::Failed { cause: error.to_string() }, Ending::Failed),
+    };
+    session.close(outcome, ending).await?;
+    Ok(measured?)
+}
+
+impl Images {
+    async fn run(self) -> Result<ExitCode, Failed> {
+        let image = ballast_image(self.mib);
+        let cache = self.guests.run_root.join("cache/ballast");
+        let layout = ballast_layout(&self.guests.images.join("workloads"), &cache, self.mib)
+            .map_err(|error| Failed::new(ExitCode::BadInput, error))?;
+        let ways = [("mirror", ImageDelivery::Mirror), ("disk", ImageDelivery::Disk)];
+        let mut series = ways.map(|(label, delivery)| (label, delivery, Vec::new()));
+        for run in 1..=self.runs {
+            for (label, delivery, figures) in &mut series {
+                let mut options = self.guests.options("bench-images", Show::Quiet);
+                options.mirrors.push(layout.clone());
+                let session = Session::open(options).await?;
+                let mut spec = cluster(3)?;
+                spec.image_delivery = *delivery;
+                let mut request = ClusterRequest::new(spec);
+                request.workloads.push(image.clone());
+                let measured = session.measure_image(request, image.clone()).await;
+                let one = closed(session, measured).await?;
+                eprintln!("{label} {run}: {one}");
+                figures.push(one);
+            }
+        }
+        let medians: Vec<_> =
+            series.iter().map(|(label, _, runs)| (*label, ImageFigures::median(runs))).collect();
+        if self.json {
+            let all: Vec<_> = series
+                .iter()
+                .zip(&medians)
+                .map(|((label, _, runs), (_, median))| {
+                    serde_json::json!({ "delivery": label, "mib": self.mib, "median": median, "runs": runs })
+                })
+                .collect();
+            print_json(&all)?;
+        } else {
+            println!("{}", ImageFigures::table(&medians));
+        }
+        Ok(ExitCode::Passed)
     }
 }
 
@@ -85,20 +169,13 @@ impl Formation {
     }
 
     async fn form(&self, series: &Series) -> Result<FormationFigures, Failed> {
-        let mut options = self.guests.options("bench", Display::Quiet);
+        let mut options = self.guests.options("bench", Show::Quiet);
         options.cpu_model = series.cpu.as_deref().map(CpuModel::new);
         let session = Session::open(options).await?;
-        let name = NodeName::new("bench").map_err(|error| Failed::new(ExitCode::Internal, error))?;
-        let spec = ClusterSpec::of_compute_nodes(name, 1, usize::from(self.nodes) - 1)
-            .map_err(|error| Failed::new(ExitCode::BadInput, error))?;
+        let spec = cluster(self.nodes)?;
         let spec = if series.mixed { spec.with_tailnet(TailnetSpec::default()) } else { spec };
         let measured = session.measure_formation(ClusterRequest::new(spec)).await;
-        let (outcome, ending) = match &measured {
-            Ok(_) => (Outcome::Passed, Ending::Passed),
-            Err(error) => (Outcome::Failed { cause: error.to_string() }, Ending::Failed),
-        };
-        session.close(outcome, ending).await?;
-        Ok(measured?)
+        closed(session, measured).await
     }
 }
 

@@ -22,7 +22,7 @@ use lab::{
     node::Role,
     oci::{Reference, Source},
     report::Display,
-    session::{Session, SessionError, SessionOptions, StartError},
+    session::{ImageFiguresError, Session, SessionError, SessionOptions, StartError},
 };
 
 /// Boots clusters of Talos-layout ARM64 images in QEMU and says, with a cause, whether they form.
@@ -153,6 +153,15 @@ impl From<SessionError> for Failed {
     }
 }
 
+impl From<ImageFiguresError> for Failed {
+    fn from(error: ImageFiguresError) -> Self {
+        match error {
+            ImageFiguresError::Start(error) => error.into(),
+            other => Self::new(ExitCode::VerdictFailed, other),
+        }
+    }
+}
+
 impl From<StartError> for Failed {
     fn from(error: StartError) -> Self {
         match error {
@@ -161,6 +170,7 @@ impl From<StartError> for Failed {
             StartError::Memory { .. } => Self::new(ExitCode::HostUnable, error),
             StartError::Plan(PlanError::Secrets(_))
             | StartError::Registry(_)
+            | StartError::ImageDisk(_)
             | StartError::TailnetPrograms(_)
             | StartError::Tailnet(_) => Self::new(ExitCode::Internal, error),
             StartError::Plan(_)

@@ -207,6 +207,7 @@ impl Cluster {
             bus: DeviceBus::default(),
             gic: GicVersion::default(),
             disk,
+            image_disk: self.plan.image_disk.clone(),
             mac: node.mac,
             lan_socket: self.lan.socket(name).map(Path::to_owned).unwrap_or_default(),
             mtu: self.plan.lan.mtu,

@@ -2,8 +2,22 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use serde::{Deserialize, Serialize};
+
 use super::plan::{NodePlan, Plan};
 use crate::talos::{NodeSoftware, pulled_images};
+
+/// How container images come to the nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageDelivery {
+    /// Over the lab LAN, from the run's registry.
+    #[default]
+    Mirror,
+    /// On a read-only disk that all nodes share, Talos' image cache; what is not on it comes from
+    /// the registry.
+    Disk,
+}
 
 /// Images that the mirror lacks, each with who needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

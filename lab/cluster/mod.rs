@@ -28,7 +28,7 @@ pub use cluster::{Cluster, Host};
 pub use failure::{Cause, Failure};
 pub use fault::Fault;
 pub use hold::Hold;
-pub use images::MissingImages;
+pub use images::{ImageDelivery, MissingImages};
 pub use order::{Capacity, StartDecision, StartOrder};
 pub use plan::{KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan, PlanError, PlanInputs, PreparedImage};
 pub use size::{InvalidSize, Size};

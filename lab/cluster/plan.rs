@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -12,6 +13,7 @@ use super::{
     budget::Budgets,
     fault::Fault,
     hold::BOOT_TIMEOUT,
+    images::ImageDelivery,
     order::{Capacity, StartDecision},
     spec::{ClusterSpec, NodeSpec},
     validation::SpecError,
@@ -88,6 +90,8 @@ pub struct Plan {
     pub lan: LanPlan,
     /// The nodes, in the spec's order.
     pub nodes: Vec<NodePlan>,
+    /// A read-only disk with container images that all nodes share.
+    pub image_disk: Option<PathBuf>,
     /// Faults to put in.
     pub faults: Vec<Fault>,
     /// The administrator's client file for the machine API.
@@ -242,6 +246,7 @@ impl Plan {
             spec,
             lan,
             nodes,
+            image_disk: None,
             talosconfig,
             credentials,
         })
@@ -289,6 +294,7 @@ fn cluster_config(spec: &ClusterSpec, inputs: &PlanInputs, endpoint: Ipv4Addr) -
             .iter()
             .map(|upstream| RegistryMirror { upstream: upstream.clone(), endpoint: mirror.clone() })
             .collect(),
+        image_cache: spec.image_delivery == ImageDelivery::Disk,
         schedule_on_control_planes: spec.allow_scheduling_on_control_planes,
     }
 }

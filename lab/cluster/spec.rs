@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::{order::StartOrder, size::Size, tailnet::TailnetSpec};
+use super::{images::ImageDelivery, order::StartOrder, size::Size, tailnet::TailnetSpec};
 use crate::node::{Kind, NodeName, Role};
 use crate::oci::Source;
 use crate::report::redact;
@@ -51,6 +51,8 @@ pub struct ClusterSpec {
     pub boot_timeout: Option<u32>,
     /// In which order machines are started.
     pub start_order: StartOrder,
+    /// How container images come to the nodes.
+    pub image_delivery: ImageDelivery,
 }
 
 /// What the image of a role must and must not carry.
@@ -253,6 +255,7 @@ impl ClusterSpec {
             tailnet: None,
             boot_timeout: None,
             start_order: StartOrder::default(),
+            image_delivery: ImageDelivery::default(),
         })
     }
 

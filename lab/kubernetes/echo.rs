@@ -61,7 +61,19 @@ impl EchoWorkload {
     /// # Errors
     /// When the API server refuses an object.
     pub async fn create(api: &KubernetesApi, namespace: &str) -> Result<Self, KubernetesError> {
-        Self::create_of(api, namespace, Runtime::Ordinary).await
+        Self::create_of(api, namespace, Runtime::Ordinary, ECHO_IMAGE).await
+    }
+
+    /// Creates the workload in `namespace` from another image that holds the echo server.
+    ///
+    /// # Errors
+    /// When the API server refuses an object.
+    pub async fn create_from(
+        api: &KubernetesApi,
+        namespace: &str,
+        image: &str,
+    ) -> Result<Self, KubernetesError> {
+        Self::create_of(api, namespace, Runtime::Ordinary, image).await
     }
 
     /// Creates the workload in `namespace` as a WebAssembly module, together with the runtime class
@@ -71,16 +83,17 @@ impl EchoWorkload {
     /// When the API server refuses an object.
     pub async fn create_wasm(api: &KubernetesApi, namespace: &str) -> Result<Self, KubernetesError> {
         create::<RuntimeClass>(Api::all(api.client()), &runtime_class()).await?;
-        Self::create_of(api, namespace, Runtime::Wasm).await
+        Self::create_of(api, namespace, Runtime::Wasm, WASM_IMAGE).await
     }
 
     async fn create_of(
         api: &KubernetesApi,
         namespace: &str,
         runtime: Runtime,
+        image: &str,
     ) -> Result<Self, KubernetesError> {
         let name = runtime.workload();
-        let objects = objects(namespace, runtime);
+        let objects = objects(namespace, runtime, image);
         create::<Namespace>(Api::all(api.client()), &objects.namespace).await?;
         create::<DaemonSet>(Api::namespaced(api.client(), namespace), &objects.daemon_set).await?;
         let services: Api<Service> = Api::namespaced(api.client(), namespace);
@@ -263,13 +276,6 @@ impl Runtime {
             Runtime::Wasm => "wasm",
         }
     }
-
-    fn image(self) -> &'static str {
-        match self {
-            Runtime::Ordinary => ECHO_IMAGE,
-            Runtime::Wasm => WASM_IMAGE,
-        }
-    }
 }
 
 fn runtime_class() -> serde_json::Value {
@@ -287,7 +293,7 @@ struct Objects {
     service: serde_json::Value,
 }
 
-fn objects(namespace: &str, runtime: Runtime) -> Objects {
+fn objects(namespace: &str, runtime: Runtime, image: &str) -> Objects {
     let name = runtime.workload();
     let labels = json!({ "app": name });
     let class = match runtime {
@@ -319,7 +325,7 @@ fn objects(namespace: &str, runtime: Runtime) -> Objects {
                         "terminationGracePeriodSeconds": 1,
                         "containers": [{
                             "name": name,
-                            "image": runtime.image(),
+                            "image": image,
                             "imagePullPolicy": "IfNotPresent",
                             "env": [
                                 field("NODE_NAME", "spec.nodeName"),
@@ -356,7 +362,7 @@ mod tests {
     #[test]
     fn the_objects_are_what_the_api_types_expect() {
         for (runtime, class) in [(Runtime::Ordinary, None), (Runtime::Wasm, Some(WASM_RUNTIME_CLASS))] {
-            let objects = objects("lab-checks", runtime);
+            let objects = objects("lab-checks", runtime, ECHO_IMAGE);
             serde_json::from_value::<Namespace>(objects.namespace).expect("namespace");
             let set = serde_json::from_value::<DaemonSet>(objects.daemon_set).expect("daemon set");
             let pod = set.spec.and_then(|spec| spec.template.spec).expect("pod");

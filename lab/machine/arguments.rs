@@ -59,6 +59,12 @@ pub fn arguments(
     );
     a.option("-blockdev", "driver=raw,node-name=disk,file=disk-file,discard=unmap,cache.no-flush=on");
     a.option("-device", format!("{},drive=disk", device("virtio-blk", spec.bus)));
+    if let Some(images) = &spec.image_disk {
+        let images = escaped(images);
+        let backend = format!("driver=file,node-name=images,filename={images},aio=threads,read-only=on");
+        a.option("-blockdev", backend);
+        a.option("-device", format!("{},drive=images", device("virtio-blk", spec.bus)));
+    }
 
     let lan = match wiring {
         Wiring::Lab { .. } => {
@@ -187,6 +193,7 @@ mod tests {
             bus: DeviceBus::Pci,
             gic: GicVersion::Default,
             disk: "/run/control-plane-1/disk.raw".into(),
+            image_disk: None,
             mac: "52:54:00:00:00:02".parse().unwrap(),
             lan_socket: "/tmp/lab-1/control-plane-1".into(),
             mtu: 1500,
@@ -240,6 +247,15 @@ mod tests {
         let qemu = QemuBinary::for_tests();
         let arguments = arguments(&qemu, Accelerator::Tcg, &spec(Accelerator::Tcg), &Wiring::Terminal);
         insta::assert_snapshot!(shell_line(&qemu.path, &arguments));
+    }
+
+    #[test]
+    fn a_disk_of_images_comes_after_the_system_disk_and_is_read_only() {
+        let spec = MachineSpec { image_disk: Some("/cache/a,b.img".into()), ..spec(Accelerator::Tcg) };
+        let lines = lines(&arguments(&QemuBinary::for_tests(), Accelerator::Tcg, &spec, &lab()));
+        let at = |text: &str| lines.find(text).unwrap_or_else(|| panic!("no {text} in {lines}"));
+        assert!(at("virtio-blk-pci,drive=disk") < at("virtio-blk-pci,drive=images"));
+        assert!(at("filename=/cache/a,,b.img,aio=threads,read-only=on") > 0);
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub struct MachineSpec {
     pub gic: GicVersion,
     /// Raw disk image, the guest's `/dev/vda`. Its cache mode is `unsafe`: nodes are throw-away.
     pub disk: PathBuf,
+    /// A read-only disk with container images, the guest's `/dev/vdb`; VMs may share the file.
+    pub image_disk: Option<PathBuf>,
     /// Address of the one network card.
     pub mac: MacAddr,
     /// The switch's socket for this node.

@@ -7,6 +7,7 @@
 //!
 //! [`build`] is the whole recipe; `images/` holds what it works from.
 
+mod ballast;
 mod build;
 mod cpio_archive;
 mod debian;
@@ -21,5 +22,6 @@ mod root_tree;
 mod step;
 mod variants;
 
+pub use ballast::{ballast_image, ballast_layout};
 pub use build::{BuildOptions, KUBERNETES_VERSION, build};
 pub use step::RecipeError;

@@ -23,21 +23,25 @@ pub(super) struct WorkloadImage {
     pub(super) file: PathBuf,
 }
 
-struct Blob {
-    digest: String,
-    size: usize,
+/// Content of a layout.
+pub(super) struct Blob {
+    pub(super) digest: String,
+    pub(super) size: usize,
+}
+
+/// Puts content into the layout `output`.
+pub(super) fn put(output: &Path, content: &[u8]) -> Result<Blob, RecipeError> {
+    let digest = Digest::of_bytes(content);
+    let blobs = output.join("blobs/sha256");
+    fs::create_dir_all(&blobs).map_err(file("create", &blobs))?;
+    let path = blobs.join(digest.hex());
+    fs::write(&path, content).map_err(file("write", &path))?;
+    Ok(Blob { digest: digest.to_string(), size: content.len() })
 }
 
 /// Writes the layout with all `images` to the directory `output`.
 pub(super) fn write(images: &[WorkloadImage], output: &Path) -> Result<(), RecipeError> {
-    let blobs = output.join("blobs/sha256");
-    fs::create_dir_all(&blobs).map_err(file("create", &blobs))?;
-    let put = |content: &[u8]| -> Result<Blob, RecipeError> {
-        let digest = Digest::of_bytes(content);
-        let path = blobs.join(digest.hex());
-        fs::write(&path, content).map_err(file("write", &path))?;
-        Ok(Blob { digest: digest.to_string(), size: content.len() })
-    };
+    let put = |content: &[u8]| put(output, content);
     let mut manifests = Vec::new();
     for image in images {
         let layer = put(&layer(image)?)?;
@@ -58,7 +62,7 @@ pub(super) fn write(images: &[WorkloadImage], output: &Path) -> Result<(), Recip
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+            "layers": [descriptor(LAYER, &layer)],
         })
         .to_string()
         .as_bytes())?;
@@ -67,6 +71,11 @@ pub(super) fn write(images: &[WorkloadImage], output: &Path) -> Result<(), Recip
         entry["annotations"] = json!({ "org.opencontainers.image.ref.name": image.reference });
         manifests.push(entry);
     }
+    write_index(output, &manifests)
+}
+
+/// Writes what makes a directory a layout, last: the index of its images.
+pub(super) fn write_index(output: &Path, manifests: &[serde_json::Value]) -> Result<(), RecipeError> {
     let index = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests });
     for (name, content) in [
         ("index.json", index.to_string()),
@@ -78,9 +87,12 @@ pub(super) fn write(images: &[WorkloadImage], output: &Path) -> Result<(), Recip
     Ok(())
 }
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Media type of an image manifest.
+pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Media type of a layer that is not compressed.
+pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-fn descriptor(media_type: &str, blob: &Blob) -> serde_json::Value {
+pub(super) fn descriptor(media_type: &str, blob: &Blob) -> serde_json::Value {
     json!({ "mediaType": media_type, "digest": blob.digest, "size": blob.size })
 }
 

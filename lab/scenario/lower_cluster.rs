@@ -74,6 +74,7 @@ pub(super) fn lower_cluster(
         tailnet,
         boot_timeout: cluster.boot_timeout.as_ref().map(|seconds| seconds.value),
         start_order: cluster.start_order,
+        image_delivery: cluster.image_delivery,
     };
     // Half a node list would be blamed for what the missing half explains.
     if lowering.problems.len() > before {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use super::check::Disturbance;
-use crate::cluster::{ControlServerState, KeyState, RouteApproval, StartOrder, TalosContract};
+use crate::cluster::{ControlServerState, ImageDelivery, KeyState, RouteApproval, StartOrder, TalosContract};
 use crate::events::Step;
 use crate::node::Kind;
 
@@ -72,6 +72,8 @@ pub(super) struct RawCluster {
     pub boot_timeout: Option<Spanned<u32>>,
     #[serde(default)]
     pub start_order: StartOrder,
+    #[serde(default)]
+    pub image_delivery: ImageDelivery,
     pub tailnet: Option<RawTailnet>,
 }
 

@@ -68,6 +68,7 @@ fn all_names() -> BTreeSet<&'static str> {
         names_of::<raw::RawFault>(),
         names_of::<raw::RawExpect>(),
         names_of::<crate::cluster::StartOrder>(),
+        names_of::<crate::cluster::ImageDelivery>(),
         names_of::<crate::cluster::TalosContract>(),
         names_of::<crate::node::Kind>(),
         names_of::<crate::events::Step>(),

@@ -112,7 +112,7 @@ fn resident_mib(cluster: &Arc<Cluster>) -> f64 {
         / f64::from(1 << 20)
 }
 
-fn cpu_seconds(cluster: &Arc<Cluster>) -> f64 {
+pub(super) fn cpu_seconds(cluster: &Arc<Cluster>) -> f64 {
     cluster
         .pids()
         .into_iter()

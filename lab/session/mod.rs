@@ -5,6 +5,7 @@
 
 mod bundle;
 mod figures;
+mod image_figures;
 mod open;
 mod publish;
 mod speed;
@@ -12,5 +13,6 @@ mod start;
 
 pub use bundle::write_bundle;
 pub use figures::FormationFigures;
+pub use image_figures::{ImageFigures, ImageFiguresError};
 pub use open::{Session, SessionError, SessionOptions};
 pub use start::{ClusterRequest, RunningCluster, StartError};

@@ -10,8 +10,8 @@ use super::open::{Session, SessionError};
 use crate::{
     assets::{BootCache, InspectError, Inspection, NodeImage},
     cluster::{
-        Budgets, Cluster, ClusterSpec, Failure, Fault, Host, ImageSource, MissingImages, Plan, PlanError,
-        PlanInputs, PreparedImage, Size, Tailnet, TailnetSpecError,
+        Budgets, Cluster, ClusterSpec, Failure, Fault, Host, ImageDelivery, ImageSource, MissingImages, Plan,
+        PlanError, PlanInputs, PreparedImage, Size, Tailnet, TailnetSpecError,
     },
     events::{Happening, Subject},
     host::{MemoryReservation, WhenShort},
@@ -19,7 +19,7 @@ use crate::{
     node::Role,
     oci::{OciError, Resolved, Source},
     recipe::KUBERNETES_VERSION,
-    registry::{Registry, RegistryError, Store, StoreError},
+    registry::{CacheDiskError, Registry, RegistryError, Store, StoreError, cache_disk},
     tailnet::{Programs, ProgramsError, TailnetError},
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -79,6 +79,9 @@ pub enum StartError {
     /// The registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The disk with container images.
+    #[error(transparent)]
+    ImageDisk(#[from] CacheDiskError),
     /// Machine configs that Talos refuses, or that form no cluster.
     #[error(
         "the machine configs are wrong (a rule is explained by `lab config rules RULE`): {}",
@@ -146,14 +149,13 @@ impl Session {
             .chain(self.options.mirrors.clone())
             .collect();
         let store = Store::open(&layouts)?;
-        let there: BTreeSet<String> = store.references().map(str::to_owned).collect();
         let upstreams = store.upstreams().into_iter().map(str::to_owned).collect();
-        let registry = Registry::start(store).await?;
+        let registry = Registry::start(store.clone()).await?;
         let mut budgets = request.budgets;
         if let Some(image) = images.values().next() {
             budgets.speed_factor = self.speed_factor(image).await?.get();
         }
-        let plan = Plan::new(
+        let mut plan = Plan::new(
             request.spec,
             PlanInputs {
                 images,
@@ -170,10 +172,28 @@ impl Session {
         )?;
         self.check_configs(&plan)?;
         let workloads = request.workloads.into_iter().map(|image| (image, "the checks".to_owned()));
-        match MissingImages::among(plan.pulled_images().chain(workloads), |image| there.contains(image)) {
-            Some(missing) => Err(StartError::MissingImages(missing)),
-            None => Ok((plan, registry)),
+        let needed: Vec<_> = plan.pulled_images().chain(workloads).collect();
+        let there: BTreeSet<&str> = store.references().collect();
+        if let Some(missing) = MissingImages::among(needed.clone(), |image| there.contains(image)) {
+            return Err(StartError::MissingImages(missing));
         }
+        if plan.spec.image_delivery == ImageDelivery::Disk {
+            let images = needed.into_iter().map(|(image, _)| image).collect();
+            plan.image_disk = Some(self.image_disk(store, images).await?);
+        }
+        Ok((plan, registry))
+    }
+
+    /// The disk with these images, made by the first run that needs it.
+    async fn image_disk(&self, store: Store, images: BTreeSet<String>) -> Result<PathBuf, StartError> {
+        let directory = std::path::absolute(self.options.root.join("cache/image-disks"))
+            .map_err(|source| SessionError::Host { action: "find the present directory".into(), source })?;
+        let made = tokio::task::spawn_blocking(move || cache_disk(&store, &images, &directory));
+        let made = made.await.map_err(|error| SessionError::Host {
+            action: "make the image disk".into(),
+            source: std::io::Error::other(error),
+        })?;
+        Ok(made?)
     }
 
     /// Refuses configs with errors, and notes what may be meant.

@@ -73,6 +73,8 @@ pub struct ClusterConfig {
     pub dns_domain: String,
     /// Where images come from.
     pub mirrors: Vec<RegistryMirror>,
+    /// Whether nodes look for container images on a disk first (Talos' image cache).
+    pub image_cache: bool,
     /// Whether ordinary pods may run on control planes.
     pub schedule_on_control_planes: bool,
 }
@@ -162,6 +164,9 @@ fn base(cluster: &ClusterConfig, node: &NodeConfig, secrets: &SecretsBundle) -> 
             },
         },
     });
+    if cluster.image_cache {
+        document["machine"]["features"]["imageCache"] = json!({ "localEnabled": true });
+    }
     if cluster.contract == TalosContract::V1_11 {
         document["machine"]["network"] = json!({});
         for flag in ["rbac", "stableHostname", "apidCheckExtKeyUsage"] {
@@ -268,6 +273,7 @@ mod tests {
                 upstream: "registry.k8s.io".into(),
                 endpoint: "http://10.5.0.1:5000".into(),
             }],
+            image_cache: false,
             schedule_on_control_planes: false,
         }
     }

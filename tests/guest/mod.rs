@@ -33,6 +33,7 @@ pub fn spec(directory: &Path, accelerator: Accelerator, text: &str, then: Then) 
         bus: DeviceBus::Pci,
         gic: GicVersion::Default,
         disk,
+        image_disk: None,
         mac: "52:54:00:00:00:02".parse()?,
         lan_socket: directory.join("lan"),
         mtu: 1500,

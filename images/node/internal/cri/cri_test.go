@@ -33,7 +33,7 @@ func TestHostsOfMirrors(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	files, err := Hosts(cfg.RegistryMirrorConfigs(), cfg.RegistryTLSConfigs())
+	files, err := Hosts(cfg.RegistryMirrorConfigs(), cfg.RegistryTLSConfigs(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,5 +99,31 @@ func TestFragmentsOfExtensionsAreMerged(t *testing.T) {
 
 	if _, err := Render(map[string][]byte{"bad.part": []byte("[")}); err == nil || !strings.Contains(err.Error(), "bad.part") {
 		t.Fatalf("got %v", err)
+	}
+}
+
+func TestACacheIsAskedBeforeMirrorsAndForEveryRegistry(t *testing.T) {
+	cfg, err := configloader.NewFromBytes([]byte(strings.Replace(machineConfig, `"*"`, "quay.io", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	const cache = "http://127.0.0.1:3172"
+
+	files, err := Hosts(cfg.RegistryMirrorConfigs(), cfg.RegistryTLSConfigs(), cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for dir, hosts := range map[string]int{"registry.k8s.io": 3, "quay.io": 2, "example.com_5000_": 2, "_default": 1} {
+		text := files[dir]
+		if strings.Count(text, "[host.") != hosts || strings.Index(text, "[host.") != strings.Index(text, "[host.\""+cache) {
+			t.Errorf("%s: the cache is not the first of %d hosts:\n%s", dir, hosts, text)
+		}
+
+		var parsed map[string]any
+		if err := toml.Unmarshal([]byte(text), &parsed); err != nil {
+			t.Errorf("%s: %v", dir, err)
+		}
 	}
 }

@@ -16,12 +16,19 @@ import (
 // HostsDir is where containerd looks for registry settings (config_path), as in Talos.
 const HostsDir = "/etc/cri/conf.d/hosts"
 
-// Hosts renders the registry mirrors of a machine config as containerd's hosts.toml files, by directory name.
+// Hosts renders the registry mirrors of a machine config as containerd's hosts.toml files, by directory name. A cache,
+// when there is one, is asked first, also for registries without a mirror, as in Talos.
 //
 // skipFallback makes the last endpoint the server itself, so that nothing is left to fall back to. It is listed as a
 // host all the same: containerd 1.7 refuses a file without any ("invalid `host` tree").
-func Hosts(mirrors map[string]config.RegistryMirrorConfig, tls map[string]config.RegistryTLSConfig) (map[string]string, error) {
+func Hosts(mirrors map[string]config.RegistryMirrorConfig, tls map[string]config.RegistryTLSConfig, cache string) (map[string]string, error) {
 	out := map[string]string{}
+
+	first := ""
+	if cache != "" {
+		first = fmt.Sprintf("[host.%s]\n  capabilities = [\"pull\", \"resolve\"]\n", strconv.Quote(cache))
+		out[hostDirectory("*")] = first
+	}
 
 	for _, registry := range slices.Sorted(maps.Keys(mirrors)) {
 		mirror := mirrors[registry]
@@ -38,7 +45,7 @@ func Hosts(mirrors map[string]config.RegistryMirrorConfig, tls map[string]config
 			fmt.Fprintf(&b, "[host.%s]\n%s", strconv.Quote(e.Endpoint()), hostSettings(e, tls[u.Host], "  "))
 		}
 
-		text := b.String()
+		text := first + b.String()
 
 		if mirror.SkipFallback() && len(endpoints) > 0 {
 			last := endpoints[len(endpoints)-1]

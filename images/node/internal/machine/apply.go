@@ -18,6 +18,7 @@ import (
 	"lab/images/node/internal/console"
 	"lab/images/node/internal/cri"
 	"lab/images/node/internal/disk"
+	"lab/images/node/internal/imagecache"
 	"lab/images/node/internal/kernel"
 )
 
@@ -198,15 +199,20 @@ func (m *Machine) applyImmediate(cfg config.Provider) error {
 		}
 	}
 
-	if err := writeRegistries(cfg); err != nil {
+	if err := m.writeRegistries(cfg); err != nil {
 		return err
 	}
 
 	return m.applyExtensionConfigs(cfg)
 }
 
-func writeRegistries(cfg config.Provider) error {
-	hosts, err := cri.Hosts(cfg.RegistryMirrorConfigs(), cfg.RegistryTLSConfigs())
+func (m *Machine) writeRegistries(cfg config.Provider) error {
+	cache := ""
+	if m.imageCache {
+		cache = imagecache.Endpoint
+	}
+
+	hosts, err := cri.Hosts(cfg.RegistryMirrorConfigs(), cfg.RegistryTLSConfigs(), cache)
 	if err != nil {
 		return err
 	}

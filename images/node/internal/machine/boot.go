@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	talos "github.com/siderolabs/talos/pkg/machinery/resources/cri"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 	"go.yaml.in/yaml/v4"
 	"golang.org/x/sys/unix"
@@ -18,6 +19,7 @@ import (
 	"lab/images/node/internal/console"
 	"lab/images/node/internal/cri"
 	"lab/images/node/internal/disk"
+	"lab/images/node/internal/imagecache"
 	"lab/images/node/internal/kernel"
 	"lab/images/node/internal/kube"
 	"lab/images/node/internal/nic"
@@ -345,10 +347,42 @@ func (m *Machine) writeUserFiles(context.Context) error {
 	return nil
 }
 
-func (m *Machine) configureRuntime(context.Context) error {
-	if err := writeRegistries(m.config()); err != nil {
+func (m *Machine) configureRuntime(ctx context.Context) error {
+	if err := m.mountImageCache(ctx); err != nil {
+		return err
+	}
+
+	if err := m.writeRegistries(m.config()); err != nil {
 		return err
 	}
 
 	return cri.WriteConfig()
+}
+
+// mountImageCache finds the disk with container images when the config wants one. A machine without the disk goes on
+// and asks the mirrors, as Talos does.
+func (m *Machine) mountImageCache(ctx context.Context) error {
+	if !m.config().Machine().Features().ImageCache().LocalEnabled() {
+		m.store.ImageCache(talos.ImageCacheStatusDisabled)
+
+		return nil
+	}
+
+	device, err := imagecache.Mount(ctx, m.reaper)
+	if errors.Is(err, imagecache.ErrNone) {
+		console.Printf("image cache: %v", err)
+		m.store.ImageCache(talos.ImageCacheStatusDisabled)
+
+		return nil
+	}
+
+	if err != nil {
+		return err
+	}
+
+	console.Printf("image cache: %s", device)
+	m.imageCache = true
+	m.store.ImageCache(talos.ImageCacheStatusReady, imagecache.Root)
+
+	return nil
 }

@@ -47,6 +47,8 @@ type Machine struct {
 	disk     *disk.Disk
 	lease    nic.Lease
 
+	// imageCache tells that a disk with container images is mounted; set before the services start.
+	imageCache bool
 	// modules is closed when the kernel modules of package kernel are loaded.
 	modules chan struct{}
 	// configured opens when there is a config to boot with.

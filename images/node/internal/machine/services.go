@@ -14,6 +14,7 @@ import (
 	"lab/images/node/internal/api"
 	"lab/images/node/internal/console"
 	"lab/images/node/internal/cri"
+	"lab/images/node/internal/imagecache"
 	"lab/images/node/internal/kube"
 	"lab/images/node/internal/pki"
 	"lab/images/node/internal/process"
@@ -51,6 +52,14 @@ func (m *Machine) serviceSet(ctx context.Context) ([]supervise.Service, error) {
 			Health:    healthCheck(dial("unix", cri.Socket)),
 		},
 		m.kubelet(),
+	}
+
+	if m.imageCache {
+		services = append(services, supervise.Service{
+			ID:     "registryd",
+			Serve:  imagecache.Serve,
+			Health: healthCheck(httpOK(imagecache.Endpoint + "/healthz")),
+		})
 	}
 
 	if cfg.Machine().Type().IsControlPlane() {

@@ -9,6 +9,7 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/nethelpers"
 	"github.com/siderolabs/talos/pkg/machinery/resources/cluster"
 	configres "github.com/siderolabs/talos/pkg/machinery/resources/config"
+	"github.com/siderolabs/talos/pkg/machinery/resources/cri"
 	"github.com/siderolabs/talos/pkg/machinery/resources/hardware"
 	"github.com/siderolabs/talos/pkg/machinery/resources/k8s"
 	"github.com/siderolabs/talos/pkg/machinery/resources/network"
@@ -126,6 +127,13 @@ func (s *Store) NodeStatus(spec k8s.NodeStatusSpec) {
 func (s *Store) Mount(label, source, target string) {
 	Put(s, runtime.NewMountStatus(v1alpha1.NamespaceName, label), func(r *runtime.MountStatus) {
 		r.TypedSpec().Source, r.TypedSpec().Target, r.TypedSpec().FilesystemType = source, target, "ext4"
+	})
+}
+
+// ImageCache publishes whether container images come from a disk of the machine.
+func (s *Store) ImageCache(status cri.ImageCacheStatus, roots ...string) {
+	Put(s, cri.NewImageCacheConfig(), func(r *cri.ImageCacheConfig) {
+		*r.TypedSpec() = cri.ImageCacheConfigSpec{Status: status, CopyStatus: cri.ImageCacheCopyStatusSkipped, Roots: roots}
 	})
 }
 

@@ -1,0 +1,116 @@
+//! An image of a known size, for measuring how images come to nodes.
+
+use std::{
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use rand::{RngCore, SeedableRng};
+use serde_json::Value;
+
+use super::{
+    oci_layout::{self, LAYER, MANIFEST},
+    step::{RecipeError, file},
+};
+use crate::{kubernetes::ECHO_IMAGE, registry::Store};
+
+/// The reference of an image of `mib` MiB.
+pub fn ballast_image(mib: u16) -> String {
+    format!("lab.local/ballast:{mib}")
+}
+
+/// Makes a layout below `directory`, unless it is there, with the echo server's image of the layout
+/// `workloads` and one more layer of `mib` MiB that no compression makes smaller. The layers stay
+/// uncompressed, as those of all workload images: what is measured is their way, not gunzip.
+///
+/// # Errors
+/// When the workload images are not there, or the layout cannot be written.
+pub fn ballast_layout(workloads: &Path, directory: &Path, mib: u16) -> Result<PathBuf, RecipeError> {
+    let layout = directory.join(mib.to_string());
+    if layout.is_dir() {
+        return Ok(layout);
+    }
+    fs::create_dir_all(directory).map_err(file("create", directory))?;
+    let partial = tempfile::Builder::new()
+        .prefix(".partial-")
+        .tempdir_in(directory)
+        .map_err(file("write in", directory))?;
+    let (mut manifest, mut config) = echo(workloads)?;
+    let layer = oci_layout::put(partial.path(), &layer(mib).map_err(file("pack", &layout))?)?;
+    append(&mut config["rootfs"]["diff_ids"], Value::from(layer.digest.clone()));
+    append(&mut config["history"], serde_json::json!({ "created_by": "lab bench images" }));
+    append(&mut manifest["layers"], oci_layout::descriptor(LAYER, &layer));
+    let config = oci_layout::put(partial.path(), config.to_string().as_bytes())?;
+    manifest["config"]["digest"] = config.digest.into();
+    manifest["config"]["size"] = config.size.into();
+    let manifest = oci_layout::put(partial.path(), manifest.to_string().as_bytes())?;
+    let mut entry = oci_layout::descriptor(MANIFEST, &manifest);
+    entry["annotations"] = serde_json::json!({ "org.opencontainers.image.ref.name": ballast_image(mib) });
+    oci_layout::write_index(partial.path(), &[entry])?;
+    crate::assets::keep_directory(partial, &layout).map_err(file("create", &layout))?;
+    Ok(layout)
+}
+
+fn append(list: &mut Value, entry: Value) {
+    if let Some(list) = list.as_array_mut() {
+        list.push(entry);
+    }
+}
+
+/// Manifest and config of the echo server's image.
+fn echo(workloads: &Path) -> Result<(Value, Value), RecipeError> {
+    let missing = |what: &str| {
+        RecipeError::Missing(format!(
+            "{} has no {what} of {ECHO_IMAGE}; run: make images",
+            workloads.display()
+        ))
+    };
+    let store =
+        Store::open(&[workloads.to_owned()]).map_err(|error| RecipeError::Missing(error.to_string()))?;
+    let read = |digest: &str, what: &str| {
+        let path = store.blob(digest).ok_or_else(|| missing(what))?;
+        let text = fs::read(&path).map_err(file("read", &path))?;
+        serde_json::from_slice::<Value>(&text).map_err(|_| missing(what))
+    };
+    let named = ECHO_IMAGE.split_once('/').and_then(|(host, rest)| Some((host, rest.split_once(':')?)));
+    let (host, (repository, tag)) = named.ok_or_else(|| missing("reference"))?;
+    let descriptor = store.manifest(host, repository, tag).ok_or_else(|| missing("manifest"))?;
+    let manifest = read(&descriptor.digest, "manifest")?;
+    let config = read(manifest["config"]["digest"].as_str().unwrap_or_default(), "config")?;
+    Ok((manifest, config))
+}
+
+/// A layer with one file of noise, the same each time.
+fn layer(mib: u16) -> io::Result<Vec<u8>> {
+    let size = u64::from(mib) << 20;
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(0o644);
+    header.set_size(size);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_data(&mut header, "ballast", Noise(rand::rngs::StdRng::seed_from_u64(size)).take(size))?;
+    archive.into_inner()
+}
+
+struct Noise(rand::rngs::StdRng);
+
+impl Read for Noise {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.fill_bytes(buffer);
+        Ok(buffer.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layer_has_the_size_that_is_asked_for_and_does_not_compress() {
+        let layer = layer(1).expect("layer");
+        assert!(layer.len() > 1 << 20 && layer.len() < (1 << 20) + 4096, "{}", layer.len());
+        assert!(zstd::encode_all(&layer[..], 1).expect("encode").len() > 1 << 20);
+        assert_eq!(layer, super::layer(1).expect("again"), "the same each time");
+    }
+}

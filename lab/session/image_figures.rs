@@ -1,0 +1,127 @@
+//! Figures of how container images come to the nodes, for benchmarks.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use serde::Serialize;
+
+use super::{
+    figures::cpu_seconds,
+    open::Session,
+    start::{ClusterRequest, StartError},
+};
+use crate::{
+    cluster::Cluster,
+    kubernetes::{CLUSTER_DNS, EchoWorkload, KubernetesError, ready_endpoint},
+};
+
+/// How long 300 MiB may take to all nodes on the reference host, times ten.
+const LIMIT: Duration = Duration::from_secs(1800);
+
+/// What one image took to come to all nodes at once.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ImageFigures {
+    /// Seconds until a pod of the image was ready on every node.
+    pub seconds: f64,
+    /// MiB that came through the registry.
+    pub through_registry_mib: f64,
+    /// CPU seconds of all VMs in that time.
+    pub cpu_seconds: f64,
+}
+
+/// Why an image was not measured.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageFiguresError {
+    /// The cluster.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A formed cluster without its API, which formation rules out.
+    #[error("the Kubernetes API was never reached")]
+    NoKubernetes,
+    /// What was asked of Kubernetes.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
+}
+
+impl Session {
+    /// Forms a cluster, lets every node pull `image`, which holds the echo server, at once, takes
+    /// the cluster down, and says what the pull took.
+    ///
+    /// # Errors
+    /// When the cluster does not form, or a pod of the image does not become ready.
+    pub fn measure_image(
+        &self,
+        request: ClusterRequest,
+        image: String,
+    ) -> BoxFuture<'_, Result<ImageFigures, ImageFiguresError>> {
+        async move {
+            let running = self.start(request).await?;
+            let formed = running.cluster.form().await.map_err(|failure| StartError::from(Box::new(failure)));
+            let measured = match formed {
+                Ok(()) => pulled(&running.cluster, &image).await,
+                Err(error) => Err(error.into()),
+            };
+            running.shut_down().await;
+            measured
+        }
+        .boxed()
+    }
+}
+
+async fn pulled(cluster: &std::sync::Arc<Cluster>, image: &str) -> Result<ImageFigures, ImageFiguresError> {
+    let api = cluster.kubernetes().ok_or(ImageFiguresError::NoKubernetes)?;
+    // Its image is on its way, too, as soon as the cluster has formed.
+    ready_endpoint(api, CLUSTER_DNS, LIMIT).await?;
+    let nodes: Vec<_> = cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();
+    let (bytes, cpu, began) = (cluster.image_bytes(), cpu_seconds(cluster), Instant::now());
+    let workload = EchoWorkload::create_from(api, "lab-bench-images", image).await?;
+    workload.ready_pods(&nodes, LIMIT).await?;
+    Ok(ImageFigures {
+        seconds: began.elapsed().as_secs_f64(),
+        through_registry_mib: (cluster.image_bytes() - bytes) as f64 / f64::from(1 << 20),
+        cpu_seconds: cpu_seconds(cluster) - cpu,
+    })
+}
+
+impl ImageFigures {
+    /// The run with the median time; the upper one of an even number.
+    pub fn median(runs: &[Self]) -> Option<Self> {
+        let mut sorted = runs.to_vec();
+        sorted.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+        sorted.get(sorted.len() / 2).copied()
+    }
+
+    /// A Markdown table of labelled medians, with the ratio to the first.
+    pub fn table(medians: &[(&str, Option<Self>)]) -> String {
+        let mut text = String::from(
+            "| delivery | ready on all nodes, s | through the registry, MiB | VM CPU, s | ratio |\n\
+             | --- | --- | --- | --- | --- |\n",
+        );
+        let first = medians.first().and_then(|(_, run)| *run).map(|run| run.seconds);
+        for (label, run) in medians {
+            if let (Some(run), Some(first)) = (run, first) {
+                text.push_str(&format!(
+                    "| {label} | {:.1} | {:.0} | {:.0} | {:.2} |\n",
+                    run.seconds,
+                    run.through_registry_mib,
+                    run.cpu_seconds,
+                    run.seconds / first
+                ));
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Display for ImageFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "ready on all nodes after {:.1} s, {:.0} MiB through the registry, {:.0} CPU s",
+            self.seconds, self.through_registry_mib, self.cpu_seconds
+        )
+    }
+}
