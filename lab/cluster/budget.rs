@@ -51,7 +51,7 @@ impl Budgets {
             Step::Maintenance => self.maintenance,
             Step::SecureApi => self.secure_api,
             Step::KubernetesApi => self.kubernetes_api,
-            Step::Ready => self.ready,
+            Step::NetworkPlugin | Step::Ready => self.ready,
             Step::Prepare | Step::ApplyConfig | Step::Bootstrap | Step::Kubeconfig | Step::Teardown => {
                 self.call
             }

@@ -3,8 +3,12 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use super::{cluster::Cluster, failure::Cause, plan::NodePlan, readiness::NodeTable};
+use super::{
+    cluster::Cluster, failure::Cause, network_plugin::lacks_network_plugin, plan::NodePlan,
+    readiness::NodeTable,
+};
 use crate::{
+    kubernetes::NodeFacts,
     node::NodeName,
     talos::{MaintenanceClient, NodeClient, Stage},
 };
@@ -52,6 +56,14 @@ const SYMPTOMS: &[Symptom] = &[
     },
 ];
 
+/// The reason of the condition Ready of a node whose kubelet has stopped to report (Kubernetes,
+/// pkg/controller/nodelifecycle).
+const STATUS_UNKNOWN: &str = "NodeStatusUnknown";
+
+/// What a node lacks whose network plugin nobody installed.
+const NO_NETWORK_PLUGIN: &str = "no network plugin is installed: give its manifests as cluster.cni.manifests, or \
+                                 take cni: none out of the machine config";
+
 impl Symptom {
     fn is_in(&self, line: &str) -> bool {
         self.all_of.iter().all(|word| line.contains(word))
@@ -92,10 +104,23 @@ impl Cluster {
         let Some(node) = self.plan.node(name) else {
             return Vec::new();
         };
-        match tokio::time::timeout(PATIENCE, self.connect(node)).await {
-            Ok(Ok(client)) => ask_configured(&client).await,
+        let facts = self.ask_kubernetes(name).await;
+        // A kubelet that reports was let in; what its log says of refusals was before that.
+        let reports = facts.as_ref().is_some_and(|facts| facts.readiness.reason != STATUS_UNKNOWN);
+        let logs: &[_] = if reports { &["apid"] } else { &["kubelet", "apid"] };
+        let mut findings = match tokio::time::timeout(PATIENCE, self.connect(node)).await {
+            Ok(Ok(client)) => ask_configured(&client, logs).await,
             _ => self.ask_maintenance(node).await,
+        };
+        if facts.is_some_and(|facts| lacks_network_plugin(&facts.readiness)) {
+            findings.insert(0, NO_NETWORK_PLUGIN.to_owned());
         }
+        findings
+    }
+
+    async fn ask_kubernetes(&self, name: &NodeName) -> Option<NodeFacts> {
+        let asked = tokio::time::timeout(PATIENCE, self.kubernetes.get()?.node(name.as_str())).await;
+        asked.ok()?.ok()?
     }
 
     async fn ask_maintenance(&self, node: &NodePlan) -> Vec<String> {
@@ -115,9 +140,9 @@ impl Cluster {
     }
 }
 
-async fn ask_configured(client: &NodeClient) -> Vec<String> {
+async fn ask_configured(client: &NodeClient, logs: &[&str]) -> Vec<String> {
     let mut findings = Vec::new();
-    for service in ["kubelet", "apid"] {
+    for service in logs {
         let Ok(log) = client.logs(service, 200, PATIENCE).await else {
             continue;
         };

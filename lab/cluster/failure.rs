@@ -65,6 +65,15 @@ pub enum Cause {
         "it woke up in maintenance mode, without the machine config that it had; look at its disk: STATE is lost"
     )]
     Forgotten,
+    /// The machine configs bring a network plugin, though the user's own was to be it.
+    #[error(
+        "node {node} is Ready before the network plugin of cluster.cni was applied: its machine config brings \
+         one; a patch must not set cluster.network.cni"
+    )]
+    NetworkPluginThere {
+        /// Which node.
+        node: String,
+    },
     /// The cluster turns the node away, however often it asks.
     #[error("{finding} (turned away {times} times since the control plane's own node was let in)")]
     TurnedAway {

@@ -16,7 +16,7 @@ use std::{
 
 use futures::{
     FutureExt,
-    future::{BoxFuture, try_join_all},
+    future::{BoxFuture, try_join, try_join_all},
 };
 use tokio::sync::watch;
 
@@ -43,7 +43,7 @@ const FIRST_PROCESS: &str = "as init process";
 const REACHABLE: &str = "this machine is reachable at";
 /// Pause between two tries of a call that is not possible yet. There is no event to wait for: the
 /// other side has no way to speak first.
-const RETRY: Duration = Duration::from_millis(300);
+pub(super) const RETRY: Duration = Duration::from_millis(300);
 
 /// How long a node may take to see a document that was applied to it, before a service that still
 /// waits is taken to wait for another one.
@@ -72,7 +72,9 @@ impl Cluster {
             self.host.recorder.record(Happening::Note { subject: Subject::Cluster, text });
         }
         let signals = Signals { table: watch::Sender::new(None), led: watch::Sender::new(false) };
-        try_join_all(self.plan.nodes.iter().map(|node| self.form_node(node, &signals))).await?;
+        let nodes = try_join_all(self.plan.nodes.iter().map(|node| self.form_node(node, &signals)));
+        let plugin = self.install_network_plugin(signals.table.subscribe());
+        try_join(nodes, plugin).await?;
         Ok(())
     }
 

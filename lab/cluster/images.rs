@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::{NodePlan, Plan};
+use super::{
+    network_plugin::NetworkPlugin,
+    plan::{NodePlan, Plan},
+};
 use crate::talos::{NodeSoftware, pulled_images};
 
 /// How container images come to the nodes.
@@ -38,7 +41,7 @@ impl MissingImages {
 }
 
 impl Plan {
-    /// The images that the nodes pull by themselves, each with the node that does.
+    /// The images that the nodes pull by themselves or for the network plugin, each with who needs it.
     pub fn pulled_images(&self) -> impl Iterator<Item = (String, String)> {
         let of_node = |node: &NodePlan| {
             let images =
@@ -46,7 +49,14 @@ impl Plan {
             let name = node.spec.name.to_string();
             images.into_iter().map(move |image| (image, name.clone())).collect::<Vec<_>>()
         };
-        self.nodes.iter().flat_map(of_node)
+        let of_plugin = match &self.spec.network_plugin {
+            NetworkPlugin::OfTheConfig => Vec::new(),
+            NetworkPlugin::Manifests(manifests) => manifests
+                .iter()
+                .flat_map(|manifest| manifest.images().into_iter().map(|image| (image, manifest.to_string())))
+                .collect(),
+        };
+        self.nodes.iter().flat_map(of_node).chain(of_plugin)
     }
 }
 

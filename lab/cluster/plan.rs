@@ -14,6 +14,7 @@ use super::{
     fault::Fault,
     hold::BOOT_TIMEOUT,
     images::ImageDelivery,
+    network_plugin::{CNI_NONE, NetworkPlugin},
     order::{Capacity, StartDecision},
     spec::{ClusterSpec, NodeSpec},
     validation::SpecError,
@@ -320,6 +321,13 @@ fn node_plan(
     let own = NodeConfig { name: node.name.clone(), kind: node.kind };
     let patches = spec.patches_for(node);
     let mut config = generate(cluster, &own, secrets);
+    if let NetworkPlugin::Manifests(_) = spec.network_plugin {
+        config = config.patch([CNI_NONE]).map_err(|source| PlanError::Patch {
+            node: node.name.clone(),
+            origin: "cluster.cni".into(),
+            source,
+        })?;
+    }
     for patch in patches {
         config = config.patch([patch.text.as_str()]).map_err(|source| PlanError::Patch {
             node: node.name.clone(),

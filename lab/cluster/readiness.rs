@@ -59,6 +59,19 @@ impl NodeTable {
         }
     }
 
+    /// Waits for the first node that is `wanted`.
+    pub(super) async fn first(&mut self, mut wanted: impl FnMut(&NodeFacts) -> bool) -> NodeFacts {
+        loop {
+            let found = self.table.borrow_and_update().values().find(|facts| wanted(facts)).cloned();
+            if let Some(facts) = found {
+                return facts;
+            }
+            if self.table.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Whether a node has registered.
     pub(super) fn knows(&self, node: &NodeName) -> bool {
         self.table.borrow().contains_key(node.as_str())

@@ -10,7 +10,9 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::{images::ImageDelivery, order::StartOrder, size::Size, tailnet::TailnetSpec};
+use super::{
+    images::ImageDelivery, network_plugin::NetworkPlugin, order::StartOrder, size::Size, tailnet::TailnetSpec,
+};
 use crate::node::{Kind, NodeName, Role};
 use crate::oci::Source;
 use crate::report::redact;
@@ -51,6 +53,8 @@ pub struct ClusterSpec {
     pub boot_timeout: Option<u32>,
     /// In which order machines are started.
     pub start_order: StartOrder,
+    /// Where the pod network comes from.
+    pub network_plugin: NetworkPlugin,
     /// How container images come to the nodes.
     pub image_delivery: ImageDelivery,
 }
@@ -255,6 +259,7 @@ impl ClusterSpec {
             tailnet: None,
             boot_timeout: None,
             start_order: StartOrder::default(),
+            network_plugin: NetworkPlugin::default(),
             image_delivery: ImageDelivery::default(),
         })
     }

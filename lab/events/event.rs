@@ -49,6 +49,8 @@ pub enum Step {
     Kubeconfig,
     /// Until the Kubernetes API server is ready.
     KubernetesApi,
+    /// Until nodes lack nothing but the user's network plugin, and it is applied.
+    NetworkPlugin,
     /// Until the node's three readiness layers are green.
     Ready,
     /// The cluster is taken down.
@@ -67,6 +69,7 @@ impl Step {
             Step::Bootstrap => "bootstrap etcd",
             Step::Kubeconfig => "kubeconfig",
             Step::KubernetesApi => "Kubernetes API",
+            Step::NetworkPlugin => "network plugin",
             Step::Ready => "ready",
             Step::Teardown => "teardown",
         }

@@ -56,6 +56,12 @@ impl KubernetesError {
         move |source| Self::Request { action: action.into(), source: Box::new(source) }
     }
 
+    /// Whether the server will answer the same again: it understood the request and does not want it.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Request { source, .. } if matches!(&**source, kube::Error::Api(status)
+            if (400..500).contains(&status.code) && ![404, 408, 409, 429].contains(&status.code)))
+    }
+
     /// Whether the server answered that the object is there already.
     pub fn already_exists(&self) -> bool {
         matches!(self, Self::Request { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == 409))

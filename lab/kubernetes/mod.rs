@@ -6,6 +6,7 @@
 
 mod access;
 mod echo;
+mod manifest;
 mod node;
 mod objects;
 mod probe;
@@ -14,7 +15,8 @@ mod watch;
 
 pub use access::{KubernetesApi, KubernetesError, forwarded_kubeconfig};
 pub use echo::{ECHO_IMAGE, ECHO_PORT, EchoPod, EchoWorkload, WASM_HANDLER, WASM_IMAGE, WASM_RUNTIME_CLASS};
-pub use node::{NodeChange, NodeFacts, Readiness, node_changes};
+pub use manifest::Manifest;
+pub use node::{NodeChange, NodeFacts, Readiness as NodeReadiness, node_changes};
 pub use objects::{ObjectDump, dump_objects};
 pub use probe::{ProbeReply, Prober, ResolveReply};
 pub use service::{CLUSTER_DNS, ready_endpoint};

@@ -105,6 +105,7 @@ impl Recipe<'_> {
         let machined = self.go("machined", "node", "./cmd/machined", &[])?;
         let pause = self.go("pause", "workloads", "./pause", &[])?;
         let echo = self.go("echo", "workloads", "./echo", &[])?;
+        let podnet = self.go("podnet", "node", "./cmd/podnet", &[])?;
         let answer = self.wasm("answer.wasm", "workloads/wasm/answer.wat")?;
         let coredns = self.go("coredns", "coredns", ".", &[])?;
         let root = self.root(&debian, &kubernetes, &machined)?;
@@ -116,6 +117,7 @@ impl Recipe<'_> {
             (&format!("registry.k8s.io/coredns/coredns:{COREDNS_VERSION}"), "coredns", &coredns),
             (ECHO_IMAGE, "echo", &echo),
             (WASM_IMAGE, "answer.wasm", &answer),
+            ("lab.local/podnet:v1", "podnet", &podnet),
         ])?;
         for (name, list) in &variants.variants {
             let layers = self.layers(&debian, list, &variants, &extensions)?;

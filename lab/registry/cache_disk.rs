@@ -282,7 +282,10 @@ mod tests {
         let store = Store::open(&[directory.path().to_owned()]).expect("open");
         let disks = directory.path().join("disks");
         let error = cache_disk(&store, &images(&["lab.local/other:v1"]), &disks).expect_err("not there");
-        assert!(error.to_string().contains("lab.local/other:v1: it is not in the mirror"), "{error}");
+        assert!(
+            error.to_string().contains("lab.local/other:v1 on the image disk: it is not in the mirror"),
+            "{error}"
+        );
         fs::remove_file(store.blob(&layer).expect("blob")).expect("remove");
         let error = cache_disk(&store, &images(&["lab.local/team/app:v1"]), &disks).expect_err("not whole");
         assert!(error.to_string().contains(&format!("lacks its part {layer}")), "{error}");

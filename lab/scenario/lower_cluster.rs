@@ -74,6 +74,7 @@ pub(super) fn lower_cluster(
         tailnet,
         boot_timeout: cluster.boot_timeout.as_ref().map(|seconds| seconds.value),
         start_order: cluster.start_order,
+        network_plugin: lowering.network_plugin(cluster.cni.as_ref()),
         image_delivery: cluster.image_delivery,
     };
     // Half a node list would be blamed for what the missing half explains.
@@ -354,7 +355,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn resolve(&self, path: &Path) -> PathBuf {
+    pub(super) fn resolve(&self, path: &Path) -> PathBuf {
         // Pushing an absolute path replaces the directory.
         self.directory.join(path)
     }

@@ -72,9 +72,17 @@ pub(super) struct RawCluster {
     pub boot_timeout: Option<Spanned<u32>>,
     #[serde(default)]
     pub start_order: StartOrder,
+    pub cni: Option<RawCni>,
     #[serde(default)]
     pub image_delivery: ImageDelivery,
     pub tailnet: Option<RawTailnet>,
+}
+
+/// A network plugin of the user's own.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCni {
+    pub manifests: Vec<Text>,
 }
 
 /// `local`, or a mapping with how it is to be.

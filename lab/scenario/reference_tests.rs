@@ -58,6 +58,7 @@ fn all_names() -> BTreeSet<&'static str> {
         names_of::<raw::RawBudgets>(),
         names_of::<raw::RawCluster>(),
         names_of::<raw::RawNetwork>(),
+        names_of::<raw::RawCni>(),
         names_of::<raw::RawNode>(),
         names_of::<raw::RawPatches>(),
         names_of::<raw::RawCheckKeys>(),

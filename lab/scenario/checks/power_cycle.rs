@@ -66,7 +66,7 @@ fn compare(before: &NodeFacts, after: &NodeFacts, observation: &mut Observation)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubernetes::Readiness;
+    use crate::kubernetes::NodeReadiness as Readiness;
 
     fn node(uid: &str, machine: &str, boot: &str) -> NodeFacts {
         NodeFacts {

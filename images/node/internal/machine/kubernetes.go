@@ -243,6 +243,15 @@ func (m *Machine) startKubernetesClients(ctx context.Context) {
 		network.CNI = true
 	}
 
+	if !network.CNI {
+		// A CNI from manifests comes by way of the scheduler, so nothing waits for the node to be Ready.
+		told := network.OnStatus
+		network.OnStatus = func(status k8s.NodeStatusSpec) {
+			m.settled.Open()
+			told(status)
+		}
+	}
+
 	go func() {
 		// The kubelet starts only with the right time too, so that all its reports of this boot are later. Its times
 		// have whole seconds.
@@ -257,7 +266,7 @@ func (m *Machine) startKubernetesClients(ctx context.Context) {
 			return
 		}
 
-		// A node that does not become Ready soon (without a CNI, for one) gets its proxy and add-ons nevertheless.
+		// A node that does not become Ready soon gets its proxy and add-ons nevertheless.
 		time.AfterFunc(settleTime, m.settled.Open)
 
 		if err := supervise.PathExists(kube.KubeletClientCert).Wait(ctx); err != nil {

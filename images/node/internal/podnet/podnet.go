@@ -36,6 +36,7 @@ type Network struct {
 	Reaper   *process.Reaper
 	NodeName string
 	NodeIP   netip.Addr
+	// PodCIDRs are the pod networks of the cluster; what leaves them is masqueraded. None: nothing is.
 	PodCIDRs []string
 	// CNI is false when the machine config says cni: none; then only the status of the node is watched.
 	CNI bool
@@ -106,7 +107,7 @@ func (n node) ready(since time.Time) bool {
 func (w *Network) Run(ctx context.Context) error {
 	w.routes = map[string]route{}
 
-	if w.CNI {
+	if w.CNI && len(w.PodCIDRs) > 0 {
 		if err := w.masquerade(ctx); err != nil {
 			return err
 		}
