@@ -7,12 +7,16 @@
 
 mod archive;
 mod boot_cache;
+mod boot_entries;
 mod checksums;
 mod compression;
 mod contents;
 mod difference;
+mod disk_cache;
+mod disk_image;
 mod edited_initramfs;
 mod extensions;
+mod fat;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod initramfs;
@@ -35,8 +39,11 @@ pub use checksums::{ChecksumFault, Checksums};
 pub use compression::{Compression, decompress, unpacked};
 pub use contents::{Contents, ContentsError, ExtensionService, LayerContents};
 pub use difference::{Difference, Names};
+pub use disk_cache::DiskCache;
+pub use disk_image::DiskImageError;
 pub use edited_initramfs::without_extension;
 pub use extensions::{Extension, ExtensionsError};
+pub use fat::FatError;
 pub use initramfs::{Initramfs, InitramfsError, Layer};
 pub use inspection::{CheckedFile, FileVerdict, InspectError, Inspection};
 pub use kernel::{KernelError, raw_kernel};

@@ -19,7 +19,7 @@ use super::{
     registry::{Fetched, fetch},
     source::Source,
 };
-use crate::assets::{Digest, belongs, keep_directory};
+use crate::assets::{Digest, DiskCache, belongs, keep_directory};
 
 /// The list of what was taken out of an image, in its directory.
 const TAKEN: &str = ".taken.json";
@@ -66,6 +66,11 @@ impl ImageStore {
     /// them.
     pub fn new(directory: impl Into<PathBuf>, lock: Lock) -> Self {
         Self { directory: directory.into(), lock }
+    }
+
+    /// Where what is taken out of disk images is kept.
+    pub fn disks(&self) -> DiskCache {
+        DiskCache::new(self.directory.join("disks"))
     }
 
     /// Files of `source`: as they are, or taken out of the image that it is.
