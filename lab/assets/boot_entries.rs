@@ -13,11 +13,11 @@ const PATTERN_LIMIT: usize = 255;
 
 /// A unified kernel image that was chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Choice {
+pub struct Choice {
     /// The name of its file.
-    pub(super) name: String,
+    pub name: String,
     /// The names of the others.
-    pub(super) others: Vec<String>,
+    pub others: Vec<String>,
     /// What made it the one.
     reason: Reason,
 }
@@ -33,7 +33,7 @@ enum Reason {
 impl Choice {
     /// The one of `names` that the text of a `loader.conf` makes the default, or else the newest;
     /// `None` when there is none.
-    pub(super) fn among(mut names: Vec<String>, loader: &str) -> Option<Self> {
+    pub fn among(mut names: Vec<String>, loader: &str) -> Option<Self> {
         names.sort_by(|a, b| compare(b, a));
         let default = default(loader).and_then(|pattern| names.iter().position(|name| fits(&pattern, name)));
         let reason = if default.is_some() { Reason::Default } else { Reason::Newest };
@@ -61,12 +61,13 @@ impl fmt::Display for Choice {
 
 /// The pattern that `loader.conf` names as the default.
 fn default(loader: &str) -> Option<glob::Pattern> {
-    let value = loader
-        .lines()
-        .filter_map(|line| line.trim().split_once([' ', '\t']))
-        .filter_map(|(key, value)| (key == "default").then(|| value.trim().trim_matches('"')));
+    let mut keys = loader.lines().rev().filter_map(|line| line.trim().split_once([' ', '\t']));
+    let value = keys.find_map(|(key, value)| (key == "default").then_some(value))?;
+    let value = value.trim().trim_matches('"');
     // `@saved` and the like are in EFI variables.
-    let value = value.last().filter(|value| !value.starts_with('@') && value.len() <= PATTERN_LIMIT)?;
+    if value.starts_with('@') || value.len() > PATTERN_LIMIT {
+        return None;
+    }
     glob::Pattern::new(value).ok()
 }
 

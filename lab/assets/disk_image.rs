@@ -139,7 +139,7 @@ pub(super) fn take_unified(
 }
 
 /// A disk and its partitions.
-struct DiskImage<R> {
+pub struct DiskImage<R> {
     disk: R,
     partitions: Vec<Partition>,
 }
@@ -154,8 +154,11 @@ struct Partition {
 }
 
 impl<R: Read + Seek> DiskImage<R> {
-    /// Reads the partition table.
-    fn read(mut disk: R) -> Result<Self, DiskImageError> {
+    /// Reads the partition table of `disk`, as it is unpacked.
+    ///
+    /// # Errors
+    /// When there is none, it is damaged, or the disk is shorter than it says.
+    pub fn read(mut disk: R) -> Result<Self, DiskImageError> {
         let damaged = |why: String| DiskImageError::Table(why);
         let length = disk.seek(SeekFrom::End(0))?;
         let sector = SECTORS.into_iter().find(|sector| begins_with(&mut disk, sector.as_u64(), SIGNATURE));
@@ -187,7 +190,11 @@ impl<R: Read + Seek> DiskImage<R> {
         Ok(Self { disk, partitions })
     }
 
-    fn take_unified(mut self, to: &mut impl Write) -> Result<Choice, DiskImageError> {
+    /// Writes the unified kernel image that it boots to `to`, and tells which it is.
+    ///
+    /// # Errors
+    /// See [`DiskImageError`].
+    pub fn take_unified(mut self, to: &mut impl Write) -> Result<Choice, DiskImageError> {
         let Some(system) = self.partitions.iter().find(|partition| partition.is_system) else {
             return Err(DiskImageError::NoSystemPartition { partitions: self.labels() });
         };

@@ -261,7 +261,8 @@ fn entries(directory: &[u8]) -> Vec<Entry> {
                 let is_directory = attributes & 0x10 != 0;
                 let size = if is_directory { 0 } else { u64::from(word(28) | word(30) << 16) };
                 let entry = Entry { name, is_directory, size, cluster: word(20) << 16 | word(26) };
-                if ![".", ".."].contains(&entry.name.as_str()) {
+                // No name may have control characters, which would reach a terminal.
+                if ![".", ".."].contains(&entry.name.as_str()) && !entry.name.contains(char::is_control) {
                     found.push(entry);
                 }
             }

@@ -103,7 +103,8 @@ pub(crate) fn pe(machine: u16, sections: &[(&str, &[u8])]) -> Vec<u8> {
 /// A FAT file system of `size` bytes with `files`.
 pub(crate) fn fat(kind: fatfs::FatType, size: usize, files: &Files<'_>) -> Vec<u8> {
     let mut volume = vec![0; size];
-    let options = fatfs::FormatVolumeOptions::new().fat_type(kind).bytes_per_cluster(512);
+    let options =
+        fatfs::FormatVolumeOptions::new().fat_type(kind).bytes_per_cluster(512).max_root_dir_entries(32);
     fatfs::format_volume(Cursor::new(&mut volume), options).expect("format");
     let system =
         fatfs::FileSystem::new(Cursor::new(&mut volume), fatfs::FsOptions::new()).expect("file system");
@@ -122,7 +123,7 @@ pub(crate) fn fat(kind: fatfs::FatType, size: usize, files: &Files<'_>) -> Vec<u
 /// content.
 pub(crate) fn disk(files: &Files<'_>, others: &Files<'_>) -> Vec<u8> {
     let room = files.iter().map(|(_, content)| content.len() + 4096).sum::<usize>();
-    let system = fat(fatfs::FatType::Fat12, (room + (64 << 10)).next_multiple_of(64 << 10), files);
+    let system = fat(fatfs::FatType::Fat12, (room + (8 << 10)).next_multiple_of(8 << 10), files);
     partitioned(&[&[("EFI", &system[..])], others].concat())
 }
 

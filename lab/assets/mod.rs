@@ -35,12 +35,13 @@ mod uki;
 
 pub use archive::{ArchiveError, Archives, Entry};
 pub use boot_cache::{BootCache, BootFiles, keep_directory};
+pub use boot_entries::Choice;
 pub use checksums::{ChecksumFault, Checksums};
 pub use compression::{Compression, decompress, unpacked};
 pub use contents::{Contents, ContentsError, ExtensionService, LayerContents};
 pub use difference::{Difference, Names};
 pub use disk_cache::DiskCache;
-pub use disk_image::DiskImageError;
+pub use disk_image::{DiskImage, DiskImageError};
 pub use edited_initramfs::without_extension;
 pub use extensions::{Extension, ExtensionsError};
 pub use fat::FatError;
