@@ -28,8 +28,8 @@
 #   kubeconfig    lab/talos/kubeconfig_archive.rs  the archive that a node sends
 #
 # Read by libraries alone: gRPC messages (tonic, prost) and the YAML in them, kubeconfig text (kube), answers of
-# registries (oci-client), the tailnet's JSON (serde_json). A talosconfig is written and not read. Scenario files, secrets
-# bundles and patches are the user's own.
+# registries (oci-client), requests to our own registry (axum, then its own grammar, with properties), the tailnet's
+# JSON (serde_json). A talosconfig is written and not read. Scenario files, secrets bundles and patches are the user's.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 seconds=${1:-60}

@@ -109,11 +109,13 @@ pub fn service_spec(data: &[u8]) {
     }
 }
 
-/// A checksum file.
+/// A checksum file, of a directory or of one file.
 pub fn checksums(data: &[u8]) {
-    let Ok(checksums) =
-        std::str::from_utf8(data).map_or_else(|_| Err(()), |t| Checksums::parse(t).map_err(drop))
-    else {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let _ = Checksums::of_one_file(text, "vmlinuz");
+    let Ok(checksums) = Checksums::parse(text) else {
         return;
     };
     for path in checksums.paths() {

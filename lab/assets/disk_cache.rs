@@ -82,7 +82,10 @@ impl DiskCache {
         let note = serde_json::to_vec(&Note { choice: choice.clone(), digest: digest.to_string() });
         let path = partial.path().join(TAKEN);
         fs::write(&path, note.unwrap_or_default()).map_err(AssetError::file("write", &path))?;
-        let _ = fs::remove_dir_all(&entry);
+        // Another run may have been faster, and read its entry already.
+        if kept(&entry).is_none() {
+            let _ = fs::remove_dir_all(&entry);
+        }
         keep_directory(partial, &entry).map_err(AssetError::file("create", &entry))?;
         Ok(Taken { image: UnifiedImage::open(&entry.join(UNIFIED))?, choice })
     }

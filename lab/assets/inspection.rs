@@ -208,7 +208,7 @@ fn verdicts(found: &Found, known: &[(&Part, &Digest)]) -> Result<Vec<CheckedFile
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::assets::fixture::{archive, initramfs, kernel};
+    use crate::assets::fixture::{archive, disk, initramfs, kernel, pe};
 
     fn image(extensions: &[&str]) -> tempfile::TempDir {
         let files: Vec<[(&str, &[u8]); 1]> = extensions.iter().map(|name| [(*name, &b""[..])]).collect();
@@ -262,6 +262,25 @@ mod tests {
             ("initramfs.xz".to_owned(), FileVerdict::Uncovered),
         ];
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_disk_image_is_told_as_what_was_taken_of_it_and_by_its_own_checksum() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let unified = pe(0xaa64, &[(".linux", &kernel()), (".initrd", &initramfs(&[("spin", &[])]))]);
+        let image = zstd::encode_all(&disk(&[("EFI/Linux/Talos-v1.11.5.efi", &unified)], &[])[..], 1);
+        let path = directory.path().join("metal-arm64.raw.zst");
+        fs::write(&path, image.expect("encode")).expect("write");
+        let digest = digest_of(&Part::whole(&path)).expect("digest").hex();
+        fs::write(directory.path().join("metal-arm64.raw.zst.sha256"), digest).expect("write");
+        let cache = DiskCache::new(directory.path().join("cache"));
+        let seen = Inspection::of(&path, &cache).expect("inspect");
+        assert!(seen.is_intact());
+        assert_eq!(seen.contents.extensions[0].name, "spin");
+        let text = seen.to_string();
+        let layout = "layout         disk image: UKI Talos-v1.11.5.efi in the EFI system partition\n";
+        assert!(text.contains(layout), "{text}");
+        assert!(text.contains("✅ metal-arm64.raw.zst matches its checksum"), "{text}");
     }
 
     #[test]
