@@ -15,8 +15,12 @@ pub(super) fn kubeconfig_in(archive: &[u8]) -> io::Result<String> {
     for entry in archive.entries()? {
         let mut entry = entry?;
         if entry.path().is_ok_and(|path| path.ends_with("kubeconfig")) {
-            let mut text = String::new();
+            let (mut text, size) = (String::new(), entry.size());
             entry.read_to_string(&mut text)?;
+            if (text.len() as u64) < size {
+                let why = format!("kubeconfig says it has {size} bytes and has {}", text.len());
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+            }
             return Ok(text);
         }
     }
@@ -56,8 +60,9 @@ mod tests {
         header.set_cksum();
         bomb.write_all(header.as_bytes()).expect("write");
         (0..64).for_each(|_| bomb.write_all(&[b'x'; 1 << 20]).expect("write"));
-        let error = kubeconfig_in(&bomb.finish().expect("finish")).expect_err("endless");
-        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{error}");
+        let found = kubeconfig_in(&bomb.finish().expect("finish")).map(|text| text.len());
+        let error = found.expect_err("endless").to_string();
+        assert!(error.starts_with("kubeconfig says it has 1099511627776 bytes and has 4"), "{error}");
     }
 
     proptest! {
