@@ -4,11 +4,39 @@
 # below the work directory. Stable Rust does: what cargo-fuzz sets for coverage is set here, without a sanitizer.
 #
 #   fuzz/campaign.sh [SECONDS] [TARGET...]
+#
+# Every reader of bytes that come from elsewhere, and the target that covers it:
+#
+#   archive       lab/assets/archive.rs          cpio archives
+#   initramfs     lab/assets/initramfs.rs        compressed and concatenated archives, with what is in them
+#   squashfs      lab/assets/squashfs*.rs        layers; contents.rs: what is looked for in them
+#   extensions    lab/assets/extensions.rs       extensions.yaml
+#   service_spec  lab/assets/service_spec.rs     specs of extension services
+#   checksums     lab/assets/checksums.rs        lists of sha256sum, of whole directories and of one file
+#   kernel        lab/assets/kernel.rs           Image, gzip, zboot, unified kernel image, one within the other
+#   unified       lab/assets/uki.rs              sections of unified kernel images
+#   packed        lab/assets/{compression,lz4}.rs  streams, legacy lz4 among them
+#   disk          lab/assets/{disk_image,fat}.rs   partition table and FAT
+#   boot_entries  lab/assets/boot_entries.rs     loader.conf and versions in names
+#   image         lab/oci/{content,image,files}.rs  layouts, archives, docker save: index, manifest, config, layers
+#   lock          lab/oci/{source,names,lock}.rs   references and the lock file
+#   config        lab/lint/tree.rs               machine configs
+#   frames        lab/network/{port,packet,services,handshake,egress,ntp}.rs  frames of guests, in QEMU's framing
+#   dhcp, dns     lab/network/{dhcp,dns}.rs      their datagrams
+#   console       lab/machine/{line,fatal}.rs    serial consoles
+#   qmp           lab/machine/qmp_event.rs       events of QEMU's monitor
+#   kubeconfig    lab/talos/kubeconfig_archive.rs  the archive that a node sends
+#
+# Read by libraries alone: gRPC messages (tonic, prost) and the YAML in them, kubeconfig text (kube), answers of
+# registries (oci-client), requests to our own registry (axum, then its own grammar, with properties), the tailnet's
+# JSON (serde_json). A talosconfig is written and not read. Scenario files, secrets bundles and patches are the user's.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 seconds=${1:-60}
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- archive initramfs squashfs extensions service_spec checksums kernel unified config
+if [ $# -eq 0 ]; then
+    for file in "$here"/targets/*.rs; do set -- "$@" "$(basename "$file" .rs)"; done
+fi
 work=${FUZZ_WORK:-$here/../target/fuzz}
 mkdir -p "$work"
 # Only programs for this machine get the flags, not build scripts: hence the explicit target.

@@ -1,19 +1,29 @@
 //! What the fuzz targets do with their bytes, one function each.
 //!
-//! `lab/assets` is compiled into this crate from its sources: it needs none of the rest of the
+//! The readers are compiled into this crate from their sources: they need little of the rest of the
 //! tool, and a fuzzing build of all of that takes a quarter of an hour.
 
 #[path = "../lab/assets/mod.rs"]
 pub mod assets;
+#[allow(dead_code)]
+#[path = "../lab/host/files.rs"]
+mod host;
+pub mod machine;
+pub mod network;
+#[allow(dead_code)]
+#[path = "../lab/node.rs"]
+pub mod node;
+pub mod oci;
+pub mod talos;
 /// The reader of machine configs.
 #[path = "../lab/lint/tree.rs"]
 pub mod tree;
 
-use std::io::Cursor;
+use std::io::{Cursor, Read as _};
 
 use assets::{
-    Archives, Checksums, Digest, Extension, Initramfs, LayerContents, ServiceSpec, Squashfs, UnifiedImage,
-    raw_kernel,
+    Archives, Checksums, Choice, Compression, Digest, DiskImage, Extension, Initramfs, LayerContents,
+    ServiceSpec, Squashfs, UnifiedImage, raw_kernel, unpacked,
 };
 
 /// An unpacked cpio stream; every content is read.
@@ -99,11 +109,13 @@ pub fn service_spec(data: &[u8]) {
     }
 }
 
-/// A checksum file.
+/// A checksum file, of a directory or of one file.
 pub fn checksums(data: &[u8]) {
-    let Ok(checksums) =
-        std::str::from_utf8(data).map_or_else(|_| Err(()), |t| Checksums::parse(t).map_err(drop))
-    else {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let _ = Checksums::of_one_file(text, "vmlinuz");
+    let Ok(checksums) = Checksums::parse(text) else {
         return;
     };
     for path in checksums.paths() {
@@ -130,6 +142,59 @@ pub fn unified(data: &[u8]) {
         let size = part.section.as_ref().map_or(0, |section| section.size);
         let read = part.open().and_then(|mut part| std::io::copy(&mut part, &mut std::io::sink()));
         assert_eq!(read.expect("read"), size, "a section reaches beyond the file");
+    }
+}
+
+/// A stream in any compression, of which the legacy form of lz4 is read by the tool itself.
+pub fn packed(data: &[u8]) {
+    if let Ok(stream) = unpacked(Compression::detect(data), data) {
+        let _ = std::io::copy(&mut stream.take(32 << 20), &mut std::io::sink());
+    }
+}
+
+/// A disk image, as it is unpacked. The checksums of its partition table are made right: whoever
+/// lies can compute them.
+pub fn disk(data: &[u8]) {
+    let mut disk = data.to_vec();
+    let word = |at: usize| {
+        disk.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes)
+    };
+    let (start, count, size) = (word(584) as usize, word(592) as usize, word(596) as usize);
+    let table =
+        start.saturating_mul(512)..start.saturating_mul(512).saturating_add(count.saturating_mul(size));
+    let sum = |bytes: &[u8]| {
+        let mut sum = flate2::Crc::new();
+        sum.update(bytes);
+        sum.sum().to_le_bytes()
+    };
+    if let (Some(sum), true) = (disk.get(table).map(sum), disk.len() >= 604) {
+        disk[600..604].copy_from_slice(&sum);
+    }
+    if disk.len() >= 604 {
+        disk[528..532].fill(0);
+        let sum = sum(&disk[512..604]);
+        disk[528..532].copy_from_slice(&sum);
+    }
+    let mut unified = Vec::new();
+    if let Ok(choice) = DiskImage::read(Cursor::new(&disk)).and_then(|image| image.take_unified(&mut unified))
+    {
+        assert!(unified.len() <= disk.len(), "{} is more than the disk holds", choice.name);
+        assert!(!choice.name.contains(char::is_control), "a control character in {:?}", choice.name);
+    }
+}
+
+/// The text of a `loader.conf`, a zero, and the names of boot entries, a line each.
+pub fn boot_entries(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (loader, names) = text.split_once('\0').unwrap_or(("", &text));
+    let names: Vec<_> = names.lines().map(str::to_owned).collect();
+    let count = names.len();
+    match Choice::among(names.clone(), loader) {
+        None => assert_eq!(count, 0),
+        Some(choice) => {
+            assert!(names.contains(&choice.name), "a name that was not there");
+            assert_eq!(choice.others.len() + 1, count, "a name was lost");
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 #[path = "../lab/assets/fixture.rs"]
 #[allow(dead_code)]
 mod fixture;
+mod seeds_of_machines;
 
 use std::{
     fs,
@@ -16,7 +17,7 @@ use backhand::{
     FilesystemCompressor, FilesystemWriter, NodeHeader,
     compression::{CompressionOptions, Compressor, Lz4},
 };
-use fixture::{archive, pe};
+use fixture::{archive, fat, partitioned, pe};
 
 const EXTENSIONS: &[u8] = b"layers:\n- {image: 0.sqsh, metadata: {name: tailscale, version: v1, \
     compatibility: {talos: {version: '>= v1.11.5'}}}}\n- image: 1.sqsh\n  metadata: &m {name: modules.dep}\n";
@@ -103,10 +104,72 @@ fn main() -> io::Result<()> {
     write("kernel", "unified", &unified)?;
     write("kernel", "lz4", &lz4)?;
     write("config", "documents", CONFIG)?;
+    disks(&unified, &write)?;
+    images(&layers[0].1, &write)?;
+    for (target, name, content) in seeds_of_machines::all() {
+        write(target, &name, &content)?;
+    }
+    let mut xz = Vec::new();
+    io::copy(&mut liblzma::read::XzEncoder::new(&image[..], 0), &mut xz)?;
+    for (name, stream) in [("zstd", &packed), ("xz", &xz), ("lz4", &lz4)] {
+        write("packed", name, stream)?;
+    }
+    // One wrapping within the other, as Talos has it.
+    let nested = pe(0xaa64, &[(".linux", &zboot), (".initrd", &[7; 600])]);
+    write("kernel", "nested", &zstd::encode_all(&nested[..], 1)?)?;
     for (name, kernel) in [("raw", image), ("gzip", gzip.finish()?), ("zstd", packed), ("zboot", zboot)] {
         write("kernel", name, &kernel)?;
     }
     Ok(())
+}
+
+/// Writes a seed: target, name, content.
+type Seed<'a> = &'a dyn Fn(&str, &str, &[u8]) -> io::Result<()>;
+
+fn disks(unified: &[u8], write: Seed<'_>) -> io::Result<()> {
+    let system = |files: &fixture::Files<'_>| fat(fatfs::FatType::Fat12, 20 << 10, files);
+    let two = system(&[
+        ("EFI/Linux/Talos-v1.11.5.efi", unified),
+        ("EFI/Linux/Talos-v1.11.5~1.efi", b"MZ"),
+        ("loader/loader.conf", b"timeout 10\ndefault talos-*~1.efi\n"),
+    ]);
+    write("disk", "two", &partitioned(&[("EFI", &two), ("META", b"")]))?;
+    let grub = system(&[("EFI/BOOT/BOOTAA64.EFI", b"MZ")]);
+    write("disk", "grub", &partitioned(&[("EFI", &grub), ("BIOS", b""), ("BOOT", b"XFSB")]))?;
+    write("boot_entries", "two", b"default talos-v1.1[12]*\n\0Talos-v1.12.0~1.efi\nTalos-v1.11.5.efi\n")
+}
+
+/// Images in the OCI formats, their parts joined as the target takes them apart.
+fn images(squashfs: &[u8], write: Seed<'_>) -> io::Result<()> {
+    const INDEX: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[
+        {"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"@","size":7,
+         "platform":{"architecture":"arm64","os":"linux"},"annotations":{"org.opencontainers.image.ref.name":"a/b:v1"}}]}"#;
+    const MANIFEST: &str = r##"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
+        "config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"@","size":7},
+        "layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"#","size":7}]}"##;
+    const CONFIG: &str = r#"{"architecture":"arm64","os":"linux","created":"2026-01-02T03:04:05Z",
+        "rootfs":{"type":"layers","diff_ids":["@"]}}"#;
+    const SAVED: &str = r#"[{"Config":"c.json","RepoTags":["talos:v1"],"Layers":["l/layer.tar"]}]"#;
+    let mut layer = tar::Builder::new(Vec::new());
+    for (name, content) in [("boot/vmlinuz", squashfs), ("boot/.wh.old", b""), (".wh..wh..opq", b"")] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        layer.append_data(&mut header, name, content)?;
+    }
+    let layer = layer.into_inner()?;
+    let of = |kind: u8, parts: &[&[u8]]| [&[kind][..], &parts.join(&[0xff, 0xff][..])].concat();
+    let parts = [INDEX.as_bytes(), MANIFEST.as_bytes(), CONFIG.as_bytes(), &layer];
+    write("image", "layout", &of(0, &parts))?;
+    write("image", "archive", &of(1, &parts))?;
+    write("image", "saved", &of(2, &[SAVED.as_bytes(), CONFIG.as_bytes(), &layer]))?;
+    write("image", "raw", &[&[3][..], &zstd::encode_all(&layer[..], 1)?].concat())?;
+    let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let reference = "ghcr.io/urmanac/talos-cozystack-spin-only/talos:v1.11.5";
+    let lock = format!(
+        "{reference}\nimages:\n  {reference}:\n    digest: sha256:{hex}\n    pinned: 2026-01-01T00:00:00Z\n"
+    );
+    write("lock", "one", lock.as_bytes())?;
+    write("lock", "digest", format!("localhost:5000/a/b@sha256:{hex}\nimages: {{}}\n").as_bytes())
 }
 
 fn squashfs(compressor: Compressor) -> Vec<u8> {

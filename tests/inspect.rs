@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use backhand::{FilesystemCompressor, FilesystemWriter, NodeHeader, compression::Compressor};
 use command::{built, said};
-use lab::assets::{Digest, Inspection};
+use lab::assets::{Digest, DiskCache, Inspection};
 
 const TAILSCALE: &str = "\
 name: tailscale
@@ -39,6 +39,11 @@ fn squashfs(files: &[(&str, &str)]) -> Result<Vec<u8>> {
     let mut out = Cursor::new(Vec::new());
     writer.write(&mut out)?;
     Ok(out.into_inner())
+}
+
+/// None of these images is a disk image, of which something would be kept.
+fn disks() -> DiskCache {
+    DiskCache::new("/dev/null/disks")
 }
 
 /// A small image with drbd, spin and, for a gateway, tailscale. Its checksum file covers all of
@@ -102,7 +107,7 @@ fn lab(arguments: &[&str], images: &[&Path]) -> Result<Output> {
 #[test]
 fn an_image_is_told_line_by_line() -> Result<()> {
     let directory = image(true)?;
-    let text = Inspection::of(directory.path())?.to_string();
+    let text = Inspection::of(directory.path(), &disks())?.to_string();
     insta::assert_snapshot!(stable(&text, directory.path()));
     Ok(())
 }
@@ -110,7 +115,8 @@ fn an_image_is_told_line_by_line() -> Result<()> {
 #[test]
 fn two_images_differ_by_what_the_extension_brings() -> Result<()> {
     let (compute, gateway) = (image(false)?, image(true)?);
-    let (compute, gateway) = (Inspection::of(compute.path())?, Inspection::of(gateway.path())?);
+    let (compute, gateway) =
+        (Inspection::of(compute.path(), &disks())?, Inspection::of(gateway.path(), &disks())?);
     let difference = compute.difference(&gateway);
     insta::assert_snapshot!(difference.to_string(), @"+tailscale, +service ext-tailscale");
     assert!(difference.adds_exactly(&["tailscale".to_owned()]));
@@ -147,7 +153,7 @@ fn what_is_asserted_decides_the_exit_code() -> Result<()> {
 #[test]
 fn names_of_an_image_do_not_reach_the_terminal_raw() -> Result<()> {
     let directory = image(false)?;
-    let mut inspection = Inspection::of(directory.path())?;
+    let mut inspection = Inspection::of(directory.path(), &disks())?;
     inspection.contents.runtime_handlers = vec!["spin\u{1b}[2J".to_owned()];
     assert!(inspection.to_string().contains("spin\\u{1b}[2J"));
     Ok(())

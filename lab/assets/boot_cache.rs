@@ -98,6 +98,7 @@ fn unpack_initramfs(from: &Part, to: &Path) -> Result<(), AssetError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assets::DiskCache;
 
     #[test]
     fn files_are_unpacked_once_and_kept_by_digest() {
@@ -108,7 +109,7 @@ mod tests {
         fs::write(directory.path().join("vmlinuz"), &kernel).expect("write");
         fs::write(directory.path().join("initramfs.xz"), zstd::encode_all(&archive[..], 1).expect("encode"))
             .expect("write");
-        let image = NodeImage::open(directory.path()).expect("open");
+        let image = NodeImage::open(directory.path(), &DiskCache::unused()).expect("open");
         let cache = BootCache::new(directory.path().join("cache"));
         let files = cache.prepare(&image).expect("prepare");
         assert_eq!(fs::read(&files.kernel).expect("kernel"), kernel);
@@ -123,7 +124,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("tempdir");
         fs::write(directory.path().join("vmlinuz"), "no kernel").expect("write");
         fs::write(directory.path().join("initramfs.xz"), "x").expect("write");
-        let image = NodeImage::open(directory.path()).expect("open");
+        let image = NodeImage::open(directory.path(), &DiskCache::unused()).expect("open");
         let cache = BootCache::new(directory.path().join("cache"));
         assert!(matches!(cache.prepare(&image), Err(AssetError::Kernel { .. })));
         assert_eq!(fs::read_dir(directory.path().join("cache")).expect("list").count(), 0);

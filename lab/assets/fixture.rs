@@ -99,3 +99,52 @@ pub(crate) fn pe(machine: u16, sections: &[(&str, &[u8])]) -> Vec<u8> {
     file.extend(content);
     file
 }
+
+/// A FAT file system of `size` bytes with `files`.
+pub(crate) fn fat(kind: fatfs::FatType, size: usize, files: &Files<'_>) -> Vec<u8> {
+    let mut volume = vec![0; size];
+    let options =
+        fatfs::FormatVolumeOptions::new().fat_type(kind).bytes_per_cluster(512).max_root_dir_entries(32);
+    fatfs::format_volume(Cursor::new(&mut volume), options).expect("format");
+    let system =
+        fatfs::FileSystem::new(Cursor::new(&mut volume), fatfs::FsOptions::new()).expect("file system");
+    for (path, content) in files {
+        for (end, _) in path.match_indices('/') {
+            system.root_dir().create_dir(&path[..end]).expect("directory");
+        }
+        let mut file = system.root_dir().create_file(path).expect("file");
+        std::io::Write::write_all(&mut file, content).expect("write");
+    }
+    system.unmount().expect("unmount");
+    volume
+}
+
+/// A raw disk image with `files` in its EFI system partition, and further partitions by label and
+/// content.
+pub(crate) fn disk(files: &Files<'_>, others: &Files<'_>) -> Vec<u8> {
+    let room = files.iter().map(|(_, content)| content.len() + 4096).sum::<usize>();
+    let system = fat(fatfs::FatType::Fat12, (room + (8 << 10)).next_multiple_of(8 << 10), files);
+    partitioned(&[&[("EFI", &system[..])], others].concat())
+}
+
+/// A disk with a partition for each label and content; the one labelled EFI is of that type.
+pub(crate) fn partitioned(partitions: &Files<'_>) -> Vec<u8> {
+    const SECTOR: usize = 512;
+    let sectors = |content: &[u8]| content.len().div_ceil(SECTOR).max(1);
+    // Both tables take 33 sectors each, and the first sector is that of PCs of old.
+    let size = 2 * 34 + partitions.iter().map(|(_, content)| sectors(content) + 1).sum::<usize>();
+    let disk = Cursor::new(vec![0; size * SECTOR]);
+    let mut table = gpt::GptConfig::new().writable(true).create_from_device(disk, None).expect("table");
+    let mut places = Vec::new();
+    for (label, content) in partitions {
+        let kind = if *label == "EFI" { gpt::partition_types::EFI } else { gpt::partition_types::LINUX_FS };
+        let bytes = (sectors(content) * SECTOR) as u64;
+        let number = table.add_partition(label, bytes, kind, 0, None).expect("partition");
+        places.push(table.partitions()[&number].first_lba as usize * SECTOR);
+    }
+    let mut disk = table.write().expect("write").into_inner();
+    for ((_, content), place) in partitions.iter().zip(places) {
+        disk[place..place + content.len()].copy_from_slice(content);
+    }
+    disk
+}

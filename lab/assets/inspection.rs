@@ -12,6 +12,7 @@ use super::{
     compression::Compression,
     contents::Contents,
     difference::Difference,
+    disk_cache::DiskCache,
     initramfs::{Initramfs, InitramfsError, Layer},
     kernel::{KERNEL_LIMIT, raw_kernel},
     layout::Found,
@@ -29,7 +30,7 @@ pub struct Inspection {
     /// Where the image is, as it was named.
     pub directory: PathBuf,
     /// In which layout its files were found.
-    pub layout: &'static str,
+    pub layout: String,
     /// The kernel arguments that it would boot with by itself, when it says.
     pub arguments: Option<String>,
     /// Identity of kernel and initramfs together, the same as the plan of a run shows.
@@ -98,12 +99,12 @@ pub enum InspectError {
 
 impl Inspection {
     /// Reads the image at `path`, a directory or one file in any known layout, once; takes about a
-    /// second for a hundred megabytes.
+    /// second for a hundred megabytes. What is taken out of a disk image is kept in `disks`.
     ///
     /// # Errors
     /// See [`InspectError`]. A checksum that does not hold is no error but a [`FileVerdict`].
-    pub fn of(path: &Path) -> Result<Self, InspectError> {
-        let found = Found::at(path)?;
+    pub fn of(path: &Path, disks: &DiskCache) -> Result<Self, InspectError> {
+        let found = Found::at(path, disks)?;
         // Both are a matter of hashing and unpacking: a core each.
         let (kernel_file, content) = std::thread::scope(|scope| {
             let content = scope.spawn(|| initramfs_content(&found.initramfs));
@@ -114,7 +115,6 @@ impl Inspection {
         let known = [(&found.kernel, &file.digest), (&found.initramfs, &content.digest)];
         Ok(Self {
             directory: path.to_owned(),
-            layout: found.layout,
             digest: identity_of(&known.map(|(_, digest)| digest.clone())),
             architecture: "arm64",
             kernel_version: file.version,
@@ -124,6 +124,7 @@ impl Inspection {
             layers: content.layers,
             contents: content.contents,
             checksums: verdicts(&found, &known)?,
+            layout: found.layout,
             arguments: found.arguments,
         })
     }
@@ -177,8 +178,8 @@ fn kernel_version(raw: &[u8]) -> Option<String> {
 fn verdicts(found: &Found, known: &[(&Part, &Digest)]) -> Result<Vec<CheckedFile>, AssetError> {
     let checksums = promised(found)?.unwrap_or_default();
     let mut paths: Vec<String> = checksums.paths().map(str::to_owned).collect();
-    for (part, _) in known {
-        let path = part.within(&found.root);
+    for file in &found.files {
+        let path = found.name_of(file);
         if !paths.contains(&path) {
             paths.push(path);
         }
@@ -207,7 +208,7 @@ fn verdicts(found: &Found, known: &[(&Part, &Digest)]) -> Result<Vec<CheckedFile
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::assets::fixture::{archive, initramfs, kernel};
+    use crate::assets::fixture::{archive, disk, initramfs, kernel, pe};
 
     fn image(extensions: &[&str]) -> tempfile::TempDir {
         let files: Vec<[(&str, &[u8]); 1]> = extensions.iter().map(|name| [(*name, &b""[..])]).collect();
@@ -225,20 +226,23 @@ mod tests {
     #[test]
     fn an_image_tells_its_kernel_layers_and_extensions() {
         let directory = image(&["drbd", "spin"]);
-        let seen = Inspection::of(directory.path()).expect("inspect");
+        let seen = Inspection::of(directory.path(), &DiskCache::unused()).expect("inspect");
         assert_eq!(seen.kernel_version.as_deref(), Some("6.12.5-talos"));
         assert_eq!(seen.compression, Compression::Zstd);
         let layers: Vec<_> = seen.layers.iter().map(|layer| layer.name.as_str()).collect();
         assert_eq!(layers, ["rootfs.sqsh", "0.sqsh", "1.sqsh"]);
-        assert_eq!(seen.digest, crate::assets::NodeImage::open(directory.path()).expect("open").digest);
+        assert_eq!(
+            seen.digest,
+            crate::assets::NodeImage::open(directory.path(), &DiskCache::unused()).expect("open").digest
+        );
         assert!(!seen.is_intact(), "there are no checksums");
     }
 
     #[test]
     fn the_difference_of_two_images_is_their_extensions() {
         let (compute, gateway) = (image(&["drbd", "spin"]), image(&["drbd", "spin", "tailscale"]));
-        let compute = Inspection::of(compute.path()).expect("inspect");
-        let gateway = Inspection::of(gateway.path()).expect("inspect");
+        let compute = Inspection::of(compute.path(), &DiskCache::unused()).expect("inspect");
+        let gateway = Inspection::of(gateway.path(), &DiskCache::unused()).expect("inspect");
         assert_eq!(compute.difference(&gateway).to_string(), "+tailscale");
         assert_eq!(gateway.difference(&compute).to_string(), "-tailscale");
         assert_eq!(compute.difference(&compute).to_string(), "the same image, by digest");
@@ -250,7 +254,7 @@ mod tests {
         let digest = digest_of(&Part::whole(directory.path().join("vmlinuz"))).expect("digest").hex();
         let sums = format!("{digest}  ./vmlinuz\n{digest}  gone\n");
         fs::write(directory.path().join("checksums.sha256"), sums).expect("write");
-        let seen = Inspection::of(directory.path()).expect("inspect").checksums;
+        let seen = Inspection::of(directory.path(), &DiskCache::unused()).expect("inspect").checksums;
         let seen: Vec<_> = seen.into_iter().map(|file| (file.path, file.verdict)).collect();
         let expected = [
             ("gone".to_owned(), FileVerdict::Missing),
@@ -261,12 +265,32 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_image_is_told_as_what_was_taken_of_it_and_by_its_own_checksum() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let unified = pe(0xaa64, &[(".linux", &kernel()), (".initrd", &initramfs(&[("spin", &[])]))]);
+        let image = zstd::encode_all(&disk(&[("EFI/Linux/Talos-v1.11.5.efi", &unified)], &[])[..], 1);
+        let path = directory.path().join("metal-arm64.raw.zst");
+        fs::write(&path, image.expect("encode")).expect("write");
+        let digest = digest_of(&Part::whole(&path)).expect("digest").hex();
+        fs::write(directory.path().join("metal-arm64.raw.zst.sha256"), digest).expect("write");
+        let cache = DiskCache::new(directory.path().join("cache"));
+        let seen = Inspection::of(&path, &cache).expect("inspect");
+        assert!(seen.is_intact());
+        assert_eq!(seen.contents.extensions[0].name, "spin");
+        let text = seen.to_string();
+        let layout = "layout         disk image: UKI Talos-v1.11.5.efi in the EFI system partition\n";
+        assert!(text.contains(layout), "{text}");
+        assert!(text.contains("✅ metal-arm64.raw.zst matches its checksum"), "{text}");
+    }
+
+    #[test]
     fn a_truncated_initramfs_is_an_error_with_its_place() {
         let directory = image(&["drbd"]);
         let path = directory.path().join("initramfs.xz");
         let whole = fs::read(&path).expect("read");
         fs::write(&path, &whole[..whole.len() - 20]).expect("write");
-        let error = Inspection::of(directory.path()).expect_err("truncated").to_string();
+        let error =
+            Inspection::of(directory.path(), &DiskCache::unused()).expect_err("truncated").to_string();
         assert!(error.contains("in the Zstd stream at byte"), "{error}");
     }
 }

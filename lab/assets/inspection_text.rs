@@ -33,7 +33,7 @@ impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.directory.display())?;
         line(f, "digest", &self.digest.to_string())?;
-        line(f, "layout", self.layout)?;
+        line(f, "layout", &self.layout)?;
         line(f, "architecture", self.architecture)?;
         let unknown = "of unknown version";
         let (packed, raw) = self.kernel_bytes;

@@ -19,7 +19,7 @@ pub(super) const KERNEL_LIMIT: u64 = 192 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// A PE or Linux image of another architecture.
-    #[error("it is a {found} kernel, and an arm64 one is needed; take the arm64 build of the image")]
+    #[error("it is a kernel for {found}, and one for arm64 is needed; take the arm64 build of the image")]
     Architecture {
         /// What it is.
         found: &'static str,

@@ -8,7 +8,13 @@ use std::{
 use serde::Serialize;
 use walkdir::WalkDir;
 
-use super::{node_image::AssetError, part::Part, uki::UnifiedImage};
+use super::{
+    disk_cache::{DiskCache, Taken},
+    disk_image::is_disk_image,
+    node_image::AssetError,
+    part::Part,
+    uki::UnifiedImage,
+};
 
 /// A way to lay out an image's files.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +34,8 @@ enum Files {
     Unified(&'static str),
     /// Files of a release, named after a variant and a version.
     Release,
+    /// A disk image, whatever its name.
+    Disk,
 }
 
 /// What stands before the variant in the names of release files.
@@ -37,7 +45,7 @@ const RELEASE_INITRAMFS: &str = "talos-initramfs-arm64-";
 const RELEASE_ENDINGS: [&str; 4] = [".xz", ".zst", ".gz", ""];
 
 /// All known layouts. Where two fit, the earlier one is taken: it says more.
-static LAYOUTS: [Layout; 7] = [
+static LAYOUTS: [Layout; 8] = [
     Layout {
         name: "asset directory with boot/",
         prefix: "assets/talos/arm64",
@@ -69,13 +77,14 @@ static LAYOUTS: [Layout; 7] = [
         files: Files::Pair("kernel-arm64", "initramfs-metal-arm64.xz"),
     },
     Layout { name: "release files", prefix: "", files: Files::Release },
+    Layout { name: "disk image", prefix: "_out/assets", files: Files::Disk },
 ];
 
 /// Boot files that were found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Found {
-    /// The name of their layout.
-    pub layout: &'static str,
+    /// The name of their layout; of a disk image also what was taken of it.
+    pub layout: String,
     /// The directory to which checksum files refer.
     pub root: PathBuf,
     /// The kernel, in whatever wrapping.
@@ -85,26 +94,30 @@ pub struct Found {
     /// The kernel arguments that the image itself would boot with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
-    /// Whether a checksum file may cover other files than these two without them being there:
-    /// releases have one list for all their variants.
+    /// The files in which they are, which checksums should cover.
+    #[serde(skip)]
+    pub(super) files: Vec<PathBuf>,
+    /// Whether a checksum file may cover other files than these without them being there: releases
+    /// have one list for all their variants.
     #[serde(skip)]
     pub(super) shares_checksums: bool,
 }
 
 impl Found {
-    /// Finds boot files at `path`: a directory in one of the layouts, or one file of it.
+    /// Finds boot files at `path`: a directory in one of the layouts, or one file of it. What is
+    /// taken out of a disk image is kept in `disks`.
     ///
     /// # Errors
     /// When nothing fits, naming what is there and what would; when a release directory holds more
-    /// than one variant; when a unified kernel image is damaged.
-    pub fn at(path: &Path) -> Result<Self, AssetError> {
+    /// than one variant; when a unified kernel image or a disk image cannot be used.
+    pub fn at(path: &Path, disks: &DiskCache) -> Result<Self, AssetError> {
         if path.is_file() {
-            return Self::beside(path);
+            return Self::beside(path, disks);
         }
         for layout in &LAYOUTS {
             let below = path.join(layout.prefix);
             for root in [below.as_path(), path] {
-                if let Some(found) = layout.at(root)? {
+                if let Some(found) = layout.at(root, disks)? {
                     return Ok(found);
                 }
             }
@@ -113,7 +126,7 @@ impl Found {
     }
 
     /// The image that a single file belongs to.
-    fn beside(file: &Path) -> Result<Self, AssetError> {
+    fn beside(file: &Path, disks: &DiskCache) -> Result<Self, AssetError> {
         let (Some(root), Some(name)) = (file.parent(), file.file_name().and_then(|name| name.to_str()))
         else {
             return Err(not_found(file));
@@ -124,36 +137,94 @@ impl Found {
         let variant = [RELEASE_KERNEL, RELEASE_INITRAMFS].iter().find_map(|start| name.strip_prefix(start));
         match variant.map(|variant| Release::of(root, without_ending(variant))) {
             Some(Some(release)) => Ok(release.found(root)),
+            _ if is_disk_image(file).map_err(AssetError::file("unpack", file))? => disk(root, file, disks),
             _ => Err(not_found(file)),
         }
     }
+
+    /// The name of a file, as checksum files have it.
+    pub(super) fn name_of(&self, file: &Path) -> String {
+        file.strip_prefix(&self.root).unwrap_or(file).to_string_lossy().into_owned()
+    }
 }
 
-fn unified(layout: &'static str, root: &Path, file: &Path) -> Result<Found, AssetError> {
+fn unified(layout: &str, root: &Path, file: &Path) -> Result<Found, AssetError> {
     let UnifiedImage { kernel, initramfs, arguments } = UnifiedImage::open(file)?;
-    Ok(Found { layout, root: root.to_owned(), kernel, initramfs, arguments, shares_checksums: false })
+    Ok(Found {
+        layout: layout.to_owned(),
+        root: root.to_owned(),
+        kernel,
+        initramfs,
+        arguments,
+        files: vec![file.to_owned()],
+        shares_checksums: false,
+    })
+}
+
+fn pair(layout: &str, root: &Path, kernel: PathBuf, initramfs: PathBuf) -> Found {
+    Found {
+        layout: layout.to_owned(),
+        root: root.to_owned(),
+        files: vec![kernel.clone(), initramfs.clone()],
+        kernel: Part::whole(kernel),
+        initramfs: Part::whole(initramfs),
+        arguments: None,
+        shares_checksums: false,
+    }
+}
+
+fn disk(root: &Path, file: &Path, disks: &DiskCache) -> Result<Found, AssetError> {
+    let Taken { image, choice } = disks.unified(file)?;
+    let UnifiedImage { kernel, initramfs, arguments } = image;
+    Ok(Found {
+        layout: format!("disk image: UKI {choice}"),
+        root: root.to_owned(),
+        kernel,
+        initramfs,
+        arguments,
+        files: vec![file.to_owned()],
+        shares_checksums: true,
+    })
+}
+
+/// The disk image in `root`, when there is exactly one, or one that is not named after another
+/// architecture.
+fn only_disk(root: &Path) -> Result<Option<PathBuf>, AssetError> {
+    let names = names(root).unwrap_or_default();
+    // A file that does not unpack may be anything.
+    let is_disk = |name: &String| {
+        let path = root.join(name);
+        path.is_file() && is_disk_image(&path).unwrap_or(false)
+    };
+    let mut disks: Vec<_> = names.into_iter().take(LOOKED_AT).filter(is_disk).collect();
+    if disks.len() > 1 {
+        disks.retain(|name| !OTHERS.iter().any(|other| name.contains(other)));
+    }
+    match disks.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(root.join(one))),
+        several => Err(AssetError::SeveralVariants {
+            directory: root.to_owned(),
+            variants: several.join(", "),
+            example: several[0].clone(),
+        }),
+    }
 }
 
 impl Layout {
-    fn at(&self, root: &Path) -> Result<Option<Found>, AssetError> {
+    fn at(&self, root: &Path, disks: &DiskCache) -> Result<Option<Found>, AssetError> {
         match self.files {
             Files::Pair(kernel, initramfs) => {
                 let (kernel, initramfs) = (root.join(kernel), root.join(initramfs));
                 let both = kernel.is_file() && initramfs.is_file();
-                Ok(both.then(|| Found {
-                    layout: self.name,
-                    root: root.to_owned(),
-                    kernel: Part::whole(kernel),
-                    initramfs: Part::whole(initramfs),
-                    arguments: None,
-                    shares_checksums: false,
-                }))
+                Ok(both.then(|| pair(self.name, root, kernel, initramfs)))
             }
             Files::Unified(file) => {
                 let file = root.join(file);
                 if file.is_file() { unified(self.name, root, &file).map(Some) } else { Ok(None) }
             }
             Files::Release => Release::only(root).map(|release| release.map(|release| release.found(root))),
+            Files::Disk => only_disk(root)?.map(|file| disk(root, &file, disks)).transpose(),
         }
     }
 }
@@ -167,6 +238,7 @@ impl fmt::Display for Layout {
             Files::Release => {
                 write!(f, "{RELEASE_KERNEL}VARIANT.xz beside {RELEASE_INITRAMFS}VARIANT.xz ({name})")
             }
+            Files::Disk => write!(f, "{prefix}/metal-arm64.raw.xz, or one under any name ({name})"),
         }
     }
 }
@@ -208,14 +280,8 @@ impl Release {
     }
 
     fn found(self, root: &Path) -> Found {
-        Found {
-            layout: "release files",
-            root: root.to_owned(),
-            kernel: Part::whole(self.kernel),
-            initramfs: Part::whole(self.initramfs),
-            arguments: None,
-            shares_checksums: true,
-        }
+        let found = pair("release files", root, self.kernel, self.initramfs);
+        Found { shares_checksums: true, ..found }
     }
 }
 
@@ -235,6 +301,8 @@ pub fn belongs(path: &str) -> bool {
 const OTHERS: [&str; 2] = ["amd64", "x86_64"];
 /// How many names of what is there are told.
 const TOLD: usize = 8;
+/// How many files of a directory are looked into.
+const LOOKED_AT: usize = 256;
 
 fn not_found(path: &Path) -> AssetError {
     let mut found: Vec<_> = if path.is_file() {
@@ -270,82 +338,5 @@ fn names(directory: &Path) -> io::Result<Vec<String>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn directory(files: &[&str]) -> tempfile::TempDir {
-        let directory = tempfile::tempdir().expect("tempdir");
-        for file in files {
-            let path = directory.path().join(file);
-            std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
-            let arm64 = object::pe::IMAGE_FILE_MACHINE_ARM64;
-            let unified = crate::assets::fixture::pe(arm64, &[(".linux", b"k"), (".initrd", b"i")]);
-            std::fs::write(path, unified).expect("write");
-        }
-        directory
-    }
-
-    fn layout(files: &[&str], below: &str) -> (String, String) {
-        let directory = directory(files);
-        let found = Found::at(&directory.path().join(below)).expect("found");
-        (found.layout.to_owned(), found.kernel.within(directory.path()))
-    }
-
-    #[test]
-    fn every_layout_is_known_from_its_root_and_from_within() {
-        let pairs = [
-            ("assets/talos/arm64", "boot/vmlinuz", "boot/initramfs.xz", "asset directory with boot/"),
-            ("assets/talos/arm64", "vmlinuz", "initramfs.xz", "asset directory"),
-            ("usr/install/arm64", "vmlinuz", "initramfs.xz", "installer image"),
-            ("var/lib/matchbox/assets", "vmlinuz", "initramfs.xz", "matchbox image"),
-            ("_out/assets", "kernel-arm64", "initramfs-metal-arm64.xz", "build output"),
-        ];
-        for (prefix, kernel, initramfs, name) in pairs {
-            let files = [format!("{prefix}/{kernel}"), format!("{prefix}/{initramfs}")];
-            let files: Vec<_> = files.iter().map(String::as_str).collect();
-            assert_eq!(layout(&files, ""), (name.to_owned(), files[0].to_owned()));
-            assert_eq!(layout(&files, prefix).1, files[0]);
-        }
-        let unified = ["usr/install/arm64/vmlinuz.efi", "usr/install/arm64/systemd-boot.efi"];
-        assert_eq!(layout(&unified, "").0, "installer image with a unified kernel image");
-        assert_eq!(layout(&unified, unified[0]).0, "unified kernel image");
-    }
-
-    const RELEASE: [&str; 4] = [
-        "talos-initramfs-arm64-spin-talos-v1.12.7-cozy-v1.xz",
-        "talos-kernel-arm64-spin-talos-v1.12.7-cozy-v1",
-        "talos-initramfs-arm64-tailscale-talos-v1.12.7-cozy-v1.xz",
-        "talos-kernel-arm64-tailscale-talos-v1.12.7-cozy-v1",
-    ];
-
-    #[test]
-    fn a_release_is_one_variant_or_asks_which() {
-        assert_eq!(layout(&RELEASE[..2], ""), ("release files".to_owned(), RELEASE[1].to_owned()));
-        assert_eq!(layout(&RELEASE, RELEASE[2]).1, RELEASE[3]);
-        let directory = directory(&RELEASE);
-        let error = Found::at(directory.path()).expect_err("several").to_string();
-        assert!(error.contains("several variants: spin-talos-v1.12.7-cozy-v1, tailscale-"), "{error}");
-    }
-
-    #[test]
-    fn what_is_there_and_what_was_expected_is_told() {
-        let directory = directory(&["usr/install/amd64/vmlinuz", "notes.txt"]);
-        let error = Found::at(directory.path()).expect_err("nothing").to_string();
-        assert!(
-            error.contains("found notes.txt, usr/install/amd64/vmlinuz (this is an image of amd64"),
-            "{error}"
-        );
-        assert!(error.contains("var/lib/matchbox/assets/{vmlinuz,initramfs.xz} (matchbox image)"), "{error}");
-        let error = Found::at(&directory.path().join("gone")).expect_err("gone").to_string();
-        assert!(error.contains("found nothing (No such file"), "{error}");
-    }
-
-    #[test]
-    fn files_of_an_image_are_told_from_the_rest_of_a_file_system() {
-        for path in ["assets/talos/arm64/vmlinuz", "usr/install/amd64/vmlinuz.efi", "vmlinuz", "boot/vmlinuz"]
-        {
-            assert!(belongs(path), "{path}");
-        }
-        assert!(!belongs("usr/bin/installer") && !belongs("etc/passwd"));
-    }
-}
+#[path = "layout_tests.rs"]
+mod tests;

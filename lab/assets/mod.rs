@@ -1,18 +1,23 @@
 //! Where a node image comes from and what is in it: kernel, initramfs, checksums, extensions.
 //!
 //! [`Inspection::of`] tells what is in an image without booting it.
-//! [`NodeImage::open`] finds the boot files of an image directory and verifies its checksums;
+//! [`NodeImage::open`] finds the boot files of an image directory or a disk image and verifies its
+//! checksums; a [`DiskCache`] keeps what boots of a disk image;
 //! [`BootCache::prepare`] turns them into what QEMU can boot and the guest need not decompress
 //! (a raw kernel `Image`, an uncompressed initramfs), kept by digest so that it happens once.
 
 mod archive;
 mod boot_cache;
+mod boot_entries;
 mod checksums;
 mod compression;
 mod contents;
 mod difference;
+mod disk_cache;
+mod disk_image;
 mod edited_initramfs;
 mod extensions;
+mod fat;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod initramfs;
@@ -31,12 +36,16 @@ mod uki;
 
 pub use archive::{ArchiveError, Archives, Entry};
 pub use boot_cache::{BootCache, BootFiles, keep_directory};
+pub use boot_entries::Choice;
 pub use checksums::{ChecksumFault, Checksums};
 pub use compression::{Compression, decompress, unpacked};
 pub use contents::{Contents, ContentsError, ExtensionService, LayerContents};
 pub use difference::{Difference, Names};
+pub use disk_cache::DiskCache;
+pub use disk_image::{DiskImage, DiskImageError};
 pub use edited_initramfs::without_extension;
 pub use extensions::{Extension, ExtensionsError};
+pub use fat::FatError;
 pub use initramfs::{Initramfs, InitramfsError, Layer};
 pub use inspection::{CheckedFile, FileVerdict, InspectError, Inspection};
 pub use kernel::{KernelError, raw_kernel};

@@ -7,7 +7,10 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use super::{checksums::ChecksumFault, kernel::KernelError, layout::Found, part::Part, promised::promised};
+use super::{
+    checksums::ChecksumFault, disk_cache::DiskCache, disk_image::DiskImageError, kernel::KernelError,
+    layout::Found, part::Part, promised::promised,
+};
 
 /// A SHA-256 digest; prints as `sha256:` and 64 hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -117,6 +120,14 @@ pub enum AssetError {
         /// Why.
         source: KernelError,
     },
+    /// A disk image that cannot be used.
+    #[error("disk image {}: {source}", path.display())]
+    Disk {
+        /// The disk image.
+        path: PathBuf,
+        /// Why.
+        source: DiskImageError,
+    },
     /// A file that could not be read or written.
     #[error("{action} {}: {source}", path.display())]
     File {
@@ -152,28 +163,22 @@ pub struct NodeImage {
 
 impl NodeImage {
     /// Finds the boot files at `path`, a directory or one file in any known layout, and verifies
-    /// them against the checksum files beside them. Reads each file once, no more than disk speed
-    /// allows.
+    /// them against the checksum files beside them. What is taken out of a disk image is kept in
+    /// `disks`.
     ///
     /// # Errors
     /// See [`AssetError`].
-    pub fn open(path: &Path) -> Result<Self, AssetError> {
-        let found = Found::at(path)?;
+    pub fn open(path: &Path, disks: &DiskCache) -> Result<Self, AssetError> {
+        let found = Found::at(path, disks)?;
         let checksums = promised(&found)?;
-        let mut digests = Vec::new();
-        for part in [&found.kernel, &found.initramfs] {
-            let digest = digest_of(part)?;
-            if let Some(checksums) = &checksums {
-                let whole = match part.section {
-                    None => digest.clone(),
-                    Some(_) => digest_of(&Part::whole(&part.file))?,
-                };
-                let name = part.within(&found.root);
-                checksums
-                    .verify(&name, &whole)
-                    .map_err(|fault| AssetError::Checksum { directory: found.root.clone(), fault })?;
-            }
-            digests.push(digest);
+        let parts = [&found.kernel, &found.initramfs];
+        let digests = [digest_of(parts[0])?, digest_of(parts[1])?];
+        for file in checksums.as_ref().map_or(&[][..], |_| &found.files) {
+            let whole = Part::whole(file);
+            let known = parts.iter().position(|part| **part == whole);
+            let digest = known.map_or_else(|| digest_of(&whole), |at| Ok(digests[at].clone()))?;
+            let verified = checksums.iter().try_for_each(|sums| sums.verify(&found.name_of(file), &digest));
+            verified.map_err(|fault| AssetError::Checksum { directory: found.root.clone(), fault })?;
         }
         Ok(Self { found, digest: identity_of(&digests), verified: checksums.is_some() })
     }
@@ -216,8 +221,8 @@ mod tests {
         let good =
             image(|_| line("kernel", "boot/vmlinuz") + line("initramfs", "boot/initramfs.xz").as_str());
         let bare = image(|_| String::new());
-        let good = NodeImage::open(good.path()).expect("open");
-        let bare = NodeImage::open(bare.path()).expect("open");
+        let good = NodeImage::open(good.path(), &DiskCache::unused()).expect("open");
+        let bare = NodeImage::open(bare.path(), &DiskCache::unused()).expect("open");
         assert!(good.verified && !bare.verified);
         assert_eq!(good.digest, bare.digest);
     }
@@ -226,14 +231,16 @@ mod tests {
     fn one_changed_byte_is_found() {
         let directory =
             image(|_| line("Kernel", "boot/vmlinuz") + line("initramfs", "boot/initramfs.xz").as_str());
-        let error = NodeImage::open(directory.path()).expect_err("mismatch").to_string();
+        let error =
+            NodeImage::open(directory.path(), &DiskCache::unused()).expect_err("mismatch").to_string();
         assert!(error.contains("boot/vmlinuz has sha256:"), "{error}");
     }
 
     #[test]
     fn an_uncovered_file_is_found() {
         let directory = image(|_| line("kernel", "boot/vmlinuz"));
-        let error = NodeImage::open(directory.path()).expect_err("uncovered").to_string();
+        let error =
+            NodeImage::open(directory.path(), &DiskCache::unused()).expect_err("uncovered").to_string();
         assert!(error.contains("boot/initramfs.xz is not covered"), "{error}");
     }
 
@@ -241,7 +248,7 @@ mod tests {
     fn a_directory_without_an_image_says_what_is_there() {
         let directory = tempfile::tempdir().expect("tempdir");
         std::fs::write(directory.path().join("notes.txt"), "").expect("write");
-        let error = NodeImage::open(directory.path()).expect_err("nothing").to_string();
+        let error = NodeImage::open(directory.path(), &DiskCache::unused()).expect_err("nothing").to_string();
         assert!(error.contains("found notes.txt; expected one of: "), "{error}");
     }
 }

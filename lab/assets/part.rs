@@ -4,7 +4,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use serde::Serialize;
@@ -55,11 +55,6 @@ impl Part {
         let mut bytes = Vec::new();
         self.open()?.take(limit + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
-    }
-
-    /// Its path relative to `directory`, for the one who reads of it.
-    pub(super) fn within(&self, directory: &Path) -> String {
-        self.file.strip_prefix(directory).unwrap_or(&self.file).to_string_lossy().into_owned()
     }
 }
 

@@ -21,17 +21,15 @@ pub(super) fn promised(found: &Found) -> Result<Option<Checksums>, AssetError> {
     for list in LISTS {
         if let Some(mut checksums) = read(&found.root, &found.root.join(list), Checksums::parse)? {
             if found.shares_checksums {
-                checksums.keep(|path| {
-                    [&found.kernel, &found.initramfs].iter().any(|p| p.within(&found.root) == path)
-                });
+                checksums.keep(|path| found.files.iter().any(|file| found.name_of(file) == path));
             }
             take(checksums);
         }
     }
-    for part in [&found.kernel, &found.initramfs] {
-        let mut beside = part.file.clone().into_os_string();
+    for file in &found.files {
+        let mut beside = file.clone().into_os_string();
         beside.push(".sha256");
-        let path = part.within(&found.root);
+        let path = found.name_of(file);
         let of_one = |text: &str| Checksums::of_one_file(text, &path);
         if let Some(checksums) = read(&found.root, &PathBuf::from(beside), of_one)? {
             take(checksums);
@@ -61,7 +59,7 @@ fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::assets::{Digest, NodeImage};
+    use crate::assets::{Digest, DiskCache, NodeImage};
 
     fn line(content: &str, path: &str) -> String {
         format!("{}  {path}\n", Digest::of_bytes(content.as_bytes()).hex())
@@ -84,14 +82,18 @@ mod tests {
             ("vmlinuz.sha256", &kernel),
             ("initramfs.xz.sha256", initramfs.trim()),
         ];
-        assert!(NodeImage::open(directory(&files).path()).expect("open").verified);
+        assert!(NodeImage::open(directory(&files).path(), &DiskCache::unused()).expect("open").verified);
         let only_one = directory(&files[..3]);
-        let error = NodeImage::open(only_one.path()).expect_err("uncovered").to_string();
+        let error =
+            NodeImage::open(only_one.path(), &DiskCache::unused()).expect_err("uncovered").to_string();
         assert!(error.contains("initramfs.xz is not covered"), "{error}");
         let wrong = line("other", "vmlinuz");
         let files = [files[0], files[1], ("vmlinuz.sha256", wrong.as_str()), files[3]];
         assert!(
-            NodeImage::open(directory(&files).path()).expect_err("differs").to_string().contains("promised")
+            NodeImage::open(directory(&files).path(), &DiskCache::unused())
+                .expect_err("differs")
+                .to_string()
+                .contains("promised")
         );
     }
 
@@ -100,6 +102,6 @@ mod tests {
         let names = ["talos-kernel-arm64-spin-v1", "talos-initramfs-arm64-spin-v1.xz"];
         let sums = line("k", names[0]) + &line("i", names[1]) + &line("x", "talos-metal-amd64.raw.xz");
         let release = directory(&[(names[0], "k"), (names[1], "i"), ("SHA256SUMS", &sums)]);
-        assert!(NodeImage::open(release.path()).expect("open").verified);
+        assert!(NodeImage::open(release.path(), &DiskCache::unused()).expect("open").verified);
     }
 }

@@ -81,7 +81,7 @@ fn sections(file: impl io::Read + io::Seek, length: u64) -> Result<Vec<Section>,
     let image: PeFile<'_, ImageNtHeaders64, _> = PeFile::parse(&cache).map_err(broken)?;
     match image.nt_headers().file_header().machine.get(LE) {
         IMAGE_FILE_MACHINE_ARM64 => {}
-        IMAGE_FILE_MACHINE_AMD64 => return Err(KernelError::Architecture { found: "x86" }),
+        IMAGE_FILE_MACHINE_AMD64 => return Err(KernelError::Architecture { found: "amd64" }),
         machine => return Err(KernelError::NotUnified { why: format!("its machine type is {machine:#x}") }),
     }
     let sections = image.section_table().iter().map(|header| {
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn what_is_not_one_is_told_why() {
         let error = |bytes: &[u8]| opened(bytes).expect_err("refused").to_string();
-        assert!(error(&pe(IMAGE_FILE_MACHINE_AMD64, &PARTS)).contains("it is a x86 kernel"));
+        assert!(error(&pe(IMAGE_FILE_MACHINE_AMD64, &PARTS)).contains("it is a kernel for amd64"));
         assert!(error(&pe(IMAGE_FILE_MACHINE_ARM64, &PARTS[..2])).contains("no section .initrd"));
         let whole = pe(IMAGE_FILE_MACHINE_ARM64, &PARTS);
         assert!(error(&whole[..whole.len() - 600]).contains("truncated"));

@@ -159,6 +159,15 @@ current-context: admin@lab
         assert!(text.contains("current-context: admin@lab"), "{text}");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn damaged_text_ends_without_a_panic(at in 0..KUBECONFIG.len(), text in "[ -~\n&*é]{0,4}") {
+            let mut damaged = KUBECONFIG.to_owned();
+            damaged.replace_range(at..=at, &text);
+            let _ = forwarded_kubeconfig(&damaged, SocketAddr::from(([127, 0, 0, 1], 1)), IpAddr::from([10, 5, 0, 2]));
+        }
+    }
+
     #[test]
     fn text_that_is_no_kubeconfig_is_an_error() {
         let address = "127.0.0.1:1".parse().expect("address");

@@ -63,9 +63,11 @@ impl LineSplitter {
     }
 
     fn take(&mut self) -> String {
-        let text = String::from_utf8_lossy(&self.line).trim_end().to_owned();
+        // Of the control characters, those above ASCII (C1) are two bytes each, which only shows here.
+        let text = String::from_utf8_lossy(&self.line);
+        let text: String = text.chars().filter(|c| !c.is_control()).collect();
         self.line.clear();
-        text
+        text.trim_end().to_owned()
     }
 }
 
@@ -92,6 +94,11 @@ mod tests {
     }
 
     #[test]
+    fn control_characters_above_ascii_do_not_reach_a_terminal() {
+        assert_eq!(lines(&["a\u{9b}31mb\u{85}é\n".as_bytes()]), ["a31mbé"]);
+    }
+
+    #[test]
     fn an_escape_cut_in_two_is_still_an_escape() {
         assert_eq!(lines(&[b"a\x1b[3", b"1mb\n"]), ["ab"]);
     }
@@ -113,7 +120,7 @@ mod tests {
             cut in 0usize..300,
         ) {
             let whole = lines(&[&bytes]);
-            prop_assert!(whole.iter().flat_map(|l| l.bytes()).all(|b| b >= 0x20 && b != 0x7f));
+            prop_assert!(!whole.iter().any(|line| line.contains(char::is_control)));
             let (left, right) = bytes.split_at(cut.min(bytes.len()));
             prop_assert_eq!(lines(&[left, right]), whole);
         }

@@ -158,7 +158,7 @@ impl Port {
     }
 
     /// Hands over every complete frame and says how many bytes they were.
-    fn split(&self, bytes: &[u8], forward: &impl Fn(&[u8])) -> io::Result<usize> {
+    pub fn split(&self, bytes: &[u8], forward: &impl Fn(&[u8])) -> io::Result<usize> {
         let mut used = 0;
         while let Some(prefix) = bytes.get(used..used + PREFIX) {
             let length = u32::from_be_bytes(prefix.try_into().unwrap_or_default()) as usize;

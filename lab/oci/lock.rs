@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, io, path::PathBuf};
 use oci_client::Reference;
 use serde::{Deserialize, Serialize};
 
-use super::{error::OciError, store::Origin};
+use super::{error::OciError, source::Origin};
 use crate::{assets::Digest, host::replace_file};
 
 /// Its name, beside the scenarios of a project.

@@ -1,4 +1,4 @@
-//! What a person writes for an image.
+//! What a person writes for an image, and where it came from then.
 
 use std::{
     fmt,
@@ -58,6 +58,27 @@ impl Source {
             (source, _) => source,
         }
     }
+}
+
+/// Where an image came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// As the user wrote it.
+    pub source: String,
+    /// The digest that a reference named, or the manifest of an archive or layout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// When the image was built, if it says (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// The architecture that its config names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
+    /// Whether it was named by a tag that may name something else tomorrow.
+    pub mutable: bool,
+    /// What else the user should know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl From<Source> for String {

@@ -7,8 +7,8 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 use oci_client::Reference;
-use serde::Serialize;
 
+pub use super::source::Origin;
 use super::{
     cache::Cache,
     content::Content,
@@ -19,7 +19,7 @@ use super::{
     registry::{Fetched, fetch},
     source::Source,
 };
-use crate::assets::{Digest, belongs, keep_directory};
+use crate::assets::{Digest, DiskCache, belongs, keep_directory};
 
 /// The list of what was taken out of an image, in its directory.
 const TAKEN: &str = ".taken.json";
@@ -40,32 +40,16 @@ pub struct Resolved {
     pub origin: Origin,
 }
 
-/// Where an image came from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Origin {
-    /// As the user wrote it.
-    pub source: String,
-    /// The digest that a reference named, or the manifest of an archive or layout.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub digest: Option<Digest>,
-    /// When the image was built, if it says (RFC 3339).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub created: Option<String>,
-    /// The architecture that its config names.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub architecture: Option<String>,
-    /// Whether it was named by a tag that may name something else tomorrow.
-    pub mutable: bool,
-    /// What else the user should know.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub notes: Vec<String>,
-}
-
 impl ImageStore {
     /// A store in `directory`, which is made when first needed, that takes references as `lock` pins
     /// them.
     pub fn new(directory: impl Into<PathBuf>, lock: Lock) -> Self {
         Self { directory: directory.into(), lock }
+    }
+
+    /// Where what is taken out of disk images is kept.
+    pub fn disks(&self) -> DiskCache {
+        DiskCache::new(self.directory.join("disks"))
     }
 
     /// Files of `source`: as they are, or taken out of the image that it is.

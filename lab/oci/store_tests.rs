@@ -1,6 +1,6 @@
 //! Every layout of boot files by every way that an image comes; and what goes wrong on the way.
 
-use std::{fs, path::Path};
+use std::{fs, io::Read, path::Path};
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     assets::{
         NodeImage,
-        fixture::{initramfs, kernel, pe},
+        fixture::{disk, initramfs, kernel, pe},
     },
     registry::{Registry, Store},
 };
@@ -113,7 +113,22 @@ fn layouts() -> Vec<(&'static str, Files)> {
         files
     };
     let assets = "assets/talos/arm64";
+    // What Talos writes: systemd-boot beside its unified kernel image, and further partitions.
+    let raw = disk(
+        &[("EFI/boot/BOOTAA64.efi", b"systemd-boot"), ("EFI/Linux/Talos-v1.12.7.efi", &unified)],
+        &[("META", &[0; 1 << 20])],
+    );
+    let disk = "disk image: UKI Talos-v1.12.7.efi in the EFI system partition";
+    let mut xz = Vec::new();
+    let encoded = liblzma::read::XzEncoder::new(&raw[..], 1).read_to_end(&mut xz);
+    encoded.expect("encode");
+    let zstd = zstd::encode_all(&raw[..], 1).expect("encode");
+    let variant = "talos-metal-arm64-spin-talos-v1.12.7-cozy-v1.raw.zst";
     vec![
+        (disk, vec![file("_out/assets/metal-arm64.raw", &raw)]),
+        (disk, vec![file("_out/assets/metal-arm64.raw.xz", &xz)]),
+        (disk, vec![file(variant, &zstd), file("SHA256SUMS", &sums(&[(variant, &zstd), ("x", b"")]))]),
+        (disk, vec![file("metal-arm64.raw.gz", &gzip(&raw))]),
         (
             "asset directory",
             with(
@@ -186,7 +201,8 @@ async fn every_layout_comes_by_every_way() {
         let paths = [plain, oci, docker, archive].map(Source::Path);
         for source in paths.into_iter().chain([reference(&registry, "talos:v1")]) {
             let resolved = store.resolve(&source).await.unwrap_or_else(|error| panic!("{source}: {error}"));
-            let image = NodeImage::open(&resolved.path).unwrap_or_else(|error| panic!("{source}: {error}"));
+            let image = NodeImage::open(&resolved.path, &store.disks())
+                .unwrap_or_else(|error| panic!("{source}: {error}"));
             assert_eq!(image.found.layout, layout, "{source}");
             let content = [&kernel, &initramfs].map(|bytes| Digest::of_bytes(bytes));
             let parts = [&image.found.kernel, &image.found.initramfs].map(|part| part.open().expect("open"));
@@ -195,8 +211,10 @@ async fn every_layout_comes_by_every_way() {
     }
 }
 
+/// The asset directory with `boot/`.
 fn one() -> Files {
-    layouts().remove(1).1
+    let with_boot = |(layout, _): &(&str, Files)| *layout == "asset directory with boot/";
+    layouts().into_iter().find(with_boot).expect("layout").1
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use super::*;
 use crate::{
     assets::{
-        Digest, Inspection,
+        Digest, DiskCache, Inspection,
         fixture::{self, Files},
     },
     oci::Origin,
@@ -28,7 +28,7 @@ fn image(name: &str, role: Option<&str>, directory: &Path) -> PreflightImage {
     PreflightImage {
         role: role.map(|role| Role::new(role).expect("role")),
         origin: Origin { source: name.to_owned(), ..Origin::default() },
-        inspection: Inspection::of(directory).expect("inspect"),
+        inspection: Inspection::of(directory, &DiskCache::unused()).expect("inspect"),
     }
 }
 

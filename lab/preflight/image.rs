@@ -66,10 +66,10 @@ impl PreflightImage {
         let mut readers: Vec<JoinHandle<Result<Self, PreflightError>>> = Vec::new();
         for Candidate { role, source } in candidates {
             let resolved = store.resolve(&source).await?;
+            let disks = store.disks();
             readers.push(tokio::task::spawn_blocking(move || {
-                let inspection = Inspection::of(&resolved.path).map_err(|error| PreflightError::Image {
-                    image: source.to_string(),
-                    error: Box::new(error),
+                let inspection = Inspection::of(&resolved.path, &disks).map_err(|error| {
+                    PreflightError::Image { image: source.to_string(), error: Box::new(error) }
                 })?;
                 Ok(Self { role, origin: resolved.origin, inspection })
             }));

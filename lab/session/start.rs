@@ -278,14 +278,14 @@ impl Session {
         for (role, source) in &spec.images {
             resolved.push((role.clone(), store.resolve(&self.source_of(role, source)).await?));
         }
-        let cache = BootCache::new(self.options.root.join("cache/boot"));
+        let (cache, disks) = (BootCache::new(self.options.root.join("cache/boot")), store.disks());
         // Hashing and unpacking would hold up the event loop.
         let prepared = tokio::task::spawn_blocking(move || {
             let mut images = BTreeMap::new();
             for (role, Resolved { path, origin }) in resolved {
-                let image = NodeImage::open(&path)?;
+                let image = NodeImage::open(&path, &disks)?;
                 let boot = cache.prepare(&image)?;
-                let contents = Inspection::of(&path)?.contents;
+                let contents = Inspection::of(&path, &disks)?.contents;
                 images.insert(role, PreparedImage { origin, digest: image.digest, boot, contents });
             }
             Ok::<_, InspectError>(images)

@@ -2,7 +2,6 @@
 
 use std::{
     future::Future,
-    io::Read,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -11,6 +10,7 @@ use futures::{Stream, StreamExt};
 use tonic::{Code, Response, Status, transport::Channel};
 
 use super::{
+    kubeconfig_archive::kubeconfig_in,
     maintenance::{ApplyMode, apply, machine_status},
     resources::{MachineStatus, Resource},
     talosconfig::Talosconfig,
@@ -363,16 +363,7 @@ impl NodeClient {
         let mut client = self.machine();
         let archive = self.collect(action, limit, client.kubeconfig(())).await?;
         let bad = |message: String| ApiError::Other { node: self.node, action, message };
-        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&archive[..]));
-        for entry in archive.entries().map_err(|error| bad(error.to_string()))? {
-            let mut entry = entry.map_err(|error| bad(error.to_string()))?;
-            if entry.path().is_ok_and(|path| path.ends_with("kubeconfig")) {
-                let mut text = String::new();
-                entry.read_to_string(&mut text).map_err(|error| bad(error.to_string()))?;
-                return Ok(text);
-            }
-        }
-        Err(bad("the archive it sent holds no file kubeconfig".into()))
+        kubeconfig_in(&archive).map_err(|error| bad(format!("the archive that it sent: {error}")))
     }
 
     /// All services with their states.

@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod deletion;
 mod documents;
+mod kubeconfig_archive;
 mod maintenance;
 mod merge;
 mod pki;

@@ -1,0 +1,122 @@
+//! Readers of the frames that guests send.
+#![allow(dead_code)]
+
+#[path = "../lab/network/address.rs"]
+mod address;
+#[path = "../lab/network/counters.rs"]
+mod counters;
+#[path = "../lab/network/dhcp.rs"]
+mod dhcp;
+#[path = "../lab/network/dns.rs"]
+mod dns;
+#[path = "../lab/network/egress.rs"]
+mod egress;
+#[path = "../lab/network/handshake.rs"]
+mod handshake;
+#[path = "../lab/network/mac.rs"]
+mod mac;
+#[path = "../lab/network/ntp.rs"]
+mod ntp;
+#[path = "../lab/network/packet.rs"]
+mod packet;
+#[path = "../lab/network/plan.rs"]
+mod plan;
+#[path = "../lab/network/port.rs"]
+mod port;
+#[path = "../lab/network/services.rs"]
+mod services;
+
+use std::{net::Ipv4Addr, sync::LazyLock};
+
+pub use counters::{PortCounters, Refused, ServiceCounters};
+pub use egress::Egress;
+pub use mac::{InvalidMac, MacAddr};
+pub use plan::{Attachment, LanPlan};
+
+use packet::{Datagram, Endpoint};
+
+/// What a plan's check says; the tool's own error has more, of processes.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The plan contradicts itself.
+    #[error("the lab network {network} cannot be laid out: {reason}")]
+    Plan {
+        /// The network.
+        network: ipnet::Ipv4Net,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 1);
+const NODE: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 2);
+const NODE_MAC: MacAddr = MacAddr::new([0x52, 0x54, 0, 0, 0, 2]);
+
+static PLAN: LazyLock<LanPlan> = LazyLock::new(|| LanPlan {
+    network: "10.5.0.0/24".parse().expect("a network"),
+    gateway: GATEWAY,
+    domain: "lab.internal".into(),
+    mtu: 1500,
+    attachments: vec![Attachment {
+        node: "node-1".parse().expect("a name"),
+        mac: NODE_MAC,
+        address: NODE,
+        forwards: Vec::new(),
+    }],
+});
+
+/// What QEMU's back end sends: an odd first byte and frames with their lengths, or an even one and
+/// a single frame.
+pub fn frames(data: &[u8]) {
+    static SERVICES: LazyLock<services::Services> = LazyLock::new(|| services::Services::new(&PLAN));
+    let Some((kind, data)) = data.split_first() else {
+        return;
+    };
+    let port = port::Port::new(None);
+    let bytes =
+        if kind % 2 == 1 { data.to_vec() } else { [&(data.len() as u32).to_be_bytes()[..], data].concat() };
+    let used = port.split(&bytes, &|prefixed: &[u8]| forward(&SERVICES, prefixed));
+    assert!(used.is_ok_and(|used| used <= bytes.len()) || port.tally.read(String::new()).malformed > 0);
+}
+
+/// What the switch does with a frame from a node, and with one from the uplink.
+fn forward(services: &services::Services, prefixed: &[u8]) {
+    let frame = &prefixed[port::PREFIX..];
+    let Some(_) = packet::ethernet(frame) else {
+        return;
+    };
+    if let services::Service::Reply(reply) = services.serve(frame) {
+        assert!(Datagram::parse(&reply).is_some(), "an answer that is no datagram");
+    }
+    let _ = services.is_rival(frame);
+    let handshakes = handshake::Handshakes::default();
+    handshakes.see_knock(0, prefixed);
+    handshakes.see_answer(0, frame);
+    handshakes.repeat(|_, knock| assert_eq!(knock, prefixed));
+    if let egress::Passage::Refused(to) = egress::passage(frame, GATEWAY, Egress::Refuse) {
+        assert_ne!(to, GATEWAY, "the gateway is part of the LAN");
+        let _ = packet::prohibited_frame(GATEWAY, address::gateway_mac(GATEWAY), frame);
+    }
+    if let Some(answer) = packet::arp_answer(frame, NODE_MAC) {
+        assert_eq!(packet::carries(&answer), packet::Carries::Arp);
+    }
+    let _ = packet::is_udp(frame);
+}
+
+/// The payload of a DHCP client's datagram.
+pub fn dhcp(data: &[u8]) {
+    static SERVER: LazyLock<dhcp::DhcpServer> = LazyLock::new(|| dhcp::DhcpServer::new(&PLAN));
+    let from = Endpoint { mac: NODE_MAC, address: Ipv4Addr::UNSPECIFIED, port: 68 };
+    let to = Endpoint { mac: MacAddr::BROADCAST, address: Ipv4Addr::BROADCAST, port: dhcp::PORT };
+    if let dhcp::Answer::Reply(reply) = SERVER.answer(&Datagram { from, to, payload: data }) {
+        assert!(Datagram::parse(&reply).is_some(), "an answer that is no datagram");
+    }
+}
+
+/// The payload of a DNS question's datagram.
+pub fn dns(data: &[u8]) {
+    static SERVER: LazyLock<dns::DnsServer> = LazyLock::new(|| dns::DnsServer::new(&PLAN));
+    if let Some(answer) = SERVER.answer(data) {
+        assert_eq!(answer.get(..2), data.get(..2), "an answer to another question");
+    }
+}

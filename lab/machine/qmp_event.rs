@@ -1,0 +1,68 @@
+//! What QEMU says by itself, as plain data.
+
+use std::fmt;
+
+use qapi::qmp::{Event, ShutdownCause};
+
+/// What QEMU says without being asked, as far as the lab cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QmpEvent {
+    /// The machine was reset, by its guest or from outside.
+    Reset {
+        /// The guest asked for it (a reboot).
+        by_guest: bool,
+    },
+    /// The process is about to end.
+    Shutdown {
+        /// The guest asked for it (a power-off).
+        by_guest: bool,
+        /// QEMU's cause.
+        cause: &'static str,
+    },
+    /// The guest said that its kernel panicked.
+    GuestPanicked,
+    /// The CPUs were stopped.
+    Stopped,
+    /// The CPUs run again.
+    Resumed,
+}
+
+impl fmt::Display for QmpEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            QmpEvent::Reset { by_guest: true } => f.write_str("the guest rebooted"),
+            QmpEvent::Reset { by_guest: false } => f.write_str("power-cycled"),
+            QmpEvent::Shutdown { by_guest: true, .. } => f.write_str("the guest powered itself off"),
+            QmpEvent::Shutdown { by_guest: false, cause } => write!(f, "shut down by {cause}"),
+            QmpEvent::GuestPanicked => f.write_str("the guest reported a panic"),
+            QmpEvent::Stopped => f.write_str("CPUs stopped"),
+            QmpEvent::Resumed => f.write_str("CPUs running"),
+        }
+    }
+}
+
+/// The event that the lab cares for, if it is one.
+pub(super) fn translate(event: &Event) -> Option<QmpEvent> {
+    Some(match event {
+        Event::RESET { data, .. } => QmpEvent::Reset { by_guest: data.guest },
+        Event::SHUTDOWN { data, .. } => {
+            QmpEvent::Shutdown { by_guest: data.guest, cause: cause(data.reason) }
+        }
+        Event::GUEST_PANICKED { .. } => QmpEvent::GuestPanicked,
+        Event::STOP { .. } => QmpEvent::Stopped,
+        Event::RESUME { .. } => QmpEvent::Resumed,
+        _ => return None,
+    })
+}
+
+fn cause(cause: ShutdownCause) -> &'static str {
+    match cause {
+        ShutdownCause::host_error => "an error of the host",
+        ShutdownCause::host_qmp_quit => "the lab",
+        ShutdownCause::host_signal => "a signal",
+        ShutdownCause::guest_shutdown => "the guest",
+        ShutdownCause::guest_reset => "a reboot of the guest",
+        ShutdownCause::guest_panic => "a panic of the guest",
+        _ => "QEMU",
+    }
+}

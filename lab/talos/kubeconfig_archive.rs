@@ -1,0 +1,78 @@
+//! The archive in which a node hands out the administrator's kubeconfig.
+
+use std::io::{self, Read};
+
+/// More than any kubeconfig and its archive have, in bytes.
+const LIMIT: u64 = 4 << 20;
+
+/// The file `kubeconfig` of a tar.gz archive.
+///
+/// # Errors
+/// When there is no such file, or the archive is damaged or larger than any of a kubeconfig.
+pub(super) fn kubeconfig_in(archive: &[u8]) -> io::Result<String> {
+    // A guest may send anything, also what unpacks without end.
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(archive).take(LIMIT));
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        if entry.path().is_ok_and(|path| path.ends_with("kubeconfig")) {
+            let (mut text, size) = (String::new(), entry.size());
+            entry.read_to_string(&mut text)?;
+            if (text.len() as u64) < size {
+                let why = format!("kubeconfig says it has {size} bytes and has {}", text.len());
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+            }
+            return Ok(text);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, "it holds no file kubeconfig"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn archive(name: &str, content: &[u8]) -> Vec<u8> {
+        let mut archive =
+            tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        archive.append_data(&mut header, name, content).expect("append");
+        archive.into_inner().and_then(flate2::write::GzEncoder::finish).expect("archive")
+    }
+
+    #[test]
+    fn the_file_of_that_name_is_taken() {
+        assert_eq!(kubeconfig_in(&archive("kubeconfig", b"kind: Config")).expect("read"), "kind: Config");
+        let error = kubeconfig_in(&archive("other", b"kind: Config")).expect_err("other").to_string();
+        assert_eq!(error, "it holds no file kubeconfig");
+    }
+
+    #[test]
+    fn what_unpacks_without_end_is_an_error() {
+        let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut header = tar::Header::new_ustar();
+        header.set_path("kubeconfig").expect("path");
+        header.set_size(1 << 40);
+        header.set_cksum();
+        bomb.write_all(header.as_bytes()).expect("write");
+        (0..64).for_each(|_| bomb.write_all(&[b'x'; 1 << 20]).expect("write"));
+        let found = kubeconfig_in(&bomb.finish().expect("finish")).map(|text| text.len());
+        let error = found.expect_err("endless").to_string();
+        assert!(error.starts_with("kubeconfig says it has 1099511627776 bytes and has 4"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn damage_and_truncation_end_without_a_panic(at in 0_usize..200, byte: u8, keep in 0_usize..200) {
+            let mut bytes = archive("kubeconfig", b"kind: Config");
+            let length = bytes.len();
+            bytes[at % length] = byte;
+            bytes.truncate(keep);
+            let _ = kubeconfig_in(&bytes);
+        }
+    }
+}
