@@ -7,5 +7,7 @@ mod conformance;
 mod fixture;
 #[path = "registry/integrity.rs"]
 mod integrity;
+#[path = "registry/ports.rs"]
+mod ports;
 #[path = "registry/pull_through.rs"]
 mod pull_through;
