@@ -183,7 +183,8 @@ async fn ports_that_patches_name_as_mirrors_are_answered_and_a_taken_one_is_told
     let output = lab(work.path(), words(run)).await?;
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let text = recorded(work.path())?;
-    let taken = format!("port {taken_port}, which the machine configs name as the mirror of docker.io, is taken");
+    let taken =
+        format!("port {taken_port}, which the machine configs name as the mirror of docker.io, is taken");
     assert!(text.contains(&taken), "{text}");
     assert!(text.contains(&format!("answers at port {free_port}, too, as the mirror of quay.io")), "{text}");
     Ok(())
