@@ -83,14 +83,17 @@ impl NodePlan {
 
 impl fmt::Display for MissingImages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let others = self.0.keys().filter(|image| !image.starts_with(BUILT_HERE)).map(String::as_str);
         write!(
             f,
-            "the mirror lacks images that the cluster needs: {}. Build those of the reference node with `make \
-             images`, or fetch them: lab mirror pull {}",
-            self.each(),
-            others.collect::<Vec<_>>().join(" ")
-        )
+            "the mirror lacks images that the cluster needs: {}. Build those of the reference node with `make images`",
+            self.each()
+        )?;
+        let others = self.0.keys().filter(|image| !image.starts_with(BUILT_HERE)).map(String::as_str);
+        let others = others.collect::<Vec<_>>().join(" ");
+        if others.is_empty() {
+            return Ok(());
+        }
+        write!(f, ", have them fetched with --pull-through, or fetch them: lab mirror pull {others}")
     }
 }
 
@@ -114,7 +117,11 @@ mod tests {
         assert_eq!(MissingImages::among(needed(), |_| true), None);
 
         let (fetched, lost) = missing.by_whether_they_can_be_fetched();
-        assert_eq!(fetched.map(|images| images.each()).as_deref(), Some("a/pause:1 (for cp-1, worker-1)"));
-        assert_eq!(lost.map(|images| images.each()).as_deref(), Some("lab.local/echo:v1 (for checks)"));
+        assert_eq!(
+            fetched.as_ref().map(MissingImages::each).as_deref(),
+            Some("a/pause:1 (for cp-1, worker-1)")
+        );
+        assert_eq!(lost.as_ref().map(MissingImages::each).as_deref(), Some("lab.local/echo:v1 (for checks)"));
+        assert!(lost.is_some_and(|images| images.to_string().ends_with("with `make images`")));
     }
 }
