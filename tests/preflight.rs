@@ -132,6 +132,64 @@ async fn an_empty_mirror_stops_the_run_before_boot_and_names_each_image() -> Res
     Ok(())
 }
 
+/// One node, without a workload.
+const SMALL: &str = "name: small\ncluster:\n  gateways: 0\n  nodes: [{ name: cp-1, kind: controlplane }]\n";
+
+/// All that the runs below `work` have recorded.
+fn recorded(work: &Path) -> Result<String> {
+    let mut text = String::new();
+    for run in fs::read_dir(work.join("runs"))?.flatten() {
+        text.push_str(&fs::read_to_string(run.path().join("events.jsonl")).unwrap_or_default());
+    }
+    Ok(text)
+}
+
+#[tokio::test]
+async fn with_pull_through_only_images_that_nobody_has_are_refused_and_the_others_are_named() -> Result<()> {
+    let work = without_workloads()?;
+    fs::write(work.path().join("small.yaml"), SMALL)?;
+    let run = "run --dry-run --images images --run-root runs";
+    let without = lab(work.path(), words(&format!("{run} small.yaml"))).await?;
+    assert!(said(&without).contains("the mirror lacks images"), "{}", said(&without));
+    let with = lab(work.path(), words(&format!("{run} --pull-through small.yaml"))).await?;
+    assert_eq!(with.status.code(), Some(0), "{}", said(&with));
+    let told = "fetched once a node asks for them (--pull-through): registry.k8s.io/coredns/coredns:v1.14.6 (for cp-1); \
+                registry.k8s.io/pause:3.10 (for cp-1)";
+    assert!(recorded(work.path())?.contains(told), "{}", recorded(work.path())?);
+
+    let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/01-compute-only-cluster.yaml");
+    let refused = lab(work.path(), words(&format!("{run} --pull-through {}", scenario.display()))).await?;
+    let text = said(&refused);
+    assert!(text.contains("the cluster needs: lab.local/echo:v1 (for the checks)"), "{text}");
+    assert!(!text.contains("registry.k8s.io"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ports_that_patches_name_as_mirrors_are_answered_and_a_taken_one_is_told() -> Result<()> {
+    let work = without_workloads()?;
+    let port = || std::net::TcpListener::bind("127.0.0.1:0");
+    let taken = port()?;
+    let (taken_port, free_port) = (taken.local_addr()?.port(), port()?.local_addr()?.port());
+    let mirror = |port: u16| format!("{{ endpoints: [\"http://10.5.0.1:{port}\"] }}");
+    let patch = format!(
+        "  patches:\n    all:\n      - machine:\n          registries:\n            mirrors:\n              \
+         docker.io: {}\n              quay.io: {}\n",
+        mirror(taken_port),
+        mirror(free_port)
+    );
+    fs::write(work.path().join("ports.yaml"), format!("{SMALL}{patch}"))?;
+    let run = "run --dry-run --pull-through --images images --run-root runs ports.yaml";
+    let output = lab(work.path(), words(run)).await?;
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let text = recorded(work.path())?;
+    let taken =
+        format!("port {taken_port}, which the machine configs name as the mirror of docker.io, is taken");
+    assert!(text.contains(&taken), "{text}");
+    assert!(text.contains(&format!("answers at port {free_port}, too, as the mirror of quay.io")), "{text}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_config_that_forms_no_cluster_stops_the_run_before_boot() -> Result<()> {
     let work = tempfile::tempdir()?;

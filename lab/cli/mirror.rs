@@ -7,6 +7,9 @@ use lab::{host::ExitCode, oci::Mirror as Directory, registry::Store};
 
 use super::{Failed, print_line, reference};
 
+/// The mirror of whoever names none.
+pub(super) const DEFAULT: &str = "target/mirror";
+
 #[derive(Subcommand)]
 pub enum Mirror {
     /// Fetch images into the mirror, with all that an arm64 node needs of them
@@ -22,7 +25,7 @@ pub enum Mirror {
 #[derive(Args)]
 pub struct Place {
     /// The mirror, an OCI image layout
-    #[arg(long = "mirror", value_name = "DIR", default_value = "target/mirror")]
+    #[arg(long = "mirror", value_name = "DIR", default_value = DEFAULT)]
     directory: PathBuf,
 }
 

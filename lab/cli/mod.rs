@@ -21,6 +21,7 @@ use lab::{
     machine::{Accelerator, CpuModel},
     node::Role,
     oci::{Reference, Source},
+    registry::RegistryError,
     report::Display,
     session::{ImageFiguresError, Session, SessionError, SessionOptions, StartError},
 };
@@ -95,6 +96,9 @@ pub struct Guests {
     /// An OCI image layout that nodes pull from, besides the workload images; see `lab mirror`; more than once
     #[arg(long = "mirror", value_name = "DIR")]
     mirrors: Vec<PathBuf>,
+    /// Fetch images that nodes ask for and no mirror has, and keep them in the first --mirror [default: target/mirror]
+    #[arg(long)]
+    pull_through: bool,
     /// Where runs are kept
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     run_root: PathBuf,
@@ -123,6 +127,9 @@ impl Guests {
             cpu_model: self.cpu.clone().map(CpuModel::new),
             images: self.images.clone(),
             mirrors: self.mirrors.clone(),
+            pull_through: self
+                .pull_through
+                .then(|| self.mirrors.first().cloned().unwrap_or_else(|| PathBuf::from(mirror::DEFAULT))),
             given: self.given.iter().cloned().collect(),
             ..SessionOptions::new(title)
         }
@@ -167,7 +174,9 @@ impl From<StartError> for Failed {
         match error {
             StartError::Session(error) => error.into(),
             StartError::Source(error) => error.into(),
-            StartError::Memory { .. } => Self::new(ExitCode::HostUnable, error),
+            StartError::Memory { .. } | StartError::Registry(RegistryError::FixedPort { .. }) => {
+                Self::new(ExitCode::HostUnable, error)
+            }
             StartError::Plan(PlanError::Secrets(_))
             | StartError::Registry(_)
             | StartError::ImageDisk(_)

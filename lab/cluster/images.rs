@@ -1,6 +1,9 @@
 //! The container images that a cluster cannot do without.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +11,10 @@ use super::{
     network_plugin::NetworkPlugin,
     plan::{NodePlan, Plan},
 };
-use crate::talos::{NodeSoftware, pulled_images};
+use crate::talos::{NodeSoftware, mirror_ports, pulled_images};
+
+/// What the names of images begin with that only `make images` makes.
+const BUILT_HERE: &str = "lab.local/";
 
 /// How container images come to the nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +42,23 @@ impl MissingImages {
         for (image, who) in needed.into_iter().filter(|(image, _)| !there(image)) {
             missing.entry(image).or_default().push(who);
         }
+        Self::some(missing)
+    }
+
+    /// Those that a registry elsewhere may have, and those that none has: only this project builds
+    /// them.
+    pub fn by_whether_they_can_be_fetched(self) -> (Option<Self>, Option<Self>) {
+        let (lost, fetched) = self.0.into_iter().partition(|(image, _)| image.starts_with(BUILT_HERE));
+        (Self::some(fetched), Self::some(lost))
+    }
+
+    /// Each image with who needs it, in one line.
+    pub fn each(&self) -> String {
+        let each = self.0.iter().map(|(image, who)| format!("{image} (for {})", who.join(", ")));
+        each.collect::<Vec<_>>().join("; ")
+    }
+
+    fn some(missing: BTreeMap<String, Vec<String>>) -> Option<Self> {
         (!missing.is_empty()).then_some(Self(missing))
     }
 }
@@ -58,6 +81,18 @@ impl Plan {
         };
         self.nodes.iter().flat_map(of_node).chain(of_plugin)
     }
+
+    /// The ports of the LAN's gateway address that the nodes' configs name as registry mirrors, each
+    /// with the upstreams that it stands in for.
+    pub fn mirror_ports(&self) -> BTreeMap<u16, BTreeSet<String>> {
+        let mut ports: BTreeMap<u16, BTreeSet<String>> = BTreeMap::new();
+        for (port, upstreams) in
+            self.nodes.iter().flat_map(|node| mirror_ports(&node.config, self.lan.gateway))
+        {
+            ports.entry(port).or_default().extend(upstreams);
+        }
+        ports
+    }
 }
 
 impl NodePlan {
@@ -72,16 +107,17 @@ impl NodePlan {
 
 impl fmt::Display for MissingImages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let each: Vec<_> =
-            self.0.iter().map(|(image, who)| format!("{image} (for {})", who.join(", "))).collect();
-        let others = self.0.keys().filter(|image| !image.starts_with("lab.local/")).map(String::as_str);
         write!(
             f,
-            "the mirror lacks images that the cluster needs: {}. Build those of the reference node with `make \
-             images`, or fetch them: lab mirror pull {}",
-            each.join("; "),
-            others.collect::<Vec<_>>().join(" ")
-        )
+            "the mirror lacks images that the cluster needs: {}. Build those of the reference node with `make images`",
+            self.each()
+        )?;
+        let others = self.0.keys().filter(|image| !image.starts_with(BUILT_HERE)).map(String::as_str);
+        let others = others.collect::<Vec<_>>().join(" ");
+        if others.is_empty() {
+            return Ok(());
+        }
+        write!(f, ", have them fetched with --pull-through, or fetch them: lab mirror pull {others}")
     }
 }
 
@@ -103,5 +139,13 @@ mod tests {
         assert!(text.contains("a/pause:1 (for cp-1, worker-1); lab.local/echo:v1 (for checks)"), "{text}");
         assert!(text.ends_with("lab mirror pull a/pause:1"), "{text}");
         assert_eq!(MissingImages::among(needed(), |_| true), None);
+
+        let (fetched, lost) = missing.by_whether_they_can_be_fetched();
+        assert_eq!(
+            fetched.as_ref().map(MissingImages::each).as_deref(),
+            Some("a/pause:1 (for cp-1, worker-1)")
+        );
+        assert_eq!(lost.as_ref().map(MissingImages::each).as_deref(), Some("lab.local/echo:v1 (for checks)"));
+        assert!(lost.is_some_and(|images| images.to_string().ends_with("with `make images`")));
     }
 }

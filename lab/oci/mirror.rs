@@ -1,6 +1,9 @@
 //! Images fetched into a mirror: an OCI image layout that the lab's registry serves to nodes.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use oci_client::Reference;
@@ -13,7 +16,10 @@ use super::{
     image::{REF_NAME, blob},
     registry::fetch,
 };
-use crate::{assets::Digest, host::replace_file};
+use crate::{
+    assets::Digest,
+    host::{FileLock, replace_file},
+};
 
 /// A mirror's directory.
 #[derive(Clone, Debug)]
@@ -36,26 +42,41 @@ impl Mirror {
     }
 
     async fn pulled(&self, reference: &Reference) -> Result<Digest, OciError> {
-        let cache = Cache::new(self.directory.clone());
-        let fetched = fetch(reference, &cache).await?;
-        let content = Content::directory(&self.directory);
-        let name = blob(&fetched.digest);
-        let manifest: Value = content.json(&name, Some(&fetched.digest))?;
+        let fetched = fetch(reference, &self.cache()).await?;
+        self.list(reference, &fetched.digest)?;
+        Ok(fetched.digest)
+    }
+
+    /// Where it is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn cache(&self) -> Cache {
+        Cache::new(self.directory.clone())
+    }
+
+    /// Lists an image, all of whose parts are there, under the name of `reference`.
+    pub(super) fn list(&self, reference: &Reference, digest: &Digest) -> Result<(), OciError> {
+        let name = blob(digest);
+        let manifest: Value = Content::directory(&self.directory).json(&name, Some(digest))?;
         let path = self.directory.join(&name);
         let size = fs::metadata(&path).map_err(OciError::file("read", &path))?.len();
         // A manifest of Docker's always says its type; the specification lets others leave it out.
         let fallback = if manifest.get("manifests").is_some() { INDEX } else { MANIFEST };
         let entry = json!({
             "mediaType": manifest["mediaType"].as_str().unwrap_or(fallback),
-            "digest": fetched.digest.to_string(),
+            "digest": digest.to_string(),
             "size": size,
             "annotations": { (REF_NAME): reference.whole() },
         });
-        self.list(&reference.whole(), entry)?;
-        Ok(fetched.digest)
+        // Another run may list something at the same time.
+        let lock = self.directory.join(".lock");
+        let _held = FileLock::acquire(&lock).map_err(OciError::file("lock", &lock))?;
+        self.enter(&reference.whole(), entry)
     }
 
-    fn list(&self, name: &str, entry: Value) -> Result<(), OciError> {
+    fn enter(&self, name: &str, entry: Value) -> Result<(), OciError> {
         let path = self.directory.join("index.json");
         let mut entries = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

@@ -13,7 +13,7 @@ use oci_client::{
     errors::{OciDistributionError, OciErrorCode},
     manifest::{
         IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE,
-        OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciManifest,
+        OCI_IMAGE_MEDIA_TYPE, OciImageManifest, OciManifest,
     },
     secrets::RegistryAuth,
 };
@@ -91,14 +91,26 @@ pub(super) async fn fetch(reference: &Reference, cache: &Cache) -> Result<Fetche
     }
 }
 
-struct Registry<'a> {
+/// The digests of what the arm64 image consists of that `digest` is or leads to, beside its
+/// manifests; those are fetched when they are not in the cache.
+pub(super) async fn image_parts(
+    reference: &Reference,
+    digest: &Digest,
+    cache: &Cache,
+) -> Result<Vec<Digest>, OciError> {
+    let manifest = Registry::new(reference, cache)?.image(reference, digest).await?;
+    parts_of(&manifest).map(|part| parsed(reference, part)).collect()
+}
+
+/// A connection to the registry of one reference.
+pub(super) struct Registry<'a> {
     client: Client,
     auth: RegistryAuth,
     cache: &'a Cache,
 }
 
 impl<'a> Registry<'a> {
-    fn new(reference: &Reference, cache: &'a Cache) -> Result<Self, OciError> {
+    pub(super) fn new(reference: &Reference, cache: &'a Cache) -> Result<Self, OciError> {
         // Another part of the process may have installed it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let host = reference.resolve_registry();
@@ -117,7 +129,7 @@ impl<'a> Registry<'a> {
     }
 
     /// Fetches what the reference names, and keeps it.
-    async fn top(&self, reference: &Reference) -> Result<Digest, OciError> {
+    pub(super) async fn top(&self, reference: &Reference) -> Result<Digest, OciError> {
         let pulled = self.client.pull_manifest_raw(reference, &self.auth, &ACCEPTED).await;
         let (bytes, _) = pulled.map_err(|error| self.failed(reference, &error))?;
         let digest = self.cache.put(&bytes)?;
@@ -133,6 +145,14 @@ impl<'a> Registry<'a> {
 
     /// Fetches those parts of the image `digest` that are not in the cache.
     async fn parts(&self, reference: &Reference, digest: &Digest) -> Result<(), OciError> {
+        for part in parts_of(&self.image(reference, digest).await?) {
+            self.part(reference, part).await?;
+        }
+        Ok(())
+    }
+
+    /// The manifest of the arm64 image that `digest` is or leads to.
+    async fn image(&self, reference: &Reference, digest: &Digest) -> Result<OciImageManifest, OciError> {
         let mut digest = digest.clone();
         loop {
             match self.manifest(reference, &digest)? {
@@ -144,12 +164,7 @@ impl<'a> Registry<'a> {
                         None => self.top(&inner).await?,
                     };
                 }
-                OciManifest::Image(manifest) => {
-                    for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
-                        self.part(reference, part).await?;
-                    }
-                    return Ok(());
-                }
+                OciManifest::Image(manifest) => return Ok(manifest),
             }
         }
     }
@@ -165,11 +180,9 @@ impl<'a> Registry<'a> {
         })
     }
 
-    async fn part(&self, reference: &Reference, part: &OciDescriptor) -> Result<(), OciError> {
-        let Some(digest) = Digest::parse(&part.digest) else {
-            let why = "it is no sha256 digest".into();
-            return Err(OciError::Damaged { within: reference.whole(), part: part.digest.clone(), why });
-        };
+    /// Fetches a blob, unless it is in the cache.
+    pub(super) async fn part(&self, reference: &Reference, part: &str) -> Result<(), OciError> {
+        let digest = parsed(reference, part)?;
         if self.cache.has(&digest) {
             return Ok(());
         }
@@ -211,7 +224,12 @@ impl<'a> Registry<'a> {
             OciDistributionError::RegistryError { envelope, .. } => {
                 let codes: Vec<_> = envelope.errors.iter().map(|error| &error.code).collect();
                 let any = |wanted: &[OciErrorCode]| codes.iter().any(|code| wanted.contains(code));
-                if any(&[OciErrorCode::ManifestUnknown, OciErrorCode::NameUnknown, OciErrorCode::NotFound]) {
+                if any(&[
+                    OciErrorCode::BlobUnknown,
+                    OciErrorCode::ManifestUnknown,
+                    OciErrorCode::NameUnknown,
+                    OciErrorCode::NotFound,
+                ]) {
                     missing(said)
                 } else if any(&[OciErrorCode::Denied, OciErrorCode::Unauthorized]) {
                     refused(said)
@@ -225,6 +243,18 @@ impl<'a> Registry<'a> {
             _ => OciError::Damaged { within: whole, part: "the registry's answer".into(), why: said },
         }
     }
+}
+
+/// The digests of what an image consists of, beside its manifest.
+fn parts_of(manifest: &OciImageManifest) -> impl Iterator<Item = &str> {
+    std::iter::once(&manifest.config).chain(&manifest.layers).map(|part| part.digest.as_str())
+}
+
+fn parsed(reference: &Reference, digest: &str) -> Result<Digest, OciError> {
+    Digest::parse(digest).ok_or_else(|| {
+        let why = "it is no sha256 digest".into();
+        OciError::Damaged { within: reference.whole(), part: digest.to_owned(), why }
+    })
 }
 
 /// What the docker configuration has for the registry of a reference.

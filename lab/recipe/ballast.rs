@@ -13,7 +13,7 @@ use super::{
     oci_layout::{self, LAYER, MANIFEST},
     step::{RecipeError, file},
 };
-use crate::{kubernetes::ECHO_IMAGE, registry::Store};
+use crate::{assets::Digest, kubernetes::ECHO_IMAGE, registry::Store};
 
 /// The reference of an image of `mib` MiB.
 pub fn ballast_image(mib: u16) -> String {
@@ -68,16 +68,14 @@ fn echo(workloads: &Path) -> Result<(Value, Value), RecipeError> {
     };
     let store =
         Store::open(&[workloads.to_owned()]).map_err(|error| RecipeError::Missing(error.to_string()))?;
-    let read = |digest: &str, what: &str| {
-        let path = store.blob(digest).ok_or_else(|| missing(what))?;
+    let read = |digest: &Digest, what: &str| {
+        let path = store.files(digest).find(|path| path.is_file()).ok_or_else(|| missing(what))?;
         let text = fs::read(&path).map_err(file("read", &path))?;
         serde_json::from_slice::<Value>(&text).map_err(|_| missing(what))
     };
-    let named = ECHO_IMAGE.split_once('/').and_then(|(host, rest)| Some((host, rest.split_once(':')?)));
-    let (host, (repository, tag)) = named.ok_or_else(|| missing("reference"))?;
-    let descriptor = store.manifest(host, repository, tag).ok_or_else(|| missing("manifest"))?;
-    let manifest = read(&descriptor.digest, "manifest")?;
-    let config = read(manifest["config"]["digest"].as_str().unwrap_or_default(), "config")?;
+    let manifest = read(store.manifest(ECHO_IMAGE).ok_or_else(|| missing("manifest"))?, "manifest")?;
+    let config = manifest["config"]["digest"].as_str().and_then(Digest::parse);
+    let config = read(&config.ok_or_else(|| missing("config"))?, "config")?;
     Ok((manifest, config))
 }
 

@@ -18,6 +18,7 @@ use oci_client::{Reference, manifest::OciManifest};
 use sha2::{Digest as _, Sha256};
 
 use super::store::Store;
+use crate::assets::Digest;
 
 /// The file system's label; Talos wants the first six characters.
 const LABEL: [u8; 11] = *b"TALOS_LAB  ";
@@ -100,29 +101,29 @@ impl Content {
         if registry.contains(':') {
             return Ok(());
         }
-        let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
-        let descriptor = store
-            .manifest(registry, repository, wanted)
-            .ok_or_else(|| wrong("it is not in the mirror".into()))?;
+        let found = match reference.digest() {
+            Some(digest) => Digest::parse(digest).ok_or_else(|| wrong(format!("{digest} is no digest")))?,
+            None => store.manifest(image).cloned().ok_or_else(|| wrong("it is not in the mirror".into()))?,
+        };
         let directory = format!("manifests/{registry}/{repository}");
-        let mut manifests = vec![descriptor.digest.clone()];
-        if reference.digest().is_none() {
-            self.insert(store, format!("{directory}/reference/{wanted}"), &descriptor.digest)
-                .map_err(wrong)?;
+        if let (None, Some(tag)) = (reference.digest(), reference.tag()) {
+            self.insert(store, format!("{directory}/reference/{tag}"), &found).map_err(wrong)?;
         }
+        let mut manifests = vec![found];
         while let Some(digest) = manifests.pop() {
-            let file = self
-                .insert(store, format!("{directory}/digest/{}", file_name(&digest)), &digest)
-                .map_err(wrong)?;
+            let name = format!("{directory}/digest/{}", file_name(&digest));
+            let file = self.insert(store, name, &digest).map_err(wrong)?;
             let text = fs::read(&file).map_err(|error| wrong(format!("read {}: {error}", file.display())))?;
             match serde_json::from_slice(&text) {
-                Ok(OciManifest::ImageIndex(index)) => manifests.extend(
-                    index.manifests.into_iter().map(|entry| entry.digest).filter(|d| store.blob(d).is_some()),
-                ),
+                Ok(OciManifest::ImageIndex(index)) => {
+                    let entries = index.manifests.iter().filter_map(|entry| Digest::parse(&entry.digest));
+                    manifests.extend(entries.filter(|digest| file_of(store, digest).is_some()));
+                }
                 Ok(OciManifest::Image(manifest)) => {
                     for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
-                        let name = format!("blob/{}", file_name(&part.digest));
-                        self.insert(store, name, &part.digest).map_err(wrong)?;
+                        let digest = Digest::parse(&part.digest)
+                            .ok_or_else(|| wrong(format!("its part {} has no digest", part.digest)))?;
+                        self.insert(store, format!("blob/{}", file_name(&digest)), &digest).map_err(wrong)?;
                     }
                 }
                 Err(error) => return Err(wrong(format!("{digest} is no manifest: {error}"))),
@@ -131,8 +132,8 @@ impl Content {
         Ok(())
     }
 
-    fn insert(&mut self, store: &Store, name: String, digest: &str) -> Result<PathBuf, String> {
-        let path = store.blob(digest).ok_or_else(|| format!("the mirror lacks its part {digest}"))?;
+    fn insert(&mut self, store: &Store, name: String, digest: &Digest) -> Result<PathBuf, String> {
+        let path = file_of(store, digest).ok_or_else(|| format!("the mirror lacks its part {digest}"))?;
         let size = fs::metadata(&path).map_err(|error| format!("{}: {error}", path.display()))?.len();
         if size > LARGEST_FILE {
             return Err(format!("its part {digest} has {size} bytes; a FAT file has at most {LARGEST_FILE}"));
@@ -179,8 +180,12 @@ impl Content {
     }
 }
 
-fn file_name(digest: &str) -> String {
-    digest.replacen(':', "-", 1)
+fn file_name(digest: &Digest) -> String {
+    format!("sha256-{}", digest.hex())
+}
+
+fn file_of(store: &Store, digest: &Digest) -> Option<PathBuf> {
+    store.files(digest).find(|path| path.is_file())
 }
 
 #[cfg(test)]
@@ -190,7 +195,7 @@ mod tests {
     use super::*;
 
     /// A layout with one image behind an index, as registries have it.
-    fn layout(directory: &Path) -> String {
+    fn layout(directory: &Path) -> Digest {
         let blobs = directory.join("blobs/sha256");
         fs::create_dir_all(&blobs).expect("mkdir");
         let put = |content: &[u8]| {
@@ -223,7 +228,7 @@ mod tests {
             "annotations": { "org.opencontainers.image.ref.name": "lab.local/team/app:v1" },
         }]});
         fs::write(directory.join("index.json"), top.to_string()).expect("write");
-        layer
+        Digest::parse(&layer).expect("a digest")
     }
 
     fn images(names: &[&str]) -> BTreeSet<String> {
@@ -286,7 +291,7 @@ mod tests {
             error.to_string().contains("lab.local/other:v1 on the image disk: it is not in the mirror"),
             "{error}"
         );
-        fs::remove_file(store.blob(&layer).expect("blob")).expect("remove");
+        fs::remove_file(file_of(&store, &layer).expect("blob")).expect("remove");
         let error = cache_disk(&store, &images(&["lab.local/team/app:v1"]), &disks).expect_err("not whole");
         assert!(error.to_string().contains(&format!("lacks its part {layer}")), "{error}");
         assert!(!disks.exists(), "nothing is left half-made");

@@ -3,10 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use serde::Deserialize;
+
+use crate::assets::Digest;
 
 /// The annotation that names an image in a layout's index (OCI image specification v1.1,
 /// annotations); here always a full reference such as `registry.k8s.io/pause:3.10`.
@@ -15,31 +17,22 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// What the registry can serve: manifests by reference, blobs by digest.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
-    manifests: BTreeMap<String, Descriptor>,
+    named: BTreeMap<String, Digest>,
+    listed: BTreeSet<Digest>,
     layouts: Vec<PathBuf>,
-}
-
-/// Where content lies and what it is (OCI image specification, descriptor).
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Descriptor {
-    /// Media type, sent as `Content-Type`.
-    #[serde(rename = "mediaType")]
-    pub media_type: String,
-    /// `sha256:` and 64 hexadecimal digits.
-    pub digest: String,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
 struct Index {
-    manifests: Vec<Descriptor>,
+    manifests: Vec<Entry>,
 }
 
+/// An entry of an index (OCI image specification, descriptor).
 #[derive(Deserialize)]
-struct MediaType {
-    #[serde(rename = "mediaType")]
-    media_type: Option<String>,
+struct Entry {
+    digest: String,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 /// Why image content cannot be used.
@@ -61,6 +54,14 @@ pub enum StoreError {
         /// Where it is wrong.
         source: serde_json::Error,
     },
+    /// An image of an index whose digest is of no kind that is known here.
+    #[error("{} lists \"{digest}\", which is no sha256 digest; export the image again", path.display())]
+    Digest {
+        /// Which file.
+        path: PathBuf,
+        /// What stands there.
+        digest: String,
+    },
 }
 
 impl Store {
@@ -70,24 +71,36 @@ impl Store {
     /// # Errors
     /// When a layout's index is missing or malformed.
     pub fn open(layouts: &[PathBuf]) -> Result<Self, StoreError> {
-        let mut manifests = BTreeMap::new();
+        let mut store = Self { layouts: layouts.to_vec(), ..Self::default() };
         for layout in layouts {
             let path = layout.join("index.json");
             let text = fs::read(&path).map_err(|source| StoreError::Read { path: path.clone(), source })?;
-            let index: Index =
-                serde_json::from_slice(&text).map_err(|source| StoreError::Index { path, source })?;
-            for descriptor in index.manifests {
-                if let Some(reference) = descriptor.annotations.get(REF_NAME) {
-                    manifests.insert(reference.clone(), descriptor);
+            let index: Index = serde_json::from_slice(&text)
+                .map_err(|source| StoreError::Index { path: path.clone(), source })?;
+            for Entry { digest, mut annotations } in index.manifests {
+                let Some(parsed) = Digest::parse(&digest) else {
+                    return Err(StoreError::Digest { path, digest });
+                };
+                if let Some(reference) = annotations.remove(REF_NAME) {
+                    store.named.insert(reference, parsed.clone());
                 }
+                store.listed.insert(parsed);
             }
         }
-        Ok(Self { manifests, layouts: layouts.to_vec() })
+        Ok(store)
+    }
+
+    /// Also looks for content in a layout that is filled while this is in use; what its index lists
+    /// by now is not read.
+    pub(super) fn look_in(&mut self, layout: PathBuf) {
+        if !self.layouts.contains(&layout) {
+            self.layouts.push(layout);
+        }
     }
 
     /// The full references of all images.
     pub fn references(&self) -> impl Iterator<Item = &str> {
-        self.manifests.keys().map(String::as_str)
+        self.named.keys().map(String::as_str)
     }
 
     /// The registry hosts that images are named after, e.g. `registry.k8s.io`.
@@ -95,27 +108,29 @@ impl Store {
         self.references().filter_map(|reference| reference.split_once('/')).map(|(host, _)| host).collect()
     }
 
-    /// The manifest that `reference` (a tag or a digest) names in `repository` of `upstream`.
-    pub fn manifest(&self, upstream: &str, repository: &str, reference: &str) -> Option<Descriptor> {
-        if let Some(path) = self.blob(reference) {
-            let text = fs::read(path).ok()?;
-            let media_type = serde_json::from_slice::<MediaType>(&text).ok()?.media_type?;
-            return Some(Descriptor { media_type, digest: reference.into(), annotations: BTreeMap::new() });
-        }
-        self.manifests.get(&format!("{upstream}/{repository}:{reference}")).cloned()
+    /// The manifest that a full reference names, e.g. `registry.k8s.io/pause:3.10`.
+    pub fn manifest(&self, reference: &str) -> Option<&Digest> {
+        self.named.get(reference)
     }
 
-    /// The file that holds the content of `digest`; anything but `sha256:` and 64 lower-case
-    /// hexadecimal digits names no file, so a request cannot leave the layouts.
-    pub fn blob(&self, digest: &str) -> Option<PathBuf> {
-        let hex = digest.strip_prefix("sha256:")?;
-        if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-            return None;
-        }
-        self.layouts.iter().map(|layout| blob_path(layout, hex)).find(|path| path.is_file())
+    /// Every manifest of the layouts' indexes, those without a name included.
+    pub(super) fn listed(&self) -> impl Iterator<Item = &Digest> {
+        self.listed.iter()
     }
-}
 
-fn blob_path(layout: &Path, hex: &str) -> PathBuf {
-    layout.join("blobs/sha256").join(hex)
+    /// The tags of a repository, `HOST/NAME`, in lexical order without regard to case (OCI
+    /// distribution specification, "Listing Tags"); `None` when it has no image at all.
+    pub(super) fn tags(&self, repository: &str) -> Option<Vec<&str>> {
+        let rest = self.references().filter_map(|reference| reference.strip_prefix(repository));
+        let rest: Vec<_> = rest.filter(|rest| rest.starts_with([':', '@'])).collect();
+        let mut tags: Vec<_> = rest.iter().filter_map(|rest| rest.strip_prefix(':')).collect();
+        tags.sort_by_key(|tag| (tag.to_lowercase(), *tag));
+        (!rest.is_empty()).then_some(tags)
+    }
+
+    /// The files that should hold the content of `digest`.
+    pub fn files(&self, digest: &Digest) -> impl Iterator<Item = PathBuf> {
+        let name = format!("blobs/sha256/{}", digest.hex());
+        self.layouts.iter().map(move |layout| layout.join(&name)).filter(|path| path.is_file())
+    }
 }

@@ -45,6 +45,8 @@ pub struct SessionOptions {
     pub given: BTreeMap<Role, Source>,
     /// Image layouts that nodes pull from, beside the workloads of `make images`.
     pub mirrors: Vec<PathBuf>,
+    /// The mirror that images are fetched into when nodes ask for what is in none, if they may be.
+    pub pull_through: Option<PathBuf>,
     /// The lock file of references.
     pub lock: PathBuf,
     /// Whether several clusters will be started, one after the other, each in a directory of its own.
@@ -66,6 +68,7 @@ impl SessionOptions {
             images: PathBuf::from("target/images"),
             given: BTreeMap::new(),
             mirrors: Vec::new(),
+            pull_through: None,
             lock: PathBuf::from(LOCK_FILE),
             several: false,
             tailnet: None,

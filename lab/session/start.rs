@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,15 +18,19 @@ use crate::{
     host::{MemoryReservation, WhenShort},
     lint::{Finding, Severity},
     node::Role,
-    oci::{OciError, Resolved, Source},
+    oci::{Mirror, OciError, PullThrough, Resolved, Source},
     recipe::KUBERNETES_VERSION,
-    registry::{CacheDiskError, Registry, RegistryError, Store, StoreError, cache_disk},
+    registry::{CacheDiskError, Registry, RegistryError, RegistryOptions, Store, StoreError, cache_disk},
     tailnet::{Programs, ProgramsError, TailnetError},
 };
 use futures::{FutureExt, future::BoxFuture};
 
 /// MiB that QEMU itself and the lab need beside a guest's RAM (translation cache, buffers).
 const OVERHEAD_PER_NODE_MIB: u64 = 320;
+
+/// How machine configs name all upstreams that have no mirror of their own (Talos,
+/// `machine.registries.mirrors`).
+const ANY_UPSTREAM: &str = "*";
 
 /// What cluster to start, and how.
 #[derive(Clone, Debug)]
@@ -145,12 +150,18 @@ impl Session {
 
     async fn planned(&self, request: ClusterRequest) -> Result<(Plan, Registry), StartError> {
         let images = self.prepare_images(&request.spec).await?;
-        let layouts: Vec<_> = std::iter::once(self.options.images.join("workloads"))
-            .chain(self.options.mirrors.clone())
-            .collect();
-        let store = Store::open(&layouts)?;
-        let upstreams = store.upstreams().into_iter().map(str::to_owned).collect();
-        let registry = Registry::start(store.clone()).await?;
+        let store = Store::open(&self.layouts())?;
+        let there: BTreeSet<String> = store.references().map(str::to_owned).collect();
+        let mut upstreams: Vec<_> = store.upstreams().into_iter().map(str::to_owned).collect();
+        // Whatever a node asks for may then be there.
+        upstreams.extend(self.options.pull_through.is_some().then(|| ANY_UPSTREAM.to_owned()));
+        let pull_through = self.options.pull_through.clone().map(|to| PullThrough::new(Mirror::new(to)));
+        let mut registry = Registry::start(RegistryOptions {
+            store: store.clone(),
+            pull_through,
+            recorder: self.recorder.clone(),
+        })
+        .await?;
         let mut budgets = request.budgets;
         if let Some(image) = images.values().next() {
             budgets.speed_factor = self.speed_factor(image).await?.get();
@@ -171,15 +182,15 @@ impl Session {
             },
         )?;
         self.check_configs(&plan)?;
+        self.open_mirror_ports(&plan, &mut registry).await?;
         let workloads = request.workloads.into_iter().map(|image| (image, "the checks".to_owned()));
         let needed: Vec<_> = plan.pulled_images().chain(workloads).collect();
-        let there: BTreeSet<&str> = store.references().collect();
         if let Some(missing) = MissingImages::among(needed.clone(), |image| there.contains(image)) {
-            return Err(StartError::MissingImages(missing));
+            self.refuse_or_fetch(missing)?;
         }
         if plan.spec.image_delivery == ImageDelivery::Disk {
-            let images = needed.into_iter().map(|(image, _)| image).collect();
-            plan.image_disk = Some(self.image_disk(store, images).await?);
+            let images = needed.into_iter().map(|(image, _)| image).filter(|image| there.contains(image));
+            plan.image_disk = Some(self.image_disk(store, images.collect()).await?);
         }
         Ok((plan, registry))
     }
@@ -194,6 +205,56 @@ impl Session {
             source: std::io::Error::other(error),
         })?;
         Ok(made?)
+    }
+
+    /// Has the registry answer at the ports that machine configs name as mirrors of their own. What
+    /// listens at such a port already may be meant, so it is told and left.
+    async fn open_mirror_ports(&self, plan: &Plan, registry: &mut Registry) -> Result<(), StartError> {
+        let mut ports = plan.mirror_ports();
+        ports.remove(&registry.address().port());
+        for (port, upstreams) in ports {
+            let names: Vec<_> = upstreams.iter().map(String::as_str).collect();
+            let only = <[&str; 1]>::try_from(names.as_slice()).ok().map(|[name]| name);
+            let text = match registry.also_at(port, only.filter(|name| *name != ANY_UPSTREAM)).await {
+                Ok(()) => format!("answers at port {port}, too, as the mirror of {}", names.join(", ")),
+                Err(RegistryError::FixedPort { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {
+                    format!(
+                        "port {port}, which the machine configs name as the mirror of {}, is taken on this host \
+                         ({source}): nodes reach what listens there instead; end it if it is not meant, or name \
+                         another port",
+                        names.join(", ")
+                    )
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let text = format!("image registry: {text}");
+            self.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+        }
+        Ok(())
+    }
+
+    /// The layouts that nodes pull from. The one that is filled by pulling need not be there yet.
+    fn layouts(&self) -> Vec<PathBuf> {
+        let filled = self.options.pull_through.as_ref();
+        let given = self.options.mirrors.iter().filter(|mirror| Some(*mirror) != filled).cloned();
+        let filled = filled.filter(|mirror| mirror.join("index.json").is_file()).cloned();
+        std::iter::once(self.options.images.join("workloads")).chain(given).chain(filled).collect()
+    }
+
+    /// Refuses missing images, unless they will be fetched; then says which.
+    fn refuse_or_fetch(&self, missing: MissingImages) -> Result<(), StartError> {
+        if self.options.pull_through.is_none() {
+            return Err(StartError::MissingImages(missing));
+        }
+        let (fetched, lost) = missing.by_whether_they_can_be_fetched();
+        if let Some(lost) = lost {
+            return Err(StartError::MissingImages(lost));
+        }
+        if let Some(fetched) = fetched {
+            let text = format!("fetched once a node asks for them (--pull-through): {}", fetched.each());
+            self.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+        }
+        Ok(())
     }
 
     /// Refuses configs with errors, and notes what may be meant.

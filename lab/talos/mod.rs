@@ -12,6 +12,7 @@ mod documents;
 mod kubeconfig_archive;
 mod maintenance;
 mod merge;
+mod mirrors;
 mod pki;
 mod pulls;
 mod resources;
@@ -26,6 +27,7 @@ pub use client::{
 pub use config::{ClusterConfig, NodeConfig, RegistryMirror, TalosContract, generate};
 pub use documents::{ConfigError, MachineConfig};
 pub use maintenance::{ApplyMode, MaintenanceClient};
+pub use mirrors::mirror_ports;
 pub use pulls::{NodeSoftware, pulled_images};
 pub use resources::{ExtensionStatus, MachineStatus, Resource, Stage};
 pub use secrets::{SecretsBundle, SecretsError};

@@ -1,0 +1,40 @@
+//! Ports that stand in for one upstream each, as people have them on their mirrors.
+
+use anyhow::Result;
+use lab::registry::RegistryError;
+
+use super::fixture::{ask_with, image, serve};
+
+#[tokio::test]
+async fn a_port_of_one_upstream_needs_no_ns() -> Result<()> {
+    let layout = tempfile::tempdir()?;
+    image(layout.path(), "quay.io/team/app:v1", b"layer")?;
+    let mut registry = serve(layout.path()).await?;
+    // A port that was free a moment ago.
+    let own = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    registry.also_at(own.port(), Some("quay.io")).await?;
+    for (at, path, status) in [
+        (own, "/v2/team/app/manifests/v1", 200),
+        (own, "/v2/team/app/manifests/v1?ns=quay.io", 200),
+        (own, "/v2/team/app/manifests/v1?ns=docker.io", 404),
+        (registry.address(), "/v2/team/app/manifests/v1", 404),
+        (registry.address(), "/v2/team/app/manifests/v1?ns=quay.io", 200),
+    ] {
+        assert_eq!(ask_with(at, "GET", path, None).await?.status, status, "{at} {path}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told_with_the_reason() -> Result<()> {
+    let layout = tempfile::tempdir()?;
+    image(layout.path(), "quay.io/team/app:v1", b"layer")?;
+    let mut registry = serve(layout.path()).await?;
+    let other = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = other.local_addr()?.port();
+    let error = registry.also_at(port, Some("quay.io")).await.expect_err("taken");
+    assert!(matches!(error, RegistryError::FixedPort { .. }));
+    let text = error.to_string();
+    assert!(text.contains(&format!("open port {port} ")) && text.contains("ddress already in use"), "{text}");
+    Ok(())
+}
