@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often a node must have been turned away for it to be no matter of time.
 const TURNED_AWAY: usize = 3;
+/// Within what time the API server must say that it is ready for its refusals to count: one that
+/// is starved of CPU also answers 401 to a right token, for asking itself takes too long.
+const AT_EASE: Duration = Duration::from_secs(2);
 /// Pause between two looks at the log of a node that has not registered.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
 
@@ -90,6 +93,7 @@ impl Cluster {
                 let before = before.get_or_insert_with(|| log.lines().map(str::to_owned).collect());
                 if let Some((symptom, times)) = refusals("kubelet", &log, before)
                     && times >= TURNED_AWAY
+                    && self.api_server_is_at_ease().await
                 {
                     return Cause::TurnedAway { finding: symptom.finding, times };
                 }
@@ -97,6 +101,13 @@ impl Cluster {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
         std::future::pending().await
+    }
+
+    async fn api_server_is_at_ease(&self) -> bool {
+        match self.kubernetes.get() {
+            Some(api) => matches!(tokio::time::timeout(AT_EASE, api.ready()).await, Ok(Ok(()))),
+            None => false,
+        }
     }
 
     /// What can be found out about a node that is late.

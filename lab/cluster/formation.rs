@@ -18,7 +18,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, try_join, try_join_all},
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::{
     cluster::Cluster,
@@ -55,6 +55,8 @@ struct Signals {
     table: watch::Sender<Option<NodeTable>>,
     /// Whether it is Ready.
     led: watch::Sender<bool>,
+    /// Places for workers that wait until it is.
+    places: Semaphore,
 }
 
 impl Cluster {
@@ -71,7 +73,11 @@ impl Cluster {
             let text = self.plan.start.to_string();
             self.host.recorder.record(Happening::Note { subject: Subject::Cluster, text });
         }
-        let signals = Signals { table: watch::Sender::new(None), led: watch::Sender::new(false) };
+        let signals = Signals {
+            table: watch::Sender::new(None),
+            led: watch::Sender::new(false),
+            places: Semaphore::new(self.plan.start.workers_at_once),
+        };
         let nodes = try_join_all(self.plan.nodes.iter().map(|node| self.form_node(node, &signals)));
         let plugin = self.install_network_plugin(signals.table.subscribe());
         try_join(nodes, plugin).await?;
@@ -82,9 +88,12 @@ impl Cluster {
         let subject = Subject::Node(node.spec.name.clone());
         let leads = node.spec.kind == Kind::ControlPlane;
         // The control plane's steps bound these waits; when they fail, they are dropped.
-        if self.plan.start.control_plane_first && !leads {
+        let _place = if self.plan.start.control_plane_first && !leads {
             let _ = signals.led.subscribe().wait_for(|led| *led).await;
-        }
+            signals.places.acquire().await.ok()
+        } else {
+            None
+        };
         self.boot_node(node, &subject).await?;
         self.configure(node, &subject).await?;
         let client = self.secure_api(node, &subject).await?;

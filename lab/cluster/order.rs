@@ -4,7 +4,8 @@
 //! components, kubelets and leader elections try again, and the load grows with what it delays. Three
 //! emulated Talos v1.11.5 nodes on two cores were not Ready after 9 minutes when started together, and
 //! in 7 when the control plane came first; three reference nodes on the same cores form together in
-//! less than a minute.
+//! less than a minute. Nine reference nodes on one core never do: the API server no longer answers its own
+//! health check, and with workers that all come after it, it answers kubelets of the right token with 401.
 
 use std::fmt;
 
@@ -30,6 +31,8 @@ pub enum StartOrder {
 pub struct StartDecision {
     /// Whether workers wait for the control plane.
     pub control_plane_first: bool,
+    /// How many workers that waited form at a time.
+    pub workers_at_once: usize,
     /// Why.
     pub reason: String,
 }
@@ -58,8 +61,9 @@ fn weight(software: NodeSoftware, accelerator: Accelerator) -> u32 {
 impl StartDecision {
     /// Decides for a cluster of these nodes.
     pub fn of(asked: StartOrder, nodes: &[NodeSoftware], capacity: Capacity) -> Self {
-        let need: u32 = nodes.iter().map(|software| weight(*software, capacity.accelerator)).sum();
-        let need = f64::from(need) / 100.0;
+        let weights =
+            || nodes.iter().map(|software| f64::from(weight(*software, capacity.accelerator)) / 100.0);
+        let need: f64 = weights().sum();
         let have = capacity.cores as f64 / capacity.speed_factor.max(1.0);
         let short = need > have;
         let (control_plane_first, asked_for) = match asked {
@@ -72,24 +76,39 @@ impl StartDecision {
              {have:.1}",
             nodes.len()
         );
-        Self { control_plane_first, reason }
+        // The control plane keeps its share.
+        let heaviest = weights().fold(0.01, f64::max);
+        let workers_at_once = ((have - heaviest) / heaviest).max(1.0) as usize;
+        Self { control_plane_first, workers_at_once, reason }
     }
 }
 
 impl fmt::Display for StartDecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let order = if self.control_plane_first {
-            "workers start once the control plane is Ready"
+        if self.control_plane_first {
+            let at_once = self.workers_at_once;
+            write!(f, "workers start once the control plane is Ready, {at_once} at a time: {}", self.reason)
         } else {
-            "all nodes start together"
-        };
-        write!(f, "{order}: {}", self.reason)
+            write!(f, "all nodes start together: {}", self.reason)
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workers_that_wait_come_as_many_at_a_time_as_the_host_carries_and_at_least_one() {
+        let at_once = |nodes: &[NodeSoftware], cores| {
+            let capacity = Capacity { cores, speed_factor: 1.0, accelerator: Accelerator::Tcg };
+            StartDecision::of(StartOrder::Auto, nodes, capacity).workers_at_once
+        };
+        assert_eq!(at_once(&[NodeSoftware::Reference; 9], 1), 3);
+        assert_eq!(at_once(&[NodeSoftware::Talos; 3], 2), 1);
+        assert_eq!(at_once(&[NodeSoftware::Talos; 9], 4), 3);
+        assert_eq!(at_once(&[NodeSoftware::Talos; 3], 1), 1);
+    }
 
     fn decided(nodes: &[NodeSoftware], cores: usize, speed_factor: f64, accelerator: Accelerator) -> bool {
         let capacity = Capacity { cores, speed_factor, accelerator };
