@@ -23,8 +23,8 @@ use crate::{
     node::{Kind, NodeName, Role},
     oci::Origin,
     talos::{
-        ClusterConfig, ConfigError, Credentials, MachineConfig, NodeConfig, RegistryMirror, SecretsBundle,
-        SecretsError, TalosContract, Talosconfig, generate, talosconfig,
+        ClusterConfig, ConfigError, Credentials, LabPatchId, LabPatchLine, MachineConfig, NodeConfig,
+        RegistryMirror, SecretsBundle, SecretsError, TalosContract, Talosconfig, generate, talosconfig,
     },
 };
 
@@ -84,6 +84,8 @@ pub struct Plan {
     pub budgets: Budgets,
     /// In which order machines are started.
     pub start: StartDecision,
+    /// What the lab lays over machine configs, and why.
+    pub lab_patches: Vec<LabPatchLine>,
     /// The LAN.
     pub lan: LanPlan,
     /// The nodes, in the spec's order.
@@ -235,6 +237,7 @@ impl Plan {
         let start = StartDecision::of(spec.start_order, &software, capacity);
         Ok(Self {
             start,
+            lab_patches: spec.lab_patches.on().map(LabPatchId::line).collect(),
             accelerator: inputs.accelerator,
             cpu_model: inputs.cpu_model.unwrap_or_else(|| CpuModel::default_for(inputs.accelerator)),
             budgets: inputs.budgets,
@@ -266,13 +269,8 @@ impl Plan {
 /// Ethernet's own: slirp passes no larger packets to the host.
 const LAN_MTU: u16 = 1500;
 
-/// The network's first host address: the way to the host, and its services.
-fn gateway_of(spec: &ClusterSpec) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(spec.network.lan.network()).saturating_add(1))
-}
-
 fn cluster_config(spec: &ClusterSpec, inputs: &PlanInputs, endpoint: Ipv4Addr) -> ClusterConfig {
-    let gateway = gateway_of(spec);
+    let gateway = spec.network.gateway();
     let mirror = format!("http://{gateway}:{}", inputs.registry.port());
     ClusterConfig {
         name: spec.name.to_string(),
@@ -290,6 +288,7 @@ fn cluster_config(spec: &ClusterSpec, inputs: &PlanInputs, endpoint: Ipv4Addr) -
             .map(|upstream| RegistryMirror { upstream: upstream.clone(), endpoint: mirror.clone() })
             .collect(),
         schedule_on_control_planes: spec.allow_scheduling_on_control_planes,
+        lab_patches: spec.lab_patches.clone(),
     }
 }
 

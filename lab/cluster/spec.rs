@@ -14,6 +14,7 @@ use super::{order::StartOrder, size::Size, tailnet::TailnetSpec};
 use crate::node::{Kind, NodeName, Role};
 use crate::oci::Source;
 use crate::report::redact;
+use crate::talos::LabPatches;
 pub use crate::talos::TalosContract;
 
 /// The lowest host number on the lab LAN that a node gets; the ones below belong to the lab
@@ -37,6 +38,9 @@ pub struct ClusterSpec {
     pub allow_scheduling_on_control_planes: bool,
     /// How many nodes of the role `gateway` there must be.
     pub gateways: usize,
+    /// Which of the lab's own patches are laid over configs.
+    #[serde(default, skip_serializing_if = "LabPatches::is_default")]
+    pub lab_patches: LabPatches,
     /// Machine config patches for more than one node.
     pub patches: PatchSet,
     /// Documents that are applied once their nodes are Ready, as people apply the file with an
@@ -169,6 +173,11 @@ impl NetworkSpec {
         [("pods", self.pods), ("services", self.services), ("lan", self.lan)]
     }
 
+    /// The way to the host, and its services: the LAN's first host address.
+    pub fn gateway(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.lan.network()).saturating_add(1))
+    }
+
     /// The address on the lab LAN of the node at `index` of the node list; `None` when the LAN has
     /// no such address.
     pub fn node_address(&self, index: usize) -> Option<Ipv4Addr> {
@@ -247,6 +256,7 @@ impl ClusterSpec {
             talos_contract: TalosContract::default(),
             allow_scheduling_on_control_planes: true,
             gateways: 0,
+            lab_patches: LabPatches::default(),
             patches: PatchSet::default(),
             late_documents: BTreeMap::new(),
             role_rules: default_role_rules(),

@@ -49,6 +49,7 @@ pub(super) fn lower_cluster(
         kinds: cluster.patches.kinds.iter().map(|(kind, list)| (*kind, lowering.patches(list))).collect(),
         roles: lowering.role_patches(&cluster.patches.roles, &nodes),
     };
+    let lab_patches = lowering.lab_patches(cluster);
     let late_documents = Some(lowering.role_patches(&cluster.late_documents, &nodes));
     let tailnet = cluster.tailnet.as_ref().map(|tailnet| TailnetSpec {
         document: tailnet.local.document.as_ref().and_then(|document| lowering.patch(document)),
@@ -68,6 +69,7 @@ pub(super) fn lower_cluster(
         talos_contract: cluster.talos_contract.unwrap_or_default(),
         allow_scheduling_on_control_planes: cluster.allow_scheduling_on_control_planes.unwrap_or(true),
         gateways: cluster.gateways.as_ref().map_or(1, |gateways| gateways.value),
+        lab_patches,
         patches,
         late_documents: late_documents?,
         role_rules: role_rules?,

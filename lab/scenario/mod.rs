@@ -12,6 +12,7 @@ mod expectation;
 mod file;
 mod lower_checks;
 mod lower_cluster;
+mod lower_configs;
 mod problem;
 mod raw;
 #[cfg(test)]

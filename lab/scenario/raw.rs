@@ -14,6 +14,7 @@ use super::check::Disturbance;
 use crate::cluster::{ControlServerState, KeyState, RouteApproval, StartOrder, TalosContract};
 use crate::events::Step;
 use crate::node::Kind;
+use crate::talos::Profile;
 
 /// How scenario and patch files are read: places instead of printed snippets, and only `true` and
 /// `false` as booleans, as the YAML 1.2 readers of machine configs do.
@@ -64,6 +65,10 @@ pub(super) struct RawCluster {
     pub nodes: Spanned<Vec<RawNode>>,
     pub gateways: Option<Spanned<usize>>,
     pub allow_scheduling_on_control_planes: Option<bool>,
+    #[serde(default)]
+    pub profile: Profile,
+    #[serde(default)]
+    pub lab_patches: RawLabPatches,
     #[serde(default)]
     pub patches: RawPatches,
     #[serde(default)]
@@ -125,6 +130,14 @@ pub(super) struct RawLocalTailnet {
     pub key: KeyState,
     #[serde(default)]
     pub control_server: ControlServerState,
+}
+
+/// Which of the lab's own patches are not wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawLabPatches {
+    #[serde(default)]
+    pub off: Vec<Text>,
 }
 
 /// What the image of a role must and must not carry.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{deletion, merge::merge_document};
+use super::{deletion, lab_patches::LabPatch, merge::merge_document};
 
 /// A machine config: one v1alpha1 document and any number of others.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,6 +18,15 @@ impl std::fmt::Debug for MachineConfig {
             .entries(self.documents.iter().map(|document| Identity::of(document).to_string()))
             .finish()
     }
+}
+
+/// What a patch of the lab takes away before it is merged, where it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cleared {
+    /// A key of the main document.
+    Key(&'static [&'static str]),
+    /// All documents of a kind.
+    Documents(&'static str),
 }
 
 /// Why a config or a patch cannot be used.
@@ -151,6 +160,33 @@ impl MachineConfig {
             }
         }
         Ok(self)
+    }
+
+    /// Lays a patch of the lab over the config.
+    pub(super) fn lay(&mut self, patch: &LabPatch) {
+        for cleared in patch.clears {
+            match cleared {
+                Cleared::Documents(kind) => {
+                    self.documents.retain(|document| document.get("kind").is_none_or(|own| own != kind));
+                }
+                Cleared::Key(path) => {
+                    let main = self.documents.iter_mut().find(|own| Identity::of(own).kind.is_empty());
+                    if let (Some(main), Some((last, parents))) = (main, path.split_last()) {
+                        let parent = parents.iter().try_fold(main, |place, key| place.get_mut(*key));
+                        if let Some(map) = parent.and_then(Value::as_object_mut) {
+                            map.shift_remove(*last);
+                        }
+                    }
+                }
+            }
+        }
+        for document in &patch.documents {
+            let identity = Identity::of(document);
+            match self.documents.iter_mut().find(|own| Identity::of(own) == identity) {
+                Some(own) => merge_document(own, document),
+                None => self.documents.push(document.clone()),
+            }
+        }
     }
 
     fn apply_documents(&mut self, patch: Self) -> Result<(), ConfigError> {

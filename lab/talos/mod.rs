@@ -2,13 +2,15 @@
 //!
 //! Everything follows what `talosctl` and Talos's own `machinery` library read and write; a Go
 //! test feeds what is generated here to that library. [`generate`] makes a node's config from a
-//! [`ClusterConfig`] and a [`SecretsBundle`]; [`MachineConfig::patch`] lays patches over it;
+//! [`ClusterConfig`] and a [`SecretsBundle`], with the lab's own patches ([`LabPatches`]) laid over it;
+//! [`MachineConfig::patch`] lays the user's over that;
 //! [`MaintenanceClient`] and [`NodeClient`] speak to nodes.
 
 mod client;
 mod config;
 mod deletion;
 mod documents;
+mod lab_patches;
 mod maintenance;
 mod merge;
 mod pki;
@@ -24,6 +26,7 @@ pub use client::{
 };
 pub use config::{ClusterConfig, NodeConfig, RegistryMirror, TalosContract, generate};
 pub use documents::{ConfigError, MachineConfig};
+pub use lab_patches::{AppliesTo, LabPatch, LabPatchId, LabPatchLine, LabPatches, Profile, UnknownLabPatch};
 pub use maintenance::{ApplyMode, MaintenanceClient};
 pub use pulls::{NodeSoftware, pulled_images};
 pub use resources::{ExtensionStatus, MachineStatus, Resource, Stage};
