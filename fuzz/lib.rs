@@ -6,7 +6,7 @@
 #[path = "../lab/assets/mod.rs"]
 pub mod assets;
 /// The reader of machine configs.
-#[path = "../lab/lint/tree.rs"]
+#[path = "../lab/yaml.rs"]
 pub mod tree;
 
 use std::io::Cursor;

@@ -5,6 +5,8 @@
 mod config_check;
 #[path = "machinery/oracle.rs"]
 mod oracle;
+#[path = "machinery/own_configs.rs"]
+mod own_configs;
 
 use lab::{
     node::{Kind, NodeName},

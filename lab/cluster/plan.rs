@@ -12,6 +12,7 @@ use super::{
     budget::Budgets,
     fault::Fault,
     hold::BOOT_TIMEOUT,
+    node_config::{OwnConfigChange, client_file, node_config, secrets},
     order::{Capacity, StartDecision},
     spec::{ClusterSpec, NodeSpec},
     validation::SpecError,
@@ -23,8 +24,8 @@ use crate::{
     node::{Kind, NodeName, Role},
     oci::Origin,
     talos::{
-        ClusterConfig, ConfigError, Credentials, LabPatchId, LabPatchLine, MachineConfig, NodeConfig,
-        RegistryMirror, SecretsBundle, SecretsError, TalosContract, Talosconfig, generate, talosconfig,
+        ClusterConfig, ConfigError, Credentials, LabPatchId, LabPatchLine, MachineConfig, RegistryMirror,
+        SecretsBundle, SecretsError, TalosContract, Talosconfig,
     },
 };
 
@@ -120,6 +121,9 @@ pub struct NodePlan {
     /// Its machine config.
     #[serde(skip)]
     pub config: MachineConfig,
+    /// What the lab changed in it, when it is the user's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own_config: Option<OwnConfigChange>,
 }
 
 /// Why there is no plan.
@@ -181,6 +185,26 @@ pub enum PlanError {
         /// Why.
         source: ConfigError,
     },
+    /// A name by which the lab would not find the node.
+    #[error(
+        "the machine config of node {node} {}; the lab finds nodes by their names: call the node so in the scenario, \
+         or leave the name to the lab (its patch lab/hostname)",
+        .said.as_ref().map_or("does not name it".to_owned(), |said| format!("names it {said}"))
+    )]
+    Hostname {
+        /// The node.
+        node: NodeName,
+        /// What its config says.
+        said: Option<String>,
+    },
+    /// Secrets of the user's that cannot be used.
+    #[error("{file}: {source}; it needs the secrets as talosctl gen config wrote them")]
+    OwnSecrets {
+        /// The file.
+        file: String,
+        /// Why.
+        source: SecretsError,
+    },
     /// Secrets cannot be made.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
@@ -199,12 +223,12 @@ impl Plan {
             return Err(PlanError::Fault(fault.node().clone()));
         }
         check_roles(&spec, &inputs.images)?;
-        let secrets = SecretsBundle::generate(inputs.now)?;
+        let secrets = secrets(&spec, inputs.now)?;
         let places = spec
             .nodes
             .iter()
             .enumerate()
-            .map(|(index, node)| match spec.network.node_address(index) {
+            .map(|(index, node)| match spec.address(index) {
                 Some(address) => Ok((node, address)),
                 None => Err(PlanError::LanFull { lan: spec.network.lan, node: node.name.clone() }),
             })
@@ -226,7 +250,7 @@ impl Plan {
             attachments: nodes.iter().map(attachment).collect(),
         };
         let addresses: Vec<_> = places.iter().map(|(_, address)| (*address).into()).collect();
-        let talosconfig = talosconfig(spec.name.as_str(), &addresses, &secrets, inputs.now)?;
+        let talosconfig = client_file(&spec, &addresses, &secrets, inputs.now)?;
         let credentials = Credentials::of(&talosconfig).ok_or(SecretsError::Encoding)?;
         let software: Vec<_> = nodes.iter().map(NodePlan::software).collect();
         let capacity = Capacity {
@@ -260,6 +284,12 @@ impl Plan {
         self.spec.boot_timeout.map_or(BOOT_TIMEOUT, |seconds| Duration::from_secs(seconds.into()))
     }
 
+    /// The name by which configs call the control plane, when it is no address, with its address.
+    pub fn endpoint_name(&self) -> Option<(&str, Ipv4Addr)> {
+        let name = self.spec.own.as_ref()?.endpoint_name.as_deref()?;
+        Some((name, self.control_plane()?.address))
+    }
+
     /// The one control plane.
     pub fn control_plane(&self) -> Option<&NodePlan> {
         self.nodes.iter().find(|node| node.spec.kind == Kind::ControlPlane)
@@ -270,7 +300,7 @@ impl Plan {
 const LAN_MTU: u16 = 1500;
 
 fn cluster_config(spec: &ClusterSpec, inputs: &PlanInputs, endpoint: Ipv4Addr) -> ClusterConfig {
-    let gateway = spec.network.gateway();
+    let gateway = spec.gateway();
     let mirror = format!("http://{gateway}:{}", inputs.registry.port());
     ClusterConfig {
         name: spec.name.to_string(),
@@ -304,22 +334,14 @@ fn node_plan(
         inputs.faults.iter().any(|fault| *fault.node() == node.name && wanted(fault))
     };
     let mut foreign = secrets.clone();
-    let secrets = if has(|fault| matches!(fault, Fault::ForeignToken { .. })) {
+    let is_foreign = has(|fault| matches!(fault, Fault::ForeignToken { .. }));
+    let secrets = if is_foreign {
         foreign.secrets.bootstraptoken = SecretsBundle::fresh_token();
         &foreign
     } else {
         secrets
     };
-    let own = NodeConfig { name: node.name.clone(), kind: node.kind };
-    let patches = spec.patches_for(node);
-    let mut config = generate(cluster, &own, secrets);
-    for patch in patches {
-        config = config.patch([patch.text.as_str()]).map_err(|source| PlanError::Patch {
-            node: node.name.clone(),
-            origin: patch.origin.clone(),
-            source,
-        })?;
-    }
+    let (config, own_config) = node_config(spec, cluster, secrets, node, address, is_foreign)?;
     let image = inputs.images.get(&node.role).ok_or_else(|| PlanError::Image(node.role.clone()))?;
     let mut cmdline = kernel_arguments(spec.talos_contract);
     if let Some(seconds) = spec.boot_timeout {
@@ -354,6 +376,7 @@ fn node_plan(
         without_extension,
         cmdline,
         config,
+        own_config,
     })
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{order::StartOrder, size::Size, tailnet::TailnetSpec};
 use crate::node::{Kind, NodeName, Role};
 use crate::oci::Source;
+use crate::own_configs::{OwnCluster, OwnFile};
 use crate::report::redact;
 use crate::talos::LabPatches;
 pub use crate::talos::TalosContract;
@@ -38,6 +39,9 @@ pub struct ClusterSpec {
     pub allow_scheduling_on_control_planes: bool,
     /// How many nodes of the role `gateway` there must be.
     pub gateways: usize,
+    /// What the user's own configs decide, when they are used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<OwnCluster>,
     /// Which of the lab's own patches are laid over configs.
     #[serde(default, skip_serializing_if = "LabPatches::is_default")]
     pub lab_patches: LabPatches,
@@ -94,6 +98,9 @@ pub struct NodeSpec {
     pub memory: Size,
     /// Size of its (sparse) disk.
     pub disk: Size,
+    /// The user's config for it; one is generated otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<OwnFile>,
     /// Machine config patches for this node only, applied last.
     pub patches: Vec<Patch>,
     /// Formation is done when Kubernetes calls the node Ready, though an extension service without
@@ -111,6 +118,7 @@ impl NodeSpec {
             vcpus: Self::default_vcpus(kind),
             memory: Self::DEFAULT_MEMORY,
             disk: Self::DEFAULT_DISK,
+            config: None,
             patches: Vec::new(),
             may_be_held: false,
         }
@@ -206,12 +214,12 @@ pub enum ImageSource {
     Given(Source),
 }
 
-/// A strategic-merge patch of machine configs. Serializes without keys and tokens.
+/// A patch of machine configs: a strategic merge, or operations of RFC 6902. Serializes without keys and tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Patch {
     /// Where it was written, for error messages: a file, or a line of the scenario file.
     pub origin: String,
-    /// One or more YAML documents.
+    /// One or more YAML documents, or a list of operations.
     #[serde(serialize_with = "without_secrets")]
     pub text: String,
 }
@@ -229,6 +237,15 @@ pub struct PatchSet {
     pub kinds: BTreeMap<Kind, Vec<Patch>>,
     /// For the nodes of a role.
     pub roles: BTreeMap<Role, Vec<Patch>>,
+}
+
+impl PatchSet {
+    /// The patches of a node in the order they apply: all, kind, role, node.
+    pub fn of<'a>(&'a self, node: &'a NodeSpec) -> impl Iterator<Item = &'a Patch> {
+        let of_kind = self.kinds.get(&node.kind).into_iter().flatten();
+        let of_role = self.roles.get(&node.role).into_iter().flatten();
+        self.all.iter().chain(of_kind).chain(of_role).chain(&node.patches)
+    }
 }
 
 impl ClusterSpec {
@@ -256,6 +273,7 @@ impl ClusterSpec {
             talos_contract: TalosContract::default(),
             allow_scheduling_on_control_planes: true,
             gateways: 0,
+            own: None,
             lab_patches: LabPatches::default(),
             patches: PatchSet::default(),
             late_documents: BTreeMap::new(),
@@ -291,9 +309,20 @@ impl ClusterSpec {
 
     /// The patches of a node in the order they apply: all, kind, role, node.
     pub fn patches_for<'a>(&'a self, node: &'a NodeSpec) -> impl Iterator<Item = &'a Patch> {
-        let of_kind = self.patches.kinds.get(&node.kind).into_iter().flatten();
-        let of_role = self.patches.roles.get(&node.role).into_iter().flatten();
-        self.patches.all.iter().chain(of_kind).chain(of_role).chain(&node.patches)
+        self.patches.of(node)
+    }
+
+    /// The address on the lab LAN of the node at `index` of the list; `None` when the LAN has none left.
+    pub fn address(&self, index: usize) -> Option<Ipv4Addr> {
+        match &self.own {
+            Some(own) => own.addresses.get(&self.nodes.get(index)?.name).copied(),
+            None => self.network.node_address(index),
+        }
+    }
+
+    /// The gateway of the lab LAN.
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.own.as_ref().map_or_else(|| self.network.gateway(), |own| own.gateway)
     }
 
     /// What the nodes are given together; the least that the host must have free.

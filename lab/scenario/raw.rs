@@ -68,6 +68,9 @@ pub(super) struct RawCluster {
     #[serde(default)]
     pub profile: Profile,
     #[serde(default)]
+    pub configs: BTreeMap<Kind, Text>,
+    pub talosconfig: Option<Text>,
+    #[serde(default)]
     pub lab_patches: RawLabPatches,
     #[serde(default)]
     pub patches: RawPatches,
@@ -169,6 +172,7 @@ pub(super) struct RawNode {
     pub vcpus: Option<u32>,
     pub memory: Option<Text>,
     pub disk: Option<Text>,
+    pub config: Option<Text>,
     #[serde(default)]
     pub patches: Vec<Spanned<RawPatch>>,
 }
@@ -188,7 +192,7 @@ pub(super) struct RawPatches {
 #[derive(Debug)]
 pub(super) enum RawPatch {
     File(String),
-    Inline(serde_json::Map<String, serde_json::Value>),
+    Inline(serde_json::Value),
 }
 
 impl<'de> Deserialize<'de> for RawPatch {
@@ -199,7 +203,7 @@ impl<'de> Deserialize<'de> for RawPatch {
             type Value = RawPatch;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the path of a patch file or a mapping that is the patch")
+                f.write_str("the path of a patch file, a mapping that is the patch, or a list of operations")
             }
 
             fn visit_str<E: de::Error>(self, path: &str) -> Result<RawPatch, E> {
@@ -208,6 +212,10 @@ impl<'de> Deserialize<'de> for RawPatch {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawPatch, A::Error> {
                 Deserialize::deserialize(MapAccessDeserializer::new(map)).map(RawPatch::Inline)
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, list: A) -> Result<RawPatch, A::Error> {
+                Deserialize::deserialize(de::value::SeqAccessDeserializer::new(list)).map(RawPatch::Inline)
             }
         }
 

@@ -3,12 +3,14 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{deletion, lab_patches::LabPatch, merge::merge_document};
+use super::{deletion, lab_patches::LabPatch, merge::merge_document, written};
 
 /// A machine config: one v1alpha1 document and any number of others.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MachineConfig {
     documents: Vec<Value>,
+    /// The text that a person wrote, from which as little as possible is changed.
+    written: Option<String>,
 }
 
 impl std::fmt::Debug for MachineConfig {
@@ -87,7 +89,7 @@ pub enum ConfigError {
 impl MachineConfig {
     /// A config of these documents.
     pub(super) fn new(documents: Vec<Value>) -> Self {
-        Self { documents }
+        Self { documents, written: None }
     }
 
     /// Reads one or more YAML documents; empty ones are skipped, comments lost.
@@ -126,7 +128,16 @@ impl MachineConfig {
             }
             documents.push(value);
         }
-        Ok(Self { documents })
+        Ok(Self { documents, written: None })
+    }
+
+    /// As [`Self::from_yaml`], for a file whose text shall be kept: what nothing changes is sent to a
+    /// node byte for byte.
+    ///
+    /// # Errors
+    /// Naming document, line and column.
+    pub fn as_written(text: &str) -> Result<Self, ConfigError> {
+        Ok(Self { written: Some(text.to_owned()), ..Self::from_yaml(text)? })
     }
 
     /// The documents as YAML text, ready to send to a node.
@@ -134,6 +145,10 @@ impl MachineConfig {
     /// # Errors
     /// None in practice.
     pub fn to_yaml(&self) -> Result<String, ConfigError> {
+        let kept = self.written.as_deref().and_then(|text| written::rewritten(text, &self.documents));
+        if let Some(text) = kept {
+            return Ok(text);
+        }
         let texts: Result<Vec<_>, _> = self.documents.iter().map(serde_yaml::to_string).collect();
         Ok(texts.map_err(ConfigError::Write)?.join("---\n"))
     }
@@ -141,6 +156,28 @@ impl MachineConfig {
     /// The documents as values.
     pub fn documents(&self) -> &[Value] {
         &self.documents
+    }
+
+    /// The document that holds `machine` and `cluster`.
+    pub fn main(&self) -> Option<&Value> {
+        self.documents.iter().find(|document| Identity::of(document).kind.is_empty())
+    }
+
+    /// The first document of a kind.
+    pub fn of_kind(&self, kind: &str) -> Option<&Value> {
+        self.documents.iter().find(|document| Identity::of(document).kind == kind)
+    }
+
+    /// The text at a path of the main document; none when it is empty.
+    pub fn text_at(&self, path: &[&str]) -> Option<&str> {
+        let value = path.iter().try_fold(self.main()?, |place, key| place.get(*key))?;
+        value.as_str().filter(|text| !text.is_empty())
+    }
+
+    /// The name that the config gives its node.
+    pub fn hostname(&self) -> Option<&str> {
+        let own = self.of_kind("HostnameConfig").and_then(|document| document.get("hostname")?.as_str());
+        own.filter(|name| !name.is_empty()).or_else(|| self.text_at(&["machine", "network", "hostname"]))
     }
 
     /// Lays patches over the config, in order. A patch is what `talosctl --config-patch` takes:
@@ -163,7 +200,7 @@ impl MachineConfig {
     }
 
     /// Lays a patch of the lab over the config.
-    pub(super) fn lay(&mut self, patch: &LabPatch) {
+    pub fn lay(&mut self, patch: &LabPatch) {
         for cleared in patch.clears {
             match cleared {
                 Cleared::Documents(kind) => {
@@ -228,7 +265,7 @@ impl MachineConfig {
     }
 }
 
-fn parse(text: &str) -> Result<Vec<Value>, ConfigError> {
+pub(super) fn parse(text: &str) -> Result<Vec<Value>, ConfigError> {
     serde_yaml::Deserializer::from_str(text)
         .enumerate()
         .map(|(index, document)| {
@@ -242,14 +279,14 @@ const MAIN: &str = "main document";
 
 /// What makes two documents the same.
 #[derive(PartialEq, Eq)]
-struct Identity<'a> {
+pub(super) struct Identity<'a> {
     api_version: &'a str,
     kind: &'a str,
     name: &'a str,
 }
 
 impl<'a> Identity<'a> {
-    fn of(document: &'a Value) -> Self {
+    pub(super) fn of(document: &'a Value) -> Self {
         let text = |key| document.get(key).and_then(Value::as_str).unwrap_or_default();
         Self { api_version: text("apiVersion"), kind: text("kind"), name: text("name") }
     }

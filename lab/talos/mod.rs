@@ -2,9 +2,9 @@
 //!
 //! Everything follows what `talosctl` and Talos's own `machinery` library read and write; a Go
 //! test feeds what is generated here to that library. [`generate`] makes a node's config from a
-//! [`ClusterConfig`] and a [`SecretsBundle`], with the lab's own patches ([`LabPatches`]) laid over it;
-//! [`MachineConfig::patch`] lays the user's over that;
-//! [`MaintenanceClient`] and [`NodeClient`] speak to nodes.
+//! [`ClusterConfig`] and a [`SecretsBundle`], with the lab's own patches ([`LabPatches`]) laid over it, as
+//! over a file of the user's ([`MachineConfig::as_written`]); [`MachineConfig::patch`] lays the user's over
+//! that; [`MaintenanceClient`] and [`NodeClient`] speak to nodes.
 
 mod client;
 mod config;
@@ -13,6 +13,7 @@ mod documents;
 mod lab_patches;
 mod maintenance;
 mod merge;
+mod own_patches;
 mod pki;
 mod pulls;
 mod resources;
@@ -20,6 +21,7 @@ mod secrets;
 mod talosconfig;
 mod tls;
 mod wire;
+mod written;
 
 pub use client::{
     ApiError, BootReason, Credentials, NodeClient, ProcessInfo, ServiceHealth, ServiceState, VersionInfo,
