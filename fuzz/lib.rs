@@ -16,7 +16,7 @@ pub mod node;
 pub mod oci;
 pub mod talos;
 /// The reader of machine configs.
-#[path = "../lab/lint/tree.rs"]
+#[path = "../lab/yaml.rs"]
 pub mod tree;
 
 use std::io::{Cursor, Read as _};

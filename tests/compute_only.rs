@@ -37,3 +37,10 @@ async fn a_killed_qemu_is_the_named_cause() -> Result<()> {
 async fn a_topology_without_enough_memory_is_refused_before_boot() -> Result<()> {
     comes_to_what_it_expects("tests/scenarios/host-memory.yaml").await.map(drop)
 }
+
+#[tokio::test]
+async fn a_cluster_forms_from_configs_that_were_made_elsewhere() -> Result<()> {
+    let seen = comes_to_what_it_expects("tests/scenarios/own-configs/own-configs.yaml").await?;
+    ensure!(seen.is_empty(), "passed in spite of {seen:?}");
+    Ok(())
+}

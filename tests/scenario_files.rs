@@ -14,6 +14,10 @@ const COMPUTE_ONLY: &str = include_str!("../scenarios/01-compute-only-cluster.ya
 fn parse(text: &str) -> Result<Scenario, ScenarioError> {
     let read = |path: &Path| match path.to_str() {
         Some("lab/good.yaml") => Ok("machine:\n  sysctls:\n    a: \"1\"\n---\nkind: B\n".to_owned()),
+        Some("lab/operations.yaml") => Ok("- {op: remove, path: /machine/env}\n".to_owned()),
+        Some("lab/two-lists.yaml") => Ok("- a: 1\n---\n- b: 1\n".to_owned()),
+        Some("lab/patch-as-config.yaml") => Ok("machine:\n  sysctls: {}\n".to_owned()),
+        Some("lab/worker.yaml") => Ok("machine:\n  type: worker\ncluster:\n  id: x\n".to_owned()),
         Some("lab/bad.yaml") => Ok("machine:\n  a: 1\n  a: 2\n".to_owned()),
         _ => Err(io::Error::new(io::ErrorKind::NotFound, "no such file")),
     };
@@ -40,13 +44,15 @@ fn yaml_files(directory: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Every folder of scenarios. `roles` and `tailnet` hold rows of matrices, `topologies` what must pass.
-const FOLDERS: [&str; 5] = [
+/// Every folder of scenarios. `roles` and `tailnet` hold rows of matrices, `topologies` and `own-configs` what
+/// must pass.
+const FOLDERS: [&str; 6] = [
     "scenarios",
     "tests/scenarios",
     "tests/scenarios/roles",
     "tests/scenarios/tailnet",
     "tests/scenarios/topologies",
+    "tests/scenarios/own-configs",
 ];
 
 #[test]
@@ -119,6 +125,9 @@ fn mistakes_in_the_form_are_shown_with_place_and_nearest_word() {
         ("unknown step", with("faults: [{ kill-qemu: { node: cp-1, at: booting } }]\n")),
         ("unknown expectation", with("expect: { fail: { step: boot } }\n")),
         ("unknown budget", with("budgets: { reddy: 30 }\n")),
+        ("unknown profile", error_of(&scenario_with("  profile: fast\n", ""))),
+        ("unknown patch of the lab", error_of(&scenario_with("  labPatches: { off: [lab/tim] }\n", ""))),
+        ("unknown key of labPatches", error_of(&scenario_with("  labPatches: { of: [lab/time] }\n", ""))),
         ("broken YAML", edit("cluster:\n", "cluster: [\n")),
         ("tab", edit("  gateways: 0", "\tgateways: 0")),
         ("empty file", error_of("")),
@@ -158,6 +167,13 @@ fn impossible_topologies_are_shown_with_place_and_way_out() {
         ("patch of no role", with("  patches: { roles: { gateway: [{ a: 1 }] } }\n", "")),
         ("patch file missing", with("  patches: { all: [patches/none.yaml] }\n", "")),
         ("patch file wrong", with("  patches: { all: [bad.yaml] }\n", "")),
+        ("patch file of two lists", with("  patches: { all: [two-lists.yaml] }\n", "")),
+        ("config missing", with("  configs: { worker: none.yaml }\n", "")),
+        ("config of no kind", with("  configs: { workers: worker.yaml }\n", "")),
+        ("config that is a patch", with("  configs: { controlplane: patch-as-config.yaml }\n", "")),
+        ("config of the other kind", with("  configs: { controlplane: worker.yaml }\n", "")),
+        ("config of a worker alone", with("  configs: { worker: worker.yaml }\n", "")),
+        ("talosconfig alone", with("  talosconfig: good.yaml\n", "")),
         ("node of a check", with("", "checks: [{ power-cycle: { node: worker1 } }]\n")),
         ("node of a fault", with("", "faults: [{ no-config: { node: worker-2 } }]\n")),
         (
@@ -190,7 +206,7 @@ fn several_mistakes_are_marked_in_the_lines_of_the_file() {
 #[test]
 fn patches_keep_their_order_and_say_where_they_are_from() {
     let text = "name: test\ncluster:\n  gateways: 0\n  nodes:\n    - name: cp-1\n      kind: controlplane\n      \
-                patches:\n        - machine: { network: { hostname: \"on\" } }\n  patches:\n    all: [good.yaml]\n    \
+                patches:\n        - machine: { network: { hostname: \"on\" } }\n  patches:\n    all: [good.yaml, operations.yaml, [{ op: remove, path: /a }]]\n    \
                 kinds: { controlplane: [{ a: 1 }] }\n    roles: { compute: [{ b: [1, yes] }] }\n";
     let scenario = parse(text).expect("scenario");
     let node = &scenario.cluster.nodes[0];

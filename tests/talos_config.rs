@@ -5,12 +5,14 @@
 mod config_check;
 #[path = "machinery/oracle.rs"]
 mod oracle;
+#[path = "machinery/own_configs.rs"]
+mod own_configs;
 
 use lab::{
     node::{Kind, NodeName},
     talos::{
-        ClusterConfig, MachineConfig, NodeConfig, RegistryMirror, SecretsBundle, TalosContract, generate,
-        talosconfig,
+        AppliesTo, ClusterConfig, LabPatchId, LabPatches, MachineConfig, NodeConfig, Profile, RegistryMirror,
+        SecretsBundle, TalosContract, generate, talosconfig,
     },
 };
 use oracle::{Machinery, Version};
@@ -41,7 +43,9 @@ fn cluster(contract: TalosContract) -> ClusterConfig {
             endpoint: "http://10.5.0.1:5000".into(),
         }],
         image_cache: false,
+        own_network_plugin: false,
         schedule_on_control_planes: false,
+        lab_patches: LabPatches::default(),
     }
 }
 
@@ -105,14 +109,15 @@ fn additions(contract: TalosContract, kind: Kind) -> String {
     }
 }
 
-#[rstest]
-fn a_generated_config_is_what_talosctl_makes_plus_the_additions(
-    #[values(TalosContract::V1_11, TalosContract::V1_13)] contract: TalosContract,
-    #[values(Kind::ControlPlane, Kind::Worker)] kind: Kind,
-) {
-    let secrets = secrets();
-    let mut machinery = Machinery::of(version(contract));
-    let theirs = machinery
+/// What `talosctl gen config` makes.
+fn theirs(
+    machinery: &mut Machinery,
+    contract: TalosContract,
+    kind: Kind,
+    secrets: &SecretsBundle,
+    install_disk: &str,
+) -> String {
+    machinery
         .ask(&json!({
             "ask": "generate",
             "config": secrets.to_yaml().expect("yaml"),
@@ -125,14 +130,59 @@ fn a_generated_config_is_what_talosctl_makes_plus_the_additions(
                 "pods": ["10.244.0.0/16"],
                 "services": ["10.96.0.0/12"],
                 "dnsDomain": "cluster.local",
-                "installDisk": "/dev/vda",
+                "installDisk": install_disk,
             },
         }))
-        .expect("generate");
+        .expect("generate")
+}
+
+#[rstest]
+fn a_generated_config_is_what_talosctl_makes_plus_the_additions(
+    #[values(TalosContract::V1_11, TalosContract::V1_13)] contract: TalosContract,
+    #[values(Kind::ControlPlane, Kind::Worker)] kind: Kind,
+) {
+    let secrets = secrets();
+    let mut machinery = Machinery::of(version(contract));
+    let theirs = theirs(&mut machinery, contract, kind, &secrets, "/dev/vda");
     let expected = machinery.patch(&theirs, &[additions(contract, kind)]).expect("patch");
     let ours = generate(&cluster(contract), &node(kind), &secrets).to_yaml().expect("yaml");
     let ours = machinery.normalise(&ours).expect("load");
     assert_eq!(documents(&ours), documents(&expected));
+}
+
+/// Each patch of the lab alone, and the speed profile as a whole, leave a config that Talos takes.
+#[rstest]
+fn the_labs_patches_are_valid_one_by_one_and_together(
+    #[values(TalosContract::V1_11, TalosContract::V1_13)] contract: TalosContract,
+    #[values(Kind::ControlPlane, Kind::Worker)] kind: Kind,
+) {
+    let with = |off: Vec<LabPatchId>| {
+        let lab_patches = LabPatches { profile: Profile::Speed, off: off.into_iter().collect() };
+        let cluster = ClusterConfig { lab_patches, ..cluster(contract) };
+        generate(&cluster, &node(kind), shared_secrets()).to_yaml().expect("yaml")
+    };
+    let mut machinery = Machinery::of(version(contract));
+    let bare = with(LabPatchId::all().collect());
+    machinery.validate(&bare).expect("valid without any");
+    machinery.validate(&with(Vec::new())).expect("valid with all");
+    for id in LabPatchId::all() {
+        let alone = with(LabPatchId::all().filter(|other| *other != id).collect());
+        machinery.validate(&alone).unwrap_or_else(|refusal| panic!("{id}: {refusal}"));
+        let for_workers = id.line().nodes == AppliesTo::All;
+        assert_eq!(alone != bare, for_workers || kind == Kind::ControlPlane, "{id}");
+    }
+}
+
+#[test]
+fn without_the_labs_patches_a_config_is_what_talosctl_makes() {
+    let (contract, kind) = (TalosContract::V1_13, Kind::ControlPlane);
+    let lab_patches = LabPatches { off: LabPatchId::all().collect(), ..LabPatches::default() };
+    let cluster = ClusterConfig { lab_patches, ..cluster(contract) };
+    let ours = generate(&cluster, &node(kind), shared_secrets()).to_yaml().expect("yaml");
+    let mut machinery = Machinery::of(version(contract));
+    let theirs = theirs(&mut machinery, contract, kind, shared_secrets(), "/dev/sda");
+    let ours = machinery.normalise(&ours).expect("load");
+    assert_eq!(documents(&ours), documents(&theirs));
 }
 
 #[rstest]
@@ -328,6 +378,7 @@ proptest! {
             services: format!("172.16.{third}.0/24").parse().expect("range"),
             dns_domain,
             image_cache: schedule,
+            own_network_plugin: schedule,
             schedule_on_control_planes: schedule,
             ..cluster(contract)
         };

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use lab::{
+    cluster::NetworkSpec,
     host::ExitCode,
     lint::{ConfigSet, Schema, Severity, catalogue, check},
-    talos::TalosContract,
+    node::{Kind, NodeName},
+    talos::{ClusterConfig, LabPatchId, LabPatches, NodeConfig, Profile, RegistryMirror, TalosContract},
 };
 
 use super::{Failed, print_json, print_line};
@@ -20,6 +22,19 @@ pub enum Config {
         /// The rule's id
         rule: Option<String>,
     },
+    /// List what the lab lays over machine configs, each patch with its reason, or print one
+    Lab(Lab),
+}
+
+/// List what the lab lays over machine configs, each patch with its reason, or print one.
+#[derive(Args)]
+pub struct Lab {
+    /// The patch's id, e.g. lab/time; `cluster.labPatches.off` of a scenario switches it off
+    #[arg(value_name = "PATCH")]
+    patch: Option<LabPatchId>,
+    /// The Talos version whose config it is printed for
+    #[arg(long, value_name = "VERSION", default_value = TalosContract::default().as_str(), value_parser = contract)]
+    talos: TalosContract,
 }
 
 /// Say what is wrong with machine configs and patches, with file, line and a way out.
@@ -44,6 +59,7 @@ impl Config {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
         match self {
             Self::Check(check) => check.run(),
+            Self::Lab(lab) => lab.run(),
             Self::Rules { rule: None } => {
                 for entry in catalogue() {
                     let severity = entry.severity.to_string();
@@ -60,6 +76,61 @@ impl Config {
                 Ok(ExitCode::Passed)
             }
         }
+    }
+}
+
+impl Lab {
+    fn run(self) -> Result<ExitCode, Failed> {
+        let Some(patch) = self.patch else {
+            for line in LabPatchId::all().map(LabPatchId::line) {
+                print_line(format_args!("{:<22} {:<12} {}", line.id, line.nodes, line.reason));
+            }
+            print_line(
+                "speed/… are laid over configs when a scenario says `cluster.profile: speed`, lab/… unless it \
+                 switches them off",
+            );
+            return Ok(ExitCode::Passed);
+        };
+        let node = NodeConfig { name: example("cp-1")?, kind: Kind::ControlPlane };
+        let Some(found) = patch.patch(&example_cluster(self.talos), &node) else {
+            return Ok(ExitCode::Passed);
+        };
+        print_line(format_args!("# {} (for: {}): {}", patch, patch.line().nodes, patch.line().reason));
+        for document in &found.documents {
+            let text =
+                serde_yaml::to_string(document).map_err(|error| Failed::new(ExitCode::Internal, error))?;
+            print_line(text.trim_end());
+        }
+        Ok(ExitCode::Passed)
+    }
+}
+
+fn example(name: &str) -> Result<NodeName, Failed> {
+    NodeName::new(name).map_err(|error| Failed::new(ExitCode::Internal, error))
+}
+
+/// The cluster of a scenario that says nothing about its networks.
+fn example_cluster(contract: TalosContract) -> ClusterConfig {
+    let network = NetworkSpec::default();
+    let gateway = network.gateway();
+    ClusterConfig {
+        name: "lab".into(),
+        endpoint_address: gateway,
+        contract,
+        kubernetes_version: String::new(),
+        lan: network.lan,
+        gateway,
+        pods: network.pods,
+        services: network.services,
+        dns_domain: network.dns_domain,
+        mirrors: vec![RegistryMirror {
+            upstream: "registry.k8s.io".into(),
+            endpoint: format!("http://{gateway}:5000"),
+        }],
+        image_cache: true,
+        own_network_plugin: true,
+        schedule_on_control_planes: true,
+        lab_patches: LabPatches { profile: Profile::Speed, ..LabPatches::default() },
     }
 }
 

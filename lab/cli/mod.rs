@@ -56,7 +56,7 @@ enum Command {
     Preflight(preflight::Preflight),
     /// Fetch images and write down the digests that their tags stand for
     Pin(preflight::Pin),
-    /// Machine configs: check them, explain the rules
+    /// Machine configs: check them, explain the rules, list what the lab lays over them
     #[command(subcommand)]
     Config(config::Config),
     /// The container images that nodes pull, kept on this host

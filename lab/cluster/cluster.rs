@@ -83,6 +83,9 @@ impl Cluster {
             findings: Vec::new(),
             console: Vec::new(),
         })?;
+        if let Some((name, address)) = plan.endpoint_name() {
+            lan.add_name(name, address);
+        }
         if tailnet.as_ref().is_some_and(Tailnet::is_beyond_the_host) {
             lan.set_egress(Egress::Allow);
         }

@@ -26,9 +26,6 @@ pub enum NetworkPlugin {
     Manifests(Vec<Manifest>),
 }
 
-/// The patch that takes the plugin out of a generated config.
-pub(super) const CNI_NONE: &str = "cluster:\n  network:\n    cni:\n      name: none\n";
-
 /// How kubelet begins what it says when containerd has found no CNI configuration; other problems
 /// would stand before it in a list (pkg/kubelet/nodestatus/setters.go, `ReadyCondition`).
 const NOT_READY: &str =

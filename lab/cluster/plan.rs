@@ -14,7 +14,8 @@ use super::{
     fault::Fault,
     hold::BOOT_TIMEOUT,
     images::ImageDelivery,
-    network_plugin::{CNI_NONE, NetworkPlugin},
+    network_plugin::NetworkPlugin,
+    node_config::{OwnConfigChange, client_file, node_config, secrets},
     order::{Capacity, StartDecision},
     spec::{ClusterSpec, NodeSpec},
     validation::SpecError,
@@ -26,8 +27,8 @@ use crate::{
     node::{Kind, NodeName, Role},
     oci::Origin,
     talos::{
-        ClusterConfig, ConfigError, Credentials, MachineConfig, NodeConfig, RegistryMirror, SecretsBundle,
-        SecretsError, TalosContract, Talosconfig, generate, talosconfig,
+        ClusterConfig, ConfigError, Credentials, LabPatchId, LabPatchLine, MachineConfig, RegistryMirror,
+        SecretsBundle, SecretsError, TalosContract, Talosconfig,
     },
 };
 
@@ -87,6 +88,8 @@ pub struct Plan {
     pub budgets: Budgets,
     /// In which order machines are started.
     pub start: StartDecision,
+    /// What the lab lays over machine configs, and why.
+    pub lab_patches: Vec<LabPatchLine>,
     /// The LAN.
     pub lan: LanPlan,
     /// The nodes, in the spec's order.
@@ -123,6 +126,9 @@ pub struct NodePlan {
     /// Its machine config.
     #[serde(skip)]
     pub config: MachineConfig,
+    /// What the lab changed in it, when it is the user's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own_config: Option<OwnConfigChange>,
 }
 
 /// Why there is no plan.
@@ -184,6 +190,26 @@ pub enum PlanError {
         /// Why.
         source: ConfigError,
     },
+    /// A name by which the lab would not find the node.
+    #[error(
+        "the machine config of node {node} {}; the lab finds nodes by their names: call the node so in the scenario, \
+         or leave the name to the lab (its patch lab/hostname)",
+        .said.as_ref().map_or("does not name it".to_owned(), |said| format!("names it {said}"))
+    )]
+    Hostname {
+        /// The node.
+        node: NodeName,
+        /// What its config says.
+        said: Option<String>,
+    },
+    /// Secrets of the user's that cannot be used.
+    #[error("{file}: {source}; it needs the secrets as talosctl gen config wrote them")]
+    OwnSecrets {
+        /// The file.
+        file: String,
+        /// Why.
+        source: SecretsError,
+    },
     /// Secrets cannot be made.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
@@ -202,12 +228,12 @@ impl Plan {
             return Err(PlanError::Fault(fault.node().clone()));
         }
         check_roles(&spec, &inputs.images)?;
-        let secrets = SecretsBundle::generate(inputs.now)?;
+        let secrets = secrets(&spec, inputs.now)?;
         let places = spec
             .nodes
             .iter()
             .enumerate()
-            .map(|(index, node)| match spec.network.node_address(index) {
+            .map(|(index, node)| match spec.address(index) {
                 Some(address) => Ok((node, address)),
                 None => Err(PlanError::LanFull { lan: spec.network.lan, node: node.name.clone() }),
             })
@@ -229,7 +255,7 @@ impl Plan {
             attachments: nodes.iter().map(attachment).collect(),
         };
         let addresses: Vec<_> = places.iter().map(|(_, address)| (*address).into()).collect();
-        let talosconfig = talosconfig(spec.name.as_str(), &addresses, &secrets, inputs.now)?;
+        let talosconfig = client_file(&spec, &addresses, &secrets, inputs.now)?;
         let credentials = Credentials::of(&talosconfig).ok_or(SecretsError::Encoding)?;
         let software: Vec<_> = nodes.iter().map(NodePlan::software).collect();
         let capacity = Capacity {
@@ -240,6 +266,7 @@ impl Plan {
         let start = StartDecision::of(spec.start_order, &software, capacity);
         Ok(Self {
             start,
+            lab_patches: spec.lab_patches.on().map(LabPatchId::line).collect(),
             accelerator: inputs.accelerator,
             cpu_model: inputs.cpu_model.unwrap_or_else(|| CpuModel::default_for(inputs.accelerator)),
             budgets: inputs.budgets,
@@ -263,6 +290,12 @@ impl Plan {
         self.spec.boot_timeout.map_or(BOOT_TIMEOUT, |seconds| Duration::from_secs(seconds.into()))
     }
 
+    /// The name by which configs call the control plane, when it is no address, with its address.
+    pub fn endpoint_name(&self) -> Option<(&str, Ipv4Addr)> {
+        let name = self.spec.own.as_ref()?.endpoint_name.as_deref()?;
+        Some((name, self.control_plane()?.address))
+    }
+
     /// The one control plane.
     pub fn control_plane(&self) -> Option<&NodePlan> {
         self.nodes.iter().find(|node| node.spec.kind == Kind::ControlPlane)
@@ -272,13 +305,8 @@ impl Plan {
 /// Ethernet's own: slirp passes no larger packets to the host.
 const LAN_MTU: u16 = 1500;
 
-/// The network's first host address: the way to the host, and its services.
-fn gateway_of(spec: &ClusterSpec) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(spec.network.lan.network()).saturating_add(1))
-}
-
 fn cluster_config(spec: &ClusterSpec, inputs: &PlanInputs, endpoint: Ipv4Addr) -> ClusterConfig {
-    let gateway = gateway_of(spec);
+    let gateway = spec.gateway();
     let mirror = format!("http://{gateway}:{}", inputs.registry.port());
     ClusterConfig {
         name: spec.name.to_string(),
@@ -296,7 +324,9 @@ fn cluster_config(spec: &ClusterSpec, inputs: &PlanInputs, endpoint: Ipv4Addr) -
             .map(|upstream| RegistryMirror { upstream: upstream.clone(), endpoint: mirror.clone() })
             .collect(),
         image_cache: spec.image_delivery == ImageDelivery::Disk,
+        own_network_plugin: spec.network_plugin != NetworkPlugin::OfTheConfig,
         schedule_on_control_planes: spec.allow_scheduling_on_control_planes,
+        lab_patches: spec.lab_patches.clone(),
     }
 }
 
@@ -312,29 +342,14 @@ fn node_plan(
         inputs.faults.iter().any(|fault| *fault.node() == node.name && wanted(fault))
     };
     let mut foreign = secrets.clone();
-    let secrets = if has(|fault| matches!(fault, Fault::ForeignToken { .. })) {
+    let is_foreign = has(|fault| matches!(fault, Fault::ForeignToken { .. }));
+    let secrets = if is_foreign {
         foreign.secrets.bootstraptoken = SecretsBundle::fresh_token();
         &foreign
     } else {
         secrets
     };
-    let own = NodeConfig { name: node.name.clone(), kind: node.kind };
-    let patches = spec.patches_for(node);
-    let mut config = generate(cluster, &own, secrets);
-    if let NetworkPlugin::Manifests(_) = spec.network_plugin {
-        config = config.patch([CNI_NONE]).map_err(|source| PlanError::Patch {
-            node: node.name.clone(),
-            origin: "cluster.cni".into(),
-            source,
-        })?;
-    }
-    for patch in patches {
-        config = config.patch([patch.text.as_str()]).map_err(|source| PlanError::Patch {
-            node: node.name.clone(),
-            origin: patch.origin.clone(),
-            source,
-        })?;
-    }
+    let (config, own_config) = node_config(spec, cluster, secrets, node, address, is_foreign)?;
     let image = inputs.images.get(&node.role).ok_or_else(|| PlanError::Image(node.role.clone()))?;
     let mut cmdline = kernel_arguments(spec.talos_contract);
     if let Some(seconds) = spec.boot_timeout {
@@ -369,6 +384,7 @@ fn node_plan(
         without_extension,
         cmdline,
         config,
+        own_config,
     })
 }
 

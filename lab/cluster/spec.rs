@@ -15,7 +15,9 @@ use super::{
 };
 use crate::node::{Kind, NodeName, Role};
 use crate::oci::Source;
+use crate::own_configs::{OwnCluster, OwnFile};
 use crate::report::redact;
+use crate::talos::LabPatches;
 pub use crate::talos::TalosContract;
 
 /// The lowest host number on the lab LAN that a node gets; the ones below belong to the lab
@@ -39,6 +41,12 @@ pub struct ClusterSpec {
     pub allow_scheduling_on_control_planes: bool,
     /// How many nodes of the role `gateway` there must be.
     pub gateways: usize,
+    /// What the user's own configs decide, when they are used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<OwnCluster>,
+    /// Which of the lab's own patches are laid over configs.
+    #[serde(default, skip_serializing_if = "LabPatches::is_default")]
+    pub lab_patches: LabPatches,
     /// Machine config patches for more than one node.
     pub patches: PatchSet,
     /// Documents that are applied once their nodes are Ready, as people apply the file with an
@@ -96,6 +104,9 @@ pub struct NodeSpec {
     pub memory: Size,
     /// Size of its (sparse) disk.
     pub disk: Size,
+    /// The user's config for it; one is generated otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<OwnFile>,
     /// Machine config patches for this node only, applied last.
     pub patches: Vec<Patch>,
     /// Formation is done when Kubernetes calls the node Ready, though an extension service without
@@ -113,6 +124,7 @@ impl NodeSpec {
             vcpus: Self::default_vcpus(kind),
             memory: Self::DEFAULT_MEMORY,
             disk: Self::DEFAULT_DISK,
+            config: None,
             patches: Vec::new(),
             may_be_held: false,
         }
@@ -175,6 +187,11 @@ impl NetworkSpec {
         [("pods", self.pods), ("services", self.services), ("lan", self.lan)]
     }
 
+    /// The way to the host, and its services: the LAN's first host address.
+    pub fn gateway(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.lan.network()).saturating_add(1))
+    }
+
     /// The address on the lab LAN of the node at `index` of the node list; `None` when the LAN has
     /// no such address.
     pub fn node_address(&self, index: usize) -> Option<Ipv4Addr> {
@@ -203,12 +220,12 @@ pub enum ImageSource {
     Given(Source),
 }
 
-/// A strategic-merge patch of machine configs. Serializes without keys and tokens.
+/// A patch of machine configs: a strategic merge, or operations of RFC 6902. Serializes without keys and tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Patch {
     /// Where it was written, for error messages: a file, or a line of the scenario file.
     pub origin: String,
-    /// One or more YAML documents.
+    /// One or more YAML documents, or a list of operations.
     #[serde(serialize_with = "without_secrets")]
     pub text: String,
 }
@@ -226,6 +243,15 @@ pub struct PatchSet {
     pub kinds: BTreeMap<Kind, Vec<Patch>>,
     /// For the nodes of a role.
     pub roles: BTreeMap<Role, Vec<Patch>>,
+}
+
+impl PatchSet {
+    /// The patches of a node in the order they apply: all, kind, role, node.
+    pub fn of<'a>(&'a self, node: &'a NodeSpec) -> impl Iterator<Item = &'a Patch> {
+        let of_kind = self.kinds.get(&node.kind).into_iter().flatten();
+        let of_role = self.roles.get(&node.role).into_iter().flatten();
+        self.all.iter().chain(of_kind).chain(of_role).chain(&node.patches)
+    }
 }
 
 impl ClusterSpec {
@@ -253,6 +279,8 @@ impl ClusterSpec {
             talos_contract: TalosContract::default(),
             allow_scheduling_on_control_planes: true,
             gateways: 0,
+            own: None,
+            lab_patches: LabPatches::default(),
             patches: PatchSet::default(),
             late_documents: BTreeMap::new(),
             role_rules: default_role_rules(),
@@ -289,9 +317,20 @@ impl ClusterSpec {
 
     /// The patches of a node in the order they apply: all, kind, role, node.
     pub fn patches_for<'a>(&'a self, node: &'a NodeSpec) -> impl Iterator<Item = &'a Patch> {
-        let of_kind = self.patches.kinds.get(&node.kind).into_iter().flatten();
-        let of_role = self.patches.roles.get(&node.role).into_iter().flatten();
-        self.patches.all.iter().chain(of_kind).chain(of_role).chain(&node.patches)
+        self.patches.of(node)
+    }
+
+    /// The address on the lab LAN of the node at `index` of the list; `None` when the LAN has none left.
+    pub fn address(&self, index: usize) -> Option<Ipv4Addr> {
+        match &self.own {
+            Some(own) => own.addresses.get(&self.nodes.get(index)?.name).copied(),
+            None => self.network.node_address(index),
+        }
+    }
+
+    /// The gateway of the lab LAN.
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.own.as_ref().map_or_else(|| self.network.gateway(), |own| own.gateway)
     }
 
     /// What the nodes are given together; the least that the host must have free.

@@ -14,11 +14,10 @@ mod config_set;
 mod finding;
 mod rules;
 mod schema;
-mod tree;
 
+use crate::yaml as tree;
 pub use catalogue::{CatalogueEntry, catalogue};
 pub use config_set::{ConfigFile, ConfigSet, ReadError};
 pub use finding::{Finding, Findings, Severity};
 pub use rules::check;
 pub use schema::Schema;
-pub use tree::{Node, Place, Value};

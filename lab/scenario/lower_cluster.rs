@@ -49,6 +49,10 @@ pub(super) fn lower_cluster(
         kinds: cluster.patches.kinds.iter().map(|(kind, list)| (*kind, lowering.patches(list))).collect(),
         roles: lowering.role_patches(&cluster.patches.roles, &nodes),
     };
+    let lab_patches = lowering.lab_patches(cluster);
+    let own = lowering.own_configs(cluster, &mut nodes, &origins, &patches, &lab_patches);
+    let network = network.and_then(|network| lowering.own_network(&cluster.network, network, own.as_ref()));
+    let schedule = own.as_ref().is_none_or(|own| own.schedule_on_control_planes);
     let late_documents = Some(lowering.role_patches(&cluster.late_documents, &nodes));
     let tailnet = cluster.tailnet.as_ref().map(|tailnet| TailnetSpec {
         document: tailnet.local.document.as_ref().and_then(|document| lowering.patch(document)),
@@ -66,8 +70,10 @@ pub(super) fn lower_cluster(
         network: network?,
         images,
         talos_contract: cluster.talos_contract.unwrap_or_default(),
-        allow_scheduling_on_control_planes: cluster.allow_scheduling_on_control_planes.unwrap_or(true),
+        allow_scheduling_on_control_planes: cluster.allow_scheduling_on_control_planes.unwrap_or(schedule),
         gateways: cluster.gateways.as_ref().map_or(1, |gateways| gateways.value),
+        own,
+        lab_patches,
         patches,
         late_documents: late_documents?,
         role_rules: role_rules?,
@@ -315,9 +321,9 @@ impl Lowering<'_> {
 
     pub(super) fn patch(&mut self, raw: &Spanned<RawPatch>) -> Option<Patch> {
         match &raw.value {
-            RawPatch::Inline(mapping) => {
+            RawPatch::Inline(patch) => {
                 let origin = format!("{}:{}", self.file, raw.referenced.line());
-                match serde_saphyr::to_string(mapping) {
+                match serde_saphyr::to_string(patch) {
                     Ok(text) => Some(Patch { origin, text }),
                     Err(error) => {
                         self.report(Problem::at(
@@ -340,14 +346,10 @@ impl Lowering<'_> {
                         return None;
                     }
                 };
-                let documents = serde_saphyr::from_multiple_with_options::<
-                    serde_json::Map<String, serde_json::Value>,
-                >(&text, yaml_options());
-                if let Err(error) = documents {
-                    let inner = Problem::from_yaml(&error);
-                    let line = inner.place.map_or(1, |place| place.line);
-                    let message = format!("the patch file is wrong: {origin}:{line}: {}", inner.message);
-                    self.report(Problem::at(raw, message).help("a patch is one or more YAML mappings"));
+                if let Err((line, what)) = patch_form(&text) {
+                    let message = format!("the patch file is wrong: {origin}:{line}: {what}");
+                    let help = "a patch is one or more YAML mappings, or one list of operations (RFC 6902)";
+                    self.report(Problem::at(raw, message).help(help));
                     return None;
                 }
                 Some(Patch { origin, text })
@@ -359,4 +361,20 @@ impl Lowering<'_> {
         // Pushing an absolute path replaces the directory.
         self.directory.join(path)
     }
+}
+
+/// What is wrong with the form of a patch, and in which line.
+fn patch_form(text: &str) -> Result<(), (u64, String)> {
+    type Documents<T> = Result<Vec<T>, serde_saphyr::Error>;
+    let operations: Documents<Vec<serde_json::Map<String, serde_json::Value>>> =
+        serde_saphyr::from_multiple_with_options(text, yaml_options());
+    if operations.is_ok_and(|lists| lists.len() == 1) {
+        return Ok(());
+    }
+    let mappings: Documents<serde_json::Map<String, serde_json::Value>> =
+        serde_saphyr::from_multiple_with_options(text, yaml_options());
+    mappings.map(drop).map_err(|error| {
+        let inner = Problem::from_yaml(&error);
+        (inner.place.map_or(1, |place| place.line), inner.message)
+    })
 }

@@ -13,6 +13,7 @@ mod file;
 mod lower_checks;
 mod lower_cluster;
 mod lower_cni;
+mod lower_configs;
 mod problem;
 mod raw;
 #[cfg(test)]

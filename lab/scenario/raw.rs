@@ -14,6 +14,7 @@ use super::check::Disturbance;
 use crate::cluster::{ControlServerState, ImageDelivery, KeyState, RouteApproval, StartOrder, TalosContract};
 use crate::events::Step;
 use crate::node::Kind;
+use crate::talos::Profile;
 
 /// How scenario and patch files are read: places instead of printed snippets, and only `true` and
 /// `false` as booleans, as the YAML 1.2 readers of machine configs do.
@@ -64,6 +65,13 @@ pub(super) struct RawCluster {
     pub nodes: Spanned<Vec<RawNode>>,
     pub gateways: Option<Spanned<usize>>,
     pub allow_scheduling_on_control_planes: Option<bool>,
+    #[serde(default)]
+    pub profile: Profile,
+    #[serde(default)]
+    pub configs: BTreeMap<Kind, Text>,
+    pub talosconfig: Option<Text>,
+    #[serde(default)]
+    pub lab_patches: RawLabPatches,
     #[serde(default)]
     pub patches: RawPatches,
     #[serde(default)]
@@ -137,6 +145,14 @@ pub(super) struct RawLocalTailnet {
     pub control_server: ControlServerState,
 }
 
+/// Which of the lab's own patches are not wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawLabPatches {
+    #[serde(default)]
+    pub off: Vec<Text>,
+}
+
 /// What the image of a role must and must not carry.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -166,6 +182,7 @@ pub(super) struct RawNode {
     pub vcpus: Option<u32>,
     pub memory: Option<Text>,
     pub disk: Option<Text>,
+    pub config: Option<Text>,
     #[serde(default)]
     pub patches: Vec<Spanned<RawPatch>>,
 }
@@ -185,7 +202,7 @@ pub(super) struct RawPatches {
 #[derive(Debug)]
 pub(super) enum RawPatch {
     File(String),
-    Inline(serde_json::Map<String, serde_json::Value>),
+    Inline(serde_json::Value),
 }
 
 impl<'de> Deserialize<'de> for RawPatch {
@@ -196,7 +213,7 @@ impl<'de> Deserialize<'de> for RawPatch {
             type Value = RawPatch;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the path of a patch file or a mapping that is the patch")
+                f.write_str("the path of a patch file, a mapping that is the patch, or a list of operations")
             }
 
             fn visit_str<E: de::Error>(self, path: &str) -> Result<RawPatch, E> {
@@ -205,6 +222,10 @@ impl<'de> Deserialize<'de> for RawPatch {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawPatch, A::Error> {
                 Deserialize::deserialize(MapAccessDeserializer::new(map)).map(RawPatch::Inline)
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, list: A) -> Result<RawPatch, A::Error> {
+                Deserialize::deserialize(de::value::SeqAccessDeserializer::new(list)).map(RawPatch::Inline)
             }
         }
 

@@ -61,6 +61,8 @@ fn all_names() -> BTreeSet<&'static str> {
         names_of::<raw::RawCni>(),
         names_of::<raw::RawNode>(),
         names_of::<raw::RawPatches>(),
+        names_of::<raw::RawLabPatches>(),
+        names_of::<crate::talos::Profile>(),
         names_of::<raw::RawCheckKeys>(),
         names_of::<raw::RawArchitecture>(),
         names_of::<raw::RawArchitectureName>(),

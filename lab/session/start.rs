@@ -298,6 +298,12 @@ impl Session {
             self.path().to_owned()
         };
         write(&directory, "plan.json", serde_json::to_string_pretty(&plan).unwrap_or_default())?;
+        for node in &plan.nodes {
+            if let Some(change) = &node.own_config {
+                let name = format!("{}.diff", node.spec.name);
+                write(&directory.join("config-changes"), &name, change.diff.clone())?;
+            }
+        }
         write(&directory, "talosconfig", plan.talosconfig.to_yaml().unwrap_or_default())?;
         let host = Host {
             qemu: self.qemu.clone(),

@@ -3,14 +3,17 @@
 //! Source: `machinery/config/generate` v1.13.9 with the contracts of v1.11 and v1.13; the Go test
 //! in `tests/machinery` compares key by key.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    documents::MachineConfig, merge::merge_document, pki::CertificateAndKey, secrets::SecretsBundle,
+    documents::MachineConfig,
+    lab_patches::{LabPatches, audit_policy},
+    pki::CertificateAndKey,
+    secrets::SecretsBundle,
 };
 use crate::node::{Kind, NodeName};
 
@@ -75,8 +78,12 @@ pub struct ClusterConfig {
     pub mirrors: Vec<RegistryMirror>,
     /// Whether nodes look for container images on a disk first (Talos' image cache).
     pub image_cache: bool,
+    /// Whether the network plugin comes from the user's manifests.
+    pub own_network_plugin: bool,
     /// Whether ordinary pods may run on control planes.
     pub schedule_on_control_planes: bool,
+    /// What the lab lays over the configs.
+    pub lab_patches: LabPatches,
 }
 
 /// An upstream registry and what stands in for it.
@@ -97,19 +104,18 @@ pub struct NodeConfig {
     pub kind: Kind,
 }
 
-/// A node's config as `talosctl gen config` makes it, with what a lab node needs laid over it:
-/// host name, time from the LAN, no discovery on the internet, images from the mirrors, addresses
-/// from the LAN, no audit log.
+/// A node's config as `talosctl gen config` makes it, with the lab's patches laid over it
+/// ([`LabPatches`]).
 pub fn generate(cluster: &ClusterConfig, node: &NodeConfig, secrets: &SecretsBundle) -> MachineConfig {
-    let mut main = base(cluster, node, secrets);
-    merge_document(&mut main, &lab_patch(cluster, node));
-    let mut documents = vec![main];
+    let mut documents = vec![base(cluster, node, secrets)];
     if cluster.contract >= TalosContract::V1_13 {
-        documents.push(json!({
-            "apiVersion": "v1alpha1", "kind": "HostnameConfig", "auto": "off", "hostname": node.name.as_str(),
-        }));
+        documents.push(json!({ "apiVersion": "v1alpha1", "kind": "HostnameConfig", "auto": "stable" }));
     }
-    MachineConfig::new(documents)
+    let mut config = MachineConfig::new(documents);
+    for patch in cluster.lab_patches.of_node(cluster, node) {
+        config.lay(&patch);
+    }
+    config
 }
 
 fn certificate_only(pair: &CertificateAndKey) -> Value {
@@ -139,7 +145,8 @@ fn base(cluster: &ClusterConfig, node: &NodeConfig, secrets: &SecretsBundle) -> 
                 "defaultRuntimeSeccompProfileEnabled": true,
                 "disableManifestsDirectory": true,
             },
-            "install": { "disk": "/dev/vda", "wipe": false },
+            // The default of talosctl.
+            "install": { "disk": "/dev/sda", "wipe": false },
             "features": {
                 "diskQuotaSupport": true,
                 "kubePrism": { "enabled": true, "port": 7445 },
@@ -164,9 +171,6 @@ fn base(cluster: &ClusterConfig, node: &NodeConfig, secrets: &SecretsBundle) -> 
             },
         },
     });
-    if cluster.image_cache {
-        document["machine"]["features"]["imageCache"] = json!({ "localEnabled": true });
-    }
     if cluster.contract == TalosContract::V1_11 {
         document["machine"]["network"] = json!({});
         for flag in ["rbac", "stableHostname", "apidCheckExtKeyUsage"] {
@@ -215,45 +219,6 @@ fn pod_security() -> Value {
     })
 }
 
-fn audit_policy(level: &str) -> Value {
-    json!({ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{ "level": level }] })
-}
-
-/// What a node needs in a lab LAN, as one patch; each line has its reason.
-fn lab_patch(cluster: &ClusterConfig, node: &NodeConfig) -> Value {
-    let mirrors: BTreeMap<_, _> = cluster
-        .mirrors
-        .iter()
-        // No fallback: an image that is not served must be missing at once and by name, instead of
-        // after a time-out on the internet.
-        .map(|mirror| (&mirror.upstream, json!({ "endpoints": [mirror.endpoint], "skipFallback": true })))
-        .collect();
-    let mut patch = json!({
-        "machine": {
-            // The switch answers NTP; time gates etcd and kubelet.
-            "time": { "servers": [cluster.gateway] },
-            // A node may get more addresses later; Kubernetes must use the LAN's.
-            "kubelet": { "nodeIP": { "validSubnets": [cluster.lan] } },
-            "registries": { "mirrors": mirrors },
-        },
-        "cluster": {
-            // The discovery service is on the internet.
-            "discovery": { "enabled": false },
-        },
-    });
-    if cluster.contract == TalosContract::V1_11 {
-        patch["machine"]["network"] = json!({ "hostname": node.name.as_str() });
-    }
-    if node.kind == Kind::ControlPlane {
-        let section = &mut patch["cluster"];
-        section["etcd"] = json!({ "advertisedSubnets": [cluster.lan] });
-        section["allowSchedulingOnControlPlanes"] = json!(cluster.schedule_on_control_planes);
-        // Nobody reads the audit log of a throw-away cluster, and writing it costs the guest.
-        section["apiServer"] = json!({ "auditPolicy": audit_policy("None") });
-    }
-    patch
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,7 +239,9 @@ mod tests {
                 endpoint: "http://10.5.0.1:5000".into(),
             }],
             image_cache: false,
+            own_network_plugin: false,
             schedule_on_control_planes: false,
+            lab_patches: LabPatches::default(),
         }
     }
 
@@ -314,5 +281,6 @@ mod tests {
         assert_eq!(old.documents()[0]["machine"]["network"]["hostname"], "node-1");
         let new = config(TalosContract::V1_13, Kind::Worker);
         assert_eq!(new.documents()[1]["hostname"], "node-1");
+        assert_eq!(new.documents()[1]["auto"], "off");
     }
 }

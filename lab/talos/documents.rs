@@ -3,12 +3,14 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{deletion, merge::merge_document};
+use super::{deletion, lab_patches::LabPatch, merge::merge_document, written};
 
 /// A machine config: one v1alpha1 document and any number of others.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MachineConfig {
     documents: Vec<Value>,
+    /// The text that a person wrote, from which as little as possible is changed.
+    written: Option<String>,
 }
 
 impl std::fmt::Debug for MachineConfig {
@@ -18,6 +20,15 @@ impl std::fmt::Debug for MachineConfig {
             .entries(self.documents.iter().map(|document| Identity::of(document).to_string()))
             .finish()
     }
+}
+
+/// What a patch of the lab takes away before it is merged, where it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cleared {
+    /// A key of the main document.
+    Key(&'static [&'static str]),
+    /// All documents of a kind.
+    Documents(&'static str),
 }
 
 /// Why a config or a patch cannot be used.
@@ -78,7 +89,7 @@ pub enum ConfigError {
 impl MachineConfig {
     /// A config of these documents.
     pub(super) fn new(documents: Vec<Value>) -> Self {
-        Self { documents }
+        Self { documents, written: None }
     }
 
     /// Reads one or more YAML documents; empty ones are skipped, comments lost.
@@ -117,7 +128,16 @@ impl MachineConfig {
             }
             documents.push(value);
         }
-        Ok(Self { documents })
+        Ok(Self { documents, written: None })
+    }
+
+    /// As [`Self::from_yaml`], for a file whose text shall be kept: what nothing changes is sent to a
+    /// node byte for byte.
+    ///
+    /// # Errors
+    /// Naming document, line and column.
+    pub fn as_written(text: &str) -> Result<Self, ConfigError> {
+        Ok(Self { written: Some(text.to_owned()), ..Self::from_yaml(text)? })
     }
 
     /// The documents as YAML text, ready to send to a node.
@@ -125,6 +145,10 @@ impl MachineConfig {
     /// # Errors
     /// None in practice.
     pub fn to_yaml(&self) -> Result<String, ConfigError> {
+        let kept = self.written.as_deref().and_then(|text| written::rewritten(text, &self.documents));
+        if let Some(text) = kept {
+            return Ok(text);
+        }
         let texts: Result<Vec<_>, _> = self.documents.iter().map(serde_yaml::to_string).collect();
         Ok(texts.map_err(ConfigError::Write)?.join("---\n"))
     }
@@ -132,6 +156,28 @@ impl MachineConfig {
     /// The documents as values.
     pub fn documents(&self) -> &[Value] {
         &self.documents
+    }
+
+    /// The document that holds `machine` and `cluster`.
+    pub fn main(&self) -> Option<&Value> {
+        self.documents.iter().find(|document| Identity::of(document).kind.is_empty())
+    }
+
+    /// The first document of a kind.
+    pub fn of_kind(&self, kind: &str) -> Option<&Value> {
+        self.documents.iter().find(|document| Identity::of(document).kind == kind)
+    }
+
+    /// The text at a path of the main document; none when it is empty.
+    pub fn text_at(&self, path: &[&str]) -> Option<&str> {
+        let value = path.iter().try_fold(self.main()?, |place, key| place.get(*key))?;
+        value.as_str().filter(|text| !text.is_empty())
+    }
+
+    /// The name that the config gives its node.
+    pub fn hostname(&self) -> Option<&str> {
+        let own = self.of_kind("HostnameConfig").and_then(|document| document.get("hostname")?.as_str());
+        own.filter(|name| !name.is_empty()).or_else(|| self.text_at(&["machine", "network", "hostname"]))
     }
 
     /// Lays patches over the config, in order. A patch is what `talosctl --config-patch` takes:
@@ -151,6 +197,33 @@ impl MachineConfig {
             }
         }
         Ok(self)
+    }
+
+    /// Lays a patch of the lab over the config.
+    pub fn lay(&mut self, patch: &LabPatch) {
+        for cleared in patch.clears {
+            match cleared {
+                Cleared::Documents(kind) => {
+                    self.documents.retain(|document| document.get("kind").is_none_or(|own| own != kind));
+                }
+                Cleared::Key(path) => {
+                    let main = self.documents.iter_mut().find(|own| Identity::of(own).kind.is_empty());
+                    if let (Some(main), Some((last, parents))) = (main, path.split_last()) {
+                        let parent = parents.iter().try_fold(main, |place, key| place.get_mut(*key));
+                        if let Some(map) = parent.and_then(Value::as_object_mut) {
+                            map.shift_remove(*last);
+                        }
+                    }
+                }
+            }
+        }
+        for document in &patch.documents {
+            let identity = Identity::of(document);
+            match self.documents.iter_mut().find(|own| Identity::of(own) == identity) {
+                Some(own) => merge_document(own, document),
+                None => self.documents.push(document.clone()),
+            }
+        }
     }
 
     fn apply_documents(&mut self, patch: Self) -> Result<(), ConfigError> {
@@ -192,7 +265,7 @@ impl MachineConfig {
     }
 }
 
-fn parse(text: &str) -> Result<Vec<Value>, ConfigError> {
+pub(super) fn parse(text: &str) -> Result<Vec<Value>, ConfigError> {
     serde_yaml::Deserializer::from_str(text)
         .enumerate()
         .map(|(index, document)| {
@@ -206,14 +279,14 @@ const MAIN: &str = "main document";
 
 /// What makes two documents the same.
 #[derive(PartialEq, Eq)]
-struct Identity<'a> {
+pub(super) struct Identity<'a> {
     api_version: &'a str,
     kind: &'a str,
     name: &'a str,
 }
 
 impl<'a> Identity<'a> {
-    fn of(document: &'a Value) -> Self {
+    pub(super) fn of(document: &'a Value) -> Self {
         let text = |key| document.get(key).and_then(Value::as_str).unwrap_or_default();
         Self { api_version: text("apiVersion"), kind: text("kind"), name: text("name") }
     }

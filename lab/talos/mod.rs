@@ -2,17 +2,20 @@
 //!
 //! Everything follows what `talosctl` and Talos's own `machinery` library read and write; a Go
 //! test feeds what is generated here to that library. [`generate`] makes a node's config from a
-//! [`ClusterConfig`] and a [`SecretsBundle`]; [`MachineConfig::patch`] lays patches over it;
-//! [`MaintenanceClient`] and [`NodeClient`] speak to nodes.
+//! [`ClusterConfig`] and a [`SecretsBundle`], with the lab's own patches ([`LabPatches`]) laid over it, as
+//! over a file of the user's ([`MachineConfig::as_written`]); [`MachineConfig::patch`] lays the user's over
+//! that; [`MaintenanceClient`] and [`NodeClient`] speak to nodes.
 
 mod client;
 mod config;
 mod deletion;
 mod documents;
 mod kubeconfig_archive;
+mod lab_patches;
 mod maintenance;
 mod merge;
 mod mirrors;
+mod own_patches;
 mod pki;
 mod pulls;
 mod resources;
@@ -20,12 +23,14 @@ mod secrets;
 mod talosconfig;
 mod tls;
 mod wire;
+mod written;
 
 pub use client::{
     ApiError, BootReason, Credentials, NodeClient, ProcessInfo, ServiceHealth, ServiceState, VersionInfo,
 };
 pub use config::{ClusterConfig, NodeConfig, RegistryMirror, TalosContract, generate};
 pub use documents::{ConfigError, MachineConfig};
+pub use lab_patches::{AppliesTo, LabPatch, LabPatchId, LabPatchLine, LabPatches, Profile, UnknownLabPatch};
 pub use maintenance::{ApplyMode, MaintenanceClient};
 pub use mirrors::mirror_ports;
 pub use pulls::{NodeSoftware, pulled_images};

@@ -5,6 +5,7 @@ use rand::{Rng, RngCore};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use super::documents::MachineConfig;
 use super::pki::{self, CertificateAndKey, KeyType, PrivateKey};
 
 /// Why secrets cannot be made or read.
@@ -113,6 +114,30 @@ impl SecretsBundle {
                 os: pki::authority(KeyType::Ed25519, Some("talos"), None, now)?,
             },
         })
+    }
+
+    /// The secrets that a control plane's config holds; what it does not hold is empty.
+    pub fn of_control_plane(config: &MachineConfig) -> Self {
+        let text = |path: &[&str]| config.text_at(path).unwrap_or_default().to_owned();
+        let pair = |path: &[&str]| CertificateAndKey {
+            crt: text(&[path, &["crt"]].concat()),
+            key: text(&[path, &["key"]].concat()),
+        };
+        Self {
+            cluster: ClusterIdentity { id: text(&["cluster", "id"]), secret: text(&["cluster", "secret"]) },
+            secrets: KubernetesSecrets {
+                bootstraptoken: text(&["cluster", "token"]),
+                secretboxencryptionsecret: text(&["cluster", "secretboxEncryptionSecret"]),
+            },
+            trustdinfo: TrustdInfo { token: text(&["machine", "token"]) },
+            certs: Certificates {
+                etcd: pair(&["cluster", "etcd", "ca"]),
+                k8s: pair(&["cluster", "ca"]),
+                k8saggregator: pair(&["cluster", "aggregatorCA"]),
+                k8sserviceaccount: PrivateKey { key: text(&["cluster", "serviceAccount", "key"]) },
+                os: pair(&["machine", "ca"]),
+            },
+        }
     }
 
     /// A fresh token of the form that both kubelet bootstrap and trustd use.

@@ -64,6 +64,29 @@ pub fn talosconfig(
 }
 
 impl Talosconfig {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it is another document, naming line and column.
+    pub fn from_yaml(text: &str) -> Result<Self, serde_yaml::Error> {
+        serde_yaml::from_str(text)
+    }
+
+    /// The context in use.
+    pub fn current(&self) -> Option<&Context> {
+        self.contexts.get(&self.context)
+    }
+
+    /// The same client with other addresses to dial.
+    #[must_use]
+    pub fn dialling(mut self, endpoints: &[IpAddr]) -> Self {
+        if let Some(context) = self.contexts.get_mut(&self.context) {
+            context.endpoints = endpoints.iter().map(ToString::to_string).collect();
+            context.nodes = Vec::new();
+        }
+        self
+    }
+
     /// The file's text.
     ///
     /// # Errors

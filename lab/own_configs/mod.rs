@@ -1,0 +1,21 @@
+//! The user's own machine configs, used in place of generated ones: what they say, and whether the lab can
+//! form their cluster without changing what it may not change.
+//!
+//! ```text
+//! OwnFile (text) + patches -> Facts (what it says, with lines) -> OwnCluster (networks, addresses) or Refusals
+//! ```
+//!
+//! The addresses are theirs: the lab LAN takes the network in which their static addresses and their endpoint
+//! lie, so that both stay as they are. What must change all the same are patches of the lab
+//! ([`crate::talos::LabPatches::of_own`]), and the text around them stays
+//! ([`crate::talos::MachineConfig::as_written`]).
+
+mod addresses;
+mod facts;
+mod file;
+mod judge;
+#[cfg(test)]
+mod tests;
+
+pub use file::{OwnFile, Refusal};
+pub use judge::{Asked, AskedNode, OwnCluster, judge};

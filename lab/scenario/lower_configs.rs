@@ -1,0 +1,152 @@
+//! The parts of `cluster:` that are about machine configs: the user's own, and which of the lab's patches
+//! are on.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::file::Lowering;
+use super::problem::Problem;
+use super::raw::{RawCluster, RawNetwork, RawNode, Text};
+use crate::cluster::{NetworkSpec, NodeSpec, PatchSet};
+use crate::node::{Kind, NodeName};
+use crate::own_configs::{Asked, AskedNode, OwnCluster, OwnFile, judge};
+use crate::talos::{LabPatchId, LabPatches};
+use crate::words::choice;
+
+impl Lowering<'_> {
+    /// Which of the lab's patches are on.
+    pub(super) fn lab_patches(&mut self, raw: &RawCluster) -> LabPatches {
+        let mut patches = LabPatches { profile: raw.profile, ..LabPatches::default() };
+        for text in &raw.lab_patches.off {
+            match text.value.parse::<LabPatchId>() {
+                Ok(id) => {
+                    patches.off.insert(id);
+                }
+                Err(error) => {
+                    let names: Vec<_> = LabPatchId::all().map(LabPatchId::as_str).collect();
+                    let mut problem = Problem::at(text, error.to_string());
+                    problem.help = choice(&text.value, &names, "`lab config lab` tells what they are for");
+                    self.report(problem);
+                }
+            }
+        }
+        patches
+    }
+
+    /// Gives the nodes their own configs, and what these decide; nothing when no node has one, or when
+    /// problems were reported.
+    pub(super) fn own_configs(
+        &mut self,
+        raw: &RawCluster,
+        nodes: &mut [NodeSpec],
+        origins: &[(NodeName, &RawNode)],
+        patches: &PatchSet,
+        lab_patches: &LabPatches,
+    ) -> Option<OwnCluster> {
+        let before = self.problems.len();
+        let mut files: BTreeMap<String, (OwnFile, &Text)> = BTreeMap::new();
+        let given =
+            origins.iter().map(|(_, node)| node.config.as_ref().or_else(|| raw.configs.get(&node.kind)));
+        for (node, text) in nodes.iter_mut().zip(given) {
+            let Some(text) = text else { continue };
+            if !files.contains_key(&text.value) {
+                let file = self.own_file(text, "machine config")?;
+                files.insert(text.value.clone(), (file, text));
+            }
+            node.config = files.get(&text.value).map(|(file, _)| file.clone());
+        }
+        for (kind, text) in &raw.configs {
+            if !nodes.iter().any(|node| node.kind == *kind) {
+                let message = format!("a config for the kind {}, but no node is one", kind.machine_type());
+                self.report(Problem::at(text, message).help("add such a node, or remove the line"));
+            }
+        }
+        let talosconfig = match &raw.talosconfig {
+            Some(text) if files.is_empty() => {
+                let message = "a talosconfig without configs: generated ones have secrets of their own";
+                let help = "give the configs that it belongs to: cluster.configs";
+                self.report(Problem::at(text, message).help(help));
+                None
+            }
+            Some(text) => Some((self.own_file(text, "talosconfig")?, text)),
+            None => None,
+        };
+        let has_control_plane = nodes.iter().any(|node| node.kind == Kind::ControlPlane);
+        if files.is_empty() || !has_control_plane || self.problems.len() > before {
+            return None;
+        }
+        let asked_nodes = nodes.iter().map(|node| AskedNode {
+            name: &node.name,
+            kind: node.kind,
+            file: node.config.as_ref(),
+            patches: patches.of(node).map(|patch| patch.text.as_str()).collect(),
+        });
+        let asked = Asked {
+            nodes: asked_nodes.collect(),
+            lan: raw.network.lan.as_ref().and_then(|text| text.value.parse().ok()),
+            lab_patches,
+            talosconfig: talosconfig.as_ref().map(|(file, _)| file),
+            default_lan: NetworkSpec::default().lan,
+        };
+        match judge(&asked) {
+            Ok(own) => Some(own),
+            Err(refusals) => {
+                let named = files.values().chain(&talosconfig);
+                let places: Vec<_> = named.map(|(file, text)| (file.origin.clone(), *text)).collect();
+                for refusal in refusals {
+                    let message = format!("this file cannot be used as it is: {refusal}");
+                    let place = places.iter().find(|(origin, _)| *origin == refusal.file);
+                    let problem = place.map_or_else(
+                        || Problem::of_file(message.clone()),
+                        |(_, text)| Problem::at(text, message.clone()),
+                    );
+                    self.report(problem.help(refusal.help));
+                }
+                None
+            }
+        }
+    }
+
+    /// The networks of the user's own configs, which the scenario may only repeat.
+    pub(super) fn own_network(
+        &mut self,
+        raw: &RawNetwork,
+        network: NetworkSpec,
+        own: Option<&OwnCluster>,
+    ) -> Option<NetworkSpec> {
+        let Some(own) = own else { return Some(network) };
+        let default = NetworkSpec::default();
+        let theirs = NetworkSpec {
+            pods: own.pods.unwrap_or(default.pods),
+            services: own.services.unwrap_or(default.services),
+            lan: own.lan,
+            dns_domain: own.dns_domain.clone().unwrap_or(default.dns_domain),
+        };
+        let before = self.problems.len();
+        for (text, here, there) in [
+            (&raw.pods, network.pods.to_string(), theirs.pods.to_string()),
+            (&raw.services, network.services.to_string(), theirs.services.to_string()),
+            (&raw.dns_domain, network.dns_domain, theirs.dns_domain.clone()),
+        ] {
+            if let Some(text) = text.as_ref().filter(|_| here != there) {
+                let message = format!("the scenario says {here} and its control plane's own config {there}");
+                self.report(Problem::at(text, message).help("leave the line out: the config decides"));
+            }
+        }
+        (self.problems.len() == before).then_some(theirs)
+    }
+
+    fn own_file(&mut self, text: &Text, what: &str) -> Option<OwnFile> {
+        let path = self.resolve(Path::new(&text.value));
+        let origin = path.display().to_string();
+        match (self.read)(&path) {
+            Ok(text) => Some(OwnFile { origin, text }),
+            Err(error) => {
+                let message = format!("the {what} {origin} cannot be read: {error}");
+                let help = "paths start from the directory of the scenario file";
+                self.report(Problem::at(text, message).help(help));
+                None
+            }
+        }
+    }
+}

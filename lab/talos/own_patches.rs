@@ -1,0 +1,64 @@
+//! Which of the lab's patches a config of the user's needs: what it says already stays as it says it.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde_json::{Value, json};
+
+use super::{
+    config::{ClusterConfig, NodeConfig},
+    documents::MachineConfig,
+    lab_patches::{LabPatch, LabPatchId, LabPatches},
+};
+
+impl LabPatches {
+    /// Those that are on and that a config of the user's needs, for a node at `address`: what it says
+    /// already stays as it says it.
+    pub fn of_own(
+        &self,
+        config: &MachineConfig,
+        cluster: &ClusterConfig,
+        node: &NodeConfig,
+        address: Ipv4Addr,
+    ) -> Vec<LabPatch> {
+        let needed = self.on().filter(|id| !id.is_said_by(config, cluster, address));
+        let mut patches: Vec<_> = needed.filter_map(|id| id.patch(cluster, node)).collect();
+        // The name of a config without a document for it goes where every version reads it.
+        if config.of_kind("HostnameConfig").is_none() {
+            for patch in patches.iter_mut().filter(|patch| patch.id == LabPatchId::Hostname) {
+                let hostname = json!({ "hostname": node.name.as_str() });
+                patch.documents = vec![json!({ "machine": { "network": hostname } })];
+            }
+        }
+        patches
+    }
+}
+
+impl LabPatchId {
+    /// Whether a config of the user's does without this patch.
+    fn is_said_by(self, config: &MachineConfig, cluster: &ClusterConfig, address: Ipv4Addr) -> bool {
+        let main = config.main();
+        let at = |path: &str| main.and_then(|main| main.pointer(path));
+        let covered = |path: &str| {
+            let ranges = at(path).and_then(Value::as_array).into_iter().flatten();
+            let mut ranges = ranges.filter_map(|range| range.as_str()?.parse::<Ipv4Net>().ok());
+            ranges.any(|range| range.contains(&address))
+        };
+        match self {
+            Self::KubeletSubnet => covered("/machine/kubelet/nodeIP/validSubnets"),
+            Self::EtcdSubnet => covered("/cluster/etcd/advertisedSubnets"),
+            Self::Hostname => config.hostname().is_some(),
+            Self::InstallDisk => {
+                config.text_at(&["machine", "install", "disk"]).is_none()
+                    && at("/machine/install/diskSelector").is_some()
+            }
+            Self::Scheduling => {
+                let said = at("/cluster/allowSchedulingOnControlPlanes").and_then(Value::as_bool);
+                said.unwrap_or(false) == cluster.schedule_on_control_planes
+            }
+            // Whether to record is theirs to say, unless speed is asked for.
+            Self::Audit => true,
+            _ => false,
+        }
+    }
+}
