@@ -35,6 +35,8 @@ fn file(kind: Kind, patch: &str) -> OwnFile {
         services: "10.43.0.0/16".parse().expect("range"),
         dns_domain: "cozy.local".into(),
         mirrors: Vec::new(),
+        image_cache: false,
+        own_network_plugin: false,
         schedule_on_control_planes: false,
         lab_patches: LabPatches { off: LabPatchId::all().collect(), ..LabPatches::default() },
     };
