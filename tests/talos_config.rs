@@ -160,7 +160,9 @@ fn the_labs_patches_are_valid_one_by_one_and_together(
         let lab_patches = LabPatches { profile: Profile::Speed, off: off.into_iter().collect() };
         // A cluster that asks for all that there is.
         let asks = ClusterConfig { image_cache: true, own_network_plugin: true, ..cluster(contract) };
-        generate(&ClusterConfig { lab_patches, ..asks }, &node(kind), shared_secrets()).to_yaml().expect("yaml")
+        generate(&ClusterConfig { lab_patches, ..asks }, &node(kind), shared_secrets())
+            .to_yaml()
+            .expect("yaml")
     };
     let mut machinery = Machinery::of(version(contract));
     let bare = with(LabPatchId::all().collect());

@@ -18,6 +18,9 @@ pub(super) const PORT: u16 = 67;
 /// Port of DHCP clients.
 const CLIENT_PORT: u16 = 68;
 
+/// Bytes of an Ethernet address (`hlen`).
+const ETHERNET_ADDRESS: u8 = 6;
+
 /// Longer than any lab lives, so that no client renews; shorter than what signed arithmetic in
 /// clients could mistake for a negative number.
 const LEASE_SECONDS: u32 = 30 * 24 * 3600;
@@ -66,9 +69,8 @@ impl DhcpServer {
 
     /// Answers one message.
     pub fn answer(&self, datagram: &Datagram<'_>) -> Answer {
-        let Ok(request) = Message::decode(&mut Decoder::new(datagram.payload)) else {
-            return Answer::Silence;
-        };
+        let Some(payload) = understood(datagram.payload) else { return Answer::Silence };
+        let Ok(request) = Message::decode(&mut Decoder::new(&payload)) else { return Answer::Silence };
         let Some(client) = client_mac(&request) else { return Answer::Silence };
         let Some(lease) = self.leases.get(&client) else { return Answer::Stranger(client) };
         let Some(kind) = self.reply_kind(&request, lease) else { return Answer::Silence };
@@ -150,6 +152,49 @@ fn destination(request: &Message, refused: bool, client: MacAddr) -> Endpoint {
     Endpoint { mac, address, port: CLIENT_PORT }
 }
 
+/// A message with those options only that are looked at, when its lengths are right: the library
+/// panics at others, and a guest may write anything. (RFC 2131, section 2; RFC 2132, section 2.)
+fn understood(message: &[u8]) -> Option<Vec<u8>> {
+    // Where the options begin, behind the magic cookie.
+    const OPTIONS: usize = 240;
+    const PAD: u8 = 0;
+    const END: u8 = 255;
+    if message.get(2) != Some(&ETHERNET_ADDRESS) {
+        return None;
+    }
+    let mut rest = message.get(OPTIONS..)?;
+    let mut kept = message.get(..OPTIONS)?.to_vec();
+    loop {
+        match rest {
+            [] | [END, ..] => break,
+            [PAD, more @ ..] => rest = more,
+            [code, length, more @ ..] => {
+                let content = more.get(..usize::from(*length))?;
+                match (OptionCode::from(*code), content.len()) {
+                    (OptionCode::MessageType, 1)
+                    | (OptionCode::RequestedIpAddress | OptionCode::ServerIdentifier, 4) => {
+                        kept.extend([*code, *length]);
+                        kept.extend(content);
+                    }
+                    (
+                        OptionCode::MessageType
+                        | OptionCode::RequestedIpAddress
+                        | OptionCode::ServerIdentifier,
+                        _,
+                    ) => {
+                        return None;
+                    }
+                    _ => {}
+                }
+                rest = &more[content.len()..];
+            }
+            [_] => return None,
+        }
+    }
+    kept.push(END);
+    Some(kept)
+}
+
 fn client_mac(request: &Message) -> Option<MacAddr> {
     (request.opcode() == Opcode::BootRequest).then_some(())?;
     Some(MacAddr::new(request.chaddr().try_into().ok()?))
@@ -196,6 +241,43 @@ mod tests {
         };
         assert_eq!(request(Ipv4Addr::new(10, 5, 0, 3)), MessageType::Ack);
         assert_eq!(request(Ipv4Addr::new(10, 5, 0, 2)), MessageType::Nak);
+    }
+
+    #[test]
+    fn a_hardware_address_longer_than_its_field_is_no_client() {
+        let mut message = Message::default();
+        message.set_chaddr(&NODE_2.bytes());
+        message.opts_mut().insert(DhcpOption::MessageType(MessageType::Discover));
+        let mut payload = message.to_vec().unwrap();
+        let from = Endpoint { mac: NODE_2, address: Ipv4Addr::UNSPECIFIED, port: CLIENT_PORT };
+        let to = Endpoint { mac: MacAddr::BROADCAST, address: Ipv4Addr::BROADCAST, port: PORT };
+        let server = DhcpServer::new(&LanPlan::for_tests(2));
+        let answer = |payload: &[u8]| server.answer(&Datagram { from, to, payload });
+        assert!(matches!(answer(&payload), Answer::Reply(_)));
+        for length in [0, 5, 7, 17, 255] {
+            payload[2] = length;
+            assert_eq!(answer(&payload), Answer::Silence, "{length}");
+        }
+    }
+
+    #[test]
+    fn options_of_impossible_lengths_are_no_request_and_unknown_ones_do_no_harm() {
+        let with = |option: &[u8]| {
+            let mut message = Message::default();
+            message.set_chaddr(&NODE_2.bytes());
+            let mut payload = message.to_vec().unwrap();
+            payload.truncate(240);
+            payload.extend([option, &[53, 1, 1, 255]].concat());
+            let from = Endpoint { mac: NODE_2, address: Ipv4Addr::UNSPECIFIED, port: CLIENT_PORT };
+            let to = Endpoint { mac: MacAddr::BROADCAST, address: Ipv4Addr::BROADCAST, port: PORT };
+            DhcpServer::new(&LanPlan::for_tests(2)).answer(&Datagram { from, to, payload: &payload })
+        };
+        for option in [&[50_u8, 3, 10, 5, 0][..], &[54, 0], &[53, 2, 1, 1], &[12, 200, 1]] {
+            assert_eq!(with(option), Answer::Silence, "{option:?}");
+        }
+        for option in [&[][..], &[0, 0], &[51, 3, 1, 2, 3], &[80, 1, 7], &[61, 0]] {
+            assert!(matches!(with(option), Answer::Reply(_)), "{option:?}");
+        }
     }
 
     #[test]
