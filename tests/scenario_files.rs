@@ -46,13 +46,14 @@ fn yaml_files(directory: &str) -> Vec<PathBuf> {
 
 /// Every folder of scenarios. `roles` and `tailnet` hold rows of matrices, `topologies` and `own-configs` what
 /// must pass.
-const FOLDERS: [&str; 6] = [
+const FOLDERS: [&str; 7] = [
     "scenarios",
     "tests/scenarios",
     "tests/scenarios/roles",
     "tests/scenarios/tailnet",
     "tests/scenarios/topologies",
     "tests/scenarios/own-configs",
+    "tests/scenarios/cni",
 ];
 
 #[test]
