@@ -1,6 +1,8 @@
 //! Scenario 01 on real VMs, and its negative controls: each must fail for its own reason, or the
 //! green of the first test would mean nothing.
 
+#[path = "support/own_configs.rs"]
+mod own_configs;
 mod support;
 
 use anyhow::{Result, ensure};
@@ -40,7 +42,9 @@ async fn a_topology_without_enough_memory_is_refused_before_boot() -> Result<()>
 
 #[tokio::test]
 async fn a_cluster_forms_from_configs_that_were_made_elsewhere() -> Result<()> {
-    let seen = comes_to_what_it_expects("tests/scenarios/own-configs/own-configs.yaml").await?;
+    let directory = tempfile::tempdir()?;
+    let scenario = own_configs::write(directory.path())?;
+    let seen = comes_to_what_it_expects(&scenario.to_string_lossy()).await?;
     ensure!(seen.is_empty(), "passed in spite of {seen:?}");
     Ok(())
 }

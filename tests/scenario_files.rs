@@ -1,6 +1,9 @@
 //! Scenario files: the ones in the tree are right, wrong ones are refused with the place and the
 //! nearest word, and no text makes the reader panic.
 
+#[path = "support/own_configs.rs"]
+mod own_configs;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -44,15 +47,14 @@ fn yaml_files(directory: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Every folder of scenarios. `roles` and `tailnet` hold rows of matrices, `topologies` and `own-configs` what
-/// must pass.
-const FOLDERS: [&str; 7] = [
+/// Every folder of scenarios that are whole in the tree. `roles` and `tailnet` hold rows of matrices, `topologies`
+/// what must pass.
+const FOLDERS: [&str; 6] = [
     "scenarios",
     "tests/scenarios",
     "tests/scenarios/roles",
     "tests/scenarios/tailnet",
     "tests/scenarios/topologies",
-    "tests/scenarios/own-configs",
     "tests/scenarios/cni",
 ];
 
@@ -64,6 +66,14 @@ fn every_scenario_in_the_tree_is_right() {
         let scenario = Scenario::load(&file).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(scenario.warnings, [""; 0], "{}", file.display());
     }
+}
+
+#[test]
+fn the_scenario_with_configs_from_elsewhere_is_right_with_its_files() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let file = own_configs::write(directory.path()).expect("files");
+    let scenario = Scenario::load(&file).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(scenario.warnings, [""; 0]);
 }
 
 #[test]
