@@ -335,17 +335,7 @@ impl Lowering<'_> {
                 }
             }
             RawPatch::File(path) => {
-                let path = self.resolve(Path::new(path));
-                let origin = path.display().to_string();
-                let text = match (self.read)(&path) {
-                    Ok(text) => text,
-                    Err(error) => {
-                        let message = format!("the patch file {origin} cannot be read: {error}");
-                        let help = "paths start from the directory of the scenario file";
-                        self.report(Problem::at(raw, message).help(help));
-                        return None;
-                    }
-                };
+                let (origin, text) = self.named_file(raw, path, "patch file")?;
                 if let Err((line, what)) = patch_form(&text) {
                     let message = format!("the patch file is wrong: {origin}:{line}: {what}");
                     let help = "a patch is one or more YAML mappings, or one list of operations (RFC 6902)";
@@ -357,9 +347,29 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn resolve(&self, path: &Path) -> PathBuf {
+    fn resolve(&self, path: &Path) -> PathBuf {
         // Pushing an absolute path replaces the directory.
         self.directory.join(path)
+    }
+
+    /// Path and text of a file that the scenario names at `place`; what it is, is said when it cannot be read.
+    pub(super) fn named_file<T>(
+        &mut self,
+        place: &Spanned<T>,
+        path: &str,
+        what: &str,
+    ) -> Option<(String, String)> {
+        let path = self.resolve(Path::new(path));
+        let origin = path.display().to_string();
+        match (self.read)(&path) {
+            Ok(text) => Some((origin, text)),
+            Err(error) => {
+                let message = format!("the {what} {origin} cannot be read: {error}");
+                let help = "paths start from the directory of the scenario file";
+                self.report(Problem::at(place, message).help(help));
+                None
+            }
+        }
     }
 }
 
@@ -373,8 +383,11 @@ fn patch_form(text: &str) -> Result<(), (u64, String)> {
     }
     let mappings: Documents<serde_json::Map<String, serde_json::Value>> =
         serde_saphyr::from_multiple_with_options(text, yaml_options());
-    mappings.map(drop).map_err(|error| {
-        let inner = Problem::from_yaml(&error);
-        (inner.place.map_or(1, |place| place.line), inner.message)
-    })
+    mappings.map(drop).map_err(|error| yaml_fault(&error))
+}
+
+/// The line of another file that is wrong, and what is wrong in it.
+pub(super) fn yaml_fault(error: &serde_saphyr::Error) -> (u64, String) {
+    let inner = Problem::from_yaml(error);
+    (inner.place.map_or(1, |place| place.line), inner.message)
 }

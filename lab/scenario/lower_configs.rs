@@ -2,7 +2,6 @@
 //! are on.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use super::file::Lowering;
 use super::problem::Problem;
@@ -137,16 +136,7 @@ impl Lowering<'_> {
     }
 
     fn own_file(&mut self, text: &Text, what: &str) -> Option<OwnFile> {
-        let path = self.resolve(Path::new(&text.value));
-        let origin = path.display().to_string();
-        match (self.read)(&path) {
-            Ok(text) => Some(OwnFile { origin, text }),
-            Err(error) => {
-                let message = format!("the {what} {origin} cannot be read: {error}");
-                let help = "paths start from the directory of the scenario file";
-                self.report(Problem::at(text, message).help(help));
-                None
-            }
-        }
+        let (origin, text) = self.named_file(text, &text.value, what)?;
+        Some(OwnFile { origin, text })
     }
 }

@@ -121,12 +121,17 @@ pub(super) fn cpu_seconds(cluster: &Arc<Cluster>) -> f64 {
         .sum()
 }
 
+/// The run whose `seconds` are the median; the upper one of an even number.
+pub(super) fn median_by<T: Clone>(runs: &[T], seconds: impl Fn(&T) -> f64) -> Option<T> {
+    let mut sorted: Vec<_> = runs.iter().collect();
+    sorted.sort_by(|a, b| seconds(a).total_cmp(&seconds(b)));
+    sorted.get(sorted.len() / 2).map(|run| (*run).clone())
+}
+
 impl FormationFigures {
     /// The run with the median total; the upper one of an even number.
     pub fn median(runs: &[Self]) -> Option<Self> {
-        let mut sorted: Vec<_> = runs.iter().collect();
-        sorted.sort_by(|a, b| a.nodes_ready_seconds.total_cmp(&b.nodes_ready_seconds));
-        sorted.get(sorted.len() / 2).map(|run| (*run).clone())
+        median_by(runs, |run| run.nodes_ready_seconds)
     }
 
     /// A Markdown table of labelled medians, with the ratio to the first.

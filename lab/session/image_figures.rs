@@ -9,7 +9,7 @@ use futures::{FutureExt, future::BoxFuture};
 use serde::Serialize;
 
 use super::{
-    figures::cpu_seconds,
+    figures::{cpu_seconds, median_by},
     open::Session,
     start::{ClusterRequest, StartError},
 };
@@ -89,9 +89,7 @@ async fn pulled(cluster: &std::sync::Arc<Cluster>, image: &str) -> Result<ImageF
 impl ImageFigures {
     /// The run with the median time; the upper one of an even number.
     pub fn median(runs: &[Self]) -> Option<Self> {
-        let mut sorted = runs.to_vec();
-        sorted.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
-        sorted.get(sorted.len() / 2).copied()
+        median_by(runs, |run| run.seconds)
     }
 
     /// A Markdown table of labelled medians, with the ratio to the first.
