@@ -7,6 +7,10 @@ use serde::de::{Deserialize, Deserializer, Visitor, value::Error};
 
 use super::{Check, Scenario, raw};
 use crate::cluster::Budgets;
+use crate::node::{Kind, NodeName};
+use crate::talos::{
+    ClusterConfig, LabPatchId, LabPatches, NodeConfig, SecretsBundle, TalosContract, generate,
+};
 
 const REFERENCE: &str = include_str!("../../docs/scenario-files.md");
 
@@ -102,12 +106,39 @@ fn every_example_of_the_reference_is_right() {
         .map(|rest| rest.split_once("\n```").map_or(rest, |(example, _)| example))
         .collect();
     assert!(examples.len() >= 7, "the examples are not found");
+    let secrets = SecretsBundle::generate(jiff::Timestamp::now()).expect("secrets");
     for example in examples {
-        let read = |path: &Path| std::fs::read_to_string(path);
+        let read = |path: &Path| match path.file_name().and_then(|name| name.to_str()) {
+            Some("controlplane.yaml") => Ok(own_config(Kind::ControlPlane, &secrets)),
+            Some("worker.yaml") => Ok(own_config(Kind::Worker, &secrets)),
+            _ => std::fs::read_to_string(path),
+        };
         if let Err(error) = Scenario::parse("example", example, Path::new("."), &read) {
             panic!("{error}\n{example}");
         }
     }
+}
+
+/// A config as people make it elsewhere: generated, without anything of the lab's.
+fn own_config(kind: Kind, secrets: &SecretsBundle) -> String {
+    let cluster = ClusterConfig {
+        name: "elsewhere".into(),
+        endpoint_address: [192, 168, 77, 10].into(),
+        contract: TalosContract::V1_11,
+        kubernetes_version: "1.34.1".into(),
+        lan: "192.168.77.0/24".parse().expect("network"),
+        gateway: [192, 168, 77, 1].into(),
+        pods: "10.244.0.0/16".parse().expect("network"),
+        services: "10.96.0.0/12".parse().expect("network"),
+        dns_domain: "cluster.local".into(),
+        mirrors: Vec::new(),
+        image_cache: false,
+        own_network_plugin: false,
+        schedule_on_control_planes: false,
+        lab_patches: LabPatches { off: LabPatchId::all().collect(), ..LabPatches::default() },
+    };
+    let node = NodeConfig { name: NodeName::new("any").expect("name"), kind };
+    generate(&cluster, &node, secrets).to_yaml().expect("yaml")
 }
 
 #[test]
