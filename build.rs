@@ -4,7 +4,7 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let directory = "lab/talos/proto";
     println!("cargo::rerun-if-changed={directory}");
-    let files = ["machine.proto", "resource.proto"].map(|name| format!("{directory}/{name}"));
+    let files = ["machine.proto", "resource.proto", "time.proto"].map(|name| format!("{directory}/{name}"));
     let descriptors = protox::compile(files, [directory])?;
     tonic_prost_build::configure().build_server(false).compile_fds(descriptors)?;
     Ok(())

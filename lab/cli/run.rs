@@ -28,6 +28,9 @@ pub struct Run {
     /// Print the summary as JSON on standard output
     #[arg(long)]
     json: bool,
+    /// Form every cluster, though one like it was saved; nothing is saved either
+    #[arg(long)]
+    cold: bool,
     #[command(flatten)]
     tailnet: TailnetOptions,
     #[command(flatten)]
@@ -41,6 +44,7 @@ impl Run {
         let display = if self.dry_run { Display::Quiet } else { Display::for_stderr() };
         let mut options = self.guests.options(&title, display);
         options.tailnet = self.tailnet.real()?;
+        options.cold = self.cold;
         if self.dry_run {
             return self.print_plans(Session::open(options).await?, &scenarios).await;
         }

@@ -1,6 +1,10 @@
 //! `lab up`: a cluster for hands-on work.
 
-use std::{convert::Infallible, path::Path, time::Duration};
+use std::{
+    convert::Infallible,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use lab::{
@@ -9,11 +13,11 @@ use lab::{
     host::{Ending, ExitCode},
     node::NodeName,
     report::Display,
-    session::{ClusterRequest, Session, write_bundle},
+    session::{ClusterRequest, Session, Start, write_bundle},
     tailnet::OutsideClient,
 };
 
-use super::{Failed, Guests, asked_to_end, say_where, tailnet::TailnetOptions};
+use super::{Failed, Guests, asked_to_end, run::loaded, say_where, tailnet::TailnetOptions};
 
 /// How long the outside client may take to join, and the gateway's routes to come, on the reference host.
 const JOIN: Duration = Duration::from_secs(60);
@@ -24,6 +28,12 @@ pub struct Up {
     /// Number of nodes: one control plane, the rest workers
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     nodes: u16,
+    /// Restore the cluster if one like it was saved before; else form it and save it
+    #[arg(long)]
+    warm: bool,
+    /// The cluster of this scenario file instead; its faults and checks are left out
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "name"])]
+    scenario: Option<PathBuf>,
     /// Name of the cluster
     #[arg(long, default_value = "lab")]
     name: NodeName,
@@ -35,18 +45,13 @@ pub struct Up {
 
 impl Up {
     pub(super) async fn up(self) -> Result<ExitCode, Failed> {
-        let spec = ClusterSpec::of_compute_nodes(self.name.clone(), 1, usize::from(self.nodes) - 1)
-            .map_err(|error| Failed::new(ExitCode::BadInput, error))?;
-        // The last node becomes the gateway.
-        let spec = match self.tailnet.tailnet {
-            Some(_) => spec.with_tailnet(TailnetSpec::default()),
-            None => spec,
-        };
+        let spec = self.spec()?;
         let mut options = self.guests.options(self.name.as_str(), Display::for_stderr());
         options.tailnet = self.tailnet.real()?;
         let session = Session::open(options).await?;
         say_where(&session);
-        let running = session.start(ClusterRequest::new(spec)).await?;
+        let start = if self.warm { Start::Warm } else { Start::Cold };
+        let running = session.start(ClusterRequest { start, ..ClusterRequest::new(spec) }).await?;
         session.publish(&running.cluster, "forming")?;
         let formed = tokio::select! {
             formed = running.cluster.form() => Some(formed),
@@ -79,6 +84,27 @@ impl Up {
         running.shut_down().await;
         session.close(outcome, ending).await?;
         Ok(code)
+    }
+}
+
+impl Up {
+    fn spec(&self) -> Result<ClusterSpec, Failed> {
+        let spec = match &self.scenario {
+            Some(file) => {
+                loaded(std::slice::from_ref(file))?.into_iter().next().map(|scenario| scenario.cluster)
+            }
+            None => None,
+        };
+        let spec = match spec {
+            Some(spec) => spec,
+            None => ClusterSpec::of_compute_nodes(self.name.clone(), 1, usize::from(self.nodes) - 1)
+                .map_err(|error| Failed::new(ExitCode::BadInput, error))?,
+        };
+        // The last node becomes the gateway, unless there is one.
+        Ok(match self.tailnet.tailnet {
+            Some(_) if spec.tailnet.is_none() => spec.with_tailnet(TailnetSpec::default()),
+            _ => spec,
+        })
     }
 }
 

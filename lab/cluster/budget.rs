@@ -48,6 +48,8 @@ impl Budgets {
     pub fn limit(&self, step: Step) -> Duration {
         let base = match step {
             Step::Boot => self.boot,
+            // Bytes to read, and a kubelet that goes on: as long as a boot.
+            Step::Restore => self.boot,
             Step::Maintenance => self.maintenance,
             Step::SecureApi => self.secure_api,
             Step::KubernetesApi => self.kubernetes_api,

@@ -9,8 +9,9 @@ use std::{
 
 use super::{
     failure::{Cause, Failure},
-    plan::{KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan},
+    plan::{KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan, REGISTRY_PORT},
     tailnet::Tailnet,
+    warm::Warm,
 };
 use crate::{
     assets::without_extension,
@@ -45,6 +46,8 @@ pub struct Cluster {
     registry: Registry,
     tailnet: Option<Tailnet>,
     machines: Mutex<BTreeMap<NodeName, Arc<Machine>>>,
+    /// What it has to do with saved clusters.
+    pub(super) warm: Mutex<Option<Warm>>,
     pub(super) kubeconfig: OnceLock<String>,
     pub(super) kubernetes: OnceLock<KubernetesApi>,
 }
@@ -83,6 +86,7 @@ impl Cluster {
             findings: Vec::new(),
             console: Vec::new(),
         })?;
+        lan.redirect(REGISTRY_PORT, registry.address().port());
         if let Some((name, address)) = plan.endpoint_name() {
             lan.add_name(name, address);
         }
@@ -96,9 +100,17 @@ impl Cluster {
             registry,
             tailnet,
             machines: Mutex::default(),
+            warm: Mutex::default(),
             kubeconfig: OnceLock::new(),
             kubernetes: OnceLock::new(),
         })
+    }
+
+    /// It is restored from a saved cluster, or saved once it has formed.
+    #[must_use]
+    pub fn with_warm(mut self, warm: Option<Warm>) -> Self {
+        self.warm = Mutex::new(warm);
+        self
     }
 
     /// What it was started from.
@@ -182,6 +194,11 @@ impl Cluster {
 
     /// Makes a node's disk if there is none and starts its VM.
     pub(super) async fn boot(&self, node: &NodePlan) -> Result<Arc<Machine>, Cause> {
+        self.boot_with(node, false).await
+    }
+
+    /// As [`Cluster::boot`]; an `incoming` machine waits for its memory instead of booting.
+    pub(super) async fn boot_with(&self, node: &NodePlan, incoming: bool) -> Result<Arc<Machine>, Cause> {
         let name = &node.spec.name;
         let directory = self.node_directory(name);
         let file = |action: String| move |source| Cause::File { action, source };
@@ -215,6 +232,7 @@ impl Cluster {
             lan_socket: self.lan.socket(name).map(Path::to_owned).unwrap_or_default(),
             mtu: self.plan.lan.mtu,
             paused: false,
+            incoming,
             directory,
         };
         let machine = Machine::start(
@@ -233,7 +251,7 @@ impl Cluster {
         Ok(machine)
     }
 
-    fn disk_of(&self, node: &NodePlan) -> PathBuf {
+    pub(super) fn disk_of(&self, node: &NodePlan) -> PathBuf {
         self.node_directory(&node.spec.name).join(DISK)
     }
 
@@ -248,6 +266,11 @@ impl Cluster {
     /// Ends all VMs at once and returns when they are gone. Throw-away nodes are not asked to shut
     /// down.
     pub async fn shut_down(self) {
+        self.end_machines().await;
+    }
+
+    /// Ends all VMs; others may be started in their place.
+    pub(super) async fn end_machines(&self) {
         let machines = std::mem::take(&mut *self.machines.lock().unwrap_or_else(PoisonError::into_inner));
         let ends = machines.into_values().filter_map(Arc::into_inner).map(Machine::quit);
         futures::future::join_all(ends).await;

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::hold::Hold;
+use super::{hold::Hold, warm::WarmError};
 use crate::{
     events::{Step, Subject},
     kubernetes::KubernetesError,
@@ -82,6 +82,9 @@ pub enum Cause {
         /// How often it was seen.
         times: usize,
     },
+    /// A saved cluster.
+    #[error(transparent)]
+    Warm(#[from] WarmError),
     /// It did not come true in time.
     #[error("not done within {} s; last seen: {last_seen}", limit.as_secs())]
     Deadline {

@@ -11,6 +11,7 @@
 
 use std::{
     net::IpAddr,
+    sync::PoisonError,
     time::{Duration, Instant},
 };
 
@@ -29,6 +30,8 @@ use super::{
     readiness::{NodeTable, Readiness},
     spec::Patch,
     steps::LastSeen,
+    tailnet::Tailnet,
+    warm::{Snapshot, Warm, WarmKey, WarmStore},
 };
 use crate::{
     events::{Happening, Step, Subject},
@@ -69,6 +72,49 @@ impl Cluster {
     }
 
     async fn formed(&self) -> Result<(), Failure> {
+        let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match warm {
+            None => self.formed_cold().await?,
+            Some(Warm::Save(store, key)) => self.formed_and_kept(&store, &key).await?,
+            Some(Warm::Restore(snapshot)) => {
+                if let Err(failure) = self.restored(&snapshot).await {
+                    self.formed_instead(snapshot, &failure).await?;
+                }
+            }
+        }
+        self.join_tailnet().await
+    }
+
+    async fn formed_and_kept(&self, store: &WarmStore, key: &WarmKey) -> Result<(), Failure> {
+        let began = Instant::now();
+        self.formed_cold().await?;
+        self.keep_warm(store, key, began.elapsed().as_secs_f64()).await;
+        Ok(())
+    }
+
+    /// A saved cluster that does not come back is of no use to the next run either.
+    async fn formed_instead(&self, snapshot: Snapshot, failure: &Failure) -> Result<(), Failure> {
+        self.end_machines().await;
+        for node in &self.plan.nodes {
+            // Without it there is one less thing to remove.
+            let _ = std::fs::remove_file(self.disk_of(node));
+        }
+        let text = format!(
+            "the warm cluster did not come back ({failure}); it is removed, and the cluster forms cold"
+        );
+        self.host.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+        match snapshot.discard() {
+            Ok((store, key)) => self.formed_and_kept(&store, &key).await,
+            Err(error) => {
+                self.host
+                    .recorder
+                    .record(Happening::Note { subject: Subject::Cluster, text: error.to_string() });
+                self.formed_cold().await
+            }
+        }
+    }
+
+    async fn formed_cold(&self) -> Result<(), Failure> {
         if self.plan.start.control_plane_first {
             let text = self.plan.start.to_string();
             self.host.recorder.record(Happening::Note { subject: Subject::Cluster, text });
@@ -159,7 +205,7 @@ impl Cluster {
         .await
     }
 
-    async fn secure_api(&self, node: &NodePlan, subject: &Subject) -> Result<NodeClient, Failure> {
+    pub(super) async fn secure_api(&self, node: &NodePlan, subject: &Subject) -> Result<NodeClient, Failure> {
         self.kill_if_asked(node, Step::SecureApi);
         self.step(subject, Step::SecureApi, |seen| async move {
             loop {
@@ -257,7 +303,7 @@ impl Cluster {
         self.failure(subject, Step::SecureApi, Cause::Forgotten).await
     }
 
-    async fn ready(
+    pub(super) async fn ready(
         &self,
         node: &NodePlan,
         subject: &Subject,
@@ -288,15 +334,33 @@ impl Cluster {
             Readiness::Green => return Ok(()),
             Readiness::Held(hold) => hold,
         };
-        let documents = self.late_documents(node).await?;
-        if documents.is_empty() && !node.spec.may_be_held {
+        let documents = self.plan.spec.late_documents.get(&node.spec.role).cloned().unwrap_or_default();
+        let (joins, may_be_held) = (self.joins_tailnet(node), node.spec.may_be_held);
+        if documents.is_empty() && !may_be_held && !joins {
             return Err(Cause::Held(hold));
         }
         self.note(node, hold.to_string());
         if documents.is_empty() {
             return Ok(());
         }
-        self.apply_late(node, &client, &documents).await?;
+        match self.released(node, client, table, &documents, &hold, seen).await {
+            // The document was for another service; the tailnet's may be the one.
+            Err(Cause::Held(_)) if joins => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Applies what a held node waits for, and waits until it is green.
+    async fn released(
+        &self,
+        node: &NodePlan,
+        client: NodeClient,
+        table: NodeTable,
+        documents: &[Patch],
+        hold: &Hold,
+        seen: &LastSeen,
+    ) -> Result<(), Cause> {
+        self.apply_late(node, &client, documents).await?;
         let released = Instant::now();
         match self.three_layers(node, client, table, DOCUMENT_SEEN, seen).await? {
             Readiness::Green => {
@@ -313,16 +377,32 @@ impl Cluster {
         }
     }
 
-    /// The documents that a node gets once it is Ready.
-    async fn late_documents(&self, node: &NodePlan) -> Result<Vec<Patch>, Cause> {
-        let mut documents = self.plan.spec.late_documents.get(&node.spec.role).cloned().unwrap_or_default();
-        if let Some(tailnet) = self.tailnet()
-            && node.spec.role.as_str() == Role::GATEWAY
-            && !node.spec.may_be_held
-        {
+    /// Whether a node gets the tailnet's document once the cluster is up.
+    fn joins_tailnet(&self, node: &NodePlan) -> bool {
+        self.tailnet().is_some() && node.spec.role.as_str() == Role::GATEWAY && !node.spec.may_be_held
+    }
+
+    /// The tailnet is this run's own, so its document comes last: whatever was saved before it serves
+    /// every tailnet.
+    async fn join_tailnet(&self) -> Result<(), Failure> {
+        let (Some(tailnet), Some(api)) = (self.tailnet(), self.kubernetes.get()) else { return Ok(()) };
+        let table = NodeTable::watch(api);
+        let nodes = self.plan.nodes.iter().filter(|node| self.joins_tailnet(node));
+        try_join_all(nodes.map(|node| self.join_node(node, tailnet, table.clone()))).await?;
+        Ok(())
+    }
+
+    async fn join_node(&self, node: &NodePlan, tailnet: &Tailnet, table: NodeTable) -> Result<(), Failure> {
+        let subject = Subject::Node(node.spec.name.clone());
+        let client = self.secure_api(node, &subject).await?;
+        self.step(&subject, Step::Ready, |seen| async move {
+            let Some(hold) = self.hold(node).await? else { return Ok(()) };
+            let mut documents =
+                self.plan.spec.late_documents.get(&node.spec.role).cloned().unwrap_or_default();
             documents.push(tailnet.gateway_document().await?);
-        }
-        Ok(documents)
+            self.released(node, client, table, &documents, &hold, &seen).await
+        })
+        .await
     }
 
     /// Applies documents to a running node, beside the config that it has.
@@ -415,7 +495,7 @@ fn no_forward(node: &NodePlan) -> Cause {
     no_forward_to(node.spec.name.as_str())
 }
 
-fn no_forward_to(what: &str) -> Cause {
+pub(super) fn no_forward_to(what: &str) -> Cause {
     Cause::File {
         action: format!("reach {what}"),
         source: std::io::Error::other("its port is not forwarded"),

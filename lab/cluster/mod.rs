@@ -24,6 +24,7 @@ mod spec;
 mod steps;
 mod tailnet;
 mod validation;
+mod warm;
 
 pub use budget::Budgets;
 pub use cluster::{Cluster, Host};
@@ -34,7 +35,10 @@ pub use images::{ImageDelivery, MissingImages};
 pub use network_plugin::NetworkPlugin;
 pub use node_config::OwnConfigChange;
 pub use order::{Capacity, StartDecision, StartOrder};
-pub use plan::{KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan, PlanError, PlanInputs, PreparedImage};
+pub use plan::{
+    KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan, PlanError, PlanInputs, PreparedImage,
+    REGISTRY_PORT,
+};
 pub use size::{InvalidSize, Size};
 pub use spec::{
     ClusterSpec, FIRST_NODE_HOST, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, RoleRule,
@@ -45,3 +49,7 @@ pub use tailnet::{
     TailnetSpecError,
 };
 pub use validation::{SpecError, SpecSubject, SpecWarning, TAILNET};
+pub use warm::{
+    Draft, Lookup, SavedAccess, SavedCluster, SavedFile, SavedImages, SavedNode, Snapshot, Warm, WarmEntry,
+    WarmError, WarmKey, WarmStore,
+};

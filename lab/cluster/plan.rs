@@ -1,11 +1,6 @@
 //! What will be done: a spec with everything resolved that can be resolved without a VM.
 
-use std::{
-    collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
@@ -37,6 +32,10 @@ pub const MACHINE_API_PORT: u16 = 50000;
 /// Port of the Kubernetes API server.
 pub const KUBERNETES_API_PORT: u16 = 6443;
 
+/// Port of the LAN's gateway at which nodes reach the image registry, wherever it listens; none that
+/// users give mirrors of their own.
+pub const REGISTRY_PORT: u16 = 5999;
+
 /// An image that is ready to boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PreparedImage {
@@ -61,8 +60,6 @@ pub struct PlanInputs {
     pub cpu_model: Option<CpuModel>,
     /// Time limits on this host.
     pub budgets: Budgets,
-    /// Where the image registry listens on the host's loopback.
-    pub registry: SocketAddr,
     /// The host's cores that guests may use.
     pub cores: usize,
     /// The upstreams that the registry stands in for.
@@ -71,6 +68,8 @@ pub struct PlanInputs {
     pub kubernetes_version: String,
     /// Faults to put in.
     pub faults: Vec<Fault>,
+    /// The secrets and the client file of a saved cluster, which is then planned again.
+    pub saved: Option<(SecretsBundle, Talosconfig)>,
     /// The present.
     pub now: jiff::Timestamp,
 }
@@ -98,6 +97,9 @@ pub struct Plan {
     pub image_disk: Option<PathBuf>,
     /// Faults to put in.
     pub faults: Vec<Fault>,
+    /// What its nodes share.
+    #[serde(skip)]
+    pub secrets: SecretsBundle,
     /// The administrator's client file for the machine API.
     #[serde(skip)]
     pub talosconfig: Talosconfig,
@@ -228,7 +230,10 @@ impl Plan {
             return Err(PlanError::Fault(fault.node().clone()));
         }
         check_roles(&spec, &inputs.images)?;
-        let secrets = secrets(&spec, inputs.now)?;
+        let secrets = match &inputs.saved {
+            Some((secrets, _)) => secrets.clone(),
+            None => secrets(&spec, inputs.now)?,
+        };
         let places = spec
             .nodes
             .iter()
@@ -255,7 +260,10 @@ impl Plan {
             attachments: nodes.iter().map(attachment).collect(),
         };
         let addresses: Vec<_> = places.iter().map(|(_, address)| (*address).into()).collect();
-        let talosconfig = client_file(&spec, &addresses, &secrets, inputs.now)?;
+        let talosconfig = match &inputs.saved {
+            Some((_, talosconfig)) => talosconfig.clone(),
+            None => client_file(&spec, &addresses, &secrets, inputs.now)?,
+        };
         let credentials = Credentials::of(&talosconfig).ok_or(SecretsError::Encoding)?;
         let software: Vec<_> = nodes.iter().map(NodePlan::software).collect();
         let capacity = Capacity {
@@ -275,6 +283,7 @@ impl Plan {
             lan,
             nodes,
             image_disk: None,
+            secrets,
             talosconfig,
             credentials,
         })
@@ -307,7 +316,7 @@ const LAN_MTU: u16 = 1500;
 
 fn cluster_config(spec: &ClusterSpec, inputs: &PlanInputs, endpoint: Ipv4Addr) -> ClusterConfig {
     let gateway = spec.gateway();
-    let mirror = format!("http://{gateway}:{}", inputs.registry.port());
+    let mirror = format!("http://{gateway}:{REGISTRY_PORT}");
     ClusterConfig {
         name: spec.name.to_string(),
         endpoint_address: endpoint,

@@ -35,6 +35,8 @@ pub enum Subject {
 pub enum Step {
     /// Images unpacked and disks made on the host.
     Prepare,
+    /// Memory and disk of a saved node put in place; then until its kubelet answers again.
+    Restore,
     /// QEMU started; until the first user process writes to the console.
     Boot,
     /// Until the maintenance service answers.
@@ -62,6 +64,7 @@ impl Step {
     pub fn label(self) -> &'static str {
         match self {
             Step::Prepare => "prepare",
+            Step::Restore => "restore",
             Step::Boot => "boot",
             Step::Maintenance => "maintenance mode",
             Step::ApplyConfig => "apply config",

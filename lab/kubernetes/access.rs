@@ -120,6 +120,16 @@ impl KubernetesApi {
         }
     }
 
+    /// Whether a node's kubelet says, through the API server, that it is well: `Ok` or the reason in words.
+    pub async fn kubelet_answers(&self, node: &str) -> Result<(), String> {
+        let path = format!("/api/v1/nodes/{node}/proxy/healthz");
+        match self.get_text(&path, Duration::from_secs(5)).await {
+            Ok(text) if text.trim() == "ok" => Ok(()),
+            Ok(text) => Err(format!("the kubelet of {node} says {:?}", text.trim())),
+            Err(error) => Err(chain(&error).replace('\n', " ")),
+        }
+    }
+
     /// The body of a plain GET request within `limit`.
     pub(super) async fn get_text(&self, path: &str, limit: Duration) -> Result<String, KubernetesError> {
         let request = http::Request::get(path)

@@ -94,8 +94,11 @@ pub fn arguments(
             a.option("-serial", "chardev:console");
             a.option("-chardev", format!("socket,id=qmp,server=off,path={}", escaped(qmp)));
             a.option("-mon", "chardev=qmp,mode=control");
-            if spec.paused {
+            if spec.paused || spec.incoming {
                 a.flag("-S");
+            }
+            if spec.incoming {
+                a.option("-incoming", "defer");
             }
         }
         Wiring::Terminal => a.option("-serial", "mon:stdio"),
@@ -198,6 +201,7 @@ mod tests {
             lan_socket: "/tmp/lab-1/control-plane-1".into(),
             mtu: 1500,
             paused: false,
+            incoming: false,
             directory: "/run/control-plane-1".into(),
         }
     }

@@ -97,6 +97,16 @@ pub enum MachineError {
         /// Why.
         source: QmpError,
     },
+    /// Its memory cannot be saved or loaded.
+    #[error("{node}: cannot {action}: {reason}")]
+    Memory {
+        /// Whose machine.
+        node: NodeName,
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// What QEMU said.
+        reason: String,
+    },
     /// The VM failed while it was waited for.
     #[error(transparent)]
     Failed(#[from] MachineFailure),

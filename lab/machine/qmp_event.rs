@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use qapi::qmp::{Event, ShutdownCause};
+use qapi::qmp::{Event, MigrationStatus, ShutdownCause};
+
+use super::MigrationState;
 
 /// What QEMU says without being asked, as far as the lab cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub enum QmpEvent {
     Stopped,
     /// The CPUs run again.
     Resumed,
+    /// Memory is being saved or loaded.
+    Migration(MigrationState),
 }
 
 impl fmt::Display for QmpEvent {
@@ -37,6 +41,9 @@ impl fmt::Display for QmpEvent {
             QmpEvent::GuestPanicked => f.write_str("the guest reported a panic"),
             QmpEvent::Stopped => f.write_str("CPUs stopped"),
             QmpEvent::Resumed => f.write_str("CPUs running"),
+            QmpEvent::Migration(MigrationState::Active) => f.write_str("memory is on its way"),
+            QmpEvent::Migration(MigrationState::Completed) => f.write_str("memory is saved or loaded"),
+            QmpEvent::Migration(MigrationState::Failed) => f.write_str("memory cannot be saved or loaded"),
         }
     }
 }
@@ -51,6 +58,11 @@ pub(super) fn translate(event: &Event) -> Option<QmpEvent> {
         Event::GUEST_PANICKED { .. } => QmpEvent::GuestPanicked,
         Event::STOP { .. } => QmpEvent::Stopped,
         Event::RESUME { .. } => QmpEvent::Resumed,
+        Event::MIGRATION { data, .. } => QmpEvent::Migration(match data.status {
+            MigrationStatus::completed => MigrationState::Completed,
+            MigrationStatus::failed | MigrationStatus::cancelled => MigrationState::Failed,
+            _ => MigrationState::Active,
+        }),
         _ => return None,
     })
 }

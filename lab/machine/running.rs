@@ -15,8 +15,8 @@ use futures::{FutureExt, future::BoxFuture};
 use tokio::{net::UnixListener, sync::watch};
 
 use super::{
-    Accelerator, ConsoleMark, MachineError, MachineFailure, MachineSpec, Process, Processes, QemuBinary, Qmp,
-    SocketDirectory, Usage, Wiring, arguments,
+    Accelerator, ConsoleMark, MachineError, MachineFailure, MachineSpec, MigrationState, Process, Processes,
+    QemuBinary, Qmp, SocketDirectory, Usage, Wiring, arguments,
     console::Console,
     shell_line, usage,
     vigil::{Vigil, attach_console, in_words, observer, report_exit, tail_of},
@@ -113,6 +113,7 @@ impl Machine {
             node: node.clone(),
             recorder: recorder.clone(),
             failure: watch::Sender::new(None),
+            migration: watch::Sender::new(MigrationState::Active),
             ending: AtomicBool::new(false),
         });
         let console = attach_console(console_stream, log, &vigil)
@@ -289,7 +290,22 @@ impl Machine {
         }
     }
 
-    async fn command<C>(&self, command: C, action: &'static str) -> Result<(), MachineError>
+    /// Forgets how an earlier saving or loading ended.
+    pub(super) fn forget_migration(&self) {
+        self.vigil.migration.send_replace(MigrationState::Active);
+    }
+
+    /// Waits until memory is saved or loaded, or cannot be.
+    pub(super) async fn migration_ended(&self) -> MigrationState {
+        let mut state = self.vigil.migration.subscribe();
+        match state.wait_for(|state| *state != MigrationState::Active).await.map(|state| *state) {
+            Ok(state) => state,
+            // The vigil outlives this borrow, so its sender is alive.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    pub(super) async fn command<C>(&self, command: C, action: &'static str) -> Result<(), MachineError>
     where
         C: qapi::qmp::QmpCommand + Send + 'static,
         C::Ok: Send + 'static,
@@ -297,7 +313,7 @@ impl Machine {
         self.query(command, action).await.map(drop)
     }
 
-    async fn query<C>(&self, command: C, action: &'static str) -> Result<C::Ok, MachineError>
+    pub(super) async fn query<C>(&self, command: C, action: &'static str) -> Result<C::Ok, MachineError>
     where
         C: qapi::qmp::QmpCommand + Send + 'static,
         C::Ok: Send + 'static,

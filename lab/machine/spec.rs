@@ -91,6 +91,8 @@ pub struct MachineSpec {
     pub mtu: u16,
     /// Start with the CPUs stopped; [`super::Machine::resume`] lets them run.
     pub paused: bool,
+    /// Start without memory of its own, for [`super::Machine::load`]; the CPUs stay stopped.
+    pub incoming: bool,
     /// Directory of the machine's own files: `console.log`, `stderr.log`, `command.sh`.
     pub directory: PathBuf,
 }

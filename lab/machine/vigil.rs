@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{net::UnixStream, sync::watch};
 
-use super::{MachineFailure, Process, QmpEvent, console::Console};
+use super::{MachineFailure, MigrationState, Process, QmpEvent, console::Console};
 use crate::{
     events::{Happening, Recorder, Subject},
     node::NodeName,
@@ -28,6 +28,8 @@ pub(super) struct Vigil {
     pub node: NodeName,
     pub recorder: Recorder,
     pub failure: watch::Sender<Option<MachineFailure>>,
+    /// How the saving or loading of memory stands.
+    pub migration: watch::Sender<MigrationState>,
     /// The lab itself is ending the machine.
     pub ending: AtomicBool,
 }
@@ -59,6 +61,10 @@ pub(super) fn attach_console(stream: UnixStream, log: File, vigil: &Arc<Vigil>) 
 pub(super) fn observer(vigil: &Arc<Vigil>) -> impl FnMut(QmpEvent) + Send + 'static {
     let vigil = Arc::clone(vigil);
     move |event| {
+        if let QmpEvent::Migration(state) = event {
+            vigil.migration.send_replace(state);
+            return;
+        }
         vigil
             .recorder
             .record(Happening::Note { subject: Subject::Node(vigil.node.clone()), text: event.to_string() });

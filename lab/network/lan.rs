@@ -145,6 +145,11 @@ impl Lan {
         self.switch.services.add_name(name, address);
     }
 
+    /// Nodes that call the gateway's TCP port `asked` reach the host's port `real`.
+    pub fn redirect(&self, asked: u16, real: u16) {
+        self.switch.redirect.set(asked, real);
+    }
+
     /// Plugs a node's cable in or out, at the switch. An unknown node changes nothing.
     pub fn set_link(&self, node: &NodeName, state: LinkState) {
         if let Some(port) = self.switch.port_of(node) {

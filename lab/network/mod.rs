@@ -19,6 +19,7 @@ mod ntp;
 mod packet;
 mod plan;
 mod port;
+mod redirect;
 mod services;
 mod switch;
 mod uplink;

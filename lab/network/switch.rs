@@ -13,6 +13,7 @@ use super::{
     handshake::{self, Handshakes},
     packet::{self, ethernet},
     port::{PREFIX, Port},
+    redirect::Redirect,
     services::{Service, Services},
 };
 use crate::{
@@ -35,6 +36,7 @@ pub(super) struct Switch {
     handshakes: Handshakes,
     pub services: Services,
     attempts: Attempts,
+    pub redirect: Redirect,
     allow_egress: AtomicBool,
     recorder: Recorder,
 }
@@ -65,6 +67,7 @@ impl Switch {
             handshakes: Handshakes::default(),
             services: Services::new(plan),
             attempts: Attempts::default(),
+            redirect: Redirect::default(),
             allow_egress: AtomicBool::new(false),
             recorder,
         }
@@ -92,6 +95,12 @@ impl Switch {
 
     /// Takes a frame with its length prefix from a port to where it belongs.
     pub fn forward(&self, from: usize, prefixed: &[u8]) {
+        let rewritten = if from == self.uplink {
+            self.redirect.towards_node(self.gateway, prefixed, PREFIX)
+        } else {
+            self.redirect.towards_host(self.gateway, prefixed, PREFIX)
+        };
+        let prefixed = rewritten.as_deref().unwrap_or(prefixed);
         let frame = &prefixed[PREFIX..];
         let Some((destination, source)) = ethernet(frame) else { return };
         if from == self.uplink {

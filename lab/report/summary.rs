@@ -145,7 +145,7 @@ impl ScenarioSummary {
             Happening::StepStarted { subject: Subject::Node(node), step } => {
                 if let Some(node) = self.node(node) {
                     node.started.insert(*step, at);
-                    if *step == Step::Boot {
+                    if [Step::Boot, Step::Restore].contains(step) {
                         node.powered_on.get_or_insert(at);
                     }
                 }

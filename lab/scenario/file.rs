@@ -15,6 +15,7 @@ use super::problem::{Problem, ScenarioError};
 use super::raw::RawScenario;
 use crate::cluster::{Budgets, ClusterSpec, Fault, Size, SpecWarning};
 use crate::node::NodeName;
+use crate::session::Start;
 
 /// A scenario: a cluster, what is done wrong to it on purpose, what is looked at, and what it
 /// must come to. Plain data; nothing of it has been looked up on the host except patch files.
@@ -28,6 +29,9 @@ pub struct Scenario {
     pub question: String,
     /// The cluster.
     pub cluster: ClusterSpec,
+    /// Whether a saved cluster will do.
+    #[serde(default)]
+    pub start: Start,
     /// What is done wrong to the cluster on purpose.
     pub faults: Vec<Fault>,
     /// The memory that the lab must believe the host has available, when the scenario lies about
@@ -122,6 +126,7 @@ impl Lowering<'_> {
             name: raw.name.value.clone(),
             question: raw.question.clone().unwrap_or_else(|| title.clone()),
             title,
+            start: raw.start,
             faults,
             host_memory,
             checks,

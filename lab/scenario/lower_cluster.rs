@@ -22,6 +22,10 @@ use crate::words::choice;
 /// More nodes than any host can carry; larger numbers are typing errors.
 const MOST_NODES_OF_ONE_ENTRY: usize = 100;
 
+/// A cluster's name that is not given: one for all, so that scenarios of one topology share a saved
+/// cluster.
+const DEFAULT_NAME: &str = "lab";
+
 /// The cluster, or `None` when problems were reported.
 pub(super) fn lower_cluster(
     lowering: &mut Lowering<'_>,
@@ -31,8 +35,7 @@ pub(super) fn lower_cluster(
     let cluster = &raw.cluster;
     let name = match &cluster.name {
         Some(name) => lowering.parsed(name),
-        // A bad scenario name was reported already.
-        None => NodeName::new(raw.name.value.as_str()).ok(),
+        None => NodeName::new(DEFAULT_NAME).ok(),
     };
     let mut nodes = Vec::new();
     let mut origins = Vec::new();

@@ -14,6 +14,7 @@ use super::check::Disturbance;
 use crate::cluster::{ControlServerState, ImageDelivery, KeyState, RouteApproval, StartOrder, TalosContract};
 use crate::events::Step;
 use crate::node::Kind;
+use crate::session::Start;
 use crate::talos::Profile;
 
 /// How scenario and patch files are read: places instead of printed snippets, and only `true` and
@@ -32,6 +33,8 @@ pub(super) struct RawScenario {
     pub title: Option<String>,
     pub question: Option<String>,
     pub cluster: RawCluster,
+    #[serde(default)]
+    pub start: Start,
     #[serde(default)]
     pub faults: Vec<Spanned<RawFault>>,
     #[serde(default)]

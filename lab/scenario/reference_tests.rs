@@ -74,6 +74,7 @@ fn all_names() -> BTreeSet<&'static str> {
         names_of::<raw::RawPowerCycle>(),
         names_of::<raw::RawFault>(),
         names_of::<raw::RawExpect>(),
+        names_of::<crate::session::Start>(),
         names_of::<crate::cluster::StartOrder>(),
         names_of::<crate::cluster::ImageDelivery>(),
         names_of::<crate::cluster::TalosContract>(),

@@ -36,6 +36,8 @@ impl Scenario {
             budgets: self.budgets.clone(),
             when_short,
             pretended_memory: self.host_memory,
+            start: self.start,
+            title: self.name.clone(),
             workloads: self
                 .checks
                 .iter()

@@ -10,9 +10,11 @@ mod open;
 mod publish;
 mod speed;
 mod start;
+mod warm;
 
 pub use bundle::write_bundle;
 pub use figures::FormationFigures;
 pub use image_figures::{ImageFigures, ImageFiguresError};
 pub use open::{Session, SessionError, SessionOptions};
 pub use start::{ClusterRequest, RunningCluster, StartError};
+pub use warm::Start;

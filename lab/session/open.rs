@@ -47,6 +47,8 @@ pub struct SessionOptions {
     pub mirrors: Vec<PathBuf>,
     /// The mirror that images are fetched into when nodes ask for what is in none, if they may be.
     pub pull_through: Option<PathBuf>,
+    /// Whether every cluster forms, though one like it was saved.
+    pub cold: bool,
     /// The lock file of references.
     pub lock: PathBuf,
     /// Whether several clusters will be started, one after the other, each in a directory of its own.
@@ -69,6 +71,7 @@ impl SessionOptions {
             given: BTreeMap::new(),
             mirrors: Vec::new(),
             pull_through: None,
+            cold: false,
             lock: PathBuf::from(LOCK_FILE),
             several: false,
             tailnet: None,

@@ -7,12 +7,15 @@ use std::{
     sync::Arc,
 };
 
-use super::open::{Session, SessionError};
+use super::{
+    open::{Session, SessionError},
+    warm::Start,
+};
 use crate::{
     assets::{BootCache, InspectError, Inspection, NodeImage},
     cluster::{
         Budgets, Cluster, ClusterSpec, Failure, Fault, Host, ImageDelivery, ImageSource, MissingImages, Plan,
-        PlanError, PlanInputs, PreparedImage, Size, Tailnet, TailnetSpecError,
+        PlanError, PlanInputs, PreparedImage, REGISTRY_PORT, Size, Tailnet, TailnetSpecError, Warm,
     },
     events::{Happening, Subject},
     host::{MemoryReservation, WhenShort},
@@ -47,18 +50,24 @@ pub struct ClusterRequest {
     pub pretended_memory: Option<Size>,
     /// Images of workloads that will be started in it.
     pub workloads: Vec<String>,
+    /// Whether a saved cluster will do.
+    pub start: Start,
+    /// What its directory is called in a run of several clusters.
+    pub title: String,
 }
 
 impl ClusterRequest {
     /// A cluster without faults, within the usual limits, that waits for nobody.
     pub fn new(spec: ClusterSpec) -> Self {
         Self {
+            title: spec.name.to_string(),
             spec,
             faults: Vec::new(),
             budgets: Budgets::default(),
             when_short: WhenShort::Refuse,
             pretended_memory: None,
             workloads: Vec::new(),
+            start: Start::Cold,
         }
     }
 }
@@ -145,10 +154,15 @@ impl Session {
     /// # Errors
     /// When an image is missing or damaged, or the spec is impossible.
     pub fn plan(&self, request: ClusterRequest) -> BoxFuture<'_, Result<(Plan, Registry), StartError>> {
-        self.planned(request).boxed()
+        async move {
+            let cold = ClusterRequest { start: Start::Cold, ..request };
+            let (plan, registry, _warm) = self.planned(cold).await?;
+            Ok((plan, registry))
+        }
+        .boxed()
     }
 
-    async fn planned(&self, request: ClusterRequest) -> Result<(Plan, Registry), StartError> {
+    async fn planned(&self, request: ClusterRequest) -> Result<(Plan, Registry, Option<Warm>), StartError> {
         let images = self.prepare_images(&request.spec).await?;
         let store = Store::open(&self.layouts())?;
         let there: BTreeSet<String> = store.references().map(str::to_owned).collect();
@@ -162,28 +176,32 @@ impl Session {
             recorder: self.recorder.clone(),
         })
         .await?;
-        let mut budgets = request.budgets;
+        let mut budgets = request.budgets.clone();
         if let Some(image) = images.values().next() {
             budgets.speed_factor = self.speed_factor(image).await?.get();
         }
-        let mut plan = Plan::new(
-            request.spec,
-            PlanInputs {
-                images,
-                accelerator: self.accelerator,
-                cpu_model: self.options.cpu_model.clone(),
-                budgets,
-                registry: registry.address(),
-                upstreams,
-                cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-                kubernetes_version: KUBERNETES_VERSION.trim_start_matches('v').to_owned(),
-                faults: request.faults,
-                now: jiff::Timestamp::now(),
-            },
-        )?;
+        let mut inputs = PlanInputs {
+            images,
+            accelerator: self.accelerator,
+            cpu_model: self.options.cpu_model.clone(),
+            budgets,
+            upstreams,
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            kubernetes_version: KUBERNETES_VERSION.trim_start_matches('v').to_owned(),
+            faults: request.faults.clone(),
+            saved: None,
+            now: jiff::Timestamp::now(),
+        };
+        let mut plan = Plan::new(request.spec.clone(), inputs.clone())?;
+        let warm = self.warm(&request, &plan, &store).await?;
+        if let Some(Warm::Restore(snapshot)) = &warm {
+            let access = &snapshot.access;
+            inputs.saved = Some((access.secrets.clone(), access.talosconfig.clone()));
+            plan = Plan::new(request.spec.clone(), inputs)?;
+        }
         self.check_configs(&plan)?;
         self.open_mirror_ports(&plan, &mut registry).await?;
-        let workloads = request.workloads.into_iter().map(|image| (image, "the checks".to_owned()));
+        let workloads = request.workloads.iter().cloned().map(|image| (image, "the checks".to_owned()));
         let needed: Vec<_> = plan.pulled_images().chain(workloads).collect();
         if let Some(missing) = MissingImages::among(needed.clone(), |image| there.contains(image)) {
             self.refuse_or_fetch(missing)?;
@@ -192,13 +210,12 @@ impl Session {
             let images = needed.into_iter().map(|(image, _)| image).filter(|image| there.contains(image));
             plan.image_disk = Some(self.image_disk(store, images.collect()).await?);
         }
-        Ok((plan, registry))
+        Ok((plan, registry, warm))
     }
 
     /// The disk with these images, made by the first run that needs it.
     async fn image_disk(&self, store: Store, images: BTreeSet<String>) -> Result<PathBuf, StartError> {
-        let directory = std::path::absolute(self.options.root.join("cache/image-disks"))
-            .map_err(|source| SessionError::Host { action: "find the present directory".into(), source })?;
+        let directory = self.cache("image-disks")?;
         let made = tokio::task::spawn_blocking(move || cache_disk(&store, &images, &directory));
         let made = made.await.map_err(|error| SessionError::Host {
             action: "make the image disk".into(),
@@ -211,7 +228,7 @@ impl Session {
     /// listens at such a port already may be meant, so it is told and left.
     async fn open_mirror_ports(&self, plan: &Plan, registry: &mut Registry) -> Result<(), StartError> {
         let mut ports = plan.mirror_ports();
-        ports.remove(&registry.address().port());
+        ports.remove(&REGISTRY_PORT);
         for (port, upstreams) in ports {
             let names: Vec<_> = upstreams.iter().map(String::as_str).collect();
             let only = <[&str; 1]>::try_from(names.as_slice()).ok().map(|[name]| name);
@@ -289,14 +306,11 @@ impl Session {
             }
         }
         let when_short = request.when_short;
-        let (plan, registry) = self.plan(request).await?;
+        let title = request.title.clone();
+        let (plan, registry, warm) = self.planned(request).await?;
         let memory =
             MemoryReservation::reserve(self.name(), need, when_short).await.map_err(SessionError::from)?;
-        let directory = if self.options.several {
-            self.path().join(plan.spec.name.as_str())
-        } else {
-            self.path().to_owned()
-        };
+        let directory = if self.options.several { self.path().join(title) } else { self.path().to_owned() };
         write(&directory, "plan.json", serde_json::to_string_pretty(&plan).unwrap_or_default())?;
         for node in &plan.nodes {
             if let Some(change) = &node.own_config {
@@ -312,7 +326,7 @@ impl Session {
             recorder: self.recorder.clone(),
         };
         let tailnet = self.start_tailnet(&plan, &directory.join("tailnet")).await?;
-        let cluster = Cluster::start(plan, registry, tailnet, host).await.map_err(Box::new)?;
+        let cluster = Cluster::start(plan, registry, tailnet, host).await.map_err(Box::new)?.with_warm(warm);
         Ok(RunningCluster { cluster: Arc::new(cluster), _memory: memory })
     }
 

@@ -22,6 +22,7 @@ use super::{
             ShutdownRequest, machine_service_client::MachineServiceClient, reboot_request,
         },
         resource::{EventType, ListRequest, WatchOptions, WatchRequest, state_client::StateClient},
+        time::time_service_client::TimeServiceClient,
     },
 };
 
@@ -331,6 +332,20 @@ impl NodeClient {
 
     fn machine(&self) -> MachineServiceClient<Channel> {
         MachineServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
+    }
+
+    /// What the node's own clock says.
+    ///
+    /// # Errors
+    /// When the call fails or the answer is no time.
+    pub async fn time(&self, limit: Duration) -> Result<jiff::Timestamp, ApiError> {
+        let action = "tell its time";
+        let mut client = TimeServiceClient::new(self.channel.clone());
+        let reply = limited(self.node, action, limit, client.time(())).await?;
+        let time = reply.messages.into_iter().next().and_then(|message| message.localtime);
+        time.and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok()).ok_or_else(|| {
+            ApiError::Other { node: self.node, action, message: "the answer holds no time".into() }
+        })
     }
 
     /// The node's version.

@@ -15,3 +15,8 @@ pub mod machine {
 pub mod resource {
     tonic::include_proto!("cosi.resource");
 }
+
+/// `time.proto`.
+pub mod time {
+    tonic::include_proto!("time");
+}

@@ -47,11 +47,11 @@ fn planned(scenario: Scenario) -> Result<Plan, PlanError> {
         accelerator: Accelerator::Tcg,
         cpu_model: None,
         budgets: Budgets::default(),
-        registry: ([127, 0, 0, 1], 5000).into(),
         cores: 2,
         upstreams: vec!["registry.k8s.io".into(), "docker.io".into()],
         kubernetes_version: "1.34.2".into(),
         faults: scenario.faults,
+        saved: None,
         now: jiff::Timestamp::now(),
     };
     Plan::new(scenario.cluster, inputs)

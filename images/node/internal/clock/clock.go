@@ -17,7 +17,7 @@ const tolerance = 100 * time.Millisecond
 
 // resync is how often the time is asked for again: a machine restored from a snapshot wakes up in the past, and
 // nothing in the guest tells it so.
-const resync = 15 * time.Second
+const resync = 2 * time.Second
 
 // Sync asks the servers in turn until one answers and sets the clock. It gives up only with the context.
 func Sync(ctx context.Context, servers []string) error {

@@ -1,0 +1,29 @@
+//! Warm clusters: a formed cluster is saved whole and handed out again in seconds.
+//!
+//! Saved are each node's memory and devices (QEMU's migration to a file) and its disk, at one
+//! moment for all nodes, with the secrets and the administrator's access. What belongs to the run
+//! and not to the cluster is not: the switch, the registry and the tailnet are the new run's own.
+//!
+//! A saved cluster is found by a [`WarmKey`]: everything that went into it. Another key is a cold
+//! start with the reason, never a wrong restore. The store keeps each in a directory that appears
+//! whole or not at all, with a checksum of every file.
+
+mod files;
+mod key;
+mod restore;
+mod save;
+mod saved;
+mod store;
+
+pub use key::{SavedImages, WarmKey};
+pub use saved::{SavedAccess, SavedCluster, SavedFile, SavedNode};
+pub use store::{Draft, Lookup, Snapshot, WarmEntry, WarmError, WarmStore};
+
+/// What a cluster that is started has to do with the store.
+#[derive(Debug)]
+pub enum Warm {
+    /// It is restored; the store gets a new one when that does not succeed.
+    Restore(Snapshot),
+    /// It forms and is then saved under this key.
+    Save(WarmStore, WarmKey),
+}

@@ -1,0 +1,204 @@
+//! A guest's memory and devices to a file and back: QEMU's migration, with a file as the other host.
+
+use std::path::{Path, PathBuf};
+
+use qapi::{Any, qmp::QmpCommand};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Machine, MachineError, QemuBinary};
+
+/// Bytes a second that QEMU may write: what no disk does, for a limit would only lengthen the pause
+/// (QEMU's own default is 128 MiB/s).
+const BANDWIDTH: u64 = 100 << 30;
+
+/// Threads that write or read a mapped file, beside QEMU's own.
+const CHANNELS: u32 = 2;
+
+/// How memory lies in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemoryFormat {
+    /// QEMU's migration stream, through a pipe; every QEMU that the lab takes.
+    Stream,
+    /// Each page at its own place in a sparse file (`mapped-ram`, QEMU 9.0), which several threads
+    /// write and read.
+    Mapped,
+}
+
+impl MemoryFormat {
+    /// The faster one of those that this QEMU has.
+    pub fn best(qemu: &QemuBinary) -> Self {
+        if qemu.has_mapped_ram() { Self::Mapped } else { Self::Stream }
+    }
+
+    fn capabilities(self) -> SetCapabilities {
+        let capability = |name: &str, state: bool| json!({ "capability": name, "state": state });
+        let mut capabilities = vec![capability("events", true)];
+        if self == Self::Mapped {
+            capabilities.extend([capability("mapped-ram", true), capability("multifd", true)]);
+        }
+        SetCapabilities { capabilities }
+    }
+
+    fn parameters(self) -> SetParameters {
+        let multifd_channels = (self == Self::Mapped).then_some(CHANNELS);
+        SetParameters { max_bandwidth: BANDWIDTH, multifd_channels }
+    }
+}
+
+/// Where a guest's memory comes from instead of a cold start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedMemory {
+    /// The file.
+    pub file: PathBuf,
+    /// How memory lies in it.
+    pub format: MemoryFormat,
+}
+
+impl SavedMemory {
+    fn target(&self) -> String {
+        match self.format {
+            MemoryFormat::Stream => format!("exec:exec cat > {}", shell_word(&self.file)),
+            MemoryFormat::Mapped => format!("file:{}", self.file.display()),
+        }
+    }
+
+    fn source(&self) -> String {
+        match self.format {
+            MemoryFormat::Stream => format!("exec:exec cat {}", shell_word(&self.file)),
+            MemoryFormat::Mapped => format!("file:{}", self.file.display()),
+        }
+    }
+}
+
+/// How a migration stands, in QEMU's words that the lab tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationState {
+    /// On its way.
+    Active,
+    /// All is written or read.
+    Completed,
+    /// It will not complete.
+    Failed,
+}
+
+impl Machine {
+    /// Writes memory and devices to a file. The CPUs must be stopped; [`Machine::resume`] lets them
+    /// go on afterwards. Until then the disk's file does not change.
+    ///
+    /// # Errors
+    /// When QEMU cannot write the file or ends.
+    pub async fn save(&self, to: &SavedMemory) -> Result<(), MachineError> {
+        const ACTION: &str = "save its memory";
+        self.prepare_migration(to.format, ACTION).await?;
+        self.command(
+            qapi::qmp::migrate { channels: None, detach: None, resume: None, uri: Some(to.target()) },
+            ACTION,
+        )
+        .await?;
+        self.migrated(ACTION).await
+    }
+
+    /// Reads memory and devices from a file into a machine that was started with
+    /// [`super::MachineSpec::incoming`]. Its CPUs stay stopped.
+    ///
+    /// # Errors
+    /// When the file is not what this machine saved, or QEMU ends.
+    pub async fn load(&self, from: &SavedMemory) -> Result<(), MachineError> {
+        const ACTION: &str = "load its memory";
+        self.prepare_migration(from.format, ACTION).await?;
+        let uri = Some(from.source());
+        self.command(qapi::qmp::migrate_incoming { channels: None, exit_on_error: None, uri }, ACTION)
+            .await?;
+        self.migrated(ACTION).await
+    }
+
+    async fn prepare_migration(
+        &self,
+        format: MemoryFormat,
+        action: &'static str,
+    ) -> Result<(), MachineError> {
+        self.forget_migration();
+        self.command(format.capabilities(), action).await?;
+        self.command(format.parameters(), action).await
+    }
+
+    /// Waits for the end of a migration. Unbounded: race it against a deadline.
+    async fn migrated(&self, action: &'static str) -> Result<(), MachineError> {
+        let state = tokio::select! {
+            biased;
+            state = self.migration_ended() => state,
+            failure = self.failure() => return Err(failure.into()),
+        };
+        if state == MigrationState::Completed {
+            return Ok(());
+        }
+        let reason = self.query(QueryMigration {}, action).await?;
+        let reason = reason["error-desc"].as_str().unwrap_or("QEMU does not say why").to_owned();
+        Err(MachineError::Memory { node: self.spec().name.clone(), action, reason })
+    }
+}
+
+/// A word for `/bin/sh`, which QEMU's `exec:` runs.
+fn shell_word(path: &Path) -> String {
+    format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
+}
+
+// The crate's types know the capabilities of one QEMU only; these three take any.
+
+#[derive(Debug, Clone, Serialize)]
+struct SetCapabilities {
+    capabilities: Vec<Any>,
+}
+
+impl QmpCommand for SetCapabilities {}
+impl qapi::Command for SetCapabilities {
+    const NAME: &'static str = "migrate-set-capabilities";
+    const ALLOW_OOB: bool = false;
+    type Ok = qapi::Empty;
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct SetParameters {
+    max_bandwidth: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    multifd_channels: Option<u32>,
+}
+
+impl QmpCommand for SetParameters {}
+impl qapi::Command for SetParameters {
+    const NAME: &'static str = "migrate-set-parameters";
+    const ALLOW_OOB: bool = false;
+    type Ok = qapi::Empty;
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct QueryMigration {}
+
+impl QmpCommand for QueryMigration {}
+impl qapi::Command for QueryMigration {
+    const NAME: &'static str = "query-migrate";
+    const ALLOW_OOB: bool = false;
+    type Ok = Any;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_a_quote_stays_one_word_of_the_shell() {
+        let memory = SavedMemory { file: "/it's/cp-1.memory".into(), format: MemoryFormat::Stream };
+        assert_eq!(memory.source(), r"exec:exec cat '/it'\''s/cp-1.memory'");
+    }
+
+    #[test]
+    fn a_qemu_without_mapped_memory_gets_the_stream() {
+        let old = QemuBinary::for_tests();
+        assert_eq!(MemoryFormat::best(&old), MemoryFormat::Stream);
+        let new = QemuBinary { migration_capabilities: vec!["mapped-ram".into()], ..old };
+        assert_eq!(MemoryFormat::best(&new), MemoryFormat::Mapped);
+    }
+}
