@@ -4,14 +4,14 @@ use std::fmt::Display;
 
 use clap::{Args, Subcommand};
 use lab::{
-    cluster::{ClusterSpec, ImageDelivery, TailnetSpec},
+    cluster::{ClusterSpec, ImageDelivery, TailnetSpec, WarmError},
     events::Outcome,
     host::{Ending, ExitCode},
     machine::CpuModel,
     node::NodeName,
     recipe::{ballast_image, ballast_layout},
     report::Display as Show,
-    session::{ClusterRequest, FormationFigures, ImageFigures, Session},
+    session::{ClusterRequest, FormationFigures, ImageFigures, Session, Start, StartFigures},
 };
 
 use super::{Failed, Guests, print_json};
@@ -21,6 +21,8 @@ use super::{Failed, Guests, print_json};
 pub enum Bench {
     /// Cold formation of a three-node cluster: seconds per phase and node, peak memory
     Formation(Formation),
+    /// A cluster that forms and is saved, and then is restored again and again
+    Warm(Warm),
     /// How an image comes to three nodes at once: over the LAN, and on a disk that they share
     Images(Images),
 }
@@ -34,6 +36,25 @@ pub struct Images {
     /// Size of the image in MiB
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u16).range(1..=1500))]
     mib: u16,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    guests: Guests,
+}
+
+/// Warm starts of a cluster, after one cold start in the same run.
+#[derive(Args)]
+pub struct Warm {
+    /// How many restores
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    runs: u16,
+    /// Number of nodes: one control plane, the rest workers
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    nodes: u16,
+    /// A mixed-role cluster, whose last node is the gateway of a tailnet
+    #[arg(long)]
+    mixed: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -69,6 +90,7 @@ impl Bench {
         match self {
             Self::Formation(formation) => formation.run().await,
             Self::Images(images) => images.run().await,
+            Self::Warm(warm) => warm.run().await,
         }
     }
 }
@@ -131,6 +153,70 @@ impl Images {
             println!("{}", ImageFigures::table(&medians));
         }
         Ok(ExitCode::Passed)
+    }
+}
+
+impl Warm {
+    async fn run(self) -> Result<ExitCode, Failed> {
+        let spec = cluster(self.nodes)?;
+        let spec = if self.mixed { spec.with_tailnet(TailnetSpec::default()) } else { spec };
+        let mut restores = Vec::new();
+        let mut saved = None;
+        for run in 0..=self.runs {
+            let session = Session::open(self.guests.options("bench-warm", Show::Quiet)).await?;
+            let store = session.warm_store()?;
+            let internal = |error: WarmError| Failed::new(ExitCode::Internal, error);
+            if run == 0 {
+                // What an earlier benchmark saved would make the first start warm.
+                for entry in store.list().map_err(internal)? {
+                    if entry.saved.key.cluster == spec.name.as_str() {
+                        store.remove(&entry.directory).map_err(internal)?;
+                    }
+                }
+            }
+            let request = ClusterRequest { start: Start::Warm, ..ClusterRequest::new(spec.clone()) };
+            let measured = session.measure_start(request).await;
+            let figures = closed(session, measured).await?;
+            eprintln!("{run}: {figures}");
+            if run == 0 {
+                let entries = store.list().map_err(internal)?;
+                saved = entries.into_iter().find(|entry| entry.saved.key.cluster == spec.name.as_str());
+            } else if figures.warm {
+                restores.push(figures);
+            }
+        }
+        let failed = |message: String| Failed::new(ExitCode::VerdictFailed, message);
+        let saved = saved.ok_or_else(|| failed("the first cluster was not saved".into()))?;
+        let Some(median) = StartFigures::median(&restores) else {
+            return Err(failed("no cluster came back warm".into()));
+        };
+        let cold = saved.saved.formed_in;
+        if self.json {
+            print_json(&serde_json::json!({
+                "cold_seconds": cold,
+                "saved_seconds": saved.saved.saved_in,
+                "stood_still_seconds": saved.saved.stood_still,
+                "bytes": saved.bytes,
+                "restores": restores,
+                "median": median,
+            }))?;
+        } else {
+            println!(
+                "| cold, s | save, s (nodes stand still) | on disk, MiB | restored | median, s | times faster |\n\
+                 | --- | --- | --- | --- | --- | --- |\n\
+                 | {cold:.1} | {:.1} ({:.1}) | {} | {} of {} | {:.2} | {:.1} |",
+                saved.saved.saved_in,
+                saved.saved.stood_still,
+                saved.bytes >> 20,
+                restores.len(),
+                self.runs,
+                median.seconds,
+                cold / median.seconds
+            );
+        }
+        let code =
+            if restores.len() == usize::from(self.runs) { ExitCode::Passed } else { ExitCode::VerdictFailed };
+        Ok(code)
     }
 }
 

@@ -30,7 +30,6 @@ use super::{
     readiness::{NodeTable, Readiness},
     spec::Patch,
     steps::LastSeen,
-    tailnet::Tailnet,
     warm::{Snapshot, Warm, WarmKey, WarmStore},
 };
 use crate::{
@@ -77,12 +76,15 @@ impl Cluster {
             None => self.formed_cold().await?,
             Some(Warm::Save(store, key)) => self.formed_and_kept(&store, &key).await?,
             Some(Warm::Restore(snapshot)) => {
-                if let Err(failure) = self.restored(&snapshot).await {
-                    self.formed_instead(snapshot, &failure).await?;
+                match self.restored(&snapshot).await {
+                    Ok(()) => {}
+                    // It came back as it was: held up, which this plan has no document for.
+                    Err(failure) if matches!(failure.cause, Cause::Held(_)) => return Err(failure),
+                    Err(failure) => self.formed_instead(snapshot, &failure).await?,
                 }
             }
         }
-        self.join_tailnet().await
+        self.configure_late().await
     }
 
     async fn formed_and_kept(&self, store: &WarmStore, key: &WarmKey) -> Result<(), Failure> {
@@ -334,20 +336,11 @@ impl Cluster {
             Readiness::Green => return Ok(()),
             Readiness::Held(hold) => hold,
         };
-        let documents = self.plan.spec.late_documents.get(&node.spec.role).cloned().unwrap_or_default();
-        let (joins, may_be_held) = (self.joins_tailnet(node), node.spec.may_be_held);
-        if documents.is_empty() && !may_be_held && !joins {
+        if self.plan.late_documents(node).is_empty() && !node.spec.may_be_held && !self.joins_tailnet(node) {
             return Err(Cause::Held(hold));
         }
         self.note(node, hold.to_string());
-        if documents.is_empty() {
-            return Ok(());
-        }
-        match self.released(node, client, table, &documents, &hold, seen).await {
-            // The document was for another service; the tailnet's may be the one.
-            Err(Cause::Held(_)) if joins => Ok(()),
-            other => other,
-        }
+        Ok(())
     }
 
     /// Applies what a held node waits for, and waits until it is green.
@@ -372,7 +365,7 @@ impl Cluster {
                 self.note(node, text);
                 Ok(())
             }
-            // The same words as before: the document was for another service.
+            // The document was for another service.
             Readiness::Held(hold) => Err(Cause::Held(hold)),
         }
     }
@@ -382,24 +375,33 @@ impl Cluster {
         self.tailnet().is_some() && node.spec.role.as_str() == Role::GATEWAY && !node.spec.may_be_held
     }
 
-    /// The tailnet is this run's own, so its document comes last: whatever was saved before it serves
-    /// every tailnet.
-    async fn join_tailnet(&self) -> Result<(), Failure> {
-        let (Some(tailnet), Some(api)) = (self.tailnet(), self.kubernetes.get()) else { return Ok(()) };
+    /// Applies late documents, the tailnet's among them, to the nodes that wait for some. They come
+    /// last: a cluster that was saved before them serves every document.
+    async fn configure_late(&self) -> Result<(), Failure> {
+        let Some(api) = self.kubernetes.get() else { return Ok(()) };
+        let nodes: Vec<_> = self
+            .plan
+            .nodes
+            .iter()
+            .filter(|node| !self.plan.late_documents(node).is_empty() || self.joins_tailnet(node))
+            .collect();
+        if nodes.is_empty() {
+            return Ok(());
+        }
         let table = NodeTable::watch(api);
-        let nodes = self.plan.nodes.iter().filter(|node| self.joins_tailnet(node));
-        try_join_all(nodes.map(|node| self.join_node(node, tailnet, table.clone()))).await?;
+        try_join_all(nodes.into_iter().map(|node| self.configure_node_late(node, table.clone()))).await?;
         Ok(())
     }
 
-    async fn join_node(&self, node: &NodePlan, tailnet: &Tailnet, table: NodeTable) -> Result<(), Failure> {
+    async fn configure_node_late(&self, node: &NodePlan, table: NodeTable) -> Result<(), Failure> {
         let subject = Subject::Node(node.spec.name.clone());
         let client = self.secure_api(node, &subject).await?;
         self.step(&subject, Step::Ready, |seen| async move {
             let Some(hold) = self.hold(node).await? else { return Ok(()) };
-            let mut documents =
-                self.plan.spec.late_documents.get(&node.spec.role).cloned().unwrap_or_default();
-            documents.push(tailnet.gateway_document().await?);
+            let mut documents = self.plan.late_documents(node).to_vec();
+            if let Some(tailnet) = self.tailnet().filter(|_| self.joins_tailnet(node)) {
+                documents.push(tailnet.gateway_document().await?);
+            }
             self.released(node, client, table, &documents, &hold, &seen).await
         })
         .await

@@ -12,7 +12,7 @@ use super::{
     network_plugin::NetworkPlugin,
     node_config::{OwnConfigChange, client_file, node_config, secrets},
     order::{Capacity, StartDecision},
-    spec::{ClusterSpec, NodeSpec},
+    spec::{ClusterSpec, NodeSpec, Patch},
     validation::SpecError,
 };
 use crate::{
@@ -292,6 +292,11 @@ impl Plan {
     /// The node of that name.
     pub fn node(&self, name: &NodeName) -> Option<&NodePlan> {
         self.nodes.iter().find(|node| node.spec.name == *name)
+    }
+
+    /// The documents of its own that a node gets once the cluster is up.
+    pub fn late_documents(&self, node: &NodePlan) -> &[Patch] {
+        self.spec.late_documents.get(&node.spec.role).map_or(&[], Vec::as_slice)
     }
 
     /// How long a boot sequence may wait for its services before the node reboots.

@@ -172,6 +172,13 @@ pub enum Happening {
         /// How many times slower than the reference host; budgets are multiplied by it.
         speed_factor: f64,
     },
+    /// A cluster comes to be, in one of two ways.
+    ClusterStarts {
+        /// Whether a saved one is restored; else it forms.
+        warm: bool,
+        /// Which one, or why none.
+        reason: String,
+    },
     /// A node of the plan.
     NodePlanned {
         /// Its name.

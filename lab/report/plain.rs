@@ -10,6 +10,9 @@ pub(super) fn line(event: &Event) -> Option<String> {
         Happening::HostMeasured { accelerator, qemu, speed_factor } => {
             format!("QEMU {qemu}, accelerator {accelerator}, speed factor {speed_factor:.2}")
         }
+        Happening::ClusterStarts { warm, reason } => {
+            format!("starts {}: {reason}", if *warm { "warm" } else { "cold" })
+        }
         Happening::NodePlanned { node, kind, role, address } => format!("{node}: {kind}, {role}, {address}"),
         Happening::StepStarted { subject, step } => format!("{}{} …", of(subject), step.label()),
         Happening::StepFinished { subject, step, outcome } => {

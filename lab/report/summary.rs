@@ -37,6 +37,8 @@ pub struct ScenarioSummary {
     pub name: String,
     /// The question it answers.
     pub question: String,
+    /// Whether its cluster was a saved one, and which, or why none.
+    pub start: Option<String>,
     /// Its nodes.
     pub nodes: Vec<NodeSummary>,
     /// Its checks.
@@ -131,6 +133,9 @@ impl Summary {
 impl ScenarioSummary {
     fn add(&mut self, at: Duration, happening: &Happening) {
         match happening {
+            Happening::ClusterStarts { warm, reason } => {
+                self.start = Some(format!("{}: {reason}", if *warm { "warm" } else { "cold" }));
+            }
             Happening::NodePlanned { node, kind, role, .. } => self.nodes.push(NodeSummary {
                 node: node.clone(),
                 kind: *kind,
@@ -265,6 +270,9 @@ impl fmt::Display for ScenarioSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.name.is_empty() {
             writeln!(f, "\n{}: {}", self.name, self.question)?;
+        }
+        if let Some(start) = &self.start {
+            writeln!(f, "\n  started {start}")?;
         }
         if !self.nodes.is_empty() {
             writeln!(f, "\n  {:<14}{:<15}{:<10}{}", "node", "kind", "role", header())?;

@@ -11,6 +11,7 @@ mod publish;
 mod speed;
 mod start;
 mod warm;
+mod warm_figures;
 
 pub use bundle::write_bundle;
 pub use figures::FormationFigures;
@@ -18,3 +19,4 @@ pub use image_figures::{ImageFigures, ImageFiguresError};
 pub use open::{Session, SessionError, SessionOptions};
 pub use start::{ClusterRequest, RunningCluster, StartError};
 pub use warm::Start;
+pub use warm_figures::StartFigures;

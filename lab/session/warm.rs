@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     cluster::{Lookup, Plan, SavedImages, Warm, WarmKey, WarmStore},
-    events::{Happening, Subject},
+    events::Happening,
     registry::Store,
 };
 
@@ -44,11 +44,17 @@ impl Session {
         plan: &Plan,
         store: &Store,
     ) -> Result<Option<Warm>, StartError> {
-        if request.start == Start::Cold || self.options.cold {
-            return Ok(None);
-        }
-        if !request.faults.is_empty() {
-            self.tell("starts cold: a fault is put into it".into());
+        let why_cold = if self.options.cold {
+            Some("as asked for")
+        } else if request.start == Start::Cold {
+            Some("its formation is what is looked at")
+        } else if request.faults.is_empty() {
+            None
+        } else {
+            Some("a fault is put into it")
+        };
+        if let Some(reason) = why_cold {
+            self.tell(false, reason.into());
             return Ok(None);
         }
         let digest = |image: String| {
@@ -66,25 +72,22 @@ impl Session {
         })?;
         match found {
             Ok(Lookup::Found(snapshot)) => {
-                self.tell(format!(
-                    "starts warm, from the cluster that was saved at {:.0}",
-                    snapshot.saved.saved
-                ));
+                self.tell(true, format!("as it was saved at {:.0}", snapshot.saved.saved));
                 Ok(Some(Warm::Restore(snapshot)))
             }
             Ok(Lookup::Cold(reason)) => {
-                self.tell(format!("starts cold and will be saved: of its warm clusters, {reason}"));
+                self.tell(false, format!("{reason}; it will be saved"));
                 Ok(Some(Warm::Save(warm, key)))
             }
             // The store is a convenience; a cluster forms without it.
             Err(error) => {
-                self.tell(format!("starts cold: {error}"));
+                self.tell(false, error.to_string());
                 Ok(None)
             }
         }
     }
 
-    fn tell(&self, text: String) {
-        self.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+    fn tell(&self, warm: bool, reason: String) {
+        self.recorder.record(Happening::ClusterStarts { warm, reason });
     }
 }

@@ -1,10 +1,10 @@
 //! What the scenario tests have in common: running them, as many at once as the host has cores for.
 
-use std::{path::Path, sync::LazyLock, thread::available_parallelism, time::Duration};
+use std::{io::Write, path::Path, sync::LazyLock, thread::available_parallelism, time::Duration};
 
 use anyhow::{Context, Result};
 use lab::{
-    events::Outcome,
+    events::{Happening, Outcome, Subscription},
     host::{Ending, WhenShort},
     report::Display,
     scenario::{Scenario, SeenFailure, Verdict},
@@ -35,10 +35,23 @@ async fn run(file: &str) -> Result<Verdict> {
     let options =
         SessionOptions { display: Display::Plain, ..SessionOptions::new(format!("test-{}", scenario.name)) };
     let session = Session::open(options).await.context("opening a session")?;
+    let mut events = session.recorder().subscribe();
     let verdict = scenario.run(&session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
+    say_how_it_started(file, &mut events);
     let ending = if verdict.outcome.passed() { Ending::Passed } else { Ending::Failed };
     session.close(verdict.outcome.clone(), ending).await.context("closing the session")?;
     Ok(verdict)
+}
+
+/// Says how a cluster was started, past the test runner, which swallows what a passing test prints.
+fn say_how_it_started(file: &str, events: &mut Subscription) {
+    while let Ok(event) = events.try_recv() {
+        if let Happening::ClusterStarts { warm, reason } = event.happening {
+            let how = if warm { "warm" } else { "cold" };
+            // Nobody is waiting for it.
+            let _ = writeln!(std::io::stderr(), "  {file}: started {how}, {reason}");
+        }
+    }
 }
 
 /// Runs a scenario that must come to what its file expects, and returns every failure it saw.

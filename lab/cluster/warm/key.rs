@@ -35,7 +35,8 @@ pub struct WarmKey {
 }
 
 impl WarmKey {
-    /// The key of a plan. Addresses, secrets and times that are another in each run are not in it.
+    /// The key of a plan. Secrets and times, which are others in each run, are not in it; nor is what
+    /// comes after a cluster is saved: late documents and the tailnet.
     pub fn of(plan: &Plan, qemu: &QemuBinary, images: &SavedImages) -> Self {
         let mut ingredients = BTreeMap::new();
         let mut add = |name: &str, value: String| ingredients.insert(name.to_owned(), value);
@@ -52,16 +53,6 @@ impl WarmKey {
         add("container images", short_digest(&json(images)));
         add("image delivery", format!("{:?}", plan.spec.image_delivery));
         add("network plugin", short_digest(&json(&plan.spec.network_plugin)));
-        // The patches' own serialization hides secrets, which are ingredients all the same.
-        let late: Vec<_> = plan
-            .spec
-            .late_documents
-            .iter()
-            .map(|(role, documents)| {
-                (role, documents.iter().map(|document| &document.text).collect::<Vec<_>>())
-            })
-            .collect();
-        add("late documents", short_digest(&json(&late)));
         for node in &plan.nodes {
             let name = &node.spec.name;
             let spec = &node.spec;
@@ -71,7 +62,6 @@ impl WarmKey {
             add(&format!("kernel arguments of {name}"), node.cmdline.clone());
             let config = node.config.to_yaml().unwrap_or_default();
             add(&format!("machine config of {name}"), short_digest(&without_secrets(&config, &plan.secrets)));
-            add(&format!("hold of {name}"), spec.may_be_held.to_string());
         }
         Self { cluster: plan.spec.name.to_string(), ingredients }
     }
@@ -92,7 +82,7 @@ impl WarmKey {
             .filter_map(|name| {
                 let (mine, others) = (self.ingredients.get(name), other.ingredients.get(name));
                 let said = |value: Option<&String>| value.map_or("nothing", String::as_str).to_owned();
-                (mine != others).then(|| format!("{name}: {} instead of {}", said(mine), said(others)))
+                (mine != others).then(|| format!("{name} {} instead of {}", said(others), said(mine)))
             })
             .collect()
     }
@@ -155,7 +145,7 @@ mod tests {
     fn a_difference_is_told_by_its_name() {
         let mine = key(&[("QEMU", "7.2.0"), ("image of cp-1", "sha256:a")]);
         let other = key(&[("QEMU", "10.0.0"), ("image of cp-1", "sha256:a"), ("host", "x")]);
-        assert_eq!(mine.differences(&other), ["QEMU: 7.2.0 instead of 10.0.0", "host: nothing instead of x"]);
+        assert_eq!(mine.differences(&other), ["QEMU 10.0.0 instead of 7.2.0", "host x instead of nothing"]);
         assert!(mine.differences(&mine).is_empty());
         assert_ne!(mine.short(), other.short());
     }

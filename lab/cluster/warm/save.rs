@@ -1,6 +1,10 @@
 //! Saving a cluster that has just formed.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::{join_all, try_join_all};
 
@@ -13,12 +17,16 @@ use super::{
 use crate::{
     cluster::{Cluster, NodePlan},
     events::{Happening, Subject},
+    kubernetes::{CLUSTER_DNS, ready_endpoint},
     machine::{Machine, MachineError, MemoryFormat, SavedMemory},
     words::chain,
 };
 
 /// Bytes that warm clusters may take together before the one that was not used for longest goes.
 pub(crate) const LIMIT: u64 = 12 << 30;
+
+/// How long cluster DNS may take until it is ready, on the reference host.
+const SETTLE: Duration = Duration::from_secs(60);
 
 /// Why a cluster was not saved.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +57,7 @@ impl Cluster {
     /// Saves the formed cluster under `key` and says so. It goes on as if nothing had happened; what
     /// goes wrong costs the next run its warm start and nothing else.
     pub(crate) async fn keep_warm(&self, store: &WarmStore, key: &WarmKey, formed_in: f64) {
+        self.settle().await;
         let began = Instant::now();
         let text = match self.save_to(store, key, formed_in).await {
             Ok(pause) => format!(
@@ -58,6 +67,18 @@ impl Cluster {
             Err(error) => format!("not saved as a warm cluster: {}", chain(&error)),
         };
         self.recorder().record(Happening::Note { subject: Subject::Cluster, text });
+    }
+
+    /// Waits for cluster DNS, which starts once nodes are Ready: otherwise each restored cluster would
+    /// have to start it again. A cluster without it is saved as it is.
+    async fn settle(&self) {
+        if let Some(api) = self.kubernetes() {
+            let limit = self.plan().budgets.on_this_host(SETTLE);
+            if let Err(error) = ready_endpoint(api, CLUSTER_DNS, limit).await {
+                let text = format!("saved without waiting for cluster DNS: {}", chain(&error));
+                self.recorder().record(Happening::Note { subject: Subject::Cluster, text });
+            }
+        }
     }
 
     /// Saves the cluster; returns how many seconds its nodes stood still.
@@ -77,12 +98,19 @@ impl Cluster {
         let began = Instant::now();
         let saved = jiff::Timestamp::now();
         let copied = stand_still(&running, || self.copy_all(&draft, format, &running)).await;
-        let pause = began.elapsed().as_secs_f64();
+        let stood_still = began.elapsed().as_secs_f64();
         let disks = copied?;
-        let nodes =
-            try_join_all(running.iter().zip(disks).map(|((node, _), disk)| summed(&draft, node, disk)));
-        let manifest =
-            SavedCluster { key: key.clone(), saved, memory: format, nodes: nodes.await?, formed_in };
+        let nodes = running.iter().zip(disks).map(|((node, _), disk)| summed(&draft, node, disk));
+        let nodes = try_join_all(nodes).await?;
+        let manifest = SavedCluster {
+            key: key.clone(),
+            saved,
+            memory: format,
+            nodes,
+            formed_in,
+            stood_still,
+            saved_in: began.elapsed().as_secs_f64(),
+        };
         let access = SavedAccess {
             secrets: self.plan().secrets.clone(),
             talosconfig: self.plan().talosconfig.clone(),
@@ -90,7 +118,7 @@ impl Cluster {
         };
         draft.commit(&manifest, &access)?;
         store.prune(LIMIT)?;
-        Ok(pause)
+        Ok(stood_still)
     }
 
     /// Memory first: when QEMU has written it, nothing changes the disk any more.

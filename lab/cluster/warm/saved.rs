@@ -23,6 +23,10 @@ pub struct SavedCluster {
     pub nodes: Vec<SavedNode>,
     /// Seconds that it took to form, on this host at that time.
     pub formed_in: f64,
+    /// Seconds that its nodes stood still to be saved.
+    pub stood_still: f64,
+    /// Seconds that it took to save it, the sums included.
+    pub saved_in: f64,
 }
 
 /// A saved node.

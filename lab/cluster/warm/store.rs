@@ -146,8 +146,8 @@ impl WarmStore {
                 Ok(Lookup::Found(Snapshot { directory, saved, access, store, _lock: lock }))
             }
             Err(problem) => {
-                fs::remove_dir_all(&directory).map_err(failed("remove", &directory))?;
-                Ok(Lookup::Cold(format!("the one that there was is damaged ({problem}) and was removed")))
+                remove_whole(&directory)?;
+                Ok(Lookup::Cold(format!("the saved one was damaged ({problem}) and is removed")))
             }
         }
     }
@@ -157,8 +157,8 @@ impl WarmStore {
         let differences = self.list()?.into_iter().filter(|entry| entry.saved.key.cluster == key.cluster);
         let nearest = differences.map(|entry| key.differences(&entry.saved.key)).min_by_key(Vec::len);
         Ok(match nearest {
-            None => "none was saved yet".to_owned(),
-            Some(differences) => format!("the nearest one is another: {}", differences.join("; ")),
+            None => "none of its kind was saved yet".to_owned(),
+            Some(differences) => format!("the saved one that is most like it has {}", differences.join("; ")),
         })
     }
 
@@ -202,7 +202,7 @@ impl WarmStore {
     pub fn remove(&self, directory: &Path) -> Result<(), WarmError> {
         let lock = directory.join(LOCK);
         match FileLock::try_acquire(&lock).map_err(failed("lock", &lock))? {
-            Some(_lock) => fs::remove_dir_all(directory).map_err(failed("remove", directory)),
+            Some(_lock) => remove_whole(directory),
             None => Err(WarmError::InUse { path: directory.to_owned() }),
         }
     }
@@ -253,7 +253,7 @@ impl Snapshot {
     /// # Errors
     /// When the file system refuses.
     pub fn discard(self) -> Result<(WarmStore, WarmKey), WarmError> {
-        fs::remove_dir_all(&self.directory).map_err(failed("remove", &self.directory))?;
+        remove_whole(&self.directory)?;
         Ok((self.store, self.saved.key))
     }
 }
@@ -286,7 +286,7 @@ impl Draft {
             let Some(_lock) = FileLock::try_acquire(&lock).map_err(failed("lock", &lock))? else {
                 return Err(WarmError::InUse { path: self.target.clone() });
             };
-            fs::remove_dir_all(&self.target).map_err(failed("remove", &self.target))?;
+            remove_whole(&self.target)?;
         }
         fs::rename(&directory, &self.target).map_err(failed("rename", &directory))?;
         self.directory = None;
@@ -299,6 +299,14 @@ impl Drop for Draft {
         if let Some(directory) = self.directory.take() {
             let _ = fs::remove_dir_all(directory);
         }
+    }
+}
+
+/// Removes a directory; one that somebody else has just removed is as good.
+fn remove_whole(directory: &Path) -> Result<(), WarmError> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", directory)(error)),
+        _ => Ok(()),
     }
 }
 
@@ -349,3 +357,7 @@ fn mark_used(directory: &Path) {
 fn private_directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -1,0 +1,73 @@
+//! Figures of cold and warm starts, for benchmarks.
+
+use std::{fmt, time::Instant};
+
+use futures::{FutureExt, future::BoxFuture};
+use serde::Serialize;
+
+use super::{
+    figures::median_by,
+    open::Session,
+    start::{ClusterRequest, StartError},
+};
+use crate::events::{Happening, Subscription};
+
+/// What one start of a cluster took, from the plan until all layers were green.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct StartFigures {
+    /// Whether a saved cluster was restored.
+    pub warm: bool,
+    /// Seconds until all layers of all nodes were green and, when it formed, until it was saved.
+    pub seconds: f64,
+    /// How many times slower than the reference host this one was held to be.
+    pub speed_factor: f64,
+}
+
+impl Session {
+    /// Starts a cluster and takes it down.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn measure_start(&self, request: ClusterRequest) -> BoxFuture<'_, Result<StartFigures, StartError>> {
+        async move {
+            let mut events = self.recorder.subscribe();
+            let began = Instant::now();
+            let running = self.start(request).await?;
+            let formed = running.cluster.form().await;
+            let seconds = began.elapsed().as_secs_f64();
+            let speed_factor = running.cluster.plan().budgets.speed_factor;
+            running.shut_down().await;
+            formed.map_err(Box::new)?;
+            Ok(StartFigures { warm: was_warm(&mut events), seconds, speed_factor })
+        }
+        .boxed()
+    }
+}
+
+/// A cluster that was to be restored and formed after all has told so in a note; its start is none
+/// of the warm ones.
+fn was_warm(events: &mut Subscription) -> bool {
+    let (mut warm, mut restored) = (false, false);
+    while let Ok(event) = events.try_recv() {
+        match event.happening {
+            Happening::ClusterStarts { warm: starts_warm, .. } => warm = starts_warm,
+            Happening::Note { text, .. } => restored |= text.starts_with("restored warm"),
+            _ => {}
+        }
+    }
+    warm && restored
+}
+
+impl StartFigures {
+    /// The run with the median time; the upper one of an even number.
+    pub fn median(runs: &[Self]) -> Option<Self> {
+        median_by(runs, |run| run.seconds)
+    }
+}
+
+impl fmt::Display for StartFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if self.warm { "warm" } else { "cold" };
+        write!(f, "{how}, all green after {:.2} s (speed factor {:.2})", self.seconds, self.speed_factor)
+    }
+}

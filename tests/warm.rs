@@ -1,0 +1,170 @@
+//! Warm clusters on real VMs: saved, killed half-way, damaged, restored. Each run is a `lab` process
+//! of its own, as a user would start it, so that it can be ended with `kill -9`.
+
+use std::{
+    fs,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use lab::{
+    events::{Event, Happening},
+    report::read_recording,
+};
+
+/// Far more than anything here takes; a test that reaches it has failed.
+const DEADLINE: Duration = Duration::from_secs(600);
+/// How often the file system is looked at for what a lab is about to do.
+const LOOK: Duration = Duration::from_millis(20);
+
+const SCENARIO: &str = "
+name: warm
+cluster:
+  nodes: [{ name: cp-1, kind: controlplane }]
+  gateways: 0
+  allowSchedulingOnControlPlanes: true
+checks: [layers-green, architecture: { is: arm64 }]
+";
+
+/// A lab with a run root, and so a store of warm clusters, of its own.
+struct Lab {
+    root: tempfile::TempDir,
+}
+
+impl Lab {
+    fn new() -> Result<Self> {
+        let below = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab");
+        fs::create_dir_all(&below)?;
+        let root = tempfile::Builder::new().prefix("warm-test-").tempdir_in(below)?;
+        fs::write(root.path().join("scenario.yaml"), SCENARIO)?;
+        Ok(Self { root })
+    }
+
+    fn start(&self) -> Result<Child> {
+        Command::new(env!("CARGO_BIN_EXE_lab"))
+            .arg("run")
+            .arg(self.root.path().join("scenario.yaml"))
+            .arg("--run-root")
+            .arg(self.root.path())
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("starting lab run")
+    }
+
+    /// Runs the scenario to its end, which must be a green one, and returns what was recorded.
+    fn run(&self) -> Result<Vec<Event>> {
+        let before = self.runs()?;
+        let status = self.start()?.wait()?;
+        let new: Vec<_> = self.runs()?.into_iter().filter(|run| !before.contains(run)).collect();
+        let [run] = new.as_slice() else { bail!("{} new runs", new.len()) };
+        let events = read_recording(&run.join("events.jsonl"))?;
+        ensure!(status.success(), "lab run ended with {status}: {:#?}", notes(&events));
+        Ok(events)
+    }
+
+    /// Starts the scenario and kills its lab as soon as `moment` has come.
+    fn killed_when(&self, moment: impl Fn() -> bool) -> Result<()> {
+        let mut lab = self.start()?;
+        let began = Instant::now();
+        while !moment() {
+            if let Some(status) = lab.try_wait()? {
+                bail!("lab run ended with {status} before the moment came");
+            }
+            ensure!(began.elapsed() < DEADLINE, "the moment did not come");
+            std::thread::sleep(LOOK);
+        }
+        lab.kill()?;
+        lab.wait()?;
+        Ok(())
+    }
+
+    fn runs(&self) -> Result<Vec<PathBuf>> {
+        Ok(directories(self.root.path())?
+            .into_iter()
+            .filter(|path| path.join("events.jsonl").exists())
+            .collect())
+    }
+
+    fn store(&self) -> PathBuf {
+        self.root.path().join("cache/warm")
+    }
+
+    /// Drafts and whole clusters in the store.
+    fn stored(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        let all = directories(&self.store()).unwrap_or_default();
+        all.into_iter()
+            .partition(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')))
+    }
+}
+
+fn directories(path: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
+    Ok(entries.into_iter().map(|entry| entry.path()).filter(|path| path.is_dir()).collect())
+}
+
+fn notes(events: &[Event]) -> Vec<String> {
+    let text = |event: &Event| match &event.happening {
+        Happening::Note { text, .. } => Some(text.clone()),
+        _ => None,
+    };
+    events.iter().filter_map(text).collect()
+}
+
+/// Whether the cluster was to start warm, and why.
+fn start(events: &[Event]) -> Result<(bool, String)> {
+    let start = events.iter().find_map(|event| match &event.happening {
+        Happening::ClusterStarts { warm, reason } => Some((*warm, reason.clone())),
+        _ => None,
+    });
+    start.context("the recording does not say how the cluster started")
+}
+
+fn says(events: &[Event], text: &str) -> bool {
+    notes(events).iter().any(|note| note.contains(text))
+}
+
+#[test]
+fn a_lab_killed_while_it_saves_or_restores_loses_nothing_but_that_and_damage_is_never_restored() -> Result<()>
+{
+    let lab = Lab::new()?;
+    // Killed while it saves: memory is being written.
+    lab.killed_when(|| lab.stored().0.iter().any(|draft| draft.join("cp-1.memory").exists()))?;
+    let (drafts, whole) = lab.stored();
+    ensure!(drafts.len() == 1 && whole.is_empty(), "{drafts:?} {whole:?}");
+    let events = lab.run()?;
+    let (warm, reason) = start(&events)?;
+    ensure!(!warm && reason.starts_with("none of its kind was saved yet"), "{reason}");
+    ensure!(says(&events, "saved as a warm cluster"), "{:#?}", notes(&events));
+    let (drafts, whole) = lab.stored();
+    ensure!(drafts.is_empty() && whole.len() == 1, "{drafts:?} {whole:?}");
+
+    // Killed while it restores: the machine is there and its disk is in place.
+    let before = lab.runs()?;
+    let restoring = || {
+        let runs = lab.runs().unwrap_or_default();
+        runs.iter().any(|run| !before.contains(run) && run.join("nodes/cp-1/console.log").exists())
+    };
+    lab.killed_when(restoring)?;
+    let events = lab.run()?;
+    ensure!(start(&events)?.0, "{}", start(&events)?.1);
+    ensure!(says(&events, "restored warm in"), "{:#?}", notes(&events));
+
+    // One byte of its memory is another.
+    let memory = whole[0].join("cp-1.memory");
+    let file = fs::OpenOptions::new().read(true).write(true).open(&memory)?;
+    let (at, mut byte) = (file.metadata()?.len() / 2, [0]);
+    file.read_exact_at(&mut byte, at)?;
+    file.write_all_at(&[byte[0] ^ 1], at)?;
+    let events = lab.run()?;
+    ensure!(says(&events, "cp-1.memory is not what was saved"), "{:#?}", notes(&events));
+    ensure!(!says(&events, "restored warm in"), "a damaged cluster was handed out");
+    ensure!(says(&events, "saved as a warm cluster"), "{:#?}", notes(&events));
+    let events = lab.run()?;
+    ensure!(says(&events, "restored warm in"), "{:#?}", notes(&events));
+    Ok(())
+}
