@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use clap::{Args, Subcommand};
 use lab::{
-    cluster::{ClusterSpec, ImageDelivery, TailnetSpec, WarmError},
+    cluster::{ClusterSpec, ImageDelivery, Stage, TailnetSpec, WarmError},
     events::Outcome,
     host::{Ending, ExitCode},
     machine::CpuModel,
@@ -174,7 +174,11 @@ impl Warm {
                     }
                 }
             }
-            let request = ClusterRequest { start: Start::Warm, ..ClusterRequest::new(spec.clone()) };
+            let request = ClusterRequest {
+                start: Start::Warm,
+                keep: Stage::Configured,
+                ..ClusterRequest::new(spec.clone())
+            };
             let measured = session.measure_start(request).await;
             let figures = closed(session, measured).await?;
             eprintln!("{run}: {figures}");

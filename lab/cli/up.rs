@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use lab::{
-    cluster::{Cluster, ClusterSpec, TailnetSpec},
+    cluster::{Cluster, ClusterSpec, Stage, TailnetSpec},
     events::Outcome,
     host::{Ending, ExitCode},
     node::NodeName,
@@ -51,7 +51,9 @@ impl Up {
         let session = Session::open(options).await?;
         say_where(&session);
         let start = if self.warm { Start::Warm } else { Start::Cold };
-        let running = session.start(ClusterRequest { start, ..ClusterRequest::new(spec) }).await?;
+        let running = session
+            .start(ClusterRequest { start, keep: Stage::Configured, ..ClusterRequest::new(spec) })
+            .await?;
         session.publish(&running.cluster, "forming")?;
         let formed = tokio::select! {
             formed = running.cluster.form() => Some(formed),

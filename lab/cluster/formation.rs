@@ -30,7 +30,7 @@ use super::{
     readiness::{NodeTable, Readiness},
     spec::Patch,
     steps::LastSeen,
-    warm::{Snapshot, Warm, WarmKey, WarmStore},
+    warm::{Snapshot, Stage, Warm, WarmKey, WarmStore},
 };
 use crate::{
     events::{Happening, Step, Subject},
@@ -72,30 +72,44 @@ impl Cluster {
 
     async fn formed(&self) -> Result<(), Failure> {
         let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match warm {
-            None => self.formed_cold().await?,
-            Some(Warm::Save(store, key)) => self.formed_and_kept(&store, &key).await?,
-            Some(Warm::Restore(snapshot)) => {
-                match self.restored(&snapshot).await {
-                    Ok(()) => {}
-                    // It came back as it was: held up, which this plan has no document for.
-                    Err(failure) if matches!(failure.cause, Cause::Held(_)) => return Err(failure),
-                    Err(failure) => self.formed_instead(snapshot, &failure).await?,
-                }
-            }
-        }
-        self.configure_late().await
-    }
-
-    async fn formed_and_kept(&self, store: &WarmStore, key: &WarmKey) -> Result<(), Failure> {
+        let Some(Warm { store, restore, mut keep }) = warm else {
+            self.formed_cold().await?;
+            return self.configure_late().await;
+        };
         let began = Instant::now();
-        self.formed_cold().await?;
-        self.keep_warm(store, key, began.elapsed().as_secs_f64()).await;
+        let came_to = match restore {
+            None => None,
+            Some(snapshot) => match self.restored(&snapshot).await {
+                Ok(()) => Some(snapshot.saved.key.stage),
+                // It came back as it was: held up, which this plan has no document for.
+                Err(failure) if matches!(failure.cause, Cause::Held(_)) => return Err(failure),
+                Err(failure) => {
+                    keep.extend(self.give_up(snapshot, &failure).await);
+                    None
+                }
+            },
+        };
+        if came_to.is_none() {
+            self.formed_cold().await?;
+            self.keep_if_asked(&store, &keep, Stage::Formed, began).await;
+        }
+        if came_to != Some(Stage::Configured) {
+            self.configure_late().await?;
+            self.keep_if_asked(&store, &keep, Stage::Configured, began).await;
+        }
         Ok(())
     }
 
-    /// A saved cluster that does not come back is of no use to the next run either.
-    async fn formed_instead(&self, snapshot: Snapshot, failure: &Failure) -> Result<(), Failure> {
+    async fn keep_if_asked(&self, store: &WarmStore, keys: &[WarmKey], stage: Stage, began: Instant) {
+        let formed_in = began.elapsed().as_secs_f64();
+        for key in keys.iter().filter(|key| key.stage == stage) {
+            self.keep_warm(store, key, formed_in).await;
+        }
+    }
+
+    /// A saved cluster that does not come back is of no use to the next run either. Returns the key
+    /// under which the cluster that forms instead is to be saved.
+    async fn give_up(&self, snapshot: Snapshot, failure: &Failure) -> Option<WarmKey> {
         self.end_machines().await;
         for node in &self.plan.nodes {
             // Without it there is one less thing to remove.
@@ -106,12 +120,11 @@ impl Cluster {
         );
         self.host.recorder.record(Happening::Note { subject: Subject::Cluster, text });
         match snapshot.discard() {
-            Ok((store, key)) => self.formed_and_kept(&store, &key).await,
+            Ok(key) => Some(key),
             Err(error) => {
-                self.host
-                    .recorder
-                    .record(Happening::Note { subject: Subject::Cluster, text: error.to_string() });
-                self.formed_cold().await
+                let text = error.to_string();
+                self.host.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+                None
             }
         }
     }

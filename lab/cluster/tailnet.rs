@@ -1,6 +1,10 @@
 //! The tailnet of a cluster: its control server, and the document by which the gateway joins it.
 
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -179,7 +183,8 @@ pub struct Tailnet {
 }
 
 impl Tailnet {
-    /// Starts the control server; `seen_from_nodes` is where nodes reach the host's loopback.
+    /// Starts the control server, or takes up the one whose state was `saved`; `seen_from_nodes` is where
+    /// nodes reach the host's loopback.
     ///
     /// # Errors
     /// When it does not start.
@@ -190,13 +195,17 @@ impl Tailnet {
         processes: Processes,
         directory: PathBuf,
         seen_from_nodes: Ipv4Addr,
+        saved: Option<&Path>,
     ) -> Result<Self, TailnetError> {
         let approval = match spec.approval {
             RouteApproval::Automatic => Approval::Automatic(document.routes().unwrap_or_default()),
             RouteApproval::Never => Approval::ByCall,
         };
         let control = ControlSpec { seen_from_nodes, transport: Transport::Https, approval };
-        let control = ControlServer::start(control, &programs, &processes, &directory).await?;
+        let control = match saved {
+            Some(saved) => ControlServer::restore(control, saved, &programs, &processes, &directory).await?,
+            None => ControlServer::start(control, &programs, &processes, &directory).await?,
+        };
         Ok(Self { spec, document, home: Home::Own(Box::new(control)), programs, processes, directory })
     }
 

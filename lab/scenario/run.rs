@@ -9,7 +9,7 @@ use super::{
     file::Scenario,
 };
 use crate::{
-    cluster::{Cluster, Failure},
+    cluster::{Cluster, Failure, Stage},
     events::{Happening, Outcome, Recorder, Subject},
     host::WhenShort,
     session::{ClusterRequest, RunningCluster, Session, StartError, write_bundle},
@@ -37,6 +37,7 @@ impl Scenario {
             when_short,
             pretended_memory: self.host_memory,
             start: self.start,
+            keep: Stage::Formed,
             title: self.name.clone(),
             workloads: self
                 .checks

@@ -15,7 +15,7 @@ use crate::{
     assets::{BootCache, InspectError, Inspection, NodeImage},
     cluster::{
         Budgets, Cluster, ClusterSpec, Failure, Fault, Host, ImageDelivery, ImageSource, MissingImages, Plan,
-        PlanError, PlanInputs, PreparedImage, REGISTRY_PORT, Size, Tailnet, TailnetSpecError, Warm,
+        PlanError, PlanInputs, PreparedImage, REGISTRY_PORT, Size, Stage, Tailnet, TailnetSpecError, Warm,
     },
     events::{Happening, Subject},
     host::{MemoryReservation, WhenShort},
@@ -52,6 +52,8 @@ pub struct ClusterRequest {
     pub workloads: Vec<String>,
     /// Whether a saved cluster will do.
     pub start: Start,
+    /// How far the cluster that is saved has come.
+    pub keep: Stage,
     /// What its directory is called in a run of several clusters.
     pub title: String,
 }
@@ -68,6 +70,7 @@ impl ClusterRequest {
             pretended_memory: None,
             workloads: Vec::new(),
             start: Start::Cold,
+            keep: Stage::Formed,
         }
     }
 }
@@ -194,7 +197,7 @@ impl Session {
         };
         let mut plan = Plan::new(request.spec.clone(), inputs.clone())?;
         let warm = self.warm(&request, &plan, &store).await?;
-        if let Some(Warm::Restore(snapshot)) = &warm {
+        if let Some(snapshot) = warm.as_ref().and_then(|warm| warm.restore.as_ref()) {
             let access = &snapshot.access;
             inputs.saved = Some((access.secrets.clone(), access.talosconfig.clone()));
             plan = Plan::new(request.spec.clone(), inputs)?;
@@ -325,14 +328,20 @@ impl Session {
             directory: directory.clone(),
             recorder: self.recorder.clone(),
         };
-        let tailnet = self.start_tailnet(&plan, &directory.join("tailnet")).await?;
+        let saved = warm.as_ref().and_then(|warm| warm.restore.as_ref()?.control_server());
+        let tailnet = self.start_tailnet(&plan, &directory.join("tailnet"), saved).await?;
         let cluster = Cluster::start(plan, registry, tailnet, host).await.map_err(Box::new)?.with_warm(warm);
         Ok(RunningCluster { cluster: Arc::new(cluster), _memory: memory })
     }
 
     /// The tailnet of a plan. Its programs are built by the first run that needs them, which takes
     /// minutes.
-    async fn start_tailnet(&self, plan: &Plan, directory: &Path) -> Result<Option<Tailnet>, StartError> {
+    async fn start_tailnet(
+        &self,
+        plan: &Plan,
+        directory: &Path,
+        saved: Option<PathBuf>,
+    ) -> Result<Option<Tailnet>, StartError> {
         let Some(spec) = plan.spec.tailnet.clone() else {
             return Ok(None);
         };
@@ -349,7 +358,10 @@ impl Session {
         let gateway = plan.lan.gateway;
         Ok(Some(match self.options.tailnet.clone() {
             Some(real) => Tailnet::of_the_user(real, document, programs, processes, directory, gateway),
-            None => Tailnet::start(spec, document, programs, processes, directory, gateway).await?,
+            None => {
+                let saved = saved.as_deref();
+                Tailnet::start(spec, document, programs, processes, directory, gateway, saved).await?
+            }
         }))
     }
 

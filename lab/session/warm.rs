@@ -9,9 +9,10 @@ use super::{
     start::{ClusterRequest, StartError},
 };
 use crate::{
-    cluster::{Lookup, Plan, SavedImages, Warm, WarmKey, WarmStore},
+    cluster::{Lookup, Plan, SavedImages, Snapshot, Stage, Warm, WarmKey, WarmStore},
     events::Happening,
     registry::Store,
+    tailnet::SavedControlServer,
 };
 
 /// How a cluster comes to be.
@@ -62,32 +63,73 @@ impl Session {
             (image, digest)
         };
         let images: SavedImages = plan.pulled_images().map(|(image, _)| digest(image)).collect();
-        let (warm, key) = (self.warm_store()?, WarmKey::of(plan, &self.qemu, &images));
-        let (lookup, wanted) = (warm.clone(), key.clone());
-        let found = tokio::task::spawn_blocking(move || lookup.find(&wanted)).await.map_err(|error| {
-            SessionError::Host {
-                action: "look for a warm cluster".into(),
-                source: std::io::Error::other(error),
-            }
-        })?;
-        match found {
-            Ok(Lookup::Found(snapshot)) => {
-                self.tell(true, format!("as it was saved at {:.0}", snapshot.saved.saved));
-                Ok(Some(Warm::Restore(snapshot)))
-            }
-            Ok(Lookup::Cold(reason)) => {
-                self.tell(false, format!("{reason}; it will be saved"));
-                Ok(Some(Warm::Save(warm, key)))
-            }
-            // The store is a convenience; a cluster forms without it.
-            Err(error) => {
-                self.tell(false, error.to_string());
-                Ok(None)
+        let key = |stage| WarmKey::of(plan, &self.qemu, &images, stage);
+        let warm = self.warm_store()?;
+        let (mut restore, mut keep, mut reasons) = (None, Vec::new(), Vec::new());
+        if self.is_configured_late(plan) {
+            match self.found(&warm, key(Stage::Configured)).await? {
+                Ok(snapshot) => restore = Some(snapshot),
+                Err(reason) if request.keep == Stage::Configured => reasons.push(reason),
+                // Nobody asked for such a one; it would only have been faster.
+                Err(_) => {}
             }
         }
+        if restore.is_none() {
+            match self.found(&warm, key(Stage::Formed)).await? {
+                Ok(snapshot) => restore = Some(snapshot),
+                Err(reason) => reasons.push(reason),
+            }
+            let late = request.keep == Stage::Configured && self.is_configured_late(plan);
+            if late {
+                keep.push(key(Stage::Configured));
+            } else if restore.is_none() {
+                keep.push(key(Stage::Formed));
+            }
+        }
+        match &restore {
+            Some(snapshot) => self.tell(true, format!("as it was saved at {:.0}", snapshot.saved.saved)),
+            None => self.tell(false, format!("{}; it will be saved", reasons.join("; "))),
+        }
+        Ok(Some(Warm { store: warm, restore, keep }))
+    }
+
+    /// Whether something comes after the nodes are up that can be saved with them: late documents, a
+    /// tailnet of the run's own.
+    fn is_configured_late(&self, plan: &Plan) -> bool {
+        let documents = plan.nodes.iter().any(|node| !plan.late_documents(node).is_empty());
+        self.options.tailnet.is_none() && (documents || plan.spec.tailnet.is_some())
+    }
+
+    /// The saved cluster of a key, or why there is none that can be taken. The store is a convenience:
+    /// trouble with it is a reason, too.
+    async fn found(&self, store: &WarmStore, key: WarmKey) -> Result<Result<Snapshot, String>, SessionError> {
+        let store = store.clone();
+        let found = tokio::task::spawn_blocking(move || store.find(&key)).await;
+        let found = found.map_err(|error| SessionError::Host {
+            action: "look for a warm cluster".into(),
+            source: std::io::Error::other(error),
+        })?;
+        Ok(match found {
+            Ok(Lookup::Found(snapshot)) => match control_server_can_be_had(&snapshot) {
+                Ok(()) => Ok(snapshot),
+                Err(reason) => Err(reason),
+            },
+            Ok(Lookup::Cold(reason)) => Err(reason),
+            Err(error) => Err(error.to_string()),
+        })
     }
 
     fn tell(&self, warm: bool, reason: String) {
         self.recorder.record(Happening::ClusterStarts { warm, reason });
+    }
+}
+
+/// Nodes know the control server of their tailnet by its ports.
+fn control_server_can_be_had(snapshot: &Snapshot) -> Result<(), String> {
+    let Some(directory) = snapshot.control_server() else { return Ok(()) };
+    let saved = SavedControlServer::read(&directory).map_err(|error| error.to_string())?;
+    match saved.taken_port() {
+        None => Ok(()),
+        Some(port) => Err(format!("port {port}, at which its nodes know the tailnet, is taken on this host")),
     }
 }

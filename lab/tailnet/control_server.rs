@@ -24,6 +24,7 @@ use super::{
     control_config::{Placement, SOCKET},
     daemon::{Daemon, command, redacted},
     error::file,
+    saved_server::SavedControlServer,
 };
 use crate::{
     host::replace_file,
@@ -325,26 +326,62 @@ impl ControlServer {
         self.public.join("headscale.yaml")
     }
 
+    pub(super) fn placement(&self) -> Placement<'_> {
+        Placement { listen: self.listen, stun: self.stun, private: self.private.path(), public: &self.public }
+    }
+
+    /// The number of the run's own user in its database.
+    pub(super) fn user(&self) -> u64 {
+        self.user
+    }
+
     fn write_configuration(&mut self) -> Result<(), TailnetError> {
-        let place = Placement {
-            listen: self.listen,
-            stun: self.stun,
-            private: self.private.path(),
-            public: &self.public,
-        };
-        let write =
-            |path: &Path, text: &str| replace_file(path, text.as_bytes()).map_err(file("write", path));
-        write(&self.config_path(), &yaml(&self.spec.config(&place))?)?;
-        write(&place.policy(), &json(&self.spec.policy(USER))?)?;
-        write(&place.relay_map(), &yaml(&self.spec.relay_map(&place))?)?;
+        self.write_settings()?;
         if self.spec.transport == Transport::Https {
             let made = server_certificate(&[Ipv4Addr::LOCALHOST, self.spec.seen_from_nodes])?;
+            let place = self.placement();
             write(&place.certificate(), &made.certificate)?;
             write(&place.certificate_key(), &made.key)?;
             write(&self.public.join("authority.crt"), &made.authority)?;
             self.authority = Some(made.authority);
         }
         Ok(())
+    }
+
+    fn write_settings(&self) -> Result<(), TailnetError> {
+        let place = self.placement();
+        write(&self.config_path(), &yaml(&self.spec.config(&place))?)?;
+        write(&place.policy(), &json(&self.spec.policy(USER))?)?;
+        write(&place.relay_map(), &yaml(&self.spec.relay_map(&place))?)
+    }
+
+    /// A server that was saved, up again at the addresses that its nodes know.
+    pub(super) async fn taken_up(
+        spec: ControlSpec,
+        programs: &Programs,
+        processes: &Processes,
+        directory: &Path,
+        saved: &SavedControlServer,
+        from: &Path,
+    ) -> Result<Self, TailnetError> {
+        fs::create_dir_all(directory).map_err(file("create", directory))?;
+        let server = Self {
+            spec,
+            programs: programs.clone(),
+            processes: processes.clone(),
+            private: SocketDirectory::create().map_err(file("create a directory in", Path::new("/tmp")))?,
+            public: std::path::absolute(directory).map_err(file("resolve", directory))?,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, saved.listen)),
+            stun: SocketAddr::from((Ipv4Addr::LOCALHOST, saved.stun)),
+            authority: saved.authority.clone(),
+            daemon: Mutex::default(),
+            user: saved.user,
+            issued: Mutex::default(),
+        };
+        saved.put_files(from, &server.placement())?;
+        server.write_settings()?;
+        server.resume().await?;
+        Ok(server)
     }
 
     /// Asks the health endpoint; says what it saw when that is not health.
@@ -371,6 +408,10 @@ impl fmt::Debug for ControlServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ControlServer").field("listen", &self.listen).field("spec", &self.spec).finish()
     }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), TailnetError> {
+    replace_file(path, text.as_bytes()).map_err(file("write", path))
 }
 
 fn answer(action: &str, problem: &serde_json::Error) -> TailnetError {

@@ -27,6 +27,7 @@ mod link;
 mod local_api;
 mod programs;
 mod routes;
+mod saved_server;
 mod service_config;
 
 pub use auth_key::{AuthKey, AuthKeyError};
@@ -42,4 +43,5 @@ pub use ledger::{Carries, Fact, Probe, Protocol, Route, RouteLedger};
 pub use link::{BrokenLink, Link};
 pub use programs::{Programs, ProgramsError};
 pub use routes::{Needed, RouteProblem, check_routes, overlap, parse_routes};
+pub use saved_server::SavedControlServer;
 pub use service_config::{ConfigFile, ExtensionServiceConfig, ServiceConfigError};

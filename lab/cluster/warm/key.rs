@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::super::plan::Plan;
+use super::super::{plan::Plan, spec::Patch};
 use crate::{
     assets::Digest,
     host::host_key,
@@ -26,18 +26,30 @@ const SHORTEST_SECRET: usize = 16;
 /// The container images that nodes may have pulled before they are saved: references and digests.
 pub type SavedImages = BTreeMap<String, String>;
 
+/// How far a cluster has come when it is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// All nodes are up; those that wait for a late document wait for it.
+    Formed,
+    /// Late documents are applied, and the gateway is in the tailnet.
+    Configured,
+}
+
 /// The ingredients of a cluster, by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WarmKey {
     /// The cluster's name: two of one name are meant to be one.
     pub cluster: String,
+    /// How far it has come.
+    pub stage: Stage,
     ingredients: BTreeMap<String, String>,
 }
 
 impl WarmKey {
     /// The key of a plan. Secrets and times, which are others in each run, are not in it; nor is what
     /// comes after a cluster is saved: late documents and the tailnet.
-    pub fn of(plan: &Plan, qemu: &QemuBinary, images: &SavedImages) -> Self {
+    pub fn of(plan: &Plan, qemu: &QemuBinary, images: &SavedImages, stage: Stage) -> Self {
         let mut ingredients = BTreeMap::new();
         let mut add = |name: &str, value: String| ingredients.insert(name.to_owned(), value);
         add("lab", format!("{} format {FORMAT}", env!("CARGO_PKG_VERSION")));
@@ -53,6 +65,16 @@ impl WarmKey {
         add("container images", short_digest(&json(images)));
         add("image delivery", format!("{:?}", plan.spec.image_delivery));
         add("network plugin", short_digest(&json(&plan.spec.network_plugin)));
+        if stage == Stage::Configured {
+            // The patches' own serialization hides secrets, which are ingredients all the same.
+            let documents = |documents: &Vec<Patch>| -> Vec<String> {
+                documents.iter().map(|document| document.text.clone()).collect()
+            };
+            let late: BTreeMap<_, _> =
+                plan.spec.late_documents.iter().map(|(role, list)| (role, documents(list))).collect();
+            add("late documents", short_digest(&json(&late)));
+            add("tailnet", short_digest(&format!("{:?}", plan.spec.tailnet)));
+        }
         for node in &plan.nodes {
             let name = &node.spec.name;
             let spec = &node.spec;
@@ -63,7 +85,7 @@ impl WarmKey {
             let config = node.config.to_yaml().unwrap_or_default();
             add(&format!("machine config of {name}"), short_digest(&without_secrets(&config, &plan.secrets)));
         }
-        Self { cluster: plan.spec.name.to_string(), ingredients }
+        Self { cluster: plan.spec.name.to_string(), stage, ingredients }
     }
 
     /// The name of its directory.
@@ -138,7 +160,7 @@ mod tests {
 
     fn key(pairs: &[(&str, &str)]) -> WarmKey {
         let ingredients = pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        WarmKey { cluster: "lab".into(), ingredients }
+        WarmKey { cluster: "lab".into(), stage: Stage::Formed, ingredients }
     }
 
     #[test]

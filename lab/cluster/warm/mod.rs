@@ -2,7 +2,10 @@
 //!
 //! Saved are each node's memory and devices (QEMU's migration to a file) and its disk, at one
 //! moment for all nodes, with the secrets and the administrator's access. What belongs to the run
-//! and not to the cluster is not: the switch, the registry and the tailnet are the new run's own.
+//! and not to the cluster is not: the switch and the registry are the new run's own.
+//!
+//! There are two moments ([`Stage`]): when the nodes are up, before any late document and any tailnet,
+//! which serves many scenarios; and when all is configured, with the tailnet's control server.
 //!
 //! A saved cluster is found by a [`WarmKey`]: everything that went into it. Another key is a cold
 //! start with the reason, never a wrong restore. The store keeps each in a directory that appears
@@ -15,15 +18,17 @@ mod save;
 mod saved;
 mod store;
 
-pub use key::{SavedImages, WarmKey};
+pub use key::{SavedImages, Stage, WarmKey};
 pub use saved::{SavedAccess, SavedCluster, SavedFile, SavedNode};
 pub use store::{Draft, Lookup, Snapshot, WarmEntry, WarmError, WarmStore};
 
 /// What a cluster that is started has to do with the store.
 #[derive(Debug)]
-pub enum Warm {
-    /// It is restored; the store gets a new one when that does not succeed.
-    Restore(Snapshot),
-    /// It forms and is then saved under this key.
-    Save(WarmStore, WarmKey),
+pub struct Warm {
+    /// Where saved clusters are.
+    pub store: WarmStore,
+    /// The one that is restored; without one the cluster forms.
+    pub restore: Option<Snapshot>,
+    /// The keys under which it is saved when it has come to their stages.
+    pub keep: Vec<WarmKey>,
 }

@@ -6,19 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::future::{join_all, try_join_all};
+use futures::future::{join_all, try_join, try_join_all};
 
 use super::{
     files::{Sum, copy, sum_of},
-    key::WarmKey,
+    key::{Stage, WarmKey},
     saved::{SavedAccess, SavedCluster, SavedFile, SavedNode},
-    store::{Draft, WarmError, WarmStore},
+    store::{CONTROL_SERVER, Draft, WarmError, WarmStore},
 };
 use crate::{
-    cluster::{Cluster, NodePlan},
+    cluster::{Cluster, NodePlan, Tailnet},
     events::{Happening, Subject},
     kubernetes::{CLUSTER_DNS, ready_endpoint},
     machine::{Machine, MachineError, MemoryFormat, SavedMemory},
+    tailnet::TailnetError,
     words::chain,
 };
 
@@ -37,6 +38,9 @@ pub enum SaveError {
     /// The store.
     #[error(transparent)]
     Store(#[from] WarmError),
+    /// The tailnet.
+    #[error(transparent)]
+    Tailnet(#[from] TailnetError),
     /// A disk could not be copied, or a file not be read again.
     #[error("copy the disk or the memory of {node}: {source}")]
     Copy {
@@ -97,7 +101,18 @@ impl Cluster {
             .collect();
         let began = Instant::now();
         let saved = jiff::Timestamp::now();
-        let copied = stand_still(&running, || self.copy_all(&draft, format, &running)).await;
+        let control_server =
+            self.tailnet().and_then(Tailnet::control).filter(|_| key.stage == Stage::Configured);
+        let copied = stand_still(&running, || async {
+            let server = async {
+                match control_server {
+                    Some(server) => Ok(server.save(&draft.file(CONTROL_SERVER)).await?),
+                    None => Ok(()),
+                }
+            };
+            try_join(self.copy_all(&draft, format, &running), server).await.map(|(disks, ())| disks)
+        })
+        .await;
         let stood_still = began.elapsed().as_secs_f64();
         let disks = copied?;
         let nodes = running.iter().zip(disks).map(|((node, _), disk)| summed(&draft, node, disk));
@@ -107,6 +122,7 @@ impl Cluster {
             saved,
             memory: format,
             nodes,
+            control_server: control_server_files(&draft)?,
             formed_in,
             stood_still,
             saved_in: began.elapsed().as_secs_f64(),
@@ -139,6 +155,20 @@ impl Cluster {
         });
         try_join_all(disks).await
     }
+}
+
+/// The files of a control server that was saved with the cluster.
+fn control_server_files(draft: &Draft) -> Result<Vec<SavedFile>, SaveError> {
+    let failed = |source| SaveError::Copy { node: "the control server".into(), source };
+    let entries = match std::fs::read_dir(draft.file(CONTROL_SERVER)) {
+        Ok(entries) => entries.flatten().collect::<Vec<_>>(),
+        Err(_) => return Ok(Vec::new()),
+    };
+    let file = |entry: std::fs::DirEntry| {
+        let name = format!("{CONTROL_SERVER}/{}", entry.file_name().to_string_lossy());
+        Ok(SavedFile { sum: sum_of(&entry.path()).map_err(failed)?, file: name })
+    };
+    entries.into_iter().map(file).collect()
 }
 
 /// Stops all machines at once, does the work, and lets them go on whatever came of it.

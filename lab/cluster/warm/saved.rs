@@ -21,6 +21,8 @@ pub struct SavedCluster {
     pub memory: MemoryFormat,
     /// Its nodes.
     pub nodes: Vec<SavedNode>,
+    /// The files of its tailnet's control server, if that is saved with it.
+    pub control_server: Vec<SavedFile>,
     /// Seconds that it took to form, on this host at that time.
     pub formed_in: f64,
     /// Seconds that its nodes stood still to be saved.

@@ -18,6 +18,7 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
+use walkdir::WalkDir;
 
 use super::{
     key::WarmKey,
@@ -33,6 +34,8 @@ const MANIFEST: &str = "snapshot.json";
 const SECRETS: &str = "secrets.yaml";
 const TALOSCONFIG: &str = "talosconfig";
 const KUBECONFIG: &str = "kubeconfig";
+/// The directory of the tailnet's control server.
+pub(super) const CONTROL_SERVER: &str = "control-server";
 const USED: &str = "used";
 const LOCK: &str = "in-use.lock";
 /// How the name of a directory begins that is being written.
@@ -96,7 +99,6 @@ pub struct Snapshot {
     pub saved: SavedCluster,
     /// The ways into it.
     pub access: SavedAccess,
-    store: WarmStore,
     _lock: FileLock,
 }
 
@@ -142,8 +144,7 @@ impl WarmStore {
         match open(&directory, key) {
             Ok((saved, access)) => {
                 mark_used(&directory);
-                let store = self.clone();
-                Ok(Lookup::Found(Snapshot { directory, saved, access, store, _lock: lock }))
+                Ok(Lookup::Found(Snapshot { directory, saved, access, _lock: lock }))
             }
             Err(problem) => {
                 remove_whole(&directory)?;
@@ -154,7 +155,8 @@ impl WarmStore {
 
     /// Why there is none: the nearest one of the same cluster, and what differs.
     fn why_none(&self, key: &WarmKey) -> Result<String, WarmError> {
-        let differences = self.list()?.into_iter().filter(|entry| entry.saved.key.cluster == key.cluster);
+        let alike = |other: &WarmKey| other.cluster == key.cluster && other.stage == key.stage;
+        let differences = self.list()?.into_iter().filter(|entry| alike(&entry.saved.key));
         let nearest = differences.map(|entry| key.differences(&entry.saved.key)).min_by_key(Vec::len);
         Ok(match nearest {
             None => "none of its kind was saved yet".to_owned(),
@@ -252,9 +254,14 @@ impl Snapshot {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn discard(self) -> Result<(WarmStore, WarmKey), WarmError> {
+    pub fn discard(self) -> Result<WarmKey, WarmError> {
         remove_whole(&self.directory)?;
-        Ok((self.store, self.saved.key))
+        Ok(self.saved.key)
+    }
+
+    /// Where the state of its tailnet's control server is, if that was saved with it.
+    pub fn control_server(&self) -> Option<PathBuf> {
+        (!self.saved.control_server.is_empty()).then(|| self.file(CONTROL_SERVER))
     }
 }
 
@@ -316,7 +323,8 @@ fn open(directory: &Path, key: &WarmKey) -> Result<(SavedCluster, SavedAccess), 
     if saved.key != *key {
         return Err("it was saved under another key".into());
     }
-    for file in saved.nodes.iter().flat_map(|node| [&node.memory, &node.disk]) {
+    let of_nodes = saved.nodes.iter().flat_map(|node| [&node.memory, &node.disk]);
+    for file in of_nodes.chain(&saved.control_server) {
         let length = fs::metadata(directory.join(&file.file)).map(|metadata| metadata.len());
         match length {
             Ok(length) if length == file.sum.length => {}
@@ -343,8 +351,8 @@ fn manifest<T: DeserializeOwned>(directory: &Path) -> Result<T, String> {
 fn entry(directory: PathBuf) -> Option<WarmEntry> {
     let saved = manifest(&directory).ok()?;
     let used = fs::metadata(directory.join(USED)).and_then(|used| used.modified()).ok()?;
-    let files = fs::read_dir(&directory).ok()?.flatten();
-    let bytes = files.filter_map(|file| file.metadata().ok()).map(|file| file.blocks() * 512).sum();
+    let files = WalkDir::new(&directory).into_iter().flatten().filter_map(|file| file.metadata().ok());
+    let bytes = files.map(|file| file.blocks() * 512).sum();
     Some(WarmEntry { directory, saved, bytes, used })
 }
 

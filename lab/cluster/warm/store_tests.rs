@@ -8,7 +8,8 @@ use super::*;
 use crate::{machine::MemoryFormat, talos::talosconfig};
 
 fn key(qemu: &str) -> WarmKey {
-    let ingredients = serde_json::json!({ "cluster": "lab", "ingredients": { "QEMU": qemu } });
+    let ingredients =
+        serde_json::json!({ "cluster": "lab", "stage": "formed", "ingredients": { "QEMU": qemu } });
     serde_json::from_value(ingredients).expect("key")
 }
 
@@ -35,6 +36,7 @@ fn save(store: &WarmStore, key: &WarmKey, megabytes: usize) -> PathBuf {
         saved: jiff::Timestamp::now(),
         memory: MemoryFormat::Stream,
         nodes: vec![node],
+        control_server: Vec::new(),
         formed_in: 40.0,
         stood_still: 3.0,
         saved_in: 4.0,
