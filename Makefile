@@ -61,8 +61,8 @@ check: images ## Formatting, lints, licences
 	  echo "go vet: $$module"; \
 	  (cd $$module && CGO_ENABLED=0 GOOS=linux GOARCH=arm64 \
 	    go vet -trimpath -buildvcs=false -tags osusergo,netgo,grpcnotrace ./...); done
-	@for module in $(filter-out images/%,$(GO_MODULES)); do echo "go vet: $$module"; (cd $$module && go vet ./...); done
-	shellcheck scripts/setup scripts/deny fuzz/campaign.sh .ci/run
+	@for module in $(filter-out images/% tools/%,$(GO_MODULES)); do echo "go vet: $$module"; (cd $$module && go vet ./...); done
+	scripts/ci/lint
 	@scripts/deny
 
 .PHONY: fuzz

@@ -67,8 +67,10 @@ pub fn merge(run: &str, mut recordings: Vec<ShardRecording>) -> Result<Merged, M
         .iter()
         .flat_map(|recording| recording.scenarios.iter().map(move |block| (recording, block)))
         .collect();
-    // Stable: what is equal stays in the order of the shards.
-    blocks.sort_by_key(|(_, block)| position(whole.as_ref(), &block.name));
+    // A recording by itself is in order. Stable: what is equal stays in the order of the shards.
+    if recordings.len() > 1 {
+        blocks.sort_by_key(|(_, block)| position(whole.as_ref(), &block.name));
+    }
     let outcome = Outcome::over(&causes(&recordings, &blocks, whole.as_ref()));
     let title = title(&recordings, &blocks, whole.as_ref());
     let start = Happening::RunStarted { run: run.to_owned(), title, wall, format, shard: None };

@@ -77,10 +77,6 @@ fn recorded(run: &str, wall: i64, shard: Option<Shard>, played: &[Played<'_>]) -
     (0..).zip(happenings).map(event).collect()
 }
 
-fn number(text: &str) -> ShardNumber {
-    text.parse().expect("a part")
-}
-
 /// The recordings of the shards of a run, each on a host of its own that began at another time.
 fn shards(of: u32, played: &[Played<'_>]) -> Vec<ShardRecording> {
     let names: Vec<String> = played.iter().map(|(name, _)| (*name).to_owned()).collect();

@@ -323,7 +323,7 @@ impl Session {
             return Ok(None);
         };
         let document = spec.resolve(&plan.spec)?;
-        let programs = self.options.images.join("tailnet");
+        let programs = self.options.images.join(Programs::DIRECTORY);
         let sources = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("images");
         let built = tokio::task::spawn_blocking(move || Programs::at_or_built(&programs, &sources));
         let programs = built.await.map_err(|error| SessionError::Host {
