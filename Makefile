@@ -40,7 +40,7 @@ test-unit: ## Run the tests that need no VM (seconds)
 .PHONY: test-component
 test-component: images ## Run the tests against real processes, without clusters
 	cargo test --locked --test network --test machine --test killed --test talos_config --test scenario_files --test registry --test preflight \
-	  --test inspect --test tailnet
+	  --test inspect --test tailnet --test ci
 
 .PHONY: test-cluster
 test-cluster: images ## Run the tests that form whole clusters

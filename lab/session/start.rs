@@ -26,7 +26,7 @@ use crate::{
 use futures::{FutureExt, future::BoxFuture};
 
 /// MiB that QEMU itself and the lab need beside a guest's RAM (translation cache, buffers).
-const OVERHEAD_PER_NODE_MIB: u64 = 320;
+pub const OVERHEAD_PER_NODE_MIB: u64 = 320;
 
 /// How machine configs name all upstreams that have no mirror of their own (Talos,
 /// `machine.registries.mirrors`).
