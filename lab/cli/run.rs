@@ -40,7 +40,10 @@ pub struct Run {
 impl Run {
     pub(super) async fn run(self) -> Result<ExitCode, Failed> {
         let (scenarios, shard) = picked(loaded(&self.scenarios)?, self.shard);
-        let title = names(&scenarios).join("+");
+        let title = match &shard {
+            Some(shard) if scenarios.is_empty() => format!("no scenario is in shard {}", shard.number),
+            _ => names(&scenarios).join("+"),
+        };
         let display = if self.dry_run { Display::Quiet } else { Display::for_stderr() };
         let mut options = self.guests.options(&title, display);
         options.tailnet = self.tailnet.real()?;

@@ -38,8 +38,8 @@ pub struct MergedShard {
 }
 
 /// Joins recordings into that of a run called `run`. Scenarios come in the order of the whole run
-/// when the recordings are shards that know it, otherwise by name; the order in which the recordings
-/// are given does not matter.
+/// when the recordings are shards that know it (that of the first shard, should they differ),
+/// otherwise by name; the order in which the recordings are given does not matter.
 ///
 /// # Errors
 /// When they do not belong together.
@@ -113,9 +113,7 @@ fn one_run(recordings: &[ShardRecording]) -> Result<Option<&Shard>, MergeError> 
         let parts = match (&first.shard, &second.shard) {
             (None, None) => (first.wall == second.wall && first.run == second.run)
                 .then(|| format!("of the run {}", first.run)),
-            (Some(one), Some(other))
-                if one.of_scenarios == other.of_scenarios && one.number.of() == other.number.of() =>
-            {
+            (Some(one), Some(other)) if same_run(one, other) => {
                 (one.number == other.number).then(|| first.label())
             }
             _ => {
@@ -129,6 +127,16 @@ fn one_run(recordings: &[ShardRecording]) -> Result<Option<&Shard>, MergeError> 
         }
     }
     Ok(recordings.first().and_then(|recording| recording.shard.as_ref()))
+}
+
+/// Whether two shards are of one run. Each host may have been given the scenarios in an order of its own.
+fn same_run(one: &Shard, other: &Shard) -> bool {
+    let sorted = |shard: &Shard| {
+        let mut names = shard.of_scenarios.clone();
+        names.sort();
+        names
+    };
+    one.number.of() == other.number.of() && sorted(one) == sorted(other)
 }
 
 /// Why the whole run did not pass: scenarios in order, then shards.

@@ -166,7 +166,9 @@ fn two_shards_joined_are_one_run_and_a_lost_one_is_missed() -> Result<()> {
     for shard in ["1/2", "2/2"] {
         let ran = caller.run(&[("scenarios", &scenarios), ("shard", shard)])?;
         assert_eq!(ran.verdict(), "passed", "{}", ran.log);
-        assert!(ran.summary.contains("TEST RESULTS") && ran.summary.contains("### Host"), "{}", ran.summary);
+        assert!(ran.log.contains("TEST RESULTS") && ran.summary.contains("### Host"), "{}", ran.log);
+        let name = if shard == "1/2" { "compute-image-as-gateway" } else { "host-memory" };
+        assert!(ran.summary.contains(name), "{}", ran.summary);
         let report = PathBuf::from(&ran.outputs["report"]);
         assert_eq!(ran.outputs["recording"], report.join("events.jsonl").display().to_string());
         assert!(report.join("result.json").is_file());
@@ -181,7 +183,8 @@ fn two_shards_joined_are_one_run_and_a_lost_one_is_missed() -> Result<()> {
     assert_eq!(whole.verdict(), "passed", "{}", whole.log);
     for name in ["compute-image-as-gateway", "host-memory"] {
         let verdict = format!("{name}: ✅ PASSED");
-        assert!(joined.summary.contains(&verdict) && whole.summary.contains(&verdict), "{}", joined.summary);
+        assert!(joined.log.contains(&verdict) && whole.log.contains(&verdict), "{}", joined.log);
+        assert!(joined.summary.contains(name), "{}", joined.summary);
     }
     fs::remove_dir_all(shards.join("2-of-2"))?;
     let lost = caller.run(&[("merge", "shards")])?;
