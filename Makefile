@@ -40,7 +40,7 @@ test-unit: ## Run the tests that need no VM (seconds)
 .PHONY: test-component
 test-component: images ## Run the tests against real processes, without clusters
 	cargo test --locked --test network --test machine --test killed --test talos_config --test scenario_files --test registry --test preflight \
-	  --test inspect --test tailnet
+	  --test inspect --test tailnet --test ci
 
 .PHONY: test-cluster
 test-cluster: images ## Run the tests that form whole clusters
@@ -61,8 +61,8 @@ check: images ## Formatting, lints, licences
 	  echo "go vet: $$module"; \
 	  (cd $$module && CGO_ENABLED=0 GOOS=linux GOARCH=arm64 \
 	    go vet -trimpath -buildvcs=false -tags osusergo,netgo,grpcnotrace ./...); done
-	@for module in $(filter-out images/%,$(GO_MODULES)); do echo "go vet: $$module"; (cd $$module && go vet ./...); done
-	shellcheck scripts/setup scripts/deny fuzz/campaign.sh .ci/run
+	@for module in $(filter-out images/% tools/%,$(GO_MODULES)); do echo "go vet: $$module"; (cd $$module && go vet ./...); done
+	scripts/ci/lint
 	@scripts/deny
 
 .PHONY: fuzz

@@ -26,10 +26,15 @@
 #   console       lab/machine/{line,fatal}.rs    serial consoles
 #   qmp           lab/machine/qmp_event.rs       events of QEMU's monitor
 #   kubeconfig    lab/talos/kubeconfig_archive.rs  the archive that a node sends
+#   registry      lab/registry/{request,content}.rs  paths and ranges that clients ask our registry for
+#   mirror        lab/registry/{store,manifest}.rs   the index of a mirror and the manifests that it lists
+#   tailnet       lab/tailnet/{client_status,control_api,gateway_log}.rs  answers and logs of the tailnet's programs
+#   recording     lab/report/{json_lines,stopwatch}.rs, lab/merge  recordings of runs, and shards joined
+#   redact        lab/report/redact.rs           texts of nodes, which are cleared of secrets
 #
 # Read by libraries alone: gRPC messages (tonic, prost) and the YAML in them, kubeconfig text (kube), answers of
-# registries (oci-client), requests to our own registry (axum, then its own grammar, with properties), the tailnet's
-# JSON (serde_json). A talosconfig is written and not read. Scenario files, secrets bundles and patches are the user's.
+# registries (oci-client), HTTP (axum). A talosconfig is written and not read. Scenario files, secrets bundles and
+# patches are the user's.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 seconds=${1:-60}

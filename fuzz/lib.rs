@@ -6,14 +6,21 @@
 #[path = "../lab/assets/mod.rs"]
 pub mod assets;
 #[allow(dead_code)]
+#[path = "../lab/events/mod.rs"]
+pub mod events;
+#[allow(dead_code)]
 #[path = "../lab/host/files.rs"]
 mod host;
 pub mod machine;
+pub mod merge;
 pub mod network;
 #[allow(dead_code)]
 #[path = "../lab/node.rs"]
 pub mod node;
 pub mod oci;
+pub mod registry;
+pub mod report;
+pub mod tailnet;
 pub mod talos;
 /// The reader of machine configs.
 #[path = "../lab/yaml.rs"]

@@ -4,6 +4,7 @@
 #[path = "../lab/assets/fixture.rs"]
 #[allow(dead_code)]
 mod fixture;
+mod seeds_of_answers;
 mod seeds_of_machines;
 
 use std::{
@@ -106,7 +107,7 @@ fn main() -> io::Result<()> {
     write("config", "documents", CONFIG)?;
     disks(&unified, &write)?;
     images(&layers[0].1, &write)?;
-    for (target, name, content) in seeds_of_machines::all() {
+    for (target, name, content) in seeds_of_machines::all().into_iter().chain(seeds_of_answers::all()) {
         write(target, &name, &content)?;
     }
     let mut xz = Vec::new();

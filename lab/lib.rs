@@ -16,6 +16,7 @@ pub mod host;
 pub mod kubernetes;
 pub mod lint;
 pub mod machine;
+pub mod merge;
 pub mod network;
 pub mod node;
 pub mod oci;

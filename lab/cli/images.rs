@@ -6,9 +6,10 @@ use clap::Subcommand;
 use lab::{
     host::ExitCode,
     recipe::{BuildOptions, build},
+    tailnet::Programs,
 };
 
-use super::Failed;
+use super::{Failed, print_line};
 
 /// Node and workload images.
 #[derive(Subcommand)]
@@ -25,13 +26,32 @@ pub enum Images {
         #[arg(long, value_name = "DIR", default_value = "target/images")]
         out: PathBuf,
     },
+    /// Build the programs of the lab's own tailnet for this host, which a run that needs them does otherwise
+    Programs {
+        /// The sources of the images
+        #[arg(long, value_name = "DIR", default_value = "images")]
+        sources: PathBuf,
+        /// Where the images are
+        #[arg(long, value_name = "DIR", default_value = "target/images")]
+        out: PathBuf,
+    },
 }
 
 impl Images {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
-        let Self::Build { variants, sources, out } = self;
-        build(&BuildOptions { sources, output: out, variants }, |line| println!("{line}"))
-            .map_err(|error| Failed::new(ExitCode::Internal, error))?;
+        match self {
+            Self::Build { variants, sources, out } => {
+                build(&BuildOptions { sources, output: out, variants }, |line| println!("{line}"))
+                    .map_err(|error| Failed::new(ExitCode::Internal, error))?;
+            }
+            Self::Programs { sources, out } => {
+                let programs = Programs::at_or_built(&out.join(Programs::DIRECTORY), &sources)
+                    .map_err(|error| Failed::new(ExitCode::Internal, error))?;
+                for program in [programs.headscale(), programs.tailscaled(), programs.tailscale()] {
+                    print_line(program.display());
+                }
+            }
+        }
         Ok(ExitCode::Passed)
     }
 }

@@ -5,6 +5,7 @@ mod config;
 mod images;
 mod inspect;
 mod live;
+mod merge;
 mod mirror;
 mod preflight;
 mod rehearse;
@@ -40,6 +41,8 @@ enum Command {
     Run(run::Run),
     /// Check a pair of images, form every scenario's cluster from them, and tick off what they must show
     Rehearse(rehearse::Rehearse),
+    /// Join the recordings of a run's shards into one recording with one verdict
+    Merge(merge::Merge),
     /// Form a cluster and keep it until Ctrl-C
     Up(up::Up),
     /// List the labs that are alive
@@ -199,6 +202,7 @@ impl Arguments {
         let done = match self.command {
             Command::Run(run) => block_on(run.run()),
             Command::Rehearse(rehearse) => block_on(rehearse.run()),
+            Command::Merge(merge) => merge.run(),
             Command::Up(up) => block_on(up.up()),
             Command::Status(status) => status.run(),
             Command::Console(console) => console.run(),

@@ -8,7 +8,7 @@ use lab::{
     node::Role,
     oci::Source,
     preflight::{Candidate, Limits, Preflight, PreflightImage},
-    report::{Criterion, Display},
+    report::{Criterion, Display, Stopwatch, Summary},
 };
 
 use super::{Failed, Guests, print_json, print_line, run};
@@ -36,7 +36,10 @@ pub struct Rehearse {
     /// Boot even when the check of the images finds errors
     #[arg(long)]
     in_spite: bool,
-    /// Print the summary and the criteria as JSON on standard output
+    /// Fail when a time of the stopwatch exceeds its budget
+    #[arg(long)]
+    strict_budgets: bool,
+    /// Print the summary, the criteria and the stopwatch as JSON on standard output
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -66,15 +69,46 @@ impl Rehearse {
             let why = "the images do not pass; mend them, or boot them all the same with --in-spite";
             return Err(Failed::new(ExitCode::VerdictFailed, why));
         }
-        let (summary, code) = run::carried_out(options, &scenarios).await?;
+        let (events, code) = run::carried_out(options, &scenarios).await?;
+        let (summary, stopwatch) = (Summary::of(&events), Stopwatch::of(&events));
         let criteria = Criterion::all(&summary);
         if self.json {
-            let value = serde_json::json!({ "images": images, "summary": summary, "criteria": criteria });
+            let value = serde_json::json!({
+                "images": images, "summary": summary, "criteria": criteria, "stopwatch": stopwatch,
+            });
             print_json(&value)?;
         } else {
             print_line(format_args!("\n{summary}\n"));
             criteria.iter().for_each(print_line);
+            print_line(format_args!("\n{stopwatch}"));
         }
-        Ok(code)
+        Ok(judged(code, &stopwatch, self.strict_budgets))
+    }
+}
+
+/// The exit code with the stopwatch's word in it, if that counts.
+fn judged(code: ExitCode, stopwatch: &Stopwatch, strict: bool) -> ExitCode {
+    match code {
+        ExitCode::Passed if strict && !stopwatch.holds() => {
+            eprintln!("error: a time exceeds its budget, and --strict-budgets was given");
+            ExitCode::VerdictFailed
+        }
+        _ => code,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_that_is_exceeded_counts_only_when_budgets_are_strict() {
+        // Nothing was recorded, so nothing was measured.
+        let late = Stopwatch::of(&[]);
+        assert_eq!(judged(ExitCode::Passed, &late, false), ExitCode::Passed);
+        assert_eq!(judged(ExitCode::Passed, &late, true), ExitCode::VerdictFailed);
+        assert_eq!(judged(ExitCode::HostUnable, &late, true), ExitCode::HostUnable);
+        let in_time = Stopwatch { figures: Vec::new() };
+        assert_eq!(judged(ExitCode::Passed, &in_time, true), ExitCode::Passed);
     }
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use lab::{
-    events::Outcome,
+    events::{Event, Outcome, Shard, ShardNumber},
     host::{Ending, ExitCode, WhenShort},
     report::{Display, Summary, read_recording},
     scenario::Scenario,
@@ -22,6 +22,9 @@ pub struct Run {
     /// Scenario files
     #[arg(required = true, value_name = "SCENARIO")]
     scenarios: Vec<PathBuf>,
+    /// Run one part of the scenarios, e.g. 2/4, and leave the others to other hosts; see `lab merge`
+    #[arg(long, value_name = "NUMBER/COUNT")]
+    shard: Option<ShardNumber>,
     /// Print the plan and boot nothing
     #[arg(long)]
     dry_run: bool,
@@ -39,16 +42,21 @@ pub struct Run {
 
 impl Run {
     pub(super) async fn run(self) -> Result<ExitCode, Failed> {
-        let scenarios = loaded(&self.scenarios)?;
-        let title = scenarios.iter().map(|scenario| scenario.name.as_str()).collect::<Vec<_>>().join("+");
+        let (scenarios, shard) = picked(loaded(&self.scenarios)?, self.shard);
+        let title = match &shard {
+            Some(shard) if scenarios.is_empty() => format!("no scenario is in shard {}", shard.number),
+            _ => names(&scenarios).join("+"),
+        };
         let display = if self.dry_run { Display::Quiet } else { Display::for_stderr() };
         let mut options = self.guests.options(&title, display);
         options.tailnet = self.tailnet.real()?;
         options.cold = self.cold;
+        options.shard = shard;
         if self.dry_run {
             return self.print_plans(Session::open(options).await?, &scenarios).await;
         }
-        let (summary, code) = carried_out(options, &scenarios).await?;
+        let (events, code) = carried_out(options, &scenarios).await?;
+        let summary = Summary::of(&events);
         if self.json {
             print_json(&summary)?;
         } else {
@@ -72,6 +80,21 @@ impl Run {
     }
 }
 
+fn names(scenarios: &[Scenario]) -> Vec<String> {
+    scenarios.iter().map(|scenario| scenario.name.clone()).collect()
+}
+
+/// The scenarios of a shard, and what its recording says of the whole run.
+fn picked(scenarios: Vec<Scenario>, number: Option<ShardNumber>) -> (Vec<Scenario>, Option<Shard>) {
+    let Some(number) = number else {
+        return (scenarios, None);
+    };
+    let of_scenarios = names(&scenarios);
+    let mut picks = number.picks(&of_scenarios).into_iter().peekable();
+    let own = (0..).zip(scenarios).filter(|(at, _)| picks.next_if_eq(at).is_some());
+    (own.map(|(_, scenario)| scenario).collect(), Some(Shard { number, of_scenarios }))
+}
+
 /// All files, read before anything starts: a mistake in the last one costs no time.
 pub(super) fn loaded(files: &[PathBuf]) -> Result<Vec<Scenario>, Failed> {
     let load = |path: &PathBuf| {
@@ -81,11 +104,11 @@ pub(super) fn loaded(files: &[PathBuf]) -> Result<Vec<Scenario>, Failed> {
     files.iter().map(load).collect()
 }
 
-/// Runs scenarios in a session of their own and returns what its recording tells.
+/// Runs scenarios in a session of their own and returns its recording.
 pub(super) async fn carried_out(
     mut options: SessionOptions,
     scenarios: &[Scenario],
-) -> Result<(Summary, ExitCode), Failed> {
+) -> Result<(Vec<Event>, ExitCode), Failed> {
     options.several = scenarios.len() > 1;
     let session = Session::open(options).await?;
     say_where(&session);
@@ -98,22 +121,47 @@ pub(super) async fn carried_out(
     let recording = session.path().join("events.jsonl");
     session.close(outcome, ending).await?;
     let events = read_recording(&recording).map_err(|error| Failed::new(ExitCode::Internal, error))?;
-    Ok((Summary::of(&events), code))
+    Ok((events, code))
 }
 
 async fn verdicts(session: &Session, scenarios: &[Scenario]) -> (Outcome, Ending, ExitCode) {
     let (mut failures, mut host_unable) = (Vec::new(), false);
     for scenario in scenarios {
         let verdict = scenario.run(session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
-        if let Outcome::Failed { cause } | Outcome::NotRun { cause } = verdict.outcome {
-            failures.push(format!("{}: {cause}", scenario.name));
+        if let Some(cause) = verdict.outcome.cause_of(&scenario.name) {
+            failures.push(cause);
             host_unable |= verdict.host_unable;
         }
     }
-    if failures.is_empty() {
-        (Outcome::Passed, Ending::Passed, ExitCode::Passed)
-    } else {
-        let code = if host_unable { ExitCode::HostUnable } else { ExitCode::VerdictFailed };
-        (Outcome::Failed { cause: failures.join("; ") }, Ending::Failed, code)
+    let outcome = Outcome::over(&failures);
+    let (ending, code) = match (outcome.passed(), host_unable) {
+        (true, _) => (Ending::Passed, ExitCode::Passed),
+        (false, true) => (Ending::Failed, ExitCode::HostUnable),
+        (false, false) => (Ending::Failed, ExitCode::VerdictFailed),
+    };
+    (outcome, ending, code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shards_of_the_scenarios_have_each_of_them_once() {
+        let files: Vec<PathBuf> =
+            ["04-extension-isolation", "01-compute-only-cluster", "03-tailscale-routing-test"]
+                .map(|name| PathBuf::from(format!("scenarios/{name}.yaml")))
+                .into();
+        let all = || loaded(&files).map_err(|failed| failed.message).expect("scenarios");
+        let part = |text: &str| {
+            let (scenarios, shard) = picked(all(), Some(text.parse().expect("a part")));
+            assert_eq!(shard.map(|shard| shard.of_scenarios), Some(names(&all())));
+            names(&scenarios)
+        };
+        assert_eq!(part("1/2"), ["compute-only-cluster", "tailscale-routing-test"].map(str::to_owned));
+        assert_eq!(part("2/2"), ["extension-isolation"].map(str::to_owned));
+        assert!(part("4/4").is_empty());
+        let (scenarios, shard) = picked(all(), None);
+        assert_eq!((names(&scenarios), shard), (names(&all()), None));
     }
 }

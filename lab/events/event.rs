@@ -4,7 +4,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::shard::Shard;
 use crate::node::{Kind, NodeName, Role};
+
+/// Version of the form in which events are recorded. It goes up with a change by which a recording
+/// would mean something else to an older reader, or an older recording to a newer one.
+pub const FORMAT: u32 = 1;
+
+/// What recordings that do not tell their form have: it was the first one.
+fn first_format() -> u32 {
+    1
+}
 
 /// One thing that happened, and when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,6 +112,19 @@ impl Outcome {
     pub fn passed(&self) -> bool {
         matches!(self, Outcome::Passed)
     }
+
+    /// Why what is called `name` did not pass, as it stands in a verdict over several.
+    pub fn cause_of(&self, name: &str) -> Option<String> {
+        match self {
+            Outcome::Passed => None,
+            Outcome::Failed { cause } | Outcome::NotRun { cause } => Some(format!("{name}: {cause}")),
+        }
+    }
+
+    /// The verdict over several, of which some failed for `causes`.
+    pub fn over(causes: &[String]) -> Self {
+        if causes.is_empty() { Outcome::Passed } else { Outcome::Failed { cause: causes.join("; ") } }
+    }
 }
 
 /// The three layers of readiness, reported apart: a node that Kubernetes calls Ready may still be
@@ -155,6 +178,12 @@ pub enum Happening {
         title: String,
         /// Wall-clock time, RFC 3339.
         wall: jiff::Timestamp,
+        /// Version of the form of its events, [`FORMAT`] when it was recorded.
+        #[serde(default = "first_format")]
+        format: u32,
+        /// Which part of a larger run it is, if it is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shard: Option<Shard>,
     },
     /// A scenario's block of checks begins.
     ScenarioStarted {

@@ -5,6 +5,8 @@
 
 mod event;
 mod recorder;
+mod shard;
 
-pub use event::{Event, Happening, Layer, LayerState, Outcome, Step, Subject};
+pub use event::{Event, FORMAT, Happening, Layer, LayerState, Outcome, Step, Subject};
 pub use recorder::{Recorder, Subscription};
+pub use shard::{InvalidShard, Shard, ShardNumber};

@@ -51,6 +51,16 @@ pub struct RunResult {
     pub cause: String,
 }
 
+impl RunResult {
+    /// Leaves it in the directory of the run.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, directory: &Path) -> Result<(), RunDirectoryError> {
+        write_json(&directory.join(RESULT), self)
+    }
+}
+
 /// What stands in the way of a run directory.
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirectoryError {
@@ -133,7 +143,7 @@ impl RunDirectory {
     /// # Errors
     /// When the file cannot be written.
     pub fn publish(&self, state: &LabState) -> Result<(), RunDirectoryError> {
-        self.write_json(STATE, state)
+        write_json(&self.path.join(STATE), state)
     }
 
     /// Marks the run as over. Call it last, when every child has ended.
@@ -141,14 +151,13 @@ impl RunDirectory {
     /// # Errors
     /// When the marker cannot be written; the next run then calls this one `died`.
     pub fn finish(&self, result: &RunResult) -> Result<(), RunDirectoryError> {
-        self.write_json(RESULT, result)
+        result.write(&self.path)
     }
+}
 
-    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), RunDirectoryError> {
-        let path = self.path.join(name);
-        let text = serde_json::to_vec_pretty(value).map_err(io::Error::other);
-        text.and_then(|text| replace_file(&path, &text)).map_err(io_error("writing", &path))
-    }
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), RunDirectoryError> {
+    let text = serde_json::to_vec_pretty(value).map_err(io::Error::other);
+    text.and_then(|text| replace_file(path, &text)).map_err(io_error("writing", path))
 }
 
 /// Takes the lock of the whole root, for the short moments when run directories come and go.

@@ -8,6 +8,7 @@ mod json_lines;
 mod live;
 mod plain;
 mod redact;
+mod stopwatch;
 mod summary;
 
 pub use bundle::{Bundle, BundleError};
@@ -15,4 +16,5 @@ pub use criteria::Criterion;
 pub use json_lines::{JsonLines, read_recording};
 pub use live::{Display, display};
 pub use redact::redact;
+pub use stopwatch::{Figure, Measured, Reference, Stopwatch};
 pub use summary::{CheckResult, NodeSummary, ScenarioSummary, Summary};

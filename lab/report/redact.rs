@@ -21,8 +21,9 @@ const SECRET_KEYS: [&str; 13] = [
     "Authorization",
 ];
 
-/// Starts of words that are secrets by themselves.
-const SECRET_PREFIXES: [&str; 2] = ["tskey-", "hskey-"];
+/// What is a secret from there to the end of the word: auth keys, and the base64 of "-----BEGIN", a certificate or
+/// key in a config. Which one cannot be told here.
+const SECRET_STARTS: [&str; 3] = ["tskey-", "hskey-", "LS0tLS1CRUdJTi"];
 
 /// The text without private keys, tokens, auth keys and the values of secret keys. Works line by
 /// line, so it also redacts excerpts; redacting twice changes nothing.
@@ -162,16 +163,10 @@ fn value_span(value: &str, heads_line: bool) -> (usize, usize) {
 }
 
 fn redact_word(word: &str) -> String {
-    for prefix in SECRET_PREFIXES {
-        if let Some(at) = word.find(prefix) {
-            return format!("{}{MARK}", &word[..at]);
-        }
+    match SECRET_STARTS.iter().filter_map(|start| word.find(start)).min() {
+        Some(at) => format!("{}{MARK}", redact_bootstrap_tokens(&word[..at])),
+        None => redact_bootstrap_tokens(word),
     }
-    if let Some(at) = word.find("LS0tLS1CRUdJTi") {
-        // Base64 of "-----BEGIN": a certificate or key in a config. Which one cannot be told here.
-        return format!("{}{MARK}", &word[..at]);
-    }
-    redact_bootstrap_tokens(word)
 }
 
 /// Tokens of kubeadm's form, `[a-z0-9]{6}.[a-z0-9]{16}`, which Talos uses too, are secrets
@@ -201,6 +196,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn of_several_secrets_in_a_word_none_stays() {
+        assert_eq!(redact("x=hskey-1,tskey-2"), format!("x={MARK}"));
+        assert_eq!(redact("x abcdef.0123456789abcdef,tskey-2"), format!("x {MARK},{MARK}"));
+    }
 
     #[test]
     fn every_form_of_a_secret_goes() {

@@ -348,6 +348,8 @@ mod tests {
                 run: "r".into(),
                 title: "compute-only-cluster".into(),
                 wall: jiff::Timestamp::UNIX_EPOCH,
+                format: crate::events::FORMAT,
+                shard: None,
             },
             Happening::HostMeasured { accelerator: "tcg".into(), qemu: "7.2.0".into(), speed_factor: 1.25 },
             Happening::ScenarioStarted {

@@ -17,6 +17,6 @@ pub use bundle::write_bundle;
 pub use figures::FormationFigures;
 pub use image_figures::{ImageFigures, ImageFiguresError};
 pub use open::{Session, SessionError, SessionOptions};
-pub use start::{ClusterRequest, RunningCluster, StartError};
 pub use warm::Start;
 pub use warm_figures::StartFigures;
+pub use start::{ClusterRequest, OVERHEAD_PER_NODE_MIB, RunningCluster, StartError};

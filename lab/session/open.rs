@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     cluster::RealTailnet,
-    events::{Happening, Outcome, Recorder, Subject},
+    events::{FORMAT, Happening, Outcome, Recorder, Shard, Subject},
     host::{
         DEFAULT_RUNS_KEPT, Ending, ReserveError, RunDirectory, RunDirectoryError, RunResult, prune, reap,
     },
@@ -51,6 +51,8 @@ pub struct SessionOptions {
     pub cold: bool,
     /// The lock file of references.
     pub lock: PathBuf,
+    /// Which part of a larger run this is, if it is one.
+    pub shard: Option<Shard>,
     /// Whether several clusters will be started, one after the other, each in a directory of its own.
     pub several: bool,
     /// The user's own tailnet, in place of the run's own in every cluster that has one.
@@ -73,6 +75,7 @@ impl SessionOptions {
             pull_through: None,
             cold: false,
             lock: PathBuf::from(LOCK_FILE),
+            shard: None,
             several: false,
             tailnet: None,
         }
@@ -159,6 +162,8 @@ impl Session {
             run: directory.name().to_owned(),
             title: options.title.clone(),
             wall: jiff::Timestamp::now(),
+            format: FORMAT,
+            shard: options.shard.clone(),
         });
         for run in &reaped {
             recorder.record(Happening::Note { subject: Subject::Cluster, text: run.to_string() });

@@ -29,7 +29,7 @@ use crate::{
 use futures::{FutureExt, future::BoxFuture};
 
 /// MiB that QEMU itself and the lab need beside a guest's RAM (translation cache, buffers).
-const OVERHEAD_PER_NODE_MIB: u64 = 320;
+pub const OVERHEAD_PER_NODE_MIB: u64 = 320;
 
 /// How machine configs name all upstreams that have no mirror of their own (Talos,
 /// `machine.registries.mirrors`).
@@ -346,7 +346,7 @@ impl Session {
             return Ok(None);
         };
         let document = spec.resolve(&plan.spec)?;
-        let programs = self.options.images.join("tailnet");
+        let programs = self.options.images.join(Programs::DIRECTORY);
         let sources = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("images");
         let built = tokio::task::spawn_blocking(move || Programs::at_or_built(&programs, &sources));
         let programs = built.await.map_err(|error| SessionError::Host {

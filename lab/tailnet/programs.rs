@@ -69,6 +69,9 @@ pub enum ProgramsError {
 }
 
 impl Programs {
+    /// Where they are below the directory of built images.
+    pub const DIRECTORY: &str = "tailnet";
+
     /// The programs in `directory`.
     ///
     /// # Errors

@@ -1,0 +1,62 @@
+//! Readers of what runs and nodes left behind: recordings, and texts that are cleared of secrets.
+#![allow(dead_code)]
+
+#[path = "../lab/report/json_lines.rs"]
+mod json_lines;
+#[path = "../lab/report/redact.rs"]
+mod redact;
+#[path = "../lab/report/stopwatch.rs"]
+mod stopwatch;
+
+pub use json_lines::read_recording;
+
+use std::{fs, path::Path};
+
+use crate::{
+    events::{Event, Happening},
+    merge::{Merged, ShardRecording, merge},
+};
+
+/// Recordings, a zero between two of them.
+pub fn recordings(data: &[u8]) {
+    let work = tempfile::tempdir().expect("a directory");
+    let mut read = Vec::new();
+    for (number, recording) in data.split(|byte| *byte == 0).take(4).enumerate() {
+        let path = work.path().join(number.to_string());
+        fs::write(&path, recording).expect("write");
+        if let Ok(events) = read_recording(&path) {
+            let _ = stopwatch::Stopwatch::of(&events).to_string();
+            read.extend(ShardRecording::of(number.to_string(), events));
+        }
+    }
+    if let Ok(merged) = merge("joined", read) {
+        joined(&merged, &work.path().join("joined"));
+    }
+}
+
+/// What is joined is a recording of one run.
+fn joined(merged: &Merged, path: &Path) {
+    let seqs = merged.events.iter().map(|event| event.seq);
+    assert!(seqs.eq(0..merged.events.len() as u64), "gaps in the numbers");
+    let starts = |event: &&Event| matches!(event.happening, Happening::RunStarted { .. });
+    assert_eq!(merged.events.iter().filter(starts).count(), 1);
+    let end = merged.events.last().map(|event| &event.happening);
+    assert!(matches!(end, Some(Happening::RunFinished { outcome }) if *outcome == merged.outcome));
+    let whole = merged.shards.iter().all(|shard| shard.outcome.as_ref().is_some_and(|o| o.passed()));
+    assert!(whole || !merged.outcome.passed(), "passed although a shard did not");
+    let lines: Vec<_> =
+        merged.events.iter().map(|event| serde_json::to_string(event).expect("written") + "\n").collect();
+    fs::write(path, lines.concat()).expect("write");
+    assert_eq!(read_recording(path).expect("read again").len(), merged.events.len());
+}
+
+/// A text of a node's.
+pub fn redacted(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let clean = redact::redact(text);
+    assert_eq!(redact::redact(&clean), clean, "what is clean is not left as it is");
+    let key = |line: &str| line.contains("-----BEGIN") && line.contains("PRIVATE KEY-----");
+    assert!(!clean.lines().any(key), "a private key is left");
+}

@@ -1,0 +1,95 @@
+//! `lab merge`: the recordings of shards, joined into one.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use lab::{
+    events::Outcome,
+    host::ExitCode,
+    merge::{MergeError, MergedShard, ShardRecording, WriteError, merge},
+    report::Summary,
+};
+use serde_json::json;
+
+use super::{Failed, print_json, print_line};
+
+/// Join the recordings of a run's shards into one recording with one verdict.
+#[derive(Args)]
+pub struct Merge {
+    /// Run directories of the shards, or their events.jsonl; `lab run --shard` makes them
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Where the joined recording goes: a directory that is empty or not there yet
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Print the shards and the summary as JSON on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+impl Merge {
+    pub(super) fn run(self) -> Result<ExitCode, Failed> {
+        let recordings = self.runs.iter().map(|run| ShardRecording::read(run)).collect::<Result<_, _>>()?;
+        let name = self.out.file_name().map_or_else(|| "merged".into(), |name| name.to_string_lossy());
+        let merged = merge(&name, recordings)?;
+        let written = merged.write(&self.out)?;
+        let summary = Summary::of(&merged.events);
+        if self.json {
+            print_json(&json!({ "shards": merged.shards, "summary": summary }))?;
+        } else {
+            merged.shards.iter().for_each(|shard| print_line(line(shard)));
+            print_line(format_args!("\n{summary}"));
+        }
+        eprintln!("joined recording: {}", written.display());
+        Ok(if merged.outcome.passed() { ExitCode::Passed } else { ExitCode::VerdictFailed })
+    }
+}
+
+/// One shard in one line.
+fn line(shard: &MergedShard) -> String {
+    let number = shard.shard.map_or_else(String::new, |number| format!("shard {number}, "));
+    let scenarios =
+        if shard.scenarios.is_empty() { "no scenario".to_owned() } else { shard.scenarios.join(", ") };
+    let (mark, verdict) = match &shard.outcome {
+        Some(Outcome::Passed) => ("✅", "passed"),
+        Some(Outcome::Failed { .. }) => ("❌", "failed"),
+        Some(Outcome::NotRun { .. }) => ("❌", "not run to its end"),
+        None => ("❌", "broke off"),
+    };
+    format!("{mark} {}: {number}{scenarios}: {verdict}", shard.from)
+}
+
+impl From<MergeError> for Failed {
+    fn from(error: MergeError) -> Self {
+        Self::new(ExitCode::BadInput, error)
+    }
+}
+
+impl From<WriteError> for Failed {
+    fn from(error: WriteError) -> Self {
+        let code = match error {
+            WriteError::Taken { .. } => ExitCode::BadInput,
+            WriteError::File { .. } | WriteError::Result(_) => ExitCode::Internal,
+        };
+        Self::new(code, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_is_told_in_a_line() {
+        let shard = MergedShard {
+            from: "shards/1".into(),
+            shard: "1/4".parse().ok(),
+            scenarios: vec!["compute-only-cluster".into()],
+            outcome: Some(Outcome::Passed),
+            started_after: 0.0,
+        };
+        assert_eq!(line(&shard), "✅ shards/1: shard 1/4, compute-only-cluster: passed");
+        let broken = MergedShard { shard: None, scenarios: Vec::new(), outcome: None, ..shard };
+        assert_eq!(line(&broken), "❌ shards/1: no scenario: broke off");
+    }
+}

@@ -1,0 +1,203 @@
+//! The composite action: its file, and its steps from a clean checkout.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    clean_copy,
+    expression::{expressions, paths},
+    files, root,
+    runner::{Action, Ran, Runner},
+    shellcheck,
+};
+
+/// Scenarios that end before anything boots, so that these tests need no VM.
+const WITHOUT_VM: [&str; 2] =
+    ["tests/scenarios/host-memory.yaml", "tests/scenarios/roles/compute-image-as-gateway.yaml"];
+
+#[test]
+fn every_expression_names_what_is_there_and_every_input_is_used() -> Result<()> {
+    let action = Action::read(root())?;
+    assert_eq!(action.runs.using, "composite");
+    let (mut used, mut seen) = (Vec::new(), vec!["github.action_path".to_owned(), "runner.temp".to_owned()]);
+    seen.extend(action.inputs.keys().map(|name| format!("inputs.{name}")));
+    for step in &action.runs.steps {
+        let condition = step.condition.as_deref().unwrap_or_default();
+        let texts = step.with.values().chain(step.env.values()).chain(&step.run);
+        let named = texts.flat_map(|text| expressions(text)).flat_map(paths).chain(paths(condition));
+        for path in named {
+            let known =
+                seen.iter().any(|known| path == *known || known.ends_with('.') && path.starts_with(known));
+            ensure!(known, "step \"{}\" names {path}, which is nothing or not there yet", step.name);
+            used.push(path);
+        }
+        ensure!(
+            !step.run.as_ref().is_some_and(|run| run.contains("${{")),
+            "{}: an input in a script",
+            step.name
+        );
+        seen.extend(step.id.iter().map(|id| format!("steps.{id}.outputs.")));
+    }
+    for (name, input) in &action.inputs {
+        assert!(used.contains(&format!("inputs.{name}")), "no step uses the input {name}");
+        assert!(!input.description.is_empty());
+    }
+    for output in action.outputs.values() {
+        assert!(!output.description.is_empty() && output.value.starts_with("${{"));
+    }
+    Ok(())
+}
+
+#[test]
+fn every_step_calls_scripts_that_are_there_and_pass_shellcheck() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let files = files()?;
+    let action = Action::read(root())?;
+    for step in &action.runs.steps {
+        let Some(run) = &step.run else {
+            assert!(step.uses.is_some(), "{} does nothing", step.name);
+            continue;
+        };
+        assert_eq!(step.shell.as_deref(), Some("bash"), "{}", step.name);
+        let script = run.trim_matches('"').strip_prefix("$GITHUB_ACTION_PATH/").context("its own script")?;
+        assert!(files.iter().any(|file| file == script), "{}: there is no {script}", step.name);
+        let mode = fs::metadata(root().join(script))?.permissions().mode();
+        assert!(mode & 0o111 != 0, "{script} is not executable");
+        assert_eq!(shellcheck(run)?, "", "{}", step.name);
+    }
+    // It does find something.
+    assert!(shellcheck("echo $x")?.contains("SC2154"));
+    Ok(())
+}
+
+/// A checkout of the action, and an empty repository that calls it.
+struct Caller {
+    _directory: tempfile::TempDir,
+    runner: Runner,
+}
+
+impl Caller {
+    fn new() -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let [action, workspace, temp] =
+            ["action", "workspace", "temp"].map(|name| directory.path().join(name));
+        for path in [&action, &workspace, &temp] {
+            fs::create_dir(path)?;
+        }
+        clean_copy(&action)?;
+        Ok(Self { _directory: directory, runner: Runner { action, workspace, temp } })
+    }
+
+    /// With the command of this build, and the images that are built for all tests.
+    fn run(&self, inputs: &[(&str, &str)]) -> Result<Ran> {
+        let images = images()?.display().to_string();
+        let built = [("program", env!("CARGO_BIN_EXE_lab")), ("images", &images)];
+        self.runner.run(&[&built, inputs].concat())
+    }
+}
+
+fn images() -> Result<PathBuf> {
+    let images = root().join("target/images");
+    ensure!(images.join("workloads/index.json").is_file(), "build the images first (make images)");
+    Ok(images)
+}
+
+fn names(ran: &Ran) -> Vec<&str> {
+    ran.steps.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+#[test]
+fn without_booting_the_images_and_configs_are_checked() -> Result<()> {
+    let caller = Caller::new()?;
+    let ran = caller.run(&[("boot", "false")])?;
+    assert_eq!(ran.verdict(), "passed", "{}", ran.log);
+    assert_eq!(names(&ran), ["Set up", "Name the caches", "Build", "Check images and configs"]);
+    assert!(ran.summary.contains("### Node images"), "{}", ran.summary);
+
+    fs::write(caller.runner.workspace.join("good.yaml"), "machine: { network: { hostname: a } }\n")?;
+    fs::write(caller.runner.workspace.join("bad.yaml"), "machine: { netwrok: { hostname: a } }\n")?;
+    let ran = caller.run(&[("boot", "false"), ("configs", " good.yaml "), ("talos-version", "v1.11.5")])?;
+    assert_eq!(ran.verdict(), "passed", "{}", ran.log);
+    let ran = caller.run(&[("boot", "false"), ("configs", "good.yaml\nbad.yaml\n")])?;
+    assert_eq!(ran.verdict(), "failed", "{}", ran.log);
+    assert!(
+        ran.summary.contains("### Machine configs") && ran.summary.contains("netwrok"),
+        "{}",
+        ran.summary
+    );
+    Ok(())
+}
+
+#[test]
+fn a_pair_that_does_not_fit_is_refused_before_anything_runs() -> Result<()> {
+    let compute = images()?.join("compute").display().to_string();
+    let ran = Caller::new()?.run(&[("compute", &compute), ("gateway", &compute)])?;
+    assert_eq!(ran.verdict(), "failed", "{}", ran.log);
+    assert!(!names(&ran).contains(&"Form clusters"), "{:?}", ran.steps);
+    Ok(())
+}
+
+#[test]
+fn an_input_that_means_nothing_is_told() -> Result<()> {
+    let caller = Caller::new()?;
+    for (input, value, told) in [
+        ("scenarios", "05-no-such", "scenario 05-no-such: there is no such file"),
+        ("scenarios", "0", "not one scenario of the lab whose name begins so"),
+        ("shard", "5/4", "is no part of a run"),
+        ("pull-through", "maybe", "write true or false"),
+        ("accelerator", "fast", "choose kvm, hvf or tcg"),
+    ] {
+        let ran = caller.run(&[(input, value)])?;
+        assert_eq!(ran.verdict(), "refused", "{input}: {value}: {}", ran.log);
+        assert!(ran.log.contains(told), "{input}: {value}: {}", ran.log);
+        assert_eq!(ran.steps.last(), Some(&("Form clusters".to_owned(), false)));
+    }
+    let ran = caller.run(&[("merge", "nowhere")])?;
+    assert_eq!((ran.verdict(), ran.log.contains("name the directory")), ("refused", true), "{}", ran.log);
+    Ok(())
+}
+
+#[test]
+fn two_shards_joined_are_one_run_and_a_lost_one_is_missed() -> Result<()> {
+    let caller = Caller::new()?;
+    let scenarios = WITHOUT_VM.map(|name| root().join(name).display().to_string()).join(" ");
+    let shards = caller.runner.workspace.join("shards");
+    for shard in ["1/2", "2/2"] {
+        let ran = caller.run(&[("scenarios", &scenarios), ("shard", shard)])?;
+        assert_eq!(ran.verdict(), "passed", "{}", ran.log);
+        assert!(ran.log.contains("TEST RESULTS") && ran.summary.contains("### Host"), "{}", ran.log);
+        let name = if shard == "1/2" { "compute-image-as-gateway" } else { "host-memory" };
+        assert!(ran.summary.contains(name), "{}", ran.summary);
+        let report = PathBuf::from(&ran.outputs["report"]);
+        assert_eq!(ran.outputs["recording"], report.join("events.jsonl").display().to_string());
+        assert!(report.join("result.json").is_file());
+        let to = shards.join(shard.replace('/', "-of-"));
+        fs::create_dir_all(&shards)?;
+        fs::rename(report, to)?;
+    }
+    let joined = caller.run(&[("merge", "shards")])?;
+    assert_eq!(joined.verdict(), "passed", "{}", joined.log);
+    assert_eq!(names(&joined), ["Set up", "Name the caches", "Build", "Join the shards"]);
+    let whole = caller.run(&[("scenarios", &scenarios)])?;
+    assert_eq!(whole.verdict(), "passed", "{}", whole.log);
+    for name in ["compute-image-as-gateway", "host-memory"] {
+        let verdict = format!("{name}: ✅ PASSED");
+        assert!(joined.log.contains(&verdict) && whole.log.contains(&verdict), "{}", joined.log);
+        assert!(joined.summary.contains(name), "{}", joined.summary);
+    }
+    fs::remove_dir_all(shards.join("2-of-2"))?;
+    let lost = caller.run(&[("merge", "shards")])?;
+    assert_eq!(lost.verdict(), "failed", "{}", lost.log);
+    assert!(lost.summary.contains("shard 2/2 is missing"), "{}", lost.summary);
+    Ok(())
+}
+
+#[test]
+#[ignore = "builds everything anew and forms a cluster, which takes half an hour; docs/ci.md has the command"]
+fn the_whole_action_runs_from_a_clean_checkout() -> Result<()> {
+    let ran = Caller::new()?.runner.run(&[("scenarios", "01")])?;
+    println!("{}\n{}", ran.log, ran.summary);
+    assert_eq!(ran.verdict(), "passed");
+    Ok(())
+}
