@@ -47,13 +47,14 @@ fn yaml_files(directory: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Every folder of scenarios that are whole in the tree. `roles` and `tailnet` hold rows of matrices, `topologies`
-/// what must pass.
-const FOLDERS: [&str; 6] = [
+/// Every folder of scenarios that are whole in the tree. `roles`, `tailnet` and `links` hold rows of matrices,
+/// `topologies` what must pass.
+const FOLDERS: [&str; 7] = [
     "scenarios",
     "tests/scenarios",
     "tests/scenarios/roles",
     "tests/scenarios/tailnet",
+    "tests/scenarios/links",
     "tests/scenarios/topologies",
     "tests/scenarios/cni",
 ];
@@ -78,7 +79,7 @@ fn the_scenario_with_configs_from_elsewhere_is_right_with_its_files() {
 
 #[test]
 fn every_negative_control_says_where_and_why_it_must_fail() {
-    for file in FOLDERS[1..4].iter().copied().flat_map(yaml_files) {
+    for file in FOLDERS[1..5].iter().copied().flat_map(yaml_files) {
         let scenario = Scenario::load(&file).unwrap_or_else(|error| panic!("{error}"));
         let name = file.file_stem().expect("name").to_str().expect("text");
         assert_eq!(scenario.name, name, "a control is found by its name");

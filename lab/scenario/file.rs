@@ -11,9 +11,11 @@ use super::check::CheckSpec;
 use super::expectation::Expectation;
 use super::lower_checks::{lower_checks, lower_expectation, lower_faults};
 use super::lower_cluster::lower_cluster;
+use super::lower_links::lower_captures;
 use super::problem::{Problem, ScenarioError};
 use super::raw::RawScenario;
 use crate::cluster::{Budgets, ClusterSpec, Fault, Size, SpecWarning};
+use crate::network::Link;
 use crate::node::NodeName;
 
 /// A scenario: a cluster, what is done wrong to it on purpose, what is looked at, and what it
@@ -28,6 +30,9 @@ pub struct Scenario {
     pub question: String,
     /// The cluster.
     pub cluster: ClusterSpec,
+    /// Links whose frames are kept in files, from before the first machine starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub captures: Vec<Link>,
     /// What is done wrong to the cluster on purpose.
     pub faults: Vec<Fault>,
     /// The memory that the lab must believe the host has available, when the scenario lies about
@@ -122,6 +127,7 @@ impl Lowering<'_> {
             name: raw.name.value.clone(),
             question: raw.question.clone().unwrap_or_else(|| title.clone()),
             title,
+            captures: lower_captures(self, raw, &cluster),
             faults,
             host_memory,
             checks,

@@ -12,7 +12,9 @@ use crate::{
     cluster::{Cluster, Failure},
     events::{Happening, Outcome, Recorder, Subject},
     host::WhenShort,
+    network::CAPTURE_LIMIT,
     session::{ClusterRequest, RunningCluster, Session, StartError, write_bundle},
+    words::chain,
 };
 use futures::{FutureExt, future::BoxFuture};
 
@@ -76,6 +78,7 @@ impl Scenario {
                 return (vec![SeenFailure::Refused { cause: one_line(&error) }], host_unable);
             }
         };
+        self.start_captures(&running.cluster);
         let seen = match running.cluster.form().await {
             Err(failure) => {
                 self.skip_checks(recorder, "the cluster did not form");
@@ -90,6 +93,16 @@ impl Scenario {
         self.keep_evidence(&running, &seen).await;
         running.shut_down().await;
         (seen, false)
+    }
+
+    /// Frames are evidence beside the checks': a capture that cannot be had is told and stops nothing.
+    fn start_captures(&self, cluster: &Cluster) {
+        for link in &self.captures {
+            if let Err(error) = cluster.lan().start_capture(link.clone(), None, CAPTURE_LIMIT) {
+                let text = chain(&error);
+                cluster.recorder().record(Happening::Note { subject: Subject::Cluster, text });
+            }
+        }
     }
 
     /// A run that came to something unexpected leaves a bundle.
