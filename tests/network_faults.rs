@@ -191,6 +191,8 @@ async fn reached(mut stations: Vec<Station>) -> Result<(Vec<Station>, BTreeSet<u
 async fn a_parted_lan_passes_frames_within_a_group_and_the_uplink_to_those_that_keep_it() -> Result<()> {
     let mut bench = Bench::of(3, 1500).await?;
     let stations = (1..=3).map(|n| bench.station(n)).collect::<Result<Vec<_>>>()?;
+    let (stations, leased) = leases(stations).await?;
+    ensure!(leased == [true; 3], "leases of a whole LAN: {leased:?}");
     let (stations, heard) = reached(stations).await?;
     ensure!(heard == BTreeSet::from([2, 3]), "a whole LAN: {heard:?}");
 
@@ -198,16 +200,16 @@ async fn a_parted_lan_passes_frames_within_a_group_and_the_uplink_to_those_that_
     bench.lan.partition(Partition::parse("node-1,node-2 / node-3", keeps)?)?;
     let (stations, heard) = reached(stations).await?;
     ensure!(heard == BTreeSet::from([2]), "a parted LAN: {heard:?}");
-    let leases = leases(stations).await?;
-    ensure!(leases.1 == [true, false, false], "leases: {:?}", leases.1);
+    let (stations, leased) = leases(stations).await?;
+    ensure!(leased == [true, false, false], "leases of a parted LAN: {leased:?}");
     let counters = bench.lan.counters();
     ensure!(counters.ports[0].dropped_parted > 0, "{counters:?}");
 
     ensure!(bench.lan.heal() && !bench.lan.heal());
-    let (stations, heard) = reached(leases.0).await?;
+    let (stations, heard) = reached(stations).await?;
     ensure!(heard == BTreeSet::from([2, 3]), "a healed LAN: {heard:?}");
-    let (_, leases) = self::leases(stations).await?;
-    ensure!(leases == [true; 3], "leases: {leases:?}");
+    let (_, leased) = leases(stations).await?;
+    ensure!(leased == [true; 3], "leases of a healed LAN: {leased:?}");
     let notes = bench.notes().join("\n");
     ensure!(notes.contains("parted: node-1, node-2 / node-3; uplink for node-1"), "{notes}");
     Ok(())

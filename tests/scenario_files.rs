@@ -105,6 +105,26 @@ fn scenario_01_is_one_control_plane_two_workers_and_five_checks() {
 }
 
 #[test]
+fn mistakes_in_what_is_done_to_links_are_shown_with_place_and_way_out() {
+    let with = |rest: &str| error_of(&scenario_with("", rest));
+    let errors = [
+        with("checks:\n  - link-cut: { node: cp-1 }\n"),
+        with("checks:\n  - partition\n"),
+        with("checks:\n  - partition: { groups: [[cp-1, worker-1]] }\n"),
+        with("checks:\n  - partition: { groups: [[cp-1], [cp-1]] }\n"),
+        with("checks:\n  - partition: { groups: [[cp-1]], uplink: [] }\n"),
+        with("checks:\n  - partition: { groups: [[cp-1]], uplink: nobody }\n"),
+        with("checks:\n  - partition: { groups: [[cp-1]], for: 0 }\n"),
+        with("checks:\n  - partition: { groups: [[worker-2]] }\n"),
+        with("checks:\n  - link-shape: { node: worker-1 }\n"),
+        with("checks:\n  - link-shape: { node: worker-1, delay: soon }\n"),
+        with("checks:\n  - link-shape: { node: worker-1, loss: 2%, jitter: 5ms }\n"),
+        with("captures: [worker-1, uplink, worker-3, uplink]\n"),
+    ];
+    insta::assert_snapshot!(errors.join("\n"));
+}
+
+#[test]
 fn mistakes_in_the_form_are_shown_with_place_and_nearest_word() {
     let edit = |from: &str, to: &str| {
         let edited = COMPUTE_ONLY.replacen(from, to, 1);

@@ -11,7 +11,7 @@ use lab::{
     session::{Session, SessionOptions},
 };
 
-use super::{Failed, Guests, asked_to_end, print_json, say_where, tailnet::TailnetOptions};
+use super::{Failed, Failures, Guests, print_json, say_where, tailnet::TailnetOptions, unless_ended};
 
 /// How long a run waits for memory that other labs hold.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(600);
@@ -31,6 +31,8 @@ pub struct Run {
     #[command(flatten)]
     tailnet: TailnetOptions,
     #[command(flatten)]
+    failures: Failures,
+    #[command(flatten)]
     guests: Guests,
 }
 
@@ -41,6 +43,7 @@ impl Run {
         let display = if self.dry_run { Display::Quiet } else { Display::for_stderr() };
         let mut options = self.guests.options(&title, display);
         options.tailnet = self.tailnet.real()?;
+        options.on_failure = self.failures.into();
         if self.dry_run {
             return self.print_plans(Session::open(options).await?, &scenarios).await;
         }
@@ -85,12 +88,10 @@ pub(super) async fn carried_out(
     options.several = scenarios.len() > 1;
     let session = Session::open(options).await?;
     say_where(&session);
-    let (outcome, ending, code) = tokio::select! {
-        result = verdicts(&session, scenarios) => result,
-        () = asked_to_end() => {
-            (Outcome::NotRun { cause: "interrupted".into() }, Ending::Interrupted, ExitCode::Interrupted)
-        }
-    };
+    let done = unless_ended(&session, verdicts(&session, scenarios)).await;
+    let (outcome, ending, code) = done.unwrap_or_else(|| {
+        (Outcome::NotRun { cause: "interrupted".into() }, Ending::Interrupted, ExitCode::Interrupted)
+    });
     let recording = session.path().join("events.jsonl");
     session.close(outcome, ending).await?;
     let events = read_recording(&recording).map_err(|error| Failed::new(ExitCode::Internal, error))?;
@@ -104,6 +105,9 @@ async fn verdicts(session: &Session, scenarios: &[Scenario]) -> (Outcome, Ending
         if let Outcome::Failed { cause } | Outcome::NotRun { cause } = verdict.outcome {
             failures.push(format!("{}: {cause}", scenario.name));
             host_unable |= verdict.host_unable;
+        }
+        if session.has_paused() {
+            break;
         }
     }
     if failures.is_empty() {

@@ -5,6 +5,7 @@ use std::{convert::Infallible, path::Path, time::Duration};
 use clap::Args;
 use lab::{
     cluster::{Cluster, ClusterSpec, TailnetSpec},
+    control::ControlServer,
     events::Outcome,
     host::{Ending, ExitCode},
     node::NodeName,
@@ -13,7 +14,7 @@ use lab::{
     tailnet::OutsideClient,
 };
 
-use super::{Failed, Guests, asked_to_end, say_where, tailnet::TailnetOptions};
+use super::{Failed, Failures, Guests, asked_to_end, say_where, tailnet::TailnetOptions, unless_ended};
 
 /// How long the outside client may take to join, and the gateway's routes to come, on the reference host.
 const JOIN: Duration = Duration::from_secs(60);
@@ -30,6 +31,8 @@ pub struct Up {
     #[command(flatten)]
     tailnet: TailnetOptions,
     #[command(flatten)]
+    failures: Failures,
+    #[command(flatten)]
     guests: Guests,
 }
 
@@ -44,9 +47,12 @@ impl Up {
         };
         let mut options = self.guests.options(self.name.as_str(), Display::for_stderr());
         options.tailnet = self.tailnet.real()?;
+        options.on_failure = self.failures.into();
         let session = Session::open(options).await?;
         say_where(&session);
         let running = session.start(ClusterRequest::new(spec)).await?;
+        let _control = ControlServer::start(&running.cluster)
+            .map_err(|error| Failed::new(ExitCode::Internal, format!("open the control channel: {error}")))?;
         session.publish(&running.cluster, "forming")?;
         let formed = tokio::select! {
             formed = running.cluster.form() => Some(formed),
@@ -60,6 +66,11 @@ impl Up {
                     .await
                     .map_err(|error| Failed::new(ExitCode::Internal, error))?;
                 eprintln!("error: {cause}\nbundle: {}", session.path().join("bundle").display());
+                let at = format!("step \"{}\"", failure.step.label());
+                let pause = session.pause_at(&running.cluster, &at, &cause);
+                if let Some(paused) = unless_ended(&session, pause).await {
+                    paused?;
+                }
                 (Outcome::Failed { cause }, Ending::Failed, ExitCode::VerdictFailed)
             }
             Some(Ok(())) => {
@@ -113,7 +124,10 @@ async fn keep(session: &Session, cluster: &Cluster) -> Result<Infallible, Failed
     if let Some(client) = &client {
         println!("{}", how_to_reach(client));
     }
-    println!("\nlab console NODE shows a serial console; Ctrl-C here, or lab down, ends the cluster.");
+    println!(
+        "\nlab console NODE shows a serial console, lab kubectl and lab exec enter, lab link and lab pause|kill|reboot \
+         disturb; Ctrl-C here, or lab down, ends the cluster."
+    );
     std::future::pending().await
 }
 

@@ -181,7 +181,7 @@ impl Cluster {
     }
 
     /// Makes a node's disk if there is none and starts its VM.
-    pub(super) async fn boot(&self, node: &NodePlan) -> Result<Arc<Machine>, Cause> {
+    pub(crate) async fn boot(&self, node: &NodePlan) -> Result<Arc<Machine>, Cause> {
         let name = &node.spec.name;
         let directory = self.node_directory(name);
         let file = |action: String| move |source| Cause::File { action, source };
