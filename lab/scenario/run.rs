@@ -93,6 +93,7 @@ impl Scenario {
             Ok(()) => {
                 // A kubeconfig helps whoever looks in while the checks run; they do not need it.
                 let _ = session.save_kubeconfig(&running.cluster);
+                let _ = session.publish(&running.cluster, "checking");
                 let seen = self.check_all(session, &running).await;
                 self.pause_if_unexpected(session, &running, &seen, "the end of its checks").await;
                 seen

@@ -1,7 +1,11 @@
 //! Doors into a cluster that need no API server: each node's NodePort leads from the host to the pod on that node, which
 //! then asks another pod. What pods say of each other is so heard while the control plane cannot be reached.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, api::PostParams};
@@ -31,29 +35,20 @@ pub(super) struct Doors {
 }
 
 /// What an echo server says of a request that it made.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Probed {
     status: u16,
     body: String,
     bytes: u64,
     error: String,
-    milliseconds: f64,
-}
-
-impl Default for Probed {
-    fn default() -> Self {
-        Self { status: 0, body: String::new(), bytes: 0, error: String::new(), milliseconds: 0.0 }
-    }
 }
 
 /// An answer that one pod got of another.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Answered {
-    /// How long it took, connection included.
+    /// How long it took, connections and the way through the door included.
     pub(super) took: Duration,
-    /// Bytes that it brought.
-    pub(super) bytes: u64,
 }
 
 impl Doors {
@@ -88,12 +83,13 @@ impl Doors {
 
     /// Has the pod on `from` ask the one on `to`, once. An answer of another pod is none.
     pub(super) async fn ask(&self, from: &NodeName, to: &NodeName) -> Result<Answered, String> {
+        let began = Instant::now();
         let probed = self.probe(from, to, "").await?;
+        let took = began.elapsed();
         match serde_json::from_str::<serde_json::Value>(&probed.body) {
-            Ok(body) if body["node"] == to.as_str() => {}
-            _ => return Err(format!("status {} and not the answer of the pod on {to}", probed.status)),
+            Ok(body) if body["node"] == to.as_str() => Ok(Answered { took }),
+            _ => Err(format!("status {} and not the answer of the pod on {to}", probed.status)),
         }
-        Ok(answered(&probed))
     }
 
     /// As [`Doors::ask`], as often as a formed cluster may need.
@@ -108,14 +104,18 @@ impl Doors {
         Err(format!("the pod on {from} does not reach the pod on {to}: {last} ({tries})"))
     }
 
-    /// Has the pod on `from` get so many bytes of the one on `to`.
+    /// Has the pod on `from` get so many bytes of the one on `to`, again when that takes longer than the pod waits.
     pub(super) async fn bring(&self, from: &NodeName, to: &NodeName, bytes: u64) -> Result<Answered, String> {
-        let probed = self.probe(from, to, &format!("bytes?n={bytes}")).await?;
-        if probed.bytes == bytes {
-            Ok(answered(&probed))
-        } else {
-            Err(format!("{} bytes came", probed.bytes))
+        let (mut tries, mut last) = (Attempts::patient(), String::new());
+        while tries.another().await {
+            let began = Instant::now();
+            match self.probe(from, to, &format!("bytes?n={bytes}")).await {
+                Ok(probed) if probed.bytes == bytes => return Ok(Answered { took: began.elapsed() }),
+                Ok(probed) => last = format!("{} bytes came", probed.bytes),
+                Err(why) => last = why,
+            }
         }
+        Err(format!("the pod on {from} does not get {bytes} bytes of the pod on {to}: {last} ({tries})"))
     }
 
     /// Closes the doors and ends the pods.
@@ -136,11 +136,6 @@ impl Doors {
         let probed: Probed = serde_json::from_str(&said).map_err(|_| format!("\"{said}\" answered"))?;
         if probed.error.is_empty() { Ok(probed) } else { Err(probed.error) }
     }
-}
-
-fn answered(probed: &Probed) -> Answered {
-    let took = Duration::try_from_secs_f64(probed.milliseconds / 1000.0).unwrap_or_default();
-    Answered { took, bytes: probed.bytes }
 }
 
 /// A port of every node that leads to the pod on the same node, and nowhere else.

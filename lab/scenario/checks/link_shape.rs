@@ -16,7 +16,7 @@ const TIMED: usize = 7;
 /// How many questions are asked at most until a lossy link has lost a frame.
 const UNTIL_LOST: usize = 300;
 /// How long the transfer over a slow link takes at the least, when the link is as slow as it should be.
-const TRANSFER: Duration = Duration::from_millis(1500);
+const TRANSFER: Duration = Duration::from_millis(1000);
 
 pub(super) async fn look(cluster: &Cluster, name: &NodeName, impairment: Impairment) -> Observation {
     let mut observation = Observation::default();
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_transfer_is_as_large_as_the_rate_makes_it_last() {
         let rate: crate::network::Rate = "8Mbit".parse().unwrap();
-        assert_eq!(bytes_of(rate.time_of(1000)), 1_800_000);
+        assert_eq!(bytes_of(rate.time_of(1000)), 1_200_000);
         assert_eq!(bytes_of(Duration::ZERO), 32 << 20);
     }
 }

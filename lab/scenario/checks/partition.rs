@@ -1,10 +1,7 @@
 //! While the LAN is parted, pods reach each other within a group and in no other, with or without their control plane;
 //! afterwards everybody reaches everybody without help.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{Observation, doors::Doors, links::Links};
 use crate::{
@@ -17,7 +14,7 @@ use crate::{
 
 /// The namespace of the check's pods.
 const NAMESPACE: &str = "lab-partition";
-/// Pause between two rounds of questions.
+/// Pause between two questions of a pod.
 const AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) async fn look(cluster: &Cluster, partition: &Partition, lasts: Duration) -> Observation {
@@ -39,22 +36,29 @@ async fn part_and_heal(
     let links = Links::of(cluster);
     let parted = Instant::now();
     links.part(partition)?;
-    let asked: Vec<_> = doors.pairs().into_iter().filter(|(from, _)| partition.keeps_uplink(from)).collect();
-    let mut tallies: BTreeMap<(&NodeName, &NodeName), Tally> = BTreeMap::new();
-    let mut control_plane = ControlPlane::of(cluster, partition);
-    while parted.elapsed() < lasts {
-        let round = asked.iter().map(|(from, to)| doors.ask(from, to));
-        let (answers, ready) = futures::join!(futures::future::join_all(round), api.ready());
-        for (pair, answer) in asked.iter().zip(answers) {
-            tallies.entry(*pair).or_default().add(answer.map(drop));
+    let pairs = doors.pairs().into_iter().filter(|(from, _)| partition.keeps_uplink(from));
+    // Each pair for itself: an answer that does not come is waited for long.
+    let asked = pairs.map(async |(from, to)| {
+        let mut tally = Tally::default();
+        while parted.elapsed() < lasts {
+            tally.add(doors.ask(from, to).await.map(drop));
+            tokio::time::sleep(AGAIN).await;
         }
-        control_plane.add(ready);
-        tokio::time::sleep(AGAIN).await;
-    }
+        (from, to, tally)
+    });
+    let control_plane = async {
+        let mut control_plane = ControlPlane::of(cluster, partition);
+        while parted.elapsed() < lasts {
+            control_plane.add(api.ready().await);
+            tokio::time::sleep(AGAIN).await;
+        }
+        control_plane
+    };
+    let (tallies, control_plane) = futures::join!(futures::future::join_all(asked), control_plane);
     let seconds = parted.elapsed().as_secs_f64();
     let healed = Instant::now();
     links.mend();
-    for ((from, to), tally) in &tallies {
+    for (from, to, tally) in &tallies {
         tally.judge(from, to, partition.is_one_group(from, to), seconds, observation);
     }
     control_plane.judge(observation);
