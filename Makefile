@@ -39,12 +39,13 @@ test-unit: ## Run the tests that need no VM (seconds)
 
 .PHONY: test-component
 test-component: images ## Run the tests against real processes, without clusters
-	cargo test --locked --test network --test machine --test killed --test talos_config --test scenario_files --test registry --test preflight \
+	cargo test --locked --test network --test network_faults --test machine --test killed --test talos_config --test scenario_files --test registry --test preflight \
 	  --test inspect --test tailnet --test ci
 
 .PHONY: test-cluster
 test-cluster: images ## Run the tests that form whole clusters
-	cargo test --locked --test compute_only --test network_plugin --test every_check --test mixed_role --test tailscale_routing --test extension_isolation
+	cargo test --locked --test compute_only --test network_plugin --test every_check --test mixed_role --test tailscale_routing --test extension_isolation \
+	  --test network_partition --test control
 
 .PHONY: check
 check: images ## Formatting, lints, licences

@@ -11,6 +11,7 @@
 
 pub mod assets;
 pub mod cluster;
+pub mod control;
 pub mod events;
 pub mod host;
 pub mod kubernetes;

@@ -85,6 +85,17 @@ async fn a_program_that_is_not_qemu_is_refused() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_is_typed_at_the_console_reaches_the_guest() -> Result<()> {
+    let bench = Bench::new().await?;
+    let machine = bench.start(bench.spec("type something\n", Then::Echo)?).await?;
+    within("the text", machine.wait_console("type something")).await??;
+    machine.type_keys(b"what is typed\n")?;
+    within("the echo", machine.wait_console("what is typed")).await??;
+    machine.quit().await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_guest_boots_writes_is_power_cycled_paused_and_quits() -> Result<()> {
     let bench = Bench::new().await?;
     let mut events = bench.recorder.subscribe();

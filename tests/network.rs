@@ -1,94 +1,23 @@
 //! The lab LAN with its real uplink (a QEMU without a machine) and stations that are no VMs.
 
-mod station;
+mod bench;
 
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
-    path::PathBuf,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, ensure};
+use bench::{
+    Bench, GATEWAY, NODE_1, NODE_2, SHORT, blocking, dhcp_discover, mac, node,
+    station::{self, Station},
+};
 use hickory_proto::{
     op::{Message, Query, ResponseCode},
     rr::{Name, RecordType},
 };
-use lab::{
-    events::{Happening, Recorder, Subscription},
-    machine::{Processes, QemuBinary},
-    network::{Attachment, Egress, Lan, LanPlan, LinkState, MacAddr},
-    node::NodeName,
-};
-use station::Station;
-
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 1);
-const NODE_1: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 2);
-const NODE_2: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 3);
-const SHORT: Duration = Duration::from_millis(300);
-
-/// A running LAN with two ports for nodes.
-struct Bench {
-    lan: Lan,
-    events: Subscription,
-    directory: tempfile::TempDir,
-    _processes: Processes,
-}
-
-fn node(n: u8) -> NodeName {
-    format!("node-{n}").parse().expect("a node name")
-}
-
-fn mac(n: u8) -> MacAddr {
-    MacAddr::new([0x52, 0x54, 0, 0, 0, n])
-}
-
-fn plan(mtu: u16) -> LanPlan {
-    let attachment = |n: u8, address| Attachment { node: node(n), mac: mac(n), address, forwards: vec![7] };
-    LanPlan {
-        network: "10.5.0.0/24".parse().expect("a network"),
-        gateway: GATEWAY,
-        domain: "lab.internal".into(),
-        mtu,
-        attachments: vec![attachment(1, NODE_1), attachment(2, NODE_2)],
-    }
-}
-
-impl Bench {
-    async fn new(mtu: u16) -> Result<Self> {
-        let directory = tempfile::tempdir()?;
-        let processes = Processes::new(directory.path().join("processes"))?;
-        let recorder = Recorder::new();
-        let events = recorder.subscribe();
-        let qemu = QemuBinary::find(None).await?;
-        let lan = Lan::start(plan(mtu), &qemu, directory.path(), &processes, recorder).await?;
-        Ok(Self { lan, events, directory, _processes: processes })
-    }
-
-    /// A station at a node's port.
-    fn station(&self, n: u8) -> Result<Station> {
-        Station::attach(&self.socket(n)?, mac(n), self.lan.plan().mtu.into())
-    }
-
-    fn socket(&self, n: u8) -> Result<PathBuf> {
-        Ok(self.lan.socket(&node(n)).context("no socket")?.to_owned())
-    }
-
-    fn notes(&mut self) -> Vec<String> {
-        let mut notes = Vec::new();
-        while let Ok(event) = self.events.try_recv() {
-            if let Happening::Note { text, .. } = event.happening {
-                notes.push(text);
-            }
-        }
-        notes
-    }
-}
-
-/// Stations block, so their work is moved away from the runtime.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await?
-}
+use lab::network::{Egress, MacAddr};
 
 #[tokio::test]
 async fn every_node_gets_its_planned_lease_and_strangers_get_none() -> Result<()> {
@@ -112,22 +41,6 @@ async fn every_node_gets_its_planned_lease_and_strangers_get_none() -> Result<()
     let notes = bench.notes();
     ensure!(notes.iter().any(|note| note.contains("52:54:00:00:00:63")), "{notes:?}");
     Ok(())
-}
-
-fn dhcp_discover(client: MacAddr) -> Vec<u8> {
-    use dhcproto::{
-        Encodable,
-        v4::{DhcpOption, Message, MessageType},
-    };
-    let mut message = Message::default();
-    message.set_chaddr(&client.bytes());
-    message.opts_mut().insert(DhcpOption::MessageType(MessageType::Discover));
-    let builder = etherparse::PacketBuilder::ethernet2(client.bytes(), [0xff; 6])
-        .ipv4([0; 4], [255; 4], 64)
-        .udp(68, 67);
-    let mut frame = Vec::new();
-    builder.write(&mut frame, &message.to_vec().expect("a message")).expect("a frame");
-    frame
 }
 
 #[tokio::test]
@@ -307,14 +220,14 @@ async fn frames_go_only_where_they_belong_and_a_cut_link_carries_none() -> Resul
     ensure!(uplink.frames_out == announced, "frames of an unknown protocol went to the uplink: {uplink:?}");
 
     for (down, other) in [(1, 2), (2, 1)] {
-        bench.lan.set_link(&node(down), LinkState::Down);
+        bench.lan.cut(&node(down))?;
         (first, second) = blocking(move || {
             first.send_raw(&frame(mac(2).bytes(), mac(1), 3))?;
             ensure!(second.receive_raw(SHORT, is(3))?.is_none(), "node-{down} is cut, {other} heard it");
             Ok((first, second))
         })
         .await?;
-        bench.lan.set_link(&node(down), LinkState::Up);
+        bench.lan.restore(&node(down))?;
     }
     blocking(move || {
         first.send_raw(&frame(mac(2).bytes(), mac(1), 4))?;
@@ -382,11 +295,11 @@ async fn the_end_of_the_uplink_is_a_failure_with_a_cause() -> Result<()> {
 
 #[tokio::test]
 async fn dropping_a_lan_leaves_nothing() -> Result<()> {
-    let Bench { lan, directory, _processes, .. } = Bench::new(1500).await?;
+    let Bench { lan, directory, processes, .. } = Bench::new(1500).await?;
     let sockets = lan.socket(&node(1)).context("no socket")?.parent().context("no parent")?.to_owned();
     let address = lan.forward(&node(1), 7).context("no forward")?;
     drop(lan);
-    drop(_processes);
+    drop(processes);
     ensure!(!sockets.exists());
     ensure!(TcpStream::connect(address).is_err());
     ensure!(std::fs::read_dir(directory.path().join("processes"))?.count() == 0);

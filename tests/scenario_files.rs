@@ -47,13 +47,14 @@ fn yaml_files(directory: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Every folder of scenarios that are whole in the tree. `roles` and `tailnet` hold rows of matrices, `topologies`
-/// what must pass.
-const FOLDERS: [&str; 6] = [
+/// Every folder of scenarios that are whole in the tree. `roles`, `tailnet` and `links` hold rows of matrices,
+/// `topologies` what must pass.
+const FOLDERS: [&str; 7] = [
     "scenarios",
     "tests/scenarios",
     "tests/scenarios/roles",
     "tests/scenarios/tailnet",
+    "tests/scenarios/links",
     "tests/scenarios/topologies",
     "tests/scenarios/cni",
 ];
@@ -78,7 +79,7 @@ fn the_scenario_with_configs_from_elsewhere_is_right_with_its_files() {
 
 #[test]
 fn every_negative_control_says_where_and_why_it_must_fail() {
-    for file in FOLDERS[1..4].iter().copied().flat_map(yaml_files) {
+    for file in FOLDERS[1..5].iter().copied().flat_map(yaml_files) {
         let scenario = Scenario::load(&file).unwrap_or_else(|error| panic!("{error}"));
         let name = file.file_stem().expect("name").to_str().expect("text");
         assert_eq!(scenario.name, name, "a control is found by its name");
@@ -101,6 +102,26 @@ fn every_negative_control_says_where_and_why_it_must_fail() {
 fn scenario_01_is_one_control_plane_two_workers_and_five_checks() {
     let scenario = parse(COMPUTE_ONLY).expect("scenario");
     insta::assert_snapshot!(serde_yaml::to_string(&scenario).expect("plain data"));
+}
+
+#[test]
+fn mistakes_in_what_is_done_to_links_are_shown_with_place_and_way_out() {
+    let with = |rest: &str| error_of(&scenario_with("", rest));
+    let errors = [
+        with("checks:\n  - link-cut: { node: cp-1 }\n"),
+        with("checks:\n  - partition\n"),
+        with("checks:\n  - partition: { groups: [[cp-1, worker-1]] }\n"),
+        with("checks:\n  - partition: { groups: [[cp-1], [cp-1]] }\n"),
+        with("checks:\n  - partition: { groups: [[cp-1]], uplink: [] }\n"),
+        with("checks:\n  - partition: { groups: [[cp-1]], uplink: nobody }\n"),
+        with("checks:\n  - partition: { groups: [[cp-1]], for: 0 }\n"),
+        with("checks:\n  - partition: { groups: [[worker-2]] }\n"),
+        with("checks:\n  - link-shape: { node: worker-1 }\n"),
+        with("checks:\n  - link-shape: { node: worker-1, delay: soon }\n"),
+        with("checks:\n  - link-shape: { node: worker-1, loss: 2%, jitter: 5ms }\n"),
+        with("captures: [worker-1, uplink, worker-3, uplink]\n"),
+    ];
+    insta::assert_snapshot!(errors.join("\n"));
 }
 
 #[test]

@@ -9,11 +9,11 @@ use std::{
 
 use clap::Args;
 use lab::{
-    host::{Diagnosis, ExitCode, Facts, LiveLab, LiveNode, Needs, live_labs, reap},
+    host::{Diagnosis, ExitCode, Facts, LabState, LiveLab, Needs, live_labs, reap},
     node::NodeName,
 };
 
-use super::{Failed, print_json};
+use super::{Failed, attach::attach, print_json};
 
 /// How long a lab may take to end its machines.
 const END_PATIENCE: Duration = Duration::from_secs(30);
@@ -31,6 +31,52 @@ struct Runs {
 impl Runs {
     fn live(&self) -> Result<Vec<LiveLab>, Failed> {
         live_labs(&self.run_root).map_err(|error| Failed::new(ExitCode::Internal, error))
+    }
+}
+
+/// Which living lab a command is for.
+#[derive(Args, Clone)]
+pub struct At {
+    /// Which lab, if several are alive: its run's name or the start of it
+    #[arg(long)]
+    lab: Option<String>,
+    #[command(flatten)]
+    runs: Runs,
+}
+
+impl At {
+    /// The one lab that is meant.
+    pub(super) fn lab(&self) -> Result<LabState, Failed> {
+        self.lab_that("is alive", |_| true)
+    }
+
+    /// The control channel of the lab that is meant.
+    pub(super) fn control(&self) -> Result<PathBuf, Failed> {
+        let state = self.lab()?;
+        state.control.ok_or_else(|| {
+            let message = format!("{} takes no requests; it is of another version of the lab", state.name);
+            Failed::new(ExitCode::BadInput, message)
+        })
+    }
+
+    /// The one lab that `is`; `what` says what that is.
+    fn lab_that(&self, what: &str, is: impl Fn(&LabState) -> bool) -> Result<LabState, Failed> {
+        let labs = self.runs.live()?;
+        let named =
+            labs.iter().filter(|lab| self.lab.as_ref().is_none_or(|start| lab.name().starts_with(start)));
+        let mut meant: Vec<LabState> = named.filter_map(|lab| lab.state.clone()).filter(is).collect();
+        let message = match (meant.pop(), meant.as_slice()) {
+            (Some(lab), []) => return Ok(lab),
+            (Some(last), others) => {
+                let names: Vec<_> = others.iter().chain([&last]).map(|lab| lab.name.as_str()).collect();
+                format!("several labs are meant: {}; name one with --lab", names.join(", "))
+            }
+            (None, _) => format!(
+                "no lab below {} {what}; lab status lists those that are, lab up starts one",
+                self.runs.run_root.display()
+            ),
+        };
+        Err(Failed::new(ExitCode::BadInput, message))
     }
 }
 
@@ -80,36 +126,29 @@ impl Status {
 pub struct Console {
     /// The node
     node: NodeName,
-    /// Which lab, if several are alive: its run's name or the start of it
-    #[arg(long)]
-    lab: Option<String>,
     /// Print what there is and end
-    #[arg(long)]
+    #[arg(long, conflicts_with = "attach")]
     no_follow: bool,
+    /// Type into it as well; Ctrl-] leaves
+    #[arg(long)]
+    attach: bool,
     #[command(flatten)]
-    runs: Runs,
+    at: At,
 }
 
 impl Console {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
-        let labs = self.runs.live()?;
-        let nodes: Vec<&LiveNode> = labs
-            .iter()
-            .filter(|lab| self.lab.as_ref().is_none_or(|wanted| lab.name().starts_with(wanted)))
-            .flat_map(|lab| lab.state.iter().flat_map(|state| &state.nodes))
-            .filter(|node| node.name == self.node)
-            .collect();
-        let path = match nodes.as_slice() {
-            [node] => node.console.clone().unwrap_or_default(),
-            [] => {
-                let message = format!("no living lab has a node {}; lab status lists them", self.node);
-                return Err(Failed::new(ExitCode::BadInput, message));
-            }
-            _ => {
-                let message = format!("several living labs have a node {}; name one with --lab", self.node);
-                return Err(Failed::new(ExitCode::BadInput, message));
-            }
-        };
+        let has_it = |lab: &LabState| lab.nodes.iter().any(|node| node.name == self.node);
+        let lab = self.at.lab_that(&format!("has a node {}", self.node), has_it)?;
+        let node = lab.nodes.iter().find(|node| node.name == self.node);
+        let path = node.and_then(|node| node.console.clone()).unwrap_or_default();
+        if self.attach {
+            let attached = attach(&self.node, &path, &self.at.control()?);
+            return match attached {
+                Ok(()) => Ok(ExitCode::Passed),
+                Err(error) => Err(Failed::new(ExitCode::VerdictFailed, error)),
+            };
+        }
         follow(&path, !self.no_follow)
             .map_err(|error| Failed::new(ExitCode::Internal, format!("read {}: {error}", path.display())))?;
         Ok(ExitCode::Passed)

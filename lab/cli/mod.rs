@@ -1,12 +1,16 @@
 //! The command line: what each subcommand takes, and what it does with the library.
 
+mod attach;
 mod bench;
 mod config;
+mod exec;
+mod fault;
 mod images;
 mod inspect;
 mod live;
 mod merge;
 mod mirror;
+mod node;
 mod preflight;
 mod rehearse;
 mod run;
@@ -18,13 +22,14 @@ use std::{path::PathBuf, process::ExitCode as Status};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use lab::{
     cluster::PlanError,
+    control::Request,
     host::ExitCode,
     machine::{Accelerator, CpuModel},
     node::Role,
     oci::{Reference, Source},
     registry::RegistryError,
     report::Display,
-    session::{ImageFiguresError, Session, SessionError, SessionOptions, StartError},
+    session::{ImageFiguresError, OnFailure, Session, SessionError, SessionOptions, StartError},
 };
 
 /// Boots clusters of Talos-layout ARM64 images in QEMU and says, with a cause, whether they form.
@@ -49,6 +54,21 @@ enum Command {
     Status(live::Status),
     /// Show a node's serial console, and follow it
     Console(live::Console),
+    /// Cut, slow, part and capture the links of a living lab
+    #[command(subcommand)]
+    Link(fault::LinkCommand),
+    /// Stop a node's CPUs
+    Pause(node::NodeCommand),
+    /// Let a paused node's CPUs run
+    Resume(node::NodeCommand),
+    /// Kill a node's QEMU, as an accident would
+    Kill(node::NodeCommand),
+    /// Boot a node again: by its machine API, else by its power switch; a killed one is started anew
+    Reboot(node::NodeCommand),
+    /// Run the host's kubectl on a living cluster
+    Kubectl(exec::Kubectl),
+    /// Run a command in a container of a living cluster
+    Exec(exec::Exec),
     /// End living labs
     Down(live::Down),
     /// Check what this host can do, with a fix for what it cannot
@@ -118,6 +138,20 @@ fn given(text: &str) -> Result<(Role, Source), String> {
     let (role, source) = text.split_once('=').ok_or("write ROLE=IMAGE, e.g. compute=./images/compute")?;
     let role = Role::new(role).map_err(|error| error.to_string())?;
     Ok((role, Source::parse(source).map_err(|error| error.to_string())?))
+}
+
+/// What is done at a failure; the same for every command that forms a cluster.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Failures {
+    /// Keep the cluster at the step or check that fails, until Ctrl-C or lab down
+    #[arg(long)]
+    pause_on_failure: bool,
+}
+
+impl From<Failures> for OnFailure {
+    fn from(failures: Failures) -> Self {
+        if failures.pause_on_failure { Self::Pause } else { Self::End }
+    }
 }
 
 impl Guests {
@@ -206,6 +240,13 @@ impl Arguments {
             Command::Up(up) => block_on(up.up()),
             Command::Status(status) => status.run(),
             Command::Console(console) => console.run(),
+            Command::Link(link) => link.run(),
+            Command::Pause(node) => node.run(|node| Request::Pause { node }),
+            Command::Resume(node) => node.run(|node| Request::Resume { node }),
+            Command::Kill(node) => node.run(|node| Request::Kill { node }),
+            Command::Reboot(node) => node.run(|node| Request::Reboot { node }),
+            Command::Kubectl(kubectl) => kubectl.run(),
+            Command::Exec(exec) => return ended(block_on(exec.run())),
             Command::Down(down) => down.run(),
             Command::Doctor(doctor) => block_on(doctor.run()),
             Command::Inspect(inspect) => block_on(inspect.run()),
@@ -220,15 +261,19 @@ impl Arguments {
                 Ok(ExitCode::Passed)
             }
         };
-        let code = done.unwrap_or_else(|failed| {
-            eprintln!("error: {}", failed.message);
-            failed.code
-        });
-        Status::from(code.code())
+        ended(done.map(ExitCode::code))
     }
 }
 
-fn block_on(work: impl Future<Output = Result<ExitCode, Failed>>) -> Result<ExitCode, Failed> {
+/// The status that this process ends with.
+fn ended(done: Result<u8, Failed>) -> Status {
+    Status::from(done.unwrap_or_else(|failed| {
+        eprintln!("error: {}", failed.message);
+        failed.code.code()
+    }))
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
     tokio::runtime::Runtime::new().map_err(|error| Failed::new(ExitCode::Internal, error))?.block_on(work)
 }
 
@@ -243,6 +288,22 @@ async fn asked_to_end() {
         return std::future::pending().await;
     }
     futures::future::select_all(signals.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
+}
+
+/// Does `work` unless the user wants the lab to end. A run that has stopped at a failure is ended by that wish, but
+/// comes to its own result.
+async fn unless_ended<T>(session: &Session, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        result = &mut work => return Some(result),
+        paused = session.paused() => println!("{paused}"),
+        () = asked_to_end() => return None,
+    }
+    tokio::select! {
+        result = &mut work => return Some(result),
+        () = asked_to_end() => session.go_on(),
+    }
+    Some(work.await)
 }
 
 /// Prints a line. A reader that has seen enough, as `head` has, is no error.

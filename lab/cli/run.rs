@@ -11,7 +11,7 @@ use lab::{
     session::{Session, SessionOptions},
 };
 
-use super::{Failed, Guests, asked_to_end, print_json, say_where, tailnet::TailnetOptions};
+use super::{Failed, Failures, Guests, print_json, say_where, tailnet::TailnetOptions, unless_ended};
 
 /// How long a run waits for memory that other labs hold.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(600);
@@ -37,6 +37,8 @@ pub struct Run {
     #[command(flatten)]
     tailnet: TailnetOptions,
     #[command(flatten)]
+    failures: Failures,
+    #[command(flatten)]
     guests: Guests,
 }
 
@@ -52,6 +54,7 @@ impl Run {
         options.tailnet = self.tailnet.real()?;
         options.cold = self.cold;
         options.shard = shard;
+        options.on_failure = self.failures.into();
         if self.dry_run {
             return self.print_plans(Session::open(options).await?, &scenarios).await;
         }
@@ -112,12 +115,10 @@ pub(super) async fn carried_out(
     options.several = scenarios.len() > 1;
     let session = Session::open(options).await?;
     say_where(&session);
-    let (outcome, ending, code) = tokio::select! {
-        result = verdicts(&session, scenarios) => result,
-        () = asked_to_end() => {
-            (Outcome::NotRun { cause: "interrupted".into() }, Ending::Interrupted, ExitCode::Interrupted)
-        }
-    };
+    let done = unless_ended(&session, verdicts(&session, scenarios)).await;
+    let (outcome, ending, code) = done.unwrap_or_else(|| {
+        (Outcome::NotRun { cause: "interrupted".into() }, Ending::Interrupted, ExitCode::Interrupted)
+    });
     let recording = session.path().join("events.jsonl");
     session.close(outcome, ending).await?;
     let events = read_recording(&recording).map_err(|error| Failed::new(ExitCode::Internal, error))?;
@@ -131,6 +132,9 @@ async fn verdicts(session: &Session, scenarios: &[Scenario]) -> (Outcome, Ending
         if let Some(cause) = verdict.outcome.cause_of(&scenario.name) {
             failures.push(cause);
             host_unable |= verdict.host_unable;
+        }
+        if session.has_paused() {
+            break;
         }
     }
     let outcome = Outcome::over(&failures);

@@ -9,6 +9,7 @@ use std::{
 use clap::Args;
 use lab::{
     cluster::{Cluster, ClusterSpec, Stage, TailnetSpec},
+    control::ControlServer,
     events::Outcome,
     host::{Ending, ExitCode},
     node::NodeName,
@@ -17,7 +18,9 @@ use lab::{
     tailnet::OutsideClient,
 };
 
-use super::{Failed, Guests, asked_to_end, run::loaded, say_where, tailnet::TailnetOptions};
+use super::{
+    Failed, Failures, Guests, asked_to_end, run::loaded, say_where, tailnet::TailnetOptions, unless_ended,
+};
 
 /// How long the outside client may take to join, and the gateway's routes to come, on the reference host.
 const JOIN: Duration = Duration::from_secs(60);
@@ -40,6 +43,8 @@ pub struct Up {
     #[command(flatten)]
     tailnet: TailnetOptions,
     #[command(flatten)]
+    failures: Failures,
+    #[command(flatten)]
     guests: Guests,
 }
 
@@ -48,12 +53,15 @@ impl Up {
         let spec = self.spec()?;
         let mut options = self.guests.options(self.name.as_str(), Display::for_stderr());
         options.tailnet = self.tailnet.real()?;
+        options.on_failure = self.failures.into();
         let session = Session::open(options).await?;
         say_where(&session);
         let start = if self.warm { Start::Warm } else { Start::Cold };
         let running = session
             .start(ClusterRequest { start, keep: Stage::Configured, ..ClusterRequest::new(spec) })
             .await?;
+        let _control = ControlServer::start(&running.cluster)
+            .map_err(|error| Failed::new(ExitCode::Internal, format!("open the control channel: {error}")))?;
         session.publish(&running.cluster, "forming")?;
         let formed = tokio::select! {
             formed = running.cluster.form() => Some(formed),
@@ -67,6 +75,11 @@ impl Up {
                     .await
                     .map_err(|error| Failed::new(ExitCode::Internal, error))?;
                 eprintln!("error: {cause}\nbundle: {}", session.path().join("bundle").display());
+                let at = format!("step \"{}\"", failure.step.label());
+                let pause = session.pause_at(&running.cluster, &at, &cause);
+                if let Some(paused) = unless_ended(&session, pause).await {
+                    paused?;
+                }
                 (Outcome::Failed { cause }, Ending::Failed, ExitCode::VerdictFailed)
             }
             Some(Ok(())) => {
@@ -141,7 +154,10 @@ async fn keep(session: &Session, cluster: &Cluster) -> Result<Infallible, Failed
     if let Some(client) = &client {
         println!("{}", how_to_reach(client));
     }
-    println!("\nlab console NODE shows a serial console; Ctrl-C here, or lab down, ends the cluster.");
+    println!(
+        "\nlab console NODE shows a serial console, lab kubectl and lab exec enter, lab link and lab pause|kill|reboot \
+         disturb; Ctrl-C here, or lab down, ends the cluster."
+    );
     std::future::pending().await
 }
 

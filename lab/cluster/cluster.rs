@@ -193,7 +193,7 @@ impl Cluster {
     }
 
     /// Makes a node's disk if there is none and starts its VM.
-    pub(super) async fn boot(&self, node: &NodePlan) -> Result<Arc<Machine>, Cause> {
+    pub(crate) async fn boot(&self, node: &NodePlan) -> Result<Arc<Machine>, Cause> {
         self.boot_with(node, false).await
     }
 

@@ -45,6 +45,11 @@ pub enum Fault {
         /// Which node.
         node: NodeName,
     },
+    /// The node's link stays whole whatever a check does to it.
+    StuckLink {
+        /// Which node.
+        node: NodeName,
+    },
     /// The node's QEMU process is killed when a step of it begins.
     KillQemu {
         /// Which node.
@@ -66,6 +71,7 @@ impl Fault {
             | Fault::NoConfig { node }
             | Fault::ForeignToken { node }
             | Fault::LostDisk { node }
+            | Fault::StuckLink { node }
             | Fault::OtherImage { node, .. }
             | Fault::MissingExtension { node, .. }
             | Fault::KillQemu { node, .. } => node,

@@ -33,6 +33,9 @@ pub struct LabState {
     pub kubeconfig: Option<PathBuf>,
     /// The talosconfig, once there is one.
     pub talosconfig: Option<PathBuf>,
+    /// The socket by which it can be asked for things.
+    #[serde(default)]
+    pub control: Option<PathBuf>,
 }
 
 /// A node of a live lab.

@@ -230,6 +230,7 @@ mod tests {
             nodes: Vec::new(),
             kubeconfig: None,
             talosconfig: None,
+            control: None,
         }
     }
 

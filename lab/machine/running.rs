@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::PermissionsExt,
+    os::{fd::AsFd, unix::fs::PermissionsExt, unix::net::UnixStream as StdStream},
     path::Path,
     process::{Command, ExitStatus, Stdio},
     sync::Arc,
@@ -29,12 +29,17 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long QEMU may take to quit when asked before it is killed.
 const QUIT_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a guest that does not read its serial console is waited for.
+const TYPE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// One QEMU process with its console and monitor. Dropping it kills the process.
 pub struct Machine {
     spec: MachineSpec,
     process: Arc<Process>,
     qmp: Qmp,
     console: Console,
+    /// The way into the guest's serial port.
+    keyboard: StdStream,
     vigil: Arc<Vigil>,
     /// Console lines before it belong to an earlier life of the guest.
     life: watch::Sender<ConsoleMark>,
@@ -116,6 +121,8 @@ impl Machine {
             migration: watch::Sender::new(MigrationState::Active),
             ending: AtomicBool::new(false),
         });
+        let keyboard = console_stream.as_fd().try_clone_to_owned().map(StdStream::from);
+        let keyboard = keyboard.map_err(failed("write to the console in", sockets.path()))?;
         let console = attach_console(console_stream, log, &vigil)
             .map_err(failed("read the console from", sockets.path()))?;
         let life = watch::Sender::new(ConsoleMark::default());
@@ -143,7 +150,7 @@ impl Machine {
             Arc::clone(&vigil),
             spec.stderr_log(),
         ));
-        Ok(Self { spec, process, qmp, console, vigil, life, _sockets: sockets })
+        Ok(Self { spec, process, qmp, console, keyboard, vigil, life, _sockets: sockets })
     }
 
     /// What it is made of.
@@ -175,6 +182,20 @@ impl Machine {
     /// The last `n` console lines, without terminal escapes.
     pub fn console_tail(&self, n: usize) -> Vec<String> {
         self.console.tail(n)
+    }
+
+    /// Types at the serial console. Blocks until the guest's serial port has taken it.
+    ///
+    /// # Errors
+    /// When it has not within two seconds, or QEMU is gone.
+    pub fn type_keys(&self, keys: &[u8]) -> io::Result<()> {
+        self.keyboard.set_write_timeout(Some(TYPE_PATIENCE))?;
+        (&self.keyboard).write_all(keys)
+    }
+
+    /// Whether its QEMU process has ended.
+    pub fn has_ended(&self) -> bool {
+        self.process.exit_status().is_some()
     }
 
     /// The place after the console's last line so far.

@@ -37,6 +37,12 @@ pub struct PortCounters {
     pub dropped_slow: u64,
     /// Frames from or to it that were dropped because its link was down.
     pub dropped_down: u64,
+    /// Frames from or to it that its impaired link lost.
+    pub dropped_lost: u64,
+    /// Frames from or to it for which its impaired link had no room.
+    pub dropped_full: u64,
+    /// Frames from it whose destination is on another side of a partition.
+    pub dropped_parted: u64,
     /// Frames from it that were too short or too long to be Ethernet.
     pub malformed: u64,
 }
@@ -72,6 +78,9 @@ pub(super) struct PortTally {
     bytes_out: AtomicU64,
     dropped_slow: AtomicU64,
     dropped_down: AtomicU64,
+    dropped_lost: AtomicU64,
+    dropped_full: AtomicU64,
+    dropped_parted: AtomicU64,
     malformed: AtomicU64,
 }
 
@@ -94,6 +103,18 @@ impl PortTally {
         self.dropped_down.fetch_add(1, Relaxed);
     }
 
+    pub fn count_lost(&self) {
+        self.dropped_lost.fetch_add(1, Relaxed);
+    }
+
+    pub fn count_full(&self) {
+        self.dropped_full.fetch_add(1, Relaxed);
+    }
+
+    pub fn count_parted(&self) {
+        self.dropped_parted.fetch_add(1, Relaxed);
+    }
+
     pub fn count_malformed(&self) {
         self.malformed.fetch_add(1, Relaxed);
     }
@@ -107,6 +128,9 @@ impl PortTally {
             bytes_out: self.bytes_out.load(Relaxed),
             dropped_slow: self.dropped_slow.load(Relaxed),
             dropped_down: self.dropped_down.load(Relaxed),
+            dropped_lost: self.dropped_lost.load(Relaxed),
+            dropped_full: self.dropped_full.load(Relaxed),
+            dropped_parted: self.dropped_parted.load(Relaxed),
             malformed: self.malformed.load(Relaxed),
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
 
+use super::{ImpairmentError, Link, PartitionError};
 use crate::{
     machine::{ProcessError, QmpError},
     node::NodeName,
@@ -70,5 +71,40 @@ pub enum NetworkError {
     UnknownNode {
         /// The name.
         node: NodeName,
+    },
+    /// There is no such link.
+    #[error("the lab network has no link {link}; its links are {links} and uplink")]
+    UnknownLink {
+        /// The name.
+        link: Link,
+        /// The nodes' links.
+        links: String,
+    },
+    /// A link cannot be impaired so.
+    #[error("the link of {link} cannot be shaped")]
+    Impairment {
+        /// The name.
+        link: Link,
+        /// Why.
+        source: ImpairmentError,
+    },
+    /// The LAN cannot be parted so.
+    #[error("the lab network cannot be parted")]
+    Partition(#[from] PartitionError),
+    /// A capture cannot be started.
+    #[error("cannot capture the link of {link} to {}", file.display())]
+    Capture {
+        /// The name.
+        link: Link,
+        /// Where to.
+        file: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// There is nothing to stop.
+    #[error("the link of {link} is not being captured")]
+    NotCaptured {
+        /// The name.
+        link: Link,
     },
 }

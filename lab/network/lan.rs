@@ -15,6 +15,7 @@ use tokio::{net::UnixListener, sync::oneshot};
 
 use super::{
     Egress, LanCounters, LanPlan, NetworkError,
+    port::Mark,
     switch::Switch,
     uplink::{self, Uplink},
 };
@@ -24,24 +25,17 @@ use crate::{
     node::NodeName,
 };
 
-/// Whether a node's cable is plugged in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkState {
-    /// Frames pass.
-    Up,
-    /// Frames are dropped both ways; the guest's network card still sees a carrier.
-    Down,
-}
-
-/// The running LAN: switch, services and uplink. Dropping it takes all of it down.
+/// The running LAN: switch, services and uplink. Dropping it takes all of it down. What it does to its links on purpose
+/// is in `disturbing`.
 pub struct Lan {
     plan: LanPlan,
-    switch: Arc<Switch>,
+    pub(super) switch: Arc<Switch>,
+    pub(super) directory: PathBuf,
     sockets_by_node: HashMap<NodeName, PathBuf>,
     forwards: Mutex<HashMap<(NodeName, u16), SocketAddr>>,
     uplink: Uplink,
     _running: Running,
-    _sockets: SocketDirectory,
+    sockets: SocketDirectory,
 }
 
 /// The switch's thread; dropping this ends it.
@@ -92,7 +86,8 @@ impl Lan {
         let uplink = Uplink::start(&plan, qemu, &sockets, &uplink_socket, directory, processes).await?;
         let (reported, seen) = uplink.forwards().await?;
         let forwards = Mutex::new(uplink::assign(&plan, &reported, &seen)?);
-        Ok(Self { plan, switch, sockets_by_node, forwards, uplink, _running: running, _sockets: sockets })
+        let directory = directory.to_owned();
+        Ok(Self { plan, switch, directory, sockets_by_node, forwards, uplink, _running: running, sockets })
     }
 
     /// What it was started from.
@@ -150,25 +145,24 @@ impl Lan {
         self.switch.redirect.set(asked, real);
     }
 
-    /// Plugs a node's cable in or out, at the switch. An unknown node changes nothing.
-    pub fn set_link(&self, node: &NodeName, state: LinkState) {
-        if let Some(port) = self.switch.port_of(node) {
-            port.set_up(state == LinkState::Up);
-        }
-    }
-
     /// Whether UDP passes between a node and everything beyond the LAN, as behind a firewall that
     /// only lets TCP out; name and time services of the LAN itself stay. An unknown node changes
     /// nothing.
     pub fn set_datagrams(&self, node: &NodeName, pass: bool) {
         if let Some(port) = self.switch.port_of(node) {
-            port.set_datagrams(pass);
+            port.mark(Mark::NoDatagrams, !pass);
         }
     }
 
     /// Whether nodes may reach beyond the LAN; they may not until told otherwise.
     pub fn set_egress(&self, egress: Egress) {
         self.switch.set_egress(egress);
+    }
+
+    /// The directory of the LAN's own sockets. Private, short, and gone with the LAN; one that is left by a lab that was
+    /// killed is removed by the next.
+    pub fn sockets(&self) -> &SocketDirectory {
+        &self.sockets
     }
 
     /// A reading of all counters.
@@ -199,7 +193,7 @@ impl Running {
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::Builder::new().name("switch".to_owned()).spawn(move || {
-            let repeating = Arc::clone(&switch);
+            let (repeating, delaying) = (Arc::clone(&switch), Arc::clone(&switch));
             let ports = listeners.into_iter().enumerate().map(|(index, listener)| {
                 let switch = Arc::clone(&switch);
                 serve_port(switch, index, listener)
@@ -210,6 +204,7 @@ impl Running {
                     tokio::spawn(port);
                 }
                 tokio::spawn(async move { repeating.repeat_handshakes().await });
+                tokio::spawn(async move { delaying.bring_delayed().await });
                 // Ends when the sender is dropped; the runtime's end then takes the tasks along.
                 let _ = stopped.await;
             });
@@ -219,7 +214,7 @@ impl Running {
 }
 
 async fn serve_port(switch: Arc<Switch>, index: usize, listener: UnixListener) {
-    let forward = |frame: &[u8]| switch.forward(index, frame);
+    let forward = |frame: &[u8]| switch.receive(index, frame);
     let greet = || switch.greet(index);
     if let Err(error) = switch.port(index).serve(listener, greet, forward).await {
         tracing::warn!(port = switch.port(index).name(), %error, "a switch port stopped listening");

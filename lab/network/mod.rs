@@ -5,28 +5,45 @@
 //! are fixed and clocks right) and half QEMU's user-mode NAT, which forwards host ports to nodes
 //! and lets nodes reach the host's loopback. No tap, bridge, firewall rule or privilege is used,
 //! and two labs on one host share nothing.
+//!
+//! The switch is also where links are cut, slowed, made lossy and captured, and where the LAN is parted
+//! ([`LinkFault`], [`Partition`]). A frame of a link that nothing is wrong with pays one load for that.
 
 mod address;
+mod capture;
 mod counters;
+mod delays;
 mod dhcp;
+mod disturbing;
 mod dns;
 mod egress;
 mod error;
+mod faults;
 mod handshake;
 mod lan;
+mod link;
 mod mac;
 mod ntp;
 mod packet;
+mod partition;
+mod pcapng;
 mod plan;
 mod port;
+mod quantity;
 mod redirect;
 mod services;
+mod shaper;
 mod switch;
 mod uplink;
 
+pub use capture::{CAPTURE_LIMIT, CaptureState};
 pub use counters::{LanCounters, PortCounters, Refused, ServiceCounters};
 pub use egress::Egress;
 pub use error::NetworkError;
-pub use lan::{Lan, LinkState};
+pub use faults::LanFaults;
+pub use lan::Lan;
+pub use link::{Impairment, ImpairmentError, Link, LinkFault};
 pub use mac::{InvalidMac, MacAddr};
+pub use partition::{Partition, PartitionError, UplinkSide};
 pub use plan::{Attachment, LanPlan};
+pub use quantity::{Delay, InvalidQuantity, Loss, Rate};

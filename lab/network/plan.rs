@@ -46,7 +46,7 @@ impl LanPlan {
             return wrong(format!("the gateway {} is not a host address of it", self.gateway));
         }
         let mut macs = HashSet::from([address::gateway_mac(self.gateway)]);
-        let mut names = HashSet::from(["gateway"]);
+        let mut names = HashSet::from(["gateway", "uplink"]);
         for Attachment { node, mac, address, .. } in &self.attachments {
             if !self.network.contains(address) {
                 return wrong(format!("{node}'s address {address} is outside of it"));

@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
     sync::{Mutex, PoisonError},
 };
 
@@ -34,13 +34,53 @@ const QUEUE: usize = 4 << 20;
 /// Room for several of the largest frames, so that one read takes what has gathered.
 const READ_BUFFER: usize = 4 * LONGEST;
 
+/// What a port's frames have to be looked at for.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(super) enum Mark {
+    /// The link is cut.
+    Cut = 1,
+    /// The link is impaired.
+    Shaped = 2,
+    /// The link's frames are captured.
+    Captured = 4,
+    /// The LAN is parted.
+    Parted = 8,
+    /// UDP does not pass between this port and the uplink.
+    NoDatagrams = 16,
+}
+
+/// The marks of a port, or of two.
+#[derive(Clone, Copy)]
+pub(super) struct Marks(u8);
+
+impl Marks {
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub fn has(self, mark: Mark) -> bool {
+        self.0 & mark as u8 != 0
+    }
+
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// A frame with its length before it.
+pub(super) fn prefixed(frame: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(frame.len()).unwrap_or(u32::MAX).to_be_bytes();
+    [&length, frame].concat()
+}
+
 /// One port of the switch.
 pub(super) struct Port {
     /// Whose port; `None` is the uplink.
     pub node: Option<NodeName>,
     pub tally: PortTally,
-    up: AtomicBool,
-    datagrams: AtomicBool,
+    marks: AtomicU8,
     connected: AtomicBool,
     queue: Mutex<Vec<u8>>,
     filled: Notify,
@@ -51,8 +91,7 @@ impl Port {
         Self {
             node,
             tally: PortTally::default(),
-            up: AtomicBool::new(true),
-            datagrams: AtomicBool::new(true),
+            marks: AtomicU8::new(0),
             connected: AtomicBool::new(false),
             queue: Mutex::default(),
             filled: Notify::new(),
@@ -64,56 +103,40 @@ impl Port {
         self.node.as_ref().map_or_else(|| "uplink".to_owned(), ToString::to_string)
     }
 
-    pub fn is_up(&self) -> bool {
-        self.up.load(Relaxed)
+    /// What has to be looked at before a frame passes. One load: nothing else of a port's faults costs a frame
+    /// anything while there are none.
+    pub fn marks(&self) -> Marks {
+        Marks(self.marks.load(Relaxed))
     }
 
-    pub fn set_up(&self, up: bool) {
-        self.up.store(up, Relaxed);
-    }
-
-    /// Whether UDP passes between this port and the uplink.
-    pub fn passes_datagrams(&self) -> bool {
-        self.datagrams.load(Relaxed)
-    }
-
-    pub fn set_datagrams(&self, pass: bool) {
-        self.datagrams.store(pass, Relaxed);
+    /// Sets or clears a mark.
+    pub fn mark(&self, mark: Mark, set: bool) {
+        if set {
+            self.marks.fetch_or(mark as u8, Relaxed);
+        } else {
+            self.marks.fetch_and(!(mark as u8), Relaxed);
+        }
     }
 
     /// Queues a frame with its prefix; never waits. A frame that does not fit is dropped, so that
-    /// a port that does not read stalls nobody else.
-    pub fn send(&self, prefixed: &[u8]) {
-        self.enqueue(&[prefixed]);
-    }
-
-    /// Queues a frame that has no prefix yet.
-    pub fn send_frame(&self, frame: &[u8]) {
-        let length = u32::try_from(frame.len()).unwrap_or(u32::MAX).to_be_bytes();
-        self.enqueue(&[&length, frame]);
-    }
-
-    fn enqueue(&self, parts: &[&[u8]]) {
+    /// a port that does not read stalls nobody else. Returns whether it is queued.
+    pub fn send(&self, prefixed: &[u8]) -> bool {
         if !self.connected.load(Relaxed) {
-            return;
+            return false;
         }
-        if !self.is_up() {
-            return self.tally.count_down();
-        }
-        let length: usize = parts.iter().map(|part| part.len()).sum();
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.len() + length > QUEUE {
-            return self.tally.count_slow();
+        if queue.len() + prefixed.len() > QUEUE {
+            self.tally.count_slow();
+            return false;
         }
         let was_empty = queue.is_empty();
-        for part in parts {
-            queue.extend_from_slice(part);
-        }
+        queue.extend_from_slice(prefixed);
         drop(queue);
-        self.tally.count_out(length - PREFIX);
+        self.tally.count_out(prefixed.len() - PREFIX);
         if was_empty {
             self.filled.notify_one();
         }
+        true
     }
 
     /// Serves one QEMU after the other: a VM that is started anew finds its port again. Every
@@ -170,11 +193,8 @@ impl Port {
             let Some(frame) = bytes.get(used..used + PREFIX + length) else { break };
             if length < SHORTEST {
                 self.tally.count_malformed();
-            } else if self.is_up() {
-                self.tally.count_in(length);
-                forward(frame);
             } else {
-                self.tally.count_down();
+                forward(frame);
             }
             used += PREFIX + length;
         }

@@ -8,11 +8,13 @@ use std::{
 };
 
 use super::{
-    Egress, LanCounters, LanPlan, MacAddr, address,
+    Egress, LanCounters, LanPlan, Link, MacAddr, address,
+    delays::Way,
     egress::{Attempts, Passage, passage},
+    faults::Faults,
     handshake::{self, Handshakes},
     packet::{self, ethernet},
-    port::{PREFIX, Port},
+    port::{self, Mark, Marks, PREFIX, Port},
     redirect::Redirect,
     services::{Service, Services},
 };
@@ -38,6 +40,7 @@ pub(super) struct Switch {
     attempts: Attempts,
     pub redirect: Redirect,
     allow_egress: AtomicBool,
+    pub faults: Faults,
     recorder: Recorder,
 }
 
@@ -69,8 +72,14 @@ impl Switch {
             attempts: Attempts::default(),
             redirect: Redirect::default(),
             allow_egress: AtomicBool::new(false),
+            faults: Faults::new(uplink + 1),
             recorder,
         }
+    }
+
+    /// All ports, in the plan's order; the uplink is last.
+    pub fn ports(&self) -> &[Port] {
+        &self.ports
     }
 
     pub fn port(&self, index: usize) -> &Port {
@@ -79,6 +88,14 @@ impl Switch {
 
     pub fn port_of(&self, node: &NodeName) -> Option<&Port> {
         self.ports.iter().find(|port| port.node.as_ref() == Some(node))
+    }
+
+    /// The port at the end of a link.
+    pub fn index_of(&self, link: &Link) -> Option<usize> {
+        match link {
+            Link::Uplink => Some(self.uplink),
+            Link::Node(node) => self.ports.iter().position(|port| port.node.as_ref() == Some(node)),
+        }
     }
 
     pub fn set_egress(&self, egress: Egress) {
@@ -93,8 +110,39 @@ impl Switch {
         }
     }
 
-    /// Takes a frame with its length prefix from a port to where it belongs.
-    pub fn forward(&self, from: usize, prefixed: &[u8]) {
+    /// Takes a frame with its length prefix from a network card.
+    pub fn receive(&self, from: usize, prefixed: &[u8]) {
+        let port = &self.ports[from];
+        let marks = port.marks();
+        if !marks.is_empty() {
+            if marks.has(Mark::Captured) {
+                self.record(from, Way::FromCard, prefixed);
+            }
+            if !self.faults.passes(marks, from, port, Way::FromCard, prefixed) {
+                return;
+            }
+        }
+        self.forward(from, prefixed);
+    }
+
+    /// Brings the frames that are on their way over impaired links to their end, for ever.
+    pub async fn bring_delayed(&self) {
+        loop {
+            let frame = self.faults.delays.next().await;
+            if !self.faults.arrives(&frame) {
+                self.ports[frame.port].tally.count_down();
+                continue;
+            }
+            match frame.way {
+                Way::FromCard => self.forward(frame.port, &frame.prefixed),
+                Way::ToCard => self.hand_over(frame.port, &frame.prefixed),
+            }
+        }
+    }
+
+    /// Takes a frame from a port to where it belongs.
+    fn forward(&self, from: usize, prefixed: &[u8]) {
+        self.ports[from].tally.count_in(prefixed.len() - PREFIX);
         let rewritten = if from == self.uplink {
             self.redirect.towards_node(self.gateway, prefixed, PREFIX)
         } else {
@@ -107,7 +155,7 @@ impl Switch {
             if self.services.is_rival(frame) || self.answer_arp(frame) {
                 return;
             }
-        } else if self.serve(from, frame) {
+        } else if self.side_by_side(from, self.uplink) && self.serve(from, frame) {
             return;
         } else {
             self.handshakes.see_answer(from, frame);
@@ -138,7 +186,7 @@ impl Switch {
         let to = (self.gateway, self.gateway_mac);
         for (address, mac) in &self.planned {
             if let Some(frame) = packet::arp_reply((*address, *mac), to) {
-                self.ports[self.uplink].send_frame(&frame);
+                self.send_frame(self.uplink, &frame);
             }
         }
     }
@@ -148,7 +196,11 @@ impl Switch {
         loop {
             self.handshakes.knocked().await;
             tokio::time::sleep(handshake::INTERVAL).await;
-            self.handshakes.repeat(|to, prefixed| self.ports[to].send(prefixed));
+            self.handshakes.repeat(|to, prefixed| {
+                if self.side_by_side(self.uplink, to) {
+                    self.send(to, prefixed);
+                }
+            });
         }
     }
 
@@ -157,7 +209,7 @@ impl Switch {
     fn answer_arp(&self, frame: &[u8]) -> bool {
         let mac = packet::arp_question(frame).and_then(|address| self.planned.get(&address));
         let Some(answer) = mac.and_then(|mac| packet::arp_answer(frame, *mac)) else { return false };
-        self.ports[self.uplink].send_frame(&answer);
+        self.send_frame(self.uplink, &answer);
         true
     }
 
@@ -165,7 +217,7 @@ impl Switch {
     fn serve(&self, from: usize, frame: &[u8]) -> bool {
         match self.services.serve(frame) {
             Service::None => return false,
-            Service::Reply(reply) => self.ports[from].send_frame(&reply),
+            Service::Reply(reply) => self.send_frame(from, &reply),
             Service::Taken => {}
             Service::Stranger(mac) => self.note(
                 from,
@@ -187,15 +239,24 @@ impl Switch {
     }
 
     /// Whether one end has been told to pass no datagrams beyond the LAN and this is one.
-    fn is_held_back(&self, from: usize, to: usize, frame: &[u8]) -> bool {
-        (from == self.uplink || to == self.uplink)
-            && !(self.ports[from].passes_datagrams() && self.ports[to].passes_datagrams())
-            && packet::is_udp(frame)
+    fn is_held_back(&self, marks: Marks, from: usize, to: usize, frame: &[u8]) -> bool {
+        (from == self.uplink || to == self.uplink) && marks.has(Mark::NoDatagrams) && packet::is_udp(frame)
+    }
+
+    /// Whether no partition is between two ports.
+    fn side_by_side(&self, from: usize, to: usize) -> bool {
+        !self.ports[from].marks().has(Mark::Parted) || self.faults.side_by_side(from, to)
     }
 
     fn deliver(&self, from: usize, to: usize, prefixed: &[u8]) {
-        if self.is_held_back(from, to, &prefixed[PREFIX..]) {
-            return;
+        let marks = self.ports[from].marks().and(self.ports[to].marks());
+        if !marks.is_empty() {
+            if self.is_held_back(marks, from, to, &prefixed[PREFIX..]) {
+                return;
+            }
+            if !self.side_by_side(from, to) {
+                return self.ports[from].tally.count_parted();
+            }
         }
         if to == self.uplink {
             let egress = if self.allow_egress.load(Relaxed) { Egress::Allow } else { Egress::Refuse };
@@ -206,7 +267,38 @@ impl Switch {
                 Passage::Refused(destination) => return self.refuse(from, destination, frame),
             }
         }
-        self.ports[to].send(prefixed);
+        self.send(to, prefixed);
+    }
+
+    /// Sends a frame over a port's link.
+    fn send(&self, to: usize, prefixed: &[u8]) {
+        let port = &self.ports[to];
+        let marks = port.marks();
+        if marks.is_empty() {
+            port.send(prefixed);
+        } else if self.faults.passes(marks, to, port, Way::ToCard, prefixed) {
+            self.hand_over(to, prefixed);
+        }
+    }
+
+    /// Sends a frame that has no prefix yet.
+    fn send_frame(&self, to: usize, frame: &[u8]) {
+        self.send(to, &port::prefixed(frame));
+    }
+
+    /// Gives a network card a frame that has come over its link.
+    fn hand_over(&self, to: usize, prefixed: &[u8]) {
+        let port = &self.ports[to];
+        if port.send(prefixed) && port.marks().has(Mark::Captured) {
+            self.record(to, Way::ToCard, prefixed);
+        }
+    }
+
+    fn record(&self, port: usize, way: Way, prefixed: &[u8]) {
+        if let Some(why) = self.faults.record(port, way, prefixed) {
+            let link = self.ports[port].name();
+            self.note(port, format!("the capture of the link of {link} takes no more frames: {why}"));
+        }
     }
 
     fn refuse(&self, from: usize, destination: Ipv4Addr, frame: &[u8]) {
@@ -216,11 +308,12 @@ impl Switch {
             self.note(from, format!("tried to reach {destination} outside of the lab network: refused"));
         }
         if let Some(answer) = packet::prohibited_frame(self.gateway, self.gateway_mac, frame) {
-            self.ports[from].send_frame(&answer);
+            self.send_frame(from, &answer);
         }
     }
 
-    fn note(&self, port: usize, text: String) {
+    /// Records something about a port.
+    pub fn note(&self, port: usize, text: String) {
         let subject = self.ports[port].node.clone().map_or(Subject::Cluster, Subject::Node);
         self.recorder.record(Happening::Note { subject, text });
     }

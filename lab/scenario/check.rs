@@ -1,9 +1,12 @@
 //! What is looked at once a cluster stands, and in which words it is asked.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{ClusterSpec, Patch};
 use crate::kubernetes::{ECHO_IMAGE, WASM_IMAGE};
+use crate::network::{Impairment, Partition};
 use crate::node::{NodeName, Role};
 
 /// A check of a scenario: what to look at and how to say it.
@@ -73,6 +76,25 @@ pub enum Check {
     KernelModules {
         /// As the kernel names them.
         names: Vec<String>,
+    },
+    /// A node whose link is cut is missed by Kubernetes, and comes back when it is restored.
+    LinkCut {
+        /// The node.
+        node: NodeName,
+    },
+    /// While the LAN is parted pods reach each other within a group only, afterwards everywhere.
+    Partition {
+        /// Who still reaches whom.
+        partition: Partition,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// While a node's link is slow or lossy its pod is reached all the same, and as late as asked for.
+    LinkShape {
+        /// The node.
+        node: NodeName,
+        /// What its link does.
+        impairment: Impairment,
     },
     /// The boot of a node is held up by an extension service without its document, and ends so.
     BootHold {
@@ -144,7 +166,7 @@ impl Architecture {
 
 impl Check {
     /// The names of all checks, as scenario files spell them.
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 14] = [
         "layers-green",
         "architecture",
         "no-tailscale",
@@ -154,6 +176,9 @@ impl Check {
         "wasm",
         "kernel-modules",
         "boot-hold",
+        "link-cut",
+        "partition",
+        "link-shape",
         "tailnet-routing",
         "tailnet-recovery",
     ];
@@ -172,13 +197,19 @@ impl Check {
             Check::TailnetRecovery { .. } => "tailnet-recovery",
             Check::KernelModules { .. } => "kernel-modules",
             Check::BootHold { .. } => "boot-hold",
+            Check::LinkCut { .. } => "link-cut",
+            Check::Partition { .. } => "partition",
+            Check::LinkShape { .. } => "link-shape",
         }
     }
 
     /// The nodes that the check names.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
         match self {
-            Check::PowerCycle { node } | Check::BootHold { node, .. } => Some(node),
+            Check::PowerCycle { node }
+            | Check::BootHold { node, .. }
+            | Check::LinkCut { node }
+            | Check::LinkShape { node, .. } => Some(node),
             _ => None,
         }
         .into_iter()
@@ -187,7 +218,12 @@ impl Check {
     /// The container images of the workloads that it starts.
     pub(super) fn images(&self) -> &'static [&'static str] {
         match self {
-            Check::PodNetwork { .. } | Check::TailnetRouting | Check::TailnetRecovery { .. } => &[ECHO_IMAGE],
+            Check::PodNetwork { .. }
+            | Check::TailnetRouting
+            | Check::TailnetRecovery { .. }
+            | Check::LinkCut { .. }
+            | Check::Partition { .. }
+            | Check::LinkShape { .. } => &[ECHO_IMAGE],
             Check::Wasm => &[ECHO_IMAGE, WASM_IMAGE],
             Check::LayersGreen
             | Check::Architecture { .. }
@@ -275,6 +311,27 @@ impl Check {
                     then.to_owned(),
                 )
             }
+            Check::LinkCut { node } => words(
+                formed,
+                "the link of NODE is cut, and restored once Kubernetes misses it",
+                "it goes NotReady, and is Ready again without help and without a reboot".to_owned(),
+            )
+            .map(|text| text.replace("NODE", node.as_str())),
+            Check::Partition { partition, lasts } => words(
+                format!("a pod on each of {nodes}"),
+                "the network is parted for a while",
+                format!(
+                    "pods reach each other within a group and in no other ({partition}) for {} s, and everywhere \
+                     afterwards",
+                    lasts.as_secs()
+                ),
+            ),
+            Check::LinkShape { node, impairment } => words(
+                format!("a pod on each of {nodes}"),
+                "the link of NODE is impaired: IMPAIRMENT",
+                "its pod is reached all the same, and as late as that".to_owned(),
+            )
+            .map(|text| text.replace("NODE", node.as_str()).replace("IMPAIRMENT", &impairment.to_string())),
             Check::PowerCycle { node } => words(
                 formed,
                 "NODE loses power and is started again",

@@ -11,9 +11,11 @@ use super::check::CheckSpec;
 use super::expectation::Expectation;
 use super::lower_checks::{lower_checks, lower_expectation, lower_faults};
 use super::lower_cluster::lower_cluster;
+use super::lower_links::lower_captures;
 use super::problem::{Problem, ScenarioError};
 use super::raw::RawScenario;
 use crate::cluster::{Budgets, ClusterSpec, Fault, Size, SpecWarning};
+use crate::network::Link;
 use crate::node::NodeName;
 use crate::session::Start;
 
@@ -32,6 +34,9 @@ pub struct Scenario {
     /// Whether a saved cluster will do.
     #[serde(default)]
     pub start: Start,
+    /// Links whose frames are kept in files, from before the first machine starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub captures: Vec<Link>,
     /// What is done wrong to the cluster on purpose.
     pub faults: Vec<Fault>,
     /// The memory that the lab must believe the host has available, when the scenario lies about
@@ -127,6 +132,7 @@ impl Lowering<'_> {
             question: raw.question.clone().unwrap_or_else(|| title.clone()),
             title,
             start: raw.start,
+            captures: lower_captures(self, raw, &cluster),
             faults,
             host_memory,
             checks,

@@ -108,7 +108,7 @@ pub(super) fn lower_expectation(
 
 impl Lowering<'_> {
     /// The node of this name, or a reported problem.
-    fn node(&mut self, name: &Text, cluster: &ClusterSpec) -> Option<NodeName> {
+    pub(super) fn node(&mut self, name: &Text, cluster: &ClusterSpec) -> Option<NodeName> {
         let found = cluster.nodes.iter().find(|node| node.name.as_str() == name.value);
         if found.is_none() {
             let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
@@ -136,6 +136,7 @@ impl Lowering<'_> {
             RawFault::KernelPanic { node } => Fault::KernelPanic { node: self.node(node, cluster)? },
             RawFault::NoConfig { node } => Fault::NoConfig { node: self.node(node, cluster)? },
             RawFault::LostDisk { node } => Fault::LostDisk { node: self.node(node, cluster)? },
+            RawFault::StuckLink { node } => Fault::StuckLink { node: self.node(node, cluster)? },
             RawFault::OtherImage { node, role: text } => {
                 let node = self.node(node, cluster)?;
                 Fault::OtherImage { node, role: self.role(text, cluster)? }
@@ -179,7 +180,8 @@ impl Lowering<'_> {
                 Some(check) => Some((check, None)),
                 None if Check::NAMES.contains(&name.as_str()) => {
                     let problem = Problem::at(raw, format!("the check {name} needs to know more"));
-                    self.report(problem.help(format!("write `{name}: {{ node: … }}`")));
+                    let first = if name == "partition" { "groups" } else { "node" };
+                    self.report(problem.help(format!("write `{name}: {{ {first}: … }}`")));
                     None
                 }
                 None => {
@@ -252,6 +254,15 @@ impl Lowering<'_> {
         }
         if let Some(raw) = &keys.kernel_modules {
             checks.push(Check::KernelModules { names: raw.names.clone() });
+        }
+        if let Some(raw) = &keys.link_cut {
+            checks.push(self.link_cut(raw, cluster)?);
+        }
+        if let Some(raw) = &keys.partition {
+            checks.push(self.partition(raw, cluster)?);
+        }
+        if let Some(raw) = &keys.link_shape {
+            checks.push(self.link_shape(raw, cluster)?);
         }
         if let Some(raw) = &keys.boot_hold {
             let node = self.node(&raw.node, cluster)?;

@@ -14,6 +14,7 @@ mod lower_checks;
 mod lower_cluster;
 mod lower_cni;
 mod lower_configs;
+mod lower_links;
 mod problem;
 mod raw;
 #[cfg(test)]

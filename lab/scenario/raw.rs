@@ -36,6 +36,8 @@ pub(super) struct RawScenario {
     #[serde(default)]
     pub start: Start,
     #[serde(default)]
+    pub captures: Vec<Text>,
+    #[serde(default)]
     pub faults: Vec<Spanned<RawFault>>,
     #[serde(default)]
     pub checks: Vec<Spanned<RawCheck>>,
@@ -259,6 +261,9 @@ pub(super) struct RawCheckKeys {
     pub wasm: Option<RawNothing>,
     pub kernel_modules: Option<RawKernelModules>,
     pub boot_hold: Option<RawBootHold>,
+    pub link_cut: Option<RawLinkCut>,
+    pub partition: Option<RawPartition>,
+    pub link_shape: Option<RawLinkShape>,
     pub tailnet_routing: Option<RawNothing>,
     pub tailnet_recovery: Option<RawTailnetRecovery>,
 }
@@ -295,6 +300,68 @@ pub(super) struct RawBootHold {
 pub(super) enum RawHoldEnd {
     Release,
     Reboot,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawLinkCut {
+    pub node: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawPartition {
+    pub groups: Spanned<Vec<Vec<Text>>>,
+    #[serde(default)]
+    pub uplink: RawUplink,
+    #[serde(rename = "for")]
+    pub lasts: Option<Spanned<u32>>,
+}
+
+/// Who keeps the way to the host: `all`, or a list of nodes.
+#[derive(Debug, Default)]
+pub(super) enum RawUplink {
+    #[default]
+    All,
+    Nodes(Vec<Text>),
+}
+
+impl<'de> Deserialize<'de> for RawUplink {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct UplinkVisitor;
+
+        impl<'de> Visitor<'de> for UplinkVisitor {
+            type Value = RawUplink;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`all`, or a list of the nodes that keep the uplink")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<RawUplink, E> {
+                match word {
+                    "all" => Ok(RawUplink::All),
+                    _ => Err(E::unknown_variant(word, &["all"])),
+                }
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, list: A) -> Result<RawUplink, A::Error> {
+                Deserialize::deserialize(de::value::SeqAccessDeserializer::new(list)).map(RawUplink::Nodes)
+            }
+        }
+
+        deserializer.deserialize_any(UplinkVisitor)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RawLinkShape {
+    pub node: Text,
+    pub delay: Option<Text>,
+    pub jitter: Option<Text>,
+    pub loss: Option<Text>,
+    pub rate: Option<Text>,
+    pub seed: Option<u64>,
 }
 
 /// A check without parameters, written `{}`.
@@ -359,6 +426,7 @@ pub(super) enum RawFault {
     NoConfig { node: Text },
     ForeignToken { node: Text },
     LostDisk { node: Text },
+    StuckLink { node: Text },
     KillQemu { node: Text, at: Spanned<Step> },
     OtherImage { node: Text, role: Text },
     MissingExtension { node: Text, extension: Text },

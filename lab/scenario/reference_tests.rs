@@ -72,6 +72,8 @@ fn all_names() -> BTreeSet<&'static str> {
         names_of::<raw::RawArchitectureName>(),
         names_of::<raw::RawPodNetwork>(),
         names_of::<raw::RawPowerCycle>(),
+        names_of::<raw::RawPartition>(),
+        names_of::<raw::RawLinkShape>(),
         names_of::<raw::RawFault>(),
         names_of::<raw::RawExpect>(),
         names_of::<crate::session::Start>(),

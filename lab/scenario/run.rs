@@ -5,14 +5,17 @@ use std::sync::Arc;
 use super::{
     check::CheckSpec,
     checks::{Observation, look},
-    expectation::SeenFailure,
+    expectation::{Expectation, SeenFailure},
     file::Scenario,
 };
 use crate::{
     cluster::{Cluster, Failure, Stage},
+    control::ControlServer,
     events::{Happening, Outcome, Recorder, Subject},
     host::WhenShort,
+    network::CAPTURE_LIMIT,
     session::{ClusterRequest, RunningCluster, Session, StartError, write_bundle},
+    words::chain,
 };
 use futures::{FutureExt, future::BoxFuture};
 
@@ -79,20 +82,66 @@ impl Scenario {
                 return (vec![SeenFailure::Refused { cause: one_line(&error) }], host_unable);
             }
         };
+        self.start_captures(&running.cluster);
+        // Other commands may disturb it from now on; without that the run goes on.
+        let _control = self.open_to_others(session, &running);
         let seen = match running.cluster.form().await {
             Err(failure) => {
+                let seen = vec![seen_failure(&failure)];
+                let step = format!("step \"{}\"", failure.step.label());
+                self.pause_if_unexpected(session, &running, &seen, &step).await;
                 self.skip_checks(recorder, "the cluster did not form");
-                vec![seen_failure(&failure)]
+                seen
             }
             Ok(()) => {
                 // A kubeconfig helps whoever looks in while the checks run; they do not need it.
                 let _ = session.save_kubeconfig(&running.cluster);
-                self.check_all(&running.cluster).await
+                let _ = session.publish(&running.cluster, "checking");
+                let seen = self.check_all(session, &running).await;
+                self.pause_if_unexpected(session, &running, &seen, "the end of its checks").await;
+                seen
             }
         };
         self.keep_evidence(&running, &seen).await;
         running.shut_down().await;
         (seen, false)
+    }
+
+    /// Publishes the cluster and serves its control channel.
+    fn open_to_others(&self, session: &Session, running: &RunningCluster) -> Option<ControlServer> {
+        let opened = ControlServer::start(&running.cluster).map_err(|error| error.to_string());
+        let published = session.publish(&running.cluster, "forming").map_err(|error| error.to_string());
+        for error in [opened.as_ref().err(), published.as_ref().err()].into_iter().flatten() {
+            let text = format!("other commands do not find this cluster: {error}");
+            session.recorder().record(Happening::Note { subject: Subject::Cluster, text });
+        }
+        opened.ok()
+    }
+
+    /// Stops here, if the run does so at failures, when the verdict could not be green any more.
+    async fn pause_if_unexpected(
+        &self,
+        session: &Session,
+        running: &RunningCluster,
+        seen: &[SeenFailure],
+        at: &str,
+    ) {
+        if let Outcome::Failed { cause } = self.expect.judge(seen)
+            && let Err(error) = session.pause_at(&running.cluster, at, &cause).await
+        {
+            let text = format!("the run does not pause: {error}");
+            session.recorder().record(Happening::Note { subject: Subject::Cluster, text });
+        }
+    }
+
+    /// Frames are evidence beside the checks': a capture that cannot be had is told and stops nothing.
+    fn start_captures(&self, cluster: &Cluster) {
+        for link in &self.captures {
+            if let Err(error) = cluster.lan().start_capture(link.clone(), None, CAPTURE_LIMIT) {
+                let text = chain(&error);
+                cluster.recorder().record(Happening::Note { subject: Subject::Cluster, text });
+            }
+        }
     }
 
     /// A run that came to something unexpected leaves a bundle.
@@ -105,22 +154,36 @@ impl Scenario {
         }
     }
 
-    async fn check_all(&self, cluster: &Arc<Cluster>) -> Vec<SeenFailure> {
+    async fn check_all(&self, session: &Session, running: &RunningCluster) -> Vec<SeenFailure> {
+        let cluster: &Arc<Cluster> = &running.cluster;
+        let recorder = cluster.recorder();
         let mut seen = Vec::new();
-        for spec in &self.checks {
-            let recorder = cluster.recorder();
+        for (done, spec) in self.checks.iter().enumerate() {
+            if session.has_paused() {
+                self.skip_from(done, recorder, "the run was paused at an earlier check and then ended");
+                break;
+            }
             recorder.record(Happening::CheckStarted { check: spec.id.clone(), title: spec.title() });
             let observation = look(cluster, &spec.check).await;
             if let Some(cause) = observation.cause() {
                 seen.push(SeenFailure::Check { check: spec.id.clone(), cause });
             }
+            let failed = observation.cause().is_some();
             recorder.record(finished(spec, observation));
+            // Of an expected failure it shows at the end only whether it came.
+            if failed && self.expect == Expectation::Passes {
+                self.pause_if_unexpected(session, running, &seen, &format!("check {}", spec.id)).await;
+            }
         }
         seen
     }
 
     fn skip_checks(&self, recorder: &Recorder, cause: &str) {
-        for spec in &self.checks {
+        self.skip_from(0, recorder, cause);
+    }
+
+    fn skip_from(&self, first: usize, recorder: &Recorder, cause: &str) {
+        for spec in self.checks.iter().skip(first) {
             recorder.record(Happening::CheckFinished {
                 check: spec.id.clone(),
                 title: spec.title(),

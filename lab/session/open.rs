@@ -7,8 +7,9 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
+use super::pause::{OnFailure, Pause};
 use crate::{
     cluster::RealTailnet,
     events::{FORMAT, Happening, Outcome, Recorder, Shard, Subject},
@@ -57,6 +58,8 @@ pub struct SessionOptions {
     pub several: bool,
     /// The user's own tailnet, in place of the run's own in every cluster that has one.
     pub tailnet: Option<RealTailnet>,
+    /// What is done when something fails that should not have.
+    pub on_failure: OnFailure,
 }
 
 impl SessionOptions {
@@ -78,6 +81,7 @@ impl SessionOptions {
             shard: None,
             several: false,
             tailnet: None,
+            on_failure: OnFailure::default(),
         }
     }
 }
@@ -125,6 +129,7 @@ pub struct Session {
     pub(super) processes: Processes,
     pub(super) qemu: QemuBinary,
     pub(super) accelerator: Accelerator,
+    pub(super) pause: watch::Sender<Pause>,
     recording: JsonLines,
     view: JoinHandle<()>,
 }
@@ -171,7 +176,8 @@ impl Session {
         let qemu = QemuBinary::find(options.qemu.as_deref()).await?;
         let (accelerator, _) = choose_accelerator(&HostPlatform::current(), &qemu, options.accelerator)?;
         let processes = Processes::new(directory.processes()).map_err(host("start child processes"))?;
-        Ok(Self { options, directory, recorder, processes, qemu, accelerator, recording, view })
+        let pause = watch::Sender::default();
+        Ok(Self { options, directory, recorder, processes, qemu, accelerator, pause, recording, view })
     }
 
     /// Where the run writes, absolute.

@@ -3,6 +3,7 @@
 use super::open::{Session, SessionError};
 use crate::{
     cluster::Cluster,
+    control::ControlServer,
     host::{LabState, LiveNode, ProcessIdentity},
 };
 
@@ -47,6 +48,7 @@ impl Session {
             nodes: nodes.collect(),
             kubeconfig: kubeconfig.exists().then_some(kubeconfig),
             talosconfig: Some(cluster.directory().join("talosconfig")),
+            control: ControlServer::socket_of(cluster),
         };
         Ok(self.directory.publish(&state)?)
     }

@@ -12,6 +12,8 @@ use lab::machine::{Accelerator, CpuModel, DeviceBus, GicVersion, MachineSpec, ma
 pub enum Then {
     /// Sleeps until the machine is ended.
     Wait,
+    /// Writes back what comes in at the serial port.
+    Echo,
     /// Powers the machine off, as `poweroff` does (PSCI `SYSTEM_OFF`).
     PowerOff,
 }
@@ -61,6 +63,15 @@ fn write(directory: &Path, text: &str, then: Then) -> std::io::Result<PathBuf> {
             0x52b0_8000, // done: movz w0, #0x8400, lsl #16
             0x7280_0100, //       movk w0, #8                 SYSTEM_OFF
             0xd400_0002, //       hvc  #0
+        ]);
+    }
+    if let Then::Echo = then {
+        code.extend([
+            0xb940_1843, // done: ldr  w3, [x2, #0x18]        the flags of the PL011
+            0x3727_ffe3, //       tbnz w3, #4, done           nothing came in
+            0xb940_0043, //       ldr  w3, [x2]
+            0x3900_0043, //       strb w3, [x2]
+            0x17ff_fffc, //       b    done
         ]);
     }
     code.extend([

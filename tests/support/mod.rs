@@ -1,6 +1,12 @@
 //! What the scenario tests have in common: running them, as many at once as the host has cores for.
 
-use std::{io::Write, path::Path, sync::LazyLock, thread::available_parallelism, time::Duration};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+    thread::available_parallelism,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use lab::{
@@ -29,18 +35,21 @@ pub async fn turn(nodes: usize) -> Result<SemaphorePermit<'static>> {
 /// How long a test waits for memory that other labs on this host hold.
 pub const MEMORY_PATIENCE: Duration = Duration::from_secs(900);
 
-async fn run(file: &str) -> Result<Verdict> {
+/// Runs a scenario and returns its verdict, and the directory of its run.
+#[allow(dead_code, reason = "few tests look into the directory")]
+pub async fn run_in(file: &str) -> Result<(Verdict, PathBuf)> {
     let scenario = Scenario::load(Path::new(file)).with_context(|| format!("loading {file}"))?;
     let _turn = turn(scenario.cluster.nodes.len()).await?;
     let options =
         SessionOptions { display: Display::Plain, ..SessionOptions::new(format!("test-{}", scenario.name)) };
     let session = Session::open(options).await.context("opening a session")?;
     let mut events = session.recorder().subscribe();
+    let directory = session.path().to_owned();
     let verdict = scenario.run(&session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
     say_how_it_started(file, &mut events);
     let ending = if verdict.outcome.passed() { Ending::Passed } else { Ending::Failed };
     session.close(verdict.outcome.clone(), ending).await.context("closing the session")?;
-    Ok(verdict)
+    Ok((verdict, directory))
 }
 
 /// Says how a cluster was started, past the test runner, which swallows what a passing test prints.
@@ -56,7 +65,7 @@ fn say_how_it_started(file: &str, events: &mut Subscription) {
 
 /// Runs a scenario that must come to what its file expects, and returns every failure it saw.
 pub async fn comes_to_what_it_expects(file: &str) -> Result<Vec<String>> {
-    let verdict = run(file).await?;
+    let (verdict, _) = run_in(file).await?;
     match &verdict.outcome {
         Outcome::Passed => Ok(verdict.seen.iter().map(text).collect()),
         Outcome::Failed { cause } | Outcome::NotRun { cause } => anyhow::bail!("{file}: {cause}"),
@@ -79,11 +88,14 @@ fn text(seen: &SeenFailure) -> String {
 }
 
 /// What changes from run to run, and what stands for it in snapshots.
-const CHANGING: [(&str, &str); 5] = [
+const CHANGING: [(&str, &str); 8] = [
     (r"(sha256:)?[0-9a-f]{12,64}", "DIGEST"),
     (r"restarted \d+ times", "restarted N times"),
     (r"(wasm|echo)-[a-z0-9]{5}\b", "$1-POD"),
     // How a request that nobody answers ends is a matter of which timer runs out first.
     (r"\(error sending request .*? \(\d+ tries\)\)", "(NO ANSWER)"),
+    (r"\d+ of \d+ (not )?answered", "N of N ${1}answered"),
+    (r"took \d+ ms instead of \d+ ms", "took N ms instead of N ms"),
+    (r"Kubernetes for \d+ s", "Kubernetes for N s"),
     (r"\b10\.(9[6-9]|1[01]\d)\.\d+\.\d+ did", "CLUSTER-IP did"),
 ];

@@ -5,10 +5,15 @@
 mod architecture;
 mod attempts;
 mod boot_hold;
+mod doors;
 mod kernel_modules;
 mod layers;
+mod link_cut;
+mod link_shape;
+mod links;
 mod no_tailscale;
 mod observation;
+mod partition;
 mod pod_network;
 mod power_cycle;
 mod roles;
@@ -54,6 +59,9 @@ pub(super) async fn look(cluster: &Cluster, check: &Check) -> Observation {
         Check::TailnetRecovery { after } => tailnet_recovery::look(cluster, after).await,
         Check::Wasm => wasm::look(cluster).await,
         Check::KernelModules { names } => kernel_modules::look(cluster, names).await,
+        Check::LinkCut { node } => link_cut::look(cluster, node).await,
+        Check::Partition { partition, lasts } => partition::look(cluster, partition, *lasts).await,
+        Check::LinkShape { node, impairment } => link_shape::look(cluster, node, *impairment).await,
         Check::BootHold { node, ends } => boot_hold::look(cluster, node, ends).await,
     }
 }

@@ -9,7 +9,6 @@ use super::{Observation, on_every_node, tailnet_requests::Answer};
 use crate::{
     cluster::{Cluster, NodePlan, Tailnet},
     kubernetes::EchoWorkload,
-    network::LinkState,
     node::Role,
     scenario::Disturbance,
     tailnet::{Node, OutsideClient, Path},
@@ -118,9 +117,9 @@ impl Way<'_> {
 
     async fn link_cut(&self, observation: &mut Observation) -> Result<(), String> {
         let name = &self.gateway.spec.name;
-        self.cluster.lan().set_link(name, LinkState::Down);
+        self.cluster.lan().cut(name).map_err(text)?;
         let cut = Answer::of(&self.http, &self.pod).await.seen;
-        self.cluster.lan().set_link(name, LinkState::Up);
+        self.cluster.lan().restore(name).map_err(text)?;
         observation.note(
             cut.is_err(),
             match cut {

@@ -1,0 +1,236 @@
+//! `lab kubectl` and `lab exec`: the way into a living cluster's pods.
+
+use std::{
+    io::{IsTerminal, Read},
+    os::unix::process::CommandExt,
+    path::PathBuf,
+    process::Command,
+};
+
+use clap::Args;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Status};
+use kube::{
+    Api,
+    api::{AttachParams, AttachedProcess},
+};
+use lab::{
+    host::ExitCode,
+    kubernetes::{KubernetesApi, KubernetesError},
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::{Failed, attach::RawTerminal, live::At};
+
+/// Run the host's kubectl on a living cluster.
+#[derive(Args)]
+pub struct Kubectl {
+    #[command(flatten)]
+    at: At,
+    /// What kubectl is given
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+impl Kubectl {
+    /// Only returns when kubectl cannot be run: it takes this process' place.
+    pub(super) fn run(self) -> Result<ExitCode, Failed> {
+        let kubeconfig = self.at.kubeconfig()?;
+        let error = Command::new("kubectl").args(&self.arguments).env("KUBECONFIG", &kubeconfig).exec();
+        let message = match error.kind() {
+            std::io::ErrorKind::NotFound => format!(
+                "there is no kubectl on PATH; install it (package kubernetes-client, or kubectl), or use another client \
+                 with KUBECONFIG={}",
+                kubeconfig.display()
+            ),
+            _ => format!("run kubectl: {error}"),
+        };
+        Err(Failed::new(ExitCode::HostUnable, message))
+    }
+}
+
+/// Run a command in a container of a living cluster.
+#[derive(Args)]
+pub struct Exec {
+    /// The pod, as NAMESPACE/POD
+    #[arg(value_parser = pod)]
+    pod: (String, String),
+    /// The container [default: the pod's first]
+    #[arg(short, long)]
+    container: Option<String>,
+    /// Hand standard input to it
+    #[arg(short = 'i', long)]
+    stdin: bool,
+    /// Give it a terminal
+    #[arg(short = 't', long, requires = "stdin")]
+    tty: bool,
+    #[command(flatten)]
+    at: At,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+fn pod(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, pod)) if !namespace.is_empty() && !pod.is_empty() => {
+            Ok((namespace.to_owned(), pod.to_owned()))
+        }
+        _ => Err("write NAMESPACE/POD, e.g. kube-system/coredns-1".to_owned()),
+    }
+}
+
+impl Exec {
+    /// Returns the exit status of the command, as a shell would.
+    pub(super) async fn run(self) -> Result<u8, Failed> {
+        let kubeconfig = self.at.kubeconfig()?;
+        let text = std::fs::read_to_string(&kubeconfig).map_err(|error| {
+            Failed::new(ExitCode::Internal, format!("read {}: {error}", kubeconfig.display()))
+        })?;
+        let api = KubernetesApi::new(&text).await.map_err(|error: KubernetesError| failed(&error))?;
+        let (namespace, pod) = &self.pod;
+        let pods: Api<Pod> = Api::namespaced(api.client(), namespace);
+        let mut parameters =
+            AttachParams::default().stdin(self.stdin).stdout(true).stderr(!self.tty).tty(self.tty);
+        if let Some(container) = &self.container {
+            parameters = parameters.container(container);
+        }
+        let process = pods.exec(pod, &self.command, &parameters).await;
+        let process = process.map_err(|error| {
+            failed(&format!("run {} in {namespace}/{pod}: {error}", self.command.join(" ")))
+        })?;
+        let _raw = match self.tty && std::io::stdin().is_terminal() {
+            true => {
+                Some(RawTerminal::enter().map_err(|error| failed(&format!("set up the terminal: {error}")))?)
+            }
+            false => None,
+        };
+        converse(process).await
+    }
+}
+
+/// Carries the streams until the process has ended.
+async fn converse(mut process: AttachedProcess) -> Result<u8, Failed> {
+    let input = process.stdin().map(|to| tokio::spawn(type_into(to)));
+    let (stdout, stderr) = (process.stdout(), process.stderr());
+    let out = async {
+        match stdout {
+            Some(from) => print_to(std::io::stdout(), from).await,
+            None => Ok(()),
+        }
+    };
+    let err = async {
+        match stderr {
+            Some(from) => print_to(std::io::stderr(), from).await,
+            None => Ok(()),
+        }
+    };
+    let status = process.take_status();
+    let status = async {
+        match status {
+            Some(status) => status.await,
+            None => None,
+        }
+    };
+    // A reader that has seen enough, as `head` has, is no error.
+    let (_, _, status) = tokio::join!(out, err, status);
+    if let Some(input) = input {
+        input.abort();
+    }
+    exit_status(status.as_ref()).map_err(|message| failed(&message))
+}
+
+/// Hands standard input on. It is read by a thread that nobody waits for: what is typed after the end of the process
+/// is not its business.
+async fn type_into(mut to: impl AsyncWrite + Unpin) {
+    let (typed, mut inbox) = tokio::sync::mpsc::channel(16);
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 16 << 10];
+        while let Ok(count @ 1..) = std::io::stdin().read(&mut buffer) {
+            if typed.blocking_send(buffer[..count].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    while let Some(bytes) = inbox.recv().await {
+        // A process that does not read any more is no error.
+        if to.write_all(&bytes).await.is_err() || to.flush().await.is_err() {
+            return;
+        }
+    }
+    // The end of what is typed is its end of input.
+    let _ = to.shutdown().await;
+}
+
+async fn print_to(mut to: impl std::io::Write, mut from: impl AsyncRead + Unpin) -> std::io::Result<()> {
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        match from.read(&mut buffer).await? {
+            0 => return Ok(()),
+            count => to.write_all(&buffer[..count]).and_then(|()| to.flush())?,
+        }
+    }
+}
+
+/// The exit status of the process out of what the API server says of its end (Kubernetes, `remotecommand` protocol:
+/// a Status with reason `NonZeroExitCode` and a cause `ExitCode`).
+fn exit_status(status: Option<&Status>) -> Result<u8, String> {
+    let Some(status) = status else {
+        return Err("the connection to the pod ended before the command did".to_owned());
+    };
+    if status.status.as_deref() == Some("Success") {
+        return Ok(0);
+    }
+    let causes = status.details.iter().filter_map(|details| details.causes.as_ref()).flatten();
+    let code = causes
+        .filter(|cause| cause.reason.as_deref() == Some("ExitCode"))
+        .find_map(|cause| cause.message.as_ref()?.parse::<i32>().ok());
+    match code {
+        // What a shell makes of it.
+        Some(code) => Ok(u8::try_from(code & 0xff).unwrap_or(1)),
+        None => Err(status.message.clone().unwrap_or_else(|| "the command failed without a word".to_owned())),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Failed {
+    Failed::new(ExitCode::VerdictFailed, error)
+}
+
+impl At {
+    /// The kubeconfig of the lab.
+    fn kubeconfig(&self) -> Result<PathBuf, Failed> {
+        let state = self.lab()?;
+        state.kubeconfig.ok_or_else(|| {
+            let message = format!("{} has no kubeconfig yet; its cluster is {}", state.name, state.phase);
+            Failed::new(ExitCode::BadInput, message)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(value: serde_json::Value) -> Status {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn the_exit_status_is_the_commands_own() {
+        let success = status(serde_json::json!({ "status": "Success" }));
+        assert_eq!(exit_status(Some(&success)), Ok(0));
+        let seven = status(serde_json::json!({
+            "status": "Failure", "reason": "NonZeroExitCode", "message": "command terminated with exit code 7",
+            "details": { "causes": [{ "reason": "ExitCode", "message": "7" }] },
+        }));
+        assert_eq!(exit_status(Some(&seven)), Ok(7));
+        let missing = status(serde_json::json!({ "status": "Failure", "message": "no such program" }));
+        assert_eq!(exit_status(Some(&missing)), Err("no such program".to_owned()));
+        assert!(exit_status(None).is_err());
+    }
+
+    #[test]
+    fn a_pod_is_named_with_its_namespace() {
+        assert_eq!(pod("kube-system/dns"), Ok(("kube-system".into(), "dns".into())));
+        assert!(pod("dns").is_err() && pod("/dns").is_err());
+    }
+}

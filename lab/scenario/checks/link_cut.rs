@@ -1,0 +1,155 @@
+//! A node whose link is cut is missed by Kubernetes, and is Ready again once the link is restored.
+
+use std::time::{Duration, Instant};
+
+use super::{Observation, links::Links, on_every_node, pod_network};
+use crate::{
+    cluster::Cluster,
+    events::Step,
+    kubernetes::{EchoPod, EchoWorkload, KubernetesApi, NodeFacts, Prober},
+    node::NodeName,
+};
+
+/// The namespace of the check's pods.
+const NAMESPACE: &str = "lab-link-cut";
+/// How long Kubernetes may take to miss a node, on the reference host: it does so 50 s after the last sign of life
+/// (kube-controller-manager, `--node-monitor-grace-period`), of which kubelet gives one every 10 s.
+const MISSED: Duration = Duration::from_secs(100);
+/// As above, once it is clear that the node is not away.
+const NOT_MISSED: Duration = Duration::from_secs(60);
+/// Pause between two looks at the node.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How long one question to a pod may take.
+const QUESTION: Duration = Duration::from_secs(20);
+
+pub(super) async fn look(cluster: &Cluster, name: &NodeName) -> Observation {
+    let mut observation = Observation::default();
+    if let Err(cause) = cut_and_restore(cluster, name, &mut observation).await {
+        observation.problem(cause);
+    }
+    observation
+}
+
+async fn cut_and_restore(
+    cluster: &Cluster,
+    name: &NodeName,
+    observation: &mut Observation,
+) -> Result<(), String> {
+    let api = cluster.kubernetes().ok_or("the Kubernetes API was never reached")?;
+    let workload = EchoWorkload::create(api, NAMESPACE).await.map_err(text)?;
+    let pods = on_every_node(cluster, &workload).await.map_err(text)?;
+    let on_it = |pod: &&EchoPod| pod.node == name.as_str();
+    let pod = pods.iter().find(on_it).ok_or_else(|| format!("no pod runs on {name}"))?;
+    let asking = pods.iter().find(|pod| !on_it(pod)).ok_or("the cluster has no other node")?;
+    let prober = Prober::new(api, QUESTION);
+    let way = Way { prober: &prober, from: asking, to: pod };
+    way.again().await?;
+    let before = facts(api, name).await?;
+    if !before.readiness.ready {
+        return Err(format!("{name}: not Ready before anything is cut: {}", before.readiness.reason));
+    }
+
+    let links = Links::of(cluster);
+    let cut = Instant::now();
+    links.cut(name)?;
+    let answers = way.once().await.is_ok();
+    let budgets = &cluster.plan().budgets;
+    let limit = budgets.on_this_host(if answers { NOT_MISSED } else { MISSED });
+    let missed = until(api, name, limit, |facts| !facts.readiness.ready).await;
+    if answers {
+        observation.problem(format!("{name}: its link is cut, and the pod on it answers all the same"));
+    } else {
+        observation.fact(format!("{name}: its link is cut, and the pod on it does not answer"));
+    }
+    let Some(missed) = missed else {
+        let seconds = limit.as_secs();
+        return Err(format!("{name}: its link is cut, and it stayed Ready for Kubernetes for {seconds} s"));
+    };
+    observation.fact(format!(
+        "{name}: NotReady {:.1} s after its link was cut ({})",
+        cut.elapsed().as_secs_f64(),
+        missed.readiness.reason
+    ));
+
+    let restored = Instant::now();
+    links.mend();
+    let limit = budgets.limit(Step::Ready);
+    let back = until(api, name, limit, |facts| facts.readiness.ready).await;
+    let back = back.ok_or_else(|| {
+        format!("{name}: its link is restored, and it was not Ready again within {} s", limit.as_secs())
+    })?;
+    observation.fact(format!(
+        "{name}: Ready again {:.1} s after its link was restored, without help",
+        restored.elapsed().as_secs_f64()
+    ));
+    let same = back.boot_id == before.boot_id;
+    observation.note(
+        same,
+        if same {
+            format!("{name}: the same boot went on ({})", back.boot_id)
+        } else {
+            format!("{name}: it rebooted on the way ({}, now {})", before.boot_id, back.boot_id)
+        },
+    );
+    way.again().await?;
+    observation.fact(format!(
+        "{name}: the pod on it answers again, {:.1} s after its link was restored",
+        restored.elapsed().as_secs_f64()
+    ));
+    workload.delete().await.map_err(text)
+}
+
+/// From a pod on another node to the one on the node.
+struct Way<'a> {
+    prober: &'a Prober,
+    from: &'a EchoPod,
+    to: &'a EchoPod,
+}
+
+impl Way<'_> {
+    async fn once(&self) -> Result<(), String> {
+        let reply = self.prober.get(self.from, &EchoWorkload::url(&self.to.address)).await.map_err(text)?;
+        if reply.answering_node().as_deref() == Some(&self.to.node) { Ok(()) } else { Err(reply.error) }
+    }
+
+    /// Once it answers.
+    async fn again(&self) -> Result<(), String> {
+        let url = EchoWorkload::url(&self.to.address);
+        let right = |node: &str| node == self.to.node;
+        let asked = pod_network::ask(self.prober, self.from, &url, &Observation::default(), right).await;
+        asked.map(drop).map_err(|why| format!("{} -> pod on {}: {why}", self.from.node, self.to.node))
+    }
+}
+
+/// The node as soon as it is `wanted`; `None` when it was not within `limit`.
+async fn until(
+    api: &KubernetesApi,
+    name: &NodeName,
+    limit: Duration,
+    wanted: impl Fn(&NodeFacts) -> bool,
+) -> Option<NodeFacts> {
+    let began = Instant::now();
+    loop {
+        if let Ok(facts) = facts(api, name).await
+            && wanted(&facts)
+        {
+            return Some(facts);
+        }
+        if began.elapsed() >= limit {
+            return None;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+async fn facts(api: &KubernetesApi, name: &NodeName) -> Result<NodeFacts, String> {
+    match api.node(name.as_str()).await {
+        Ok(Some(facts)) => Ok(facts),
+        Ok(None) => Err(format!("{name}: Kubernetes does not know it")),
+        Err(error) => Err(format!("{name}: {error}")),
+    }
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

@@ -1,0 +1,67 @@
+//! How checks disturb the lab's links: as they are told, unless a fault of the scenario keeps a link as it is.
+
+use crate::{
+    cluster::{Cluster, Fault},
+    network::{Impairment, Link, Partition},
+    node::NodeName,
+};
+
+/// The links of a cluster while a check disturbs them. Dropping this mends everything.
+pub(super) struct Links<'a> {
+    cluster: &'a Cluster,
+}
+
+impl<'a> Links<'a> {
+    pub(super) fn of(cluster: &'a Cluster) -> Self {
+        Self { cluster }
+    }
+
+    /// Cuts a node's link.
+    pub(super) fn cut(&self, node: &NodeName) -> Result<(), String> {
+        if self.is_stuck(node) {
+            return Ok(());
+        }
+        self.cluster.lan().cut(node).map_err(|error| crate::words::chain(&error))
+    }
+
+    /// Impairs a node's link.
+    pub(super) fn shape(&self, node: &NodeName, impairment: Impairment) -> Result<(), String> {
+        if self.is_stuck(node) {
+            return Ok(());
+        }
+        self.cluster.lan().shape(node, impairment).map_err(|error| crate::words::chain(&error))
+    }
+
+    /// Parts the LAN. One node whose link stays as it is keeps the whole LAN together.
+    pub(super) fn part(&self, partition: &Partition) -> Result<(), String> {
+        let mut members = partition.groups.iter().flatten();
+        if members.any(|node| self.is_stuck(node)) {
+            return Ok(());
+        }
+        self.cluster.lan().partition(partition.clone()).map_err(|error| crate::words::chain(&error))
+    }
+
+    /// Mends all links and heals the LAN.
+    pub(super) fn mend(&self) {
+        self.cluster.lan().restore_all();
+        self.cluster.lan().heal();
+    }
+
+    /// How many frames a node's link has lost so far because it is impaired.
+    pub(super) fn lost(&self, node: &NodeName) -> u64 {
+        let counters = self.cluster.lan().counters();
+        let link = Link::from(node).to_string();
+        counters.ports.iter().filter(|port| port.port == link).map(|port| port.dropped_lost).sum()
+    }
+
+    fn is_stuck(&self, node: &NodeName) -> bool {
+        let faults = &self.cluster.plan().faults;
+        faults.iter().any(|fault| matches!(fault, Fault::StuckLink { node: stuck } if stuck == node))
+    }
+}
+
+impl Drop for Links<'_> {
+    fn drop(&mut self) {
+        self.mend();
+    }
+}

@@ -1,0 +1,147 @@
+//! A run that stops at a failure and keeps its cluster, so that somebody can look round.
+
+use std::{fmt, path::PathBuf};
+
+use tokio::sync::watch;
+
+use super::open::{Session, SessionError};
+use crate::{
+    cluster::Cluster,
+    events::{Happening, Subject},
+    node::NodeName,
+};
+
+/// What a run does when something fails that should not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It ends, and leaves a bundle.
+    #[default]
+    End,
+    /// It keeps the cluster as it is until told to go on, and ends then.
+    Pause,
+}
+
+/// A failure at which a run has stopped, and how its cluster is entered. Displays as what to tell its user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paused {
+    run: String,
+    at: String,
+    cause: String,
+    node: NodeName,
+    kubeconfig: Option<PathBuf>,
+    talosconfig: PathBuf,
+}
+
+/// Where a run stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// It was not paused yet.
+    #[default]
+    Never,
+    /// It waits.
+    Now(Paused),
+    /// It was paused, and told to go on.
+    Over,
+}
+
+impl Session {
+    /// Stops here, if the run pauses at failures, until [`Session::go_on`]. `at` is the step or check, for people.
+    ///
+    /// # Errors
+    /// When the kubeconfig, or how the cluster is reached, cannot be written.
+    pub async fn pause_at(&self, cluster: &Cluster, at: &str, cause: &str) -> Result<(), SessionError> {
+        if self.options.on_failure == OnFailure::End || self.has_paused() {
+            return Ok(());
+        }
+        let kubeconfig = match cluster.kubeconfig() {
+            Some(_) => Some(self.save_kubeconfig(cluster)?),
+            None => None,
+        };
+        self.publish(cluster, &format!("paused at {at}"))?;
+        let text = format!("paused at {at}; the cluster is kept");
+        self.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+        let node = cluster.plan().nodes.first().map(|node| node.spec.name.clone());
+        let Some(node) = node else { return Ok(()) };
+        self.pause.send_replace(Pause::Now(Paused {
+            run: self.name().to_owned(),
+            at: at.to_owned(),
+            cause: cause.to_owned(),
+            node,
+            kubeconfig,
+            talosconfig: cluster.directory().join("talosconfig"),
+        }));
+        // Cannot fail: this session holds a sender.
+        let _ = self.pause.subscribe().wait_for(|pause| *pause == Pause::Over).await;
+        Ok(())
+    }
+
+    /// Waits until the run has stopped at a failure.
+    pub async fn paused(&self) -> Paused {
+        let mut pause: watch::Receiver<Pause> = self.pause.subscribe();
+        match pause.wait_for(|pause| matches!(pause, Pause::Now(_))).await.map(|pause| pause.clone()) {
+            Ok(Pause::Now(paused)) => paused,
+            // This session holds a sender, and was asked for nothing else.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Ends the pause. What is left of the run is not done any more.
+    pub fn go_on(&self) {
+        self.pause.send_replace(Pause::Over);
+    }
+
+    /// Whether the run has stopped at a failure, now or before.
+    pub fn has_paused(&self) -> bool {
+        *self.pause.borrow() != Pause::Never
+    }
+}
+
+impl fmt::Display for Paused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { run, at, cause, node, kubeconfig, talosconfig } = self;
+        writeln!(f, "\nPaused at {at}: {cause}\n\nThe cluster lives on:\n")?;
+        if let Some(kubeconfig) = kubeconfig {
+            writeln!(f, "  export KUBECONFIG={}", kubeconfig.display())?;
+            writeln!(f, "  lab kubectl get pods -A -o wide")?;
+            writeln!(f, "  lab exec NAMESPACE/POD -- COMMAND")?;
+        }
+        writeln!(f, "  export TALOSCONFIG={}", talosconfig.display())?;
+        writeln!(f, "  lab console {node}")?;
+        writeln!(f, "  lab link status")?;
+        write!(f, "\nCtrl-C here, or lab down {run}, ends it; the verdict stays that of the failure.")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_meets_a_pause_is_told_how_to_enter_and_how_to_end() {
+        let paused = Paused {
+            run: "pods-1".into(),
+            at: "check pod-network".into(),
+            cause: "worker-1 -> service 10.96.0.9: refused".into(),
+            node: "cp-1".parse().unwrap(),
+            kubeconfig: Some("/run/kubeconfig".into()),
+            talosconfig: "/run/talosconfig".into(),
+        };
+        insta::assert_snapshot!(paused, @r"
+
+        Paused at check pod-network: worker-1 -> service 10.96.0.9: refused
+
+        The cluster lives on:
+
+          export KUBECONFIG=/run/kubeconfig
+          lab kubectl get pods -A -o wide
+          lab exec NAMESPACE/POD -- COMMAND
+          export TALOSCONFIG=/run/talosconfig
+          lab console cp-1
+          lab link status
+
+        Ctrl-C here, or lab down pods-1, ends it; the verdict stays that of the failure.
+        ");
+        let early = Paused { kubeconfig: None, ..paused };
+        assert!(!early.to_string().contains("kubectl"));
+    }
+}

@@ -1,0 +1,287 @@
+//! The control channel of a living lab, asked by the commands that people use.
+
+mod support;
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt, api::ListParams};
+use lab::{
+    cluster::{Cluster, ClusterSpec},
+    control::{Answer, ControlClient, ControlServer, LONGEST_REQUEST, Request, Running},
+    events::Outcome,
+    host::{Ending, WhenShort},
+    network::LinkFault,
+    report::Display,
+    session::{ClusterRequest, RunningCluster, Session, SessionOptions},
+};
+
+/// A cluster of one control plane and one worker, in a run of its own, with its control channel.
+struct Living {
+    session: Session,
+    running: RunningCluster,
+    control: ControlServer,
+    socket: PathBuf,
+}
+
+impl Living {
+    async fn start(title: &str) -> Result<Self> {
+        let options = SessionOptions { display: Display::Plain, ..SessionOptions::new(title) };
+        let session = Session::open(options).await?;
+        let spec = ClusterSpec::of_compute_nodes(title.parse()?, 1, 1)?;
+        let request = ClusterRequest {
+            when_short: WhenShort::WaitUpTo(support::MEMORY_PATIENCE),
+            ..ClusterRequest::new(spec)
+        };
+        let running = session.start(request).await?;
+        let control = ControlServer::start(&running.cluster)?;
+        let socket = ControlServer::socket_of(&running.cluster).context("no socket")?;
+        session.publish(&running.cluster, "forming")?;
+        Ok(Self { session, running, control, socket })
+    }
+
+    fn cluster(&self) -> &Arc<Cluster> {
+        &self.running.cluster
+    }
+
+    async fn end(self) -> Result<()> {
+        drop(self.control);
+        self.running.shut_down().await;
+        self.session.close(Outcome::Passed, Ending::Passed).await?;
+        Ok(())
+    }
+
+    /// Runs a command of the lab on this run.
+    async fn lab(&self, arguments: &str, input: &str) -> Result<Output> {
+        let (name, input) = (self.session.name().to_owned(), input.to_owned());
+        // Everything after "--" is not the lab's.
+        let (own, rest) = arguments.split_once(" -- ").unwrap_or((arguments, ""));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+        command.args(own.split(' ')).args(["--lab", &name]);
+        if !rest.is_empty() {
+            command.arg("--").args(rest.split(' '));
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        tokio::task::spawn_blocking(move || {
+            let mut child = command.spawn()?;
+            child.stdin.take().context("no input")?.write_all(input.as_bytes())?;
+            Ok(child.wait_with_output()?)
+        })
+        .await?
+    }
+
+    /// What a command of the lab prints, which must succeed.
+    async fn done(&self, arguments: &str) -> Result<String> {
+        let output = self.lab(arguments, "").await?;
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        ensure!(output.status.success(), "lab {arguments}: {out}{err}");
+        Ok(out)
+    }
+
+    async fn refused(&self, arguments: &str) -> Result<String> {
+        let output = self.lab(arguments, "").await?;
+        ensure!(!output.status.success(), "lab {arguments} was done: {}", text(&output.stdout));
+        Ok(text(&output.stderr))
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Sends bytes as they are and returns the lines that are answered until the other end has enough of them.
+fn exchange(socket: &Path, bytes: &[u8], answers: usize) -> Result<Vec<String>> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    stream.write_all(bytes)?;
+    let lines = BufReader::new(stream).lines().take(answers);
+    Ok(lines.collect::<Result<_, _>>()?)
+}
+
+/// A LAN without machines is enough for links, and for everything that is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn links_are_disturbed_by_command_and_nonsense_ends_nothing() -> Result<()> {
+    let living = Living::start("control-links").await?;
+    let mode = std::fs::metadata(&living.socket)?.permissions().mode();
+    ensure!(mode & 0o777 == 0o600, "the socket's mode is {mode:o}");
+
+    ensure!(living.done("link cut worker-1").await? == "the link of worker-1 is cut\n");
+    let shape = "link shape uplink --delay 50ms --jitter 10ms --loss 2% --rate 10Mbit";
+    ensure!(living.done(shape).await?.contains("delay 50ms ± 10ms, loss 2%, rate 10Mbit"));
+    ensure!(living.done("link partition cp-1 / worker-1 --uplink cp-1").await?.contains("uplink for cp-1"));
+    let faults = living.cluster().lan().faults();
+    ensure!(faults.links[0].1 == LinkFault::Cut && faults.links.len() == 2, "{faults:?}");
+    ensure!(faults.partition.is_some(), "{faults:?}");
+    let status = living.done("link status").await?;
+    for line in
+        ["cp-1         gone", "worker-1     link cut", "uplink       link shaped", "network parted: cp-1"]
+    {
+        ensure!(status.contains(line), "no \"{line}\" in:\n{status}");
+    }
+    ensure!(living.done("link heal").await? == "the network is whole again\n");
+    ensure!(living.done("link restore").await? == "whole again: worker-1, uplink\n");
+    ensure!(living.done("link status").await?.contains("all links are whole"));
+
+    let file = living.session.path().join("mine.pcapng");
+    let started = living.done(&format!("link capture start cp-1 --file {} --json", file.display())).await?;
+    let started: serde_json::Value = serde_json::from_str(&started)?;
+    ensure!(started["done"]["file"] == file.to_string_lossy().as_ref(), "{started}");
+    ensure!(living.done("link capture stop cp-1").await?.starts_with("0 frames in "));
+
+    for (command, why) in [
+        ("link cut worker-9", "no link worker-9; its links are cp-1, worker-1 and uplink"),
+        ("link partition cp-1,worker-1", "nothing would be parted"),
+        ("link shape worker-1", "nothing would be different"),
+        ("link shape worker-1 --loss 120%", "is not a share of frames"),
+        ("link capture stop cp-1", "not being captured"),
+        ("pause worker-1", "worker-1 has no QEMU"),
+        ("reboot worker-9", "there is no node worker-9; the nodes are cp-1, worker-1"),
+    ] {
+        let said = living.refused(command).await?;
+        ensure!(said.contains(why), "lab {command}: {said}");
+    }
+
+    let socket = living.socket.clone();
+    tokio::task::spawn_blocking(move || {
+        let nonsense = b"fly\n\xff\xfe\n{\"do\":\"cut\"}\n{\"do\":\"heal\"}\n";
+        let answers = exchange(&socket, nonsense, 4)?;
+        ensure!(
+            answers[..3].iter().all(|line| line.starts_with(r#"{"error":{"message":"this is no"#)),
+            "{answers:?}"
+        );
+        ensure!(answers[3].starts_with(r#"{"done":"#), "{answers:?}");
+        let endless = exchange(&socket, &vec![b'x'; LONGEST_REQUEST], 1)?;
+        ensure!(endless[0].contains("at most 65536 bytes"), "{endless:?}");
+        // Somebody else is served all the same.
+        ensure!(matches!(ControlClient::connect(&socket)?.ask(&Request::Status)?, Answer::Status(_)));
+        Ok(())
+    })
+    .await??;
+    let socket = living.socket.clone();
+    living.end().await?;
+    ensure!(!socket.exists(), "the socket is left behind");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_are_paused_killed_and_rebooted_and_pods_are_entered() -> Result<()> {
+    let _turn = support::turn(2).await?;
+    let living = Living::start("control-nodes").await?;
+    living.cluster().form().await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
+    living.session.save_kubeconfig(living.cluster())?;
+    living.session.publish(living.cluster(), "ready")?;
+
+    enters_pods(&living).await?;
+    pauses_kills_and_reboots(&living).await?;
+    living.end().await
+}
+
+async fn enters_pods(living: &Living) -> Result<()> {
+    let api = living.cluster().kubernetes().context("no API")?;
+    let pods: Api<Pod> = Api::namespaced(api.client(), "kube-system");
+    let limit = Instant::now() + Duration::from_secs(120);
+    let pod = loop {
+        let dns = pods.list(&ListParams::default().labels("k8s-app=kube-dns")).await?;
+        let running =
+            |pod: &&Pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"));
+        if let Some(pod) = dns.items.iter().find(running) {
+            break pod.name_any();
+        }
+        ensure!(Instant::now() < limit, "no DNS pod runs");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    let version = living.done(&format!("exec kube-system/{pod} -- /coredns -version")).await?;
+    ensure!(version.starts_with("CoreDNS-1."), "{version}");
+    let command = format!("exec -i kube-system/{pod} -c coredns -- /coredns -conf stdin");
+    let wrong = living.lab(
+        &command,
+        ".:5300 {\n nonsense\n}\n",
+    );
+    let wrong = wrong.await?;
+    ensure!(wrong.status.code() == Some(1), "{wrong:?}");
+    ensure!(
+        text(&wrong.stdout).contains("nonsense") || text(&wrong.stderr).contains("nonsense"),
+        "{wrong:?}"
+    );
+    let missing = living.refused("exec kube-system/nobody -- /coredns").await?;
+    ensure!(missing.contains("nobody"), "{missing}");
+
+    // A kubectl that says how it was run.
+    let directory = tempfile::tempdir()?;
+    let program = directory.path().join("kubectl");
+    std::fs::write(&program, "#!/bin/sh\necho \"$KUBECONFIG $*\"\nexit 5\n")?;
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755))?;
+    let run = |path: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+        command.args(["kubectl", "--lab", living.session.name(), "get", "pods", "-A"]).env("PATH", path);
+        command.output()
+    };
+    let found = run(directory.path())?;
+    let kubeconfig = living.cluster().directory().join("kubeconfig");
+    ensure!(text(&found.stdout) == format!("{} get pods -A\n", kubeconfig.display()), "{found:?}");
+    ensure!(found.status.code() == Some(5), "{found:?}");
+    let missing = run(Path::new("/nowhere"))?;
+    ensure!(missing.status.code() == Some(3) && text(&missing.stderr).contains("install it"), "{missing:?}");
+    Ok(())
+}
+
+async fn pauses_kills_and_reboots(living: &Living) -> Result<()> {
+    let worker = &living.cluster().plan().nodes[1];
+    let name = &worker.spec.name;
+    let boot_id = async || -> Result<String> {
+        let client = living.cluster().connect(worker).await?;
+        Ok(client.read_file("/proc/sys/kernel/random/boot_id", Duration::from_secs(20)).await?)
+    };
+    let green =
+        async || living.cluster().wait_green(worker).await.map_err(|failure| anyhow::anyhow!("{failure}"));
+    let state = || -> Result<Running> {
+        match ControlClient::connect(&living.socket)?.ask(&Request::Status)? {
+            Answer::Status(state) => Ok(state.nodes[1].running),
+            other => anyhow::bail!("{other:?}"),
+        }
+    };
+    let state = async || tokio::task::block_in_place(state);
+
+    ensure!(state().await? == Running::Yes);
+    living.done("pause worker-1").await?;
+    ensure!(state().await? == Running::Paused);
+    living.done("resume worker-1").await?;
+    ensure!(state().await? == Running::Yes);
+
+    let first = boot_id().await?;
+    let said = living.done("reboot worker-1").await?;
+    ensure!(said.contains("as its machine API was asked to"), "{said}");
+    let limit = Instant::now() + Duration::from_secs(180);
+    let second = loop {
+        match boot_id().await {
+            Ok(id) if id != first => break id,
+            _ => ensure!(Instant::now() < limit, "worker-1 did not reboot"),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    green().await?;
+
+    living.done("kill worker-1").await?;
+    ensure!(state().await? == Running::Gone);
+    let said = living.done("reboot worker-1").await?;
+    ensure!(said.contains("started anew"), "{said}");
+    green().await?;
+    let third = boot_id().await?;
+    ensure!(third != second, "{name} did not boot again");
+
+    // A node that hangs takes no request to reboot; its power is cut.
+    living.done("pause worker-1").await?;
+    let said = living.done("reboot worker-1").await?;
+    ensure!(said.contains("lost power"), "{said}");
+    green().await?;
+    ensure!(boot_id().await? != third);
+    Ok(())
+}
