@@ -6,12 +6,14 @@ use clap::Args;
 use lab::{
     events::Outcome,
     host::{Ending, ExitCode, WhenShort},
-    report::{Display, Summary, read_recording},
+    report::{Display, HTML, Recording, Report, Summary},
     scenario::Scenario,
     session::{Session, SessionOptions},
 };
 
-use super::{Failed, Guests, asked_to_end, print_json, say_where, tailnet::TailnetOptions};
+use super::{
+    Failed, Guests, add_to_step_summary, asked_to_end, print_json, say_where, tailnet::TailnetOptions,
+};
 
 /// How long a run waits for memory that other labs hold.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(600);
@@ -91,10 +93,14 @@ pub(super) async fn carried_out(
             (Outcome::NotRun { cause: "interrupted".into() }, Ending::Interrupted, ExitCode::Interrupted)
         }
     };
-    let recording = session.path().join("events.jsonl");
+    let (directory, signatures) = (session.path().to_owned(), session.signatures().clone());
     session.close(outcome, ending).await?;
-    let events = read_recording(&recording).map_err(|error| Failed::new(ExitCode::Internal, error))?;
-    Ok((Summary::of(&events), code))
+    let recording =
+        Recording::of_run(&directory).map_err(|error| Failed::new(ExitCode::Internal, error))?;
+    let report = Report::of(&recording, &signatures);
+    add_to_step_summary(&report.markdown())?;
+    eprintln!("report: {}", directory.join(HTML).display());
+    Ok((report.summary, code))
 }
 
 async fn verdicts(session: &Session, scenarios: &[Scenario]) -> (Outcome, Ending, ExitCode) {

@@ -7,6 +7,8 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::{
     failure::{Cause, Failure},
     plan::{KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan},
@@ -47,6 +49,8 @@ pub struct Cluster {
     machines: Mutex<BTreeMap<NodeName, Arc<Machine>>>,
     pub(super) kubeconfig: OnceLock<String>,
     pub(super) kubernetes: OnceLock<KubernetesApi>,
+    /// Ends with the cluster.
+    pub(super) kubernetes_events: OnceLock<AbortOnDropHandle<()>>,
 }
 
 impl Cluster {
@@ -60,6 +64,14 @@ impl Cluster {
         tailnet: Option<Tailnet>,
         host: Host,
     ) -> Result<Self, Failure> {
+        host.recorder.record(Happening::NetworkPlanned {
+            lan: plan.lan.network.to_string(),
+            gateway: plan.lan.gateway,
+            tailnet: tailnet.as_ref().map(|tailnet| match tailnet.control() {
+                Some(_) => "control server of the run's own".to_owned(),
+                None => "the user's own tailnet".to_owned(),
+            }),
+        });
         for node in &plan.nodes {
             host.recorder.record(Happening::NodePlanned {
                 node: node.spec.name.clone(),
@@ -98,6 +110,7 @@ impl Cluster {
             machines: Mutex::default(),
             kubeconfig: OnceLock::new(),
             kubernetes: OnceLock::new(),
+            kubernetes_events: OnceLock::new(),
         })
     }
 

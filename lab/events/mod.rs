@@ -6,5 +6,5 @@
 mod event;
 mod recorder;
 
-pub use event::{Event, Happening, Layer, LayerState, Outcome, Step, Subject};
+pub use event::{ChainLink, Event, Happening, Layer, LayerState, Outcome, Step, Subject, Target};
 pub use recorder::{Recorder, Subscription};
