@@ -95,8 +95,7 @@ pub(super) async fn carried_out(
     };
     let (directory, signatures) = (session.path().to_owned(), session.signatures().clone());
     session.close(outcome, ending).await?;
-    let recording =
-        Recording::of_run(&directory).map_err(|error| Failed::new(ExitCode::Internal, error))?;
+    let recording = Recording::of_run(&directory).map_err(|error| Failed::new(ExitCode::Internal, error))?;
     let report = Report::of(&recording, &signatures);
     add_to_step_summary(&report.markdown())?;
     eprintln!("report: {}", directory.join(HTML).display());

@@ -57,7 +57,8 @@ pub(super) struct BootedImage {
 pub(super) fn planned(directory: &Path, scenarios: &[&str]) -> (Vec<BootedImage>, Vec<String>) {
     let own = std::iter::once(directory.join("plan.json"));
     let each = scenarios.iter().map(|name| directory.join(name).join("plan.json"));
-    let plans = own.chain(each).filter_map(|path| serde_json::from_slice::<Value>(&fs::read(path).ok()?).ok());
+    let plans =
+        own.chain(each).filter_map(|path| serde_json::from_slice::<Value>(&fs::read(path).ok()?).ok());
     let (mut images, mut models) = (BTreeMap::new(), Vec::new());
     for plan in plans {
         let text = |value: &Value| redact(value.as_str().unwrap_or_default());

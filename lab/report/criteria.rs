@@ -153,7 +153,8 @@ mod tests {
     #[test]
     fn a_criterion_whose_scenarios_were_not_run_is_not_told() {
         let one = ran(SCENARIOS[0], &["layers-green", "no-tailscale"], Outcome::Passed);
-        let told: Vec<_> = Criterion::of_what_was_run(&summary(one)).into_iter().map(|one| one.text).collect();
+        let told: Vec<_> =
+            Criterion::of_what_was_run(&summary(one)).into_iter().map(|one| one.text).collect();
         assert_eq!(told, [SHOWN[0].0, "the documentation guides the choice of roles"]);
         let other = ran("another", &["layers-green"], Outcome::Passed);
         assert_eq!(Criterion::of_what_was_run(&summary(other)), []);

@@ -22,14 +22,12 @@ impl Report {
     /// # Errors
     /// When a file cannot be written.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
-        for (name, text) in [
-            (HTML, self.html()),
-            (JUNIT, self.junit()),
-            (TRACE, self.trace()),
-            (MARKDOWN, self.markdown()),
-        ] {
+        for (name, text) in
+            [(HTML, self.html()), (JUNIT, self.junit()), (TRACE, self.trace()), (MARKDOWN, self.markdown())]
+        {
             let path = directory.join(name);
-            let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+            let told =
+                |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
             replace_file(&path, text.as_bytes()).map_err(told)?;
         }
         Ok(())

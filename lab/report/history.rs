@@ -157,10 +157,12 @@ impl History {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             other => other?,
         };
-        let mut runs: Vec<PastRun> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let mut runs: Vec<PastRun> =
+            text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let known: BTreeSet<_> = runs.iter().map(|run| run.run.clone()).collect();
         for directory in fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path()) {
-            let name = directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let name =
+                directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             // A run without a result lives, or died; only the next run can tell.
             if !known.contains(&name)
                 && directory.join("result.json").is_file()
@@ -208,9 +210,10 @@ impl History {
 
     /// A sentence when `run` took much longer until all was green than the green runs before it.
     pub fn regression(&self, run: &PastRun) -> Option<String> {
-        let before = self.runs.iter().filter(|other| {
-            other.ended == Ended::Passed && other.is_before(run) && other.compares_with(run)
-        });
+        let before = self
+            .runs
+            .iter()
+            .filter(|other| other.ended == Ended::Passed && other.is_before(run) && other.compares_with(run));
         let before: Vec<_> = before.filter_map(PastRun::scaled).collect();
         let (count, now, usual) = (before.len(), run.scaled()?, median(before)?);
         (count >= ENOUGH && now > usual * REGRESSION).then(|| {
@@ -260,9 +263,14 @@ impl fmt::Display for History {
             let first = series[0];
             let tests = if first.is_test() { ", as a test" } else { "" };
             writeln!(f, "{}, {} nodes, {}{tests}", first.scenario, first.nodes, first.accelerator)?;
-            writeln!(f, "  {:<22}{:<10}{:>14}{:>12}{:>14}", "begun", "ended", "all green, s", "total, s", "speed factor")?;
+            writeln!(
+                f,
+                "  {:<22}{:<10}{:>14}{:>12}{:>14}",
+                "begun", "ended", "all green, s", "total, s", "speed factor"
+            )?;
             for run in &series {
-                let ready = run.ready_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.1}"));
+                let ready =
+                    run.ready_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.1}"));
                 let begun = run.at.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
                 writeln!(
                     f,
@@ -279,7 +287,12 @@ impl fmt::Display for History {
                 median(green().filter_map(|run| run.scaled()).collect()),
             );
             if let (Some(ready), Some(total), Some(scaled)) = medians {
-                writeln!(f, "  {:<22}{:<10}{ready:>14.1}{total:>12.1}", "median of the green", green().count())?;
+                writeln!(
+                    f,
+                    "  {:<22}{:<10}{ready:>14.1}{total:>12.1}",
+                    "median of the green",
+                    green().count()
+                )?;
                 writeln!(f, "  on the reference host all nodes are green after {scaled:.1} s")?;
             }
             if let Some(note) = series.last().and_then(|last| self.regression(last)) {
@@ -328,7 +341,8 @@ mod tests {
         other.nodes = 1;
         let mut test = run(4, 9.0, 1.0);
         test.title = "test-compute-only-cluster".into();
-        let history = History { runs: vec![run(1, 50.0, 1.0), run(2, 51.0, 1.0), other, test, run(6, 1.0, 1.0)] };
+        let history =
+            History { runs: vec![run(1, 50.0, 1.0), run(2, 51.0, 1.0), other, test, run(6, 1.0, 1.0)] };
         assert_eq!(history.previous(&run(5, 60.0, 1.0)), Some(&run(2, 51.0, 1.0)));
         assert_eq!(history.previous(&run(1, 50.0, 1.0)), None);
     }
@@ -352,7 +366,8 @@ mod tests {
         History::append(root.path(), &summary(1)).expect("append");
         // A run without scenarios leaves no line.
         History::append(root.path(), &Summary::default()).expect("append");
-        let names: Vec<_> = History::read(root.path()).expect("read").runs.into_iter().map(|run| run.run).collect();
+        let names: Vec<_> =
+            History::read(root.path()).expect("read").runs.into_iter().map(|run| run.run).collect();
         assert_eq!(names, ["r-1", "r-2"]);
         assert_eq!(History::read(&root.path().join("none")).expect("read"), History::default());
     }

@@ -24,9 +24,11 @@ impl Report {
         }
         // A run that was interrupted between two scenarios, or that had none.
         if !self.summary.passed() && xml.failures + xml.errors == 0 {
-            let outcome = self.summary.outcome.clone().unwrap_or_else(|| Outcome::NotRun {
-                cause: "the run did not end by itself".into(),
-            });
+            let outcome = self
+                .summary
+                .outcome
+                .clone()
+                .unwrap_or_else(|| Outcome::NotRun { cause: "the run did not end by itself".into() });
             let mut suite = TestSuite::new("run");
             suite.add_test_case(verdict("run", &outcome));
             xml.add_test_suite(suite);
@@ -81,7 +83,9 @@ impl Report {
             // The bundle has copies of the consoles.
             .filter(|path| wanted(path) && !path.to_string_lossy().contains("bundle/nodes/"))
             .map(|path| directory.join(path))
-            .map(|path| here.as_ref().and_then(|here| path.strip_prefix(here).ok()).unwrap_or(&path).to_owned())
+            .map(|path| {
+                here.as_ref().and_then(|here| path.strip_prefix(here).ok()).unwrap_or(&path).to_owned()
+            })
             .map(|path| format!("[[ATTACHMENT|{}]]", path.display()))
             .collect()
     }

@@ -18,7 +18,8 @@ impl Report {
     /// As a section of Markdown, e.g. for `$GITHUB_STEP_SUMMARY`.
     pub fn markdown(&self) -> String {
         let summary = &self.summary;
-        let mut text = format!("### {} {}\n\n", verdict_mark(summary.outcome.as_ref()), plain(&summary.title));
+        let mut text =
+            format!("### {} {}\n\n", verdict_mark(summary.outcome.as_ref()), plain(&summary.title));
         text += &format!("{}\n", verdict_words(summary.outcome.as_ref()));
         for known in &summary.known {
             text += &format!("\n- {}", plain(&known.to_string()));
@@ -63,7 +64,12 @@ impl Report {
                 Outcome::Failed { cause } => format!("{}<br>**{}**", plain(&check.title), plain(cause)),
                 Outcome::NotRun { cause } => format!("{}<br>not run: {}", plain(&check.title), plain(cause)),
             };
-            text += &format!("| {} | {} | {what} | {:.1} |\n", plain(&check.check), mark(&check.outcome), check.seconds);
+            text += &format!(
+                "| {} | {} | {what} | {:.1} |\n",
+                plain(&check.check),
+                mark(&check.outcome),
+                check.seconds
+            );
         }
         if !scenario.nodes.is_empty() {
             text += "\n| node | kind | role | Ready for Kubernetes, s | all layers green, s |\n| --- | --- | --- | ---: | ---: |\n";
@@ -88,7 +94,8 @@ impl Report {
 }
 
 fn row(node: &NodeSummary) -> String {
-    let seconds = |after: Option<f64>| after.map_or_else(|| "never".to_owned(), |after| format!("{after:.1}"));
+    let seconds =
+        |after: Option<f64>| after.map_or_else(|| "never".to_owned(), |after| format!("{after:.1}"));
     format!(
         "| {} | {} | {} | {} | {} |\n",
         node.node,

@@ -34,7 +34,5 @@ pub use live::{Display, display};
 pub use recording::{RECORDING, Recording, RecordingError};
 pub use redact::redact;
 pub use report::Report;
-pub use signatures::{
-    Examples, KnownFailure, Place, SIGNATURES_FILE, Signature, SignatureError, Signatures,
-};
+pub use signatures::{Examples, KnownFailure, Place, SIGNATURES_FILE, Signature, SignatureError, Signatures};
 pub use summary::{CheckResult, NodeSummary, ScenarioSummary, Summary};

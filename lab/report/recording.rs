@@ -168,7 +168,10 @@ mod tests {
     use crate::events::{Outcome, Subject};
 
     fn events(happenings: Vec<Happening>) -> Vec<Event> {
-        (0..).zip(happenings).map(|(seq, happening)| Event { seq, at: Duration::from_secs(seq), happening }).collect()
+        (0..)
+            .zip(happenings)
+            .map(|(seq, happening)| Event { seq, at: Duration::from_secs(seq), happening })
+            .collect()
     }
 
     #[test]
@@ -202,12 +205,15 @@ mod tests {
         for (run, age) in [("one-20260101", 30), ("two-20260102", 20), ("two-20260103", 10)] {
             let directory = root.path().join(run);
             fs::create_dir(&directory).expect("directory");
-            let line = format!("{{\"seq\":0,\"t\":0.0,\"event\":\"note\",\"subject\":\"cluster\",\"text\":\"{run}\"}}\n");
+            let line = format!(
+                "{{\"seq\":0,\"t\":0.0,\"event\":\"note\",\"subject\":\"cluster\",\"text\":\"{run}\"}}\n"
+            );
             fs::write(directory.join(RECORDING), line).expect("write");
             let lock = fs::File::create(directory.join("lab.lock")).expect("lock");
             lock.set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).expect("time");
         }
-        let text = |found: Result<Recording, RecordingError>| match &found.expect("found").events[0].happening {
+        let text = |found: Result<Recording, RecordingError>| match &found.expect("found").events[0].happening
+        {
             Happening::Note { text, .. } => text.clone(),
             other => panic!("{other:?}"),
         };

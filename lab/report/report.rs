@@ -100,7 +100,10 @@ impl Summary {
 
     /// How the scenario is called: a run without scenarios is called by its title.
     pub(super) fn name_of<'a>(&'a self, scenario: &'a ScenarioSummary) -> &'a str {
-        [&scenario.name, &self.title, &self.run].into_iter().find(|name| !name.is_empty()).map_or("run", String::as_str)
+        [&scenario.name, &self.title, &self.run]
+            .into_iter()
+            .find(|name| !name.is_empty())
+            .map_or("run", String::as_str)
     }
 }
 
@@ -108,7 +111,9 @@ impl Environment {
     fn of(recording: &Recording, summary: &Summary) -> Self {
         let mut facts = Vec::new();
         let host = recording.events.iter().find_map(|event| match &event.happening {
-            Happening::HostSeen { lab, os, arch, cores, memory_mib } => Some((lab, os, arch, cores, memory_mib)),
+            Happening::HostSeen { lab, os, arch, cores, memory_mib } => {
+                Some((lab, os, arch, cores, memory_mib))
+            }
             _ => None,
         });
         if let Some((lab, os, arch, cores, memory)) = host {

@@ -2,7 +2,10 @@
 //!
 //! The lab's own are in `signatures.yaml`; users add files of the same form.
 
-use std::{fmt, io, path::{Path, PathBuf}};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -261,7 +264,11 @@ fn texts(happening: &Happening) -> Vec<(Place, String, &str)> {
 
 /// Reads signatures and tries their examples.
 fn parse(path: &Path, text: &str) -> Result<Vec<Signature>, SignatureError> {
-    let wrong = |line: u64, message: String| SignatureError::Wrong { path: path.to_owned(), line: line.max(1), message };
+    let wrong = |line: u64, message: String| SignatureError::Wrong {
+        path: path.to_owned(),
+        line: line.max(1),
+        message,
+    };
     let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     let raw: Vec<Raw> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let error = error.without_snippet();
@@ -273,15 +280,25 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Signature>, SignatureError> {
         if signatures.iter().any(|known| known.id == raw.id.value) {
             return Err(wrong(line, format!("the id {} is used twice", raw.id.value)));
         }
-        let pattern = Regex::new(&raw.pattern.value)
-            .map_err(|error| wrong(raw.pattern.referenced.line(), format!("the pattern is no regular expression: {}", last_line(&error))))?;
+        let pattern = Regex::new(&raw.pattern.value).map_err(|error| {
+            wrong(
+                raw.pattern.referenced.line(),
+                format!("the pattern is no regular expression: {}", last_line(&error)),
+            )
+        })?;
         if let Some(examples) = &raw.examples {
             let line = examples.referenced.line();
             if !pattern.is_match(&examples.value.matches) {
-                return Err(wrong(line, format!("{}: the pattern does not match its own example \"matches\"", raw.id.value)));
+                return Err(wrong(
+                    line,
+                    format!("{}: the pattern does not match its own example \"matches\"", raw.id.value),
+                ));
             }
             if pattern.is_match(&examples.value.differs) {
-                return Err(wrong(line, format!("{}: the pattern matches the example that \"differs\"", raw.id.value)));
+                return Err(wrong(
+                    line,
+                    format!("{}: the pattern matches the example that \"differs\"", raw.id.value),
+                ));
             }
         }
         signatures.push(Signature {
@@ -349,8 +366,10 @@ mod tests {
         for signature in own.iter() {
             let Some(Examples { matches, .. }) = &signature.examples else { continue };
             let same_place = own.iter().filter(|other| other.place == signature.place);
-            let seen: Vec<_> =
-                same_place.filter(|other| other.pattern.is_match(matches)).map(|other| other.id.as_str()).collect();
+            let seen: Vec<_> = same_place
+                .filter(|other| other.pattern.is_match(matches))
+                .map(|other| other.id.as_str())
+                .collect();
             assert_eq!(seen, [signature.id.as_str()], "{matches}");
         }
     }
@@ -360,21 +379,27 @@ mod tests {
         let says = |text: &str| parse(Path::new("mine.yaml"), text).expect_err("wrong").to_string();
         let good = "- id: a\n  where: console\n  pattern: 'a+'\n  cause: c\n  fix: f\n";
         assert_eq!(parse(Path::new("mine.yaml"), good).expect("good").len(), 1);
-        insta::assert_snapshot!([
-            says(&good.replace("a+", "(a")),
-            says(&good.replace("console", "consoles")),
-            says(&good.replace("  fix: f\n", "")),
-            says(&good.replace("fix", "fxi")),
-            says(&format!("{good}{good}")),
-            says(&format!("{good}  examples:\n    matches: b\n    differs: c\n")),
-            says(&format!("{good}  examples:\n    matches: a\n    differs: aa\n")),
-            says("just words\n"),
-            says("- id: [\n"),
-        ].join("\n"));
+        insta::assert_snapshot!(
+            [
+                says(&good.replace("a+", "(a")),
+                says(&good.replace("console", "consoles")),
+                says(&good.replace("  fix: f\n", "")),
+                says(&good.replace("fix", "fxi")),
+                says(&format!("{good}{good}")),
+                says(&format!("{good}  examples:\n    matches: b\n    differs: c\n")),
+                says(&format!("{good}  examples:\n    matches: a\n    differs: aa\n")),
+                says("just words\n"),
+                says("- id: [\n"),
+            ]
+            .join("\n")
+        );
     }
 
     fn events(happenings: Vec<Happening>) -> Vec<Event> {
-        (0..).zip(happenings).map(|(seq, happening)| Event { seq, at: Duration::from_secs(seq), happening }).collect()
+        (0..)
+            .zip(happenings)
+            .map(|(seq, happening)| Event { seq, at: Duration::from_secs(seq), happening })
+            .collect()
     }
 
     #[test]
@@ -383,7 +408,8 @@ mod tests {
             node: NodeName::new(node).expect("name"),
             line: "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)".into(),
         };
-        let began = |name: &str| Happening::ScenarioStarted { scenario: name.into(), question: String::new() };
+        let began =
+            |name: &str| Happening::ScenarioStarted { scenario: name.into(), question: String::new() };
         let ended = |name: &str, outcome| Happening::ScenarioFinished { scenario: name.into(), outcome };
         let red = Outcome::Failed { cause: "panic".into() };
         let seen = Signatures::own().seen_in(&events(vec![
@@ -400,5 +426,19 @@ mod tests {
             seen.iter().map(|k| (k.scenario.as_str(), k.harmless, k.times, k.subjects.join(" "))).collect();
         assert_eq!(told, [("green", true, 1, "cp-1".to_owned()), ("red", false, 3, "w-1 w-2".to_owned())]);
         assert!(seen[1].to_string().starts_with("known: no-root (w-1, w-2): "), "{}", seen[1]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_file_makes_the_reader_panic(text in "[-a-z:'\"\\n\\[\\]{}|>()*+? ]{0,120}") {
+            let _ = parse(Path::new("mine.yaml"), &text);
+        }
+
+        #[test]
+        fn a_damaged_file_of_the_labs_own_does_not_either(at in 0..OWN.len(), text in "[ -~\n]{0,3}") {
+            let at = (at..OWN.len()).find(|at| OWN.is_char_boundary(*at)).unwrap_or(OWN.len());
+            let (before, after) = OWN.split_at(at);
+            let _ = parse(Path::new("mine.yaml"), &format!("{before}{text}{after}"));
+        }
     }
 }

@@ -53,7 +53,7 @@ pub struct ScenarioSummary {
     /// Seconds from its start to its last event.
     pub seconds: f64,
     #[serde(skip)]
-    began: Duration,
+    pub(super) began: Duration,
 }
 
 /// What came of a node's formation.
@@ -110,7 +110,7 @@ impl Summary {
     pub fn add(&mut self, event: &Event) {
         self.seconds = event.at.as_secs_f64();
         match &event.happening {
-            Happening::RunStarted { run, title, wall } => {
+            Happening::RunStarted { run, title, wall, .. } => {
                 self.run.clone_from(run);
                 self.title.clone_from(title);
                 self.started = Some(*wall);

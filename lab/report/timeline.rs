@@ -175,7 +175,8 @@ impl Timeline {
     fn add(&mut self, at: f64, event: &Event) {
         match &event.happening {
             Happening::NetworkPlanned { lan, gateway, tailnet } => {
-                self.network = Some(Network { lan: lan.clone(), gateway: *gateway, tailnet: tailnet.clone() });
+                self.network =
+                    Some(Network { lan: lan.clone(), gateway: *gateway, tailnet: tailnet.clone() });
             }
             Happening::NodePlanned { node, kind, role, address } => {
                 let node = Node { name: node.clone(), kind: *kind, role: role.clone(), address: *address };
@@ -212,7 +213,8 @@ impl Timeline {
             }
             Happening::KubernetesEvent { subject, warning, object, reason, message, count } => {
                 let times = if *count > 1 { format!(" (seen {count} times)") } else { String::new() };
-                let text = format!("{reason} {object}: {message}{times}");
+                let said = if message.is_empty() { String::new() } else { format!(": {message}") };
+                let text = format!("{reason} {object}{said}{times}");
                 self.lane(subject).mark(at, MarkKind::Kubernetes, *warning, text);
             }
             Happening::MachineExited { node, status, expected: false } => {
@@ -228,7 +230,15 @@ impl Timeline {
                 address: address.clone(),
                 outcome: outcome.clone(),
             }),
-            Happening::RouteFollowed { gateway, prefix, advertised, approved, accepted, reached, fastest_ms } => {
+            Happening::RouteFollowed {
+                gateway,
+                prefix,
+                advertised,
+                approved,
+                accepted,
+                reached,
+                fastest_ms,
+            } => {
                 let links = [advertised, approved, accepted, reached].map(Clone::clone);
                 let (gateway, prefix) = (gateway.clone(), prefix.clone());
                 self.routes.push(Route { gateway, prefix, links, fastest_ms: *fastest_ms });
@@ -339,7 +349,8 @@ mod tests {
     fn steps_at_the_same_time_have_rows_of_their_own_and_open_ones_last_to_the_end() {
         let subject = Subject::Node(NodeName::new("w").expect("name"));
         let begin = |step| Happening::StepStarted { subject: subject.clone(), step };
-        let done = |step| Happening::StepFinished { subject: subject.clone(), step, outcome: Outcome::Passed };
+        let done =
+            |step| Happening::StepFinished { subject: subject.clone(), step, outcome: Outcome::Passed };
         let timelines = of(vec![
             planned("w"),
             begin(Step::Boot),
@@ -348,8 +359,11 @@ mod tests {
             begin(Step::Ready),
             Happening::Note { subject: Subject::Cluster, text: "x".into() },
         ]);
-        let bars: Vec<_> =
-            timelines[0].lanes[1].bars.iter().map(|bar| (bar.row, bar.from, bar.to, bar.what.label())).collect();
+        let bars: Vec<_> = timelines[0].lanes[1]
+            .bars
+            .iter()
+            .map(|bar| (bar.row, bar.from, bar.to, bar.what.label()))
+            .collect();
         assert_eq!(bars, [(0, 1.0, 3.0, "boot"), (1, 2.0, 5.0, "maintenance mode"), (0, 4.0, 5.0, "ready")]);
     }
 

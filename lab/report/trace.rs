@@ -57,7 +57,14 @@ fn micros(seconds: f64) -> u64 {
     (seconds * 1e6).round() as u64
 }
 
-fn complete(pid: usize, tid: usize, (from, to): (f64, f64), category: &str, name: &str, args: &Value) -> Value {
+fn complete(
+    pid: usize,
+    tid: usize,
+    (from, to): (f64, f64),
+    category: &str,
+    name: &str,
+    args: &Value,
+) -> Value {
     let (ts, end) = (micros(from), micros(to));
     let dur = end.saturating_sub(ts);
     json!({ "ph": "X", "pid": pid, "tid": tid, "ts": ts, "dur": dur, "cat": category, "name": name, "args": args })
@@ -101,7 +108,8 @@ fn layers(lane: &Lane, pid: usize, events: &mut Vec<Value>) {
 fn marks(lane: &Lane, pid: usize, events: &mut Vec<Value>) {
     for (index, kind) in MarkKind::ALL.into_iter().enumerate() {
         // Changes of layers are in their own threads.
-        let mut marks = lane.marks.iter().filter(|mark| mark.kind == kind && kind != MarkKind::Layer).peekable();
+        let mut marks =
+            lane.marks.iter().filter(|mark| mark.kind == kind && kind != MarkKind::Layer).peekable();
         if marks.peek().is_none() {
             continue;
         }
@@ -110,7 +118,9 @@ fn marks(lane: &Lane, pid: usize, events: &mut Vec<Value>) {
         for mark in marks {
             let ts = micros(mark.at);
             let (cat, name) = (kind.label(), &mark.text);
-            events.push(json!({ "ph": "i", "s": "t", "pid": pid, "tid": tid, "ts": ts, "cat": cat, "name": name }));
+            events.push(
+                json!({ "ph": "i", "s": "t", "pid": pid, "tid": tid, "ts": ts, "cat": cat, "name": name }),
+            );
         }
     }
 }
@@ -124,7 +134,9 @@ fn counters(lane: &Lane, pid: usize, events: &mut Vec<Value>) {
         }
         let cores = ((pair[1].cpu_seconds - pair[0].cpu_seconds) / seconds * 100.0).round() / 100.0;
         let ts = micros(pair[1].at);
-        events.push(json!({ "ph": "C", "pid": pid, "ts": ts, "name": "busy cores", "args": { "cores": cores } }));
+        events.push(
+            json!({ "ph": "C", "pid": pid, "ts": ts, "name": "busy cores", "args": { "cores": cores } }),
+        );
         let mib = pair[1].rss_bytes >> 20;
         events.push(json!({ "ph": "C", "pid": pid, "ts": ts, "name": "memory", "args": { "MiB": mib } }));
     }

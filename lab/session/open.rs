@@ -147,9 +147,13 @@ impl Session {
             move |source| SessionError::Host { action, source }
         };
         let signatures = Signatures::with_files(&options.signatures)?;
-        let root = options.root.clone();
+        let (root, known) = (options.root.clone(), signatures.clone());
         let reaped = tokio::task::spawn_blocking(move || {
             let reaped = reap(&root)?;
+            for run in reaped.iter().filter(|run| run.died) {
+                // What it recorded is told like any other run's; when that fails, nothing else is lost.
+                let _ = leave_reports(&root.join(&run.run), &known);
+            }
             prune(&root, DEFAULT_RUNS_KEPT)?;
             Ok::<_, RunDirectoryError>(reaped)
         })

@@ -15,8 +15,7 @@ pub(super) const AXIS: u32 = 22;
 /// Labels on an axis that is not widened.
 const LABELS: f64 = 7.0;
 /// Steps between labels that people like, seconds.
-const NICE: [f64; 14] =
-    [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
+const NICE: [f64; 14] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
 
 impl Scale {
     /// A share of the whole, 0 to 1.

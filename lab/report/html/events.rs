@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn of_a_long_console_the_beginning_and_the_end_are_listed() {
-        let mark = |n: u32| Mark { at: f64::from(n), kind: MarkKind::Console, bad: false, text: n.to_string() };
+        let mark =
+            |n: u32| Mark { at: f64::from(n), kind: MarkKind::Console, bad: false, text: n.to_string() };
         let lane = |lines| Lane { marks: (1..=lines).map(mark).collect(), ..Lane::default() };
         let long = lane(1000);
         let listed = of_lane(0, 0, &long);

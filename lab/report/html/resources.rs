@@ -23,7 +23,10 @@ pub(super) fn curves(timeline: &Timeline, scale: Scale) -> Option<Markup> {
     let curves = |values: fn(&[Sample]) -> Vec<(f64, f64)>| -> Vec<Vec<(f64, f64)>> {
         nodes.iter().map(|(_, lane)| values(&lane.samples)).collect()
     };
-    let rows = [row("busy cores", "cores", &curves(busy_cores), scale), row("memory", "MiB", &curves(memory), scale)];
+    let rows = [
+        row("busy cores", "cores", &curves(busy_cores), scale),
+        row("memory", "MiB", &curves(memory), scale),
+    ];
     Some(html! {
         (chart(scale, "Processor and memory that each VM takes of the host, over time in seconds", &rows))
         p.legend { @for (index, (node, _)) in nodes.iter().enumerate() {
@@ -56,7 +59,9 @@ fn busy_cores(samples: &[Sample]) -> Vec<(f64, f64)> {
     kept.windows(2)
         .filter(|pair| pair[1].at > pair[0].at)
         // A VM that was started again counts from nothing.
-        .map(|pair| (pair[1].at, (pair[1].cpu_seconds - pair[0].cpu_seconds).max(0.0) / (pair[1].at - pair[0].at)))
+        .map(|pair| {
+            (pair[1].at, (pair[1].cpu_seconds - pair[0].cpu_seconds).max(0.0) / (pair[1].at - pair[0].at))
+        })
         .collect()
 }
 
@@ -96,7 +101,11 @@ fn colour(index: usize) -> String {
 /// The next round number.
 fn nice(most: f64) -> f64 {
     let power = 10_f64.powf(most.max(0.01).log10().floor());
-    [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0].map(|digit| digit * power).into_iter().find(|top| *top >= most).unwrap_or(most)
+    [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0]
+        .map(|digit| digit * power)
+        .into_iter()
+        .find(|top| *top >= most)
+        .unwrap_or(most)
 }
 
 #[cfg(test)]

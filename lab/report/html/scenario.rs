@@ -2,10 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{
-    chart::Scale,
-    events, network, resources, steps, topology,
-};
+use super::{chart::Scale, events, network, resources, steps, topology};
 use crate::{
     events::Outcome,
     report::{
@@ -20,7 +17,12 @@ use crate::{
 const WORTH_TELLING: f64 = 0.1;
 
 impl Report {
-    pub(super) fn scenario_section(&self, number: usize, scenario: &ScenarioSummary, timeline: &Timeline) -> Markup {
+    pub(super) fn scenario_section(
+        &self,
+        number: usize,
+        scenario: &ScenarioSummary,
+        timeline: &Timeline,
+    ) -> Markup {
         let outcome = self.summary.verdict_on(scenario);
         let scale = Scale { begin: timeline.begin, end: timeline.end };
         let comparison = self.previous.get(number).and_then(Option::as_ref);
@@ -90,7 +92,8 @@ fn cluster(scenario: &ScenarioSummary, timeline: &Timeline) -> Option<Markup> {
 }
 
 fn row(node: &NodeSummary) -> Markup {
-    let after = |after: Option<f64>| after.map_or_else(|| "never".to_owned(), |after| format!("{after:.1} s"));
+    let after =
+        |after: Option<f64>| after.map_or_else(|| "never".to_owned(), |after| format!("{after:.1} s"));
     html! { tr {
         td { (node.node) div.small { (node.kind) ", " (node.role) } }
         td.number { (after(node.node_ready_after)) }
@@ -99,8 +102,10 @@ fn row(node: &NodeSummary) -> Markup {
 }
 
 fn checks(scenario: &ScenarioSummary) -> Option<Markup> {
-    (!scenario.checks.is_empty()).then(|| html! {
-        @for check in &scenario.checks { (of_check(check)) }
+    (!scenario.checks.is_empty()).then(|| {
+        html! {
+            @for check in &scenario.checks { (of_check(check)) }
+        }
     })
 }
 
@@ -173,7 +178,9 @@ fn phases<'a>(before: &'a PastRun, now: &'a PastRun) -> Vec<(&'a str, Option<f64
         .map(|step| (step.as_str(), before.steps.get(step).copied(), now.steps.get(step).copied()))
         .collect();
     // As they follow one another, as far as a label tells.
-    let place = |label: &str| crate::events::Step::ALL.iter().position(|step| step.label() == label).unwrap_or(usize::MAX);
+    let place = |label: &str| {
+        crate::events::Step::ALL.iter().position(|step| step.label() == label).unwrap_or(usize::MAX)
+    };
     phases.sort_by_key(|(label, ..)| place(label));
     phases.push(("all nodes green", before.ready_seconds, now.ready_seconds));
     phases.push(("the whole scenario", Some(before.seconds), Some(now.seconds)));
@@ -196,7 +203,13 @@ fn change(was: Option<f64>, is: Option<f64>) -> Markup {
     match (was, is) {
         (Some(was), Some(is)) if was > 0.0 => {
             let share = is / was - 1.0;
-            let word = if share > WORTH_TELLING { "slower" } else if share < -WORTH_TELLING { "faster" } else { "" };
+            let word = if share > WORTH_TELLING {
+                "slower"
+            } else if share < -WORTH_TELLING {
+                "faster"
+            } else {
+                ""
+            };
             html! { td.number .(word) { (format!("{:+.0} %", share * 100.0)) } }
         }
         _ => html! { td.number { "–" } },

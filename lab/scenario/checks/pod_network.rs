@@ -98,7 +98,13 @@ async fn ask_from(
     observation
 }
 
-fn record(recorder: &Recorder, from: &EchoPod, target: Target, address: &str, reached: &Result<String, String>) {
+fn record(
+    recorder: &Recorder,
+    from: &EchoPod,
+    target: Target,
+    address: &str,
+    reached: &Result<String, String>,
+) {
     recorder.record(Happening::NetworkAsked {
         from: from.node.clone(),
         target,
