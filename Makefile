@@ -14,6 +14,10 @@ help: ## List the targets
 setup: ## Install what is missing on this machine (Debian, Ubuntu)
 	@scripts/setup
 
+.PHONY: setup-tests
+setup-tests: ## The same, and the browser that tests look at reports with
+	@scripts/setup --for-tests
+
 .PHONY: build
 build: ## Build the lab command
 	cargo build --locked
@@ -28,7 +32,7 @@ demo: setup build ## Form a three-node cluster, live, and give a verdict
 	target/debug/lab run scenarios/01-compute-only-cluster.yaml
 
 .PHONY: test
-test: setup images ## Run every test: unit, component, whole clusters
+test: setup-tests images ## Run every test: unit, component, whole clusters
 	@for module in images/node images/spin images/workloads; do echo "go test: $$module"; \
 	  (cd $$module && ANSWER_WASM=$(CURDIR)/target/images/work/answer.wasm go test ./...); done
 	cargo test --locked --no-fail-fast
@@ -40,7 +44,7 @@ test-unit: ## Run the tests that need no VM (seconds)
 .PHONY: test-component
 test-component: images ## Run the tests against real processes, without clusters
 	cargo test --locked --test network --test network_faults --test machine --test killed --test talos_config --test scenario_files --test registry --test preflight \
-	  --test inspect --test tailnet --test ci
+	  --test inspect --test tailnet --test ci --test report
 
 .PHONY: test-cluster
 test-cluster: images ## Run the tests that form whole clusters

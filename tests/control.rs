@@ -201,10 +201,7 @@ async fn enters_pods(living: &Living) -> Result<()> {
     let version = living.done(&format!("exec kube-system/{pod} -- /coredns -version")).await?;
     ensure!(version.starts_with("CoreDNS-1."), "{version}");
     let command = format!("exec -i kube-system/{pod} -c coredns -- /coredns -conf stdin");
-    let wrong = living.lab(
-        &command,
-        ".:5300 {\n nonsense\n}\n",
-    );
+    let wrong = living.lab(&command, ".:5300 {\n nonsense\n}\n");
     let wrong = wrong.await?;
     ensure!(wrong.status.code() == Some(1), "{wrong:?}");
     ensure!(

@@ -13,6 +13,7 @@ mod mirror;
 mod node;
 mod preflight;
 mod rehearse;
+mod report;
 mod run;
 mod tailnet;
 mod up;
@@ -48,6 +49,10 @@ enum Command {
     Rehearse(rehearse::Rehearse),
     /// Join the recordings of a run's shards into one recording with one verdict
     Merge(merge::Merge),
+    /// Tell a recorded run again: as text, Markdown, JUnit XML, trace or HTML page
+    Report(report::Report),
+    /// What earlier runs of each scenario came to, with medians
+    History(report::History),
     /// Form a cluster and keep it until Ctrl-C
     Up(up::Up),
     /// List the labs that are alive
@@ -122,6 +127,9 @@ pub struct Guests {
     /// Fetch images that nodes ask for and no mirror has, and keep them in the first --mirror [default: target/mirror]
     #[arg(long)]
     pull_through: bool,
+    /// Known failures of your own, besides the lab's and those in lab-signatures.yaml; more than once
+    #[arg(long, value_name = "FILE")]
+    signatures: Vec<PathBuf>,
     /// Where runs are kept
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     run_root: PathBuf,
@@ -168,6 +176,7 @@ impl Guests {
                 .pull_through
                 .then(|| self.mirrors.first().cloned().unwrap_or_else(|| PathBuf::from(mirror::DEFAULT))),
             given: self.given.iter().cloned().collect(),
+            signatures: self.signatures.clone(),
             ..SessionOptions::new(title)
         }
     }
@@ -192,6 +201,7 @@ impl From<SessionError> for Failed {
                 ExitCode::HostUnable
             }
             SessionError::Directory(_) | SessionError::Host { .. } => ExitCode::Internal,
+            SessionError::Signatures(_) => ExitCode::BadInput,
         };
         Self::new(code, error)
     }
@@ -237,6 +247,8 @@ impl Arguments {
             Command::Run(run) => block_on(run.run()),
             Command::Rehearse(rehearse) => block_on(rehearse.run()),
             Command::Merge(merge) => merge.run(),
+            Command::Report(report) => report.run(),
+            Command::History(history) => history.run(),
             Command::Up(up) => block_on(up.up()),
             Command::Status(status) => status.run(),
             Command::Console(console) => console.run(),
@@ -317,6 +329,18 @@ fn print_json(value: &impl serde::Serialize) -> Result<(), Failed> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failed::new(ExitCode::Internal, error))?;
     print_line(text);
     Ok(())
+}
+
+/// Adds to the summary of a job of GitHub Actions, when this is one.
+fn add_to_step_summary(markdown: &str) -> Result<(), Failed> {
+    use std::io::Write;
+    let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) else {
+        return Ok(());
+    };
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    file.and_then(|mut file| file.write_all(markdown.as_bytes())).map_err(|error| {
+        Failed::new(ExitCode::Internal, format!("write to the file of $GITHUB_STEP_SUMMARY: {error}"))
+    })
 }
 
 /// A reference in a registry; `why` says why no path will do.

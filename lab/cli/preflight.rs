@@ -1,6 +1,6 @@
 //! `lab preflight` and `lab pin`: images looked at, and fixed, before anything boots.
 
-use std::{io::Write, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use lab::{
@@ -10,7 +10,7 @@ use lab::{
     preflight::{Candidate, Limits, Preflight as Checked, PreflightError, PreflightImage},
 };
 
-use super::{Failed, given, print_json, print_line, reference};
+use super::{Failed, add_to_step_summary, given, print_json, print_line, reference};
 
 /// Where images are kept, and how their references are taken.
 #[derive(Args, Clone, Debug)]
@@ -67,19 +67,9 @@ impl Preflight {
         } else {
             print_line(&checked);
         }
-        summarize(&checked.markdown()).map_err(|error| {
-            Failed::new(ExitCode::Internal, format!("write to the file of $GITHUB_STEP_SUMMARY: {error}"))
-        })?;
+        add_to_step_summary(&checked.markdown())?;
         Ok(if checked.passed() { ExitCode::Passed } else { ExitCode::VerdictFailed })
     }
-}
-
-/// Adds to the summary of a job of GitHub Actions, when this is one.
-fn summarize(markdown: &str) -> std::io::Result<()> {
-    let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) else {
-        return Ok(());
-    };
-    std::fs::OpenOptions::new().append(true).create(true).open(path)?.write_all(markdown.as_bytes())
 }
 
 /// Fetch images and write down the digests that their tags stand for.

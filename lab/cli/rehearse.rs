@@ -8,7 +8,7 @@ use lab::{
     node::Role,
     oci::Source,
     preflight::{Candidate, Limits, Preflight, PreflightImage},
-    report::{Criterion, Display, Stopwatch, Summary},
+    report::{Criterion, Display, Stopwatch},
 };
 
 use super::{Failed, Guests, print_json, print_line, run};
@@ -69,8 +69,8 @@ impl Rehearse {
             let why = "the images do not pass; mend them, or boot them all the same with --in-spite";
             return Err(Failed::new(ExitCode::VerdictFailed, why));
         }
-        let (events, code) = run::carried_out(options, &scenarios).await?;
-        let (summary, stopwatch) = (Summary::of(&events), Stopwatch::of(&events));
+        let (recording, summary, code) = run::carried_out(options, &scenarios).await?;
+        let stopwatch = Stopwatch::of(&recording.events);
         let criteria = Criterion::all(&summary);
         if self.json {
             let value = serde_json::json!({

@@ -4,14 +4,17 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use lab::{
-    events::{Event, Outcome, Shard, ShardNumber},
+    events::{Outcome, Shard, ShardNumber},
     host::{Ending, ExitCode, WhenShort},
-    report::{Display, Summary, read_recording},
+    report::{Display, HTML, Recording, Report, Summary},
     scenario::Scenario,
     session::{Session, SessionOptions},
 };
 
-use super::{Failed, Failures, Guests, print_json, say_where, tailnet::TailnetOptions, unless_ended};
+use super::{
+    Failed, Failures, Guests, add_to_step_summary, print_json, say_where, tailnet::TailnetOptions,
+    unless_ended,
+};
 
 /// How long a run waits for memory that other labs hold.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(600);
@@ -58,8 +61,7 @@ impl Run {
         if self.dry_run {
             return self.print_plans(Session::open(options).await?, &scenarios).await;
         }
-        let (events, code) = carried_out(options, &scenarios).await?;
-        let summary = Summary::of(&events);
+        let (_recording, summary, code) = carried_out(options, &scenarios).await?;
         if self.json {
             print_json(&summary)?;
         } else {
@@ -107,11 +109,11 @@ pub(super) fn loaded(files: &[PathBuf]) -> Result<Vec<Scenario>, Failed> {
     files.iter().map(load).collect()
 }
 
-/// Runs scenarios in a session of their own and returns its recording.
+/// Runs scenarios in a session of their own and returns its recording, and what that tells.
 pub(super) async fn carried_out(
     mut options: SessionOptions,
     scenarios: &[Scenario],
-) -> Result<(Vec<Event>, ExitCode), Failed> {
+) -> Result<(Recording, Summary, ExitCode), Failed> {
     options.several = scenarios.len() > 1;
     let session = Session::open(options).await?;
     say_where(&session);
@@ -119,10 +121,13 @@ pub(super) async fn carried_out(
     let (outcome, ending, code) = done.unwrap_or_else(|| {
         (Outcome::NotRun { cause: "interrupted".into() }, Ending::Interrupted, ExitCode::Interrupted)
     });
-    let recording = session.path().join("events.jsonl");
+    let (directory, signatures) = (session.path().to_owned(), session.signatures().clone());
     session.close(outcome, ending).await?;
-    let events = read_recording(&recording).map_err(|error| Failed::new(ExitCode::Internal, error))?;
-    Ok((events, code))
+    let recording = Recording::of_run(&directory).map_err(|error| Failed::new(ExitCode::Internal, error))?;
+    let report = Report::of(&recording, &signatures);
+    add_to_step_summary(&report.markdown())?;
+    eprintln!("report: {}", directory.join(HTML).display());
+    Ok((recording, report.summary, code))
 }
 
 async fn verdicts(session: &Session, scenarios: &[Scenario]) -> (Outcome, Ending, ExitCode) {

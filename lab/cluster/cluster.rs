@@ -7,6 +7,8 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::{
     failure::{Cause, Failure},
     plan::{KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan, REGISTRY_PORT},
@@ -50,6 +52,8 @@ pub struct Cluster {
     pub(super) warm: Mutex<Option<Warm>>,
     pub(super) kubeconfig: OnceLock<String>,
     pub(super) kubernetes: OnceLock<KubernetesApi>,
+    /// Ends with the cluster.
+    pub(super) kubernetes_events: OnceLock<AbortOnDropHandle<()>>,
 }
 
 impl Cluster {
@@ -63,6 +67,14 @@ impl Cluster {
         tailnet: Option<Tailnet>,
         host: Host,
     ) -> Result<Self, Failure> {
+        host.recorder.record(Happening::NetworkPlanned {
+            lan: plan.lan.network.to_string(),
+            gateway: plan.lan.gateway,
+            tailnet: tailnet.as_ref().map(|tailnet| match tailnet.control() {
+                Some(_) => "control server of the run's own".to_owned(),
+                None => "the user's own tailnet".to_owned(),
+            }),
+        });
         for node in &plan.nodes {
             host.recorder.record(Happening::NodePlanned {
                 node: node.spec.name.clone(),
@@ -103,6 +115,7 @@ impl Cluster {
             warm: Mutex::default(),
             kubeconfig: OnceLock::new(),
             kubernetes: OnceLock::new(),
+            kubernetes_events: OnceLock::new(),
         })
     }
 

@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     events::{Happening, Step, Subject},
-    kubernetes::{KubernetesApi, forwarded_kubeconfig},
+    kubernetes::{KubernetesApi, forwarded_kubeconfig, record_kubernetes_events},
     node::{Kind, NodeName, Role},
     talos::{ApiError, ApplyMode, MaintenanceClient, NodeClient},
 };
@@ -271,6 +271,7 @@ impl Cluster {
             })
             .await?;
         let table = NodeTable::watch(&api);
+        let _ = self.kubernetes_events.set(record_kubernetes_events(&api, self.host.recorder.clone()));
         // Formation happens once in the life of a cluster, so both are still empty.
         let _ = self.kubeconfig.set(kubeconfig);
         let _ = self.kubernetes.set(api);

@@ -70,6 +70,21 @@ pub enum Step {
 }
 
 impl Step {
+    /// All steps, as they follow one another.
+    pub const ALL: [Step; 11] = [
+        Step::Prepare,
+        Step::Boot,
+        Step::Maintenance,
+        Step::ApplyConfig,
+        Step::SecureApi,
+        Step::Bootstrap,
+        Step::Kubeconfig,
+        Step::KubernetesApi,
+        Step::NetworkPlugin,
+        Step::Ready,
+        Step::Teardown,
+    ];
+
     /// The words a person reads.
     pub fn label(self) -> &'static str {
         match self {
@@ -166,6 +181,30 @@ pub enum LayerState {
     Green,
 }
 
+/// What a pod asked for inside the cluster's network.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// A pod on a node, at its own address.
+    PodOn(String),
+    /// A service, at its cluster address.
+    Service,
+    /// A service, by its DNS name.
+    ServiceName,
+}
+
+/// A link of the chain from a gateway's route to a tailnet client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChainLink {
+    /// Nobody looked.
+    Unknown,
+    /// It holds.
+    Holds,
+    /// It does not, and what was seen instead.
+    Broken(String),
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -208,6 +247,28 @@ pub enum Happening {
         /// Which one, or why none.
         reason: String,
     },
+    /// The machine that runs the lab, and the lab itself.
+    HostSeen {
+        /// The lab's version.
+        lab: String,
+        /// Operating system in Rust's spelling: `linux`, `macos`.
+        os: String,
+        /// Architecture in Rust's spelling: `x86_64`, `aarch64`.
+        arch: String,
+        /// Cores that the lab may use.
+        cores: usize,
+        /// Memory, MiB, where the system tells.
+        memory_mib: Option<u64>,
+    },
+    /// The network of a plan.
+    NetworkPlanned {
+        /// The LAN, e.g. `10.5.0.0/24`.
+        lan: String,
+        /// Router, DNS and NTP server of the nodes: the switch itself.
+        gateway: std::net::Ipv4Addr,
+        /// Whose control server the tailnet has, in words; `None` without a tailnet.
+        tailnet: Option<String>,
+    },
     /// A node of the plan.
     NodePlanned {
         /// Its name.
@@ -241,6 +302,58 @@ pub enum Happening {
         node: NodeName,
         /// The line, without its end and without terminal escapes.
         line: String,
+    },
+    /// What a node's QEMU process has cost so far.
+    ResourcesSampled {
+        /// Whose.
+        node: NodeName,
+        /// Processor time since its start, user and system together, seconds.
+        cpu_seconds: f64,
+        /// Resident memory, bytes.
+        rss_bytes: u64,
+    },
+    /// An Event object of the Kubernetes API.
+    KubernetesEvent {
+        /// The node that it came from, else the cluster.
+        subject: Subject,
+        /// Whether its type is `Warning`.
+        warning: bool,
+        /// What it is about, `Kind/namespace/name`.
+        object: String,
+        /// Its reason, e.g. `BackOff`.
+        reason: String,
+        /// Its words.
+        message: String,
+        /// How often it was seen so far.
+        count: u32,
+    },
+    /// A pod asked for something inside the cluster's network.
+    NetworkAsked {
+        /// The node of the pod that asked.
+        from: String,
+        /// What it asked for.
+        target: Target,
+        /// Its address or name.
+        address: String,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// What became of one route of a tailnet.
+    RouteFollowed {
+        /// The gateway's host name in the tailnet.
+        gateway: String,
+        /// The route.
+        prefix: String,
+        /// The gateway told the control server of it.
+        advertised: ChainLink,
+        /// The control server lets the gateway have it.
+        approved: ChainLink,
+        /// The client uses it.
+        accepted: ChainLink,
+        /// A packet came back.
+        reached: ChainLink,
+        /// After how many milliseconds the fastest one did.
+        fastest_ms: Option<u64>,
     },
     /// A node's QEMU process ended.
     MachineExited {

@@ -7,6 +7,6 @@ mod event;
 mod recorder;
 mod shard;
 
-pub use event::{Event, FORMAT, Happening, Layer, LayerState, Outcome, Step, Subject};
+pub use event::{ChainLink, Event, FORMAT, Happening, Layer, LayerState, Outcome, Step, Subject, Target};
 pub use recorder::{Recorder, Subscription};
 pub use shard::{InvalidShard, Shard, ShardNumber};

@@ -6,6 +6,7 @@
 
 mod access;
 mod echo;
+mod events;
 mod manifest;
 mod node;
 mod objects;
@@ -15,6 +16,7 @@ mod watch;
 
 pub use access::{KubernetesApi, KubernetesError, forwarded_kubeconfig};
 pub use echo::{ECHO_IMAGE, ECHO_PORT, EchoPod, EchoWorkload, WASM_HANDLER, WASM_IMAGE, WASM_RUNTIME_CLASS};
+pub use events::record_kubernetes_events;
 pub use manifest::Manifest;
 pub use node::{NodeChange, NodeFacts, Readiness as NodeReadiness, node_changes};
 pub use objects::{ObjectDump, dump_objects};

@@ -19,6 +19,7 @@ use super::{
     QemuBinary, Qmp, SocketDirectory, Usage, Wiring, arguments,
     console::Console,
     shell_line, usage,
+    usage::record_usage,
     vigil::{Vigil, attach_console, in_words, observer, report_exit, tail_of},
 };
 use crate::events::Recorder;
@@ -135,6 +136,7 @@ impl Machine {
             },
         };
         let process = Arc::new(process);
+        tokio::spawn(record_usage(Arc::clone(&process), node, recorder));
         let last_words = {
             let console = console.clone();
             async move {

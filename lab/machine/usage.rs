@@ -1,6 +1,17 @@
 //! What a VM costs the host.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Process;
+use crate::{
+    events::{Happening, Recorder},
+    node::NodeName,
+};
+
+/// Pause between two samples. Reading a file of `/proc` takes microseconds, starting ps(1) milliseconds.
+const PAUSE: Duration = Duration::from_secs(if cfg!(target_os = "linux") { 2 } else { 10 });
 
 /// Memory and processor time of one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +20,24 @@ pub struct Usage {
     pub resident: u64,
     /// User and system time together since the process started.
     pub cpu_time: Duration,
+}
+
+/// Records what a VM's process costs, every now and then until it ends.
+pub(super) async fn record_usage(process: Arc<Process>, node: NodeName, recorder: Recorder) {
+    let mut again = interval(PAUSE);
+    again.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            _ = process.wait() => return,
+            _ = again.tick() => {}
+        }
+        let Ok(usage) = usage(process.pid()) else { return };
+        recorder.record(Happening::ResourcesSampled {
+            node: node.clone(),
+            cpu_seconds: usage.cpu_time.as_secs_f64(),
+            rss_bytes: usage.resident,
+        });
+    }
 }
 
 /// Memory and processor time of process `pid` now.

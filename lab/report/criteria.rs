@@ -68,6 +68,16 @@ impl Criterion {
         criteria
     }
 
+    /// The criteria whose scenarios were all run: the others are not broken, nobody looked.
+    pub fn of_what_was_run(summary: &Summary) -> Vec<Self> {
+        let ran = |name: &str| scenario(summary, name).is_some();
+        let any = SCENARIOS.iter().any(|name| ran(name));
+        let all = SCENARIOS.iter().all(|name| ran(name));
+        let shown = SHOWN.iter().map(|(_, checks)| checks.iter().all(|(name, _)| ran(name)));
+        let wanted: Vec<bool> = shown.chain([any, all]).collect();
+        Self::all(summary).into_iter().zip(wanted).filter_map(|(one, wanted)| wanted.then_some(one)).collect()
+    }
+
     fn shown(summary: &Summary, text: &'static str, checks: &[(&str, &str)]) -> Self {
         let results: Vec<_> =
             checks.iter().map(|(name, id)| (*name, *id, check(summary, name, id))).collect();
@@ -138,6 +148,16 @@ mod tests {
         }
         happenings.push(Happening::ScenarioFinished { scenario: scenario.into(), outcome });
         happenings
+    }
+
+    #[test]
+    fn a_criterion_whose_scenarios_were_not_run_is_not_told() {
+        let one = ran(SCENARIOS[0], &["layers-green", "no-tailscale"], Outcome::Passed);
+        let told: Vec<_> =
+            Criterion::of_what_was_run(&summary(one)).into_iter().map(|one| one.text).collect();
+        assert_eq!(told, [SHOWN[0].0, "the documentation guides the choice of roles"]);
+        let other = ran("another", &["layers-green"], Outcome::Passed);
+        assert_eq!(Criterion::of_what_was_run(&summary(other)), []);
     }
 
     #[test]

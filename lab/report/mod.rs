@@ -1,20 +1,40 @@
-//! Consumers of the event stream: live terminal view, JSON lines, summary, failure bundle.
+//! Consumers of the event stream: live terminal view, recording, failure bundle, and the reports.
 //!
 //! Each reads events and nothing else, so what was shown can be shown again from a recording.
+//! [`Recording`] -> [`Report`] -> text, Markdown, JUnit XML, trace, HTML: all formats are made of one
+//! [`Report`] and therefore carry the same verdict.
 
+mod beside;
 mod bundle;
 mod criteria;
+mod files;
+mod history;
+mod html;
 mod json_lines;
+mod junit;
 mod live;
+mod markdown;
 mod plain;
+mod recording;
 mod redact;
+#[expect(clippy::module_inception, reason = "the report as a whole is the idea of this folder")]
+mod report;
+mod results;
+mod signatures;
 mod stopwatch;
 mod summary;
+mod timeline;
+mod trace;
 
 pub use bundle::{Bundle, BundleError};
 pub use criteria::Criterion;
+pub use files::{HTML, JUNIT, MARKDOWN, TRACE, leave_reports};
+pub use history::{Ended, HISTORY, History, PastRun};
 pub use json_lines::{JsonLines, read_recording};
 pub use live::{Display, display};
+pub use recording::{RECORDING, Recording, RecordingError};
 pub use redact::redact;
+pub use report::Report;
+pub use signatures::{Examples, KnownFailure, Place, SIGNATURES_FILE, Signature, SignatureError, Signatures};
 pub use stopwatch::{Figure, Measured, Reference, Stopwatch};
 pub use summary::{CheckResult, NodeSummary, ScenarioSummary, Summary};

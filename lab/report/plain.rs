@@ -4,6 +4,11 @@ use crate::events::{Event, Happening, LayerState, Outcome, Subject};
 
 /// The line for an event, or `None` for events that only a recording needs.
 pub(super) fn line(event: &Event) -> Option<String> {
+    text(event).map(|text| format!("{:>7.1}  {text}", event.at.as_secs_f64()))
+}
+
+/// The line without its time.
+pub(super) fn text(event: &Event) -> Option<String> {
     let text = match &event.happening {
         Happening::RunStarted { run, title, .. } => format!("run {run}: {title}"),
         Happening::ScenarioStarted { scenario, question } => format!("scenario {scenario}: {question}"),
@@ -29,11 +34,17 @@ pub(super) fn line(event: &Event) -> Option<String> {
         Happening::ScenarioFinished { scenario, outcome } => {
             format!("scenario {scenario} {}", outcome_text(outcome))
         }
-        Happening::RunFinished { .. } | Happening::Console { .. } | Happening::MachineExited { .. } => {
-            return None;
-        }
+        Happening::RunFinished { .. }
+        | Happening::Console { .. }
+        | Happening::MachineExited { .. }
+        | Happening::HostSeen { .. }
+        | Happening::NetworkPlanned { .. }
+        | Happening::ResourcesSampled { .. }
+        | Happening::KubernetesEvent { .. }
+        | Happening::NetworkAsked { .. }
+        | Happening::RouteFollowed { .. } => return None,
     };
-    Some(format!("{:>7.1}  {text}", event.at.as_secs_f64()))
+    Some(text)
 }
 
 fn of(subject: &Subject) -> String {

@@ -1,9 +1,10 @@
-//! The summary of a run, made from its events alone.
+//! The summary of a run, made from its events alone. Its text is in `results.rs`.
 
-use std::{collections::BTreeMap, fmt, fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
+use super::signatures::KnownFailure;
 use crate::{
     events::{Event, Happening, Layer, LayerState, Outcome, Step, Subject},
     node::{Kind, NodeName, Role},
@@ -16,6 +17,8 @@ pub struct Summary {
     pub run: String,
     /// What was run.
     pub title: String,
+    /// When it began.
+    pub started: Option<jiff::Timestamp>,
     /// How guests ran, e.g. `tcg`.
     pub accelerator: String,
     /// QEMU's version.
@@ -24,6 +27,10 @@ pub struct Summary {
     pub speed_factor: f64,
     /// The scenarios, in order.
     pub scenarios: Vec<ScenarioSummary>,
+    /// Failures that are known by what was seen of them.
+    pub known: Vec<KnownFailure>,
+    /// What else is worth knowing of the run, a sentence each.
+    pub notes: Vec<String>,
     /// The verdict over all, once there is one.
     pub outcome: Option<Outcome>,
     /// Seconds from the first to the last event.
@@ -45,6 +52,10 @@ pub struct ScenarioSummary {
     pub checks: Vec<CheckResult>,
     /// The verdict, once there is one.
     pub outcome: Option<Outcome>,
+    /// Seconds from its start to its last event.
+    pub seconds: f64,
+    #[serde(skip)]
+    pub(super) began: Duration,
 }
 
 /// What came of a node's formation.
@@ -56,7 +67,7 @@ pub struct NodeSummary {
     pub kind: Kind,
     /// Which image it boots.
     pub role: Role,
-    /// Seconds that each finished step took.
+    /// Seconds that each finished step took when it was done first: a reboot repeats some.
     pub steps: BTreeMap<Step, f64>,
     /// Seconds from the start of its VM until Kubernetes called it Ready for the first time.
     pub node_ready_after: Option<f64>,
@@ -101,9 +112,10 @@ impl Summary {
     pub fn add(&mut self, event: &Event) {
         self.seconds = event.at.as_secs_f64();
         match &event.happening {
-            Happening::RunStarted { run, title, .. } => {
+            Happening::RunStarted { run, title, wall, .. } => {
                 self.run.clone_from(run);
                 self.title.clone_from(title);
+                self.started = Some(*wall);
             }
             Happening::HostMeasured { accelerator, qemu, speed_factor } => {
                 self.accelerator.clone_from(accelerator);
@@ -113,20 +125,38 @@ impl Summary {
             Happening::ScenarioStarted { scenario, question } => self.scenarios.push(ScenarioSummary {
                 name: scenario.clone(),
                 question: question.clone(),
+                began: event.at,
                 ..Default::default()
             }),
             Happening::RunFinished { outcome } => self.outcome = Some(outcome.clone()),
-            other => self.current().add(event.at, other),
+            other => {
+                if self.scenarios.is_empty() && other.belongs_to_a_scenario() {
+                    self.scenarios.push(ScenarioSummary { began: event.at, ..Default::default() });
+                }
+                if let Some(scenario) = self.scenarios.last_mut() {
+                    scenario.seconds = rounded(event.at.saturating_sub(scenario.began));
+                    scenario.add(event.at, other);
+                }
+            }
         }
     }
 
-    /// The scenario that is going on; events before the first belong to a nameless one.
-    fn current(&mut self) -> &mut ScenarioSummary {
-        if self.scenarios.is_empty() {
-            self.scenarios.push(ScenarioSummary::default());
+    /// How many checks passed, failed and were not run.
+    pub fn checks(&self) -> [usize; 3] {
+        let mut counts = [0; 3];
+        for check in self.scenarios.iter().flat_map(|scenario| &scenario.checks) {
+            counts[match check.outcome {
+                Outcome::Passed => 0,
+                Outcome::Failed { .. } => 1,
+                Outcome::NotRun { .. } => 2,
+            }] += 1;
         }
-        let last = self.scenarios.len() - 1;
-        &mut self.scenarios[last]
+        counts
+    }
+
+    /// Whether there is a verdict and it is green. A run that did not end by itself did not pass.
+    pub fn passed(&self) -> bool {
+        self.outcome.as_ref().is_some_and(Outcome::passed)
     }
 }
 
@@ -159,7 +189,7 @@ impl ScenarioSummary {
                 if let Some(node) = self.node(node)
                     && let Some(started) = node.started.remove(step)
                 {
-                    node.steps.insert(*step, rounded(at.saturating_sub(started)));
+                    node.steps.entry(*step).or_insert(rounded(at.saturating_sub(started)));
                 }
             }
             Happening::LayerChanged { node, layer, state, .. } => {
@@ -232,183 +262,23 @@ impl ScenarioSummary {
             .collect();
         ends?.into_iter().reduce(f64::max)
     }
+
+    /// Seconds that each step took on the node where it took longest.
+    pub fn longest_steps(&self) -> BTreeMap<Step, f64> {
+        let mut longest = BTreeMap::new();
+        for (step, seconds) in self.nodes.iter().flat_map(|node| &node.steps) {
+            let known = longest.entry(*step).or_insert(*seconds);
+            *known = known.max(*seconds);
+        }
+        longest
+    }
+
+    /// Whether it ended as it should.
+    pub fn passed(&self) -> bool {
+        self.outcome.as_ref().is_some_and(Outcome::passed)
+    }
 }
 
 fn rounded(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 100.0).round() / 100.0
-}
-
-/// The steps shown per node, in order.
-const COLUMNS: [Step; 5] = [Step::Boot, Step::Maintenance, Step::ApplyConfig, Step::SecureApi, Step::Ready];
-
-impl fmt::Display for Summary {
-    /// The `TEST RESULTS` block, fit for pasting.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "TEST RESULTS  {}", self.title)?;
-        if !self.accelerator.is_empty() {
-            writeln!(f, "QEMU {}, {}, speed factor {:.2}", self.qemu, self.accelerator, self.speed_factor)?;
-        }
-        for scenario in &self.scenarios {
-            write!(f, "{scenario}")?;
-        }
-        match &self.outcome {
-            Some(outcome) => writeln!(f, "\n{} in {:.0} s", verdict(outcome), self.seconds),
-            None => writeln!(f, "\n❌ NO VERDICT: the run did not end by itself"),
-        }
-    }
-}
-
-fn verdict(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Passed => "✅ PASSED".into(),
-        Outcome::Failed { cause } => format!("❌ FAILED: {cause}"),
-        Outcome::NotRun { cause } => format!("❌ NOT RUN: {cause}"),
-    }
-}
-
-impl fmt::Display for ScenarioSummary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.name.is_empty() {
-            writeln!(f, "\n{}: {}", self.name, self.question)?;
-        }
-        if let Some(start) = &self.start {
-            writeln!(f, "\n  started {start}")?;
-        }
-        if !self.nodes.is_empty() {
-            writeln!(f, "\n  {:<14}{:<15}{:<10}{}", "node", "kind", "role", header())?;
-            for node in &self.nodes {
-                writeln!(f, "  {node}")?;
-            }
-            if let Some(seconds) = self.all_ready_after() {
-                writeln!(f, "  all nodes green {seconds:.1} s after power-on")?;
-            }
-            writeln!(f)?;
-        }
-        for check in &self.checks {
-            write!(f, "{check}")?;
-        }
-        match &self.outcome {
-            Some(outcome) if !self.name.is_empty() => writeln!(f, "{}: {}", self.name, verdict(outcome)),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn header() -> String {
-    let mut text = COLUMNS.iter().fold(String::new(), |mut text, step| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{:>18}", step.label());
-        text
-    });
-    text.push_str("   green after");
-    text
-}
-
-impl fmt::Display for NodeSummary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<14}{:<15}{:<10}", self.node, self.kind, self.role)?;
-        for step in COLUMNS {
-            match self.steps.get(&step) {
-                Some(seconds) => write!(f, "{:>16.1} s", seconds)?,
-                None => write!(f, "{:>18}", "-")?,
-            }
-        }
-        match self.ready_after {
-            Some(seconds) => write!(f, "{seconds:>12.1} s"),
-            None => write!(f, "{:>14}", "never"),
-        }
-    }
-}
-
-impl fmt::Display for CheckResult {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mark = if self.outcome.passed() { "✅" } else { "❌" };
-        writeln!(f, "{mark} {}: {} ({:.1} s)", self.check, self.title, self.seconds)?;
-        match &self.outcome {
-            Outcome::Passed => {}
-            Outcome::Failed { cause } => writeln!(f, "   cause: {cause}")?,
-            Outcome::NotRun { cause } => writeln!(f, "   not run: {cause}")?,
-        }
-        for line in &self.evidence {
-            writeln!(f, "   - {line}")?;
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn events() -> Vec<Event> {
-        let node = NodeName::new("cp-1").expect("name");
-        let subject = Subject::Node(node.clone());
-        let mut happenings = vec![
-            Happening::RunStarted {
-                run: "r".into(),
-                title: "compute-only-cluster".into(),
-                wall: jiff::Timestamp::UNIX_EPOCH,
-                format: crate::events::FORMAT,
-                shard: None,
-            },
-            Happening::HostMeasured { accelerator: "tcg".into(), qemu: "7.2.0".into(), speed_factor: 1.25 },
-            Happening::ScenarioStarted {
-                scenario: "compute-only-cluster".into(),
-                question: "Do they form?".into(),
-            },
-            Happening::NodePlanned {
-                node: node.clone(),
-                kind: Kind::ControlPlane,
-                role: Role::new("compute").expect("role"),
-                address: [10, 5, 0, 2].into(),
-            },
-        ];
-        for step in COLUMNS {
-            happenings.push(Happening::StepStarted { subject: subject.clone(), step });
-            happenings.push(Happening::StepFinished {
-                subject: subject.clone(),
-                step,
-                outcome: Outcome::Passed,
-            });
-        }
-        for layer in Layer::ALL {
-            happenings.push(Happening::LayerChanged {
-                node: node.clone(),
-                layer,
-                state: LayerState::Green,
-                detail: String::new(),
-            });
-        }
-        let check = |check: &str, outcome| Happening::CheckFinished {
-            check: check.into(),
-            title: "GIVEN a WHEN b THEN c".into(),
-            outcome,
-            evidence: vec!["one fact".into()],
-        };
-        happenings.push(check("layers-green", Outcome::Passed));
-        let failed = Outcome::Failed { cause: "a pod did not answer".into() };
-        happenings.push(check("pod-network", failed.clone()));
-        happenings.push(Happening::ScenarioFinished {
-            scenario: "compute-only-cluster".into(),
-            outcome: failed.clone(),
-        });
-        happenings.push(Happening::RunFinished { outcome: failed });
-        happenings
-            .into_iter()
-            .enumerate()
-            .map(|(seq, happening)| Event { seq: seq as u64, at: Duration::from_secs(seq as u64), happening })
-            .collect()
-    }
-
-    #[test]
-    fn a_run_reads_as_test_results() {
-        insta::assert_snapshot!(Summary::of(&events()).to_string());
-    }
-
-    #[test]
-    fn a_run_that_stopped_in_the_middle_has_no_verdict() {
-        let events = events();
-        let text = Summary::of(&events[..6]).to_string();
-        assert!(text.contains("NO VERDICT"), "{text}");
-    }
 }

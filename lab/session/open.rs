@@ -14,7 +14,8 @@ use crate::{
     cluster::RealTailnet,
     events::{FORMAT, Happening, Outcome, Recorder, Shard, Subject},
     host::{
-        DEFAULT_RUNS_KEPT, Ending, ReserveError, RunDirectory, RunDirectoryError, RunResult, prune, reap,
+        DEFAULT_RUNS_KEPT, Ending, ReserveError, RunDirectory, RunDirectoryError, RunResult, host_memory,
+        prune, reap,
     },
     machine::{
         Accelerator, AcceleratorError, CpuModel, HostPlatform, Processes, QemuBinary, QemuError,
@@ -22,7 +23,7 @@ use crate::{
     },
     node::Role,
     oci::{ImageStore, LOCK_FILE, Lock, OciError, Source},
-    report::{Display, JsonLines, display},
+    report::{Display, JsonLines, RECORDING, SignatureError, Signatures, display, leave_reports},
 };
 
 /// How a run is to be done.
@@ -60,6 +61,8 @@ pub struct SessionOptions {
     pub tailnet: Option<RealTailnet>,
     /// What is done when something fails that should not have.
     pub on_failure: OnFailure,
+    /// Files of signatures that the recording is compared with, besides the lab's own.
+    pub signatures: Vec<PathBuf>,
 }
 
 impl SessionOptions {
@@ -82,6 +85,7 @@ impl SessionOptions {
             several: false,
             tailnet: None,
             on_failure: OnFailure::default(),
+            signatures: Vec::new(),
         }
     }
 }
@@ -119,6 +123,9 @@ pub enum SessionError {
     /// Memory.
     #[error(transparent)]
     Memory(#[from] ReserveError),
+    /// A file of signatures.
+    #[error(transparent)]
+    Signatures(#[from] SignatureError),
 }
 
 /// One run.
@@ -130,6 +137,7 @@ pub struct Session {
     pub(super) qemu: QemuBinary,
     pub(super) accelerator: Accelerator,
     pub(super) pause: watch::Sender<Pause>,
+    signatures: Signatures,
     recording: JsonLines,
     view: JoinHandle<()>,
 }
@@ -149,9 +157,14 @@ impl Session {
             let action = action.to_owned();
             move |source| SessionError::Host { action, source }
         };
-        let root = options.root.clone();
+        let signatures = Signatures::with_files(&options.signatures)?;
+        let (root, known) = (options.root.clone(), signatures.clone());
         let reaped = tokio::task::spawn_blocking(move || {
             let reaped = reap(&root)?;
+            for run in reaped.iter().filter(|run| run.died) {
+                // What it recorded is told like any other run's; when that fails, nothing else is lost.
+                let _ = leave_reports(&root.join(&run.run), &known);
+            }
             prune(&root, DEFAULT_RUNS_KEPT)?;
             Ok::<_, RunDirectoryError>(reaped)
         })
@@ -160,7 +173,7 @@ impl Session {
         .map_err(host("clean up after earlier runs"))??;
         let directory = RunDirectory::create(&options.root, &options.title)?;
         let recorder = Recorder::new();
-        let recording = JsonLines::start(recorder.subscribe(), &directory.path().join("events.jsonl"))
+        let recording = JsonLines::start(recorder.subscribe(), &directory.path().join(RECORDING))
             .map_err(host("record the run's events"))?;
         let view = display(recorder.subscribe(), options.display);
         recorder.record(Happening::RunStarted {
@@ -170,6 +183,13 @@ impl Session {
             format: FORMAT,
             shard: options.shard.clone(),
         });
+        recorder.record(Happening::HostSeen {
+            lab: env!("CARGO_PKG_VERSION").to_owned(),
+            os: std::env::consts::OS.to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_mib: host_memory().ok().map(|memory| memory.total_mib),
+        });
         for run in &reaped {
             recorder.record(Happening::Note { subject: Subject::Cluster, text: run.to_string() });
         }
@@ -177,7 +197,18 @@ impl Session {
         let (accelerator, _) = choose_accelerator(&HostPlatform::current(), &qemu, options.accelerator)?;
         let processes = Processes::new(directory.processes()).map_err(host("start child processes"))?;
         let pause = watch::Sender::default();
-        Ok(Self { options, directory, recorder, processes, qemu, accelerator, pause, recording, view })
+        Ok(Self {
+            options,
+            directory,
+            recorder,
+            processes,
+            qemu,
+            accelerator,
+            pause,
+            signatures,
+            recording,
+            view,
+        })
     }
 
     /// Where the run writes, absolute.
@@ -190,6 +221,11 @@ impl Session {
         self.directory.name()
     }
 
+    /// What the recording is compared with when the run has ended.
+    pub fn signatures(&self) -> &Signatures {
+        &self.signatures
+    }
+
     /// The event stream.
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
@@ -200,10 +236,10 @@ impl Session {
         &self.directory
     }
 
-    /// Records the verdict, ends all displays and leaves the result in the run's directory.
+    /// Records the verdict, ends all displays and leaves reports and result in the run's directory.
     ///
     /// # Errors
-    /// When the recording or the result cannot be written.
+    /// When the recording, the reports or the result cannot be written.
     pub fn close(self, outcome: Outcome, ending: Ending) -> BoxFuture<'static, Result<(), SessionError>> {
         self.closed(outcome, ending).boxed()
     }
@@ -222,7 +258,10 @@ impl Session {
         // A display that panicked has nothing more to show.
         let _ = self.view.await;
         self.recording.finish().await.map_err(host("record the run's events"))?;
+        let (path, signatures) = (self.directory.path().to_owned(), self.signatures);
+        let left = tokio::task::spawn_blocking(move || leave_reports(&path, &signatures)).await;
+        // The run has ended, whatever became of its reports.
         self.directory.finish(&RunResult { ending, at: jiff::Timestamp::now(), cause })?;
-        Ok(())
+        left.map_err(io::Error::other).flatten().map_err(host("write the run's reports"))
     }
 }

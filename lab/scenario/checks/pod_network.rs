@@ -8,7 +8,7 @@ use futures::FutureExt;
 use super::{Observation, attempts::Attempts, on_every_node};
 use crate::{
     cluster::Cluster,
-    events::Step,
+    events::{Happening, Outcome, Recorder, Step, Target},
     kubernetes::{CLUSTER_DNS, EchoPod, EchoWorkload, KubernetesError, ProbeReply, Prober, ready_endpoint},
 };
 
@@ -44,7 +44,8 @@ async fn ask_all(
     let dns = async { ready_endpoint(api, CLUSTER_DNS, limit).await.map_err(|error| error.to_string()) };
     let dns = dns.boxed().shared();
     // The pods ask at the same time, each one question after the other.
-    let asked = pods.iter().map(|from| ask_from(&prober, from, &pods, &names, dns.clone()));
+    let recorder = cluster.recorder();
+    let asked = pods.iter().map(|from| ask_from(&prober, from, &pods, &names, recorder, dns.clone()));
     for seen in futures::future::join_all(asked).await {
         observation.merge(seen);
     }
@@ -67,18 +68,21 @@ async fn ask_from(
     from: &EchoPod,
     pods: &[EchoPod],
     names: &Names,
+    recorder: &Recorder,
     dns: impl Future<Output = Result<(), String>>,
 ) -> Observation {
     let mut observation = Observation::default();
     for to in pods.iter().filter(|to| to.node != from.node) {
         let url = EchoWorkload::url(&to.address);
         let reached = ask(prober, from, &url, &observation, |node| node == to.node).await;
+        record(recorder, from, Target::PodOn(to.node.clone()), &to.address, &reached);
         note(&mut observation, from, &format!("pod {} on {}", to.address, to.node), reached);
     }
     let nodes: BTreeSet<_> = pods.iter().map(|pod| pod.node.as_str()).collect();
     if let Some(address) = &names.service {
         let url = EchoWorkload::url(address);
         let reached = ask(prober, from, &url, &observation, |node| nodes.contains(node)).await;
+        record(recorder, from, Target::Service, address, &reached);
         note(&mut observation, from, &format!("service {address}"), reached);
     }
     if let Some(name) = &names.dns {
@@ -87,10 +91,29 @@ async fn ask_from(
         if somebody_answers {
             let url = EchoWorkload::url(name);
             let reached = ask(prober, from, &url, &observation, |node| nodes.contains(node)).await;
+            record(recorder, from, Target::ServiceName, name, &reached);
             note(&mut observation, from, name, reached);
         }
     }
     observation
+}
+
+fn record(
+    recorder: &Recorder,
+    from: &EchoPod,
+    target: Target,
+    address: &str,
+    reached: &Result<String, String>,
+) {
+    recorder.record(Happening::NetworkAsked {
+        from: from.node.clone(),
+        target,
+        address: address.to_owned(),
+        outcome: match reached {
+            Ok(_) => Outcome::Passed,
+            Err(cause) => Outcome::Failed { cause: cause.clone() },
+        },
+    });
 }
 
 fn note(observation: &mut Observation, from: &EchoPod, way: &str, reached: Result<String, String>) {

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     cluster::{Cluster, NodePlan, Tailnet},
+    events::{ChainLink, Happening, Recorder},
     kubernetes::{ECHO_PORT, EchoPod, EchoWorkload},
     node::Role,
     report::redact,
@@ -58,6 +59,7 @@ pub(super) async fn look(cluster: &Cluster) -> Observation {
         if let Err(problem) = routing.follow(&mut observation).await {
             observation.problem(problem);
         }
+        record(cluster.recorder(), &routing.ledger);
         for line in routing.ledger.to_string().lines() {
             observation.fact(line);
         }
@@ -67,6 +69,30 @@ pub(super) async fn look(cluster: &Cluster) -> Observation {
         }
     }
     observation
+}
+
+fn record(recorder: &Recorder, ledger: &RouteLedger) {
+    let link = |fact: &Fact| match fact {
+        Fact::Unknown => ChainLink::Unknown,
+        Fact::Yes => ChainLink::Holds,
+        Fact::No(seen) => ChainLink::Broken(seen.clone()),
+    };
+    for route in &ledger.routes {
+        let fastest_ms = route.reached();
+        recorder.record(Happening::RouteFollowed {
+            gateway: ledger.gateway.clone(),
+            prefix: route.prefix.to_string(),
+            advertised: link(&route.advertised),
+            approved: link(&route.approved),
+            accepted: link(&route.accepted),
+            reached: match route.probes.last() {
+                None => ChainLink::Unknown,
+                Some(_) if fastest_ms.is_some() => ChainLink::Holds,
+                Some(probe) => ChainLink::Broken(probe.outcome.clone().err().unwrap_or_default()),
+            },
+            fastest_ms,
+        });
+    }
 }
 
 fn ledger(cluster: &Cluster, tailnet: &Tailnet, gateway: &NodePlan) -> RouteLedger {

@@ -1,0 +1,125 @@
+//! What lies beside a recording in its run's directory: files to look into, and the plans.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+use walkdir::WalkDir;
+
+use super::redact::redact;
+
+/// Names of files that hold credentials, or that only a living lab needs.
+const LEFT_OUT: [&str; 4] = ["kubeconfig", "talosconfig", "lab.json", "lab.lock"];
+/// Directories that only a living lab needs, or that hold keys.
+const NOT_ENTERED: [&str; 2] = ["processes", "tailnet"];
+/// How names of files end that a person can look into.
+const READABLE: [&str; 9] = ["log", "txt", "json", "jsonl", "yaml", "diff", "sh", "pcap", "pcapng"];
+/// More files than any run has worth listing.
+const LIMIT: usize = 500;
+
+/// The files of a run that are worth a look, relative to its directory, by name. Never one with
+/// credentials in it.
+pub(super) fn artefacts(directory: &Path) -> Vec<PathBuf> {
+    let entered = |entry: &walkdir::DirEntry| {
+        !(entry.file_type().is_dir() && NOT_ENTERED.iter().any(|name| entry.file_name() == *name))
+    };
+    let files = WalkDir::new(directory).max_depth(6).sort_by_file_name().into_iter().filter_entry(entered);
+    files
+        .flatten()
+        .filter(|entry| entry.file_type().is_file() && LEFT_OUT.iter().all(|name| entry.file_name() != *name))
+        .filter(|entry| {
+            let ending = entry.path().extension().unwrap_or_default();
+            READABLE.iter().any(|readable| ending == *readable)
+        })
+        .filter_map(|entry| entry.path().strip_prefix(directory).map(Path::to_owned).ok())
+        .filter(|path| !super::files::ALL.iter().any(|name| path == Path::new(name)))
+        .take(LIMIT)
+        .collect()
+}
+
+/// An image that nodes booted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct BootedImage {
+    /// Whose.
+    pub(super) role: String,
+    /// Where it came from.
+    pub(super) source: String,
+    /// What it is by its content.
+    pub(super) digest: String,
+    /// What it says that it runs.
+    pub(super) software: String,
+}
+
+/// What the plans of a run tell of the guests: the images, by role and digest, and CPU models.
+pub(super) fn planned(directory: &Path, scenarios: &[&str]) -> (Vec<BootedImage>, Vec<String>) {
+    let own = std::iter::once(directory.join("plan.json"));
+    let each = scenarios.iter().map(|name| directory.join(name).join("plan.json"));
+    let plans =
+        own.chain(each).filter_map(|path| serde_json::from_slice::<Value>(&fs::read(path).ok()?).ok());
+    let (mut images, mut models) = (BTreeMap::new(), Vec::new());
+    for plan in plans {
+        let text = |value: &Value| redact(value.as_str().unwrap_or_default());
+        let model = text(&plan["cpu_model"]);
+        if !model.is_empty() && !models.contains(&model) {
+            models.push(model);
+        }
+        for node in plan["nodes"].as_array().into_iter().flatten() {
+            let image = BootedImage {
+                role: text(&node["spec"]["role"]),
+                source: text(&node["image"]["origin"]["source"]),
+                digest: text(&node["image"]["digest"]),
+                software: text(&node["image"]["contents"]["node_version"]),
+            };
+            images.insert((image.role.clone(), image.digest.clone()), image);
+        }
+    }
+    (images.into_values().collect(), models)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_with_credentials_and_the_reports_themselves_are_not_listed() {
+        let run = tempfile::tempdir().expect("tempdir");
+        for file in [
+            "nodes/cp-1/console.log",
+            "nodes/cp-1/disk.raw",
+            "kubeconfig",
+            "talosconfig",
+            "lab.json",
+            "processes/cp-1-7.process.json",
+            "tailnet/keys.txt",
+            "bundle/README.txt",
+            "report.html",
+            "trace.json",
+            "plan.json",
+        ] {
+            let path = run.path().join(file);
+            fs::create_dir_all(path.parent().expect("parent")).expect("directory");
+            fs::write(path, "{}").expect("write");
+        }
+        let listed: Vec<_> = artefacts(run.path()).iter().map(|path| path.display().to_string()).collect();
+        assert_eq!(listed, ["bundle/README.txt", "nodes/cp-1/console.log", "plan.json"]);
+    }
+
+    #[test]
+    fn images_are_told_by_role_and_digest() {
+        let run = tempfile::tempdir().expect("tempdir");
+        let node = |role: &str| {
+            serde_json::json!({ "spec": { "role": role }, "image": {
+                "origin": { "source": format!("./{role}") }, "digest": "sha256:ab",
+                "contents": { "node_version": "Talos (v1.11.5)" } } })
+        };
+        let plan = serde_json::json!({ "cpu_model": "max", "nodes": [node("compute"), node("compute"), node("gateway")] });
+        fs::create_dir(run.path().join("mixed")).expect("directory");
+        fs::write(run.path().join("mixed/plan.json"), plan.to_string()).expect("write");
+        let (images, models) = planned(run.path(), &["mixed"]);
+        let roles: Vec<_> = images.iter().map(|image| image.role.as_str()).collect();
+        assert_eq!((roles, models), (vec!["compute", "gateway"], vec!["max".to_owned()]));
+    }
+}

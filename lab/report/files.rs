@@ -1,0 +1,48 @@
+//! The reports that a run leaves in its directory.
+
+use std::{fs, io, path::Path};
+
+use super::{history::History, recording::Recording, report::Report, signatures::Signatures};
+use crate::host::replace_file;
+
+/// The page.
+pub const HTML: &str = "report.html";
+/// For CI systems.
+pub const JUNIT: &str = "junit.xml";
+/// For Perfetto and Chrome.
+pub const TRACE: &str = "trace.json";
+/// For the summary of a CI step.
+pub const MARKDOWN: &str = "summary.md";
+/// All of them, and what a run's directory holds beside.
+pub(super) const ALL: [&str; 4] = [HTML, JUNIT, TRACE, MARKDOWN];
+
+impl Report {
+    /// Writes all reports to a run's directory.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn write(&self, directory: &Path) -> io::Result<()> {
+        for (name, text) in
+            [(HTML, self.html()), (JUNIT, self.junit()), (TRACE, self.trace()), (MARKDOWN, self.markdown())]
+        {
+            let path = directory.join(name);
+            let told =
+                |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+            replace_file(&path, text.as_bytes()).map_err(told)?;
+        }
+        Ok(())
+    }
+}
+
+/// Leaves the reports of a run that has ended in its directory, and its lines in the history of the
+/// run root.
+///
+/// # Errors
+/// When the recording cannot be read or a file cannot be written.
+pub fn leave_reports(directory: &Path, signatures: &Signatures) -> io::Result<()> {
+    let recording = Recording::of_run(directory).map_err(io::Error::other)?;
+    let report = Report::of(&recording, signatures);
+    report.write(directory)?;
+    let directory = fs::canonicalize(directory)?;
+    directory.parent().map_or(Ok(()), |root| History::append(root, &report.summary))
+}

@@ -1,0 +1,133 @@
+//! JUnit XML, for CI systems: a suite a scenario, a case a check, and a case for the verdict.
+
+use std::{path::Path, time::Duration};
+
+use quick_junit::{NonSuccessKind, Property, Report as Xml, TestCase, TestCaseStatus, TestSuite};
+
+use super::{
+    report::Report,
+    summary::{CheckResult, ScenarioSummary},
+};
+use crate::events::Outcome;
+
+/// The case that stands for the verdict itself. A suite is red exactly when the verdict is, also when
+/// the cluster did not form and no check was run, or when a check fails that is expected to.
+const VERDICT: &str = "verdict";
+
+impl Report {
+    /// As JUnit XML in the form that Jenkins and GitLab read.
+    pub fn junit(&self) -> String {
+        let mut xml = Xml::new(if self.summary.title.is_empty() { "lab" } else { &self.summary.title });
+        xml.set_time(seconds(self.summary.seconds));
+        for scenario in &self.summary.scenarios {
+            xml.add_test_suite(self.suite(scenario));
+        }
+        // A run that was interrupted between two scenarios, or that had none.
+        if !self.summary.passed() && xml.failures + xml.errors == 0 {
+            let outcome = self
+                .summary
+                .outcome
+                .clone()
+                .unwrap_or_else(|| Outcome::NotRun { cause: "the run did not end by itself".into() });
+            let mut suite = TestSuite::new("run");
+            suite.add_test_case(verdict("run", &outcome));
+            xml.add_test_suite(suite);
+        }
+        // It refuses no text that it was given.
+        xml.to_string().unwrap_or_default()
+    }
+
+    fn suite(&self, scenario: &ScenarioSummary) -> TestSuite {
+        let name = self.summary.name_of(scenario);
+        let outcome = self.summary.verdict_on(scenario);
+        let mut suite = TestSuite::new(name);
+        suite.set_time(seconds(scenario.seconds));
+        if let Some(started) = self.summary.started {
+            suite.extra.insert("timestamp".into(), started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into());
+        }
+        for (key, value) in &self.environment.facts {
+            suite.add_property(Property::new(*key, value.as_str()));
+        }
+        for check in &scenario.checks {
+            let mut case = case(name, check, outcome.passed());
+            let mut out = vec![check.title.clone()];
+            out.extend(check.evidence.iter().cloned());
+            if matches!(check.outcome, Outcome::Failed { .. }) {
+                out.extend(self.attachments(scenario, |path| path.ends_with("bundle/README.txt")));
+            }
+            case.set_system_out(out.join("\n"));
+            suite.add_test_case(case);
+        }
+        let mut last = verdict(name, &outcome);
+        let known = self.summary.known.iter().filter(|known| known.scenario == scenario.name);
+        let mut out: Vec<_> = known.map(ToString::to_string).collect();
+        out.extend(self.attachments(scenario, |path| {
+            path.ends_with("bundle/README.txt")
+                || path.file_name().is_some_and(|name| name == "console.log")
+                || path.extension().is_some_and(|ending| ending == "pcapng")
+        }));
+        last.set_system_out(out.join("\n"));
+        suite.add_test_case(last);
+        suite
+    }
+
+    /// Files of the run, by the marker that Jenkins' and GitLab's readers know. Their paths are seen
+    /// from the working directory, as those want it.
+    fn attachments(&self, scenario: &ScenarioSummary, wanted: impl Fn(&Path) -> bool) -> Vec<String> {
+        let Some(directory) = &self.directory else { return Vec::new() };
+        let here = std::env::current_dir().ok();
+        let several = self.summary.scenarios.len() > 1;
+        self.artefacts
+            .iter()
+            .filter(|path| !several || path.starts_with(&scenario.name))
+            // The bundle has copies of the consoles.
+            .filter(|path| wanted(path) && !path.to_string_lossy().contains("bundle/nodes/"))
+            .map(|path| directory.join(path))
+            .map(|path| {
+                here.as_ref().and_then(|here| path.strip_prefix(here).ok()).unwrap_or(&path).to_owned()
+            })
+            .map(|path| format!("[[ATTACHMENT|{}]]", path.display()))
+            .collect()
+    }
+}
+
+/// A check that fails in a scenario that passes was expected to.
+fn case(suite: &str, check: &CheckResult, scenario_passed: bool) -> TestCase {
+    let status = match &check.outcome {
+        Outcome::Passed => TestCaseStatus::success(),
+        Outcome::Failed { .. } if scenario_passed => TestCaseStatus::success(),
+        Outcome::Failed { cause } => failed(NonSuccessKind::Failure, cause),
+        Outcome::NotRun { cause } => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(cause.as_str());
+            status
+        }
+    };
+    let mut case = TestCase::new(check.check.as_str(), status);
+    case.set_classname(suite).set_time(seconds(check.seconds));
+    if let (Outcome::Failed { cause }, true) = (&check.outcome, scenario_passed) {
+        case.set_system_err(format!("failed as expected: {cause}"));
+    }
+    case
+}
+
+fn verdict(suite: &str, outcome: &Outcome) -> TestCase {
+    let status = match outcome {
+        Outcome::Passed => TestCaseStatus::success(),
+        Outcome::Failed { cause } => failed(NonSuccessKind::Failure, cause),
+        Outcome::NotRun { cause } => failed(NonSuccessKind::Error, cause),
+    };
+    let mut case = TestCase::new(VERDICT, status);
+    case.set_classname(suite);
+    case
+}
+
+fn failed(kind: NonSuccessKind, cause: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::non_success(kind);
+    status.set_message(cause).set_description(cause);
+    status
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
