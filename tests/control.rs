@@ -1,6 +1,7 @@
 //! The control channel of a living lab, asked by the commands that people use.
 
-mod support;
+#[path = "support/turns.rs"]
+mod turns;
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -38,7 +39,7 @@ impl Living {
         let session = Session::open(options).await?;
         let spec = ClusterSpec::of_compute_nodes(title.parse()?, 1, 1)?;
         let request = ClusterRequest {
-            when_short: WhenShort::WaitUpTo(support::MEMORY_PATIENCE),
+            when_short: WhenShort::WaitUpTo(turns::MEMORY_PATIENCE),
             ..ClusterRequest::new(spec)
         };
         let running = session.start(request).await?;
@@ -173,7 +174,7 @@ async fn links_are_disturbed_by_command_and_nonsense_ends_nothing() -> Result<()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_are_paused_killed_and_rebooted_and_pods_are_entered() -> Result<()> {
-    let _turn = support::turn(2).await?;
+    let _turn = turns::turn(2).await?;
     let living = Living::start("control-nodes").await?;
     living.cluster().form().await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
     living.session.save_kubeconfig(living.cluster())?;

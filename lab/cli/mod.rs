@@ -15,6 +15,7 @@ mod preflight;
 mod rehearse;
 mod report;
 mod run;
+mod snapshot;
 mod tailnet;
 mod up;
 
@@ -55,6 +56,12 @@ enum Command {
     History(report::History),
     /// Form a cluster and keep it until Ctrl-C
     Up(up::Up),
+    /// Save a living cluster, and bring it back in seconds
+    #[command(subcommand)]
+    Snapshot(snapshot::Snapshot),
+    /// What is kept between runs: saved clusters, unpacked images
+    #[command(subcommand)]
+    Cache(snapshot::Cache),
     /// List the labs that are alive
     Status(live::Status),
     /// Show a node's serial console, and follow it
@@ -233,6 +240,7 @@ impl From<StartError> for Failed {
             | StartError::Asset(_)
             | StartError::Store(_)
             | StartError::MissingImages(_)
+            | StartError::Snapshot { .. }
             | StartError::Config(_)
             | StartError::TailnetSpec(_) => Self::new(ExitCode::BadInput, error),
             StartError::Formation(_) => Self::new(ExitCode::VerdictFailed, error),
@@ -250,6 +258,8 @@ impl Arguments {
             Command::Report(report) => report.run(),
             Command::History(history) => history.run(),
             Command::Up(up) => block_on(up.up()),
+            Command::Snapshot(snapshot) => block_on(snapshot.run()),
+            Command::Cache(cache) => cache.run(),
             Command::Status(status) => status.run(),
             Command::Console(console) => console.run(),
             Command::Link(link) => link.run(),

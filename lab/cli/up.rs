@@ -51,6 +51,28 @@ pub struct Up {
 impl Up {
     pub(super) async fn up(self) -> Result<ExitCode, Failed> {
         let spec = self.spec()?;
+        self.kept(spec, None).await
+    }
+
+    /// Where runs are kept.
+    pub(super) fn run_root(&self) -> &Path {
+        &self.guests.run_root
+    }
+
+    /// The cluster that was saved under a name; `saved` is what it was, unless a scenario file tells it.
+    pub(super) async fn from_snapshot(
+        self,
+        name: NodeName,
+        saved: Option<ClusterSpec>,
+    ) -> Result<ExitCode, Failed> {
+        let spec = match saved.filter(|_| self.scenario.is_none()) {
+            Some(spec) => spec,
+            None => self.spec()?,
+        };
+        self.kept(spec, Some(name)).await
+    }
+
+    async fn kept(self, spec: ClusterSpec, snapshot: Option<NodeName>) -> Result<ExitCode, Failed> {
         let mut options = self.guests.options(self.name.as_str(), Display::for_stderr());
         options.tailnet = self.tailnet.real()?;
         options.on_failure = self.failures.into();
@@ -58,7 +80,7 @@ impl Up {
         say_where(&session);
         let start = if self.warm { Start::Warm } else { Start::Cold };
         let running = session
-            .start(ClusterRequest { start, keep: Stage::Configured, ..ClusterRequest::new(spec) })
+            .start(ClusterRequest { start, snapshot, keep: Stage::Configured, ..ClusterRequest::new(spec) })
             .await?;
         let _control = ControlServer::start(&running.cluster)
             .map_err(|error| Failed::new(ExitCode::Internal, format!("open the control channel: {error}")))?;

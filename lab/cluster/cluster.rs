@@ -13,7 +13,7 @@ use super::{
     failure::{Cause, Failure},
     plan::{KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan, REGISTRY_PORT},
     tailnet::Tailnet,
-    warm::Warm,
+    warm::{Warm, WarmKey, WarmStore},
 };
 use crate::{
     assets::without_extension,
@@ -50,6 +50,8 @@ pub struct Cluster {
     machines: Mutex<BTreeMap<NodeName, Arc<Machine>>>,
     /// What it has to do with saved clusters.
     pub(super) warm: Mutex<Option<Warm>>,
+    /// Under which key it may be saved, and where; none when a fault was put into it.
+    pub(super) saved_as: Option<(WarmStore, WarmKey)>,
     pub(super) kubeconfig: OnceLock<String>,
     pub(super) kubernetes: OnceLock<KubernetesApi>,
     /// Ends with the cluster.
@@ -113,6 +115,7 @@ impl Cluster {
             tailnet,
             machines: Mutex::default(),
             warm: Mutex::default(),
+            saved_as: None,
             kubeconfig: OnceLock::new(),
             kubernetes: OnceLock::new(),
             kubernetes_events: OnceLock::new(),
@@ -122,6 +125,7 @@ impl Cluster {
     /// It is restored from a saved cluster, or saved once it has formed.
     #[must_use]
     pub fn with_warm(mut self, warm: Option<Warm>) -> Self {
+        self.saved_as = warm.as_ref().map(|warm| (warm.store.clone(), warm.key.clone()));
         self.warm = Mutex::new(warm);
         self
     }

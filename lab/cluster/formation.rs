@@ -72,7 +72,7 @@ impl Cluster {
 
     async fn formed(&self) -> Result<(), Failure> {
         let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Warm { store, restore, mut keep }) = warm else {
+        let Some(Warm { store, restore, mut keep, .. }) = warm else {
             self.formed_cold().await?;
             return self.configure_late().await;
         };

@@ -50,6 +50,6 @@ pub use tailnet::{
 };
 pub use validation::{SpecError, SpecSubject, SpecWarning, TAILNET};
 pub use warm::{
-    Draft, Lookup, SavedAccess, SavedCluster, SavedFile, SavedImages, SavedNode, Snapshot, Stage, Warm,
-    WarmEntry, WarmError, WarmKey, WarmStore,
+    Draft, Lookup, SaveError, SaveFigures, SavedAccess, SavedCluster, SavedFile, SavedImages, SavedNode,
+    Snapshot, Stage, Warm, WarmEntry, WarmError, WarmKey, WarmStore,
 };

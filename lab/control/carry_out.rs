@@ -36,6 +36,14 @@ pub(super) async fn carry_out(cluster: &Cluster, request: Request) -> Result<Ans
             told(cluster, &node, "killed: its QEMU is gone; lab reboot starts it anew")
         }
         Request::Reboot { node } => reboot(cluster, &node).await,
+        Request::Save { name } => {
+            let figures = cluster.save_as(name.clone()).await.map_err(|error| chain(&error))?;
+            Ok(Answer::done(format!(
+                "saved as {name} in {:.1} s, {:.1} s of which its nodes stood still; lab snapshot restore {name} \
+                 brings it back",
+                figures.seconds, figures.stood_still
+            )))
+        }
         Request::Type { node, keys } => {
             let machine = machine(cluster, &node)?;
             let typed = tokio::task::spawn_blocking(move || machine.type_keys(&keys)).await;

@@ -79,6 +79,11 @@ pub enum Request {
         /// Which.
         node: NodeName,
     },
+    /// Saves the cluster as it is.
+    Save {
+        /// Under which name.
+        name: NodeName,
+    },
     /// Types something at a node's serial console.
     Type {
         /// Which.

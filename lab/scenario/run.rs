@@ -40,6 +40,7 @@ impl Scenario {
             when_short,
             pretended_memory: self.host_memory,
             start: self.start,
+            snapshot: None,
             keep: Stage::Formed,
             title: self.name.clone(),
             workloads: self

@@ -20,7 +20,7 @@ use crate::{
     events::{Happening, Subject},
     host::{MemoryReservation, WhenShort},
     lint::{Finding, Severity},
-    node::Role,
+    node::{NodeName, Role},
     oci::{Mirror, OciError, PullThrough, Resolved, Source},
     recipe::KUBERNETES_VERSION,
     registry::{CacheDiskError, Registry, RegistryError, RegistryOptions, Store, StoreError, cache_disk},
@@ -52,6 +52,8 @@ pub struct ClusterRequest {
     pub workloads: Vec<String>,
     /// Whether a saved cluster will do.
     pub start: Start,
+    /// The saved cluster of this name, and no other.
+    pub snapshot: Option<NodeName>,
     /// How far the cluster that is saved has come.
     pub keep: Stage,
     /// What its directory is called in a run of several clusters.
@@ -70,6 +72,7 @@ impl ClusterRequest {
             pretended_memory: None,
             workloads: Vec::new(),
             start: Start::Cold,
+            snapshot: None,
             keep: Stage::Formed,
         }
     }
@@ -96,6 +99,17 @@ pub enum StartError {
     /// The registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A saved cluster that was asked for by its name.
+    #[error(
+        "the saved cluster {name} cannot be had: {reason}. lab snapshot ls lists what there is; a cluster whose \
+         patches hold secrets needs its scenario file again (--scenario)"
+    )]
+    Snapshot {
+        /// Its name.
+        name: NodeName,
+        /// Why.
+        reason: String,
+    },
     /// The disk with container images.
     #[error(transparent)]
     ImageDisk(#[from] CacheDiskError),

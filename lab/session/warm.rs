@@ -45,17 +45,8 @@ impl Session {
         plan: &Plan,
         store: &Store,
     ) -> Result<Option<Warm>, StartError> {
-        let why_cold = if self.options.cold {
-            Some("as asked for")
-        } else if request.start == Start::Cold {
-            Some("its formation is what is looked at")
-        } else if request.faults.is_empty() {
-            None
-        } else {
-            Some("a fault is put into it")
-        };
-        if let Some(reason) = why_cold {
-            self.tell(false, reason.into());
+        if !request.faults.is_empty() {
+            self.tell(false, "a fault is put into it".into());
             return Ok(None);
         }
         let digest = |image: String| {
@@ -63,11 +54,25 @@ impl Session {
             (image, digest)
         };
         let images: SavedImages = plan.pulled_images().map(|(image, _)| digest(image)).collect();
-        let key = |stage| WarmKey::of(plan, &self.qemu, &images, stage);
+        let key_of = |stage| WarmKey::of(plan, &self.qemu, &images, stage);
+        let late = self.is_configured_late(plan);
+        let key = key_of(if late { Stage::Configured } else { Stage::Formed });
         let warm = self.warm_store()?;
+        if let Some(name) = &request.snapshot {
+            let found = self.found(&warm, key.clone().named(name.clone())).await?;
+            let snapshot = found.map_err(|reason| StartError::Snapshot { name: name.clone(), reason })?;
+            self.tell(true, format!("{name}, as it was saved at {:.0}", snapshot.saved.saved));
+            return Ok(Some(Warm { store: warm, restore: Some(snapshot), key, keep: Vec::new() }));
+        }
+        if self.options.cold || request.start == Start::Cold {
+            let reason =
+                if self.options.cold { "as asked for" } else { "its formation is what is looked at" };
+            self.tell(false, reason.into());
+            return Ok(Some(Warm { store: warm, restore: None, key, keep: Vec::new() }));
+        }
         let (mut restore, mut keep, mut reasons) = (None, Vec::new(), Vec::new());
-        if self.is_configured_late(plan) {
-            match self.found(&warm, key(Stage::Configured)).await? {
+        if late {
+            match self.found(&warm, key.clone()).await? {
                 Ok(snapshot) => restore = Some(snapshot),
                 Err(reason) if request.keep == Stage::Configured => reasons.push(reason),
                 // Nobody asked for such a one; it would only have been faster.
@@ -75,22 +80,21 @@ impl Session {
             }
         }
         if restore.is_none() {
-            match self.found(&warm, key(Stage::Formed)).await? {
+            match self.found(&warm, key_of(Stage::Formed)).await? {
                 Ok(snapshot) => restore = Some(snapshot),
                 Err(reason) => reasons.push(reason),
             }
-            let late = request.keep == Stage::Configured && self.is_configured_late(plan);
-            if late {
-                keep.push(key(Stage::Configured));
+            if late && request.keep == Stage::Configured {
+                keep.push(key.clone());
             } else if restore.is_none() {
-                keep.push(key(Stage::Formed));
+                keep.push(key_of(Stage::Formed));
             }
         }
         match &restore {
             Some(snapshot) => self.tell(true, format!("as it was saved at {:.0}", snapshot.saved.saved)),
             None => self.tell(false, format!("{}; it will be saved", reasons.join("; "))),
         }
-        Ok(Some(Warm { store: warm, restore, keep }))
+        Ok(Some(Warm { store: warm, restore, key, keep }))
     }
 
     /// Whether something comes after the nodes are up that can be saved with them: late documents, a

@@ -1,11 +1,10 @@
 //! What the scenario tests have in common: running them, as many at once as the host has cores for.
 
+mod turns;
+
 use std::{
     io::Write,
     path::{Path, PathBuf},
-    sync::LazyLock,
-    thread::available_parallelism,
-    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -17,23 +16,8 @@ use lab::{
     session::{Session, SessionOptions},
 };
 use regex::Regex;
-use tokio::sync::{Semaphore, SemaphorePermit};
-
-/// The host's cores. A cluster takes one for each of its nodes while it lives: with more at work,
-/// all would only be late.
-static CORES: LazyLock<(Semaphore, usize)> = LazyLock::new(|| {
-    let cores = available_parallelism().map_or(1, usize::from);
-    (Semaphore::new(cores), cores)
-});
-
-/// Waits until there are cores for so many nodes.
-pub async fn turn(nodes: usize) -> Result<SemaphorePermit<'static>> {
-    let (free, all) = &*CORES;
-    Ok(free.acquire_many(u32::try_from(nodes.min(*all))?).await?)
-}
-
-/// How long a test waits for memory that other labs on this host hold.
-pub const MEMORY_PATIENCE: Duration = Duration::from_secs(900);
+#[allow(unused_imports, reason = "not every test runs clusters by itself")]
+pub use turns::{MEMORY_PATIENCE, turn};
 
 /// Runs a scenario and returns its verdict, and the directory of its run.
 #[allow(dead_code, reason = "few tests look into the directory")]

@@ -11,6 +11,7 @@ use crate::{
     assets::Digest,
     host::host_key,
     machine::{Accelerator, QemuBinary},
+    node::NodeName,
     talos::SecretsBundle,
 };
 
@@ -43,6 +44,9 @@ pub struct WarmKey {
     pub cluster: String,
     /// How far it has come.
     pub stage: Stage,
+    /// What its user called it. One with a name may hold anything by now, so nothing but its name finds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<NodeName>,
     ingredients: BTreeMap<String, String>,
 }
 
@@ -85,7 +89,13 @@ impl WarmKey {
             let config = node.config.to_yaml().unwrap_or_default();
             add(&format!("machine config of {name}"), short_digest(&without_secrets(&config, &plan.secrets)));
         }
-        Self { cluster: plan.spec.name.to_string(), stage, ingredients }
+        Self { cluster: plan.spec.name.to_string(), stage, name: None, ingredients }
+    }
+
+    /// The key of what a user saves under a name.
+    #[must_use]
+    pub fn named(self, name: NodeName) -> Self {
+        Self { name: Some(name), ..self }
     }
 
     /// The name of its directory.
@@ -160,7 +170,7 @@ mod tests {
 
     fn key(pairs: &[(&str, &str)]) -> WarmKey {
         let ingredients = pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        WarmKey { cluster: "lab".into(), stage: Stage::Formed, ingredients }
+        WarmKey { cluster: "lab".into(), stage: Stage::Formed, name: None, ingredients }
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod saved;
 mod store;
 
 pub use key::{SavedImages, Stage, WarmKey};
+pub use save::{SaveError, SaveFigures};
 pub use saved::{SavedAccess, SavedCluster, SavedFile, SavedNode};
 pub use store::{Draft, Lookup, Snapshot, WarmEntry, WarmError, WarmStore};
 
@@ -29,6 +30,8 @@ pub struct Warm {
     pub store: WarmStore,
     /// The one that is restored; without one the cluster forms.
     pub restore: Option<Snapshot>,
+    /// The key of what it comes to in the end.
+    pub key: WarmKey,
     /// The keys under which it is saved when it has come to their stages.
     pub keep: Vec<WarmKey>,
 }

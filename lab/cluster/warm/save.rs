@@ -19,6 +19,7 @@ use crate::{
     events::{Happening, Subject},
     kubernetes::{CLUSTER_DNS, ready_endpoint},
     machine::{Machine, MachineError, MemoryFormat, SavedMemory},
+    node::NodeName,
     tailnet::TailnetError,
     words::chain,
 };
@@ -54,6 +55,15 @@ pub enum SaveError {
     NotFormed,
 }
 
+/// What saving took.
+#[derive(Clone, Copy, Debug)]
+pub struct SaveFigures {
+    /// Seconds in all.
+    pub seconds: f64,
+    /// Seconds that the nodes stood still.
+    pub stood_still: f64,
+}
+
 /// A node with its machine.
 type Running<'a> = (&'a NodePlan, Arc<Machine>);
 
@@ -83,6 +93,17 @@ impl Cluster {
                 self.recorder().record(Happening::Note { subject: Subject::Cluster, text });
             }
         }
+    }
+
+    /// Saves the cluster, as it is now, under a name.
+    ///
+    /// # Errors
+    /// See [`SaveError`].
+    pub async fn save_as(&self, name: NodeName) -> Result<SaveFigures, SaveError> {
+        let (store, key) = self.saved_as.as_ref().ok_or(SaveError::NotFormed)?;
+        let began = Instant::now();
+        let stood_still = self.save_to(store, &key.clone().named(name), 0.0).await?;
+        Ok(SaveFigures { seconds: began.elapsed().as_secs_f64(), stood_still })
     }
 
     /// Saves the cluster; returns how many seconds its nodes stood still.
@@ -132,8 +153,11 @@ impl Cluster {
             talosconfig: self.plan().talosconfig.clone(),
             kubeconfig,
         };
-        draft.commit(&manifest, &access)?;
-        store.prune(LIMIT)?;
+        draft.commit(&manifest, &access, &self.plan().spec)?;
+        // What a user saved under a name goes when its user says so.
+        if key.name.is_none() {
+            store.prune(LIMIT)?;
+        }
         Ok(stood_still)
     }
 

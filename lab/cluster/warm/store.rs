@@ -25,7 +25,9 @@ use super::{
     saved::{SavedAccess, SavedCluster},
 };
 use crate::{
+    cluster::ClusterSpec,
     host::{FileLock, replace_file},
+    node::NodeName,
     talos::{SecretsBundle, Talosconfig},
 };
 
@@ -36,6 +38,7 @@ const TALOSCONFIG: &str = "talosconfig";
 const KUBECONFIG: &str = "kubeconfig";
 /// The directory of the tailnet's control server.
 pub(super) const CONTROL_SERVER: &str = "control-server";
+const SPEC: &str = "spec.json";
 const USED: &str = "used";
 const LOCK: &str = "in-use.lock";
 /// How the name of a directory begins that is being written.
@@ -115,6 +118,13 @@ pub struct WarmEntry {
     pub used: SystemTime,
 }
 
+impl WarmEntry {
+    /// What cluster it is, for who wants to have it back. Secrets in patches are left out of it.
+    pub fn spec(&self) -> Option<ClusterSpec> {
+        serde_json::from_slice(&fs::read(self.directory.join(SPEC)).ok()?).ok()
+    }
+}
+
 /// A cluster that is being saved. Dropping it removes what was written.
 #[derive(Debug)]
 pub struct Draft {
@@ -155,7 +165,9 @@ impl WarmStore {
 
     /// Why there is none: the nearest one of the same cluster, and what differs.
     fn why_none(&self, key: &WarmKey) -> Result<String, WarmError> {
-        let alike = |other: &WarmKey| other.cluster == key.cluster && other.stage == key.stage;
+        let alike = |other: &WarmKey| {
+            (&other.cluster, other.stage, &other.name) == (&key.cluster, key.stage, &key.name)
+        };
         let differences = self.list()?.into_iter().filter(|entry| alike(&entry.saved.key));
         let nearest = differences.map(|entry| key.differences(&entry.saved.key)).min_by_key(Vec::len);
         Ok(match nearest {
@@ -172,6 +184,14 @@ impl WarmStore {
         let mut entries: Vec<_> = self.directories()?.into_iter().filter_map(entry).collect();
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.used));
         Ok(entries)
+    }
+
+    /// The one that its user saved under a name.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn named(&self, name: &NodeName) -> Result<Option<WarmEntry>, WarmError> {
+        Ok(self.list()?.into_iter().find(|entry| entry.saved.key.name.as_ref() == Some(name)))
     }
 
     fn directories(&self) -> Result<Vec<PathBuf>, WarmError> {
@@ -210,7 +230,7 @@ impl WarmStore {
     }
 
     /// Removes those that were not used for longest until the rest takes at most `limit` bytes.
-    /// Those in use stay. Returns what was removed.
+    /// Those in use stay, and those that a user has named. Returns what was removed.
     ///
     /// # Errors
     /// When the store cannot be read or something cannot be removed.
@@ -218,7 +238,7 @@ impl WarmStore {
         self.remove_abandoned();
         let (mut total, mut removed) = (0, Vec::new());
         for entry in self.list()? {
-            if total + entry.bytes <= limit {
+            if total + entry.bytes <= limit || entry.saved.key.name.is_some() {
                 total += entry.bytes;
                 continue;
             }
@@ -275,12 +295,18 @@ impl Draft {
     ///
     /// # Errors
     /// When a file cannot be written, or what was there is in use.
-    pub fn commit(mut self, saved: &SavedCluster, access: &SavedAccess) -> Result<PathBuf, WarmError> {
+    pub fn commit(
+        mut self,
+        saved: &SavedCluster,
+        access: &SavedAccess,
+        spec: &ClusterSpec,
+    ) -> Result<PathBuf, WarmError> {
         let Some(directory) = self.directory.clone() else { return Ok(self.target.clone()) };
         let texts = [
             (SECRETS, access.secrets.to_yaml().map_err(io::Error::other)),
             (TALOSCONFIG, access.talosconfig.to_yaml().map_err(io::Error::other)),
             (KUBECONFIG, Ok(access.kubeconfig.clone())),
+            (SPEC, serde_json::to_string_pretty(spec).map_err(io::Error::other)),
             (USED, Ok(String::new())),
             (MANIFEST, serde_json::to_string_pretty(saved).map_err(io::Error::other)),
         ];

@@ -41,7 +41,8 @@ fn save(store: &WarmStore, key: &WarmKey, megabytes: usize) -> PathBuf {
         stood_still: 3.0,
         saved_in: 4.0,
     };
-    draft.commit(&saved, &access()).expect("commit")
+    let spec = ClusterSpec::of_compute_nodes("lab".parse().expect("name"), 1, 0).expect("spec");
+    draft.commit(&saved, &access(), &spec).expect("commit")
 }
 
 fn cold(lookup: Lookup) -> String {

@@ -1,0 +1,229 @@
+//! `lab snapshot` and `lab cache`: saved clusters, and what else is kept between runs.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+use lab::{
+    cluster::{Size, WarmEntry, WarmError, WarmStore},
+    control::Request,
+    host::ExitCode,
+    node::NodeName,
+};
+use serde_json::json;
+use walkdir::WalkDir;
+
+use super::{Failed, fault::How, print_json, print_line, up::Up};
+
+/// Saved clusters.
+#[derive(Subcommand)]
+pub enum Snapshot {
+    /// Save a living cluster, as it is now, under a name; it goes on afterwards
+    Save {
+        /// Its name from now on
+        name: NodeName,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Bring a saved cluster back and keep it until Ctrl-C
+    Restore(Box<Restore>),
+    /// List saved clusters: those with a name, and those that runs saved for the next
+    Ls {
+        #[command(flatten)]
+        place: Place,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove saved clusters
+    Rm {
+        /// Names, or keys as `lab snapshot ls` tells them
+        #[arg(required = true)]
+        clusters: Vec<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Bring a saved cluster back and keep it until Ctrl-C.
+#[derive(Args)]
+pub struct Restore {
+    /// Its name
+    saved: NodeName,
+    #[command(flatten)]
+    up: Up,
+}
+
+/// What is kept between runs.
+#[derive(Subcommand)]
+pub enum Cache {
+    /// List what is kept, with its size
+    Ls {
+        #[command(flatten)]
+        place: Place,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove the saved clusters that were not used for longest; those with a name stay
+    Prune {
+        /// What the rest may take
+        #[arg(long, value_name = "SIZE", default_value = "0MiB")]
+        max_size: Size,
+        /// Remove unpacked images, image disks and fetched images as well; the next run makes them again
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Where runs are kept.
+#[derive(Args)]
+pub struct Place {
+    /// Where runs are kept
+    #[arg(long, value_name = "DIR", default_value = "target/lab")]
+    run_root: PathBuf,
+}
+
+impl Place {
+    fn cache(&self) -> PathBuf {
+        self.run_root.join("cache")
+    }
+
+    fn store(&self) -> WarmStore {
+        WarmStore::new(self.cache().join(WARM))
+    }
+}
+
+/// The directory of saved clusters in the cache.
+const WARM: &str = "warm";
+
+fn internal(error: WarmError) -> Failed {
+    Failed::new(ExitCode::Internal, error)
+}
+
+impl Snapshot {
+    pub(super) async fn run(self) -> Result<ExitCode, Failed> {
+        match self {
+            Self::Save { name, how } => how.ask(&Request::Save { name }),
+            Self::Restore(restore) => {
+                let place = Place { run_root: restore.up.run_root().to_owned() };
+                let entry = place.store().named(&restore.saved).map_err(internal)?;
+                restore.up.from_snapshot(restore.saved, entry.and_then(|entry| entry.spec())).await
+            }
+            Self::Ls { place, json } => {
+                let entries = place.store().list().map_err(internal)?;
+                if json {
+                    print_json(&entries.iter().map(as_json).collect::<Vec<_>>())?;
+                } else {
+                    entries.iter().map(line).for_each(print_line);
+                }
+                Ok(ExitCode::Passed)
+            }
+            Self::Rm { clusters, place } => {
+                let store = place.store();
+                let entries = store.list().map_err(internal)?;
+                for wanted in clusters {
+                    let entry = entries.iter().find(|entry| called(entry) == wanted);
+                    let entry = entry.ok_or_else(|| {
+                        let message =
+                            format!("no saved cluster is called {wanted}; lab snapshot ls lists them");
+                        Failed::new(ExitCode::BadInput, message)
+                    })?;
+                    store.remove(&entry.directory).map_err(internal)?;
+                    print_line(format_args!("removed {wanted}"));
+                }
+                Ok(ExitCode::Passed)
+            }
+        }
+    }
+}
+
+/// Its name, or the key that stands for one.
+fn called(entry: &WarmEntry) -> String {
+    let key = &entry.saved.key;
+    key.name.as_ref().map_or_else(|| key.short(), ToString::to_string)
+}
+
+fn line(entry: &WarmEntry) -> String {
+    let nodes: Vec<_> = entry.saved.nodes.iter().map(|node| node.name.as_str()).collect();
+    format!(
+        "{:<18} {:<8} {:>6} MiB  saved {:.0}  {}",
+        called(entry),
+        entry.saved.key.cluster,
+        entry.bytes >> 20,
+        entry.saved.saved,
+        nodes.join(" ")
+    )
+}
+
+fn as_json(entry: &WarmEntry) -> serde_json::Value {
+    json!({
+        "name": called(entry),
+        "cluster": entry.saved.key.cluster,
+        "stage": entry.saved.key.stage,
+        "nodes": entry.saved.nodes.iter().map(|node| &node.name).collect::<Vec<_>>(),
+        "saved": entry.saved.saved,
+        "bytes": entry.bytes,
+        "directory": entry.directory,
+    })
+}
+
+impl Cache {
+    pub(super) fn run(self) -> Result<ExitCode, Failed> {
+        match self {
+            Self::Ls { place, json } => {
+                let parts = parts(&place.cache())?;
+                if json {
+                    let value: serde_json::Map<_, _> =
+                        parts.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
+                    print_json(&value)?;
+                } else {
+                    for (name, bytes) in parts {
+                        print_line(format_args!("{name:<14} {:>7} MiB", bytes >> 20));
+                    }
+                }
+            }
+            Self::Prune { max_size, all, place } => {
+                for entry in place.store().prune(max_size.bytes()).map_err(internal)? {
+                    print_line(format_args!("removed {} ({} MiB)", called(&entry), entry.bytes >> 20));
+                }
+                for (name, bytes) in parts(&place.cache())? {
+                    if all && name != WARM {
+                        let path = place.cache().join(&name);
+                        fs::remove_dir_all(&path).map_err(|error| unusable("remove", &path, &error))?;
+                        print_line(format_args!("removed {name} ({} MiB)", bytes >> 20));
+                    }
+                }
+            }
+        }
+        Ok(ExitCode::Passed)
+    }
+}
+
+/// The directories of the cache with the bytes that each takes on the disk.
+fn parts(cache: &Path) -> Result<Vec<(String, u64)>, Failed> {
+    use std::os::unix::fs::MetadataExt;
+    if !cache.is_dir() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(cache).map_err(|error| unusable("list", cache, &error))?;
+    let mut parts: Vec<_> = entries
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| {
+            let files = WalkDir::new(entry.path()).into_iter().flatten();
+            let bytes = files.filter_map(|file| file.metadata().ok()).map(|file| file.blocks() * 512).sum();
+            (entry.file_name().to_string_lossy().into_owned(), bytes)
+        })
+        .collect();
+    parts.sort();
+    Ok(parts)
+}
+
+fn unusable(action: &str, path: &Path, error: &std::io::Error) -> Failed {
+    Failed::new(ExitCode::Internal, format!("{action} {}: {error}", path.display()))
+}
