@@ -22,7 +22,7 @@ use super::{files, root};
 enum Manifest {
     Job(Box<Job>),
     Claim(Box<PersistentVolumeClaim>),
-    Settings(ConfigMap),
+    Settings(Box<ConfigMap>),
 }
 
 /// Reads an object as its type has it. The types drop what they do not know, so what is left out when it is written
@@ -63,7 +63,7 @@ fn parse(text: &str) -> Result<Vec<Manifest>> {
         Ok(match (value["apiVersion"].as_str(), value["kind"].as_str()) {
             (Some("batch/v1"), Some("Job")) => Manifest::Job(Box::new(known(&value)?)),
             (Some("v1"), Some("PersistentVolumeClaim")) => Manifest::Claim(Box::new(known(&value)?)),
-            (Some("v1"), Some("ConfigMap")) => Manifest::Settings(known(&value)?),
+            (Some("v1"), Some("ConfigMap")) => Manifest::Settings(Box::new(known(&value)?)),
             other => bail!("{other:?} is nothing that is expected here"),
         })
     };

@@ -86,7 +86,7 @@ fn the_container_image_is_made_of_what_is_there_and_runs_as_nobody_special() -> 
     assert_eq!(bases.len(), 2);
     // The runtime's own registry; no host is named.
     assert!(bases.iter().all(|base| !base.contains('/') && base.contains(':')), "{bases:?}");
-    assert_eq!(lines("USER ").last(), Some("1000"));
+    assert_eq!(lines("USER ").next_back(), Some("1000"));
     for copied in lines("COPY ").filter(|copied| !copied.contains("--from=")) {
         let mut words = copied.split_whitespace().filter(|word| !word.starts_with("--"));
         let from = words.next().context("a source")?;
