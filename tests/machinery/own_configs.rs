@@ -117,7 +117,7 @@ fn lists_of_theirs_are_replaced_where_the_labs_must_stand_alone() {
     let plan = planned(scenario(CONFIGS, &files)).expect("plan");
     assert_eq!(value(&plan, 0, "/machine/time/servers"), Some(&json!(["10.5.0.1"])));
     assert_eq!(value(&plan, 0, "/machine/kubelet/nodeIP/validSubnets"), Some(&json!(["10.5.0.0/24"])));
-    let mirror = json!({ "endpoints": ["http://10.5.0.1:5000"], "skipFallback": true });
+    let mirror = json!({ "endpoints": ["http://10.5.0.1:5999"], "skipFallback": true });
     assert_eq!(value(&plan, 0, "/machine/registries/mirrors/docker.io"), Some(&mirror));
     // What is switched off stays theirs.
     let lines = format!("{CONFIGS}  labPatches: {{ off: [lab/time] }}\n");
