@@ -25,6 +25,7 @@ build: ## Build the lab command
 .PHONY: images
 images: build ## Build the reference node images and the workload images
 	target/debug/lab images build
+	target/debug/lab images programs
 
 .PHONY: demo
 demo: setup build ## Form a three-node cluster, live, and give a verdict

@@ -25,7 +25,7 @@ name: warm
 cluster:
   nodes: [{ name: cp-1, kind: controlplane }]
   gateways: 0
-  allowSchedulingOnControlPlanes: true
+  patches: { all: [{ cluster: { coreDNS: { disabled: true } } }] }
 checks: [layers-green, architecture: { is: arm64 }]
 ";
 

@@ -82,6 +82,11 @@ impl Plan {
         self.nodes.iter().flat_map(of_node).chain(of_plugin)
     }
 
+    /// Whether the machine configs have cluster DNS started.
+    pub fn has_cluster_dns(&self) -> bool {
+        self.pulled_images().any(|(image, _)| image.contains("coredns"))
+    }
+
     /// The ports of the LAN's gateway address that the nodes' configs name as registry mirrors, each
     /// with the upstreams that it stands in for.
     pub fn mirror_ports(&self) -> BTreeMap<u16, BTreeSet<String>> {

@@ -86,7 +86,7 @@ impl Cluster {
     /// Waits for cluster DNS, which starts once nodes are Ready: otherwise each restored cluster would
     /// have to start it again. A cluster without it is saved as it is.
     async fn settle(&self) {
-        if let Some(api) = self.kubernetes() {
+        if let Some(api) = self.kubernetes().filter(|_| self.plan().has_cluster_dns()) {
             let limit = self.plan().budgets.on_this_host(SETTLE);
             if let Err(error) = ready_endpoint(api, CLUSTER_DNS, limit).await {
                 let text = format!("saved without waiting for cluster DNS: {}", chain(&error));
