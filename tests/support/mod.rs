@@ -1,4 +1,5 @@
 //! What the scenario tests have in common: running them, as many at once as the host has cores for.
+#![allow(dead_code, reason = "not every test of clusters needs all of it")]
 
 use std::{
     path::{Path, PathBuf},
@@ -35,7 +36,6 @@ pub async fn turn(nodes: usize) -> Result<SemaphorePermit<'static>> {
 pub const MEMORY_PATIENCE: Duration = Duration::from_secs(900);
 
 /// Runs a scenario and returns its verdict, and the directory of its run.
-#[allow(dead_code, reason = "few tests look into the directory")]
 pub async fn run_in(file: &str) -> Result<(Verdict, PathBuf)> {
     let scenario = Scenario::load(Path::new(file)).with_context(|| format!("loading {file}"))?;
     let _turn = turn(scenario.cluster.nodes.len()).await?;
