@@ -201,9 +201,8 @@ async fn enters_pods(living: &Living) -> Result<()> {
     };
     let version = living.done(&format!("exec kube-system/{pod} -- /coredns -version")).await?;
     ensure!(version.starts_with("CoreDNS-1."), "{version}");
-    let command = format!("exec -i kube-system/{pod} -c coredns -- /coredns -conf stdin");
-    let wrong = living.lab(&command, ".:5300 {\n nonsense\n}\n");
-    let wrong = wrong.await?;
+    let stdin = format!("exec -i kube-system/{pod} -c coredns -- /coredns -conf stdin");
+    let wrong = living.lab(&stdin, ".:5300 {\n nonsense\n}\n").await?;
     ensure!(wrong.status.code() == Some(1), "{wrong:?}");
     ensure!(
         text(&wrong.stdout).contains("nonsense") || text(&wrong.stderr).contains("nonsense"),
@@ -254,6 +253,9 @@ async fn pauses_kills_and_reboots(living: &Living) -> Result<()> {
     living.done("resume worker-1").await?;
     ensure!(state().await? == Running::Yes);
 
+    let attached = living.lab("console worker-1 --attach", "\n\x1dnot typed any more").await?;
+    ensure!(attached.status.success() && text(&attached.stderr).contains("Ctrl-] leaves"), "{attached:?}");
+
     let first = boot_id().await?;
     let said = living.done("reboot worker-1").await?;
     ensure!(said.contains("as its machine API was asked to"), "{said}");
@@ -282,4 +284,54 @@ async fn pauses_kills_and_reboots(living: &Living) -> Result<()> {
     green().await?;
     ensure!(boot_id().await? != third);
     Ok(())
+}
+
+/// A scenario that must pass and cannot: its machine is killed as soon as it starts.
+const DOOMED: &str = "
+name: doomed
+cluster:
+  gateways: 0
+  nodes:
+    - { name: cp-1, kind: controlplane }
+faults:
+  - kill-qemu: { node: cp-1, at: boot }
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_pauses_at_its_failure_and_ends_with_that_failures_exit_code() -> Result<()> {
+    let _turn = turns::turn(1).await?;
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("doomed.yaml");
+    std::fs::write(&file, DOOMED)?;
+    tokio::task::spawn_blocking(move || {
+        let lab = || Command::new(env!("CARGO_BIN_EXE_lab"));
+        // Without the option it ends by itself.
+        let ended = lab().arg("run").arg(&file).output()?;
+        ensure!(ended.status.code() == Some(1) && !text(&ended.stdout).contains("Paused"), "{ended:?}");
+
+        let mut paused = lab()
+            .args(["run", "--pause-on-failure"])
+            .arg(&file)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut lines =
+            BufReader::new(paused.stdout.take().context("no output")?).lines().map_while(Result::ok);
+        let at = lines.find(|line| line.starts_with("Paused at ")).context("it did not pause")?;
+        ensure!(at.starts_with("Paused at step \"boot\": ") && at.contains("QEMU"), "{at}");
+        let entered: Vec<String> = lines.by_ref().take_while(|line| !line.contains("ends it")).collect();
+        ensure!(entered.iter().any(|line| line.trim() == "lab console cp-1"), "{entered:?}");
+        let status = lab().args(["link", "status", "--lab", "doomed"]).output()?;
+        ensure!(text(&status.stdout).contains("cp-1         gone"), "{status:?}");
+        let phase = text(&lab().arg("status").output()?.stdout);
+        ensure!(phase.contains("paused at step \"boot\""), "{phase}");
+
+        ensure!(paused.try_wait()?.is_none(), "it did not wait");
+        let down = lab().args(["down", "doomed"]).output()?;
+        ensure!(down.status.success(), "{down:?}");
+        ensure!(paused.wait()?.code() == Some(1));
+        ensure!(lines.any(|line| line.contains("doomed")), "no summary");
+        Ok(())
+    })
+    .await?
 }

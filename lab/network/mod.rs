@@ -7,7 +7,8 @@
 //! and two labs on one host share nothing.
 //!
 //! The switch is also where links are cut, slowed, made lossy and captured, and where the LAN is parted
-//! ([`LinkFault`], [`Partition`]). A frame of a link that nothing is wrong with pays one load for that.
+//! ([`LinkFault`], [`Partition`]). A frame pays one load for that at each link that nothing is
+//! wrong with.
 
 mod address;
 mod capture;

@@ -103,8 +103,8 @@ impl Port {
         self.node.as_ref().map_or_else(|| "uplink".to_owned(), ToString::to_string)
     }
 
-    /// What has to be looked at before a frame passes. One load: nothing else of a port's faults costs a frame
-    /// anything while there are none.
+    /// What has to be looked at before a frame passes. One load a frame: nothing else of a port's faults costs anything
+    /// while there are none.
     pub fn marks(&self) -> Marks {
         Marks(self.marks.load(Relaxed))
     }

@@ -122,7 +122,7 @@ impl Switch {
                 return;
             }
         }
-        self.forward(from, prefixed);
+        self.forward(from, marks, prefixed);
     }
 
     /// Brings the frames that are on their way over impaired links to their end, for ever.
@@ -134,14 +134,16 @@ impl Switch {
                 continue;
             }
             match frame.way {
-                Way::FromCard => self.forward(frame.port, &frame.prefixed),
+                Way::FromCard => {
+                    self.forward(frame.port, self.ports[frame.port].marks(), &frame.prefixed);
+                }
                 Way::ToCard => self.hand_over(frame.port, &frame.prefixed),
             }
         }
     }
 
-    /// Takes a frame from a port to where it belongs.
-    fn forward(&self, from: usize, prefixed: &[u8]) {
+    /// Takes a frame from a port with these marks to where it belongs.
+    fn forward(&self, from: usize, marks: Marks, prefixed: &[u8]) {
         self.ports[from].tally.count_in(prefixed.len() - PREFIX);
         let rewritten = if from == self.uplink {
             self.redirect.towards_node(self.gateway, prefixed, PREFIX)
@@ -155,7 +157,7 @@ impl Switch {
             if self.services.is_rival(frame) || self.answer_arp(frame) {
                 return;
             }
-        } else if self.side_by_side(from, self.uplink) && self.serve(from, frame) {
+        } else if self.side_by_side(marks, from, self.uplink) && self.serve(from, frame) {
             return;
         } else {
             self.handshakes.see_answer(from, frame);
@@ -166,11 +168,11 @@ impl Switch {
                 if from == self.uplink {
                     self.handshakes.see_knock(to, prefixed);
                 }
-                self.deliver(from, to, prefixed);
+                self.deliver(from, marks, to, prefixed);
             }
             None => {
                 for to in (0..self.ports.len()).filter(|to| *to != from) {
-                    self.deliver(from, to, prefixed);
+                    self.deliver(from, marks, to, prefixed);
                 }
             }
         }
@@ -197,8 +199,9 @@ impl Switch {
             self.handshakes.knocked().await;
             tokio::time::sleep(handshake::INTERVAL).await;
             self.handshakes.repeat(|to, prefixed| {
-                if self.side_by_side(self.uplink, to) {
-                    self.send(to, prefixed);
+                let marks = self.ports[to].marks();
+                if self.side_by_side(marks, self.uplink, to) {
+                    self.send(to, marks, prefixed);
                 }
             });
         }
@@ -243,18 +246,19 @@ impl Switch {
         (from == self.uplink || to == self.uplink) && marks.has(Mark::NoDatagrams) && packet::is_udp(frame)
     }
 
-    /// Whether no partition is between two ports.
-    fn side_by_side(&self, from: usize, to: usize) -> bool {
-        !self.ports[from].marks().has(Mark::Parted) || self.faults.side_by_side(from, to)
+    /// Whether no partition is between two ports, one of which has these marks.
+    fn side_by_side(&self, marks: Marks, from: usize, to: usize) -> bool {
+        !marks.has(Mark::Parted) || self.faults.side_by_side(from, to)
     }
 
-    fn deliver(&self, from: usize, to: usize, prefixed: &[u8]) {
-        let marks = self.ports[from].marks().and(self.ports[to].marks());
-        if !marks.is_empty() {
-            if self.is_held_back(marks, from, to, &prefixed[PREFIX..]) {
+    fn deliver(&self, from: usize, marks: Marks, to: usize, prefixed: &[u8]) {
+        let theirs = self.ports[to].marks();
+        let both = marks.and(theirs);
+        if !both.is_empty() {
+            if self.is_held_back(both, from, to, &prefixed[PREFIX..]) {
                 return;
             }
-            if !self.side_by_side(from, to) {
+            if !self.side_by_side(both, from, to) {
                 return self.ports[from].tally.count_parted();
             }
         }
@@ -267,13 +271,12 @@ impl Switch {
                 Passage::Refused(destination) => return self.refuse(from, destination, frame),
             }
         }
-        self.send(to, prefixed);
+        self.send(to, theirs, prefixed);
     }
 
-    /// Sends a frame over a port's link.
-    fn send(&self, to: usize, prefixed: &[u8]) {
+    /// Sends a frame over the link of a port with these marks.
+    fn send(&self, to: usize, marks: Marks, prefixed: &[u8]) {
         let port = &self.ports[to];
-        let marks = port.marks();
         if marks.is_empty() {
             port.send(prefixed);
         } else if self.faults.passes(marks, to, port, Way::ToCard, prefixed) {
@@ -283,7 +286,7 @@ impl Switch {
 
     /// Sends a frame that has no prefix yet.
     fn send_frame(&self, to: usize, frame: &[u8]) {
-        self.send(to, &port::prefixed(frame));
+        self.send(to, self.ports[to].marks(), &port::prefixed(frame));
     }
 
     /// Gives a network card a frame that has come over its link.

@@ -1,4 +1,5 @@
 //! What the scenario tests have in common: running them, as many at once as the host has cores for.
+#![allow(dead_code, reason = "not every test of clusters needs all of it")]
 
 mod turns;
 
@@ -20,7 +21,6 @@ use regex::Regex;
 pub use turns::{MEMORY_PATIENCE, turn};
 
 /// Runs a scenario and returns its verdict, and the directory of its run.
-#[allow(dead_code, reason = "few tests look into the directory")]
 pub async fn run_in(file: &str) -> Result<(Verdict, PathBuf)> {
     let scenario = Scenario::load(Path::new(file)).with_context(|| format!("loading {file}"))?;
     let _turn = turn(scenario.cluster.nodes.len()).await?;
