@@ -7,7 +7,7 @@ use lab::{
     events::Outcome,
     host::ExitCode,
     merge::{MergeError, MergedShard, ShardRecording, WriteError, merge},
-    report::Summary,
+    report::{HTML, Recording, Report, Signatures},
 };
 use serde_json::json;
 
@@ -33,14 +33,20 @@ impl Merge {
         let name = self.out.file_name().map_or_else(|| "merged".into(), |name| name.to_string_lossy());
         let merged = merge(&name, recordings)?;
         let written = merged.write(&self.out)?;
-        let summary = Summary::of(&merged.events);
+        let signatures =
+            Signatures::with_files(&[]).map_err(|error| Failed::new(ExitCode::BadInput, error))?;
+        let internal = |error: &dyn std::fmt::Display| Failed::new(ExitCode::Internal, error);
+        let recording = Recording::of_run(&self.out).map_err(|error| internal(&error))?;
+        let report = Report::of(&recording, &signatures);
+        report.write(&self.out).map_err(|error| internal(&error))?;
+        let summary = &report.summary;
         if self.json {
             print_json(&json!({ "shards": merged.shards, "summary": summary }))?;
         } else {
             merged.shards.iter().for_each(|shard| print_line(line(shard)));
             print_line(format_args!("\n{summary}"));
         }
-        eprintln!("joined recording: {}", written.display());
+        eprintln!("joined recording: {}\nreport: {}", written.display(), self.out.join(HTML).display());
         Ok(if merged.outcome.passed() { ExitCode::Passed } else { ExitCode::VerdictFailed })
     }
 }

@@ -21,6 +21,9 @@ const FORMAT: u32 = 1;
 /// Digits of a key's digest that name its directory.
 const SHORT: usize = 16;
 
+/// A longer value tells a person nothing in one line.
+const TELLING: usize = 60;
+
 /// Secrets shorter than this are no secrets; a config's other words shall not vanish with them.
 const SHORTEST_SECRET: usize = 16;
 
@@ -114,7 +117,14 @@ impl WarmKey {
             .filter_map(|name| {
                 let (mine, others) = (self.ingredients.get(name), other.ingredients.get(name));
                 let said = |value: Option<&String>| value.map_or("nothing", String::as_str).to_owned();
-                (mine != others).then(|| format!("{name} {} instead of {}", said(others), said(mine)))
+                let (mine, others) = (said(mine), said(others));
+                if mine == others {
+                    None
+                } else if mine.len().max(others.len()) > TELLING {
+                    Some(format!("another {name}"))
+                } else {
+                    Some(format!("{name} {others} instead of {mine}"))
+                }
             })
             .collect()
     }
