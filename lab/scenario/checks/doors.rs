@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::{Api, api::PostParams};
 use serde::Deserialize;
 
-use super::{attempts::Attempts, on_every_node};
+use super::{attempts::Attempts, fresh_namespace, on_every_node};
 use crate::{
     cluster::Cluster,
     kubernetes::{EchoPod, EchoWorkload, KubernetesApi},
@@ -52,9 +52,10 @@ pub(super) struct Answered {
 }
 
 impl Doors {
-    /// Starts the pods in `namespace` and opens the doors; returns once each pod answers through its own.
+    /// Starts the pods in a namespace of this name and a number, and opens the doors; returns once each pod answers through its own.
     pub(super) async fn open(cluster: &Cluster, namespace: &str) -> Result<Self, String> {
         let api = cluster.kubernetes().ok_or("the Kubernetes API was never reached")?;
+        let namespace = &fresh_namespace(namespace);
         let workload = EchoWorkload::create(api, namespace).await.map_err(text)?;
         let mut pods = BTreeMap::new();
         for pod in on_every_node(cluster, &workload).await.map_err(text)? {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Observation, links::Links, on_every_node, pod_network};
+use super::{Observation, fresh_namespace, links::Links, on_every_node, pod_network};
 use crate::{
     cluster::Cluster,
     events::Step,
@@ -36,7 +36,7 @@ async fn cut_and_restore(
     observation: &mut Observation,
 ) -> Result<(), String> {
     let api = cluster.kubernetes().ok_or("the Kubernetes API was never reached")?;
-    let workload = EchoWorkload::create(api, NAMESPACE).await.map_err(text)?;
+    let workload = EchoWorkload::create(api, &fresh_namespace(NAMESPACE)).await.map_err(text)?;
     let pods = on_every_node(cluster, &workload).await.map_err(text)?;
     let on_it = |pod: &&EchoPod| pod.node == name.as_str();
     let pod = pods.iter().find(on_it).ok_or_else(|| format!("no pod runs on {name}"))?;

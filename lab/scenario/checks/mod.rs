@@ -25,7 +25,10 @@ mod wasm;
 
 pub(super) use observation::Observation;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
 
 use super::check::Check;
 use crate::{
@@ -44,6 +47,12 @@ async fn on_every_node(cluster: &Cluster, workload: &EchoWorkload) -> Result<Vec
     let pods = workload.ready_pods(&nodes, limit).await?;
     workload.ready_service(limit).await?;
     Ok(pods)
+}
+
+/// A namespace that no check had before: one that is being deleted takes no new pods.
+fn fresh_namespace(name: &str) -> String {
+    static MADE: AtomicU32 = AtomicU32::new(1);
+    format!("{name}-{}", MADE.fetch_add(1, Relaxed))
 }
 
 /// Does a check.
