@@ -72,6 +72,11 @@
     });
   }
 
+  // On paper nothing can be unfolded.
+  addEventListener("beforeprint", () => {
+    for (const criterion of document.querySelectorAll("#criteria details")) criterion.open = true;
+  });
+
   function readChart(element) {
     const drawing = element.querySelector(".drawing");
     const axis = drawing.querySelector(".axis");
