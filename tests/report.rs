@@ -429,3 +429,35 @@ fn history_is_told_from_recordings_that_no_line_tells_of() -> Result<()> {
     ensure!(one.contains("foreign-token, 2 nodes, tcg") && !one.contains("compute-only"), "{one}");
     Ok(())
 }
+
+#[test]
+fn a_page_tells_what_is_another_than_in_the_run_before() -> Result<()> {
+    let root = run_root()?;
+    let runs = root.path().join("target/lab");
+    fs::create_dir(runs.join("later-run"))?;
+    let green = fs::read_to_string(runs.join("green-run/events.jsonl"))?;
+    let later: Vec<_> = green
+        .lines()
+        .map(|line| {
+            let line = line
+                .replace("compute-only-cluster-20261122-061908", "later-run")
+                .replace("2026-11-22T", "2026-11-23T");
+            let failing = line.contains("check-finished") && line.contains("\"check\":\"architecture\"");
+            let failed = r#""outcome":{"failed":{"cause":"amd64"}}"#;
+            if failing { line.replace(r#""outcome":"passed""#, failed) } else { line }
+        })
+        .collect();
+    fs::write(runs.join("later-run/events.jsonl"), later.join("\n") + "\n")?;
+    let page = said(&lab(root.path(), &["report", "target/lab/later-run", "--html", "-"])?);
+    let part = page.split("Against the run before").nth(1).context("the part of the page")?;
+    ensure!(
+        part.contains("compute-only-cluster-20261122-061908") && part.contains("2026-11-22 06:19 UTC"),
+        "{part}"
+    );
+    ensure!(part.contains("<b>architecture</b>: passed → failed"), "{part}");
+    ensure!(part.contains("<td>maintenance mode</td>") && part.contains("+0 %"), "{part}");
+    // The run before has none before it.
+    let first = said(&lab(root.path(), &["report", "green", "--html", "-"])?);
+    ensure!(!first.contains("Against the run before"));
+    Ok(())
+}

@@ -55,16 +55,20 @@ const PROBE: &str = r##"<script>
     const chosen = document.querySelector(".rows tr.chosen")?.textContent ?? "";
     const requests = performance.getEntriesByType("resource").map((entry) => entry.name);
     for (const events of document.querySelectorAll("details.events")) events.open = false;
-    const out = document.createElement("pre");
-    out.id = "seen";
-    out.hidden = true;
-    const title = document.title;
-    out.textContent = encodeURIComponent(JSON.stringify(
-      { problems, boxes, width, scroll_width, unwidened, widened, chosen, requests, title }));
-    document.body.append(out);
+    parent.postMessage({ problems, boxes, width, scroll_width, unwidened, widened, chosen, requests, title: document.title }, "*");
   });
 })();
 </script>"##;
+
+/// The window around the page: a browser's own is not made as narrow as a phone.
+const WINDOW: &str = r#"<!DOCTYPE html><meta charset="utf-8"><style>body { margin: 0; } iframe { border: 0; display: block; }</style>
+<script>addEventListener("message", (event) => {
+  const out = document.createElement("pre");
+  out.id = "seen";
+  out.hidden = true;
+  out.textContent = encodeURIComponent(JSON.stringify(event.data));
+  document.body.append(out);
+});</script>"#;
 
 /// What is measured.
 const PARTS: &str = r##"["header#verdict", "#environment", "#known", "#criteria", "nav", "footer", ".card.cluster svg.topology",
@@ -97,6 +101,9 @@ pub struct Seen {
     pub requests: Vec<String>,
     /// The page's title.
     pub title: String,
+    /// Bytes of the picture; one of a single colour has next to none.
+    #[serde(default)]
+    pub picture: u64,
 }
 
 /// Width and height in CSS pixels.
@@ -124,10 +131,14 @@ impl Browser {
     /// says what was seen.
     pub async fn look(&self, name: &str, html: &str, width: u32, height: u32) -> Result<Seen> {
         let directory = tempfile::tempdir()?;
-        let page = directory.path().join("page.html");
+        let (page, window) = (directory.path().join("page.html"), directory.path().join("window.html"));
         let probe = PROBE.replace("PARTS", PARTS);
         ensure!(html.contains("<head>"), "{name}: a page without a head");
         fs::write(&page, html.replacen("<head>", &format!("<head>{probe}"), 1))?;
+        fs::write(
+            &window,
+            format!("{WINDOW}<iframe src=\"page.html\" width=\"{width}\" height=\"{height}\"></iframe>"),
+        )?;
         let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("report-{name}-{width}.png"));
         let _ = fs::remove_file(&picture);
         let mut command = Command::new(&self.program);
@@ -143,7 +154,7 @@ impl Browser {
             .arg(format!("--window-size={width},{height}"))
             .arg(format!("--screenshot={}", picture.display()))
             .args(["--virtual-time-budget=5000", "--dump-dom"])
-            .arg(format!("file://{}", page.display()))
+            .arg(format!("file://{}", window.display()))
             .kill_on_drop(true);
         let output = tokio::time::timeout(PATIENCE, command.output())
             .await
@@ -155,7 +166,7 @@ impl Browser {
         let seen = dom.split("<pre id=\"seen\" hidden=\"\">").nth(1).and_then(|rest| rest.split('<').next());
         let seen = decoded(seen.with_context(said)?)?;
         ensure!(is_picture(&picture, width, height), "{}; no picture in {}", said(), picture.display());
-        Ok(serde_json::from_str(&seen)?)
+        Ok(Seen { picture: fs::metadata(&picture)?.len(), ..serde_json::from_str(&seen)? })
     }
 }
 
@@ -174,13 +185,11 @@ fn decoded(text: &str) -> Result<String> {
     Ok(String::from_utf8(bytes)?)
 }
 
-/// A PNG of this size that is not one colour: such a picture compresses to next to nothing.
+/// A PNG of this size.
 fn is_picture(path: &Path, width: u32, height: u32) -> bool {
     let Ok(bytes) = fs::read(path) else { return false };
     let number = |at: usize| {
         bytes.get(at..at + 4).map(|four| four.iter().fold(0, |n, byte| n << 8 | u32::from(*byte)))
     };
-    bytes.starts_with(b"\x89PNG")
-        && (number(16), number(20)) == (Some(width), Some(height))
-        && bytes.len() > 5_000
+    bytes.starts_with(b"\x89PNG") && (number(16), number(20)) == (Some(width), Some(height))
 }

@@ -13,8 +13,8 @@
     function widen(to, anchor, place) {
       zoom = Math.min(MOST, Math.max(1, to));
       for (const chart of charts) {
-        chart.drawing.style.width = `${zoom * 100}%`;
-        const width = chart.drawing.clientWidth || chart.drawing.getBoundingClientRect().width;
+        chart.drawing.style.setProperty("--zoom", zoom);
+        const { width } = chart.drawing.getBoundingClientRect();
         chart.scroll.scrollLeft = anchor * width - place;
         chart.relabel(zoom);
       }
@@ -71,6 +71,11 @@
       point(share);
     });
   }
+
+  // On paper nothing can be unfolded.
+  addEventListener("beforeprint", () => {
+    for (const criterion of document.querySelectorAll("#criteria details")) criterion.open = true;
+  });
 
   function readChart(element) {
     const drawing = element.querySelector(".drawing");
