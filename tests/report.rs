@@ -263,12 +263,16 @@ const PARTS: [(&str, f64); 9] = [
     ("footer", 20.0),
 ];
 
+/// More than the picture of an empty page has, bytes.
+const BLANK: u64 = 20_000;
+
 async fn look(browser: &Browser, name: &str, html: &str, width: u32, more: &[&str]) -> Result<Seen> {
     let seen = browser.look(name, html, width, 2400).await?;
     let who = format!("{name} at {width} px");
     ensure!(seen.problems.is_empty(), "{who}: {:?}", seen.problems);
     ensure!(seen.requests.is_empty(), "{who}: asked for {:?}", seen.requests);
     ensure!(seen.width == f64::from(width), "{who}: the browser made it {} px wide", seen.width);
+    ensure!(seen.picture > BLANK, "{who}: its picture has {} bytes, as an empty page", seen.picture);
     ensure!(seen.scroll_width <= seen.width, "{who}: the page is {} px wide", seen.scroll_width);
     for (part, height) in PARTS.iter().copied().chain(more.iter().map(|part| (*part, 40.0))) {
         let found = seen.boxes.get(part).filter(|found| !found.is_empty());
