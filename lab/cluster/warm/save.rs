@@ -112,7 +112,8 @@ impl Cluster {
     /// See [`SaveError`]. The nodes run on all the same.
     pub async fn save_to(&self, store: &WarmStore, key: &WarmKey, formed_in: f64) -> Result<f64, SaveError> {
         let kubeconfig = self.kubeconfig().ok_or(SaveError::NotFormed)?.to_owned();
-        let draft = store.begin(key)?;
+        // Disks of nodes that have just formed are nearly empty.
+        let draft = store.begin(key, self.plan().spec.total_memory().bytes())?;
         let format = MemoryFormat::best(&self.host.qemu);
         let running: Vec<Running<'_>> = self
             .plan()

@@ -41,6 +41,8 @@ pub(super) const CONTROL_SERVER: &str = "control-server";
 const SPEC: &str = "spec.json";
 const USED: &str = "used";
 const LOCK: &str = "in-use.lock";
+/// Bytes that saving leaves to everything else on the disk.
+const LEFT_FREE: u64 = 4 << 30;
 /// How the name of a directory begins that is being written.
 const DRAFT: &str = ".new-";
 
@@ -64,6 +66,18 @@ pub enum WarmError {
         path: PathBuf,
         /// What is wrong.
         problem: String,
+    },
+    /// The disk is nearly full.
+    #[error(
+        "{} has {} MiB left and {} are needed; lab cache prune makes room", path.display(), free >> 20, need >> 20
+    )]
+    NoSpace {
+        /// Where.
+        path: PathBuf,
+        /// Bytes that must be free.
+        need: u64,
+        /// Bytes that are.
+        free: u64,
     },
     /// Another lab uses it.
     #[error("the warm cluster in {} is in use by another lab", path.display())]
@@ -204,12 +218,17 @@ impl WarmStore {
         }
     }
 
-    /// Begins to save a cluster.
+    /// Begins to save a cluster that may take so many bytes.
     ///
     /// # Errors
-    /// When the directory cannot be made.
-    pub fn begin(&self, key: &WarmKey) -> Result<Draft, WarmError> {
+    /// When the directory cannot be made, or the disk would be nearly full afterwards.
+    pub fn begin(&self, key: &WarmKey, bytes: u64) -> Result<Draft, WarmError> {
         private_directory(&self.root).map_err(failed("create", &self.root))?;
+        let need = bytes + LEFT_FREE;
+        let free = free_bytes(&self.root).map_err(failed("ask for the free space of", &self.root))?;
+        if free < need {
+            return Err(WarmError::NoSpace { path: self.root.clone(), need, free });
+        }
         let directory = self.root.join(format!("{DRAFT}{}-{}", key.short(), std::process::id()));
         private_directory(&directory).map_err(failed("create", &directory))?;
         let lock = directory.join(LOCK);
@@ -385,6 +404,13 @@ fn entry(directory: PathBuf) -> Option<WarmEntry> {
 /// Without it the cluster only counts as older than it is.
 fn mark_used(directory: &Path) {
     let _ = replace_file(&directory.join(USED), b"");
+}
+
+fn free_bytes(path: &Path) -> io::Result<u64> {
+    let file_system = nix::sys::statvfs::statvfs(path)?;
+    // Types differ between systems.
+    #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "not everywhere")]
+    Ok(file_system.blocks_available() as u64 * file_system.fragment_size() as u64)
 }
 
 /// Secrets lie in it, and memory that is full of them.

@@ -21,7 +21,7 @@ fn access() -> SavedAccess {
 }
 
 fn save(store: &WarmStore, key: &WarmKey, megabytes: usize) -> PathBuf {
-    let draft = store.begin(key).expect("draft");
+    let draft = store.begin(key, 0).expect("draft");
     let file = |name: &str, content: &[u8]| {
         fs::write(draft.file(name), content).expect("write");
         SavedFile { file: name.into(), sum: sum_of(&draft.file(name)).expect("sum") }
@@ -100,7 +100,7 @@ fn what_a_killed_lab_left_is_removed_and_what_a_living_one_writes_is_not() {
     let dead = directory.path().join(format!("{DRAFT}dead"));
     fs::create_dir(&dead).expect("create");
     fs::write(dead.join("cp-1.memory"), "half").expect("write");
-    let living = store.begin(&key("7.2")).expect("draft");
+    let living = store.begin(&key("7.2"), 0).expect("draft");
     cold(store.find(&key("7.2")).expect("find"));
     assert!(!dead.exists());
     assert!(living.file("").exists());
@@ -129,4 +129,13 @@ fn the_oldest_go_first_and_those_in_use_stay() {
     drop(in_use);
     store.prune(0).expect("prune");
     assert!(store.list().expect("list").is_empty());
+}
+
+#[test]
+fn a_disk_that_would_be_full_is_left_alone() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let store = WarmStore::new(directory.path());
+    let refused = store.begin(&key("7.2"), u64::MAX / 2).expect_err("no disk is that large");
+    assert!(matches!(refused, WarmError::NoSpace { .. }), "{refused}");
+    assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 0);
 }
