@@ -112,7 +112,7 @@ impl Snapshot {
             Self::Restore(restore) => {
                 let place = Place { run_root: restore.up.run_root().to_owned() };
                 let entry = place.store().named(&restore.saved).map_err(internal)?;
-                restore.up.from_snapshot(restore.saved, entry.and_then(|entry| entry.spec())).await
+                restore.up.restore(restore.saved, entry.and_then(|entry| entry.spec())).await
             }
             Self::Ls { place, json } => {
                 let entries = place.store().list().map_err(internal)?;

@@ -60,7 +60,7 @@ impl Up {
     }
 
     /// The cluster that was saved under a name; `saved` is what it was, unless a scenario file tells it.
-    pub(super) async fn from_snapshot(
+    pub(super) async fn restore(
         self,
         name: NodeName,
         saved: Option<ClusterSpec>,

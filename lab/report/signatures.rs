@@ -238,15 +238,19 @@ impl fmt::Display for KnownFailure {
 
 const CLUSTER: &str = "the cluster";
 
+/// The cause in an outcome, if it has one.
+fn cause(subject: String, outcome: &Outcome) -> Vec<(Place, String, &str)> {
+    match outcome {
+        Outcome::Failed { cause } => vec![(Place::Cause, subject, cause.as_str())],
+        _ => Vec::new(),
+    }
+}
+
 /// The texts of an event in which signatures are looked for.
 fn texts(happening: &Happening) -> Vec<(Place, String, &str)> {
     let of = |subject: &Subject| match subject {
         Subject::Cluster => CLUSTER.to_owned(),
         Subject::Node(node) => node.to_string(),
-    };
-    let cause = |subject: String, outcome| match outcome {
-        &Outcome::Failed { ref cause } => vec![(Place::Cause, subject, cause.as_str())],
-        _ => Vec::new(),
     };
     match happening {
         Happening::Console { node, line } => vec![(Place::Console, node.to_string(), line)],

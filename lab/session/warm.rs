@@ -115,7 +115,7 @@ impl Session {
         })?;
         Ok(match found {
             Ok(Lookup::Found(snapshot)) => match control_server_can_be_had(&snapshot) {
-                Ok(()) => Ok(snapshot),
+                Ok(()) => Ok(*snapshot),
                 Err(reason) => Err(reason),
             },
             Ok(Lookup::Cold(reason)) => Err(reason),

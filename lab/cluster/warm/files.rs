@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// What is looked at, skipped and written at a time. A block of zeros counts as a hole, wherever the
 /// file system has its own holes.
 const BLOCK: usize = 64 << 10;
-const ZEROS: [u8; BLOCK] = [0; BLOCK];
+static ZEROS: [u8; BLOCK] = [0; BLOCK];
 
 /// What tells a damaged file: by accident, not by design; the store is its user's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

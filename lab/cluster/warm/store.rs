@@ -102,7 +102,7 @@ pub struct WarmStore {
 #[derive(Debug)]
 pub enum Lookup {
     /// A cluster that was saved whole. Its files have not been summed up yet.
-    Found(Snapshot),
+    Found(Box<Snapshot>),
     /// None, and why: a line for people.
     Cold(String),
 }
@@ -168,7 +168,7 @@ impl WarmStore {
         match open(&directory, key) {
             Ok((saved, access)) => {
                 mark_used(&directory);
-                Ok(Lookup::Found(Snapshot { directory, saved, access, _lock: lock }))
+                Ok(Lookup::Found(Box::new(Snapshot { directory, saved, access, _lock: lock })))
             }
             Err(problem) => {
                 remove_whole(&directory)?;
