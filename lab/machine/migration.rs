@@ -6,7 +6,7 @@ use qapi::{Any, qmp::QmpCommand};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Machine, MachineError, QemuBinary};
+use super::{Machine, MachineError, MigrationState, QemuBinary};
 
 /// Bytes a second that QEMU may write: what no disk does, for a limit would only lengthen the pause
 /// (QEMU's own default is 128 MiB/s).
@@ -70,17 +70,6 @@ impl SavedMemory {
             MemoryFormat::Mapped => format!("file:{}", self.file.display()),
         }
     }
-}
-
-/// How a migration stands, in QEMU's words that the lab tells apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MigrationState {
-    /// On its way.
-    Active,
-    /// All is written or read.
-    Completed,
-    /// It will not complete.
-    Failed,
 }
 
 impl Machine {

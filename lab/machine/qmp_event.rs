@@ -4,7 +4,16 @@ use std::fmt;
 
 use qapi::qmp::{Event, MigrationStatus, ShutdownCause};
 
-use super::MigrationState;
+/// How a migration stands, in QEMU's words that the lab tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationState {
+    /// On its way.
+    Active,
+    /// All is written or read.
+    Completed,
+    /// It will not complete.
+    Failed,
+}
 
 /// What QEMU says without being asked, as far as the lab cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
