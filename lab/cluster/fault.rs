@@ -64,6 +64,12 @@ impl Fault {
     pub const KILL_STEPS: [Step; 5] =
         [Step::Boot, Step::Maintenance, Step::ApplyConfig, Step::SecureApi, Step::Ready];
 
+    /// Whether a cluster forms as if it were not there: it only comes in when something is done to the
+    /// cluster later.
+    pub fn comes_later(&self) -> bool {
+        matches!(self, Fault::StuckLink { .. } | Fault::LostDisk { .. })
+    }
+
     /// The node it is put into.
     pub fn node(&self) -> &NodeName {
         match self {

@@ -45,7 +45,7 @@ impl Session {
         plan: &Plan,
         store: &Store,
     ) -> Result<Option<Warm>, StartError> {
-        if !request.faults.is_empty() {
+        if request.faults.iter().any(|fault| !fault.comes_later()) {
             self.tell(false, "a fault is put into it".into());
             return Ok(None);
         }
