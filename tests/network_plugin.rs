@@ -18,6 +18,6 @@ async fn a_missing_network_plugin_is_the_named_cause() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_network_plugin_that_the_config_brings_is_told() -> Result<()> {
+async fn a_second_network_plugin_in_the_config_is_refused() -> Result<()> {
     comes_to_what_it_expects("tests/scenarios/cni/two-plugins.yaml").await.map(drop)
 }

@@ -65,10 +65,10 @@ pub enum Cause {
         "it woke up in maintenance mode, without the machine config that it had; look at its disk: STATE is lost"
     )]
     Forgotten,
-    /// The machine configs bring a network plugin, though the user's own was to be it.
+    /// An image brings a network plugin, though the user's own was to be it.
     #[error(
-        "node {node} is Ready before the network plugin of cluster.cni was applied: its machine config brings \
-         one; a patch must not set cluster.network.cni"
+        "node {node} is Ready before the network plugin of cluster.cni was applied: its image brings one, as a \
+         file below /etc/cni/net.d; look at its extensions"
     )]
     NetworkPluginThere {
         /// Which node.

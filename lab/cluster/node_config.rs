@@ -90,6 +90,11 @@ pub(super) fn node_config(
     if said.as_deref().and_then(|name| name.split('.').next()) != Some(node.name.as_str()) {
         return Err(PlanError::Hostname { node: node.name.clone(), said });
     }
+    // Flannel is what Talos takes when nothing is said (CNIConfig of the v1alpha1 config).
+    let plugin = config.text_at(&["cluster", "network", "cni", "name"]).unwrap_or("flannel");
+    if cluster.own_network_plugin && plugin != "none" {
+        return Err(PlanError::TwoNetworkPlugins { node: node.name.clone(), plugin: plugin.to_owned() });
+    }
     Ok((config, change))
 }
 

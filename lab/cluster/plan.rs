@@ -204,6 +204,18 @@ pub enum PlanError {
         /// What its config says.
         said: Option<String>,
     },
+    /// A second network plugin beside the user's own.
+    #[error(
+        "the manifests of cluster.cni are to be the network plugin, and the machine config of node {node} brings \
+         one too (cluster.network.cni is {plugin}): let no patch set it and keep the lab's patch lab/network-plugin, \
+         or leave cluster.cni out"
+    )]
+    TwoNetworkPlugins {
+        /// The node.
+        node: NodeName,
+        /// Which its config brings.
+        plugin: String,
+    },
     /// Secrets of the user's that cannot be used.
     #[error("{file}: {source}; it needs the secrets as talosctl gen config wrote them")]
     OwnSecrets {
