@@ -39,6 +39,9 @@ pub struct Rehearse {
     /// Fail when a time of the stopwatch exceeds its budget
     #[arg(long)]
     strict_budgets: bool,
+    /// Show a line per node in place of the whole terminal
+    #[arg(long)]
+    lines: bool,
     /// Print the summary, the criteria and the stopwatch as JSON on standard output
     #[arg(long)]
     json: bool,
@@ -50,7 +53,8 @@ impl Rehearse {
     pub(super) async fn run(self) -> Result<ExitCode, Failed> {
         let files: Vec<_> = SCENARIOS.iter().map(|name| self.scenarios.join(name)).collect();
         let scenarios = run::loaded(&files)?;
-        let mut options = self.guests.options("rehearsal", Display::for_stderr());
+        let display = if self.lines { Display::for_stderr() } else { Display::screen_on_stderr() };
+        let mut options = self.guests.options("rehearsal", display);
         let mut candidates = Vec::new();
         for (role, text) in [(Role::COMPUTE, &self.compute), (Role::GATEWAY, &self.gateway)] {
             let role = Role::new(role).map_err(|error| Failed::new(ExitCode::Internal, error))?;

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use lab::{
-    events::{Outcome, Shard, ShardNumber},
+    events::{Happening, Outcome, Shard, ShardNumber},
     host::{Ending, ExitCode, WhenShort},
     report::{Display, HTML, Recording, Report, Summary},
     scenario::Scenario,
@@ -115,8 +115,13 @@ pub(super) async fn carried_out(
     scenarios: &[Scenario],
 ) -> Result<(Recording, Summary, ExitCode), Failed> {
     options.several = scenarios.len() > 1;
+    let on_screen = options.display == Display::Screen;
     let session = Session::open(options).await?;
-    say_where(&session);
+    if !on_screen {
+        say_where(&session);
+    }
+    let scenarios_planned = scenarios.iter().map(Scenario::planned).collect();
+    session.recorder().record(Happening::Agenda { scenarios: scenarios_planned });
     let done = unless_ended(&session, verdicts(&session, scenarios)).await;
     let (outcome, ending, code) = done.unwrap_or_else(|| {
         (Outcome::NotRun { cause: "interrupted".into() }, Ending::Interrupted, ExitCode::Interrupted)

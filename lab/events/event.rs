@@ -181,6 +181,15 @@ pub enum LayerState {
     Green,
 }
 
+/// A scenario that a run has before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// Its name.
+    pub scenario: String,
+    /// The identifiers of its checks.
+    pub checks: Vec<String>,
+}
+
 /// What a pod asked for inside the cluster's network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -223,6 +232,11 @@ pub enum Happening {
         /// Which part of a larger run it is, if it is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shard: Option<Shard>,
+    },
+    /// What the run will do, in this order.
+    Agenda {
+        /// The scenarios.
+        scenarios: Vec<Planned>,
     },
     /// A scenario's block of checks begins.
     ScenarioStarted {

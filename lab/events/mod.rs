@@ -7,6 +7,8 @@ mod event;
 mod recorder;
 mod shard;
 
-pub use event::{ChainLink, Event, FORMAT, Happening, Layer, LayerState, Outcome, Step, Subject, Target};
+pub use event::{
+    ChainLink, Event, FORMAT, Happening, Layer, LayerState, Outcome, Planned, Step, Subject, Target,
+};
 pub use recorder::{Recorder, Subscription};
 pub use shard::{InvalidShard, Shard, ShardNumber};

@@ -106,6 +106,11 @@ impl EchoWorkload {
         Ok(Self { api: api.clone(), namespace: namespace.to_owned(), name, cluster_ip })
     }
 
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// The service's DNS name within the cluster.
     pub fn dns_name(&self, domain: &str) -> String {
         format!("{}.{}.svc.{domain}", self.name, self.namespace)

@@ -1,12 +1,11 @@
-//! What a person watches while a run goes on: a line per node on a terminal, plain lines
-//! elsewhere.
+//! What a person watches while a run goes on: the whole terminal or a line per node on a terminal, plain lines elsewhere.
 
 use std::{collections::BTreeMap, io::IsTerminal, time::Duration};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 
-use super::plain;
+use super::{plain, screen};
 use crate::{
     events::{Event, Happening, Layer, LayerState, Outcome, Subject, Subscription},
     node::NodeName,
@@ -15,6 +14,8 @@ use crate::{
 /// How a run is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Display {
+    /// The whole terminal.
+    Screen,
     /// A line per node that moves.
     Live,
     /// One line per event.
@@ -29,15 +30,26 @@ impl Display {
         let dumb = ["CI", "NO_COLOR"].iter().any(|name| std::env::var_os(name).is_some());
         if std::io::stderr().is_terminal() && !dumb { Self::Live } else { Self::Plain }
     }
+
+    /// As [`Display::for_stderr`], but the whole terminal where there is one that is large enough.
+    pub fn screen_on_stderr() -> Self {
+        match Self::for_stderr() {
+            Self::Live if screen::fits() => Self::Screen,
+            smaller => smaller,
+        }
+    }
 }
 
 /// Shows events on standard error until the stream ends.
 pub fn display(mut events: Subscription, how: Display) -> JoinHandle<()> {
+    if how == Display::Screen {
+        return tokio::spawn(screen::show(events));
+    }
     tokio::spawn(async move {
         let mut view = View::default();
         while let Some(event) = events.recv().await {
             match how {
-                Display::Quiet => {}
+                Display::Quiet | Display::Screen => {}
                 Display::Plain => {
                     if let Some(line) = plain::line(&event) {
                         eprintln!("{line}");

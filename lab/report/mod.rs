@@ -20,6 +20,7 @@ mod redact;
 #[expect(clippy::module_inception, reason = "the report as a whole is the idea of this folder")]
 mod report;
 mod results;
+mod screen;
 mod signatures;
 mod stopwatch;
 mod summary;

@@ -37,6 +37,7 @@ pub(super) fn text(event: &Event) -> Option<String> {
         Happening::RunFinished { .. }
         | Happening::Console { .. }
         | Happening::MachineExited { .. }
+        | Happening::Agenda { .. }
         | Happening::HostSeen { .. }
         | Happening::NetworkPlanned { .. }
         | Happening::ResourcesSampled { .. }

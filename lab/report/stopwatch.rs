@@ -93,7 +93,7 @@ fn or_missing<S: Serializer>(measured: &Result<Measured, String>, to: S) -> Resu
 impl Stopwatch {
     /// The figures of a whole recording.
     pub fn of(events: &[Event]) -> Self {
-        let mut seen = Seen::default();
+        let mut seen = Laps::default();
         for event in events {
             seen.add(event);
         }
@@ -120,9 +120,20 @@ impl Stopwatch {
     }
 }
 
+/// A figure of a run that goes on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Lapse {
+    /// What it is counted from has not come.
+    NotYet,
+    /// So much until now.
+    Running(Duration),
+    /// So much in all; of several, the longest until now.
+    Done(Duration),
+}
+
 /// What the figures are made of.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Laps {
     run: Lap,
     scenario: String,
     /// By node and scenario.
@@ -147,8 +158,27 @@ impl Lap {
     }
 }
 
-impl Seen {
-    fn add(&mut self, event: &Event) {
+impl Laps {
+    /// The figures as they stand at `now`: name, budget and time.
+    pub(super) fn lapses(&self, now: Duration) -> [(&'static str, Duration, Lapse); 3] {
+        let of = |laps: &[(String, Lap)]| {
+            let open = laps.iter().filter(|(_, lap)| lap.ended.is_none()).map(|(_, lap)| lap.began).min();
+            let longest = laps.iter().filter_map(|(_, lap)| lap.time()).max();
+            match (open, longest) {
+                (Some(began), _) => Lapse::Running(now.saturating_sub(began)),
+                (None, Some(time)) => Lapse::Done(time),
+                (None, None) => Lapse::NotYet,
+            }
+        };
+        let whole = match self.run.time() {
+            Some(time) => Lapse::Done(time),
+            None => Lapse::Running(now.saturating_sub(self.run.began)),
+        };
+        [(BOOT, of(&self.boots)), (BOOTSTRAP, of(&self.bootstraps)), (WHOLE, whole)]
+            .map(|(promise, lapse)| (promise.name, promise.budget, lapse))
+    }
+
+    pub(super) fn add(&mut self, event: &Event) {
         let at = event.at;
         match &event.happening {
             Happening::RunStarted { .. } => self.run.began = at,
@@ -353,6 +383,23 @@ mod tests {
         ✅ whole flow   500 s of 1500 s   from the start of the run to its verdict
              measured 500 s; on the reference host 340 s at factor 1.47
         ");
+    }
+
+    #[test]
+    fn a_figure_runs_until_what_it_counts_has_come() {
+        let at = |seconds: u64| {
+            let mut laps = Laps::default();
+            let timed = rehearsal("tcg").into_iter().filter(|(at, _)| *at <= seconds);
+            for (seq, (at, happening)) in (0..).zip(timed) {
+                laps.add(&Event { seq, at: Duration::from_secs(at), happening });
+            }
+            laps.lapses(Duration::from_secs(seconds)).map(|(_, _, lapse)| lapse)
+        };
+        let s = Duration::from_secs;
+        assert_eq!(at(5), [Lapse::NotYet, Lapse::NotYet, Lapse::Running(s(5))]);
+        assert_eq!(at(30), [Lapse::Running(s(18)), Lapse::Running(s(20)), Lapse::Running(s(30))]);
+        assert_eq!(at(90), [Lapse::Done(s(50)), Lapse::Done(s(80)), Lapse::Running(s(90))]);
+        assert_eq!(at(500), [Lapse::Done(s(50)), Lapse::Done(s(100)), Lapse::Done(s(500))]);
     }
 
     #[test]

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::{
     check::CheckSpec,
-    checks::{Observation, look},
+    checks::{Fixtures, Observation, look},
     expectation::{Expectation, SeenFailure},
     file::Scenario,
 };
 use crate::{
     cluster::{Cluster, Failure, Stage},
     control::ControlServer,
-    events::{Happening, Outcome, Recorder, Subject},
+    events::{Happening, Outcome, Planned, Recorder, Subject},
     host::WhenShort,
     network::CAPTURE_LIMIT,
     session::{ClusterRequest, RunningCluster, Session, StartError, write_bundle},
@@ -50,6 +50,12 @@ impl Scenario {
                 .map(|image| (*image).to_owned())
                 .collect(),
         }
+    }
+
+    /// What a run that has it before it says of it.
+    pub fn planned(&self) -> Planned {
+        let checks = self.checks.iter().map(|check| check.id.clone()).collect();
+        Planned { scenario: self.name.clone(), checks }
     }
 
     /// Runs the scenario in `session` and takes its cluster down again.
@@ -158,6 +164,7 @@ impl Scenario {
     async fn check_all(&self, session: &Session, running: &RunningCluster) -> Vec<SeenFailure> {
         let cluster: &Arc<Cluster> = &running.cluster;
         let recorder = cluster.recorder();
+        let fixtures = Fixtures::of(cluster);
         let mut seen = Vec::new();
         for (done, spec) in self.checks.iter().enumerate() {
             if session.has_paused() {
@@ -165,7 +172,7 @@ impl Scenario {
                 break;
             }
             recorder.record(Happening::CheckStarted { check: spec.id.clone(), title: spec.title() });
-            let observation = look(cluster, &spec.check).await;
+            let observation = look(&fixtures, &spec.check).await;
             if let Some(cause) = observation.cause() {
                 seen.push(SeenFailure::Check { check: spec.id.clone(), cause });
             }

@@ -11,9 +11,8 @@ use k8s_openapi::api::core::v1::Service;
 use kube::{Api, api::PostParams};
 use serde::Deserialize;
 
-use super::{attempts::Attempts, fresh_namespace, on_every_node};
+use super::{attempts::Attempts, fixtures::Fixtures};
 use crate::{
-    cluster::Cluster,
     kubernetes::{EchoPod, EchoWorkload, KubernetesApi},
     node::NodeName,
     words::chain,
@@ -31,7 +30,6 @@ pub(super) struct Doors {
     pods: BTreeMap<NodeName, EchoPod>,
     doors: BTreeMap<NodeName, SocketAddr>,
     http: reqwest::Client,
-    workload: EchoWorkload,
 }
 
 /// What an echo server says of a request that it made.
@@ -52,16 +50,15 @@ pub(super) struct Answered {
 }
 
 impl Doors {
-    /// Starts the pods in a namespace of this name and a number, and opens the doors; returns once each pod answers through its own.
-    pub(super) async fn open(cluster: &Cluster, namespace: &str) -> Result<Self, String> {
-        let api = cluster.kubernetes().ok_or("the Kubernetes API was never reached")?;
-        let namespace = &fresh_namespace(namespace);
-        let workload = EchoWorkload::create(api, namespace).await.map_err(text)?;
+    /// Opens a door to each echo pod; returns once each answers through its own.
+    pub(super) async fn open(fixtures: &Fixtures<'_>) -> Result<Self, String> {
+        let (cluster, api) = (fixtures.cluster, fixtures.api()?);
+        let echo = fixtures.echo().await?;
         let mut pods = BTreeMap::new();
-        for pod in on_every_node(cluster, &workload).await.map_err(text)? {
+        for pod in echo.pods {
             pods.insert(NodeName::new(pod.node.as_str()).map_err(text)?, pod);
         }
-        let port = node_port(api, namespace).await?;
+        let port = node_port(api, echo.workload.namespace()).await?;
         let mut doors = BTreeMap::new();
         for node in pods.keys() {
             doors.insert(node.clone(), cluster.lan().add_forward(node, port).await.map_err(text)?);
@@ -69,7 +66,7 @@ impl Doors {
         // Without a provider the client does not even speak plain HTTP; one that is there stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().timeout(QUESTION).pool_max_idle_per_host(0).build();
-        let doors = Self { pods, doors, http: http.map_err(|error| chain(&error))?, workload };
+        let doors = Self { pods, doors, http: http.map_err(|error| chain(&error))? };
         for (from, to) in doors.pairs() {
             doors.ask_patiently(from, to).await?;
         }
@@ -117,11 +114,6 @@ impl Doors {
             }
         }
         Err(format!("the pod on {from} does not get {bytes} bytes of the pod on {to}: {last} ({tries})"))
-    }
-
-    /// Closes the doors and ends the pods.
-    pub(super) async fn close(self) -> Result<(), String> {
-        self.workload.delete().await.map_err(text)
     }
 
     async fn probe(&self, from: &NodeName, to: &NodeName, what: &str) -> Result<Probed, String> {

@@ -2,16 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Observation, fresh_namespace, links::Links, on_every_node, pod_network};
+use super::{Observation, fixtures::Fixtures, links::Links, pod_network};
 use crate::{
-    cluster::Cluster,
     events::Step,
     kubernetes::{EchoPod, EchoWorkload, KubernetesApi, NodeFacts, Prober},
     node::NodeName,
 };
 
-/// The namespace of the check's pods.
-const NAMESPACE: &str = "lab-link-cut";
 /// How long Kubernetes may take to miss a node, on the reference host: it does so 50 s after the last sign of life
 /// (kube-controller-manager, `--node-monitor-grace-period`), of which kubelet gives one every 10 s.
 const MISSED: Duration = Duration::from_secs(100);
@@ -22,22 +19,21 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How long one question to a pod may take.
 const QUESTION: Duration = Duration::from_secs(20);
 
-pub(super) async fn look(cluster: &Cluster, name: &NodeName) -> Observation {
+pub(super) async fn look(fixtures: &Fixtures<'_>, name: &NodeName) -> Observation {
     let mut observation = Observation::default();
-    if let Err(cause) = cut_and_restore(cluster, name, &mut observation).await {
+    if let Err(cause) = cut_and_restore(fixtures, name, &mut observation).await {
         observation.problem(cause);
     }
     observation
 }
 
 async fn cut_and_restore(
-    cluster: &Cluster,
+    fixtures: &Fixtures<'_>,
     name: &NodeName,
     observation: &mut Observation,
 ) -> Result<(), String> {
-    let api = cluster.kubernetes().ok_or("the Kubernetes API was never reached")?;
-    let workload = EchoWorkload::create(api, &fresh_namespace(NAMESPACE)).await.map_err(text)?;
-    let pods = on_every_node(cluster, &workload).await.map_err(text)?;
+    let (cluster, api) = (fixtures.cluster, fixtures.api()?);
+    let pods = fixtures.echo().await?.pods;
     let on_it = |pod: &&EchoPod| pod.node == name.as_str();
     let pod = pods.iter().find(on_it).ok_or_else(|| format!("no pod runs on {name}"))?;
     let asking = pods.iter().find(|pod| !on_it(pod)).ok_or("the cluster has no other node")?;
@@ -96,7 +92,7 @@ async fn cut_and_restore(
         "{name}: the pod on it answers again, {:.1} s after its link was restored",
         restored.elapsed().as_secs_f64()
     ));
-    workload.delete().await.map_err(text)
+    Ok(())
 }
 
 /// From a pod on another node to the one on the node.

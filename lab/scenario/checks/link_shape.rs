@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Observation, doors::Doors, links::Links};
+use super::{Observation, doors::Doors, fixtures::Fixtures, links::Links};
 use crate::{
-    cluster::Cluster,
     network::{Impairment, Loss},
     node::NodeName,
 };
 
-/// The namespace of the check's pods.
-const NAMESPACE: &str = "lab-link-shape";
 /// How many answers are timed.
 const TIMED: usize = 7;
 /// How many questions are asked at most until a lossy link has lost a frame.
@@ -18,26 +15,26 @@ const UNTIL_LOST: usize = 300;
 /// How long the transfer over a slow link takes at the least, when the link is as slow as it should be.
 const TRANSFER: Duration = Duration::from_millis(1000);
 
-pub(super) async fn look(cluster: &Cluster, name: &NodeName, impairment: Impairment) -> Observation {
+pub(super) async fn look(fixtures: &Fixtures<'_>, name: &NodeName, impairment: Impairment) -> Observation {
     let mut observation = Observation::default();
-    if let Err(cause) = shape_and_restore(cluster, name, impairment, &mut observation).await {
+    if let Err(cause) = shape_and_restore(fixtures, name, impairment, &mut observation).await {
         observation.problem(cause);
     }
     observation
 }
 
 async fn shape_and_restore(
-    cluster: &Cluster,
+    fixtures: &Fixtures<'_>,
     name: &NodeName,
     impairment: Impairment,
     observation: &mut Observation,
 ) -> Result<(), String> {
-    let doors = Doors::open(cluster, NAMESPACE).await?;
+    let doors = Doors::open(fixtures).await?;
     let pairs = doors.pairs();
     let found = pairs.iter().find(|(from, to)| *to == name && *from != name);
     let (from, to) = found.ok_or("the cluster has no other node")?;
     let way = Way { doors: &doors, from, to };
-    let links = Links::of(cluster);
+    let links = Links::of(fixtures.cluster);
     let plain = way.median().await?;
     let lost_before = links.lost(name);
     links.shape(name, impairment)?;
@@ -75,7 +72,7 @@ async fn shape_and_restore(
     links.mend();
     let mended = way.median().await?;
     observation.fact(format!("link restored: answered in {} ms", mended.as_millis()));
-    doors.close().await
+    Ok(())
 }
 
 /// How many bytes take a little more than the transfer's time, when a thousand take so long.

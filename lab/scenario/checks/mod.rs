@@ -6,6 +6,7 @@ mod architecture;
 mod attempts;
 mod boot_hold;
 mod doors;
+mod fixtures;
 mod kernel_modules;
 mod layers;
 mod link_cut;
@@ -23,54 +24,45 @@ mod tailnet_requests;
 mod tailnet_routing;
 mod wasm;
 
+pub(super) use fixtures::Fixtures;
 pub(super) use observation::Observation;
 
-use std::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::Duration,
-};
+use std::time::Duration;
 
-use super::check::Check;
-use crate::{
-    cluster::Cluster,
-    events::Step,
-    kubernetes::{EchoPod, EchoWorkload, KubernetesError},
-};
+use super::check::{Check, Disturbance, HoldEnd};
 
 /// How long one question to a node may take, at the least.
 const QUESTION: Duration = Duration::from_secs(20);
 
-/// The workload's pods, once one is ready on every node and the service stands for one of them.
-async fn on_every_node(cluster: &Cluster, workload: &EchoWorkload) -> Result<Vec<EchoPod>, KubernetesError> {
-    let nodes: Vec<_> = cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();
-    let limit = cluster.plan().budgets.limit(Step::Ready);
-    let pods = workload.ready_pods(&nodes, limit).await?;
-    workload.ready_service(limit).await?;
-    Ok(pods)
-}
-
-/// A namespace that no check had before: one that is being deleted takes no new pods.
-fn fresh_namespace(name: &str) -> String {
-    static MADE: AtomicU32 = AtomicU32::new(1);
-    format!("{name}-{}", MADE.fetch_add(1, Relaxed))
-}
-
 /// Does a check.
-pub(super) async fn look(cluster: &Cluster, check: &Check) -> Observation {
-    match check {
+pub(super) async fn look(fixtures: &Fixtures<'_>, check: &Check) -> Observation {
+    let cluster = fixtures.cluster;
+    let observation = match check {
         Check::LayersGreen => layers::look(cluster).await,
         Check::Architecture { is } => architecture::look(cluster, *is).await,
         Check::NoTailscale { role } => no_tailscale::look(cluster, role.as_ref()).await,
-        Check::PodNetwork { service, dns } => pod_network::look(cluster, *service, *dns).await,
+        Check::PodNetwork { service, dns } => pod_network::look(fixtures, *service, *dns).await,
         Check::PowerCycle { node } => power_cycle::look(cluster, node).await,
         Check::Roles => roles::look(cluster).await,
-        Check::TailnetRouting => tailnet_routing::look(cluster).await,
-        Check::TailnetRecovery { after } => tailnet_recovery::look(cluster, after).await,
-        Check::Wasm => wasm::look(cluster).await,
+        Check::TailnetRouting => tailnet_routing::look(fixtures).await,
+        Check::TailnetRecovery { after } => tailnet_recovery::look(fixtures, after).await,
+        Check::Wasm => wasm::look(fixtures).await,
         Check::KernelModules { names } => kernel_modules::look(cluster, names).await,
-        Check::LinkCut { node } => link_cut::look(cluster, node).await,
-        Check::Partition { partition, lasts } => partition::look(cluster, partition, *lasts).await,
-        Check::LinkShape { node, impairment } => link_shape::look(cluster, node, *impairment).await,
+        Check::LinkCut { node } => link_cut::look(fixtures, node).await,
+        Check::Partition { partition, lasts } => partition::look(fixtures, partition, *lasts).await,
+        Check::LinkShape { node, impairment } => link_shape::look(fixtures, node, *impairment).await,
         Check::BootHold { node, ends } => boot_hold::look(cluster, node, ends).await,
+    };
+    if restarts_nodes(check) {
+        fixtures.renew_echo().await;
+    }
+    observation
+}
+
+fn restarts_nodes(check: &Check) -> bool {
+    match check {
+        Check::PowerCycle { .. } | Check::BootHold { ends: HoldEnd::Reboot, .. } => true,
+        Check::TailnetRecovery { after } => after.contains(&Disturbance::GatewayReboot),
+        _ => false,
     }
 }

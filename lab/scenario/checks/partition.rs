@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Observation, doors::Doors, links::Links};
+use super::{Observation, doors::Doors, fixtures::Fixtures, links::Links};
 use crate::{
     cluster::Cluster,
     events::Step,
@@ -12,27 +12,25 @@ use crate::{
     node::{Kind, NodeName},
 };
 
-/// The namespace of the check's pods.
-const NAMESPACE: &str = "lab-partition";
 /// Pause between two questions of a pod.
 const AGAIN: Duration = Duration::from_secs(1);
 
-pub(super) async fn look(cluster: &Cluster, partition: &Partition, lasts: Duration) -> Observation {
+pub(super) async fn look(fixtures: &Fixtures<'_>, partition: &Partition, lasts: Duration) -> Observation {
     let mut observation = Observation::default();
-    if let Err(cause) = part_and_heal(cluster, partition, lasts, &mut observation).await {
+    if let Err(cause) = part_and_heal(fixtures, partition, lasts, &mut observation).await {
         observation.problem(cause);
     }
     observation
 }
 
 async fn part_and_heal(
-    cluster: &Cluster,
+    fixtures: &Fixtures<'_>,
     partition: &Partition,
     lasts: Duration,
     observation: &mut Observation,
 ) -> Result<(), String> {
-    let api = cluster.kubernetes().ok_or("the Kubernetes API was never reached")?;
-    let doors = Doors::open(cluster, NAMESPACE).await?;
+    let (cluster, api) = (fixtures.cluster, fixtures.api()?);
+    let doors = Doors::open(fixtures).await?;
     let links = Links::of(cluster);
     let parted = Instant::now();
     links.part(partition)?;
@@ -75,7 +73,7 @@ async fn part_and_heal(
         "healed: every pod reaches every other {:.1} s later, without help",
         healed.elapsed().as_secs_f64()
     ));
-    doors.close().await
+    Ok(())
 }
 
 /// Waits until the API server answers and calls every node Ready.

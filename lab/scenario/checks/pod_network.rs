@@ -5,36 +5,32 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures::FutureExt;
 
-use super::{Observation, attempts::Attempts, on_every_node};
+use super::{
+    Observation,
+    attempts::Attempts,
+    fixtures::{EchoPods, Fixtures},
+};
 use crate::{
-    cluster::Cluster,
     events::{Happening, Outcome, Recorder, Step, Target},
-    kubernetes::{CLUSTER_DNS, EchoPod, EchoWorkload, KubernetesError, ProbeReply, Prober, ready_endpoint},
+    kubernetes::{CLUSTER_DNS, EchoPod, EchoWorkload, ProbeReply, Prober, ready_endpoint},
 };
 
-/// The namespace of the check's pods.
-const NAMESPACE: &str = "lab-network-check";
-
-pub(super) async fn look(cluster: &Cluster, service: bool, dns: bool) -> Observation {
+pub(super) async fn look(fixtures: &Fixtures<'_>, service: bool, dns: bool) -> Observation {
     let mut observation = Observation::default();
-    if let Err(error) = ask_all(cluster, service, dns, &mut observation).await {
+    if let Err(error) = ask_all(fixtures, service, dns, &mut observation).await {
         observation.problem(error);
     }
     observation
 }
 
 async fn ask_all(
-    cluster: &Cluster,
+    fixtures: &Fixtures<'_>,
     service: bool,
     dns: bool,
     observation: &mut Observation,
-) -> Result<(), KubernetesError> {
-    let Some(api) = cluster.kubernetes() else {
-        observation.problem("the Kubernetes API was never reached");
-        return Ok(());
-    };
-    let workload = EchoWorkload::create(api, NAMESPACE).await?;
-    let pods = on_every_node(cluster, &workload).await?;
+) -> Result<(), String> {
+    let (cluster, api) = (fixtures.cluster, fixtures.api()?);
+    let EchoPods { workload, pods } = fixtures.echo().await?;
     let prober = Prober::new(api, Duration::from_secs(20));
     let names = Names {
         service: service.then(|| workload.cluster_ip.clone()),
@@ -52,7 +48,7 @@ async fn ask_all(
     if let (Some(name), Some(Err(cause))) = (&names.dns, dns.peek()) {
         observation.problem(format!("{name}: {cause}"));
     }
-    workload.delete().await
+    Ok(())
 }
 
 /// The two names of the service under which it is asked, each when the scenario wants it.

@@ -5,17 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Observation, on_every_node, tailnet_requests::Answer};
+use super::{Observation, fixtures::Fixtures, tailnet_requests::Answer};
 use crate::{
     cluster::{Cluster, NodePlan, Tailnet},
-    kubernetes::EchoWorkload,
     node::Role,
     scenario::Disturbance,
     tailnet::{Node, OutsideClient, Path},
 };
 
-/// The namespace of the pods that are called.
-const NAMESPACE: &str = "lab-tailnet-recovery";
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(4);
 /// Pause between two requests while an answer is waited for.
@@ -23,29 +20,28 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// How long login, routes and each way back may take, on the reference host.
 const RECOVERY: Duration = Duration::from_secs(120);
 
-pub(super) async fn look(cluster: &Cluster, after: &[Disturbance]) -> Observation {
+pub(super) async fn look(fixtures: &Fixtures<'_>, after: &[Disturbance]) -> Observation {
     let mut observation = Observation::default();
-    if let Err(problem) = look_at(cluster, after, &mut observation).await {
+    if let Err(problem) = look_at(fixtures, after, &mut observation).await {
         observation.problem(problem);
     }
     observation
 }
 
 async fn look_at(
-    cluster: &Cluster,
+    fixtures: &Fixtures<'_>,
     after: &[Disturbance],
     observation: &mut Observation,
 ) -> Result<(), String> {
+    let cluster = fixtures.cluster;
     let tailnet =
         cluster.tailnet().ok_or("the scenario has no tailnet; give the cluster `tailnet: local`")?;
     let is_gateway = |node: &&NodePlan| node.spec.role.as_str() == Role::GATEWAY;
     let gateway = cluster.plan().nodes.iter().find(is_gateway).ok_or("the cluster has no gateway")?;
-    let api = cluster.kubernetes().ok_or("the Kubernetes API was never reached")?;
     let patience = cluster.plan().budgets.on_this_host(RECOVERY);
     let client = tailnet.routed_client(patience).await.map_err(text)?;
 
-    let workload = EchoWorkload::create(api, NAMESPACE).await.map_err(text)?;
-    let pods = on_every_node(cluster, &workload).await.map_err(text)?;
+    let pods = fixtures.echo().await?.pods;
     let far = pods.iter().find(|pod| pod.node != gateway.spec.name.as_str());
     let pod = far.ok_or("no pod runs on another node than the gateway")?.address.clone();
     let http = client.http(REQUEST).map_err(text)?;
@@ -60,7 +56,7 @@ async fn look_at(
             Disturbance::NoDirectPath => way.no_direct_path(observation).await?,
         }
     }
-    workload.delete().await.map_err(text)
+    Ok(())
 }
 
 /// The way from the outside client through the gateway to a pod on another node.

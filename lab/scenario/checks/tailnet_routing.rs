@@ -9,7 +9,10 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Observation, QUESTION, attempts::Attempts, on_every_node, tailnet_bounds::Bounds,
+    Observation, QUESTION,
+    attempts::Attempts,
+    fixtures::{EchoPods, Fixtures},
+    tailnet_bounds::Bounds,
     tailnet_requests::Answer,
 };
 use crate::{
@@ -24,8 +27,6 @@ use crate::{
     talos::{ApiError, NodeClient, ServiceState},
 };
 
-/// The namespace of the pods that are called.
-const NAMESPACE: &str = "lab-tailnet-check";
 /// The extension's service on a node.
 const SERVICE: &str = "ext-tailscale";
 /// After how many restarts while its login is waited for it will not get up by itself any more.
@@ -47,7 +48,8 @@ const REPEATS: usize = 3;
 /// Bytes of the large transfer: many full segments, so that a black hole for them shows.
 const LARGE: usize = 2 << 20;
 
-pub(super) async fn look(cluster: &Cluster) -> Observation {
+pub(super) async fn look(fixtures: &Fixtures<'_>) -> Observation {
+    let cluster = fixtures.cluster;
     let mut observation = Observation::default();
     let Some(tailnet) = cluster.tailnet() else {
         observation.problem("the scenario has no tailnet; give the cluster `tailnet: local`");
@@ -55,7 +57,8 @@ pub(super) async fn look(cluster: &Cluster) -> Observation {
     };
     let gateways = cluster.plan().nodes.iter().filter(|node| node.spec.role.as_str() == Role::GATEWAY);
     for gateway in gateways {
-        let mut routing = Routing { cluster, tailnet, gateway, ledger: ledger(cluster, tailnet, gateway) };
+        let mut routing =
+            Routing { fixtures, cluster, tailnet, gateway, ledger: ledger(cluster, tailnet, gateway) };
         if let Err(problem) = routing.follow(&mut observation).await {
             observation.problem(problem);
         }
@@ -111,6 +114,7 @@ fn ledger(cluster: &Cluster, tailnet: &Tailnet, gateway: &NodePlan) -> RouteLedg
 }
 
 struct Routing<'a> {
+    fixtures: &'a Fixtures<'a>,
     cluster: &'a Cluster,
     tailnet: &'a Tailnet,
     gateway: &'a NodePlan,
@@ -142,7 +146,7 @@ impl Routing<'_> {
     }
 
     fn bounds(&self) -> Bounds<'_> {
-        let Self { cluster, tailnet, gateway, ledger } = self;
+        let Self { cluster, tailnet, gateway, fixtures: _, ledger } = self;
         Bounds { cluster, tailnet, gateway, member: &ledger.gateway }
     }
 
@@ -271,9 +275,7 @@ impl Routing<'_> {
     }
 
     async fn packets(&mut self, client: &OutsideClient, observation: &mut Observation) -> Result<(), String> {
-        let api = self.cluster.kubernetes().ok_or("the Kubernetes API was never reached")?;
-        let workload = EchoWorkload::create(api, NAMESPACE).await.map_err(|error| error.to_string())?;
-        let pods = on_every_node(self.cluster, &workload).await.map_err(|error| error.to_string())?;
+        let EchoPods { workload, pods } = self.fixtures.echo().await?;
         let http = client.http(REQUEST).map_err(|error| error.to_string())?;
         self.bounds().attempts(client, observation).await;
         // A pod on a compute node: the gateway has to route, not only to answer.
@@ -301,7 +303,7 @@ impl Routing<'_> {
         if answers.iter().any(|answer| answer.seen.is_ok()) {
             self.datagrams(client, &workload.cluster_ip).await;
         }
-        workload.delete().await.map_err(|error| error.to_string())
+        Ok(())
     }
 
     /// Asks one address until it answers, and then some more.

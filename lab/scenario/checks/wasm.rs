@@ -2,35 +2,30 @@
 
 use std::time::Duration;
 
-use super::{Observation, on_every_node, pod_network::ask};
-use crate::{
-    cluster::Cluster,
-    kubernetes::{EchoPod, EchoWorkload, KubernetesError, Prober},
+use super::{
+    Observation,
+    fixtures::{Fixtures, on_every_node},
+    pod_network::ask,
 };
+use crate::kubernetes::{EchoPod, EchoWorkload, Prober};
 
 /// The namespace of the modules.
 const NAMESPACE: &str = "lab-wasm-check";
-/// The namespace of the ordinary pods that call them.
-const CALLERS: &str = "lab-wasm-callers";
 
-pub(super) async fn look(cluster: &Cluster) -> Observation {
+pub(super) async fn look(fixtures: &Fixtures<'_>) -> Observation {
     let mut observation = Observation::default();
-    if let Err(error) = ask_all(cluster, &mut observation).await {
+    if let Err(error) = ask_all(fixtures, &mut observation).await {
         observation.problem(error);
     }
     observation
 }
 
-async fn ask_all(cluster: &Cluster, observation: &mut Observation) -> Result<(), KubernetesError> {
-    let Some(api) = cluster.kubernetes() else {
-        observation.problem("the Kubernetes API was never reached");
-        return Ok(());
-    };
-    let modules = EchoWorkload::create_wasm(api, NAMESPACE).await?;
-    let callers = EchoWorkload::create(api, CALLERS).await?;
-    let ready =
-        async { tokio::try_join!(on_every_node(cluster, &modules), on_every_node(cluster, &callers)) };
-    let (module_pods, caller_pods) = tokio::select! {
+async fn ask_all(fixtures: &Fixtures<'_>, observation: &mut Observation) -> Result<(), String> {
+    let (cluster, api) = (fixtures.cluster, fixtures.api()?);
+    let modules = EchoWorkload::create_wasm(api, NAMESPACE).await.map_err(|error| error.to_string())?;
+    let run = async { on_every_node(cluster, &modules).await.map_err(|error| error.to_string()) };
+    let ready = async { tokio::try_join!(run, fixtures.echo()) };
+    let (module_pods, callers) = tokio::select! {
         ready = ready => ready?,
         refused = modules.start_refused() => {
             observation.problem(refused);
@@ -42,12 +37,11 @@ async fn ask_all(cluster: &Cluster, observation: &mut Observation) -> Result<(),
         observation.fact(format!("{}: a WebAssembly module runs", pod.node));
         observation.fact(format!("{}: an ordinary pod runs beside it", pod.node));
     }
-    let asked = caller_pods.iter().map(|from| ask_from(&prober, from, &module_pods, &modules.cluster_ip));
+    let asked = callers.pods.iter().map(|from| ask_from(&prober, from, &module_pods, &modules.cluster_ip));
     for seen in futures::future::join_all(asked).await {
         observation.merge(seen);
     }
-    modules.delete().await?;
-    callers.delete().await
+    Ok(())
 }
 
 /// Asks the modules on the other nodes, and the service over all of them.

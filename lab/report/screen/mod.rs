@@ -1,0 +1,168 @@
+//! The whole terminal as a view of a run: what is planned, each node in a pane of its own, the checks, the stopwatch,
+//! and what comes next. [`State`] is folded from events alone and [`draw`] draws it, so that a recording
+//! looks as the run did.
+
+mod draw;
+mod state;
+
+use std::{io, time::Duration};
+
+use ratatui::{
+    Terminal,
+    backend::CrosstermBackend,
+    crossterm::{
+        cursor::{Hide, Show},
+        execute,
+        terminal::{EnterAlternateScreen, LeaveAlternateScreen},
+    },
+};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::plain;
+use crate::events::Subscription;
+use state::State;
+
+/// Pause between two pictures.
+const FRAME: Duration = Duration::from_millis(200);
+/// In smaller terminals lines say more.
+const SMALLEST: (u16, u16) = (72, 20);
+
+/// Whether the terminal on standard error is large enough.
+pub(super) fn fits() -> bool {
+    ratatui::crossterm::terminal::size()
+        .is_ok_and(|(columns, rows)| columns >= SMALLEST.0 && rows >= SMALLEST.1)
+}
+
+/// Shows events on the whole terminal until the stream ends; the terminal is then as it was before. On a terminal that
+/// cannot be drawn on, events are lines.
+pub(super) async fn show(mut events: Subscription) {
+    let mut screen = Screen::open();
+    let mut state = State::default();
+    let began = Instant::now();
+    let mut frames = tokio::time::interval(FRAME);
+    frames.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            event = events.recv() => {
+                let Some(event) = event else { break };
+                if screen.is_err() && let Some(line) = plain::line(&event) {
+                    eprintln!("{line}");
+                }
+                state.add(&event);
+            }
+            _ = frames.tick() => {
+                state.now = began.elapsed();
+                if let Ok(open) = &mut screen && open.draw(&state).is_err() {
+                    screen = Err(());
+                }
+            }
+        }
+    }
+}
+
+/// The alternate screen of the terminal. No key is read: Ctrl-C stays what it is.
+struct Screen(Terminal<CrosstermBackend<io::Stderr>>);
+
+impl Screen {
+    fn open() -> Result<Self, ()> {
+        let open = || {
+            execute!(io::stderr(), EnterAlternateScreen, Hide)?;
+            Terminal::new(CrosstermBackend::new(io::stderr())).map(Self)
+        };
+        open().map_err(|_: io::Error| leave())
+    }
+
+    fn draw(&mut self, state: &State) -> io::Result<()> {
+        self.0.draw(|frame| draw::draw(frame, state)).map(drop)
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        leave();
+    }
+}
+
+fn leave() {
+    // Nothing is left to be done where even that fails.
+    let _ = execute!(io::stderr(), LeaveAlternateScreen, Show);
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::{Terminal, backend::TestBackend};
+
+    use super::*;
+    use crate::{
+        events::{Event, Happening, Outcome, Planned, Subject},
+        report::read_recording,
+    };
+
+    /// The picture of a recorded run at a second of it, on a terminal of that size.
+    fn picture(events: &[Event], at: u64, (columns, rows): (u16, u16)) -> String {
+        let mut state = State::default();
+        let at = Duration::from_secs(at);
+        for event in events.iter().filter(|event| event.at <= at) {
+            state.add(event);
+        }
+        state.now = at;
+        let mut terminal = Terminal::new(TestBackend::new(columns, rows)).expect("terminal");
+        terminal.draw(|frame| draw::draw(frame, &state)).expect("picture");
+        terminal.backend().to_string()
+    }
+
+    /// A recorded run, as one of two scenarios that are planned.
+    fn rehearsal(recording: &str) -> Vec<Event> {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings").join(recording);
+        let mut events = read_recording(&path).expect("recording");
+        let of = |event: &Event| match &event.happening {
+            Happening::ScenarioStarted { scenario, .. } => Some(scenario.clone()),
+            _ => None,
+        };
+        let mut checks: Vec<String> = Vec::new();
+        for event in &events {
+            if let Happening::CheckFinished { check, .. } = &event.happening {
+                checks.push(check.clone());
+            }
+        }
+        let first = events.iter().find_map(of).expect("scenario");
+        let planned = |scenario: &str, checks: Vec<String>| Planned { scenario: scenario.into(), checks };
+        let next = planned("mixed-role-cluster", vec!["roles".into()]);
+        let happening = Happening::Agenda { scenarios: vec![planned(&first, checks), next] };
+        events.insert(1, Event { seq: 0, at: Duration::ZERO, happening });
+        events
+    }
+
+    #[test]
+    fn a_green_run_looks_like_this_while_it_forms_and_while_it_is_checked() {
+        let events = rehearsal("green.jsonl");
+        insta::assert_snapshot!("forming", picture(&events, 25, (120, 36)));
+        insta::assert_snapshot!("checking", picture(&events, 78, (120, 36)));
+        insta::assert_snapshot!("done", picture(&events, 10_000, (120, 36)));
+    }
+
+    #[test]
+    fn a_red_run_shows_its_cause() {
+        let events = rehearsal("red.jsonl");
+        insta::assert_snapshot!("red", picture(&events, 10_000, (100, 30)));
+    }
+
+    #[test]
+    fn no_terminal_is_too_small_or_too_large_to_draw_on() {
+        let events = rehearsal("green.jsonl");
+        for size in [(1, 1), (10, 3), (72, 20), (300, 100)] {
+            assert!(!picture(&events, 40, size).is_empty());
+        }
+    }
+
+    #[test]
+    fn before_anything_is_known_nothing_is_claimed() {
+        let note = Happening::Note { subject: Subject::Cluster, text: "images are checked".into() };
+        let events = [Event { seq: 0, at: Duration::ZERO, happening: note }];
+        let shown = picture(&events, 1, (80, 20));
+        assert!(shown.contains("images are checked") && !shown.contains('✔'), "{shown}");
+        let ended = Happening::RunFinished { outcome: Outcome::Passed };
+        let shown = picture(&[Event { seq: 0, at: Duration::ZERO, happening: ended }], 1, (80, 20));
+        assert!(shown.contains("PASSED"), "{shown}");
+    }
+}

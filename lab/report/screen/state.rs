@@ -1,0 +1,266 @@
+//! What the screen shows, folded from events.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use super::super::{plain, stopwatch::Laps};
+use crate::{
+    events::{Event, Happening, Layer, LayerState, Outcome, Planned, Step, Subject},
+    node::{Kind, NodeName, Role},
+};
+
+/// How many lines of a console and of the log are kept: more than any screen shows.
+const LINES: usize = 120;
+
+/// A run as far as it has come.
+#[derive(Default)]
+pub(super) struct State {
+    /// Time since the run began.
+    pub(super) now: Duration,
+    pub(super) run: String,
+    /// The emulator and how slow the host is.
+    pub(super) host: String,
+    pub(super) scenarios: Vec<ScenarioRow>,
+    /// The nodes of the present scenario.
+    pub(super) nodes: Vec<Pane>,
+    /// What goes on in the cluster as a whole.
+    pub(super) cluster_step: Option<StepRow>,
+    pub(super) log: VecDeque<(Duration, String)>,
+    pub(super) laps: Laps,
+    pub(super) ended: Option<Outcome>,
+}
+
+/// A scenario and how far it is.
+pub(super) struct ScenarioRow {
+    pub(super) name: String,
+    pub(super) began: Option<Duration>,
+    pub(super) ended: Option<(Duration, Outcome)>,
+    /// Whether it started from a saved cluster.
+    pub(super) warm: Option<bool>,
+    pub(super) checks: Vec<CheckRow>,
+}
+
+/// A check and how far it is.
+pub(super) struct CheckRow {
+    pub(super) id: String,
+    pub(super) began: Option<Duration>,
+    pub(super) ended: Option<(Duration, Outcome)>,
+}
+
+/// A node.
+pub(super) struct Pane {
+    pub(super) name: NodeName,
+    pub(super) kind: Kind,
+    pub(super) role: Role,
+    pub(super) address: std::net::Ipv4Addr,
+    pub(super) step: Option<StepRow>,
+    pub(super) layers: BTreeMap<Layer, (LayerState, String)>,
+    pub(super) cost: Option<(f64, u64)>,
+    pub(super) console: VecDeque<String>,
+    /// Why its QEMU ended, when nobody asked for it.
+    pub(super) lost: Option<String>,
+}
+
+/// A step that goes on or has ended.
+#[derive(Clone)]
+pub(super) struct StepRow {
+    pub(super) step: Step,
+    pub(super) began: Duration,
+    pub(super) ended: Option<(Duration, Outcome)>,
+}
+
+impl State {
+    pub(super) fn add(&mut self, event: &Event) {
+        self.now = self.now.max(event.at);
+        self.laps.add(event);
+        let at = event.at;
+        match &event.happening {
+            Happening::RunStarted { run, .. } => self.run.clone_from(run),
+            Happening::Agenda { scenarios } => self.scenarios = scenarios.iter().map(planned).collect(),
+            Happening::HostMeasured { accelerator, qemu, speed_factor } => {
+                let accelerator = accelerator.split(',').next().unwrap_or_default();
+                self.host = format!("QEMU {qemu}, {accelerator}, speed factor {speed_factor:.2}");
+            }
+            Happening::ScenarioStarted { scenario, .. } => {
+                self.nodes.clear();
+                self.cluster_step = None;
+                self.scenario(scenario).began = Some(at);
+            }
+            Happening::ClusterStarts { warm, .. } => {
+                if let Some(row) = self.present() {
+                    row.warm = Some(*warm);
+                }
+                self.note(event);
+            }
+            Happening::NodePlanned { node, kind, role, address } => self.nodes.push(Pane {
+                name: node.clone(),
+                kind: *kind,
+                role: role.clone(),
+                address: *address,
+                step: None,
+                layers: BTreeMap::new(),
+                cost: None,
+                console: VecDeque::new(),
+                lost: None,
+            }),
+            Happening::StepStarted { subject, step } => {
+                if let Some(row) = self.step_of(subject) {
+                    *row = Some(StepRow { step: *step, began: at, ended: None });
+                }
+            }
+            Happening::StepFinished { subject, step, outcome } => {
+                if let Some(Some(row)) = self.step_of(subject)
+                    && row.step == *step
+                {
+                    row.ended = Some((at, outcome.clone()));
+                }
+                if !outcome.passed() {
+                    self.note(event);
+                }
+            }
+            Happening::LayerChanged { node, layer, state, detail } => {
+                if let Some(pane) = self.pane(node) {
+                    pane.layers.insert(*layer, (*state, detail.clone()));
+                }
+            }
+            Happening::Console { node, line } => {
+                if let Some(pane) = self.pane(node) {
+                    keep(&mut pane.console, line.clone());
+                }
+            }
+            Happening::ResourcesSampled { node, cpu_seconds, rss_bytes } => {
+                if let Some(pane) = self.pane(node) {
+                    pane.cost = Some((*cpu_seconds, *rss_bytes));
+                }
+            }
+            Happening::MachineExited { node, status, expected } => {
+                if let Some(pane) = self.pane(node).filter(|_| !expected) {
+                    pane.lost = Some(status.clone());
+                }
+                self.note(event);
+            }
+            Happening::CheckStarted { check, .. } => {
+                if let Some(row) = self.check(check) {
+                    row.began = Some(at);
+                }
+            }
+            Happening::CheckFinished { check, outcome, .. } => {
+                if let Some(row) = self.check(check) {
+                    row.ended = Some((at, outcome.clone()));
+                }
+                if !outcome.passed() {
+                    self.note(event);
+                }
+            }
+            Happening::ScenarioFinished { scenario, outcome } => {
+                self.scenario(scenario).ended = Some((at, outcome.clone()));
+                self.note(event);
+            }
+            Happening::RunFinished { outcome } => self.ended = Some(outcome.clone()),
+            Happening::Note { .. } => self.note(event),
+            Happening::HostSeen { .. }
+            | Happening::NetworkPlanned { .. }
+            | Happening::KubernetesEvent { .. }
+            | Happening::NetworkAsked { .. }
+            | Happening::RouteFollowed { .. } => {}
+        }
+    }
+
+    /// The scenario that goes on, else the last one.
+    pub(super) fn shown(&self) -> Option<&ScenarioRow> {
+        self.scenarios.iter().rev().find(|row| row.began.is_some())
+    }
+
+    /// What is done once that which goes on now is done.
+    pub(super) fn next(&self) -> String {
+        if self.ended.is_some() {
+            return "the reports".to_owned();
+        }
+        let present = self.shown().filter(|row| row.ended.is_none());
+        let next_scenario = || self.scenarios.iter().find(|row| row.began.is_none());
+        let Some(present) = present else {
+            return next_scenario().map_or("the verdict".to_owned(), |row| format!("scenario {}", row.name));
+        };
+        match self.forms_with() {
+            Some(step) => format!("{} ({})", step.label(), present.name),
+            None => match (present.checks.iter().find(|check| check.began.is_none()), next_scenario()) {
+                (Some(check), _) => format!("check {}", check.id),
+                (None, Some(row)) => format!("scenario {}", row.name),
+                (None, None) => "the verdict".to_owned(),
+            },
+        }
+    }
+
+    /// The step of formation that follows the earliest one that goes on; none when that is the last, or nothing forms.
+    fn forms_with(&self) -> Option<Step> {
+        let place = |step: Step| Step::ALL.iter().position(|known| *known == step);
+        let rows = self.nodes.iter().filter_map(|pane| pane.step.as_ref()).chain(&self.cluster_step);
+        let earliest = rows.filter(|row| row.ended.is_none()).filter_map(|row| place(row.step)).min()?;
+        let ready = place(Step::Ready)?;
+        // Few clusters have a network plugin of their own.
+        (earliest + 1..=ready).map(|next| Step::ALL[next]).find(|step| *step != Step::NetworkPlugin)
+    }
+
+    fn present(&mut self) -> Option<&mut ScenarioRow> {
+        self.scenarios.iter_mut().rev().find(|row| row.began.is_some())
+    }
+
+    fn scenario(&mut self, name: &str) -> &mut ScenarioRow {
+        let known = self.scenarios.iter().position(|row| row.name == name);
+        let at = known.unwrap_or_else(|| {
+            self.scenarios.push(planned(&Planned { scenario: name.to_owned(), checks: Vec::new() }));
+            self.scenarios.len() - 1
+        });
+        &mut self.scenarios[at]
+    }
+
+    fn check(&mut self, id: &str) -> Option<&mut CheckRow> {
+        let row = self.present()?;
+        let known = row.checks.iter().position(|check| check.id == id);
+        let at = known.unwrap_or_else(|| {
+            row.checks.push(CheckRow { id: id.to_owned(), began: None, ended: None });
+            row.checks.len() - 1
+        });
+        row.checks.get_mut(at)
+    }
+
+    fn pane(&mut self, node: &NodeName) -> Option<&mut Pane> {
+        self.nodes.iter_mut().find(|pane| pane.name == *node)
+    }
+
+    fn step_of(&mut self, subject: &Subject) -> Option<&mut Option<StepRow>> {
+        match subject {
+            Subject::Cluster => Some(&mut self.cluster_step),
+            Subject::Node(node) => self.pane(node).map(|pane| &mut pane.step),
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        if let Some(text) = plain::text(event) {
+            if self.log.len() == LINES {
+                self.log.pop_front();
+            }
+            self.log.push_back((event.at, text));
+        }
+    }
+}
+
+fn planned(planned: &Planned) -> ScenarioRow {
+    let check = |id: &String| CheckRow { id: id.clone(), began: None, ended: None };
+    ScenarioRow {
+        name: planned.scenario.clone(),
+        began: None,
+        ended: None,
+        warm: None,
+        checks: planned.checks.iter().map(check).collect(),
+    }
+}
+
+fn keep(lines: &mut VecDeque<String>, line: String) {
+    if lines.len() == LINES {
+        lines.pop_front();
+    }
+    lines.push_back(line);
+}

@@ -1,0 +1,83 @@
+//! What the checks of a scenario share: the cluster, and echo pods on its nodes that the first check which needs them
+//! starts. Starting pods is dear on emulated nodes; nobody deletes them, for they end with their cluster.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use crate::{
+    cluster::Cluster,
+    events::Step,
+    kubernetes::{EchoPod, EchoWorkload, KubernetesApi, KubernetesError},
+};
+
+/// A formed cluster while checks look at it.
+pub(in crate::scenario) struct Fixtures<'a> {
+    pub(super) cluster: &'a Cluster,
+    echo: Mutex<Echo>,
+}
+
+/// The echo workload, and how many there were before it.
+#[derive(Default)]
+struct Echo {
+    workload: Option<Arc<EchoWorkload>>,
+    before: u32,
+}
+
+/// Echo pods that answer, one on every node, with their workload.
+pub(super) struct EchoPods {
+    pub(super) workload: Arc<EchoWorkload>,
+    pub(super) pods: Vec<EchoPod>,
+}
+
+impl<'a> Fixtures<'a> {
+    pub(in crate::scenario) fn of(cluster: &'a Cluster) -> Self {
+        Self { cluster, echo: Mutex::default() }
+    }
+
+    /// The Kubernetes API.
+    pub(super) fn api(&self) -> Result<&'a KubernetesApi, String> {
+        self.cluster.kubernetes().ok_or_else(|| "the Kubernetes API was never reached".to_owned())
+    }
+
+    /// The echo pods, once one is ready on every node and their service stands for one of them.
+    pub(super) async fn echo(&self) -> Result<EchoPods, String> {
+        let api = self.api()?;
+        let workload = {
+            let mut echo = self.echo.lock().await;
+            match &echo.workload {
+                Some(workload) => Arc::clone(workload),
+                None => {
+                    let namespace = format!("lab-checks-{}", echo.before + 1);
+                    let made = EchoWorkload::create(api, &namespace).await;
+                    let made = Arc::new(made.map_err(|error| error.to_string())?);
+                    echo.workload = Some(Arc::clone(&made));
+                    made
+                }
+            }
+        };
+        let pods = on_every_node(self.cluster, &workload).await.map_err(|error| error.to_string())?;
+        Ok(EchoPods { workload, pods })
+    }
+
+    /// Leaves the echo pods as they are and has the next check start others. To be called once a node has
+    /// restarted: its pods count as ready for a while, at addresses that they have no more.
+    pub(super) async fn renew_echo(&self) {
+        let mut echo = self.echo.lock().await;
+        if echo.workload.take().is_some() {
+            echo.before += 1;
+        }
+    }
+}
+
+/// The workload's pods, once one is ready on every node and the service stands for one of them.
+pub(super) async fn on_every_node(
+    cluster: &Cluster,
+    workload: &EchoWorkload,
+) -> Result<Vec<EchoPod>, KubernetesError> {
+    let nodes: Vec<_> = cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();
+    let limit = cluster.plan().budgets.limit(Step::Ready);
+    let pods = workload.ready_pods(&nodes, limit).await?;
+    workload.ready_service(limit).await?;
+    Ok(pods)
+}
