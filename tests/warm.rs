@@ -5,15 +5,23 @@ use std::{
     fs,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api, Client, Config,
+    api::{DeleteParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
 use lab::{
     events::{Event, Happening},
     report::read_recording,
 };
+use nix::{sys::signal, unistd::Pid};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 /// Far more than anything here takes; a test that reaches it has failed.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -83,6 +91,31 @@ impl Lab {
         Ok(())
     }
 
+    /// Starts a command that keeps a cluster, and waits until it says how to use it.
+    async fn keep(&self, arguments: &[&str]) -> Result<Kept> {
+        let mut lab = tokio::process::Command::new(env!("CARGO_BIN_EXE_lab"))
+            .args(arguments)
+            .arg("--run-root")
+            .arg(self.root.path())
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut said = BufReader::new(lab.stdout.take().context("no output")?).lines();
+        let kubeconfig = async {
+            while let Some(line) = said.next_line().await? {
+                if let Some(path) = line.trim().strip_prefix("export KUBECONFIG=") {
+                    return Ok(Kubeconfig::read_from(path)?);
+                }
+            }
+            bail!("lab {arguments:?} ended before its cluster was ready")
+        };
+        let kubeconfig = tokio::time::timeout(DEADLINE, kubeconfig).await??;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        Ok(Kept { lab, _said: said, maps: Api::default_namespaced(Client::try_from(config)?) })
+    }
+
     fn runs(&self) -> Result<Vec<PathBuf>> {
         Ok(directories(self.root.path())?
             .into_iter()
@@ -99,6 +132,22 @@ impl Lab {
         let all = directories(&self.store()).unwrap_or_default();
         all.into_iter()
             .partition(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')))
+    }
+}
+
+/// A cluster that somebody keeps.
+struct Kept {
+    lab: tokio::process::Child,
+    _said: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
+    maps: Api<ConfigMap>,
+}
+
+impl Kept {
+    /// As Ctrl-C does.
+    async fn end(mut self) -> Result<ExitStatus> {
+        let id = self.lab.id().context("it ended by itself")?;
+        signal::kill(Pid::from_raw(i32::try_from(id)?), signal::Signal::SIGINT)?;
+        Ok(tokio::time::timeout(DEADLINE, self.lab.wait()).await??)
     }
 }
 
@@ -166,5 +215,34 @@ fn a_lab_killed_while_it_saves_or_restores_loses_nothing_but_that_and_damage_is_
     ensure!(says(&events, "saved as a warm cluster"), "{:#?}", notes(&events));
     let events = lab.run()?;
     ensure!(says(&events, "restored warm in"), "{:#?}", notes(&events));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cluster_comes_back_under_its_name_as_it_was_when_it_was_saved() -> Result<()> {
+    let lab = Lab::new()?;
+    // Kube takes the process's provider, and finds two.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let scenario = lab.root.path().join("scenario.yaml").to_string_lossy().into_owned();
+    let root = lab.root.path().to_string_lossy().into_owned();
+    let kept = lab.keep(&["up", "--scenario", &scenario]).await?;
+    let marker = |name: &str| ConfigMap {
+        metadata: kube::api::ObjectMeta { name: Some(name.to_owned()), ..Default::default() },
+        ..Default::default()
+    };
+    kept.maps.create(&PostParams::default(), &marker("before")).await?;
+    let save = ["snapshot", "save", "demo", "--run-root", &root];
+    let saved = tokio::process::Command::new(env!("CARGO_BIN_EXE_lab")).args(save).output().await?;
+    ensure!(saved.status.success(), "{}", String::from_utf8_lossy(&saved.stderr));
+    // It goes on, and what comes later is not in what was saved.
+    kept.maps.create(&PostParams::default(), &marker("after")).await?;
+    kept.maps.delete("before", &DeleteParams::default()).await?;
+    kept.end().await?;
+
+    let restored = lab.keep(&["snapshot", "restore", "demo"]).await?;
+    ensure!(restored.maps.get_opt("before").await?.is_some(), "what was there when it was saved is gone");
+    ensure!(restored.maps.get_opt("after").await?.is_none(), "what came later is there");
+    restored.maps.create(&PostParams::default(), &marker("later")).await?;
+    restored.end().await?;
     Ok(())
 }
