@@ -10,7 +10,8 @@ use anyhow::{Context, Result, ensure};
 fn cores() -> Result<[String; 2]> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    let mut ends = allowed.context("the kernel does not tell which cores there are")?.trim().split(['-', ',']);
+    let mut ends =
+        allowed.context("the kernel does not tell which cores there are")?.trim().split(['-', ',']);
     let first = ends.next().context("no core")?.to_owned();
     let last = ends.next_back().unwrap_or(&first).to_owned();
     Ok([first, last])
@@ -30,7 +31,8 @@ fn run_on(core: &str, scenario: &str) -> Result<Child> {
 /// What a run that came to what its scenario expects has said.
 fn said(run: Child) -> Result<String> {
     let output = run.wait_with_output()?;
-    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    let said =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     ensure!(output.status.success(), "{}:\n{said}", output.status);
     Ok(said)
 }

@@ -1,5 +1,5 @@
 //! Boot files as QEMU wants them, kept by digest: the host unpacks once what every guest would
-//! otherwise unpack under emulation at every boot.
+//! otherwise unpack under emulation at every boot. What was found in the layers is kept beside them.
 
 use std::{
     fs,
@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     compression::{Compression, decompress},
+    contents::Contents,
     kernel::{KERNEL_LIMIT, raw_kernel},
     node_image::{AssetError, NodeImage},
     part::Part,
@@ -16,6 +17,8 @@ use super::{
 
 /// More than any initramfs unpacks to, in bytes.
 const INITRAMFS_LIMIT: u64 = 4 << 30;
+/// Goes up with what is looked for in the layers: contents that an earlier lab found are then found anew.
+const CONTENTS_FORMAT: u32 = 1;
 
 /// A directory of prepared boot files, safe to share between runs: an entry appears whole by
 /// rename or not at all.
@@ -59,6 +62,35 @@ impl BootCache {
         keep_directory(partial, &entry).map_err(AssetError::file("create", &entry))?;
         Ok(files)
     }
+
+    /// What the layers of a prepared image hold, as `look` finds it; it looks once.
+    ///
+    /// # Errors
+    /// Those of `look`. A cache that cannot be read or written only costs time.
+    pub fn contents<E>(
+        &self,
+        image: &NodeImage,
+        look: impl FnOnce() -> Result<Contents, E>,
+    ) -> Result<Contents, E> {
+        let name = format!("contents-{}-{CONTENTS_FORMAT}.json", env!("CARGO_PKG_VERSION"));
+        let kept = self.directory.join(image.digest.hex()).join(name);
+        let known = fs::read(&kept).ok().and_then(|json| serde_json::from_slice(&json).ok());
+        if let Some(contents) = known {
+            return Ok(contents);
+        }
+        let contents = look()?;
+        let _ = keep_contents(&kept, &contents);
+        Ok(contents)
+    }
+}
+
+/// Writes a whole file or none.
+fn keep_contents(to: &Path, contents: &Contents) -> io::Result<()> {
+    let directory = to.parent().ok_or(io::ErrorKind::NotFound)?;
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    serde_json::to_writer(&mut file, contents)?;
+    file.persist(to)?;
+    Ok(())
 }
 
 /// Makes a finished temporary directory the entry of a cache, whole or not at all. When another run
@@ -117,6 +149,12 @@ mod tests {
         let made = fs::metadata(&files.initramfs).expect("stat").modified().expect("mtime");
         assert_eq!(cache.prepare(&image).expect("again"), files);
         assert_eq!(fs::metadata(&files.initramfs).expect("stat").modified().expect("mtime"), made);
+
+        let found = Contents { runtime_handlers: vec!["spin".into()], ..Contents::default() };
+        let failed = cache.contents(&image, || Err("damaged"));
+        assert_eq!(failed, Err("damaged"), "a failure is not kept");
+        assert_eq!(cache.contents(&image, || Ok::<_, ()>(found.clone())), Ok(found.clone()));
+        assert_eq!(cache.contents(&image, || Err(())), Ok(found));
     }
 
     #[test]

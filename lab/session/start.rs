@@ -387,15 +387,26 @@ impl Session {
         }
         let (cache, disks) = (BootCache::new(self.options.root.join("cache/boot")), store.disks());
         // Hashing and unpacking would hold up the event loop.
+        let prepare = move |Resolved { path, origin }: Resolved| {
+            let image = NodeImage::open(&path, &disks)?;
+            let boot = cache.prepare(&image)?;
+            let contents =
+                cache.contents(&image, || Inspection::of(&path, &disks).map(|seen| seen.contents))?;
+            Ok::<_, InspectError>(PreparedImage { origin, digest: image.digest, boot, contents })
+        };
+        // A core for each role.
         let prepared = tokio::task::spawn_blocking(move || {
-            let mut images = BTreeMap::new();
-            for (role, Resolved { path, origin }) in resolved {
-                let image = NodeImage::open(&path, &disks)?;
-                let boot = cache.prepare(&image)?;
-                let contents = Inspection::of(&path, &disks)?.contents;
-                images.insert(role, PreparedImage { origin, digest: image.digest, boot, contents });
-            }
-            Ok::<_, InspectError>(images)
+            std::thread::scope(|scope| {
+                let prepare = &prepare;
+                let begun =
+                    resolved.into_iter().map(|(role, image)| (role, scope.spawn(move || prepare(image))));
+                let begun: Vec<_> = begun.collect();
+                let done = begun.into_iter().map(|(role, image)| {
+                    let image = image.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                    Ok((role, image?))
+                });
+                done.collect::<Result<BTreeMap<_, _>, InspectError>>()
+            })
         });
         let prepared = prepared.await.map_err(|error| SessionError::Host {
             action: "prepare the images".into(),
