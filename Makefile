@@ -50,7 +50,12 @@ test-component: images ## Run the tests against real processes, without clusters
 .PHONY: test-cluster
 test-cluster: images ## Run the tests that form whole clusters
 	cargo test --locked --test compute_only --test warm --test network_plugin --test every_check --test mixed_role --test tailscale_routing --test extension_isolation \
-	  --test network_partition --test control
+	  --test network_partition --test control --test start_order
+
+.PHONY: soak
+soak: images ## Run a test of clusters again and again, and stop when it fails (TEST=compute_only TIMES=10)
+	@for time in $$(seq $(or $(TIMES),10)); do echo "$$time of $(or $(TIMES),10)"; \
+	  cargo test --locked --test $(or $(TEST),compute_only); done
 
 .PHONY: check
 check: images ## Formatting, lints, licences

@@ -22,7 +22,7 @@ use lab::{
     host::{Ending, WhenShort},
     network::LinkFault,
     report::Display,
-    session::{ClusterRequest, RunningCluster, Session, SessionOptions},
+    session::{ClusterRequest, RunningCluster, Session, SessionOptions, Start},
 };
 
 /// A cluster of one control plane and one worker, in a run of its own, with its control channel.
@@ -37,9 +37,11 @@ impl Living {
     async fn start(title: &str) -> Result<Self> {
         let options = SessionOptions { display: Display::Plain, ..SessionOptions::new(title) };
         let session = Session::open(options).await?;
-        let spec = ClusterSpec::of_compute_nodes(title.parse()?, 1, 1)?;
+        // The cluster of scenarios without a name, so that it starts from theirs.
+        let spec = ClusterSpec::of_compute_nodes("lab".parse()?, 1, 1)?;
         let request = ClusterRequest {
             when_short: WhenShort::WaitUpTo(turns::MEMORY_PATIENCE),
+            start: Start::Warm,
             ..ClusterRequest::new(spec)
         };
         let running = session.start(request).await?;

@@ -18,6 +18,7 @@ mod network_plugin;
 mod node_config;
 mod order;
 mod plan;
+mod plan_error;
 mod readiness;
 mod size;
 mod spec;
@@ -36,9 +37,9 @@ pub use network_plugin::NetworkPlugin;
 pub use node_config::OwnConfigChange;
 pub use order::{Capacity, StartDecision, StartOrder};
 pub use plan::{
-    KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan, PlanError, PlanInputs, PreparedImage,
-    REGISTRY_PORT,
+    KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan, PlanInputs, PreparedImage, REGISTRY_PORT,
 };
+pub use plan_error::PlanError;
 pub use size::{InvalidSize, Size};
 pub use spec::{
     ClusterSpec, FIRST_NODE_HOST, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, RoleRule,

@@ -7,7 +7,7 @@ use serde_json::json;
 use similar::TextDiff;
 
 use super::{
-    plan::PlanError,
+    plan_error::PlanError,
     spec::{ClusterSpec, NodeSpec},
 };
 use crate::{

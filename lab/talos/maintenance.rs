@@ -8,7 +8,8 @@ use std::{
 use tonic::transport::Channel;
 
 use super::{
-    client::{ApiError, VersionInfo, limited},
+    answers::VersionInfo,
+    api_error::{ApiError, limited},
     resources::{MachineStatus, Resource},
     tls,
     wire::{

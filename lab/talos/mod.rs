@@ -6,6 +6,8 @@
 //! over a file of the user's ([`MachineConfig::as_written`]); [`MachineConfig::patch`] lays the user's over
 //! that; [`MaintenanceClient`] and [`NodeClient`] speak to nodes.
 
+mod answers;
+mod api_error;
 mod client;
 mod config;
 mod deletion;
@@ -25,9 +27,9 @@ mod tls;
 mod wire;
 mod written;
 
-pub use client::{
-    ApiError, BootReason, Credentials, NodeClient, ProcessInfo, ServiceHealth, ServiceState, VersionInfo,
-};
+pub use answers::{BootReason, ProcessInfo, ServiceHealth, ServiceState, VersionInfo};
+pub use api_error::ApiError;
+pub use client::{Credentials, NodeClient};
 pub use config::{ClusterConfig, NodeConfig, RegistryMirror, TalosContract, generate};
 pub use documents::{ConfigError, MachineConfig};
 pub use lab_patches::{AppliesTo, LabPatch, LabPatchId, LabPatchLine, LabPatches, Profile, UnknownLabPatch};

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use super::{client::ApiError, client::Credentials, pki};
+use super::{api_error::ApiError, client::Credentials, pki};
 use crate::assets::Digest;
 
 /// How long a TCP connection and its TLS handshake may take together; an emulated node that is
