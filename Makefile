@@ -50,7 +50,12 @@ test-component: images ## Run the tests against real processes, without clusters
 .PHONY: test-cluster
 test-cluster: images ## Run the tests that form whole clusters
 	cargo test --locked --test compute_only --test warm --test network_plugin --test every_check --test mixed_role --test tailscale_routing --test extension_isolation \
-	  --test network_partition --test control --test start_order
+	  --test network_partition --test control
+
+.PHONY: test-long
+test-long: setup-tests images ## Run the tests that take too long for every change (half an hour and more)
+	cargo test --locked --test start_order -- --ignored
+	cargo test --locked --test ci -- --ignored --nocapture
 
 .PHONY: soak
 soak: images ## Run a test of clusters again and again, and stop when it fails (TEST=compute_only TIMES=10)

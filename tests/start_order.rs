@@ -38,7 +38,8 @@ fn said(run: Child) -> Result<String> {
 }
 
 #[test]
-fn five_nodes_on_one_core_starve_their_control_plane_unless_they_wait_for_it() -> Result<()> {
+#[ignore = "takes both cores for five minutes; make test-long runs it, and the nightly workflow"]
+fn four_nodes_on_one_core_starve_their_control_plane_unless_they_wait_for_it() -> Result<()> {
     let [first, last] = cores()?;
     let (together, ordered) = (run_on(&first, "together")?, run_on(&last, "ordered")?);
     let (together, ordered) = (said(together), said(ordered));
