@@ -54,7 +54,6 @@ test-cluster: images ## Run the tests that form whole clusters
 
 .PHONY: test-long
 test-long: setup-tests images ## Run the tests that take too long for every change (half an hour and more)
-	cargo test --locked --test start_order -- --ignored
 	cargo test --locked --test ci -- --ignored --nocapture
 
 .PHONY: soak

@@ -49,7 +49,7 @@ fn yaml_files(directory: &str) -> Vec<PathBuf> {
 
 /// Every folder of scenarios that are whole in the tree. `roles`, `tailnet` and `links` hold rows of matrices,
 /// `topologies` what must pass.
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 7] = [
     "scenarios",
     "tests/scenarios",
     "tests/scenarios/roles",
@@ -57,7 +57,6 @@ const FOLDERS: [&str; 8] = [
     "tests/scenarios/links",
     "tests/scenarios/topologies",
     "tests/scenarios/cni",
-    "tests/scenarios/start-order",
 ];
 
 #[test]

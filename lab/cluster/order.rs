@@ -5,7 +5,8 @@
 //! emulated Talos v1.11.5 nodes on two cores were not Ready after 9 minutes when started together, and
 //! in 7 when the control plane came first; three reference nodes on the same cores form together in
 //! less than a minute. Nine reference nodes on one core never do: the API server no longer answers its own
-//! health check, and with workers that all come after it, it answers kubelets of the right token with 401.
+//! health check, and with workers that all come after it, it answers kubelets of the right token with 401. Four on one
+//! core form either way, in 204 s together and in 245 s one after the other.
 
 use std::fmt;
 

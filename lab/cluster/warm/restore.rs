@@ -47,10 +47,16 @@ impl Cluster {
             Ok(())
         })
         .await?;
-        let (kubeconfig, api) = self.api_server_answers(&snapshot.access.kubeconfig).await?;
+        // Nothing of this waits for anything else of it, and each answer takes an emulated node its time.
+        let clients = self.plan().nodes.iter().map(|node| async move {
+            let client = self.secure_api(node, &Subject::Node(node.spec.name.clone())).await?;
+            Ok((node, client))
+        });
+        let api_server = self.api_server_answers(&snapshot.access.kubeconfig);
+        let ((kubeconfig, api), clients) = futures::try_join!(api_server, try_join_all(clients))?;
         let table = NodeTable::watch(&api);
-        let nodes = self.plan().nodes.iter().map(|node| self.lives(node, &api, table.clone()));
-        try_join_all(nodes).await?;
+        let nodes = clients.into_iter().map(|(node, client)| self.lives(node, client, table.clone()));
+        futures::try_join!(try_join_all(nodes), self.kubelets_answer(&api))?;
         // A cluster is formed or restored once in its life, so both are still empty.
         let _ = self.kubeconfig.set(kubeconfig);
         let _ = self.kubernetes.set(api);
@@ -122,21 +128,28 @@ impl Cluster {
         .await
     }
 
-    /// Waits until a restored node is green, its kubelet answers and its clock is right.
-    async fn lives(&self, node: &NodePlan, api: &KubernetesApi, table: NodeTable) -> Result<(), Failure> {
-        let subject = Subject::Node(node.spec.name.clone());
-        let client = self.secure_api(node, &subject).await?;
-        let clock = client.clone();
-        self.ready(node, &subject, client, table).await?;
-        // What the API server has stored calls the node Ready; only its kubelet knows.
-        self.step(&subject, Step::Restore, |seen| async move {
-            while let Err(reason) = api.kubelet_answers(node.spec.name.as_str()).await {
-                seen.set(reason);
-                tokio::time::sleep(RETRY).await;
-            }
+    /// Waits until every kubelet answers. What the API server has stored calls all nodes Ready; only
+    /// their kubelets know.
+    async fn kubelets_answer(&self, api: &KubernetesApi) -> Result<(), Failure> {
+        self.step(&Subject::Cluster, Step::Restore, |seen| async move {
+            let seen = &seen;
+            let answers = self.plan().nodes.iter().map(|node| async move {
+                while let Err(reason) = api.kubelet_answers(node.spec.name.as_str()).await {
+                    seen.set(reason);
+                    tokio::time::sleep(RETRY).await;
+                }
+            });
+            join_all(answers).await;
             Ok(())
         })
-        .await?;
+        .await
+    }
+
+    /// Waits until a restored node is green and its clock is right.
+    async fn lives(&self, node: &NodePlan, client: NodeClient, table: NodeTable) -> Result<(), Failure> {
+        let subject = Subject::Node(node.spec.name.clone());
+        let clock = client.clone();
+        self.ready(node, &subject, client, table).await?;
         if let Some(text) = self.lag(&clock).await {
             self.note(node, text);
         }

@@ -37,6 +37,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(3);
 const LOG_LINES: i32 = 400;
 /// How long the control server may take to hear of the gateway and its routes, on the reference host.
 const LOGIN: Duration = Duration::from_secs(60);
+/// How long the approval of routes may take once the control server has heard of them, on the reference host: it
+/// approves by its policy at once, and the lab's own call follows within a second.
+const APPROVAL: Duration = Duration::from_secs(10);
 /// How long one request may take; the first to a target also looks for a path.
 const REQUEST: Duration = Duration::from_secs(10);
 /// How long a datagram may be under way, there and back.
@@ -184,17 +187,23 @@ impl Routing<'_> {
         let since = Instant::now();
         let name = self.ledger.gateway.clone();
         let routes: Vec<_> = self.ledger.routes.iter().map(|route| route.prefix).collect();
-        let whole = |nodes: &[crate::tailnet::Node]| {
-            nodes.iter().any(|node| {
-                node.name == name
-                    && node.online
-                    && routes
-                        .iter()
-                        .all(|route| node.approved.contains(route) && node.advertised.contains(route))
-            })
+        let all_of = |known: fn(&crate::tailnet::Node) -> &[IpNet]| {
+            let (name, routes) = (&name, &routes);
+            move |nodes: &[crate::tailnet::Node]| {
+                let of_it = nodes.iter().filter(|node| node.name == *name && node.online);
+                of_it.map(known).any(|known| routes.iter().all(|route| known.contains(route)))
+            }
+        };
+        let approval = self.cluster.plan().budgets.on_this_host(APPROVAL);
+        let routed = async {
+            let advertised = all_of(|node| &node.advertised);
+            control.wait_for_nodes("the gateway and its routes", patience, advertised).await?;
+            control
+                .wait_for_nodes("the approval of its routes", approval, all_of(|node| &node.approved))
+                .await
         };
         tokio::select! {
-            _ = control.wait_for_nodes("the gateway and its routes", patience, whole) => {}
+            _ = routed => {}
             () = self.service_gives_up() => {}
         }
         let nodes = control.nodes().await.map_err(|error| error.to_string())?;
