@@ -29,7 +29,7 @@
 #   registry      lab/registry/{request,content}.rs  paths and ranges that clients ask our registry for
 #   mirror        lab/registry/{store,manifest}.rs   the index of a mirror and the manifests that it lists
 #   tailnet       lab/tailnet/{client_status,control_api,gateway_log}.rs  answers and logs of the tailnet's programs
-#   recording     lab/report/{json_lines,stopwatch}.rs, lab/merge  recordings of runs, and shards joined
+#   recording     lab/report/{json_lines,laps,stopwatch}.rs, lab/merge  recordings of runs, and shards joined
 #   redact        lab/report/redact.rs           texts of nodes, which are cleared of secrets
 #
 # Read by libraries alone: gRPC messages (tonic, prost) and the YAML in them, kubeconfig text (kube), answers of

@@ -3,6 +3,8 @@
 
 #[path = "../lab/report/json_lines.rs"]
 mod json_lines;
+#[path = "../lab/report/laps.rs"]
+mod laps;
 #[path = "../lab/report/redact.rs"]
 mod redact;
 #[path = "../lab/report/stopwatch.rs"]

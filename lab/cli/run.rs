@@ -120,8 +120,9 @@ pub(super) async fn carried_out(
     if !on_screen {
         say_where(&session);
     }
-    let scenarios_planned = scenarios.iter().map(Scenario::planned).collect();
-    session.recorder().record(Happening::Agenda { scenarios: scenarios_planned });
+    session
+        .recorder()
+        .record(Happening::Agenda { scenarios: scenarios.iter().map(Scenario::planned).collect() });
     let done = unless_ended(&session, verdicts(&session, scenarios)).await;
     let (outcome, ending, code) = done.unwrap_or_else(|| {
         (Outcome::NotRun { cause: "interrupted".into() }, Ending::Interrupted, ExitCode::Interrupted)

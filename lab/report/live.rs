@@ -42,23 +42,13 @@ impl Display {
 
 /// Shows events on standard error until the stream ends.
 pub fn display(mut events: Subscription, how: Display) -> JoinHandle<()> {
-    if how == Display::Screen {
-        return tokio::spawn(screen::show(events));
-    }
     tokio::spawn(async move {
-        let mut view = View::default();
-        while let Some(event) = events.recv().await {
-            match how {
-                Display::Quiet | Display::Screen => {}
-                Display::Plain => {
-                    if let Some(line) = plain::line(&event) {
-                        eprintln!("{line}");
-                    }
-                }
-                Display::Live => view.show(&event),
-            }
+        match how {
+            Display::Screen => screen::show(events).await,
+            Display::Live => View::default().follow(events).await,
+            Display::Plain => plain::show(events).await,
+            Display::Quiet => while events.recv().await.is_some() {},
         }
-        view.finish();
     })
 }
 
@@ -85,6 +75,13 @@ impl Default for View {
 }
 
 impl View {
+    async fn follow(mut self, mut events: Subscription) {
+        while let Some(event) = events.recv().await {
+            self.show(&event);
+        }
+        self.finish();
+    }
+
     fn show(&mut self, event: &Event) {
         match &event.happening {
             Happening::ScenarioStarted { .. } => {

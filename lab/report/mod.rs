@@ -12,6 +12,7 @@ mod history;
 mod html;
 mod json_lines;
 mod junit;
+mod laps;
 mod live;
 mod markdown;
 mod plain;

@@ -1,6 +1,15 @@
 //! Events as lines of text, for logs and pipes.
 
-use crate::events::{Event, Happening, LayerState, Outcome, Subject};
+use crate::events::{Event, Happening, LayerState, Outcome, Subject, Subscription};
+
+/// Shows events as lines on standard error until the stream ends.
+pub(super) async fn show(mut events: Subscription) {
+    while let Some(event) = events.recv().await {
+        if let Some(line) = line(&event) {
+            eprintln!("{line}");
+        }
+    }
+}
 
 /// The line for an event, or `None` for events that only a recording needs.
 pub(super) fn line(event: &Event) -> Option<String> {

@@ -1,36 +1,11 @@
 //! How long a demo takes, against what is promised on a stage.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-use crate::{
-    events::{Event, Happening, Outcome, Step, Subject},
-    node::NodeName,
-};
-
-/// What its figures are called, what they measure, and the promise that the images' users make.
-const BOOT: Promise = Promise {
-    name: "boot",
-    measures: "from power-on to maintenance mode, the slowest node",
-    budget: Duration::from_secs(5 * 60),
-};
-const BOOTSTRAP: Promise = Promise {
-    name: "bootstrap",
-    measures: "from the first power-on to an API server that is ready, the slowest cluster",
-    budget: Duration::from_secs(8 * 60),
-};
-const WHOLE: Promise = Promise {
-    name: "whole flow",
-    measures: "from the start of the run to its verdict",
-    budget: Duration::from_secs(25 * 60),
-};
-
-struct Promise {
-    name: &'static str,
-    measures: &'static str,
-    budget: Duration,
-}
+use super::laps::{BOOT, BOOTSTRAP, Lap, Laps, Promise, WHOLE, slowest};
+use crate::events::{Event, Happening};
 
 /// The figures of a run. Made from its events alone.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -93,16 +68,19 @@ fn or_missing<S: Serializer>(measured: &Result<Measured, String>, to: S) -> Resu
 impl Stopwatch {
     /// The figures of a whole recording.
     pub fn of(events: &[Event]) -> Self {
-        let mut seen = Laps::default();
+        let (mut seen, mut speeds) = (Laps::default(), Speeds::default());
         for event in events {
             seen.add(event);
+            if let Happening::HostMeasured { accelerator, speed_factor, .. } = &event.happening {
+                speeds.add(event.at, accelerator, *speed_factor);
+            }
         }
         let boot = slowest(seen.boots.iter().map(|(node, lap)| (node.as_str(), lap)));
         let bootstrap = slowest(seen.bootstraps.iter().map(|(scenario, lap)| (scenario.as_str(), lap)));
         let whole = seen.run.ended.map(|_| ("", &seen.run)).ok_or_else(|| "the run did not end".to_owned());
         let figures = [(BOOT, boot), (BOOTSTRAP, bootstrap), (WHOLE, whole)];
         let figure = |(promise, lap): (Promise, Result<(&str, &Lap), String>)| {
-            let measured = lap.map(|(of, lap)| seen.speeds.measured(of, lap));
+            let measured = lap.map(|(of, lap)| speeds.measured(of, lap));
             Figure {
                 name: promise.name,
                 measures: promise.measures,
@@ -118,128 +96,6 @@ impl Stopwatch {
     pub fn holds(&self) -> bool {
         self.figures.iter().all(|figure| figure.holds)
     }
-}
-
-/// A figure of a run that goes on.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Lapse {
-    /// What it is counted from has not come.
-    NotYet,
-    /// So much until now.
-    Running(Duration),
-    /// So much in all; of several, the longest until now.
-    Done(Duration),
-}
-
-/// What the figures are made of.
-#[derive(Default)]
-pub(super) struct Laps {
-    run: Lap,
-    scenario: String,
-    /// By node and scenario.
-    boots: Vec<(String, Lap)>,
-    /// The boots that go on, as positions in `boots`.
-    booting: BTreeMap<NodeName, usize>,
-    /// By scenario.
-    bootstraps: Vec<(String, Lap)>,
-    speeds: Speeds,
-}
-
-/// From a moment to another, once that came.
-#[derive(Clone, Copy, Default)]
-struct Lap {
-    began: Duration,
-    ended: Option<Duration>,
-}
-
-impl Lap {
-    fn time(self) -> Option<Duration> {
-        self.ended.map(|ended| ended.saturating_sub(self.began))
-    }
-}
-
-impl Laps {
-    /// The figures as they stand at `now`: name, budget and time.
-    pub(super) fn lapses(&self, now: Duration) -> [(&'static str, Duration, Lapse); 3] {
-        let of = |laps: &[(String, Lap)]| {
-            let open = laps.iter().filter(|(_, lap)| lap.ended.is_none()).map(|(_, lap)| lap.began).min();
-            let longest = laps.iter().filter_map(|(_, lap)| lap.time()).max();
-            match (open, longest) {
-                (Some(began), _) => Lapse::Running(now.saturating_sub(began)),
-                (None, Some(time)) => Lapse::Done(time),
-                (None, None) => Lapse::NotYet,
-            }
-        };
-        let whole = match self.run.time() {
-            Some(time) => Lapse::Done(time),
-            None => Lapse::Running(now.saturating_sub(self.run.began)),
-        };
-        [(BOOT, of(&self.boots)), (BOOTSTRAP, of(&self.bootstraps)), (WHOLE, whole)]
-            .map(|(promise, lapse)| (promise.name, promise.budget, lapse))
-    }
-
-    pub(super) fn add(&mut self, event: &Event) {
-        let at = event.at;
-        match &event.happening {
-            Happening::RunStarted { .. } => self.run.began = at,
-            Happening::RunFinished { .. } => self.run.ended = Some(at),
-            Happening::ScenarioStarted { scenario, .. } => {
-                self.scenario.clone_from(scenario);
-                self.booting.clear();
-            }
-            Happening::HostMeasured { accelerator, speed_factor, .. } => {
-                self.speeds.add(at, accelerator, *speed_factor);
-            }
-            Happening::StepStarted { subject: Subject::Node(node), step: Step::Boot } => {
-                self.powered_on(node, at);
-            }
-            Happening::StepFinished {
-                subject: Subject::Node(node),
-                step: Step::Maintenance,
-                outcome: Outcome::Passed,
-            } => {
-                if let Some(lap) = self.booting.remove(node).and_then(|position| self.boots.get_mut(position))
-                {
-                    lap.1.ended = Some(at);
-                }
-            }
-            Happening::StepFinished { step: Step::KubernetesApi, outcome: Outcome::Passed, .. } => {
-                let open = self.bootstraps.last_mut().filter(|(name, _)| *name == self.scenario);
-                if let Some((_, lap)) = open {
-                    lap.ended.get_or_insert(at);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Only the first time in a scenario: a node that is power-cycled later has its config already.
-    fn powered_on(&mut self, node: &NodeName, at: Duration) {
-        let name = format!("{node} of {}", self.scenario);
-        if self.boots.iter().any(|(known, _)| *known == name) {
-            return;
-        }
-        self.booting.insert(node.clone(), self.boots.len());
-        self.boots.push((name, Lap { began: at, ended: None }));
-        if self.bootstraps.last().is_none_or(|(known, _)| *known != self.scenario) {
-            self.bootstraps.push((self.scenario.clone(), Lap { began: at, ended: None }));
-        }
-    }
-}
-
-/// The lap that took longest, or the first that did not come to its end.
-fn slowest<'a>(mut laps: impl Iterator<Item = (&'a str, &'a Lap)>) -> Result<(&'a str, &'a Lap), String> {
-    let mut slowest: Option<(&str, &Lap)> = None;
-    laps.try_for_each(|(of, lap)| match lap.time() {
-        None => Err(format!("{of} did not come to it")),
-        Some(_) => {
-            if slowest.is_none_or(|(_, known)| lap.time() > known.time()) {
-                slowest = Some((of, lap));
-            }
-            Ok(())
-        }
-    })?;
-    slowest.ok_or_else(|| "nothing was powered on".to_owned())
 }
 
 /// How slow the host was, from when on. Times of emulation alone are converted: elsewhere the
@@ -314,7 +170,11 @@ impl fmt::Display for Figure {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::laps::Lapse, *};
+    use crate::{
+        events::{Outcome, Step, Subject},
+        node::NodeName,
+    };
 
     fn node(name: &str) -> Subject {
         Subject::Node(NodeName::new(name).expect("name"))

@@ -55,8 +55,8 @@ impl Cluster {
         let api_server = self.api_server_answers(&snapshot.access.kubeconfig);
         let ((kubeconfig, api), clients) = futures::try_join!(api_server, try_join_all(clients))?;
         let table = NodeTable::watch(&api);
-        let nodes = clients.into_iter().map(|(node, client)| self.lives(node, client, table.clone()));
-        futures::try_join!(try_join_all(nodes), self.kubelets_answer(&api))?;
+        let nodes = clients.into_iter().map(|(node, client)| self.lives(node, client, &api, table.clone()));
+        try_join_all(nodes).await?;
         // A cluster is formed or restored once in its life, so both are still empty.
         let _ = self.kubeconfig.set(kubeconfig);
         let _ = self.kubernetes.set(api);
@@ -128,28 +128,26 @@ impl Cluster {
         .await
     }
 
-    /// Waits until every kubelet answers. What the API server has stored calls all nodes Ready; only
-    /// their kubelets know.
-    async fn kubelets_answer(&self, api: &KubernetesApi) -> Result<(), Failure> {
-        self.step(&Subject::Cluster, Step::Restore, |seen| async move {
-            let seen = &seen;
-            let answers = self.plan().nodes.iter().map(|node| async move {
-                while let Err(reason) = api.kubelet_answers(node.spec.name.as_str()).await {
-                    seen.set(reason);
-                    tokio::time::sleep(RETRY).await;
-                }
-            });
-            join_all(answers).await;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Waits until a restored node is green and its clock is right.
-    async fn lives(&self, node: &NodePlan, client: NodeClient, table: NodeTable) -> Result<(), Failure> {
+    /// Waits until a restored node is green, its kubelet answers and its clock is right.
+    async fn lives(
+        &self,
+        node: &NodePlan,
+        client: NodeClient,
+        api: &KubernetesApi,
+        table: NodeTable,
+    ) -> Result<(), Failure> {
         let subject = Subject::Node(node.spec.name.clone());
         let clock = client.clone();
         self.ready(node, &subject, client, table).await?;
+        // What the API server has stored calls the node Ready; only its kubelet knows.
+        self.step(&subject, Step::Restore, |seen| async move {
+            while let Err(reason) = api.kubelet_answers(node.spec.name.as_str()).await {
+                seen.set(reason);
+                tokio::time::sleep(RETRY).await;
+            }
+            Ok(())
+        })
+        .await?;
         if let Some(text) = self.lag(&clock).await {
             self.note(node, text);
         }

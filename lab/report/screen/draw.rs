@@ -13,7 +13,7 @@ use ratatui::{
 use super::state::{CheckRow, Pane, ScenarioRow, State, StepRow};
 use crate::{
     events::{Layer, LayerState, Outcome},
-    report::stopwatch::Lapse,
+    report::laps::Lapse,
 };
 
 /// The width of a pane in which most console lines can still be told apart.

@@ -22,8 +22,8 @@ use super::plain;
 use crate::events::Subscription;
 use state::State;
 
-/// Pause between two pictures.
-const FRAME: Duration = Duration::from_millis(200);
+/// Pause between two pictures: times are shown in seconds, and drawing takes from the guests what they need.
+const FRAME: Duration = Duration::from_millis(500);
 /// In smaller terminals lines say more.
 const SMALLEST: (u16, u16) = (72, 20);
 
@@ -33,28 +33,29 @@ pub(super) fn fits() -> bool {
         .is_ok_and(|(columns, rows)| columns >= SMALLEST.0 && rows >= SMALLEST.1)
 }
 
-/// Shows events on the whole terminal until the stream ends; the terminal is then as it was before. On a terminal that
-/// cannot be drawn on, events are lines.
+/// Shows events on the whole terminal until the stream ends; the terminal is then as it was before. Once it cannot be
+/// drawn on, events are lines.
 pub(super) async fn show(mut events: Subscription) {
-    let mut screen = Screen::open();
+    if draw_until_end(&mut events).await.is_err() {
+        plain::show(events).await;
+    }
+}
+
+async fn draw_until_end(events: &mut Subscription) -> io::Result<()> {
+    let mut screen = Screen::open()?;
     let mut state = State::default();
     let began = Instant::now();
     let mut frames = tokio::time::interval(FRAME);
     frames.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
-            event = events.recv() => {
-                let Some(event) = event else { break };
-                if screen.is_err() && let Some(line) = plain::line(&event) {
-                    eprintln!("{line}");
-                }
-                state.add(&event);
-            }
+            event = events.recv() => match event {
+                Some(event) => state.add(&event),
+                None => return Ok(()),
+            },
             _ = frames.tick() => {
                 state.now = began.elapsed();
-                if let Ok(open) = &mut screen && open.draw(&state).is_err() {
-                    screen = Err(());
-                }
+                screen.draw(&state)?;
             }
         }
     }
@@ -64,12 +65,10 @@ pub(super) async fn show(mut events: Subscription) {
 struct Screen(Terminal<CrosstermBackend<io::Stderr>>);
 
 impl Screen {
-    fn open() -> Result<Self, ()> {
-        let open = || {
-            execute!(io::stderr(), EnterAlternateScreen, Hide)?;
-            Terminal::new(CrosstermBackend::new(io::stderr())).map(Self)
-        };
-        open().map_err(|_: io::Error| leave())
+    fn open() -> io::Result<Self> {
+        let screen = Self(Terminal::new(CrosstermBackend::new(io::stderr()))?);
+        execute!(io::stderr(), EnterAlternateScreen, Hide)?;
+        Ok(screen)
     }
 
     fn draw(&mut self, state: &State) -> io::Result<()> {
@@ -79,13 +78,9 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        leave();
+        // Nothing is left to be done where even that fails.
+        let _ = execute!(io::stderr(), LeaveAlternateScreen, Show);
     }
-}
-
-fn leave() {
-    // Nothing is left to be done where even that fails.
-    let _ = execute!(io::stderr(), LeaveAlternateScreen, Show);
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::super::{plain, stopwatch::Laps};
+use super::super::{laps::Laps, plain};
 use crate::{
     events::{Event, Happening, Layer, LayerState, Outcome, Planned, Step, Subject},
     node::{Kind, NodeName, Role},
@@ -78,7 +78,10 @@ impl State {
         let at = event.at;
         match &event.happening {
             Happening::RunStarted { run, .. } => self.run.clone_from(run),
-            Happening::Agenda { scenarios } => self.scenarios = scenarios.iter().map(planned).collect(),
+            Happening::Agenda { scenarios } => {
+                let row = |planned: &Planned| ScenarioRow::new(&planned.scenario, &planned.checks);
+                self.scenarios = scenarios.iter().map(row).collect();
+            }
             Happening::HostMeasured { accelerator, qemu, speed_factor } => {
                 let accelerator = accelerator.split(',').next().unwrap_or_default();
                 self.host = format!("QEMU {qemu}, {accelerator}, speed factor {speed_factor:.2}");
@@ -170,7 +173,7 @@ impl State {
 
     /// The scenario that goes on, else the last one.
     pub(super) fn shown(&self) -> Option<&ScenarioRow> {
-        self.scenarios.iter().rev().find(|row| row.began.is_some())
+        self.scenarios.iter().rfind(|row| row.began.is_some())
     }
 
     /// What is done once that which goes on now is done.
@@ -204,13 +207,13 @@ impl State {
     }
 
     fn present(&mut self) -> Option<&mut ScenarioRow> {
-        self.scenarios.iter_mut().rev().find(|row| row.began.is_some())
+        self.scenarios.iter_mut().rfind(|row| row.began.is_some())
     }
 
     fn scenario(&mut self, name: &str) -> &mut ScenarioRow {
         let known = self.scenarios.iter().position(|row| row.name == name);
         let at = known.unwrap_or_else(|| {
-            self.scenarios.push(planned(&Planned { scenario: name.to_owned(), checks: Vec::new() }));
+            self.scenarios.push(ScenarioRow::new(name, &[]));
             self.scenarios.len() - 1
         });
         &mut self.scenarios[at]
@@ -220,7 +223,7 @@ impl State {
         let row = self.present()?;
         let known = row.checks.iter().position(|check| check.id == id);
         let at = known.unwrap_or_else(|| {
-            row.checks.push(CheckRow { id: id.to_owned(), began: None, ended: None });
+            row.checks.push(CheckRow::new(id));
             row.checks.len() - 1
         });
         row.checks.get_mut(at)
@@ -239,26 +242,28 @@ impl State {
 
     fn note(&mut self, event: &Event) {
         if let Some(text) = plain::text(event) {
-            if self.log.len() == LINES {
-                self.log.pop_front();
-            }
-            self.log.push_back((event.at, text));
+            keep(&mut self.log, (event.at, text));
         }
     }
 }
 
-fn planned(planned: &Planned) -> ScenarioRow {
-    let check = |id: &String| CheckRow { id: id.clone(), began: None, ended: None };
-    ScenarioRow {
-        name: planned.scenario.clone(),
-        began: None,
-        ended: None,
-        warm: None,
-        checks: planned.checks.iter().map(check).collect(),
+impl ScenarioRow {
+    /// One that has not begun.
+    fn new(name: &str, checks: &[String]) -> Self {
+        let checks = checks.iter().map(|id| CheckRow::new(id)).collect();
+        Self { name: name.to_owned(), began: None, ended: None, warm: None, checks }
     }
 }
 
-fn keep(lines: &mut VecDeque<String>, line: String) {
+impl CheckRow {
+    /// One that has not begun.
+    fn new(id: &str) -> Self {
+        Self { id: id.to_owned(), began: None, ended: None }
+    }
+}
+
+/// Adds a line, and lets the oldest go when there are enough.
+fn keep<T>(lines: &mut VecDeque<T>, line: T) {
     if lines.len() == LINES {
         lines.pop_front();
     }

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::{Api, api::PostParams};
 use serde::Deserialize;
 
-use super::{attempts::Attempts, fixtures::Fixtures};
+use super::{attempts::Attempts, fixtures::Fixtures, text};
 use crate::{
     kubernetes::{EchoPod, EchoWorkload, KubernetesApi},
     node::NodeName,
@@ -152,8 +152,4 @@ async fn node_port(api: &KubernetesApi, namespace: &str) -> Result<u16, String> 
     let port = spec.ports.unwrap_or_default().into_iter().find_map(|port| port.node_port);
     port.and_then(|port| u16::try_from(port).ok())
         .ok_or_else(|| "the service got no port of the nodes".to_owned())
-}
-
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use super::text;
 use crate::{
     cluster::Cluster,
     events::Step,
-    kubernetes::{EchoPod, EchoWorkload, KubernetesApi, KubernetesError},
+    kubernetes::{EchoPod, EchoWorkload, KubernetesApi},
 };
 
 /// A formed cluster while checks look at it.
@@ -49,14 +50,13 @@ impl<'a> Fixtures<'a> {
                 Some(workload) => Arc::clone(workload),
                 None => {
                     let namespace = format!("lab-checks-{}", echo.before + 1);
-                    let made = EchoWorkload::create(api, &namespace).await;
-                    let made = Arc::new(made.map_err(|error| error.to_string())?);
+                    let made = Arc::new(EchoWorkload::create(api, &namespace).await.map_err(text)?);
                     echo.workload = Some(Arc::clone(&made));
                     made
                 }
             }
         };
-        let pods = on_every_node(self.cluster, &workload).await.map_err(|error| error.to_string())?;
+        let pods = on_every_node(self.cluster, &workload).await?;
         Ok(EchoPods { workload, pods })
     }
 
@@ -74,10 +74,10 @@ impl<'a> Fixtures<'a> {
 pub(super) async fn on_every_node(
     cluster: &Cluster,
     workload: &EchoWorkload,
-) -> Result<Vec<EchoPod>, KubernetesError> {
+) -> Result<Vec<EchoPod>, String> {
     let nodes: Vec<_> = cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();
     let limit = cluster.plan().budgets.limit(Step::Ready);
-    let pods = workload.ready_pods(&nodes, limit).await?;
-    workload.ready_service(limit).await?;
+    let pods = workload.ready_pods(&nodes, limit).await.map_err(text)?;
+    workload.ready_service(limit).await.map_err(text)?;
     Ok(pods)
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Observation, fixtures::Fixtures, links::Links, pod_network};
+use super::{Observation, fixtures::Fixtures, links::Links, pod_network, text};
 use crate::{
     events::Step,
     kubernetes::{EchoPod, EchoWorkload, KubernetesApi, NodeFacts, Prober},
@@ -144,8 +144,4 @@ async fn facts(api: &KubernetesApi, name: &NodeName) -> Result<NodeFacts, String
         Ok(None) => Err(format!("{name}: Kubernetes does not know it")),
         Err(error) => Err(format!("{name}: {error}")),
     }
-}
-
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }

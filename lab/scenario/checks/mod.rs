@@ -34,6 +34,11 @@ use super::check::{Check, Disturbance, HoldEnd};
 /// How long one question to a node may take, at the least.
 const QUESTION: Duration = Duration::from_secs(20);
 
+/// An error in words: a check notes them and goes on or ends.
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
 /// Does a check.
 pub(super) async fn look(fixtures: &Fixtures<'_>, check: &Check) -> Observation {
     let cluster = fixtures.cluster;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Observation, fixtures::Fixtures, tailnet_requests::Answer};
+use super::{Observation, fixtures::Fixtures, tailnet_requests::Answer, text};
 use crate::{
     cluster::{Cluster, NodePlan, Tailnet},
     node::Role,
@@ -215,8 +215,4 @@ impl Way<'_> {
 struct Member {
     id: String,
     addresses: Vec<IpAddr>,
-}
-
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }

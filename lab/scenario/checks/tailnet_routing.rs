@@ -60,8 +60,7 @@ pub(super) async fn look(fixtures: &Fixtures<'_>) -> Observation {
     };
     let gateways = cluster.plan().nodes.iter().filter(|node| node.spec.role.as_str() == Role::GATEWAY);
     for gateway in gateways {
-        let mut routing =
-            Routing { fixtures, cluster, tailnet, gateway, ledger: ledger(cluster, tailnet, gateway) };
+        let mut routing = Routing { fixtures, tailnet, gateway, ledger: ledger(cluster, tailnet, gateway) };
         if let Err(problem) = routing.follow(&mut observation).await {
             observation.problem(problem);
         }
@@ -118,7 +117,6 @@ fn ledger(cluster: &Cluster, tailnet: &Tailnet, gateway: &NodePlan) -> RouteLedg
 
 struct Routing<'a> {
     fixtures: &'a Fixtures<'a>,
-    cluster: &'a Cluster,
     tailnet: &'a Tailnet,
     gateway: &'a NodePlan,
     ledger: RouteLedger,
@@ -129,7 +127,7 @@ impl Routing<'_> {
     /// then names it.
     async fn follow(&mut self, observation: &mut Observation) -> Result<(), String> {
         self.service().await;
-        let patience = self.cluster.plan().budgets.on_this_host(LOGIN);
+        let patience = self.fixtures.cluster.plan().budgets.on_this_host(LOGIN);
         if let Some(control) = self.tailnet.control() {
             self.login(control, patience, observation).await?;
         }
@@ -149,8 +147,8 @@ impl Routing<'_> {
     }
 
     fn bounds(&self) -> Bounds<'_> {
-        let Self { cluster, tailnet, gateway, fixtures: _, ledger } = self;
-        Bounds { cluster, tailnet, gateway, member: &ledger.gateway }
+        let Self { fixtures, tailnet, gateway, ledger } = self;
+        Bounds { cluster: fixtures.cluster, tailnet, gateway, member: &ledger.gateway }
     }
 
     async fn service(&mut self) {
@@ -167,7 +165,7 @@ impl Routing<'_> {
 
     /// The service on the gateway, if there is one, and the connection that told of it.
     async fn state(&self) -> Result<(NodeClient, Option<ServiceState>), ApiError> {
-        let api = self.cluster.connect(self.gateway).await?;
+        let api = self.fixtures.cluster.connect(self.gateway).await?;
         let services = api.services(QUESTION).await?;
         Ok((api, services.into_iter().find(|service| service.id == SERVICE)))
     }
@@ -194,7 +192,7 @@ impl Routing<'_> {
                 of_it.map(known).any(|known| routes.iter().all(|route| known.contains(route)))
             }
         };
-        let approval = self.cluster.plan().budgets.on_this_host(APPROVAL);
+        let approval = self.fixtures.cluster.plan().budgets.on_this_host(APPROVAL);
         let routed = async {
             let advertised = all_of(|node| &node.advertised);
             control.wait_for_nodes("the gateway and its routes", patience, advertised).await?;

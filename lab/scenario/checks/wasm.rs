@@ -6,6 +6,7 @@ use super::{
     Observation,
     fixtures::{Fixtures, on_every_node},
     pod_network::ask,
+    text,
 };
 use crate::kubernetes::{EchoPod, EchoWorkload, Prober};
 
@@ -22,9 +23,8 @@ pub(super) async fn look(fixtures: &Fixtures<'_>) -> Observation {
 
 async fn ask_all(fixtures: &Fixtures<'_>, observation: &mut Observation) -> Result<(), String> {
     let (cluster, api) = (fixtures.cluster, fixtures.api()?);
-    let modules = EchoWorkload::create_wasm(api, NAMESPACE).await.map_err(|error| error.to_string())?;
-    let run = async { on_every_node(cluster, &modules).await.map_err(|error| error.to_string()) };
-    let ready = async { tokio::try_join!(run, fixtures.echo()) };
+    let modules = EchoWorkload::create_wasm(api, NAMESPACE).await.map_err(text)?;
+    let ready = async { tokio::try_join!(on_every_node(cluster, &modules), fixtures.echo()) };
     let (module_pods, callers) = tokio::select! {
         ready = ready => ready?,
         refused = modules.start_refused() => {
