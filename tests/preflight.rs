@@ -3,6 +3,8 @@
 
 #[path = "support/command.rs"]
 mod command;
+#[path = "support/oci_layout.rs"]
+mod oci_layout;
 
 use std::{
     fs,
@@ -13,45 +15,20 @@ use std::{
 
 use anyhow::Result;
 use command::{built, said};
-use lab::{
-    assets::Digest,
-    registry::{Registry, Store},
-};
-use serde_json::{Value, json};
+use lab::registry::{Registry, Store};
+use oci_layout::add;
+use serde_json::Value;
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
-/// Adds an image with the files of `directory` below `assets/talos/arm64` to the OCI image layout `layout`.
-fn add(layout: &Path, name: &str, directory: &Path) -> Result<()> {
-    let blobs = layout.join("blobs/sha256");
-    fs::create_dir_all(&blobs)?;
-    let put = |content: &[u8], media_type: &str| -> Result<Value> {
-        let digest = Digest::of_bytes(content);
-        fs::write(blobs.join(digest.hex()), content)?;
-        Ok(json!({ "mediaType": media_type, "digest": digest.to_string(), "size": content.len() }))
-    };
-    let mut layer = tar::Builder::new(Vec::new());
-    for file in ["checksums.sha256", "boot/vmlinuz", "boot/initramfs.xz"] {
-        let content = fs::read(directory.join(file))?;
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        layer.append_data(&mut header, format!("assets/talos/arm64/{file}"), &content[..])?;
-    }
-    let config =
-        json!({ "architecture": "arm64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] } });
-    let config = put(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json")?;
-    let layer = put(&layer.into_inner()?, "application/vnd.oci.image.layer.v1.tar")?;
-    let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
-    let mut entry = put(manifest.to_string().as_bytes(), MANIFEST)?;
-    entry["annotations"] = json!({ "org.opencontainers.image.ref.name": format!("docker.io/{name}") });
-    let index = layout.join("index.json");
-    let mut value: Value = match fs::read(&index) {
-        Ok(text) => serde_json::from_slice(&text)?,
-        Err(_) => json!({ "schemaVersion": 2, "manifests": [] }),
-    };
-    value["manifests"].as_array_mut().expect("a list").push(entry);
-    Ok(fs::write(index, value.to_string())?)
+/// Adds a built image as an asset directory to an OCI image layout.
+fn add_built(layout: &Path, role: &str) -> Result<()> {
+    let directory = built(role)?;
+    let files = ["checksums.sha256", "boot/vmlinuz", "boot/initramfs.xz"];
+    let files: Vec<(String, Vec<u8>)> = files
+        .iter()
+        .map(|file| Ok((format!("assets/talos/arm64/{file}"), fs::read(directory.join(file))?)))
+        .collect::<Result<_>>()?;
+    let files: Vec<_> = files.iter().map(|(path, content)| (path.as_str(), content.as_slice())).collect();
+    add(layout, &format!("{role}:v1"), &files)
 }
 
 /// Runs the command away from this thread, which serves a registry meanwhile.
@@ -69,8 +46,8 @@ fn words(text: &str) -> Vec<String> {
 async fn both_images_of_a_registry_are_checked_within_ten_seconds() -> Result<()> {
     let work = tempfile::tempdir()?;
     let layout = work.path().join("layout");
-    add(&layout, "compute:v1", &built("compute")?)?;
-    add(&layout, "gateway:v1", &built("gateway")?)?;
+    add_built(&layout, "compute")?;
+    add_built(&layout, "gateway")?;
     let registry = Registry::start(Store::open(&[layout])?).await?;
     let at = registry.address();
     let pair = format!("preflight --cache cache compute={at}/compute:v1 gateway={at}/gateway:v1");

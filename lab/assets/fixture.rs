@@ -123,7 +123,13 @@ pub(crate) fn fat(kind: fatfs::FatType, size: usize, files: &Files<'_>) -> Vec<u
 /// content.
 pub(crate) fn disk(files: &Files<'_>, others: &Files<'_>) -> Vec<u8> {
     let room = files.iter().map(|(_, content)| content.len() + 4096).sum::<usize>();
-    let system = fat(fatfs::FatType::Fat12, (room + (8 << 10)).next_multiple_of(8 << 10), files);
+    // More than that is more clusters than FAT12 can number.
+    let (kind, tables) = if room < 1 << 20 {
+        (fatfs::FatType::Fat12, 8 << 10)
+    } else {
+        (fatfs::FatType::Fat32, room / 32 + (1 << 20))
+    };
+    let system = fat(kind, (room + tables).next_multiple_of(8 << 10), files);
     partitioned(&[&[("EFI", &system[..])], others].concat())
 }
 

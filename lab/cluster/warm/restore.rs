@@ -48,15 +48,10 @@ impl Cluster {
         })
         .await?;
         // Nothing of this waits for anything else of it, and each answer takes an emulated node its time.
-        let clients = self.plan().nodes.iter().map(|node| async move {
-            let client = self.secure_api(node, &Subject::Node(node.spec.name.clone())).await?;
-            Ok((node, client))
-        });
-        let api_server = self.api_server_answers(&snapshot.access.kubeconfig);
-        let ((kubeconfig, api), clients) = futures::try_join!(api_server, try_join_all(clients))?;
+        let (kubeconfig, api) = self.api_of(&snapshot.access.kubeconfig).await?;
         let table = NodeTable::watch(&api);
-        let nodes = clients.into_iter().map(|(node, client)| self.lives(node, client, &api, table.clone()));
-        try_join_all(nodes).await?;
+        let nodes = self.plan().nodes.iter().map(|node| self.lives(node, &api, table.clone()));
+        futures::try_join!(self.api_server_answers(&api), try_join_all(nodes))?;
         // A cluster is formed or restored once in its life, so both are still empty.
         let _ = self.kubeconfig.set(kubeconfig);
         let _ = self.kubernetes.set(api);
@@ -111,47 +106,51 @@ impl Cluster {
         if sum == saved.memory.sum { Ok(()) } else { Err(altered(snapshot, &saved.memory.file)) }
     }
 
-    /// The API server of the restored control plane, which says itself that its etcd is well.
-    async fn api_server_answers(&self, kubeconfig: &str) -> Result<(String, KubernetesApi), Failure> {
-        self.step(&Subject::Cluster, Step::KubernetesApi, |seen| async move {
-            let seen = seen;
+    /// The way to the API server of the restored control plane, and its kubeconfig.
+    async fn api_of(&self, kubeconfig: &str) -> Result<(String, KubernetesApi), Failure> {
+        self.step(&Subject::Cluster, Step::Kubeconfig, |_| async {
             let via = self.kubernetes_api().ok_or_else(|| no_forward_to("the API server"))?;
             let control_plane = self.plan().control_plane().ok_or_else(|| no_forward_to("the API server"))?;
             let kubeconfig = forwarded_kubeconfig(kubeconfig, via, IpAddr::from(control_plane.address))?;
             let api = KubernetesApi::new(&kubeconfig).await?;
-            while let Err(reason) = api.ready().await {
-                seen.set(reason);
-                tokio::time::sleep(RETRY).await;
-            }
             Ok((kubeconfig, api))
         })
         .await
     }
 
-    /// Waits until a restored node is green, its kubelet answers and its clock is right.
-    async fn lives(
-        &self,
-        node: &NodePlan,
-        client: NodeClient,
-        api: &KubernetesApi,
-        table: NodeTable,
-    ) -> Result<(), Failure> {
-        let subject = Subject::Node(node.spec.name.clone());
-        let clock = client.clone();
-        self.ready(node, &subject, client, table).await?;
-        // What the API server has stored calls the node Ready; only its kubelet knows.
-        self.step(&subject, Step::Restore, |seen| async move {
-            while let Err(reason) = api.kubelet_answers(node.spec.name.as_str()).await {
+    /// Waits for the API server, which says itself that its etcd is well.
+    async fn api_server_answers(&self, api: &KubernetesApi) -> Result<(), Failure> {
+        self.step(&Subject::Cluster, Step::KubernetesApi, |seen| async move {
+            while let Err(reason) = api.ready().await {
                 seen.set(reason);
                 tokio::time::sleep(RETRY).await;
             }
             Ok(())
         })
-        .await?;
-        if let Some(text) = self.lag(&clock).await {
-            self.note(node, text);
-        }
-        Ok(())
+        .await
+    }
+
+    /// Waits until a restored node is green, its kubelet answers and its clock is right.
+    async fn lives(&self, node: &NodePlan, api: &KubernetesApi, table: NodeTable) -> Result<(), Failure> {
+        let subject = Subject::Node(node.spec.name.clone());
+        let green = async {
+            let client = self.secure_api(node, &subject).await?;
+            let clock = client.clone();
+            self.ready(node, &subject, client, table).await?;
+            if let Some(text) = self.lag(&clock).await {
+                self.note(node, text);
+            }
+            Ok(())
+        };
+        // What the API server has stored calls the node Ready; only its kubelet knows.
+        let answers = self.step(&subject, Step::Restore, |seen| async move {
+            while let Err(reason) = api.kubelet_answers(node.spec.name.as_str()).await {
+                seen.set(reason);
+                tokio::time::sleep(RETRY).await;
+            }
+            Ok(())
+        });
+        futures::try_join!(green, answers).map(drop)
     }
 
     /// Waits for a node's clock to be brought forward by its own time service; says so when it is not.

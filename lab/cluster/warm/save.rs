@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Bytes that warm clusters may take together before the one that was not used for longest goes.
-pub(crate) const LIMIT: u64 = 12 << 30;
+pub(crate) const LIMIT: u64 = 16 << 30;
 
 /// How long cluster DNS may take until it is ready, on the reference host.
 const SETTLE: Duration = Duration::from_secs(60);

@@ -45,6 +45,8 @@ const LOCK: &str = "in-use.lock";
 const LEFT_FREE: u64 = 4 << 30;
 /// How the name of a directory begins that is being written.
 const DRAFT: &str = ".new-";
+/// Differences that are told; a cluster of other nodes differs in all of theirs.
+const TOLD: usize = 3;
 
 /// Why the store did not do what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -186,7 +188,7 @@ impl WarmStore {
         let nearest = differences.map(|entry| key.differences(&entry.saved.key)).min_by_key(Vec::len);
         Ok(match nearest {
             None => "none of its kind was saved yet".to_owned(),
-            Some(differences) => format!("the saved one that is most like it has {}", differences.join("; ")),
+            Some(differences) => format!("the saved one that is most like it has {}", few(&differences)),
         })
     }
 
@@ -386,6 +388,15 @@ fn open(directory: &Path, key: &WarmKey) -> Result<(SavedCluster, SavedAccess), 
         kubeconfig: text(KUBECONFIG)?,
     };
     Ok((saved, access))
+}
+
+/// The first differences in words, and how many more there are.
+fn few(differences: &[String]) -> String {
+    let told = differences.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join("; ");
+    match differences.len().saturating_sub(TOLD) {
+        0 => told,
+        more => format!("{told}; and {more} more differences"),
+    }
 }
 
 fn manifest<T: DeserializeOwned>(directory: &Path) -> Result<T, String> {

@@ -139,3 +139,10 @@ fn a_disk_that_would_be_full_is_left_alone() {
     assert!(matches!(refused, WarmError::NoSpace { .. }), "{refused}");
     assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 0);
 }
+
+#[test]
+fn of_many_differences_only_the_first_are_told() {
+    let some = |count: usize| (1..=count).map(|n| format!("difference {n}")).collect::<Vec<_>>();
+    assert_eq!(few(&some(2)), "difference 1; difference 2");
+    assert_eq!(few(&some(5)), "difference 1; difference 2; difference 3; and 2 more differences");
+}

@@ -12,8 +12,6 @@ use crate::{
 /// How long Kubernetes may take to miss a node, on the reference host: it does so 50 s after the last sign of life
 /// (kube-controller-manager, `--node-monitor-grace-period`), of which kubelet gives one every 10 s.
 const MISSED: Duration = Duration::from_secs(100);
-/// As above, once it is clear that the node is not away.
-const NOT_MISSED: Duration = Duration::from_secs(60);
 /// Pause between two looks at the node.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How long one question to a pod may take.
@@ -48,15 +46,14 @@ async fn cut_and_restore(
     let links = Links::of(cluster);
     let cut = Instant::now();
     links.cut(name)?;
-    let answers = way.once().await.is_ok();
-    let budgets = &cluster.plan().budgets;
-    let limit = budgets.on_this_host(if answers { NOT_MISSED } else { MISSED });
-    let missed = until(api, name, limit, |facts| !facts.readiness.ready).await;
-    if answers {
-        observation.problem(format!("{name}: its link is cut, and the pod on it answers all the same"));
-    } else {
-        observation.fact(format!("{name}: its link is cut, and the pod on it does not answer"));
+    if way.once().await.is_ok() {
+        // Nobody will miss a node that is there.
+        return Err(format!("{name}: its link is cut, and the pod on it answers all the same"));
     }
+    observation.fact(format!("{name}: its link is cut, and the pod on it does not answer"));
+    let budgets = &cluster.plan().budgets;
+    let limit = budgets.on_this_host(MISSED);
+    let missed = until(api, name, limit, |facts| !facts.readiness.ready).await;
     let Some(missed) = missed else {
         let seconds = limit.as_secs();
         return Err(format!("{name}: its link is cut, and it stayed Ready for Kubernetes for {seconds} s"));

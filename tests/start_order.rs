@@ -1,0 +1,50 @@
+//! Nodes that form at once on too little host starve their control plane; in the order that the lab chooses they form.
+//! Both at the same time, each on one core.
+#![cfg(target_os = "linux")]
+
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+/// A core for each cluster: the first and the last that this process may use.
+fn cores() -> Result<[String; 2]> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let mut ends =
+        allowed.context("the kernel does not tell which cores there are")?.trim().split(['-', ',']);
+    let first = ends.next().context("no core")?.to_owned();
+    let last = ends.next_back().unwrap_or(&first).to_owned();
+    Ok([first, last])
+}
+
+/// `lab run`, which then sees one core, as all that it starts does.
+fn run_on(core: &str, scenario: &str) -> Result<Child> {
+    Command::new("taskset")
+        .args(["--cpu-list", core, env!("CARGO_BIN_EXE_lab"), "run", "--cold"])
+        .arg(format!("tests/scenarios/start-order/{scenario}.yaml"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("taskset (util-linux) is missing")
+}
+
+/// What a run that came to what its scenario expects has said.
+fn said(run: Child) -> Result<String> {
+    let output = run.wait_with_output()?;
+    let said =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    ensure!(output.status.success(), "{}:\n{said}", output.status);
+    Ok(said)
+}
+
+#[test]
+#[ignore = "long: `make test-long` runs it"]
+fn six_nodes_on_one_core_starve_their_control_plane_unless_they_wait_for_it() -> Result<()> {
+    let [first, last] = cores()?;
+    let (together, ordered) = (run_on(&first, "together")?, run_on(&last, "ordered")?);
+    let (together, ordered) = (said(together), said(ordered));
+    let (together, ordered) = (together?, ordered?);
+    ensure!(together.contains("all nodes start together: as asked for"), "{together}");
+    ensure!(ordered.contains("workers start once the control plane is Ready"), "{ordered}");
+    Ok(())
+}
