@@ -54,7 +54,7 @@ test-cluster: images ## Run the tests that form whole clusters
 
 .PHONY: test-long
 test-long: setup-tests images ## Run the tests that take too long for every change (half an hour and more)
-	cargo test --locked --test ci --test rehearsal --test start_order -- --ignored --nocapture
+	cargo test --locked --test ci --test rehearsal --test start_order --test tailscale_routing -- --ignored --nocapture
 
 .PHONY: soak
 soak: images ## Run a test of clusters again and again, and stop when it fails (TEST=compute_only TIMES=10)

@@ -61,6 +61,15 @@ async fn routes_that_do_not_cover_the_cluster_are_refused_before_boot() -> Resul
     Ok(())
 }
 
+#[tokio::test]
+#[ignore = "long: `make test-long` runs it"]
+async fn a_route_that_another_gateway_has_is_the_named_link() -> Result<()> {
+    let seen = comes_to_what_it_expects("tests/scenarios/tailnet/two-gateways.yaml").await?;
+    let breaks: usize = seen.iter().map(|cause| cause.matches("the chain breaks").count()).sum();
+    ensure!(breaks == 1, "of two gateways one routes and the other does not: {seen:?}");
+    Ok(())
+}
+
 /// A control server that is not the run's own, known by URL, certificate and key alone: the way of
 /// `--tailnet real`.
 #[tokio::test]

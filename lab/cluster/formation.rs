@@ -411,7 +411,12 @@ impl Cluster {
         let subject = Subject::Node(node.spec.name.clone());
         let client = self.secure_api(node, &subject).await?;
         self.step(&subject, Step::Ready, |seen| async move {
-            let Some(hold) = self.hold(node).await? else { return Ok(()) };
+            // One that was held when it formed may not be for a moment, while another of its services starts.
+            let hold =
+                match self.three_layers(node, client.clone(), table.clone(), Duration::ZERO, &seen).await? {
+                    Readiness::Green => return Ok(()),
+                    Readiness::Held(hold) => hold,
+                };
             let mut documents = self.plan.late_documents(node).to_vec();
             if let Some(tailnet) = self.tailnet().filter(|_| self.joins_tailnet(node)) {
                 documents.push(tailnet.gateway_document().await?);

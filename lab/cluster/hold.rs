@@ -95,6 +95,7 @@ mod tests {
             health: ServiceHealth::Unknown,
             message: message.into(),
             restarts: 0,
+            keeps_restarting: false,
             last_end: String::new(),
         }
     }

@@ -282,6 +282,7 @@ mod tests {
             health,
             message: "why".into(),
             restarts: 0,
+            keeps_restarting: false,
             last_end: String::new(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use jiff::{SignedDuration, Timestamp};
 use tonic::transport::Channel;
 
 use super::{
@@ -49,6 +50,8 @@ pub struct ServiceState {
     pub restarts: usize,
     /// How it ended before the last restart; empty without one.
     pub last_end: String,
+    /// Whether its program ends again and again, though it may be up at this moment.
+    pub keeps_restarting: bool,
 }
 
 /// The words of Talos's service runner when a program ended and will be started again
@@ -75,12 +78,17 @@ impl ServiceState {
             _ => false,
         }
     }
+}
 
-    /// Whether its program ends again and again, though it may be up at this moment. One end is
-    /// forgiven: a service may start before what it needs.
-    pub fn keeps_restarting(&self) -> bool {
-        self.restarts > 1
-    }
+/// The shortest time for which a service counts as not yet settled after an end.
+const UNSETTLED: SignedDuration = SignedDuration::from_secs(30);
+
+/// Whether a program that ended at these moments, the oldest first, is expected to end again. One end is forgiven, and so
+/// are more of them once it has run for much longer than between the last two: a service may start before what it needs
+/// (kube-controller-manager gives up when the API server is not healthy within ten seconds).
+pub(super) fn keeps_restarting(ends: &[Timestamp], now: Timestamp) -> bool {
+    let [.., before, last] = ends else { return false };
+    now.duration_since(*last) < (last.duration_since(*before) * 3).max(UNSETTLED)
 }
 
 /// A process of a node.
@@ -105,4 +113,24 @@ pub enum BootReason {
     Default,
     /// Through the firmware: what a node without a boot loader needs.
     PowerCycle,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_has_run_for_long_has_settled() {
+        let at = |second| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second);
+        let seen =
+            |ends: &[i64], now| keeps_restarting(&ends.iter().copied().map(at).collect::<Vec<_>>(), at(now));
+        assert!(!seen(&[], 100) && !seen(&[100], 100), "one end is forgiven");
+        assert!(seen(&[95, 100], 101) && seen(&[95, 100], 129));
+        assert!(!seen(&[95, 100], 130), "long enough after ends that came quickly");
+        assert!(
+            seen(&[60, 80, 100], 159) && !seen(&[60, 80, 100], 160),
+            "thrice the time between the last two"
+        );
+        assert!(seen(&[95, 100], 40), "the clock was set back since");
+    }
 }

@@ -9,7 +9,7 @@ use futures::{Stream, StreamExt};
 use tonic::{Response, Status, transport::Channel};
 
 use super::{
-    answers::{BootReason, ProcessInfo, RESTART, ServiceHealth, ServiceState, VersionInfo},
+    answers::{BootReason, ProcessInfo, RESTART, ServiceHealth, ServiceState, VersionInfo, keeps_restarting},
     api_error::{ApiError, limited},
     kubeconfig_archive::kubeconfig_in,
     maintenance::{ApplyMode, apply, machine_status},
@@ -26,6 +26,10 @@ use super::{
         time::time_service_client::TimeServiceClient,
     },
 };
+
+fn moment(timestamp: common::Timestamp) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::new(timestamp.seconds, timestamp.nanos).ok()
+}
 
 /// A client's proof of who it is, PEM in base64 as in a talosconfig.
 #[derive(Clone)]
@@ -80,8 +84,10 @@ impl NodeClient {
         let mut client = TimeServiceClient::new(self.channel.clone());
         let reply = limited(self.node, action, limit, client.time(())).await?;
         let time = reply.messages.into_iter().next().and_then(|message| message.localtime);
-        time.and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok()).ok_or_else(|| {
-            ApiError::Other { node: self.node, action, message: "the answer holds no time".into() }
+        time.and_then(moment).ok_or_else(|| ApiError::Other {
+            node: self.node,
+            action,
+            message: "the answer holds no time".into(),
         })
     }
 
@@ -126,11 +132,15 @@ impl NodeClient {
         let mut client = self.machine();
         let reply = limited(self.node, "list its services", limit, client.service_list(())).await?;
         let services = reply.messages.into_iter().flat_map(|message| message.services);
+        let now = jiff::Timestamp::now();
         Ok(services
             .map(|service| {
                 let health = service.health.unwrap_or_default();
                 let events = service.events.map(|events| events.events).unwrap_or_default();
                 let ends: Vec<_> = events.iter().filter(|event| event.msg.contains(RESTART)).collect();
+                // What has no moment may have been just now.
+                let moments: Vec<_> =
+                    ends.iter().map(|event| event.ts.and_then(moment).unwrap_or(now)).collect();
                 ServiceState {
                     id: service.id,
                     state: service.state,
@@ -141,6 +151,7 @@ impl NodeClient {
                     },
                     restarts: ends.len(),
                     last_end: ends.last().map(|event| event.msg.clone()).unwrap_or_default(),
+                    keeps_restarting: keeps_restarting(&moments, now),
                     message: events.last().map(|event| event.msg.clone()).unwrap_or_default(),
                 }
             })

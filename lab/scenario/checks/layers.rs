@@ -31,7 +31,7 @@ async fn machine_layers(cluster: &Cluster, node: &NodePlan, observation: &mut Ob
     match client.services(QUESTION).await {
         Ok(services) => {
             let down: Vec<_> = services.iter().filter(|service| !service.is_up()).collect();
-            for service in services.iter().filter(|service| service.keeps_restarting()) {
+            for service in services.iter().filter(|service| service.keeps_restarting) {
                 observation.problem(format!(
                     "{name}: {} does not stay up: restarted {} times; {}",
                     service.id, service.restarts, service.last_end

@@ -1,10 +1,11 @@
-//! The bounds of a tailnet: of the cluster only the gateway is in it, and nothing asks the internet.
+//! The bounds of a tailnet: of the cluster only gateways are in it, and nothing asks the internet.
 
 use std::net::Ipv4Addr;
 
 use super::{Observation, QUESTION};
 use crate::{
     cluster::{Cluster, NodePlan, OUTSIDE_CLIENT, TAILNET, Tailnet},
+    node::Role,
     tailnet::{ControlServer, OutsideClient},
 };
 
@@ -13,8 +14,6 @@ pub(super) struct Bounds<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) tailnet: &'a Tailnet,
     pub(super) gateway: &'a NodePlan,
-    /// The gateway's name in the tailnet.
-    pub(super) member: &'a str,
 }
 
 impl Bounds<'_> {
@@ -47,7 +46,7 @@ impl Bounds<'_> {
         );
     }
 
-    /// Only the gateway is a member of the tailnet.
+    /// Of the cluster only gateways are members of the tailnet.
     pub(super) async fn members(&self, observation: &mut Observation) -> Result<(), String> {
         match self.tailnet.control() {
             Some(control) => self.only_the_gateway(control, observation).await?,
@@ -56,21 +55,26 @@ impl Bounds<'_> {
         self.no_tailnet_address(observation).await
     }
 
+    fn gateways(&self) -> impl Iterator<Item = &NodePlan> {
+        self.cluster.plan().nodes.iter().filter(|node| is_gateway(node))
+    }
+
     async fn only_the_gateway(
         &self,
         control: &ControlServer,
         observation: &mut Observation,
     ) -> Result<(), String> {
         let nodes = control.nodes().await.map_err(|error| error.to_string())?;
+        let members: Vec<String> = self.gateways().map(|node| self.tailnet.gateway_name(node)).collect();
         let strangers: Vec<_> = nodes
             .iter()
             .map(|node| node.name.as_str())
-            .filter(|name| *name != self.member && *name != OUTSIDE_CLIENT)
+            .filter(|name| *name != OUTSIDE_CLIENT && !members.iter().any(|member| member == name))
             .collect();
         observation.note(
             strangers.is_empty(),
             if strangers.is_empty() {
-                format!("of the cluster only {} is in the tailnet", self.member)
+                format!("of the cluster only {} is in the tailnet", members.join(", "))
             } else {
                 format!("more than the gateway is in the tailnet: {}", strangers.join(", "))
             },
@@ -79,7 +83,7 @@ impl Bounds<'_> {
     }
 
     async fn no_tailnet_address(&self, observation: &mut Observation) -> Result<(), String> {
-        for node in self.cluster.plan().nodes.iter().filter(|node| node.spec.name != self.gateway.spec.name) {
+        for node in self.cluster.plan().nodes.iter().filter(|node| !is_gateway(node)) {
             let name = &node.spec.name;
             let api = self.cluster.connect(node).await.map_err(|error| error.to_string())?;
             let addresses = api.list("network", "AddressStatuses.net.talos.dev", QUESTION).await;
@@ -96,6 +100,10 @@ impl Bounds<'_> {
         }
         Ok(())
     }
+}
+
+fn is_gateway(node: &NodePlan) -> bool {
+    node.spec.role.as_str() == Role::GATEWAY
 }
 
 /// Whether an address resource (`LINK/ADDRESS/BITS`) lies in the tailnet's range.

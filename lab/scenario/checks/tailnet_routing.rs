@@ -147,8 +147,7 @@ impl Routing<'_> {
     }
 
     fn bounds(&self) -> Bounds<'_> {
-        let Self { fixtures, tailnet, gateway, ledger } = self;
-        Bounds { cluster: fixtures.cluster, tailnet, gateway, member: &ledger.gateway }
+        Bounds { cluster: self.fixtures.cluster, tailnet: self.tailnet, gateway: self.gateway }
     }
 
     async fn service(&mut self) {
