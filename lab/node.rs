@@ -127,6 +127,11 @@ impl Role {
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
+
+    /// Whether it is that of the Tailscale subnet router.
+    pub fn is_gateway(&self) -> bool {
+        self.as_str() == Self::GATEWAY
+    }
 }
 
 impl fmt::Display for Role {

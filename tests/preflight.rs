@@ -27,7 +27,6 @@ fn add_built(layout: &Path, role: &str) -> Result<()> {
         .iter()
         .map(|file| Ok((format!("assets/talos/arm64/{file}"), fs::read(directory.join(file))?)))
         .collect::<Result<_>>()?;
-    let files: Vec<_> = files.iter().map(|(path, content)| (path.as_str(), content.as_slice())).collect();
     add(layout, &format!("{role}:v1"), &files)
 }
 

@@ -2,9 +2,13 @@
 //! Both at the same time, each on one core.
 #![cfg(target_os = "linux")]
 
+#[path = "support/command.rs"]
+mod command;
+
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use command::{built, said};
 
 /// A core for each cluster: the first and the last that this process may use.
 fn cores() -> Result<[String; 2]> {
@@ -29,20 +33,19 @@ fn run_on(core: &str, scenario: &str) -> Result<Child> {
 }
 
 /// What a run that came to what its scenario expects has said.
-fn said(run: Child) -> Result<String> {
+fn passed(run: Child) -> Result<String> {
     let output = run.wait_with_output()?;
-    let said =
-        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    ensure!(output.status.success(), "{}:\n{said}", output.status);
-    Ok(said)
+    ensure!(output.status.success(), "{}:\n{}", output.status, said(&output));
+    Ok(said(&output))
 }
 
 #[test]
 #[ignore = "long: `make test-long` runs it"]
 fn six_nodes_on_one_core_starve_their_control_plane_unless_they_wait_for_it() -> Result<()> {
+    built("compute")?;
     let [first, last] = cores()?;
     let (together, ordered) = (run_on(&first, "together")?, run_on(&last, "ordered")?);
-    let (together, ordered) = (said(together), said(ordered));
+    let (together, ordered) = (passed(together), passed(ordered));
     let (together, ordered) = (together?, ordered?);
     ensure!(together.contains("all nodes start together: as asked for"), "{together}");
     ensure!(ordered.contains("workers start once the control plane is Ready"), "{ordered}");

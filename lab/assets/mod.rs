@@ -20,6 +20,8 @@ mod extensions;
 mod fat;
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(test)]
+pub(crate) mod fixture_layouts;
 mod initramfs;
 mod inspection;
 mod inspection_text;

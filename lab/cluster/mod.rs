@@ -14,6 +14,7 @@ mod fault;
 mod formation;
 mod hold;
 mod images;
+mod late;
 mod network_plugin;
 mod node_config;
 mod order;

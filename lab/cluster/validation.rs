@@ -204,7 +204,7 @@ impl ClusterSpec {
         let mut errors = Vec::new();
         self.check_nodes(&mut errors);
         self.check_networks(&mut errors);
-        let gateways = self.nodes.iter().filter(|node| node.role.as_str() == Role::GATEWAY);
+        let gateways = self.nodes.iter().filter(|node| node.role.is_gateway());
         let found: Vec<NodeName> = gateways.map(|node| node.name.clone()).collect();
         if found.len() != self.gateways {
             errors.push(SpecError::Gateways { expected: self.gateways, found });

@@ -1,6 +1,6 @@
 //! Every layout of boot files by every way that an image comes; and what goes wrong on the way.
 
-use std::{fs, io::Read, path::Path};
+use std::{fs, path::Path};
 
 use serde_json::json;
 
@@ -8,7 +8,8 @@ use super::*;
 use crate::{
     assets::{
         NodeImage,
-        fixture::{disk, initramfs, kernel, pe},
+        fixture::{initramfs, kernel},
+        fixture_layouts::{BootFiles, LAYOUTS, OwnedFiles},
     },
     registry::{Registry, Store},
 };
@@ -86,85 +87,17 @@ fn docker_archive(files: &Files) -> Vec<u8> {
     layer(&parts.into_iter().map(|(name, content)| (name.to_owned(), Some(content))).collect())
 }
 
-fn boot_files() -> (Vec<u8>, Vec<u8>) {
-    (kernel(), initramfs(&[("spin", &[])]))
+fn boot_files() -> BootFiles {
+    BootFiles { kernel: kernel(), initramfs: initramfs(&[("spin", &[])]) }
 }
 
 fn file(path: &str, content: &[u8]) -> (String, Option<Vec<u8>>) {
     (path.to_owned(), Some(content.to_vec()))
 }
 
-/// The boot files in every layout.
-fn layouts() -> Vec<(&'static str, Files)> {
-    let (kernel, initramfs) = boot_files();
-    let sums = |lines: &[(&str, &[u8])]| {
-        let line = |(path, content): &(&str, &[u8])| format!("{}  {path}\n", Digest::of_bytes(content).hex());
-        lines.iter().map(line).collect::<String>().into_bytes()
-    };
-    let unified =
-        pe(0xaa64, &[(".linux", &kernel), (".initrd", &initramfs), (".cmdline", b"talos.platform=metal")]);
-    let release = [
-        "talos-kernel-arm64-spin-talos-v1.12.7-cozy-v1",
-        "talos-initramfs-arm64-spin-talos-v1.12.7-cozy-v1.xz",
-    ];
-    let pair = |first: &str, second: &str| vec![file(first, &kernel), file(second, &initramfs)];
-    let with = |mut files: Files, path: &str, content: &[u8]| {
-        files.push(file(path, content));
-        files
-    };
-    let assets = "assets/talos/arm64";
-    // What Talos writes: systemd-boot beside its unified kernel image, and further partitions.
-    let raw = disk(
-        &[("EFI/boot/BOOTAA64.efi", b"systemd-boot"), ("EFI/Linux/Talos-v1.12.7.efi", &unified)],
-        &[("META", &[0; 1 << 20])],
-    );
-    let disk = "disk image: UKI Talos-v1.12.7.efi in the EFI system partition";
-    let mut xz = Vec::new();
-    let encoded = liblzma::read::XzEncoder::new(&raw[..], 1).read_to_end(&mut xz);
-    encoded.expect("encode");
-    let zstd = zstd::encode_all(&raw[..], 1).expect("encode");
-    let variant = "talos-metal-arm64-spin-talos-v1.12.7-cozy-v1.raw.zst";
-    vec![
-        (disk, vec![file("_out/assets/metal-arm64.raw", &raw)]),
-        (disk, vec![file("_out/assets/metal-arm64.raw.xz", &xz)]),
-        (disk, vec![file(variant, &zstd), file("SHA256SUMS", &sums(&[(variant, &zstd), ("x", b"")]))]),
-        (disk, vec![file("metal-arm64.raw.gz", &gzip(&raw))]),
-        (
-            "asset directory",
-            with(
-                with(
-                    pair(&format!("{assets}/vmlinuz"), &format!("{assets}/initramfs.xz")),
-                    &format!("{assets}/vmlinuz.sha256"),
-                    &sums(&[("vmlinuz", &kernel)]),
-                ),
-                &format!("{assets}/initramfs.xz.sha256"),
-                &sums(&[("initramfs.xz", &initramfs)]),
-            ),
-        ),
-        (
-            "asset directory with boot/",
-            with(
-                pair(&format!("{assets}/boot/vmlinuz"), &format!("{assets}/boot/initramfs.xz")),
-                &format!("{assets}/checksums.sha256"),
-                &sums(&[("./boot/vmlinuz", &kernel), ("./boot/initramfs.xz", &initramfs)]),
-            ),
-        ),
-        ("matchbox image", pair("var/lib/matchbox/assets/vmlinuz", "var/lib/matchbox/assets/initramfs.xz")),
-        (
-            "installer image with a unified kernel image",
-            vec![file("usr/install/arm64/vmlinuz.efi", &unified)],
-        ),
-        ("installer image", pair("usr/install/arm64/vmlinuz", "usr/install/arm64/initramfs.xz")),
-        ("build output", pair("_out/assets/kernel-arm64", "_out/assets/initramfs-metal-arm64.xz")),
-        (
-            "release files",
-            with(
-                pair(release[0], release[1]),
-                "SHA256SUMS",
-                &sums(&[(release[0], &kernel), (release[1], &initramfs), ("x", b"")]),
-            ),
-        ),
-    ]
+/// A layer with nothing but files.
+fn files(owned: OwnedFiles) -> Files {
+    owned.into_iter().map(|(path, content)| (path, Some(content))).collect()
 }
 
 fn write(files: &Files, into: &Path) {
@@ -185,8 +118,9 @@ fn reference(registry: &Registry, name: &str) -> Source {
 
 #[tokio::test]
 async fn every_layout_comes_by_every_way() {
-    let (kernel, initramfs) = boot_files();
-    for (layout, files) in layouts() {
+    let boot = boot_files();
+    for (layout, files_of) in LAYOUTS {
+        let files = files(files_of(&boot));
         let work = tempfile::tempdir().expect("tempdir");
         let store = ImageStore::new(work.path().join("cache"), Lock::default());
         let (plain, oci) = (work.path().join("plain"), work.path().join("oci"));
@@ -204,7 +138,7 @@ async fn every_layout_comes_by_every_way() {
             let image = NodeImage::open(&resolved.path, &store.disks())
                 .unwrap_or_else(|error| panic!("{source}: {error}"));
             assert_eq!(image.found.layout, layout, "{source}");
-            let content = [&kernel, &initramfs].map(|bytes| Digest::of_bytes(bytes));
+            let content = [&boot.kernel, &boot.initramfs].map(|bytes| Digest::of_bytes(bytes));
             let parts = [&image.found.kernel, &image.found.initramfs].map(|part| part.open().expect("open"));
             assert_eq!(parts.map(|part| Digest::of_reader(part).expect("read")), content, "{source}");
         }
@@ -213,8 +147,8 @@ async fn every_layout_comes_by_every_way() {
 
 /// The asset directory with `boot/`.
 fn one() -> Files {
-    let with_boot = |(layout, _): &(&str, Files)| *layout == "asset directory with boot/";
-    layouts().into_iter().find(with_boot).expect("layout").1
+    let with_boot = LAYOUTS.into_iter().find(|(layout, _)| *layout == "asset directory with boot/");
+    files(with_boot.expect("layout").1(&boot_files()))
 }
 
 #[tokio::test]

@@ -161,7 +161,7 @@ fn together(images: &[PreflightImage], findings: &mut Vec<Finding>) {
             findings.push(image.finding(Severity::Error, "same", message, help));
             continue;
         }
-        let gateway = image.role.as_ref().is_some_and(|role| role.as_str() == Role::GATEWAY);
+        let gateway = image.role.as_ref().is_some_and(Role::is_gateway);
         if gateway && image.has(TAILSCALE) && !difference.adds_exactly(&[TAILSCALE.to_owned()]) {
             let message =
                 format!("should differ from {against} by exactly +{TAILSCALE}, and differs by: {difference}");

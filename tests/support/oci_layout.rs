@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Adds an arm64 image, FROM scratch, with `files` to the OCI image layout `layout`.
-pub fn add(layout: &Path, name: &str, files: &[(&str, &[u8])]) -> Result<()> {
+pub fn add(layout: &Path, name: &str, files: &[(String, Vec<u8>)]) -> Result<()> {
     let blobs = layout.join("blobs/sha256");
     fs::create_dir_all(&blobs)?;
     let put = |content: &[u8], media_type: &str| -> Result<Value> {
@@ -22,7 +22,7 @@ pub fn add(layout: &Path, name: &str, files: &[(&str, &[u8])]) -> Result<()> {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
-        layer.append_data(&mut header, path, *content)?;
+        layer.append_data(&mut header, path, &content[..])?;
     }
     let config =
         json!({ "architecture": "arm64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] } });

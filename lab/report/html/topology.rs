@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::{node::Kind, node::Role, report::timeline::Timeline};
+use crate::{node::Kind, report::timeline::Timeline};
 
 /// Units of the drawing; a phone shows it almost as large.
 const WIDTH: u32 = 440;
@@ -23,7 +23,7 @@ pub(super) fn picture(timeline: &Timeline) -> Option<Markup> {
     let tailnet = network.and_then(|network| network.tailnet.as_deref());
     let bottom = TOP + count * NODE;
     let height = bottom + if tailnet.is_some() { 88 } else { 8 };
-    let gateway = nodes.iter().position(|node| node.role.as_str() == Role::GATEWAY);
+    let gateway = nodes.iter().position(|node| node.role.is_gateway());
     let gateway = gateway.and_then(|index| u32::try_from(index).ok());
     Some(html! {
         svg.topology viewBox=(format!("0 0 {WIDTH} {height}")) role="img" aria-label="The cluster's machines and networks" {
@@ -43,7 +43,7 @@ pub(super) fn picture(timeline: &Timeline) -> Option<Markup> {
                 @let y = TOP + index * NODE;
                 line.lan x1=(LAN) y1=(y + 27) x2=(LEFT) y2=(y + 27) {}
                 circle.port cx=(LAN) cy=(y + 27) r="4" {}
-                g.node .control-plane[node.kind == Kind::ControlPlane] .gateway[node.role.as_str() == Role::GATEWAY] {
+                g.node .control-plane[node.kind == Kind::ControlPlane] .gateway[node.role.is_gateway()] {
                     rect x=(LEFT) y=(y) width="250" height="54" rx="8" {}
                     text.head x=(LEFT + 14) y=(y + 22) { (node.name) }
                     text x=(LEFT + 14) y=(y + 42) { (node.kind) ", " (node.role) }

@@ -5,7 +5,6 @@ use std::net::Ipv4Addr;
 use super::{Observation, QUESTION};
 use crate::{
     cluster::{Cluster, NodePlan, OUTSIDE_CLIENT, TAILNET, Tailnet},
-    node::Role,
     tailnet::{ControlServer, OutsideClient},
 };
 
@@ -55,17 +54,14 @@ impl Bounds<'_> {
         self.no_tailnet_address(observation).await
     }
 
-    fn gateways(&self) -> impl Iterator<Item = &NodePlan> {
-        self.cluster.plan().nodes.iter().filter(|node| is_gateway(node))
-    }
-
     async fn only_the_gateway(
         &self,
         control: &ControlServer,
         observation: &mut Observation,
     ) -> Result<(), String> {
         let nodes = control.nodes().await.map_err(|error| error.to_string())?;
-        let members: Vec<String> = self.gateways().map(|node| self.tailnet.gateway_name(node)).collect();
+        let gateways = self.cluster.plan().nodes.iter().filter(|node| node.spec.role.is_gateway());
+        let members: Vec<String> = gateways.map(|node| self.tailnet.gateway_name(node)).collect();
         let strangers: Vec<_> = nodes
             .iter()
             .map(|node| node.name.as_str())
@@ -83,7 +79,7 @@ impl Bounds<'_> {
     }
 
     async fn no_tailnet_address(&self, observation: &mut Observation) -> Result<(), String> {
-        for node in self.cluster.plan().nodes.iter().filter(|node| !is_gateway(node)) {
+        for node in self.cluster.plan().nodes.iter().filter(|node| !node.spec.role.is_gateway()) {
             let name = &node.spec.name;
             let api = self.cluster.connect(node).await.map_err(|error| error.to_string())?;
             let addresses = api.list("network", "AddressStatuses.net.talos.dev", QUESTION).await;
@@ -100,10 +96,6 @@ impl Bounds<'_> {
         }
         Ok(())
     }
-}
-
-fn is_gateway(node: &NodePlan) -> bool {
-    node.spec.role.as_str() == Role::GATEWAY
 }
 
 /// Whether an address resource (`LINK/ADDRESS/BITS`) lies in the tailnet's range.

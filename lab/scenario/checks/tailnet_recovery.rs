@@ -8,7 +8,6 @@ use std::{
 use super::{Observation, fixtures::Fixtures, tailnet_requests::Answer, text};
 use crate::{
     cluster::{Cluster, NodePlan, Tailnet},
-    node::Role,
     scenario::Disturbance,
     tailnet::{Node, OutsideClient, Path},
 };
@@ -36,7 +35,7 @@ async fn look_at(
     let cluster = fixtures.cluster;
     let tailnet =
         cluster.tailnet().ok_or("the scenario has no tailnet; give the cluster `tailnet: local`")?;
-    let is_gateway = |node: &&NodePlan| node.spec.role.as_str() == Role::GATEWAY;
+    let is_gateway = |node: &&NodePlan| node.spec.role.is_gateway();
     let gateway = cluster.plan().nodes.iter().find(is_gateway).ok_or("the cluster has no gateway")?;
     let patience = cluster.plan().budgets.on_this_host(RECOVERY);
     let client = tailnet.routed_client(patience).await.map_err(text)?;

@@ -19,7 +19,6 @@ use crate::{
     cluster::{Cluster, NodePlan, Tailnet},
     events::{ChainLink, Happening, Recorder},
     kubernetes::{ECHO_PORT, EchoPod, EchoWorkload},
-    node::Role,
     report::redact,
     tailnet::{
         Carries, ClientStatus, ControlServer, Fact, OutsideClient, Probe, Protocol, RouteLedger, telling_line,
@@ -58,7 +57,7 @@ pub(super) async fn look(fixtures: &Fixtures<'_>) -> Observation {
         observation.problem("the scenario has no tailnet; give the cluster `tailnet: local`");
         return observation;
     };
-    let gateways = cluster.plan().nodes.iter().filter(|node| node.spec.role.as_str() == Role::GATEWAY);
+    let gateways = cluster.plan().nodes.iter().filter(|node| node.spec.role.is_gateway());
     for gateway in gateways {
         let mut routing = Routing { fixtures, tailnet, gateway, ledger: ledger(cluster, tailnet, gateway) };
         if let Err(problem) = routing.follow(&mut observation).await {
