@@ -17,9 +17,9 @@ use super::files::{FileLock, replace_file};
 /// QEMU start to first user process on the reference host (2 x86-64 cores, TCG, QEMU 7.2).
 pub const REFERENCE_BOOT: Duration = Duration::from_millis(1400);
 
-/// How long a measurement is believed. Short enough that a changed power plan or a noisier cloud
-/// neighbour is noticed.
-pub const MEASUREMENT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// How long a measurement is believed. Shared machines were seen to drift by a factor of two within
+/// an hour or two; measuring takes a few seconds.
+pub const MEASUREMENT_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// How many times slower than the reference host; below 1 is faster.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]

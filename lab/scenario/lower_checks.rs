@@ -8,7 +8,8 @@ use super::expectation::Expectation;
 use super::file::Lowering;
 use super::problem::Problem;
 use super::raw::{
-    RawArchitectureName, RawCheck, RawCheckKeys, RawExpect, RawFault, RawHoldEnd, RawScenario, RawWords, Text,
+    RawExpect, RawFault, RawScenario, RawWords, Text,
+    check::{RawArchitectureName, RawCheck, RawCheckKeys, RawHoldEnd},
 };
 use crate::cluster::{ClusterSpec, Fault, Size};
 use crate::node::{Kind, NodeName, Role};

@@ -6,7 +6,10 @@ use std::time::Duration;
 use super::check::Check;
 use super::file::Lowering;
 use super::problem::Problem;
-use super::raw::{RawLinkCut, RawLinkShape, RawPartition, RawScenario, RawUplink, Text};
+use super::raw::{
+    RawScenario, Text,
+    check::{RawLinkCut, RawLinkShape, RawPartition, RawUplink},
+};
 use crate::cluster::ClusterSpec;
 use crate::network::{Impairment, Link, Partition, UplinkSide};
 use crate::node::{Kind, NodeName};

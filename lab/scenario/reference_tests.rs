@@ -67,13 +67,13 @@ fn all_names() -> BTreeSet<&'static str> {
         names_of::<raw::RawPatches>(),
         names_of::<raw::RawLabPatches>(),
         names_of::<crate::talos::Profile>(),
-        names_of::<raw::RawCheckKeys>(),
-        names_of::<raw::RawArchitecture>(),
-        names_of::<raw::RawArchitectureName>(),
-        names_of::<raw::RawPodNetwork>(),
-        names_of::<raw::RawPowerCycle>(),
-        names_of::<raw::RawPartition>(),
-        names_of::<raw::RawLinkShape>(),
+        names_of::<raw::check::RawCheckKeys>(),
+        names_of::<raw::check::RawArchitecture>(),
+        names_of::<raw::check::RawArchitectureName>(),
+        names_of::<raw::check::RawPodNetwork>(),
+        names_of::<raw::check::RawPowerCycle>(),
+        names_of::<raw::check::RawPartition>(),
+        names_of::<raw::check::RawLinkShape>(),
         names_of::<raw::RawFault>(),
         names_of::<raw::RawExpect>(),
         names_of::<crate::session::Start>(),
@@ -162,7 +162,7 @@ fn the_budgets_of_the_reference_are_the_defaults() {
 
 #[test]
 fn the_names_of_checks_are_the_keys_of_the_file() {
-    let mut keys = names_of::<raw::RawCheckKeys>();
+    let mut keys = names_of::<raw::check::RawCheckKeys>();
     for common in ["id", "given", "when", "then"] {
         keys.remove(common);
     }

@@ -28,8 +28,11 @@ pub async fn run_in(file: &str) -> Result<(Verdict, PathBuf)> {
         _ => scenario.cluster.nodes.len(),
     };
     let _turn = turn(boots).await?;
-    let options =
-        SessionOptions { display: Display::Plain, ..SessionOptions::new(format!("test-{}", scenario.name)) };
+    let options = SessionOptions {
+        display: Display::Plain,
+        cold: std::env::var_os("LAB_COLD").is_some(),
+        ..SessionOptions::new(format!("test-{}", scenario.name))
+    };
     let session = Session::open(options).await.context("opening a session")?;
     let mut events = session.recorder().subscribe();
     let directory = session.path().to_owned();
