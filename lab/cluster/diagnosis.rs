@@ -16,10 +16,10 @@ use crate::{
 /// How long each question may take; the node may be unwell.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a node must have been turned away for it to be no matter of time.
-const TURNED_AWAY: usize = 3;
-/// Within what time the API server must say that it is ready for its refusals to count: one that
-/// is starved of CPU also answers 401 to a right token, for asking itself takes too long.
+/// How often a node must have been turned away for it to be no matter of time. Kubelet asks for its
+/// certificate again after 2, 4, 8 s and so on (client-go, `util/certificate`).
+const TURNED_AWAY: usize = 2;
+/// Within what time the API server must say that it is ready for its refusals to count.
 const AT_EASE: Duration = Duration::from_secs(2);
 /// Pause between two looks at the log of a node that has not registered.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
@@ -30,32 +30,39 @@ struct Symptom {
     service: &'static str,
     all_of: &'static [&'static str],
     finding: &'static str,
+    /// Whether it means that the node is turned away, rather than not let in yet.
+    refusal: bool,
 }
 
 const SYMPTOMS: &[Symptom] = &[
     Symptom {
         service: "kubelet",
-        all_of: &["bootstrap", "Unauthorized"],
+        all_of: &["certificate signing request", "Unauthorized"],
         finding: "the API server does not accept the node's bootstrap token: cluster.token of its machine \
                   config is not this cluster's",
+        refusal: true,
     },
+    // Until it has its certificate, kubelet asks for all else as nobody: that says nothing of its token.
     Symptom {
         service: "kubelet",
         all_of: &["Unauthorized"],
-        finding: "the API server does not accept kubelet's credentials: cluster.token or cluster.ca of its \
-                  machine config is not this cluster's",
+        finding: "kubelet has no certificate of the cluster: look at the node's certificate signing request and at \
+                  kube-controller-manager, which signs it",
+        refusal: false,
     },
     Symptom {
         service: "kubelet",
         all_of: &["certificate signed by unknown authority"],
         finding: "kubelet does not trust the API server: cluster.ca of the node's machine config is another \
                   cluster's",
+        refusal: true,
     },
     Symptom {
         service: "apid",
         all_of: &["trustd", "nauthenticated"],
         finding: "the control plane's trustd does not accept the node's token: machine.token of its config \
                   is not this cluster's",
+        refusal: true,
     },
 ];
 
@@ -91,7 +98,8 @@ impl Cluster {
         while !table.knows(&node.spec.name) {
             if let Ok(log) = client.logs("kubelet", 200, PATIENCE).await {
                 let before = before.get_or_insert_with(|| log.lines().map(str::to_owned).collect());
-                if let Some((symptom, times)) = refusals("kubelet", &log, before)
+                if let Some((symptom, times)) = symptom("kubelet", &log, before)
+                    && symptom.refusal
                     && times >= TURNED_AWAY
                     && self.api_server_is_at_ease().await
                 {
@@ -172,12 +180,12 @@ async fn ask_configured(client: &NodeClient, logs: &[&str]) -> Vec<String> {
 
 /// The meaning of the first symptom in a log.
 fn finding(service: &str, log: &str) -> Option<&'static str> {
-    refusals(service, log, &HashSet::new()).map(|(symptom, _)| symptom.finding)
+    symptom(service, log, &HashSet::new()).map(|(symptom, _)| symptom.finding)
 }
 
 /// The first symptom in the lines of a log that are not among those from before, and how many of
 /// them show it.
-fn refusals(service: &str, log: &str, before: &HashSet<String>) -> Option<(&'static Symptom, usize)> {
+fn symptom(service: &str, log: &str, before: &HashSet<String>) -> Option<(&'static Symptom, usize)> {
     let lines: Vec<_> = log.lines().filter(|line| !before.contains(*line)).collect();
     SYMPTOMS
         .iter()
@@ -192,13 +200,23 @@ mod tests {
 
     #[test]
     fn only_refusals_after_the_first_look_are_counted() {
-        let line =
-            |second: u32| format!("E1121 10:00:{second:02} cannot create CSR: bootstrap: Unauthorized\n");
+        let line = |second: u32| {
+            format!("E1121 10:00:{second:02} cannot create certificate signing request: Unauthorized\n")
+        };
         let first: String = (0..4).map(line).collect();
         let before = first.lines().map(str::to_owned).collect();
-        assert_eq!(refusals("kubelet", &first, &before), None);
+        assert_eq!(symptom("kubelet", &first, &before), None);
         let later: String = (0..6).map(line).collect();
-        assert_eq!(refusals("kubelet", &later, &before).map(|(_, times)| times), Some(2));
+        assert_eq!(symptom("kubelet", &later, &before).map(|(_, times)| times), Some(2));
+    }
+
+    #[test]
+    fn a_kubelet_that_waits_for_its_certificate_is_not_turned_away() {
+        let log = "E1 \"Failed to watch\" err=\"failed to list *v1.Node: Unauthorized\"\n\
+                   E1 \"Failed to ensure lease exists, will retry\" err=\"Unauthorized\"\n";
+        let (symptom, times) = symptom("kubelet", log, &HashSet::new()).expect("a symptom");
+        assert!(!symptom.refusal && times == 2);
+        assert!(symptom.finding.contains("signing request"));
     }
 
     #[test]
