@@ -25,6 +25,7 @@ use super::{
     cluster::Cluster,
     failure::{Cause, Failure},
     fault::Fault,
+    order::StartOrder,
     plan::NodePlan,
     readiness::{NodeTable, Readiness},
     steps::LastSeen,
@@ -124,7 +125,8 @@ impl Cluster {
     }
 
     async fn formed_cold(&self) -> Result<(), Failure> {
-        if self.plan.start.control_plane_first {
+        let asked_for = self.plan.spec.start_order != StartOrder::Auto;
+        if asked_for || self.plan.start.control_plane_first {
             let text = self.plan.start.to_string();
             self.host.recorder.record(Happening::Note { subject: Subject::Cluster, text });
         }
