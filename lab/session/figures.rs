@@ -30,7 +30,7 @@ pub struct FormationFigures {
     pub nodes_ready_normalised_seconds: f64,
     /// Seconds from the first power-on until the last node was green on all three layers.
     pub all_green_seconds: f64,
-    /// Seconds that a bare kernel took to look for its first process, right before.
+    /// Seconds that a bare kernel took to start its first process, right before.
     pub bare_kernel_seconds: f64,
     /// How many times slower than the reference host that is.
     pub speed_factor: f64,

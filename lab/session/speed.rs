@@ -1,13 +1,17 @@
 //! How fast this host is at the moment, measured with the image's own kernel.
 //!
-//! A bare kernel without an init boots as far as it can and panics; with `panic=-1` and
-//! `-no-reboot` QEMU then ends. That is the same work on every host, and it takes a second or two.
+//! A bare kernel boots until it starts its first process, which is none that it can run, and panics;
+//! with `panic=-1` and `-no-reboot` QEMU then ends. That is the same work on every host, and it takes a
+//! second or two.
 
 use std::{
+    io::{self, Write},
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
+
+use tempfile::NamedTempFile;
 
 use super::open::{Session, SessionError};
 use crate::{
@@ -56,12 +60,14 @@ impl Session {
         self.options.cpu_model.clone().unwrap_or_else(|| CpuModel::default_for(self.accelerator))
     }
 
-    /// Seconds from the start of QEMU until the kernel looks for its first process.
+    /// Time from the start of QEMU until the kernel has started its first process.
     pub(super) async fn time_bare_kernel(
         &self,
         kernel: &Path,
         cpu: &CpuModel,
     ) -> Result<Duration, SessionError> {
+        let failed = |source| SessionError::Host { action: "measure the host's speed".into(), source };
+        let initramfs = least_initramfs().map_err(failed)?;
         let mut command = Command::new(&self.qemu.path);
         command
             .args(["-M", "virt", "-smp", "1", "-m", "512M", "-nodefaults", "-no-user-config", "-no-reboot"])
@@ -69,16 +75,27 @@ impl Session {
             .args(["-cpu", cpu.as_str(), "-accel", self.accelerator.name()])
             .arg("-kernel")
             .arg(kernel)
+            .arg("-initrd")
+            .arg(initramfs.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let started = Instant::now();
-        let process = self.processes.spawn("speed", command).await.map_err(|error| SessionError::Host {
-            action: "measure the host's speed".into(),
-            source: std::io::Error::other(error),
-        })?;
+        let process = self.processes.spawn("speed", command).await;
+        let process = process.map_err(|error| failed(io::Error::other(error)))?;
         // Past the limit the process is killed by its drop, and the limit is the measure.
         let _ = tokio::time::timeout(PATIENCE, process.wait()).await;
         Ok(started.elapsed())
     }
+}
+
+/// An initramfs whose `/init` is no program.
+fn least_initramfs() -> io::Result<NamedTempFile> {
+    const CONTENT: &[u8] = b"no program";
+    let mut file = NamedTempFile::new()?;
+    let mut init = cpio::NewcBuilder::new("init").mode(0o100_755).write(&mut file, CONTENT.len() as u32);
+    init.write_all(CONTENT)?;
+    init.finish()?;
+    cpio::newc::trailer(&mut file)?;
+    Ok(file)
 }
