@@ -21,6 +21,10 @@ pub const REFERENCE_BOOT: Duration = Duration::from_millis(1400);
 /// an hour or two; measuring takes a few seconds.
 pub const MEASUREMENT_LIFETIME: Duration = Duration::from_secs(3600);
 
+/// How often the host is asked how busy it is, and the pauses between.
+const LOAD_SAMPLES: u32 = 5;
+const BETWEEN_SAMPLES: Duration = Duration::from_millis(10);
+
 /// How many times slower than the reference host; below 1 is faster.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct SpeedFactor(f64);
@@ -63,7 +67,7 @@ impl SpeedFactor {
     /// The factor under the load of now, when it was measured under the load of then.
     ///
     /// Beside N runnable strangers on C cores a lab that wants all cores gets C / (C + N) of them.
-    /// Load averages lag and count the lab's own past, so the correction is cut at four.
+    /// What is seen of a moment may be an exception, so the correction is cut at four.
     #[must_use]
     pub fn under(self, now: HostLoad, then: HostLoad) -> Self {
         Self::new(self.0 * (now.slowdown() / then.slowdown()).clamp(1.0, 4.0))
@@ -79,17 +83,16 @@ impl std::fmt::Display for SpeedFactor {
 /// How busy the host is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostLoad {
-    /// Average number of runnable processes in the last minute.
+    /// How many threads want a core, besides the one that asks.
     pub runnable: f64,
     /// Cores that this process may use.
     pub cores: usize,
 }
 
 impl HostLoad {
-    /// Asks the host; idle where it does not say.
+    /// Asks the host, which takes some hundredths of a second; idle where it does not say.
     pub fn now() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { runnable: load_average().unwrap_or(0.0), cores }
+        Self { runnable: runnable_threads().unwrap_or(0.0), cores: cores() }
     }
 
     fn slowdown(self) -> f64 {
@@ -97,13 +100,33 @@ impl HostLoad {
     }
 }
 
-fn load_average() -> Option<f64> {
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Not a load average where that can be had: for a minute or two it counts the lab's own last run,
+/// and its nodes would wait for each other on a host that is idle.
+fn runnable_threads() -> Option<f64> {
     if cfg!(target_os = "linux") {
-        return std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok();
+        let mut sum = 0.0;
+        for sample in 0..LOAD_SAMPLES {
+            if sample > 0 {
+                std::thread::sleep(BETWEEN_SAMPLES);
+            }
+            sum += running_in(&std::fs::read_to_string("/proc/loadavg").ok()?)?;
+        }
+        return Some(sum / f64::from(LOAD_SAMPLES));
     }
-    // macOS prints "{ 1.95 2.05 2.10 }".
+    // macOS tells no more than that; it prints "{ 1.95 2.05 2.10 }".
     let output = std::process::Command::new("sysctl").args(["-n", "vm.loadavg"]).output().ok()?;
     String::from_utf8_lossy(&output.stdout).split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The threads that run or could, without the one that asks (`proc_loadavg(5)`: the fourth field is
+/// those, a slash, and all there are).
+fn running_in(loadavg: &str) -> Option<f64> {
+    let running: f64 = loadavg.split(' ').nth(3)?.split('/').next()?.parse().ok()?;
+    Some((running - 1.0).max(0.0))
 }
 
 /// What a measurement is valid for.
@@ -205,7 +228,7 @@ pub fn host_key() -> String {
         let output = std::process::Command::new("sysctl").args(["-n", "machdep.cpu.brand_string"]).output();
         output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
     };
-    format!("{name}, {model}, {} cores", HostLoad::now().cores)
+    format!("{name}, {model}, {} cores", cores())
 }
 
 #[cfg(test)]
@@ -235,7 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn a_measurement_is_kept_for_its_key_and_its_day() {
+    fn the_lab_itself_is_no_load() {
+        assert_eq!(running_in("6.35 4.10 2.20 1/512 4242\n"), Some(0.0));
+        assert_eq!(running_in("0.00 0.00 0.00 4/512 4242\n"), Some(3.0));
+        assert_eq!(running_in("0.00 0.00\n"), None);
+    }
+
+    #[test]
+    fn a_measurement_is_kept_for_its_key_and_an_hour() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let cache = SpeedCache::new(directory.path().join("sub/speed.json"));
         let key = |image: &str| SpeedKey {

@@ -36,7 +36,8 @@ impl Session {
             accelerator: format!("{} {}", self.accelerator, cpu.as_str()),
             image: image.digest.to_string(),
         };
-        let now = HostLoad::now();
+        let now = tokio::task::spawn_blocking(HostLoad::now).await;
+        let now = now.map_err(|error| failed(io::Error::other(error)))?;
         let factor = match cache.get(&key) {
             Some(known) => known.factor.under(now, known.load),
             None => {
@@ -66,7 +67,6 @@ impl Session {
         kernel: &Path,
         cpu: &CpuModel,
     ) -> Result<Duration, SessionError> {
-        let failed = |source| SessionError::Host { action: "measure the host's speed".into(), source };
         let initramfs = least_initramfs().map_err(failed)?;
         let mut command = Command::new(&self.qemu.path);
         command
@@ -87,6 +87,10 @@ impl Session {
         let _ = tokio::time::timeout(PATIENCE, process.wait()).await;
         Ok(started.elapsed())
     }
+}
+
+fn failed(source: io::Error) -> SessionError {
+    SessionError::Host { action: "measure the host's speed".into(), source }
 }
 
 /// An initramfs whose `/init` is no program.
