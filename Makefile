@@ -64,6 +64,7 @@ soak: images ## Run a test of clusters again and again, and stop when it fails (
 .PHONY: check
 check: images ## Formatting, lints, licences
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo check --locked --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz/check --bins
 	@unformatted=$$(gofmt -l $(GO_MODULES)); \

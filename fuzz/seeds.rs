@@ -9,7 +9,7 @@ mod seeds_of_machines;
 
 use std::{
     fs,
-    io::{self, Cursor, Write},
+    io::{self, Cursor},
     path::Path,
     process::Command,
 };
@@ -18,7 +18,7 @@ use backhand::{
     FilesystemCompressor, FilesystemWriter, NodeHeader,
     compression::{CompressionOptions, Compressor, Lz4},
 };
-use fixture::{archive, fat, partitioned, pe};
+use fixture::{archive, fat, gzip, partitioned, pe, xz};
 
 const EXTENSIONS: &[u8] = b"layers:\n- {image: 0.sqsh, metadata: {name: tailscale, version: v1, \
     compatibility: {talos: {version: '>= v1.11.5'}}}}\n- image: 1.sqsh\n  metadata: &m {name: modules.dep}\n";
@@ -88,8 +88,6 @@ fn main() -> io::Result<()> {
     let mut image = vec![0; 0x400];
     image[0x38..0x3c].copy_from_slice(b"ARM\x64");
     image.extend(b"Linux version 6.12.5-talos (x) #1\0");
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(&image)?;
     let packed = zstd::encode_all(&image[..], 1)?;
     let head = |size: usize| {
         [b"MZ\0\0zimg".to_vec(), 64u32.to_le_bytes().to_vec(), (size as u32).to_le_bytes().to_vec()].concat()
@@ -110,15 +108,14 @@ fn main() -> io::Result<()> {
     for (target, name, content) in seeds_of_machines::all().into_iter().chain(seeds_of_answers::all()) {
         write(target, &name, &content)?;
     }
-    let mut xz = Vec::new();
-    io::copy(&mut liblzma::read::XzEncoder::new(&image[..], 0), &mut xz)?;
+    let xz = xz(&image);
     for (name, stream) in [("zstd", &packed), ("xz", &xz), ("lz4", &lz4)] {
         write("packed", name, stream)?;
     }
     // One wrapping within the other, as Talos has it.
     let nested = pe(0xaa64, &[(".linux", &zboot), (".initrd", &[7; 600])]);
     write("kernel", "nested", &zstd::encode_all(&nested[..], 1)?)?;
-    for (name, kernel) in [("raw", image), ("gzip", gzip.finish()?), ("zstd", packed), ("zboot", zboot)] {
+    for (name, kernel) in [("gzip", gzip(&image)), ("raw", image), ("zstd", packed), ("zboot", zboot)] {
         write("kernel", name, &kernel)?;
     }
     Ok(())

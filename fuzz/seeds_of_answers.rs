@@ -12,7 +12,8 @@ const PONG: &str =
     r#"{"NodeName":"gateway","LatencySeconds":0.002,"Endpoint":"192.0.2.1:41641","DERPRegionCode":"lab"}"#;
 const NODES: &str = r#"[{"id":1,"name":"gateway","ip_addresses":["100.64.0.1"],"online":true,"forced_tags":["tag:gateway"],
     "available_routes":["10.96.0.0/12"]}]"#;
-const LOG: &str = "2026/11/21 13:30:30 Start\nboot: 2026/11/21 13:30:31 failed to auth tailscale: exit status 1\n";
+const LOG: &str =
+    "2026/11/21 13:30:30 Start\nboot: 2026/11/21 13:30:31 failed to auth tailscale: exit status 1\n";
 const NODE_TEXT: &str = "token: abc\n  key: |\n    line\nTS_AUTHKEY=tskey-auth-1 \"--token x\" Bearer y,\n\
     -----BEGIN EC PRIVATE KEY-----\nxx\n-----END EC PRIVATE KEY-----\n";
 

@@ -12,13 +12,12 @@ use lab::{
     events::Outcome,
     host::{Ending, WhenShort},
     machine::Processes,
-    report::Display,
     scenario::Scenario,
     session::{Session, SessionOptions, write_bundle},
     tailnet::{Approval, ControlServer, ControlSpec, GATEWAY_TAG, KeyOptions, Programs, Transport},
 };
 use secrets::{files_below, process_files, search};
-use support::{MEMORY_PATIENCE, comes_to_what_it_expects, turn};
+use support::{MEMORY_PATIENCE, comes_to_what_it_expects, options, turn};
 
 #[tokio::test]
 async fn a_tailnet_client_reaches_pods_and_services_through_the_gateway() -> Result<()> {
@@ -94,11 +93,7 @@ async fn a_tailnet_of_the_users_own_is_joined_by_url_and_key() -> Result<()> {
         authority: access.authority,
         key: control.create_key(&key).await?,
     };
-    let options = SessionOptions {
-        display: Display::Plain,
-        tailnet: Some(tailnet),
-        ..SessionOptions::new("test-real-tailnet")
-    };
+    let options = SessionOptions { tailnet: Some(tailnet), ..options("real-tailnet") };
     let session = Session::open(options).await?;
     let verdict = scenario.run(&session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
     session.close(verdict.outcome.clone(), Ending::Passed).await?;
@@ -116,8 +111,7 @@ const PLANTED: &str = "plantedCNTRL-0123456789";
 async fn no_artefact_of_a_run_holds_a_key() -> Result<()> {
     let scenario = Scenario::load(Path::new("tests/scenarios/tailnet/planted-key.yaml"))?;
     let _turn = turn(scenario.cluster.nodes.len()).await?;
-    let options = SessionOptions { display: Display::Plain, ..SessionOptions::new("test-planted-key") };
-    let session = Session::open(options).await?;
+    let session = Session::open(options("planted-key")).await?;
     let running = session.start(scenario.request(WhenShort::WaitUpTo(MEMORY_PATIENCE))).await?;
     running.cluster.form().await?;
     session.save_kubeconfig(&running.cluster)?;

@@ -88,6 +88,7 @@ fn copy_limited(input: impl Read, output: &mut impl io::Write, limit: u64) -> io
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assets::fixture::xz;
 
     fn round_trip(data: &[u8]) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
@@ -104,12 +105,7 @@ mod tests {
 
     #[test]
     fn xz_streams_one_after_another_are_one() {
-        let pack = |text: &[u8]| {
-            let mut packed = Vec::new();
-            liblzma::read::XzEncoder::new(text, 1).read_to_end(&mut packed).expect("encode");
-            packed
-        };
-        assert_eq!(round_trip(&[pack(b"first "), pack(b"second")].concat()).expect("xz"), b"first second");
+        assert_eq!(round_trip(&[xz(b"first "), xz(b"second")].concat()).expect("xz"), b"first second");
     }
 
     #[test]

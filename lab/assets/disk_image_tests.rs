@@ -3,7 +3,7 @@ use std::io::Cursor;
 use proptest::prelude::*;
 
 use super::*;
-use crate::assets::fixture::{disk, fat, partitioned};
+use crate::assets::fixture::{disk, fat, gzip, partitioned, xz};
 
 /// What is taken out of a disk image.
 fn taken(disk: &[u8]) -> Result<(String, Vec<u8>), DiskImageError> {
@@ -14,18 +14,6 @@ fn taken(disk: &[u8]) -> Result<(String, Vec<u8>), DiskImageError> {
 
 fn error(disk: &[u8]) -> String {
     taken(disk).expect_err("refused").to_string()
-}
-
-fn xz(data: &[u8]) -> Vec<u8> {
-    let mut packed = Vec::new();
-    liblzma::read::XzEncoder::new(data, 1).read_to_end(&mut packed).expect("encode");
-    packed
-}
-
-fn gzip(data: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(data).expect("write");
-    encoder.finish().expect("finish")
 }
 
 fn zstd(data: &[u8]) -> Vec<u8> {

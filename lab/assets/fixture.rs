@@ -1,7 +1,7 @@
 //! Small images for tests; their squashfs files are made by a library other than the reader that is
 //! tested.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read};
 
 use backhand::{
     FilesystemCompressor, FilesystemWriter, NodeHeader,
@@ -153,4 +153,18 @@ pub(crate) fn partitioned(partitions: &Files<'_>) -> Vec<u8> {
         disk[place..place + content.len()].copy_from_slice(content);
     }
     disk
+}
+
+/// `data` as gzip packs it.
+pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    flate2::read::GzEncoder::new(data, flate2::Compression::fast()).read_to_end(&mut packed).expect("encode");
+    packed
+}
+
+/// `data` as xz packs it.
+pub(crate) fn xz(data: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    liblzma::read::XzEncoder::new(data, 0).read_to_end(&mut packed).expect("encode");
+    packed
 }

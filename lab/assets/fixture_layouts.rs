@@ -1,10 +1,8 @@
 //! Boot files in each layout that images were ever published in, for tests of readers and of whole rehearsals.
 
-use std::io::Read;
-
 use sha2::{Digest as _, Sha256};
 
-use super::fixture::{disk, pe};
+use super::fixture::{disk, gzip, pe, xz};
 
 /// Paths within an image, and contents.
 pub(crate) type OwnedFiles = Vec<(String, Vec<u8>)>;
@@ -75,12 +73,7 @@ pub(crate) const LAYOUTS: [Layout; 11] = [
         files.push(("SHA256SUMS".to_owned(), sums));
         files
     }),
-    (DISK, |boot| {
-        let mut packed = Vec::new();
-        let raw = boot.raw_disk();
-        liblzma::read::XzEncoder::new(&raw[..], 0).read_to_end(&mut packed).expect("encode");
-        vec![("_out/assets/metal-arm64.raw.xz".to_owned(), packed)]
-    }),
+    (DISK, |boot| vec![("_out/assets/metal-arm64.raw.xz".to_owned(), xz(&boot.raw_disk()))]),
     (DISK, |boot| vec![("_out/assets/metal-arm64.raw".to_owned(), boot.raw_disk())]),
     (DISK, |boot| {
         let name = "talos-metal-arm64-spin-talos-v1.12.7-cozy-v1.raw.zst";
@@ -88,11 +81,7 @@ pub(crate) const LAYOUTS: [Layout; 11] = [
         let sums = sums(&[(name, &packed), ("x", b"")]);
         vec![(name.to_owned(), packed), ("SHA256SUMS".to_owned(), sums)]
     }),
-    (DISK, |boot| {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        std::io::Write::write_all(&mut encoder, &boot.raw_disk()).expect("encode");
-        vec![("metal-arm64.raw.gz".to_owned(), encoder.finish().expect("encode"))]
-    }),
+    (DISK, |boot| vec![("metal-arm64.raw.gz".to_owned(), gzip(&boot.raw_disk()))]),
 ];
 
 /// A checksum file as `sha256sum` writes it.

@@ -133,22 +133,15 @@ fn unpacked(payload: &[u8]) -> Result<Cow<'static, [u8]>, KernelError> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use proptest::prelude::*;
 
     use super::*;
+    use crate::assets::fixture::gzip;
 
     fn image() -> Vec<u8> {
         let mut image = vec![0u8; 0x1000];
         image[0x38..0x3c].copy_from_slice(b"ARM\x64");
         image
-    }
-
-    fn gzip(data: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(data).expect("write");
-        encoder.finish().expect("finish")
     }
 
     fn zboot(payload: &[u8]) -> Vec<u8> {

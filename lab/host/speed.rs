@@ -2,8 +2,7 @@
 //!
 //! Budgets are written for the reference host: one where the bare kernel of the reference image
 //! reaches its first user process in [`REFERENCE_BOOT`]. The same measurement here, divided by
-//! that, is the speed factor. It depends on host, accelerator, QEMU and image, hardly changes
-//! otherwise, and is therefore kept for a while.
+//! that, is the speed factor. It depends on host, accelerator, QEMU and image, and is kept for a while.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,8 +16,8 @@ use super::files::{FileLock, replace_file};
 /// QEMU start to first user process on the reference host (2 x86-64 cores, TCG, QEMU 7.2).
 pub const REFERENCE_BOOT: Duration = Duration::from_millis(1400);
 
-/// How long a measurement is believed. Shared machines were seen to drift by a factor of two within
-/// an hour or two; measuring takes a few seconds.
+/// How long a measurement is believed. Shared machines drift by a third within hours, and measuring
+/// takes a second or two.
 pub const MEASUREMENT_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// How often the host is asked how busy it is, and the pauses between.

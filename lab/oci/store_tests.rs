@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     assets::{
         NodeImage,
-        fixture::{initramfs, kernel},
+        fixture::{gzip, initramfs, kernel},
         fixture_layouts::{BootFiles, LAYOUTS, OwnedFiles},
     },
     registry::{Registry, Store},
@@ -27,12 +27,6 @@ fn layer(files: &Files) -> Vec<u8> {
         archive.append_data(&mut header, name, content).expect("append");
     }
     archive.into_inner().expect("layer")
-}
-
-fn gzip(data: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    std::io::Write::write_all(&mut encoder, data).expect("write");
-    encoder.finish().expect("finish")
 }
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

@@ -6,7 +6,7 @@ use std::{io, path::Path};
 use super::step::{RecipeError, file};
 
 /// One entry of an archive.
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Path without a leading slash.
     pub(super) name: String,
     /// File type and permission bits.
@@ -23,7 +23,7 @@ impl Entry {
         Self { name: name.into(), mode: DIRECTORY, content: Vec::new() }
     }
 
-    pub(super) fn program(name: &str, content: Vec<u8>) -> Self {
+    pub(crate) fn program(name: &str, content: Vec<u8>) -> Self {
         Self { name: name.into(), mode: PROGRAM, content }
     }
 
@@ -38,7 +38,7 @@ impl Entry {
 }
 
 /// Writes the archive; entries keep their order, so directories come before what is in them.
-pub(super) fn write(entries: &[Entry], mut to: impl io::Write) -> io::Result<()> {
+pub(crate) fn write(entries: &[Entry], mut to: impl io::Write) -> io::Result<()> {
     for (index, entry) in entries.iter().enumerate() {
         let length = u32::try_from(entry.content.len()).map_err(io::Error::other)?;
         let mut writer = cpio::NewcBuilder::new(&entry.name)

@@ -9,7 +9,7 @@
 
 mod ballast;
 mod build;
-mod cpio_archive;
+pub(crate) mod cpio_archive;
 mod debian;
 mod edits;
 mod go_program;

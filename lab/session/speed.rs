@@ -5,7 +5,7 @@
 //! second or two.
 
 use std::{
-    io::{self, Write},
+    io,
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -19,6 +19,7 @@ use crate::{
     events::Happening,
     host::{HostLoad, SpeedCache, SpeedFactor, SpeedKey, SpeedMeasurement, host_key},
     machine::CpuModel,
+    recipe::cpio_archive::{self, Entry},
 };
 
 /// How long a bare kernel may take before the host counts as this slow.
@@ -95,11 +96,7 @@ fn failed(source: io::Error) -> SessionError {
 
 /// An initramfs whose `/init` is no program.
 fn least_initramfs() -> io::Result<NamedTempFile> {
-    const CONTENT: &[u8] = b"no program";
     let mut file = NamedTempFile::new()?;
-    let mut init = cpio::NewcBuilder::new("init").mode(0o100_755).write(&mut file, CONTENT.len() as u32);
-    init.write_all(CONTENT)?;
-    init.finish()?;
-    cpio::newc::trailer(&mut file)?;
+    cpio_archive::write(&[Entry::program("init", b"no program".to_vec())], &mut file)?;
     Ok(file)
 }

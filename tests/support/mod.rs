@@ -28,12 +28,7 @@ pub async fn run_in(file: &str) -> Result<(Verdict, PathBuf)> {
         _ => scenario.cluster.nodes.len(),
     };
     let _turn = turn(boots).await?;
-    let options = SessionOptions {
-        display: Display::Plain,
-        cold: std::env::var_os("LAB_COLD").is_some(),
-        ..SessionOptions::new(format!("test-{}", scenario.name))
-    };
-    let session = Session::open(options).await.context("opening a session")?;
+    let session = Session::open(options(&scenario.name)).await.context("opening a session")?;
     let mut events = session.recorder().subscribe();
     let directory = session.path().to_owned();
     let verdict = scenario.run(&session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
@@ -41,6 +36,15 @@ pub async fn run_in(file: &str) -> Result<(Verdict, PathBuf)> {
     let ending = if verdict.outcome.passed() { Ending::Passed } else { Ending::Failed };
     session.close(verdict.outcome.clone(), ending).await.context("closing the session")?;
     Ok((verdict, directory))
+}
+
+/// A run of its own for a test; with `LAB_COLD` set its clusters form anew.
+pub fn options(name: &str) -> SessionOptions {
+    SessionOptions {
+        display: Display::Plain,
+        cold: std::env::var_os("LAB_COLD").is_some(),
+        ..SessionOptions::new(format!("test-{name}"))
+    }
 }
 
 /// Says how a cluster was started, past the test runner, which swallows what a passing test prints.
