@@ -17,7 +17,7 @@ use lab::{
     tailnet::{Approval, ControlServer, ControlSpec, GATEWAY_TAG, KeyOptions, Programs, Transport},
 };
 use secrets::{files_below, process_files, search};
-use support::{MEMORY_PATIENCE, comes_to_what_it_expects, options, turn};
+use support::{MEMORY_PATIENCE, comes_to_what_it_expects, options, run_with, say_how_it_started, turn};
 
 #[tokio::test]
 async fn a_tailnet_client_reaches_pods_and_services_through_the_gateway() -> Result<()> {
@@ -73,8 +73,8 @@ async fn a_route_that_another_gateway_has_is_the_named_link() -> Result<()> {
 /// `--tailnet real`.
 #[tokio::test]
 async fn a_tailnet_of_the_users_own_is_joined_by_url_and_key() -> Result<()> {
-    let scenario = Scenario::load(Path::new("tests/scenarios/tailnet/real.yaml"))?;
-    let _turn = turn(scenario.cluster.nodes.len()).await?;
+    let file = "tests/scenarios/tailnet/real.yaml";
+    let scenario = Scenario::load(Path::new(file))?;
     let directory = tempfile::tempdir()?;
     let processes = Processes::new(directory.path().join("processes"))?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -94,9 +94,7 @@ async fn a_tailnet_of_the_users_own_is_joined_by_url_and_key() -> Result<()> {
         key: control.create_key(&key).await?,
     };
     let options = SessionOptions { tailnet: Some(tailnet), ..options("real-tailnet") };
-    let session = Session::open(options).await?;
-    let verdict = scenario.run(&session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
-    session.close(verdict.outcome.clone(), Ending::Passed).await?;
+    let (verdict, _) = run_with(file, scenario, options).await?;
     ensure!(verdict.outcome == Outcome::Passed, "{:?}", verdict.outcome);
     let names: Vec<_> = control.nodes().await?.into_iter().map(|node| node.name).collect();
     ensure!(names.iter().any(|name| name == "gateway-1"), "the gateway joined another tailnet: {names:?}");
@@ -109,10 +107,13 @@ const PLANTED: &str = "plantedCNTRL-0123456789";
 
 #[tokio::test]
 async fn no_artefact_of_a_run_holds_a_key() -> Result<()> {
-    let scenario = Scenario::load(Path::new("tests/scenarios/tailnet/planted-key.yaml"))?;
+    let file = "tests/scenarios/tailnet/planted-key.yaml";
+    let scenario = Scenario::load(Path::new(file))?;
     let _turn = turn(scenario.cluster.nodes.len()).await?;
     let session = Session::open(options("planted-key")).await?;
+    let mut events = session.recorder().subscribe();
     let running = session.start(scenario.request(WhenShort::WaitUpTo(MEMORY_PATIENCE))).await?;
+    say_how_it_started(file, &mut events);
     running.cluster.form().await?;
     session.save_kubeconfig(&running.cluster)?;
     let tailnet = running.cluster.tailnet().context("the cluster has a tailnet")?;

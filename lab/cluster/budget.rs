@@ -22,6 +22,9 @@ pub struct Budgets {
     pub kubernetes_api: Duration,
     /// Until a node is green on all layers, once the API server is ready.
     pub ready: Duration,
+    /// Until a question of what a formed cluster comes to by itself is answered right, as whether a
+    /// service is reached.
+    pub answer: Duration,
     /// How many times slower than the reference host this one is; at least 1.
     pub speed_factor: f64,
 }
@@ -38,6 +41,7 @@ impl Default for Budgets {
             secure_api: seconds(90),
             kubernetes_api: seconds(150),
             ready: seconds(180),
+            answer: seconds(60),
             speed_factor: 1.0,
         }
     }
@@ -59,6 +63,11 @@ impl Budgets {
             }
         };
         self.on_this_host(base)
+    }
+
+    /// How long a question to a formed cluster is asked again on this host.
+    pub fn patience(&self) -> Duration {
+        self.on_this_host(self.answer)
     }
 
     /// A time on the reference host, stretched to what this host needs for the same.

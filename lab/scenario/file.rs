@@ -153,6 +153,7 @@ impl Lowering<'_> {
             (&raw.secure_api, &mut budgets.secure_api),
             (&raw.kubernetes_api, &mut budgets.kubernetes_api),
             (&raw.ready, &mut budgets.ready),
+            (&raw.answer, &mut budgets.answer),
         ] {
             let Some(seconds) = given else { continue };
             if seconds.value > 0.0 && seconds.value <= LONGEST_BUDGET.as_secs_f64() {

@@ -58,6 +58,7 @@ pub(super) struct RawBudgets {
     pub secure_api: Option<Spanned<f64>>,
     pub kubernetes_api: Option<Spanned<f64>>,
     pub ready: Option<Spanned<f64>>,
+    pub answer: Option<Spanned<f64>>,
 }
 
 #[derive(Debug, Deserialize)]

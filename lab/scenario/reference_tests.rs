@@ -154,6 +154,7 @@ fn the_budgets_of_the_reference_are_the_defaults() {
         ("secureApi", budgets.secure_api),
         ("kubernetesApi", budgets.kubernetes_api),
         ("ready", budgets.ready),
+        ("answer", budgets.answer),
     ] {
         let row = format!("| `{key}` | {} |", value.as_secs());
         assert!(REFERENCE.contains(&row), "{row}");

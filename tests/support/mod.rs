@@ -23,12 +23,18 @@ pub use turns::{MEMORY_PATIENCE, turn};
 /// Runs a scenario and returns its verdict, and the directory of its run.
 pub async fn run_in(file: &str) -> Result<(Verdict, PathBuf)> {
     let scenario = Scenario::load(Path::new(file)).with_context(|| format!("loading {file}"))?;
+    let options = options(&scenario.name);
+    run_with(file, scenario, options).await
+}
+
+/// The same in a run of those options.
+pub async fn run_with(file: &str, scenario: Scenario, options: SessionOptions) -> Result<(Verdict, PathBuf)> {
     let boots = match scenario.expect {
         Expectation::Refused { .. } => 0,
         _ => scenario.cluster.nodes.len(),
     };
     let _turn = turn(boots).await?;
-    let session = Session::open(options(&scenario.name)).await.context("opening a session")?;
+    let session = Session::open(options).await.context("opening a session")?;
     let mut events = session.recorder().subscribe();
     let directory = session.path().to_owned();
     let verdict = scenario.run(&session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
@@ -47,8 +53,7 @@ pub fn options(name: &str) -> SessionOptions {
     }
 }
 
-/// Says how a cluster was started, past the test runner, which swallows what a passing test prints.
-fn say_how_it_started(file: &str, events: &mut Subscription) {
+pub fn say_how_it_started(file: &str, events: &mut Subscription) {
     while let Ok(event) = events.try_recv() {
         if let Happening::ClusterStarts { warm, reason } = event.happening {
             let how = if warm { "warm" } else { "cold" };

@@ -4,8 +4,6 @@ use std::time::{Duration, Instant};
 
 /// How often at most.
 const TRIES: u32 = 15;
-/// How long at most.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause between two tries: what is refused is refused at once.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -13,19 +11,20 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// ready, which no object of the API tells, and under emulation that moment is seconds.
 pub(super) struct Attempts {
     since: Instant,
+    patience: Duration,
     most: u32,
     made: u32,
 }
 
 impl Attempts {
-    /// As many as a formed cluster may need.
-    pub(super) fn patient() -> Self {
-        Self { since: Instant::now(), most: TRIES, made: 0 }
+    /// As many as a formed cluster may need; see [`crate::cluster::Budgets::patience`].
+    pub(super) fn patient(patience: Duration) -> Self {
+        Self { since: Instant::now(), patience, most: TRIES, made: 0 }
     }
 
     /// A single one, for when the verdict stands already.
     pub(super) fn single() -> Self {
-        Self { most: 1, ..Self::patient() }
+        Self { since: Instant::now(), patience: Duration::ZERO, most: 1, made: 0 }
     }
 
     /// Whether there is another; it has begun when this resolves.
@@ -41,7 +40,7 @@ impl Attempts {
     }
 
     fn may(&self, elapsed: Duration) -> bool {
-        self.made == 0 || (self.made < self.most && elapsed < PATIENCE)
+        self.made == 0 || (self.made < self.most && elapsed < self.patience)
     }
 }
 
@@ -57,9 +56,10 @@ mod tests {
 
     #[test]
     fn there_is_a_first_try_and_an_end() {
-        let may = |made, after| Attempts { made, ..Attempts::patient() }.may(Duration::from_secs(after));
+        let seconds = Duration::from_secs;
+        let may = |made, after| Attempts { made, ..Attempts::patient(seconds(60)) }.may(seconds(after));
         assert!(may(0, 100));
-        assert_eq!([may(14, 30), may(15, 30), may(3, 60)], [true, false, false]);
+        assert_eq!([may(14, 59), may(15, 59), may(3, 60)], [true, false, false]);
         assert!(!Attempts { made: 1, ..Attempts::single() }.may(Duration::ZERO));
     }
 }

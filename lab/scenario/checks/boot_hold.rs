@@ -42,7 +42,7 @@ pub(super) async fn look(cluster: &Cluster, name: &NodeName, ends: &HoldEnd) -> 
 async fn held(cluster: &Cluster, node: &NodePlan) -> Result<Hold, String> {
     let name = &node.spec.name;
     let said = |error: ApiError| format!("{name}: {error}");
-    let mut tries = Attempts::patient();
+    let mut tries = Attempts::patient(cluster.plan().budgets.patience());
     while tries.another().await {
         if let Some(hold) = cluster.hold(node).await.map_err(said)? {
             return Ok(hold);

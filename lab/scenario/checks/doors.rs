@@ -30,6 +30,7 @@ pub(super) struct Doors {
     pods: BTreeMap<NodeName, EchoPod>,
     doors: BTreeMap<NodeName, SocketAddr>,
     http: reqwest::Client,
+    patience: Duration,
 }
 
 /// What an echo server says of a request that it made.
@@ -66,7 +67,8 @@ impl Doors {
         // Without a provider the client does not even speak plain HTTP; one that is there stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().timeout(QUESTION).pool_max_idle_per_host(0).build();
-        let doors = Self { pods, doors, http: http.map_err(|error| chain(&error))? };
+        let http = http.map_err(|error| chain(&error))?;
+        let doors = Self { pods, doors, http, patience: cluster.plan().budgets.patience() };
         for (from, to) in doors.pairs() {
             doors.ask_patiently(from, to).await?;
         }
@@ -92,7 +94,7 @@ impl Doors {
 
     /// As [`Doors::ask`], as often as a formed cluster may need.
     pub(super) async fn ask_patiently(&self, from: &NodeName, to: &NodeName) -> Result<Answered, String> {
-        let (mut tries, mut last) = (Attempts::patient(), String::new());
+        let (mut tries, mut last) = (Attempts::patient(self.patience), String::new());
         while tries.another().await {
             match self.ask(from, to).await {
                 Ok(answered) => return Ok(answered),
@@ -104,7 +106,7 @@ impl Doors {
 
     /// Has the pod on `from` get so many bytes of the one on `to`, again when that takes longer than the pod waits.
     pub(super) async fn bring(&self, from: &NodeName, to: &NodeName, bytes: u64) -> Result<Answered, String> {
-        let (mut tries, mut last) = (Attempts::patient(), String::new());
+        let (mut tries, mut last) = (Attempts::patient(self.patience), String::new());
         while tries.another().await {
             let began = Instant::now();
             match self.probe(from, to, &format!("bytes?n={bytes}")).await {

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Observation, fixtures::Fixtures, links::Links, pod_network, text};
+use super::{Observation, asker::Asker, fixtures::Fixtures, links::Links};
 use crate::{
     events::Step,
-    kubernetes::{EchoPod, EchoWorkload, KubernetesApi, NodeFacts, Prober},
+    kubernetes::{EchoPod, EchoWorkload, KubernetesApi, NodeFacts},
     node::NodeName,
 };
 
@@ -14,8 +14,6 @@ use crate::{
 const MISSED: Duration = Duration::from_secs(100);
 /// Pause between two looks at the node.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// How long one question to a pod may take.
-const QUESTION: Duration = Duration::from_secs(20);
 
 pub(super) async fn look(fixtures: &Fixtures<'_>, name: &NodeName) -> Observation {
     let mut observation = Observation::default();
@@ -35,8 +33,8 @@ async fn cut_and_restore(
     let on_it = |pod: &&EchoPod| pod.node == name.as_str();
     let pod = pods.iter().find(on_it).ok_or_else(|| format!("no pod runs on {name}"))?;
     let asking = pods.iter().find(|pod| !on_it(pod)).ok_or("the cluster has no other node")?;
-    let prober = Prober::new(api, QUESTION);
-    let way = Way { prober: &prober, from: asking, to: pod };
+    let asker = Asker::new(api, &cluster.plan().budgets);
+    let way = Way { asker: &asker, from: asking, to: pod };
     way.again().await?;
     let before = facts(api, name).await?;
     if !before.readiness.ready {
@@ -94,22 +92,22 @@ async fn cut_and_restore(
 
 /// From a pod on another node to the one on the node.
 struct Way<'a> {
-    prober: &'a Prober,
+    asker: &'a Asker,
     from: &'a EchoPod,
     to: &'a EchoPod,
 }
 
 impl Way<'_> {
     async fn once(&self) -> Result<(), String> {
-        let reply = self.prober.get(self.from, &EchoWorkload::url(&self.to.address)).await.map_err(text)?;
-        if reply.answering_node().as_deref() == Some(&self.to.node) { Ok(()) } else { Err(reply.error) }
+        let url = EchoWorkload::url(&self.to.address);
+        self.asker.ask_once(self.from, &url, |node| node == self.to.node).await.map(drop)
     }
 
     /// Once it answers.
     async fn again(&self) -> Result<(), String> {
         let url = EchoWorkload::url(&self.to.address);
         let right = |node: &str| node == self.to.node;
-        let asked = pod_network::ask(self.prober, self.from, &url, &Observation::default(), right).await;
+        let asked = self.asker.ask(self.from, &url, &Observation::default(), right).await;
         asked.map(drop).map_err(|why| format!("{} -> pod on {}: {why}", self.from.node, self.to.node))
     }
 }

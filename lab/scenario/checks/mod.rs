@@ -3,6 +3,7 @@
 //! A check passes only on evidence: when it could not look, it fails and says so.
 
 mod architecture;
+mod asker;
 mod attempts;
 mod boot_hold;
 mod doors;

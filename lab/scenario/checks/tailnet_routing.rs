@@ -314,7 +314,7 @@ impl Routing<'_> {
     /// Asks one address until it answers, and then some more.
     async fn ask(&self, http: &reqwest::Client, address: &str) -> Vec<Answer> {
         let mut answers = Vec::new();
-        let mut tries = Attempts::patient();
+        let mut tries = Attempts::patient(self.fixtures.cluster.plan().budgets.patience());
         while tries.another().await {
             let answer = Answer::of(http, address).await;
             let came = answer.seen.is_ok();

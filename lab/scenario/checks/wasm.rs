@@ -1,14 +1,12 @@
 //! WebAssembly workloads run on every node, of whatever role, and answer ordinary pods.
 
-use std::time::Duration;
-
 use super::{
     Observation,
+    asker::Asker,
     fixtures::{Fixtures, on_every_node},
-    pod_network::ask,
     text,
 };
-use crate::kubernetes::{EchoPod, EchoWorkload, Prober};
+use crate::kubernetes::{EchoPod, EchoWorkload};
 
 /// The namespace of the modules.
 const NAMESPACE: &str = "lab-wasm-check";
@@ -32,12 +30,12 @@ async fn ask_all(fixtures: &Fixtures<'_>, observation: &mut Observation) -> Resu
             return Ok(());
         }
     };
-    let prober = Prober::new(api, Duration::from_secs(20));
+    let asker = Asker::new(api, &cluster.plan().budgets);
     for pod in &module_pods {
         observation.fact(format!("{}: a WebAssembly module runs", pod.node));
         observation.fact(format!("{}: an ordinary pod runs beside it", pod.node));
     }
-    let asked = callers.pods.iter().map(|from| ask_from(&prober, from, &module_pods, &modules.cluster_ip));
+    let asked = callers.pods.iter().map(|from| ask_from(&asker, from, &module_pods, &modules.cluster_ip));
     for seen in futures::future::join_all(asked).await {
         observation.merge(seen);
     }
@@ -45,19 +43,19 @@ async fn ask_all(fixtures: &Fixtures<'_>, observation: &mut Observation) -> Resu
 }
 
 /// Asks the modules on the other nodes, and the service over all of them.
-async fn ask_from(prober: &Prober, from: &EchoPod, modules: &[EchoPod], service: &str) -> Observation {
+async fn ask_from(asker: &Asker, from: &EchoPod, modules: &[EchoPod], service: &str) -> Observation {
     let mut observation = Observation::default();
     for module in modules.iter().filter(|module| module.node != from.node) {
         let url = EchoWorkload::url(&module.address);
         let way = format!("{} -> module {} on {}", from.node, module.address, module.node);
-        match ask(prober, from, &url, &observation, |node| node == module.node).await {
+        match asker.ask(from, &url, &observation, |node| node == module.node).await {
             Ok(node) => observation.fact(format!("{way}: answered on {node}")),
             Err(cause) => observation.problem(format!("{way}: {cause}")),
         }
     }
     let way = format!("{} -> service {service}", from.node);
     let is_module = |node: &str| modules.iter().any(|module| module.node == node);
-    match ask(prober, from, &EchoWorkload::url(service), &observation, is_module).await {
+    match asker.ask(from, &EchoWorkload::url(service), &observation, is_module).await {
         Ok(node) => observation.fact(format!("{way}: answered by the module on {node}")),
         Err(cause) => observation.problem(format!("{way}: {cause}")),
     }
