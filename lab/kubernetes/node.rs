@@ -40,8 +40,6 @@ pub struct NodeFacts {
     pub kubelet_version: String,
     /// The operating system's name for itself.
     pub os_image: String,
-    /// Images that the node's containerd holds, all names.
-    pub images: Vec<String>,
 }
 
 /// A change of a Node, or the loss of the watch.
@@ -83,12 +81,6 @@ impl From<&Node> for NodeFacts {
             boot_id: info.boot_id,
             kubelet_version: info.kubelet_version,
             os_image: info.os_image,
-            images: status
-                .images
-                .unwrap_or_default()
-                .into_iter()
-                .flat_map(|image| image.names.unwrap_or_default())
-                .collect(),
         }
     }
 }

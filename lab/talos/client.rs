@@ -19,8 +19,8 @@ use super::{
     wire::{
         common,
         machine::{
-            BootstrapRequest, DmesgRequest, LogsRequest, ReadRequest, RebootRequest, ResetRequest,
-            ShutdownRequest, machine_service_client::MachineServiceClient, reboot_request,
+            BootstrapRequest, DmesgRequest, ImageListRequest, LogsRequest, ReadRequest, RebootRequest,
+            ResetRequest, ShutdownRequest, machine_service_client::MachineServiceClient, reboot_request,
         },
         resource::{EventType, ListRequest, WatchOptions, WatchRequest, state_client::StateClient},
         time::time_service_client::TimeServiceClient,
@@ -119,7 +119,7 @@ impl NodeClient {
     pub async fn kubeconfig(&self, limit: Duration) -> Result<String, ApiError> {
         let action = "hand out the kubeconfig";
         let mut client = self.machine();
-        let archive = self.collect(action, limit, client.kubeconfig(())).await?;
+        let archive = self.bytes(action, limit, client.kubeconfig(())).await?;
         let bad = |message: String| ApiError::Other { node: self.node, action, message };
         kubeconfig_in(&archive).map_err(|error| bad(format!("the archive that it sent: {error}")))
     }
@@ -177,6 +177,24 @@ impl NodeClient {
             .collect())
     }
 
+    /// The names of the container images on the node, those of pods and those of the node's own
+    /// containers. An empty list is an answer: there are none.
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub async fn images(&self, limit: Duration) -> Result<Vec<String>, ApiError> {
+        let mut names = Vec::new();
+        for namespace in [common::ContainerdNamespace::NsSystem, common::ContainerdNamespace::NsCri] {
+            let request = ImageListRequest { namespace: namespace.into() };
+            let mut client = self.machine();
+            let call = client.image_list(request);
+            let images =
+                self.collect("list its images", limit, call, |image| image.metadata.as_ref()).await?;
+            names.extend(images.into_iter().map(|image| image.name));
+        }
+        Ok(names)
+    }
+
     /// The last `lines` lines of a service's log.
     ///
     /// # Errors
@@ -185,7 +203,7 @@ impl NodeClient {
         let request =
             LogsRequest { namespace: "system".into(), id: service.into(), follow: false, tail_lines: lines };
         let mut client = self.machine();
-        let bytes = self.collect("send a log", limit, client.logs(request)).await?;
+        let bytes = self.bytes("send a log", limit, client.logs(request)).await?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -196,7 +214,7 @@ impl NodeClient {
     pub async fn read_file(&self, path: &str, limit: Duration) -> Result<String, ApiError> {
         let mut client = self.machine();
         let request = ReadRequest { path: path.into() };
-        let bytes = self.collect("send a file", limit, client.read(request)).await?;
+        let bytes = self.bytes("send a file", limit, client.read(request)).await?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -207,7 +225,7 @@ impl NodeClient {
     pub async fn dmesg(&self, limit: Duration) -> Result<String, ApiError> {
         let mut client = self.machine();
         let request = DmesgRequest { follow: false, tail: false };
-        let bytes = self.collect("send the kernel's messages", limit, client.dmesg(request)).await?;
+        let bytes = self.bytes("send the kernel's messages", limit, client.dmesg(request)).await?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -337,22 +355,35 @@ impl NodeClient {
         Ok(events)
     }
 
-    async fn collect(
+    /// The bytes of a stream of them.
+    async fn bytes(
         &self,
         action: &'static str,
         limit: Duration,
         call: impl Future<Output = Result<Response<tonic::Streaming<common::Data>>, Status>>,
     ) -> Result<Vec<u8>, ApiError> {
+        let pieces = self.collect(action, limit, call, |data| data.metadata.as_ref()).await?;
+        Ok(pieces.into_iter().flat_map(|data| data.bytes).collect())
+    }
+
+    /// Every message of a stream, unless one says that the node failed.
+    async fn collect<M>(
+        &self,
+        action: &'static str,
+        limit: Duration,
+        call: impl Future<Output = Result<Response<tonic::Streaming<M>>, Status>>,
+        metadata: impl Fn(&M) -> Option<&common::Metadata>,
+    ) -> Result<Vec<M>, ApiError> {
         let collected = async {
             let mut stream = call.await?.into_inner();
-            let mut bytes = Vec::new();
-            while let Some(data) = stream.message().await? {
-                if let Some(error) = data.metadata.map(|m| m.error).filter(|error| !error.is_empty()) {
-                    return Err(Status::unknown(error));
+            let mut messages = Vec::new();
+            while let Some(message) = stream.message().await? {
+                if let Some(failed) = metadata(&message).filter(|metadata| !metadata.error.is_empty()) {
+                    return Err(Status::unknown(failed.error.clone()));
                 }
-                bytes.extend(data.bytes);
+                messages.push(message);
             }
-            Ok(Response::new(bytes))
+            Ok(Response::new(messages))
         };
         limited(self.node, action, limit, collected).await
     }

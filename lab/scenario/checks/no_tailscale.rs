@@ -19,7 +19,6 @@ pub(super) async fn look(cluster: &Cluster, role: Option<&Role>) -> Observation 
             Ok(places) => judge(name, &places, &mut observation),
             Err(error) => observation.problem(format!("{name}: {error}")),
         }
-        images(cluster, name, &mut observation).await;
     }
     observation
 }
@@ -49,6 +48,8 @@ async fn places(cluster: &Cluster, node: &NodePlan) -> Result<Vec<Place>, ApiErr
             never_empty: true,
         },
         Place { what: "interfaces", found: interfaces(&client).await?, never_empty: true },
+        // A node where no pod ever ran has none. Kubernetes hears of a node's images minutes later.
+        Place { what: "container images", found: client.images(QUESTION).await?, never_empty: false },
     ])
 }
 
@@ -79,20 +80,6 @@ fn judge(node: &str, places: &[Place], observation: &mut Observation) {
         } else if hits.is_empty() {
             observation.fact(format!("{node}: no Tailscale among {} {}", place.found.len(), place.what));
         }
-    }
-}
-
-async fn images(cluster: &Cluster, name: &str, observation: &mut Observation) {
-    let Some(api) = cluster.kubernetes() else {
-        return observation.problem("the Kubernetes API was never reached");
-    };
-    match api.node(name).await {
-        Ok(Some(facts)) => {
-            let place = Place { what: "container images", found: facts.images, never_empty: false };
-            judge(name, &[place], observation);
-        }
-        Ok(None) => observation.problem(format!("{name}: Kubernetes does not know it")),
-        Err(error) => observation.problem(format!("{name}: {error}")),
     }
 }
 

@@ -78,7 +78,6 @@ mod tests {
             boot_id: boot.into(),
             kubelet_version: "v1.34.2".into(),
             os_image: String::new(),
-            images: Vec::new(),
         }
     }
 

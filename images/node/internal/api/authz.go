@@ -32,6 +32,7 @@ var rules = map[string]role.Set{
 	"/machine.MachineService/Dmesg":              readers,
 	"/machine.MachineService/Events":             readers,
 	"/machine.MachineService/Hostname":           readers,
+	"/machine.MachineService/ImageList":          readers,
 	"/machine.MachineService/List":               readers,
 	"/machine.MachineService/LoadAvg":            readers,
 	"/machine.MachineService/Logs":               readers,
