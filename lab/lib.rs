@@ -9,26 +9,5 @@
 //! The large entry points return boxed futures: their code is then compiled once, here, and not
 //! again in the command and in every test that polls them.
 
-pub mod assets;
-pub mod cluster;
-pub mod control;
-pub mod events;
-pub mod host;
-pub mod kubernetes;
-pub mod lint;
-pub mod machine;
-pub mod merge;
-pub mod network;
-pub mod node;
-pub mod oci;
-pub mod own_configs;
-pub mod preflight;
-pub mod recipe;
-pub mod registry;
-pub mod report;
 pub mod scenario;
 pub mod session;
-pub mod tailnet;
-pub mod talos;
-mod words;
-pub mod yaml;

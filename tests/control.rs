@@ -15,15 +15,15 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::ListParams};
-use lab::{
-    cluster::{Cluster, ClusterSpec},
+use lab::session::{ClusterRequest, RunningCluster, Session, SessionOptions, Start};
+use lab_cluster::{
     control::{Answer, ControlClient, ControlServer, LONGEST_REQUEST, Request, Running},
-    events::Outcome,
-    host::{Ending, WhenShort},
-    network::LinkFault,
-    report::Display,
-    session::{ClusterRequest, RunningCluster, Session, SessionOptions, Start},
+    formation::Cluster,
 };
+use lab_model::{Ending, events::Outcome, network::LinkFault};
+use lab_plan::cluster::ClusterSpec;
+use lab_report::Display;
+use lab_vm::host::WhenShort;
 
 /// A cluster of one control plane and one worker, in a run of its own, with its control channel.
 struct Living {

@@ -14,7 +14,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use backhand::{FilesystemCompressor, FilesystemWriter, NodeHeader, compression::Compressor};
 use command::{built, said};
-use lab::assets::{Digest, DiskCache, Inspection};
+use lab_image::{DiskCache, Inspection};
+use lab_model::Digest;
 
 const TAILSCALE: &str = "\
 name: tailscale

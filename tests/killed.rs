@@ -14,15 +14,17 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use guest::Then;
-use lab::{
+use lab::session::{Session, SessionOptions};
+use lab_model::{
+    Ending, RunResult,
+    accelerator::Accelerator,
     events::{Happening, Outcome},
-    host::{
-        Ending, MemoryReservation, MemoryShortage, ProcessIdentity, ReserveError, RunResult, WhenShort,
-        live_labs,
-    },
-    machine::{Accelerator, HostPlatform, Machine, MachineError, Processes, QemuBinary, choose_accelerator},
-    report::Display,
-    session::{Session, SessionOptions},
+};
+use lab_report::Display;
+use lab_vm::{
+    host::{MemoryReservation, MemoryShortage, ReserveError, WhenShort, live_labs},
+    machine::{HostPlatform, Machine, MachineError, QemuBinary, choose_accelerator},
+    process::{ProcessIdentity, Processes},
 };
 
 /// Far more than anything here takes; a test that reaches it has failed.
@@ -106,7 +108,7 @@ fn start_owner(root: &Path) -> Result<Owner> {
 fn recorded_sockets(run: &Path) -> Result<PathBuf> {
     let mut files = fs::read_dir(run.join("processes"))?;
     let record = files.next().context("no process is recorded")??.path();
-    let record: lab::host::ProcessRecord = serde_json::from_slice(&fs::read(record)?)?;
+    let record: lab_vm::process::ProcessRecord = serde_json::from_slice(&fs::read(record)?)?;
     record.sockets.context("no sockets are recorded")
 }
 

@@ -11,12 +11,16 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use guest::Then;
-use lab::{
+use lab_model::{
+    accelerator::{Accelerator, CpuModel},
     events::{Happening, Recorder},
+};
+use lab_vm::{
     machine::{
-        Accelerator, CpuModel, DeviceBus, HostPlatform, Machine, MachineError, MachineFailure, MachineSpec,
-        Processes, QemuBinary, QemuVersion, choose_accelerator, make_disk,
+        DeviceBus, HostPlatform, Machine, MachineError, MachineFailure, MachineSpec, QemuBinary, QemuVersion,
+        choose_accelerator, make_disk,
     },
+    process::Processes,
 };
 
 /// Far more than anything here takes; a test that reaches it has failed.

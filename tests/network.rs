@@ -17,7 +17,8 @@ use hickory_proto::{
     op::{Message, Query, ResponseCode},
     rr::{Name, RecordType},
 };
-use lab::network::{Egress, MacAddr};
+use lab_model::network::MacAddr;
+use lab_vm::network::Egress;
 
 #[tokio::test]
 async fn every_node_gets_its_planned_lease_and_strangers_get_none() -> Result<()> {

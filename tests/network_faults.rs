@@ -15,7 +15,8 @@ use bench::{
     Bench, SHORT, blocking, mac, node,
     station::{DEADLINE, Station},
 };
-use lab::network::{CAPTURE_LIMIT, Impairment, Link, LinkFault, Loss, MacAddr, Partition, Rate, UplinkSide};
+use lab_model::network::{Impairment, Link, LinkFault, Loss, MacAddr, Partition, Rate, UplinkSide};
+use lab_vm::network::CAPTURE_LIMIT;
 
 /// Of experiments (IEEE 802, local experimental EtherType 1): nobody else sends it.
 const EXPERIMENT: [u8; 2] = [0x88, 0xb5];

@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::Result;
 use command::{built, said};
-use lab::registry::{Registry, Store};
+use lab_oci::registry::{Registry, Store};
 use oci_layout::add;
 use serde_json::Value;
 

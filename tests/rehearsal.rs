@@ -3,11 +3,6 @@
 
 #[path = "support/command.rs"]
 mod command;
-#[path = "../lab/assets/fixture.rs"]
-#[allow(dead_code, reason = "unit tests need more of it")]
-mod fixture;
-#[path = "../lab/assets/fixture_layouts.rs"]
-mod fixture_layouts;
 #[path = "support/oci_layout.rs"]
 mod oci_layout;
 
@@ -15,8 +10,8 @@ use std::{fs, io::Write, path::Path, process::Command, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use command::{built, said};
-use fixture_layouts::{BootFiles, LAYOUTS};
-use lab::registry::{Registry, Store};
+use lab_image_fixtures::{BootFiles, LAYOUTS};
+use lab_oci::registry::{Registry, Store};
 use oci_layout::add;
 use serde_json::Value;
 

@@ -15,11 +15,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use browser::{Browser, Seen};
-use lab::{
+use lab_model::{
     events::{Event, Happening, Outcome, Subject},
     node::NodeName,
-    report::{Recording, Report, Signatures, read_recording},
 };
+use lab_report::{Recording, Report, Signatures, read_recording};
 use regex::Regex;
 
 /// All that a command printed.

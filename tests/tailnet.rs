@@ -12,14 +12,13 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use ipnet::IpNet;
-use lab::{
-    machine::Processes,
-    tailnet::{
-        Approval, AuthKey, Carries, ClientSpec, ClientStatus, ControlServer, ControlSpec, Fact, GATEWAY_TAG,
-        KeyOptions, Link, Node, OutsideClient, Path as TailnetPath, Paths, Probe, Programs, Protocol,
-        RouteLedger, Transport, shared_prefixes,
-    },
+use lab_cluster::tailnet::{
+    Approval, Carries, ClientSpec, ClientStatus, ControlServer, ControlSpec, Fact, GATEWAY_TAG, KeyOptions,
+    Link, Node, OutsideClient, Path as TailnetPath, Paths, Probe, Programs, Protocol, RouteLedger, Transport,
+    shared_prefixes,
 };
+use lab_plan::tailnet::AuthKey;
+use lab_vm::process::Processes;
 use secrets::{files_below, process_files, search};
 
 const GATEWAY: &str = "gateway";

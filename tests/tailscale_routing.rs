@@ -8,14 +8,15 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use lab::{
-    cluster::RealTailnet,
-    events::Outcome,
-    host::{Ending, WhenShort},
-    machine::Processes,
     scenario::Scenario,
     session::{Session, SessionOptions, write_bundle},
+};
+use lab_cluster::{
+    formation::RealTailnet,
     tailnet::{Approval, ControlServer, ControlSpec, GATEWAY_TAG, KeyOptions, Programs, Transport},
 };
+use lab_model::{Ending, events::Outcome};
+use lab_vm::{host::WhenShort, process::Processes};
 use secrets::{files_below, process_files, search};
 use support::{MEMORY_PATIENCE, comes_to_what_it_expects, options, run_with, say_how_it_started, turn};
 

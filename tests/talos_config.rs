@@ -8,12 +8,10 @@ mod oracle;
 #[path = "machinery/own_configs.rs"]
 mod own_configs;
 
-use lab::{
-    node::{Kind, NodeName},
-    talos::{
-        AppliesTo, ClusterConfig, LabPatchId, LabPatches, MachineConfig, NodeConfig, Profile, RegistryMirror,
-        SecretsBundle, TalosContract, generate, talosconfig,
-    },
+use lab_model::node::{Kind, NodeName};
+use lab_plan::config::{
+    AppliesTo, ClusterConfig, LabPatchId, LabPatches, MachineConfig, NodeConfig, Profile, RegistryMirror,
+    SecretsBundle, TalosContract, generate, talosconfig,
 };
 use oracle::{Machinery, Version};
 use proptest::prelude::*;

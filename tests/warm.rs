@@ -16,10 +16,8 @@ use kube::{
     api::{DeleteParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use lab::{
-    events::{Event, Happening},
-    report::read_recording,
-};
+use lab_model::events::{Event, Happening};
+use lab_report::read_recording;
 use nix::{sys::signal, unistd::Pid};
 use tokio::io::{AsyncBufReadExt, BufReader};
 

@@ -8,10 +8,8 @@ use std::{
     time::Duration,
 };
 
-use lab::{
-    control::{ControlClient, ControlError, Request},
-    node::NodeName,
-};
+use lab_cluster::control::{ControlClient, ControlError, Request};
+use lab_model::node::NodeName;
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 /// The key that leaves: Ctrl-].

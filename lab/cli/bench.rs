@@ -3,16 +3,12 @@
 use std::fmt::Display;
 
 use clap::{Args, Subcommand};
-use lab::{
-    cluster::{ClusterSpec, ImageDelivery, Stage, TailnetSpec, WarmError},
-    events::Outcome,
-    host::{Ending, ExitCode},
-    machine::CpuModel,
-    node::NodeName,
-    recipe::{ballast_image, ballast_layout},
-    report::Display as Show,
-    session::{ClusterRequest, FormationFigures, ImageFigures, Session, Start, StartFigures},
-};
+use lab::session::{ClusterRequest, FormationFigures, ImageFigures, Session, Start, StartFigures};
+use lab_cluster::formation::{Stage, WarmError};
+use lab_model::{Ending, ExitCode, accelerator::CpuModel, events::Outcome, node::NodeName};
+use lab_plan::cluster::{ClusterSpec, ImageDelivery, TailnetSpec};
+use lab_recipe::{ballast_image, ballast_layout};
+use lab_report::Display as Show;
 
 use super::{Failed, Guests, print_json};
 

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use lab::{
-    cluster::NetworkSpec,
-    host::ExitCode,
-    lint::{ConfigSet, Schema, Severity, catalogue, check},
+use lab_model::{
+    ExitCode, Severity,
     node::{Kind, NodeName},
-    talos::{ClusterConfig, LabPatchId, LabPatches, NodeConfig, Profile, RegistryMirror, TalosContract},
+};
+use lab_plan::{
+    cluster::NetworkSpec,
+    config::{ClusterConfig, LabPatchId, LabPatches, NodeConfig, Profile, RegistryMirror, TalosContract},
+    lint::{ConfigSet, Schema, catalogue, check},
 };
 
 use super::{Failed, print_json, print_line};

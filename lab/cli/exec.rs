@@ -13,10 +13,8 @@ use kube::{
     Api,
     api::{AttachParams, AttachedProcess},
 };
-use lab::{
-    host::ExitCode,
-    kubernetes::{KubernetesApi, KubernetesError},
-};
+use lab_cluster::kubernetes::{KubernetesApi, KubernetesError};
+use lab_model::ExitCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Failed, attach::RawTerminal, live::At};

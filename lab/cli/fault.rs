@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use lab::{
-    cluster::Size,
-    control::{Answer, ControlClient, Request},
-    host::ExitCode,
+use lab_cluster::control::{Answer, ControlClient, Request};
+use lab_model::{
+    ExitCode, Size,
     network::{Delay, Impairment, Link, Loss, Partition, Rate, UplinkSide},
 };
 
@@ -152,7 +151,7 @@ impl LinkCommand {
 impl How {
     /// Asks the lab and prints its answer.
     pub(super) fn ask(&self, request: &Request) -> Result<ExitCode, Failed> {
-        let failed = |error: lab::control::ControlError| Failed::new(ExitCode::VerdictFailed, error);
+        let failed = |error: lab_cluster::control::ControlError| Failed::new(ExitCode::VerdictFailed, error);
         let mut client = ControlClient::connect(&self.at.control()?).map_err(failed)?;
         let answer = client.ask(request).map_err(failed)?;
         match &answer {

@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use lab::{
-    host::ExitCode,
-    recipe::{BuildOptions, build},
-    tailnet::Programs,
-};
+use lab_cluster::tailnet::Programs;
+use lab_model::ExitCode;
+use lab_recipe::{BuildOptions, build};
 
 use super::{Failed, print_line};
 

@@ -1,11 +1,8 @@
 //! `lab inspect`: what is in an image, without booting it.
 
 use clap::Args;
-use lab::{
-    host::ExitCode,
-    oci::Source,
-    preflight::{Candidate, PreflightImage},
-};
+use lab_model::{ExitCode, Source};
+use lab_oci::preflight::{Candidate, PreflightImage};
 
 use super::{Failed, preflight::Images, print_json, print_line};
 

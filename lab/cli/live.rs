@@ -8,10 +8,8 @@ use std::{
 };
 
 use clap::Args;
-use lab::{
-    host::{Diagnosis, ExitCode, Facts, LabState, LiveLab, Needs, live_labs, reap},
-    node::NodeName,
-};
+use lab_model::{ExitCode, node::NodeName};
+use lab_vm::host::{Diagnosis, Facts, LabState, LiveLab, Needs, live_labs, reap};
 
 use super::{Failed, attach::attach, print_json};
 

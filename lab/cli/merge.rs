@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lab::{
-    events::Outcome,
-    host::ExitCode,
+use lab_model::{ExitCode, events::Outcome};
+use lab_report::{
+    HTML, Recording, Report, Signatures,
     merge::{MergeError, MergedShard, ShardRecording, WriteError, merge},
-    report::{HTML, Recording, Report, Signatures},
 };
 use serde_json::json;
 

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use lab::{host::ExitCode, oci::Mirror as Directory, registry::Store};
+use lab_model::ExitCode;
+use lab_oci::{images::Mirror as Directory, registry::Store};
 
 use super::{Failed, print_line, reference};
 

@@ -22,17 +22,17 @@ mod up;
 use std::{path::PathBuf, process::ExitCode as Status};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use lab::{
-    cluster::PlanError,
-    control::Request,
-    host::ExitCode,
-    machine::{Accelerator, CpuModel},
+use lab::session::{ImageFiguresError, OnFailure, Session, SessionError, SessionOptions, StartError};
+use lab_cluster::control::Request;
+use lab_model::{
+    ExitCode, Source,
+    accelerator::{Accelerator, CpuModel},
     node::Role,
-    oci::{Reference, Source},
-    registry::RegistryError,
-    report::Display,
-    session::{ImageFiguresError, OnFailure, Session, SessionError, SessionOptions, StartError},
 };
+use lab_oci::registry::RegistryError;
+use lab_plan::cluster::PlanError;
+use lab_oci::images::Reference;
+use lab_report::Display;
 
 /// Boots clusters of Talos-layout ARM64 images in QEMU and says, with a cause, whether they form.
 #[derive(Parser)]

@@ -1,7 +1,8 @@
 //! `lab pause|resume|kill|reboot NODE`: what is done to the nodes of a living lab.
 
 use clap::Args;
-use lab::{control::Request, host::ExitCode, node::NodeName};
+use lab_cluster::control::Request;
+use lab_model::{ExitCode, node::NodeName};
 
 use super::{Failed, fault::How};
 

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lab::{
-    host::ExitCode,
-    node::Role,
-    oci::{ImageStore, LOCK_FILE, Lock, OciError, Source},
+use lab_model::{ExitCode, Source, node::Role};
+use lab_model::SourceError;
+use lab_oci::{
+    images::{ImageStore, LOCK_FILE, Lock, OciError},
     preflight::{Candidate, Limits, Preflight as Checked, PreflightError, PreflightImage},
 };
 
@@ -98,6 +98,12 @@ impl Pin {
         }
         lock.write()?;
         Ok(ExitCode::Passed)
+    }
+}
+
+impl From<SourceError> for Failed {
+    fn from(error: SourceError) -> Self {
+        OciError::from(error).into()
     }
 }
 

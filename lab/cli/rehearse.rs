@@ -3,13 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lab::{
-    host::ExitCode,
-    node::Role,
-    oci::Source,
-    preflight::{Candidate, Limits, Preflight, PreflightImage},
-    report::{Criterion, Display, Stopwatch},
-};
+use lab_model::{ExitCode, Source, node::Role};
+use lab_oci::preflight::{Candidate, Limits, Preflight, PreflightImage};
+use lab_report::{Criterion, Display, Stopwatch};
 
 use super::{Failed, Guests, print_json, print_line, run};
 

@@ -6,10 +6,8 @@ use std::{
 };
 
 use clap::Args;
-use lab::{
-    host::{ExitCode, replace_file},
-    report::{History as Past, Recording, RecordingError, Report as Told, Signatures},
-};
+use lab_model::{ExitCode, files::replace_file};
+use lab_report::{History as Past, Recording, RecordingError, Report as Told, Signatures};
 
 use super::{Failed, print_json};
 

@@ -4,12 +4,15 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use lab::{
-    events::{Happening, Outcome, Shard, ShardNumber},
-    host::{Ending, ExitCode, WhenShort},
-    report::{Display, HTML, Recording, Report, Summary},
     scenario::Scenario,
     session::{Session, SessionOptions},
 };
+use lab_model::{
+    Ending, ExitCode,
+    events::{Happening, Outcome, Shard, ShardNumber},
+};
+use lab_report::{Display, HTML, Recording, Report, Summary};
+use lab_vm::host::WhenShort;
 
 use super::{
     Failed, Failures, Guests, add_to_step_summary, print_json, say_where, tailnet::TailnetOptions,

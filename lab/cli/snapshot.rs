@@ -6,12 +6,11 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use lab::{
-    cluster::{Size, WarmEntry, WarmError, WarmStore},
+use lab_cluster::{
     control::Request,
-    host::ExitCode,
-    node::NodeName,
+    formation::{WarmEntry, WarmError, WarmStore},
 };
+use lab_model::{ExitCode, Size, node::NodeName};
 use serde_json::json;
 use walkdir::WalkDir;
 

@@ -3,7 +3,9 @@
 use std::{fs, path::PathBuf};
 
 use clap::{Args, ValueEnum};
-use lab::{cluster::RealTailnet, host::ExitCode, tailnet::AuthKey};
+use lab_cluster::formation::RealTailnet;
+use lab_model::ExitCode;
+use lab_plan::tailnet::AuthKey;
 
 use super::Failed;
 

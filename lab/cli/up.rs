@@ -7,16 +7,15 @@ use std::{
 };
 
 use clap::Args;
-use lab::{
-    cluster::{Cluster, ClusterSpec, Stage, TailnetSpec},
+use lab::session::{ClusterRequest, Session, Start, write_bundle};
+use lab_cluster::{
     control::ControlServer,
-    events::Outcome,
-    host::{Ending, ExitCode},
-    node::NodeName,
-    report::Display,
-    session::{ClusterRequest, Session, Start, write_bundle},
+    formation::{Cluster, Stage},
     tailnet::OutsideClient,
 };
+use lab_model::{Ending, ExitCode, events::Outcome, node::NodeName};
+use lab_plan::cluster::{ClusterSpec, TailnetSpec};
+use lab_report::Display;
 
 use super::{
     Failed, Failures, Guests, asked_to_end, run::loaded, say_where, tailnet::TailnetOptions, unless_ended,

@@ -13,7 +13,8 @@ use super::{
     oci_layout::{self, LAYER, MANIFEST},
     step::{RecipeError, file},
 };
-use crate::{assets::Digest, kubernetes::ECHO_IMAGE, registry::Store};
+use lab_model::{Digest, workloads::ECHO_IMAGE};
+use lab_oci::registry::Store;
 
 /// The reference of an image of `mib` MiB.
 pub fn ballast_image(mib: u16) -> String {
@@ -48,7 +49,7 @@ pub fn ballast_layout(workloads: &Path, directory: &Path, mib: u16) -> Result<Pa
     let mut entry = oci_layout::descriptor(MANIFEST, &manifest);
     entry["annotations"] = serde_json::json!({ "org.opencontainers.image.ref.name": ballast_image(mib) });
     oci_layout::write_index(partial.path(), &[entry])?;
-    crate::assets::keep_directory(partial, &layout).map_err(file("create", &layout))?;
+    lab_image::keep_directory(partial, &layout).map_err(file("create", &layout))?;
     Ok(layout)
 }
 

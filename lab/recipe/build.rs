@@ -7,8 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lab_image::cpio_archive::{self, Entry};
+
 use super::{
-    cpio_archive::{self, Entry},
     debian,
     go_program::GoProgram,
     kernel_modules::KernelModules,
@@ -20,7 +21,7 @@ use super::{
     step::{Key, RecipeError, Workshop, file, remove},
     variants::{Manifest, Variants},
 };
-use crate::kubernetes::{ECHO_IMAGE, WASM_IMAGE};
+use lab_model::workloads::{ECHO_IMAGE, WASM_IMAGE};
 
 /// Version of Kubernetes in `images/kubernetes/go.mod`.
 pub const KUBERNETES_VERSION: &str = "v1.34.2";
@@ -353,9 +354,9 @@ impl Recipe<'_> {
         let stacked: Vec<_> = layers.iter().map(|(_, layer, _)| layer).collect();
         entries.push(Entry::file("extensions.yaml", layer::extensions_yaml(&stacked)?.into_bytes()));
         for (index, layer) in stacked.iter().enumerate() {
-            entries.push(Entry::host_file(&format!("{index}.sqsh"), &layer.path)?);
+            entries.push(host_file(&format!("{index}.sqsh"), &layer.path)?);
         }
-        entries.push(Entry::host_file("rootfs.sqsh", &base.root.path)?);
+        entries.push(host_file("rootfs.sqsh", &base.root.path)?);
         let output = io::BufWriter::new(fs::File::create(to).map_err(file("create", to))?);
         let mut encoder = zstd::Encoder::new(output, 1).map_err(file("write", to))?;
         cpio_archive::write(&entries, &mut encoder).map_err(file("write", to))?;
@@ -403,6 +404,11 @@ fn publish(from: &Path, to: &Path) -> Result<(), RecipeError> {
     remove(&fresh)?;
     std::os::unix::fs::symlink(&target, &fresh).map_err(file("link", &fresh))?;
     fs::rename(&fresh, to).map_err(file("link", to))
+}
+
+/// A file of the host, as it is, as an entry of an archive.
+fn host_file(name: &str, path: &Path) -> Result<Entry, RecipeError> {
+    Ok(Entry::file(name, std::fs::read(path).map_err(file("read", path))?))
 }
 
 #[cfg(test)]

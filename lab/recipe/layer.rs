@@ -146,7 +146,7 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), RecipeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::assets::Extension;
+    use lab_image::Extension;
 
     #[test]
     fn the_list_is_what_the_inspection_reads() {

@@ -11,7 +11,7 @@ use std::{
 use serde_json::json;
 
 use super::step::{RecipeError, file};
-use crate::assets::Digest;
+use lab_model::Digest;
 
 /// An image of one static program.
 pub(super) struct WorkloadImage {
@@ -120,7 +120,7 @@ fn layer(image: &WorkloadImage) -> Result<Vec<u8>, RecipeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::Store;
+    use lab_oci::registry::Store;
 
     #[test]
     fn the_registry_finds_every_image_and_its_blobs() {

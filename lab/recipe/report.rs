@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::step::{RecipeError, file, run, size};
-use crate::assets::Digest;
+use lab_model::Digest;
 
 /// Writes `checksums.sha256` of the image directory, in the form that `sha256sum -c` reads there.
 pub(super) fn checksums(image: &Path) -> Result<(), RecipeError> {

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use walkdir::WalkDir;
 
-use super::redact::redact;
+use lab_model::redact;
 
 /// Names of files that hold credentials, or that only a living lab needs.
 const LEFT_OUT: [&str; 4] = ["kubeconfig", "talosconfig", "lab.json", "lab.lock"];

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::redact::redact;
+use lab_model::redact;
 
 /// Gathered texts, by file name relative to the bundle.
 #[derive(Clone, Debug, Default)]

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::summary::{CheckResult, ScenarioSummary, Summary};
-use crate::events::Outcome;
+use lab_model::events::Outcome;
 
 /// The guide that the lab brings for choosing roles.
 const ROLE_GUIDE: &str = include_str!("../../docs/role-guide.md");
@@ -129,7 +129,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::events::{Event, Happening};
+    use lab_model::events::{Event, Happening};
 
     fn summary(happenings: Vec<Happening>) -> Summary {
         let event = |(seq, happening)| Event { seq, at: Duration::from_secs(seq), happening };

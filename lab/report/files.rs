@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path};
 
 use super::{history::History, recording::Recording, report::Report, signatures::Signatures};
-use crate::host::replace_file;
+use lab_model::files::replace_file;
 
 /// The page.
 pub const HTML: &str = "report.html";

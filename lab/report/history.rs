@@ -14,7 +14,7 @@ use super::{
     recording::Recording,
     summary::{ScenarioSummary, Summary},
 };
-use crate::{events::Outcome, host::FileLock};
+use lab_model::{events::Outcome, files::FileLock};
 
 /// The file in the run root.
 pub const HISTORY: &str = "history.jsonl";

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::task::JoinHandle;
 
-use crate::events::{Event, Subscription};
+use lab_model::events::{Event, Subscription};
 
 /// Writes every event to a file as it happens, so that a run that dies leaves what it saw.
 pub struct JsonLines {
@@ -70,7 +70,7 @@ pub fn read_recording(path: &Path) -> io::Result<Vec<Event>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{Happening, Recorder, Subject};
+    use lab_model::events::{Happening, Recorder, Subject};
 
     #[tokio::test]
     async fn a_recording_reads_back_and_a_torn_last_line_does_no_harm() {

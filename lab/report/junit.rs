@@ -8,7 +8,7 @@ use super::{
     report::Report,
     summary::{CheckResult, ScenarioSummary},
 };
-use crate::events::Outcome;
+use lab_model::events::Outcome;
 
 /// The case that stands for the verdict itself. A suite is red exactly when the verdict is, also when
 /// the cluster did not form and no check was run, or when a check fails that is expected to.

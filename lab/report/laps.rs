@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{
+use lab_model::{
     events::{Event, Happening, Outcome, Step, Subject},
     node::NodeName,
 };

@@ -6,7 +6,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 
 use super::{plain, screen};
-use crate::{
+use lab_model::{
     events::{Event, Happening, Layer, LayerState, Outcome, Subject, Subscription},
     node::NodeName,
 };

@@ -7,7 +7,7 @@ use super::{
     results::mark,
     summary::{NodeSummary, ScenarioSummary},
 };
-use crate::events::Outcome;
+use lab_model::events::Outcome;
 
 /// How much of a text is shown; a summary of GitHub Actions has room for a megabyte in all.
 const LONGEST: usize = 600;

@@ -1,6 +1,6 @@
 //! Events as lines of text, for logs and pipes.
 
-use crate::events::{Event, Happening, LayerState, Outcome, Subject, Subscription};
+use lab_model::events::{Event, Happening, LayerState, Outcome, Subject, Subscription};
 
 /// Shows events as lines on standard error until the stream ends.
 pub(super) async fn show(mut events: Subscription) {

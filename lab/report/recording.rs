@@ -6,8 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{json_lines::read_recording, redact::redact};
-use crate::{
+use super::json_lines::read_recording;
+use lab_model::redact;
+use lab_model::{
     events::{Event, Happening},
     node::NodeName,
 };
@@ -165,7 +166,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::events::{Outcome, Subject};
+    use lab_model::events::{Outcome, Subject};
 
     fn events(happenings: Vec<Happening>) -> Vec<Event> {
         (0..)

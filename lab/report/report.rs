@@ -11,7 +11,7 @@ use super::{
     summary::{ScenarioSummary, Summary},
     timeline::Timeline,
 };
-use crate::events::{Happening, Outcome};
+use lab_model::events::{Happening, Outcome};
 
 /// A run as reports tell it. All formats are made of this and therefore say the same.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::{fmt, fmt::Write as _};
 
 use super::summary::{CheckResult, NodeSummary, ScenarioSummary, Summary};
-use crate::events::{Outcome, Step};
+use lab_model::events::{Outcome, Step};
 
 /// The steps shown per node, in order.
 const COLUMNS: [Step; 5] = [Step::Boot, Step::Maintenance, Step::ApplyConfig, Step::SecureApi, Step::Ready];
@@ -127,7 +127,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{
+    use lab_model::{
         events::{Event, Happening, Layer, LayerState, Subject},
         node::{Kind, NodeName, Role},
     };
@@ -140,7 +140,7 @@ mod tests {
                 run: "r".into(),
                 title: "compute-only-cluster".into(),
                 wall: jiff::Timestamp::UNIX_EPOCH,
-                format: crate::events::FORMAT,
+                format: lab_model::events::FORMAT,
                 shard: None,
             },
             Happening::HostMeasured { accelerator: "tcg".into(), qemu: "7.2.0".into(), speed_factor: 1.25 },

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::signatures::{Examples, Place, Signature};
-use crate::words::choice;
+use lab_model::words::choice;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

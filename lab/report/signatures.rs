@@ -11,7 +11,7 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::signature_file::{SignatureError, parse};
-use crate::events::{Event, Happening, Outcome, Subject};
+use lab_model::events::{Event, Happening, Outcome, Subject};
 
 /// The lab's own signatures.
 pub(super) const OWN: &str = include_str!("signatures.yaml");
@@ -236,7 +236,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::node::NodeName;
+    use lab_model::node::NodeName;
 
     #[test]
     fn every_own_signature_matches_its_example_and_not_the_one_that_differs() {

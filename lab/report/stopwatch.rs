@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::{Serialize, Serializer};
 
 use super::laps::{BOOT, BOOTSTRAP, Lap, Laps, Promise, WHOLE, slowest};
-use crate::events::{Event, Happening};
+use lab_model::events::{Event, Happening};
 
 /// The figures of a run. Made from its events alone.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -171,7 +171,7 @@ impl fmt::Display for Figure {
 #[cfg(test)]
 mod tests {
     use super::{super::laps::Lapse, *};
-    use crate::{
+    use lab_model::{
         events::{Outcome, Step, Subject},
         node::NodeName,
     };
@@ -202,7 +202,7 @@ mod tests {
             run: "r".into(),
             title: "rehearsal".into(),
             wall: jiff::Timestamp::UNIX_EPOCH,
-            format: crate::events::FORMAT,
+            format: lab_model::events::FORMAT,
             shard: None,
         };
         vec![

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 
 use super::signatures::KnownFailure;
-use crate::{
+use lab_model::{
     events::{Event, Happening, Layer, LayerState, Outcome, Step, Subject},
     node::{Kind, NodeName, Role},
 };

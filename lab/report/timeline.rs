@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::plain;
-use crate::{
+use lab_model::{
     events::{ChainLink, Event, Happening, Layer, LayerState, Outcome, Step, Subject, Target},
     node::{Kind, NodeName, Role},
 };
@@ -273,20 +273,6 @@ impl Timeline {
                 }
             }
         }
-    }
-}
-
-impl Happening {
-    /// Whether it is of a cluster or of checks, so that it needs a scenario to belong to.
-    pub(super) fn belongs_to_a_scenario(&self) -> bool {
-        matches!(
-            self,
-            Happening::NetworkPlanned { .. }
-                | Happening::NodePlanned { .. }
-                | Happening::StepStarted { .. }
-                | Happening::CheckStarted { .. }
-                | Happening::CheckFinished { .. }
-        )
     }
 }
 

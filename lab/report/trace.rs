@@ -9,7 +9,7 @@ use super::{
     results::{NO_VERDICT, verdict},
     timeline::{Lane, MarkKind, Timeline},
 };
-use crate::events::{Layer, LayerState, Outcome};
+use lab_model::events::{Layer, LayerState, Outcome};
 
 /// Threads of layers and marks, behind those of steps.
 const LAYERS: usize = 100;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{ClusterSpec, Patch};
-use crate::kubernetes::{ECHO_IMAGE, WASM_IMAGE};
-use crate::network::{Impairment, Partition};
-use crate::node::{NodeName, Role};
+use lab_model::network::{Impairment, Partition};
+use lab_model::node::{NodeName, Role};
+use lab_model::workloads::{ECHO_IMAGE, WASM_IMAGE};
+use lab_plan::cluster::{ClusterSpec, Patch};
 
 /// A check of a scenario: what to look at and how to say it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::events::{Outcome, Step};
-use crate::node::NodeName;
+use lab_model::events::{Outcome, Step};
+use lab_model::node::NodeName;
 
 /// What must happen for a scenario's verdict to be green.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

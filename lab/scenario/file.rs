@@ -14,10 +14,11 @@ use super::lower_cluster::lower_cluster;
 use super::lower_links::lower_captures;
 use super::problem::{Problem, ScenarioError};
 use super::raw::RawScenario;
-use crate::cluster::{Budgets, ClusterSpec, Fault, Size, SpecWarning};
-use crate::network::Link;
-use crate::node::NodeName;
 use crate::session::Start;
+use lab_model::Size;
+use lab_model::network::Link;
+use lab_model::node::NodeName;
+use lab_plan::cluster::{Budgets, ClusterSpec, Fault, SpecWarning};
 
 /// A scenario: a cluster, what is done wrong to it on purpose, what is looked at, and what it
 /// must come to. Plain data; nothing of it has been looked up on the host except patch files.

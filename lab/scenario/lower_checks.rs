@@ -11,9 +11,10 @@ use super::raw::{
     RawExpect, RawFault, RawScenario, RawWords, Text,
     check::{RawArchitectureName, RawCheck, RawCheckKeys, RawHoldEnd},
 };
-use crate::cluster::{ClusterSpec, Fault, Size};
-use crate::node::{Kind, NodeName, Role};
-use crate::words::choice;
+use lab_model::Size;
+use lab_model::node::{Kind, NodeName, Role};
+use lab_model::words::choice;
+use lab_plan::cluster::{ClusterSpec, Fault};
 
 /// The faults of the cluster, and the memory that the host is said to have.
 pub(super) fn lower_faults(

@@ -11,13 +11,13 @@ use serde_saphyr::Spanned;
 use super::file::Lowering;
 use super::problem::Problem;
 use super::raw::{RawNetwork, RawNode, RawPatch, RawRoleRule, RawScenario, Text, yaml_options};
-use crate::cluster::{
+use lab_model::Source;
+use lab_model::node::{NodeName, Role};
+use lab_model::words::choice;
+use lab_plan::cluster::{
     ClusterSpec, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, RoleRule, SpecError, SpecSubject,
     SpecWarning, TailnetSpec, default_role_rules,
 };
-use crate::node::{NodeName, Role};
-use crate::oci::Source;
-use crate::words::choice;
 
 /// More nodes than any host can carry; larger numbers are typing errors.
 const MOST_NODES_OF_ONE_ENTRY: usize = 100;

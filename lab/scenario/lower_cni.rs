@@ -6,7 +6,7 @@ use super::{
     problem::Problem,
     raw::{RawCni, Text, yaml_options},
 };
-use crate::{cluster::NetworkPlugin, kubernetes::Manifest};
+use lab_plan::cluster::{Manifest, NetworkPlugin};
 
 impl Lowering<'_> {
     pub(super) fn network_plugin(&mut self, raw: Option<&RawCni>) -> NetworkPlugin {

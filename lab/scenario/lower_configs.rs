@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use super::file::Lowering;
 use super::problem::Problem;
 use super::raw::{RawCluster, RawNetwork, RawNode, Text};
-use crate::cluster::{NetworkSpec, NodeSpec, PatchSet};
-use crate::node::{Kind, NodeName};
-use crate::own_configs::{Asked, AskedNode, OwnCluster, OwnFile, judge};
-use crate::talos::{LabPatchId, LabPatches};
-use crate::words::choice;
+use lab_model::node::{Kind, NodeName};
+use lab_model::words::choice;
+use lab_plan::cluster::{NetworkSpec, NodeSpec, PatchSet};
+use lab_plan::config::{LabPatchId, LabPatches};
+use lab_plan::own_configs::{Asked, AskedNode, OwnCluster, OwnFile, judge};
 
 impl Lowering<'_> {
     /// Which of the lab's patches are on.

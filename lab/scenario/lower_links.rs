@@ -10,9 +10,9 @@ use super::raw::{
     RawScenario, Text,
     check::{RawLinkCut, RawLinkShape, RawPartition, RawUplink},
 };
-use crate::cluster::ClusterSpec;
-use crate::network::{Impairment, Link, Partition, UplinkSide};
-use crate::node::{Kind, NodeName};
+use lab_model::network::{Impairment, Link, Partition, UplinkSide};
+use lab_model::node::{Kind, NodeName};
+use lab_plan::cluster::ClusterSpec;
 
 /// How long a partition lasts unless it is said.
 const PARTITION_SECONDS: u32 = 30;

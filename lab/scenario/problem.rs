@@ -5,7 +5,7 @@ use std::fmt;
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
 use serde_saphyr::{Location, Spanned};
 
-use crate::words::choice;
+use lab_model::words::choice;
 
 /// A scenario file that cannot be used.
 ///

@@ -12,12 +12,15 @@ use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
-use crate::cluster::{ControlServerState, ImageDelivery, KeyState, RouteApproval, StartOrder, TalosContract};
-use crate::events::Step;
-use crate::node::Kind;
 use crate::session::Start;
-use crate::talos::Profile;
 use check::RawCheck;
+use lab_model::events::Step;
+use lab_model::node::Kind;
+use lab_plan::config::Profile;
+use lab_plan::{
+    cluster::{ControlServerState, ImageDelivery, KeyState, RouteApproval, StartOrder},
+    config::TalosContract,
+};
 
 /// How scenario and patch files are read: places instead of printed snippets, and only `true` and
 /// `false` as booleans, as the YAML 1.2 readers of machine configs do.

@@ -6,9 +6,9 @@ use std::path::Path;
 use serde::de::{Deserialize, Deserializer, Visitor, value::Error};
 
 use super::{Check, Scenario, raw};
-use crate::cluster::Budgets;
-use crate::node::{Kind, NodeName};
-use crate::talos::{
+use lab_model::node::{Kind, NodeName};
+use lab_plan::cluster::Budgets;
+use lab_plan::config::{
     ClusterConfig, LabPatchId, LabPatches, NodeConfig, SecretsBundle, TalosContract, generate,
 };
 
@@ -66,7 +66,7 @@ fn all_names() -> BTreeSet<&'static str> {
         names_of::<raw::RawNode>(),
         names_of::<raw::RawPatches>(),
         names_of::<raw::RawLabPatches>(),
-        names_of::<crate::talos::Profile>(),
+        names_of::<lab_plan::config::Profile>(),
         names_of::<raw::check::RawCheckKeys>(),
         names_of::<raw::check::RawArchitecture>(),
         names_of::<raw::check::RawArchitectureName>(),
@@ -77,11 +77,11 @@ fn all_names() -> BTreeSet<&'static str> {
         names_of::<raw::RawFault>(),
         names_of::<raw::RawExpect>(),
         names_of::<crate::session::Start>(),
-        names_of::<crate::cluster::StartOrder>(),
-        names_of::<crate::cluster::ImageDelivery>(),
-        names_of::<crate::cluster::TalosContract>(),
-        names_of::<crate::node::Kind>(),
-        names_of::<crate::events::Step>(),
+        names_of::<lab_plan::cluster::StartOrder>(),
+        names_of::<lab_plan::cluster::ImageDelivery>(),
+        names_of::<lab_plan::config::TalosContract>(),
+        names_of::<lab_model::node::Kind>(),
+        names_of::<lab_model::events::Step>(),
         // Keys of enum variants cannot be asked for; these are the ones in `raw`.
         BTreeSet::from(["node", "at", "available", "step", "check", "causeContains"]),
     ]

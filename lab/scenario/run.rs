@@ -8,16 +8,17 @@ use super::{
     expectation::{Expectation, SeenFailure},
     file::Scenario,
 };
-use crate::{
-    cluster::{Cluster, Failure, Stage},
+use crate::session::{ClusterRequest, RunningCluster, Session, StartError, write_bundle};
+use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{
     control::ControlServer,
+    formation::{Cluster, Failure, Stage},
+};
+use lab_model::{
     events::{Happening, Outcome, Planned, Recorder, Subject},
-    host::WhenShort,
-    network::CAPTURE_LIMIT,
-    session::{ClusterRequest, RunningCluster, Session, StartError, write_bundle},
     words::chain,
 };
-use futures::{FutureExt, future::BoxFuture};
+use lab_vm::{host::WhenShort, network::CAPTURE_LIMIT};
 
 /// What a scenario came to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,12 +2,10 @@
 
 use std::{fs, time::Duration};
 
-use crate::{
-    cluster::{Cluster, NodePlan},
-    kubernetes::dump_objects,
-    report::{Bundle, BundleError},
-};
 use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{formation::Cluster, kubernetes::dump_objects};
+use lab_plan::cluster::NodePlan;
+use lab_report::{Bundle, BundleError};
 
 /// How long each question to a node or to the API server may take.
 const PATIENCE: Duration = Duration::from_secs(10);

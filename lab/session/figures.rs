@@ -9,11 +9,9 @@ use super::{
     open::Session,
     start::{ClusterRequest, StartError},
 };
-use crate::{
-    cluster::Cluster,
-    events::Step,
-    report::{NodeSummary, Summary},
-};
+use lab_cluster::formation::Cluster;
+use lab_model::events::Step;
+use lab_report::{NodeSummary, Summary};
 
 /// How often memory is looked at; the peak of a formation is broad.
 const LOOK: Duration = Duration::from_millis(500);
@@ -90,7 +88,7 @@ impl Session {
             summary.add(&event);
         }
         let scenario = summary.scenarios.pop().unwrap_or_default();
-        let factor = (bare.as_secs_f64() / crate::host::REFERENCE_BOOT.as_secs_f64()).max(0.01);
+        let factor = (bare.as_secs_f64() / lab_vm::host::REFERENCE_BOOT.as_secs_f64()).max(0.01);
         let nodes_ready_seconds = scenario.all_nodes_ready_after().unwrap_or(f64::NAN);
         Ok(FormationFigures {
             nodes_ready_seconds,
@@ -108,7 +106,7 @@ impl Session {
 fn resident_mib(cluster: &Arc<Cluster>) -> f64 {
     let own = std::process::id();
     let pids = cluster.pids().into_iter().chain([own]);
-    pids.filter_map(|pid| crate::machine::usage_of(pid).ok()).map(|usage| usage.resident as f64).sum::<f64>()
+    pids.filter_map(|pid| lab_vm::machine::usage_of(pid).ok()).map(|usage| usage.resident as f64).sum::<f64>()
         / f64::from(1 << 20)
 }
 
@@ -116,7 +114,7 @@ pub(super) fn cpu_seconds(cluster: &Arc<Cluster>) -> f64 {
     cluster
         .pids()
         .into_iter()
-        .filter_map(|pid| crate::machine::usage_of(pid).ok())
+        .filter_map(|pid| lab_vm::machine::usage_of(pid).ok())
         .map(|usage| usage.cpu_time.as_secs_f64())
         .sum()
 }

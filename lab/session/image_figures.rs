@@ -13,8 +13,8 @@ use super::{
     open::Session,
     start::{ClusterRequest, StartError},
 };
-use crate::{
-    cluster::Cluster,
+use lab_cluster::{
+    formation::Cluster,
     kubernetes::{CLUSTER_DNS, EchoWorkload, KubernetesError, ready_endpoint},
 };
 

@@ -10,20 +10,19 @@ use futures::{FutureExt, future::BoxFuture};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::pause::{OnFailure, Pause};
-use crate::{
-    cluster::RealTailnet,
+use lab_cluster::formation::RealTailnet;
+use lab_model::{
+    Ending, RunDirectoryError, RunResult, Source,
+    accelerator::{Accelerator, AcceleratorError, CpuModel},
     events::{FORMAT, Happening, Outcome, Recorder, Shard, Subject},
-    host::{
-        DEFAULT_RUNS_KEPT, Ending, ReserveError, RunDirectory, RunDirectoryError, RunResult, host_memory,
-        prune, reap,
-    },
-    machine::{
-        Accelerator, AcceleratorError, CpuModel, HostPlatform, Processes, QemuBinary, QemuError,
-        choose_accelerator,
-    },
     node::Role,
-    oci::{ImageStore, LOCK_FILE, Lock, OciError, Source},
-    report::{Display, JsonLines, RECORDING, SignatureError, Signatures, display, leave_reports},
+};
+use lab_oci::images::{ImageStore, LOCK_FILE, Lock, OciError};
+use lab_report::{Display, JsonLines, RECORDING, SignatureError, Signatures, display, leave_reports};
+use lab_vm::{
+    host::{DEFAULT_RUNS_KEPT, ReserveError, RunDirectory, host_memory, prune, reap},
+    machine::{HostPlatform, QemuBinary, QemuError, choose_accelerator},
+    process::Processes,
 };
 
 /// How a run is to be done.

@@ -5,8 +5,8 @@ use std::{fmt, path::PathBuf};
 use tokio::sync::watch;
 
 use super::open::{Session, SessionError};
-use crate::{
-    cluster::Cluster,
+use lab_cluster::formation::Cluster;
+use lab_model::{
     events::{Happening, Subject},
     node::NodeName,
 };

@@ -1,10 +1,10 @@
 //! Telling other commands how a live cluster is reached.
 
 use super::open::{Session, SessionError};
-use crate::{
-    cluster::Cluster,
-    control::ControlServer,
-    host::{LabState, LiveNode, ProcessIdentity},
+use lab_cluster::{control::ControlServer, formation::Cluster};
+use lab_vm::{
+    host::{LabState, LiveNode},
+    process::ProcessIdentity,
 };
 
 impl Session {

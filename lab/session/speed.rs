@@ -14,13 +14,10 @@ use std::{
 use tempfile::NamedTempFile;
 
 use super::open::{Session, SessionError};
-use crate::{
-    cluster::PreparedImage,
-    events::Happening,
-    host::{HostLoad, SpeedCache, SpeedFactor, SpeedKey, SpeedMeasurement, host_key},
-    machine::CpuModel,
-    recipe::cpio_archive::{self, Entry},
-};
+use lab_image::cpio_archive::{self, Entry};
+use lab_model::{accelerator::CpuModel, events::Happening};
+use lab_plan::cluster::PreparedImage;
+use lab_vm::host::{HostLoad, SpeedCache, SpeedFactor, SpeedKey, SpeedMeasurement, host_key};
 
 /// How long a bare kernel may take before the host counts as this slow.
 const PATIENCE: Duration = Duration::from_secs(90);

@@ -11,22 +11,30 @@ use super::{
     open::{Session, SessionError},
     warm::Start,
 };
-use crate::{
-    assets::{BootCache, InspectError, Inspection, NodeImage},
-    cluster::{
-        Budgets, Cluster, ClusterSpec, Failure, Fault, Host, ImageDelivery, ImageSource, MissingImages, Plan,
-        PlanError, PlanInputs, PreparedImage, REGISTRY_PORT, Size, Stage, Tailnet, TailnetSpecError, Warm,
-    },
-    events::{Happening, Subject},
-    host::{MemoryReservation, WhenShort},
-    lint::{Finding, Severity},
-    node::{NodeName, Role},
-    oci::{Mirror, OciError, PullThrough, Resolved, Source},
-    recipe::KUBERNETES_VERSION,
-    registry::{CacheDiskError, Registry, RegistryError, RegistryOptions, Store, StoreError, cache_disk},
+use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{
+    formation::{Cluster, Failure, Host, Stage, Tailnet, Warm},
     tailnet::{Programs, ProgramsError, TailnetError},
 };
-use futures::{FutureExt, future::BoxFuture};
+use lab_image::{BootCache, InspectError, Inspection, NodeImage};
+use lab_model::{
+    Severity, Size, Source,
+    events::{Happening, Subject},
+    node::{NodeName, Role},
+};
+use lab_oci::{
+    images::{Mirror, OciError, PullThrough, Resolved},
+    registry::{CacheDiskError, Registry, RegistryError, RegistryOptions, Store, StoreError, cache_disk},
+};
+use lab_plan::{
+    cluster::{
+        Budgets, ClusterSpec, Fault, ImageDelivery, ImageSource, MissingImages, Plan, PlanError, PlanInputs,
+        PreparedImage, REGISTRY_PORT, TailnetSpecError,
+    },
+    lint::Finding,
+};
+use lab_recipe::KUBERNETES_VERSION;
+use lab_vm::host::{MemoryReservation, WhenShort};
 
 /// MiB that QEMU itself and the lab need beside a guest's RAM (translation cache, buffers).
 pub const OVERHEAD_PER_NODE_MIB: u64 = 320;

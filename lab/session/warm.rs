@@ -8,12 +8,13 @@ use super::{
     open::{Session, SessionError},
     start::{ClusterRequest, StartError},
 };
-use crate::{
-    cluster::{Lookup, Plan, SavedImages, Snapshot, Stage, Warm, WarmKey, WarmStore},
-    events::Happening,
-    registry::Store,
+use lab_cluster::{
+    formation::{Lookup, SavedImages, Snapshot, Stage, Warm, WarmKey, WarmStore},
     tailnet::SavedControlServer,
 };
+use lab_model::events::Happening;
+use lab_oci::registry::Store;
+use lab_plan::cluster::Plan;
 
 /// How a cluster comes to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use super::{
     open::Session,
     start::{ClusterRequest, StartError},
 };
-use crate::events::{Happening, Subscription};
+use lab_model::events::{Happening, Subscription};
 
 /// What one start of a cluster took, from the plan until all layers were green.
 #[derive(Clone, Copy, Debug, Serialize)]

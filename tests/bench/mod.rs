@@ -7,12 +7,12 @@ pub mod station;
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
-use lab::{
+use lab_model::{
     events::{Happening, Recorder, Subscription},
-    machine::{Processes, QemuBinary},
-    network::{Attachment, Lan, LanPlan, MacAddr},
+    network::{Attachment, LanPlan, MacAddr},
     node::NodeName,
 };
+use lab_vm::{machine::QemuBinary, network::Lan, process::Processes};
 use station::Station;
 
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 1);

@@ -10,10 +10,9 @@ use k8s_openapi::{
     },
     apimachinery::pkg::api::resource::Quantity,
 };
-use lab::{
-    cluster::Size, events::ShardNumber, host::HOST_RESERVE_MIB, scenario::Scenario,
-    session::OVERHEAD_PER_NODE_MIB,
-};
+use lab::{scenario::Scenario, session::OVERHEAD_PER_NODE_MIB};
+use lab_model::{Size, events::ShardNumber};
+use lab_vm::host::HOST_RESERVE_MIB;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use lab::machine::{Accelerator, CpuModel, DeviceBus, GicVersion, MachineSpec, make_disk};
+use lab_model::accelerator::{Accelerator, CpuModel};
+use lab_vm::machine::{DeviceBus, GicVersion, MachineSpec, make_disk};
 
 /// What the guest does after its text.
 #[derive(Clone, Copy)]

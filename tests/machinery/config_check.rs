@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use lab::{
-    lint::{ConfigSet, Findings, Schema, Severity, catalogue, check},
-    node::Kind,
-    talos::{SecretsBundle, TalosContract, generate},
+use lab_model::{Severity, node::Kind};
+use lab_plan::{
+    config::{SecretsBundle, TalosContract, generate},
+    lint::{ConfigSet, Findings, Schema, catalogue, check},
 };
 use rstest::rstest;
 use serde_json::json;

@@ -3,14 +3,12 @@
 
 use std::{collections::BTreeMap, io, path::Path};
 
-use lab::{
-    assets::{BootFiles, Contents, Digest},
+use lab::scenario::Scenario;
+use lab_image::{BootFiles, Contents};
+use lab_model::{Digest, Origin, accelerator::Accelerator, node::Kind};
+use lab_plan::{
     cluster::{Budgets, Plan, PlanError, PlanInputs, PreparedImage},
-    machine::Accelerator,
-    node::Kind,
-    oci::Origin,
-    scenario::Scenario,
-    talos::{ClusterConfig, LabPatchId, LabPatches, SecretsBundle, TalosContract, generate, talosconfig},
+    config::{ClusterConfig, LabPatchId, LabPatches, SecretsBundle, TalosContract, generate, talosconfig},
 };
 use proptest::prelude::*;
 use rstest::rstest;

@@ -11,7 +11,7 @@ fn layer() -> Vec<u8> {
 }
 
 /// A layout with `docker.io/team/app:v1`, served.
-async fn app() -> Result<(tempfile::TempDir, Image, lab::registry::Registry)> {
+async fn app() -> Result<(tempfile::TempDir, Image, lab_oci::registry::Registry)> {
     let layout = tempfile::tempdir()?;
     let image = image(layout.path(), "docker.io/team/app:v1", &layer())?;
     let registry = serve(layout.path()).await?;

@@ -11,12 +11,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use lab::{
-    assets::Digest,
-    events::Recorder,
-    machine::{Process, Processes},
-    registry::{Registry, RegistryOptions, Store},
-};
+use lab_model::{Digest, events::Recorder};
+use lab_oci::registry::{Registry, RegistryOptions, Store};
+use lab_vm::process::{Process, Processes};
 use nix::unistd::geteuid;
 use serde_json::Value;
 use tokio::{net::UnixDatagram, time::timeout};

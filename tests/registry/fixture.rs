@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use http::HeaderMap;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use lab::{
-    assets::Digest,
+use lab_model::{
+    Digest,
     events::{Happening, Subscription},
-    registry::{Registry, Store},
 };
+use lab_oci::registry::{Registry, Store};
 use serde_json::{Value, json};
 
 pub const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";

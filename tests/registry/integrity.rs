@@ -3,11 +3,8 @@
 use std::{fs, path::Path};
 
 use anyhow::Result;
-use lab::{
-    assets::Digest,
-    events::Recorder,
-    registry::{Registry, RegistryOptions, Store},
-};
+use lab_model::{Digest, events::Recorder};
+use lab_oci::registry::{Registry, RegistryOptions, Store};
 
 use super::fixture::{ask, get, image, notes};
 

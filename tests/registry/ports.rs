@@ -1,7 +1,7 @@
 //! Ports that stand in for one upstream each, as people have them on their mirrors.
 
 use anyhow::Result;
-use lab::registry::RegistryError;
+use lab_oci::registry::RegistryError;
 
 use super::fixture::{ask_with, image, serve};
 

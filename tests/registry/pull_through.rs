@@ -5,12 +5,15 @@ use std::{fs, net::SocketAddr, path::Path};
 
 use anyhow::{Context, Result};
 use futures::future::join_all;
-use lab::{
-    assets::Digest,
+use lab_model::{
+    Digest,
     events::{Recorder, Subscription},
-    oci::{Mirror, PullThrough, Reference},
+};
+use lab_oci::{
+    images::{Mirror, PullThrough},
     registry::{Registry, RegistryOptions, Store},
 };
+use lab_oci::images::Reference;
 
 use super::{
     fixture::{Image, ask_with, get, image, notes, serve},

@@ -10,12 +10,15 @@ use std::{
 
 use anyhow::{Context, Result};
 use lab::{
-    events::{Happening, Outcome, Subscription},
-    host::{Ending, WhenShort},
-    report::Display,
     scenario::{Expectation, Scenario, SeenFailure, Verdict},
     session::{Session, SessionOptions},
 };
+use lab_model::{
+    Ending,
+    events::{Happening, Outcome, Subscription},
+};
+use lab_report::Display;
+use lab_vm::host::WhenShort;
 use regex::Regex;
 #[allow(unused_imports, reason = "not every test runs clusters by itself")]
 pub use turns::{MEMORY_PATIENCE, turn};

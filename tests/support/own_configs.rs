@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use lab::{
-    node::{Kind, NodeName},
-    talos::{ClusterConfig, LabPatchId, LabPatches, NodeConfig, SecretsBundle, TalosContract, generate},
+use lab_model::node::{Kind, NodeName};
+use lab_plan::config::{
+    ClusterConfig, LabPatchId, LabPatches, NodeConfig, SecretsBundle, TalosContract, generate,
 };
 
 const SCENARIO: &str = include_str!("../scenarios/own-configs/own-configs.yaml");

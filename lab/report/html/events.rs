@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::report::timeline::{Lane, Mark, MarkKind, Timeline};
+use crate::timeline::{Lane, Mark, MarkKind, Timeline};
 
 /// Console lines of a node that are listed: its first and its last ones. Its log has all of them.
 const FIRST: usize = 120;

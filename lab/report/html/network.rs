@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
-use crate::{
-    events::{ChainLink, Outcome, Target},
-    report::timeline::{Asked, Route, Timeline},
-};
+use crate::timeline::{Asked, Route, Timeline};
+use lab_model::events::{ChainLink, Outcome, Target};
 
 /// A table from each pod's node to everything that was asked for; nothing when nobody asked.
 pub(super) fn matrix(timeline: &Timeline) -> Option<Markup> {

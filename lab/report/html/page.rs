@@ -5,10 +5,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
 use super::scenario::verdict_word;
-use crate::{
-    events::Outcome,
-    report::{criteria::Criterion, report::Report, signatures::KnownFailure},
-};
+use crate::{Criterion, KnownFailure, Report};
+use lab_model::events::Outcome;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("report.js");

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::chart::{Row, Scale, chart};
-use crate::report::timeline::{Lane, Sample, Timeline};
+use crate::timeline::{Lane, Sample, Timeline};
 
 /// Height of a curve's row, pixels.
 const HEIGHT: u32 = 110;

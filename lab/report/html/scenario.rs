@@ -3,15 +3,9 @@
 use maud::{Markup, html};
 
 use super::{chart::Scale, events, network, resources, steps, topology};
-use crate::{
-    events::Outcome,
-    report::{
-        history::{Ended, PastRun},
-        report::{Comparison, Report},
-        summary::{CheckResult, NodeSummary, ScenarioSummary},
-        timeline::Timeline,
-    },
-};
+use crate::{CheckResult, Ended, NodeSummary, PastRun, Report, ScenarioSummary};
+use crate::{report::Comparison, timeline::Timeline};
+use lab_model::events::Outcome;
 
 /// Shares below this are the noise of a shared host.
 const WORTH_TELLING: f64 = 0.1;
@@ -179,7 +173,7 @@ fn phases<'a>(before: &'a PastRun, now: &'a PastRun) -> Vec<(&'a str, Option<f64
         .collect();
     // As they follow one another, as far as a label tells.
     let place = |label: &str| {
-        crate::events::Step::ALL.iter().position(|step| step.label() == label).unwrap_or(usize::MAX)
+        lab_model::events::Step::ALL.iter().position(|step| step.label() == label).unwrap_or(usize::MAX)
     };
     phases.sort_by_key(|(label, ..)| place(label));
     phases.push(("all nodes green", before.ready_seconds, now.ready_seconds));

@@ -6,10 +6,8 @@ use super::{
     chart::{Row, Scale, chart},
     events,
 };
-use crate::{
-    events::{Layer, LayerState, Outcome},
-    report::timeline::{Bar, Lane, Mark, MarkKind, Node, Timeline, What},
-};
+use crate::timeline::{Bar, Lane, Mark, MarkKind, Node, Timeline, What};
+use lab_model::events::{Layer, LayerState, Outcome};
 
 /// Height of a bar, of the space for marks, and of a layer's strip, pixels.
 const BAR: u32 = 22;

@@ -2,7 +2,8 @@
 
 use maud::{Markup, html};
 
-use crate::{node::Kind, report::timeline::Timeline};
+use crate::timeline::Timeline;
+use lab_model::node::Kind;
 
 /// Units of the drawing; a phone shows it almost as large.
 const WIDTH: u32 = 440;

@@ -11,10 +11,8 @@ use ratatui::{
 };
 
 use super::state::{CheckRow, Pane, ScenarioRow, State, StepRow};
-use crate::{
-    events::{Layer, LayerState, Outcome},
-    report::laps::Lapse,
-};
+use crate::laps::Lapse;
+use lab_model::events::{Layer, LayerState, Outcome};
 
 /// The width of a pane in which most console lines can still be told apart.
 const PANE: u16 = 38;

@@ -19,7 +19,7 @@ use ratatui::{
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::plain;
-use crate::events::Subscription;
+use lab_model::events::Subscription;
 use state::State;
 
 /// Pause between two pictures: times are shown in seconds, and drawing takes from the guests what they need.
@@ -88,10 +88,8 @@ mod tests {
     use ratatui::{Terminal, backend::TestBackend};
 
     use super::*;
-    use crate::{
-        events::{Event, Happening, Outcome, Planned, Subject},
-        report::read_recording,
-    };
+    use crate::read_recording;
+    use lab_model::events::{Event, Happening, Outcome, Planned, Subject};
 
     /// The picture of a recorded run at a second of it, on a terminal of that size.
     fn picture(events: &[Event], at: u64, (columns, rows): (u16, u16)) -> String {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::super::{laps::Laps, plain};
-use crate::{
+use lab_model::{
     events::{Event, Happening, Layer, LayerState, Outcome, Planned, Step, Subject},
     node::{Kind, NodeName, Role},
 };

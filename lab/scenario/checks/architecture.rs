@@ -2,7 +2,8 @@
 //! machine API.
 
 use super::{Observation, QUESTION};
-use crate::{cluster::Cluster, scenario::Architecture};
+use crate::scenario::Architecture;
+use lab_cluster::formation::Cluster;
 
 pub(super) async fn look(cluster: &Cluster, expected: Architecture) -> Observation {
     let mut observation = Observation::default();

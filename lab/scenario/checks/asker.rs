@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use super::{Observation, QUESTION, attempts::Attempts};
-use crate::{
-    cluster::Budgets,
-    kubernetes::{EchoPod, KubernetesApi, ProbeReply, Prober},
-};
+use lab_cluster::kubernetes::{EchoPod, KubernetesApi, ProbeReply, Prober};
+use lab_plan::cluster::Budgets;
 
 /// Has pods ask.
 pub(super) struct Asker {

@@ -4,12 +4,13 @@
 use std::time::{Duration, Instant};
 
 use super::{Observation, QUESTION, attempts::Attempts};
-use crate::{
-    cluster::{Cluster, Hold, NodePlan},
-    node::NodeName,
-    scenario::HoldEnd,
-    talos::{ApiError, Stage},
+use crate::scenario::HoldEnd;
+use lab_cluster::{
+    formation::{Cluster, Hold},
+    machine_api::{ApiError, Stage},
 };
+use lab_model::node::NodeName;
+use lab_plan::cluster::NodePlan;
 
 /// How long after the node's own limit its reboot may be seen, on the reference host.
 const GRACE: Duration = Duration::from_secs(90);
@@ -69,7 +70,7 @@ struct Release<'a> {
 impl Release<'_> {
     async fn look(
         &self,
-        documents: &[crate::cluster::Patch],
+        documents: &[lab_plan::cluster::Patch],
         observation: &mut Observation,
     ) -> Result<(), String> {
         let (cluster, node, name) = (self.cluster, self.node, &self.node.spec.name);

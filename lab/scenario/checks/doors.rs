@@ -12,11 +12,8 @@ use kube::{Api, api::PostParams};
 use serde::Deserialize;
 
 use super::{attempts::Attempts, fixtures::Fixtures, text};
-use crate::{
-    kubernetes::{EchoPod, EchoWorkload, KubernetesApi},
-    node::NodeName,
-    words::chain,
-};
+use lab_cluster::kubernetes::{EchoPod, EchoWorkload, KubernetesApi};
+use lab_model::{node::NodeName, words::chain};
 
 /// How long a question may take: the echo server itself gives up after 5 s.
 const QUESTION: Duration = Duration::from_secs(9);

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use super::text;
-use crate::{
-    cluster::Cluster,
-    events::Step,
+use lab_cluster::{
+    formation::Cluster,
     kubernetes::{EchoPod, EchoWorkload, KubernetesApi},
 };
+use lab_model::events::Step;
 
 /// A formed cluster while checks look at it.
 pub(in crate::scenario) struct Fixtures<'a> {

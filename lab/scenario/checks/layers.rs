@@ -1,10 +1,8 @@
 //! Every node is green in all three layers of readiness, asked anew from each source.
 
 use super::{Observation, QUESTION};
-use crate::{
-    cluster::{Cluster, NodePlan},
-    talos::Stage,
-};
+use lab_cluster::{formation::Cluster, machine_api::Stage};
+use lab_plan::cluster::NodePlan;
 
 pub(super) async fn look(cluster: &Cluster) -> Observation {
     let mut observation = Observation::default();

@@ -3,11 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{Observation, asker::Asker, fixtures::Fixtures, links::Links};
-use crate::{
-    events::Step,
-    kubernetes::{EchoPod, EchoWorkload, KubernetesApi, NodeFacts},
-    node::NodeName,
-};
+use lab_cluster::kubernetes::{EchoPod, EchoWorkload, KubernetesApi, NodeFacts};
+use lab_model::{events::Step, node::NodeName};
 
 /// How long Kubernetes may take to miss a node, on the reference host: it does so 50 s after the last sign of life
 /// (kube-controller-manager, `--node-monitor-grace-period`), of which kubelet gives one every 10 s.

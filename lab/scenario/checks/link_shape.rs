@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Observation, doors::Doors, fixtures::Fixtures, links::Links};
-use crate::{
+use lab_model::{
     network::{Impairment, Loss},
     node::NodeName,
 };
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_transfer_is_as_large_as_the_rate_makes_it_last() {
-        let rate: crate::network::Rate = "8Mbit".parse().unwrap();
+        let rate: lab_model::network::Rate = "8Mbit".parse().unwrap();
         assert_eq!(bytes_of(rate.time_of(1000)), 1_200_000);
         assert_eq!(bytes_of(Duration::ZERO), 32 << 20);
     }

@@ -1,10 +1,11 @@
 //! How checks disturb the lab's links: as they are told, unless a fault of the scenario keeps a link as it is.
 
-use crate::{
-    cluster::{Cluster, Fault},
+use lab_cluster::formation::Cluster;
+use lab_model::{
     network::{Impairment, Link, Partition},
     node::NodeName,
 };
+use lab_plan::cluster::Fault;
 
 /// The links of a cluster while a check disturbs them. Dropping this mends everything.
 pub(super) struct Links<'a> {
@@ -21,7 +22,7 @@ impl<'a> Links<'a> {
         if self.is_stuck(node) {
             return Ok(());
         }
-        self.cluster.lan().cut(node).map_err(|error| crate::words::chain(&error))
+        self.cluster.lan().cut(node).map_err(|error| lab_model::words::chain(&error))
     }
 
     /// Impairs a node's link.
@@ -29,7 +30,7 @@ impl<'a> Links<'a> {
         if self.is_stuck(node) {
             return Ok(());
         }
-        self.cluster.lan().shape(node, impairment).map_err(|error| crate::words::chain(&error))
+        self.cluster.lan().shape(node, impairment).map_err(|error| lab_model::words::chain(&error))
     }
 
     /// Parts the LAN. One node whose link stays as it is keeps the whole LAN together.
@@ -38,7 +39,7 @@ impl<'a> Links<'a> {
         if members.any(|node| self.is_stuck(node)) {
             return Ok(());
         }
-        self.cluster.lan().partition(partition.clone()).map_err(|error| crate::words::chain(&error))
+        self.cluster.lan().partition(partition.clone()).map_err(|error| lab_model::words::chain(&error))
     }
 
     /// Mends all links and heals the LAN.

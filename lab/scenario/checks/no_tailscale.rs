@@ -1,11 +1,12 @@
 //! No node has anything of Tailscale: no extension, service, process, interface or image.
 
 use super::{Observation, QUESTION};
-use crate::{
-    cluster::{Cluster, NodePlan},
-    node::Role,
-    talos::{ApiError, ExtensionStatus, NodeClient},
+use lab_cluster::{
+    formation::Cluster,
+    machine_api::{ApiError, ExtensionStatus, NodeClient},
 };
+use lab_model::node::Role;
+use lab_plan::cluster::NodePlan;
 
 /// What everything of Tailscale has in its name.
 const NAME: &str = "tailscale";

@@ -4,10 +4,9 @@
 use std::time::{Duration, Instant};
 
 use super::{Observation, doors::Doors, fixtures::Fixtures, links::Links};
-use crate::{
-    cluster::Cluster,
+use lab_cluster::{formation::Cluster, kubernetes::KubernetesApi};
+use lab_model::{
     events::Step,
-    kubernetes::KubernetesApi,
     network::Partition,
     node::{Kind, NodeName},
 };

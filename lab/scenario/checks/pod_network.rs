@@ -10,10 +10,8 @@ use super::{
     asker::Asker,
     fixtures::{EchoPods, Fixtures},
 };
-use crate::{
-    events::{Happening, Outcome, Recorder, Step, Target},
-    kubernetes::{CLUSTER_DNS, EchoPod, EchoWorkload, ready_endpoint},
-};
+use lab_cluster::kubernetes::{CLUSTER_DNS, EchoPod, EchoWorkload, ready_endpoint};
+use lab_model::events::{Happening, Outcome, Recorder, Step, Target};
 
 pub(super) async fn look(fixtures: &Fixtures<'_>, service: bool, dns: bool) -> Observation {
     let mut observation = Observation::default();

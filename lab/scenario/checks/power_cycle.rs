@@ -4,11 +4,11 @@
 //! the same node shows in its machine id and in the UID of its Kubernetes Node.
 
 use super::Observation;
-use crate::{
-    cluster::Cluster,
+use lab_cluster::{
+    formation::Cluster,
     kubernetes::{KubernetesApi, NodeFacts},
-    node::NodeName,
 };
+use lab_model::node::NodeName;
 
 pub(super) async fn look(cluster: &Cluster, name: &NodeName) -> Observation {
     let mut observation = Observation::default();
@@ -66,7 +66,7 @@ fn compare(before: &NodeFacts, after: &NodeFacts, observation: &mut Observation)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubernetes::NodeReadiness as Readiness;
+    use lab_cluster::kubernetes::NodeReadiness as Readiness;
 
     fn node(uid: &str, machine: &str, boot: &str) -> NodeFacts {
         NodeFacts {

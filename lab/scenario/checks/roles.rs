@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::{Observation, QUESTION};
-use crate::{
-    assets::Contents,
-    cluster::{Cluster, NodePlan},
-    talos::{ApiError, ExtensionStatus},
+use lab_cluster::{
+    formation::Cluster,
+    machine_api::{ApiError, ExtensionStatus},
 };
+use lab_image::Contents;
+use lab_plan::cluster::NodePlan;
 
 /// containerd's configuration on a node, with the parts of all extensions (Talos, constants.CRIConfig).
 const CRI_CONFIG: &str = "/etc/cri/conf.d/cri.toml";

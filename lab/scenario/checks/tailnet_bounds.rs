@@ -3,10 +3,11 @@
 use std::net::Ipv4Addr;
 
 use super::{Observation, QUESTION};
-use crate::{
-    cluster::{Cluster, NodePlan, OUTSIDE_CLIENT, TAILNET, Tailnet},
+use lab_cluster::{
+    formation::{Cluster, Tailnet},
     tailnet::{ControlServer, OutsideClient},
 };
+use lab_plan::cluster::{NodePlan, OUTSIDE_CLIENT, TAILNET};
 
 /// A gateway whose tailnet must end at it.
 pub(super) struct Bounds<'a> {

@@ -6,11 +6,12 @@ use std::{
 };
 
 use super::{Observation, fixtures::Fixtures, tailnet_requests::Answer, text};
-use crate::{
-    cluster::{Cluster, NodePlan, Tailnet},
-    scenario::Disturbance,
+use crate::scenario::Disturbance;
+use lab_cluster::{
+    formation::{Cluster, Tailnet},
     tailnet::{Node, OutsideClient, Path},
 };
+use lab_plan::cluster::NodePlan;
 
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(4);

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{kubernetes::EchoWorkload, words::chain};
+use lab_cluster::kubernetes::EchoWorkload;
+use lab_model::words::chain;
 
 /// What came of one request.
 pub(super) struct Answer {

@@ -15,16 +15,19 @@ use super::{
     tailnet_bounds::Bounds,
     tailnet_requests::Answer,
 };
-use crate::{
-    cluster::{Cluster, NodePlan, Tailnet},
-    events::{ChainLink, Happening, Recorder},
+use lab_cluster::{
+    formation::{Cluster, Tailnet},
     kubernetes::{ECHO_PORT, EchoPod, EchoWorkload},
-    report::redact,
+    machine_api::{ApiError, NodeClient, ServiceState},
     tailnet::{
         Carries, ClientStatus, ControlServer, Fact, OutsideClient, Probe, Protocol, RouteLedger, telling_line,
     },
-    talos::{ApiError, NodeClient, ServiceState},
 };
+use lab_model::{
+    events::{ChainLink, Happening, Recorder},
+    redact,
+};
+use lab_plan::cluster::NodePlan;
 
 /// The extension's service on a node.
 const SERVICE: &str = "ext-tailscale";
@@ -183,9 +186,9 @@ impl Routing<'_> {
         let since = Instant::now();
         let name = self.ledger.gateway.clone();
         let routes: Vec<_> = self.ledger.routes.iter().map(|route| route.prefix).collect();
-        let all_of = |known: fn(&crate::tailnet::Node) -> &[IpNet]| {
+        let all_of = |known: fn(&lab_cluster::tailnet::Node) -> &[IpNet]| {
             let (name, routes) = (&name, &routes);
-            move |nodes: &[crate::tailnet::Node]| {
+            move |nodes: &[lab_cluster::tailnet::Node]| {
                 let of_it = nodes.iter().filter(|node| node.name == *name && node.online);
                 of_it.map(known).any(|known| routes.iter().all(|route| known.contains(route)))
             }

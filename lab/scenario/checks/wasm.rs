@@ -6,7 +6,7 @@ use super::{
     fixtures::{Fixtures, on_every_node},
     text,
 };
-use crate::kubernetes::{EchoPod, EchoWorkload};
+use lab_cluster::kubernetes::{EchoPod, EchoWorkload};
 
 /// The namespace of the modules.
 const NAMESPACE: &str = "lab-wasm-check";

@@ -1,0 +1,11 @@
+//! Compiles the protocol definitions of the machine API. `protox` is a protobuf compiler in
+//! Rust, so no `protoc` is needed on the host.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let directory = "machine_api/proto";
+    println!("cargo::rerun-if-changed={directory}");
+    let files = ["machine.proto", "resource.proto", "time.proto"].map(|name| format!("{directory}/{name}"));
+    let descriptors = protox::compile(files, [directory])?;
+    tonic_prost_build::configure().build_server(false).compile_fds(descriptors)?;
+    Ok(())
+}

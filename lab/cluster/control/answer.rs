@@ -1,0 +1,152 @@
+//! What a living lab answers.
+
+use std::{fmt, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use lab_model::node::NodeName;
+use lab_vm::network::LanFaults;
+
+/// The answer to one request, as JSON on one line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// It was done.
+    Done {
+        /// What, for a person.
+        text: String,
+        /// The file that it is about, if one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<PathBuf>,
+    },
+    /// How nodes and links are.
+    Status(ClusterState),
+    /// It was not done.
+    Error {
+        /// Why.
+        message: String,
+    },
+}
+
+/// How the nodes and links of a living cluster are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterState {
+    /// Its nodes.
+    pub nodes: Vec<NodeState>,
+    /// What is wrong with its links.
+    pub network: LanFaults,
+}
+
+/// How a node's machine is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeState {
+    /// Its name.
+    pub node: NodeName,
+    /// Whether it runs.
+    pub running: Running,
+}
+
+/// Whether a machine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Running {
+    /// It does.
+    Yes,
+    /// Its CPUs are stopped.
+    Paused,
+    /// There is no QEMU: it was not started yet, or it ended.
+    Gone,
+}
+
+impl Answer {
+    /// That something was done.
+    pub(super) fn done(text: impl Into<String>) -> Self {
+        Self::Done { text: text.into(), file: None }
+    }
+
+    /// That something was done with a file.
+    pub(super) fn with_file(text: impl Into<String>, file: PathBuf) -> Self {
+        Self::Done { text: text.into(), file: Some(file) }
+    }
+
+    /// The line, with its end.
+    pub(super) fn to_line(&self) -> String {
+        // None of its parts can fail to become JSON.
+        serde_json::to_string(self).unwrap_or_default() + "\n"
+    }
+}
+
+impl fmt::Display for ClusterState {
+    /// A line a node, then a line for each thing that is wrong with the network.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for NodeState { node, running } in &self.nodes {
+            let words = match running {
+                Running::Yes => "running",
+                Running::Paused => "paused",
+                Running::Gone => "gone: it has no QEMU",
+            };
+            writeln!(f, "{node:<12} {words}")?;
+        }
+        for (link, fault) in &self.network.links {
+            writeln!(f, "{link:<12} link {fault}")?;
+        }
+        if let Some(partition) = &self.network.partition {
+            writeln!(f, "network parted: {partition}")?;
+        }
+        for capture in &self.network.captures {
+            write!(
+                f,
+                "{:<12} captured to {}, {} frames",
+                capture.link,
+                capture.file.display(),
+                capture.frames
+            )?;
+            match &capture.stopped {
+                Some(why) => writeln!(f, ", no more: {why}")?,
+                None => writeln!(f)?,
+            }
+        }
+        if self.network.links.is_empty() && self.network.partition.is_none() {
+            writeln!(f, "all links are whole")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lab_model::network::{Impairment, LinkFault, Loss, Partition, UplinkSide};
+
+    #[test]
+    fn a_state_reads_line_by_line_and_survives_as_json() {
+        let lossy = Impairment { loss: Loss::percent(2), ..Impairment::default() };
+        let node = |node: &str, running| NodeState { node: node.parse().unwrap(), running };
+        let state = ClusterState {
+            nodes: vec![
+                node("cp-1", Running::Yes),
+                node("worker-1", Running::Paused),
+                node("worker-2", Running::Gone),
+            ],
+            network: LanFaults {
+                links: vec![
+                    ("worker-1".parse().unwrap(), LinkFault::Cut),
+                    ("uplink".parse().unwrap(), LinkFault::Shaped(lossy)),
+                ],
+                partition: Some(Partition::parse("cp-1", UplinkSide::All).unwrap()),
+                captures: Vec::new(),
+            },
+        };
+        insta::assert_snapshot!(state, @r"
+        cp-1         running
+        worker-1     paused
+        worker-2     gone: it has no QEMU
+        worker-1     link cut
+        uplink       link shaped: loss 2%
+        network parted: cp-1; uplink for all
+        ");
+        let answer = Answer::Status(state);
+        assert_eq!(serde_json::from_str::<Answer>(&answer.to_line()).unwrap(), answer);
+        assert_eq!(Answer::done("cut").to_line(), "{\"done\":{\"text\":\"cut\"}}\n");
+    }
+}

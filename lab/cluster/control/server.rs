@@ -1,0 +1,96 @@
+//! The lab's end of the control channel.
+
+use std::{
+    fs::Permissions,
+    io,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    sync::{Arc, Weak},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    task::JoinSet,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Answer, LONGEST_REQUEST, Request, carry_out::carry_out};
+use crate::formation::Cluster;
+
+/// The name of the socket among those of the cluster's LAN.
+const SOCKET: &str = "control";
+
+/// Serves one cluster until it is dropped. It does not keep the cluster alive.
+pub struct ControlServer {
+    _task: AbortOnDropHandle<()>,
+}
+
+impl ControlServer {
+    /// Listens at [`ControlServer::socket_of`] the cluster.
+    ///
+    /// # Errors
+    /// When the socket cannot be made.
+    pub fn start(cluster: &Arc<Cluster>) -> io::Result<Self> {
+        let listener = UnixListener::bind(socket_path(cluster)?)?;
+        std::fs::set_permissions(socket_path(cluster)?, Permissions::from_mode(0o600))?;
+        let task = tokio::spawn(serve(listener, Arc::downgrade(cluster)));
+        Ok(Self { _task: AbortOnDropHandle::new(task) })
+    }
+
+    /// Where a cluster's control channel is, if it has one.
+    pub fn socket_of(cluster: &Cluster) -> Option<PathBuf> {
+        socket_path(cluster).ok().filter(|path| path.exists())
+    }
+}
+
+fn socket_path(cluster: &Cluster) -> io::Result<PathBuf> {
+    cluster.lan().sockets().socket(SOCKET)
+}
+
+async fn serve(listener: UnixListener, cluster: Weak<Cluster>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(converse(stream, cluster.clone()))),
+                Err(error) => return tracing::warn!(%error, "the control channel stopped listening"),
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Answers line by line until the other end has enough.
+async fn converse(stream: UnixStream, cluster: Weak<Cluster>) {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let mut limited = (&mut reader).take(LONGEST_REQUEST as u64);
+        match limited.read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let whole = line.ends_with(b"\n") || line.len() < LONGEST_REQUEST;
+        let answer = if whole {
+            answer(&line, &cluster).await
+        } else {
+            Answer::Error { message: format!("a request has at most {LONGEST_REQUEST} bytes") }
+        };
+        // Where the next request begins is unknown after one that was too long.
+        if writer.write_all(answer.to_line().as_bytes()).await.is_err() || !whole {
+            return;
+        }
+    }
+}
+
+async fn answer(line: &[u8], cluster: &Weak<Cluster>) -> Answer {
+    let done = match (Request::parse(line), cluster.upgrade()) {
+        (Err(error), _) => Err(error.to_string()),
+        (_, None) => Err("the cluster is being taken down".to_owned()),
+        (Ok(request), Some(cluster)) => carry_out(&cluster, request).await,
+    };
+    done.unwrap_or_else(|message| Answer::Error { message })
+}

@@ -1,0 +1,312 @@
+//! A live cluster: its LAN, its registry, its machines, and what is known of them.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    failure::{Cause, Failure},
+    tailnet::Tailnet,
+    warm::{Warm, WarmKey, WarmStore},
+};
+use crate::kubernetes::KubernetesApi;
+use crate::machine_api::NodeClient;
+use lab_image::without_extension;
+use lab_model::{
+    events::{Happening, Recorder, Step, Subject},
+    node::NodeName,
+};
+use lab_oci::registry::Registry;
+use lab_plan::{
+    cluster::{NodePlan, Plan},
+    network::{KUBERNETES_API_PORT, MACHINE_API_PORT, REGISTRY_PORT},
+};
+use lab_vm::{
+    host::{DISK, NODES},
+    machine::{DeviceBus, GicVersion, Machine, MachineSpec, QemuBinary, make_disk},
+    network::{Egress, Lan},
+    process::Processes,
+};
+
+/// What a cluster runs on.
+#[derive(Clone)]
+pub struct Host {
+    /// The emulator.
+    pub qemu: QemuBinary,
+    /// Starts children that do not outlive the lab.
+    pub processes: Processes,
+    /// Where everything of the run is written.
+    pub directory: PathBuf,
+    /// The event stream.
+    pub recorder: Recorder,
+}
+
+/// A live cluster. Dropping it ends every process of it; [`Cluster::shut_down`] does so in order.
+pub struct Cluster {
+    pub(super) plan: Plan,
+    pub(super) host: Host,
+    pub(super) lan: Lan,
+    registry: Registry,
+    tailnet: Option<Tailnet>,
+    machines: Mutex<BTreeMap<NodeName, Arc<Machine>>>,
+    /// What it has to do with saved clusters.
+    pub(super) warm: Mutex<Option<Warm>>,
+    /// Under which key it may be saved, and where; none when a fault was put into it.
+    pub(super) saved_as: Option<(WarmStore, WarmKey)>,
+    pub(super) kubeconfig: OnceLock<String>,
+    pub(super) kubernetes: OnceLock<KubernetesApi>,
+    /// Ends with the cluster.
+    pub(super) kubernetes_events: OnceLock<AbortOnDropHandle<()>>,
+}
+
+impl Cluster {
+    /// Starts the LAN; no VM yet. The registry was started before, for its port is in the plan.
+    ///
+    /// # Errors
+    /// When the LAN cannot be started.
+    pub async fn start(
+        plan: Plan,
+        registry: Registry,
+        tailnet: Option<Tailnet>,
+        host: Host,
+    ) -> Result<Self, Failure> {
+        host.recorder.record(Happening::NetworkPlanned {
+            lan: plan.lan.network.to_string(),
+            gateway: plan.lan.gateway,
+            tailnet: tailnet.as_ref().map(|tailnet| match tailnet.control() {
+                Some(_) => "control server of the run's own".to_owned(),
+                None => "the user's own tailnet".to_owned(),
+            }),
+        });
+        for node in &plan.nodes {
+            host.recorder.record(Happening::NodePlanned {
+                node: node.spec.name.clone(),
+                kind: node.spec.kind,
+                role: node.spec.role.clone(),
+                address: node.address,
+            });
+        }
+        let lan = Lan::start(
+            plan.lan.clone(),
+            &host.qemu,
+            &host.directory.join("network"),
+            &host.processes,
+            host.recorder.clone(),
+        )
+        .await
+        .map_err(|error| Failure {
+            subject: Subject::Cluster,
+            step: Step::Prepare,
+            cause: error.into(),
+            findings: Vec::new(),
+            console: Vec::new(),
+        })?;
+        lan.redirect(REGISTRY_PORT, registry.address().port());
+        if let Some((name, address)) = plan.endpoint_name() {
+            lan.add_name(name, address);
+        }
+        if tailnet.as_ref().is_some_and(Tailnet::is_beyond_the_host) {
+            lan.set_egress(Egress::Allow);
+        }
+        Ok(Self {
+            plan,
+            host,
+            lan,
+            registry,
+            tailnet,
+            machines: Mutex::default(),
+            warm: Mutex::default(),
+            saved_as: None,
+            kubeconfig: OnceLock::new(),
+            kubernetes: OnceLock::new(),
+            kubernetes_events: OnceLock::new(),
+        })
+    }
+
+    /// It is restored from a saved cluster, or saved once it has formed.
+    #[must_use]
+    pub fn with_warm(mut self, warm: Option<Warm>) -> Self {
+        self.saved_as = warm.as_ref().map(|warm| (warm.store.clone(), warm.key.clone()));
+        self.warm = Mutex::new(warm);
+        self
+    }
+
+    /// What it was started from.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Its tailnet, if it has one.
+    pub fn tailnet(&self) -> Option<&Tailnet> {
+        self.tailnet.as_ref()
+    }
+
+    /// The LAN, for link faults and counters.
+    pub fn lan(&self) -> &Lan {
+        &self.lan
+    }
+
+    /// Bytes of images that the nodes have pulled.
+    pub fn image_bytes(&self) -> u64 {
+        self.registry.bytes_served()
+    }
+
+    /// Where the run writes.
+    pub fn directory(&self) -> &Path {
+        &self.host.directory
+    }
+
+    /// Where the run keeps what belongs to a node: console, disk, command line.
+    pub fn node_directory(&self, node: &NodeName) -> PathBuf {
+        self.host.directory.join(NODES).join(node.as_str())
+    }
+
+    /// The event stream.
+    pub fn recorder(&self) -> &Recorder {
+        &self.host.recorder
+    }
+
+    /// The administrator's kubeconfig for the host, once the cluster has handed it out.
+    pub fn kubeconfig(&self) -> Option<&str> {
+        self.kubeconfig.get().map(String::as_str)
+    }
+
+    /// The API server, once it has been reached.
+    pub fn kubernetes(&self) -> Option<&KubernetesApi> {
+        self.kubernetes.get()
+    }
+
+    /// The VM of a node, once it was started.
+    pub fn machine(&self, node: &NodeName) -> Option<Arc<Machine>> {
+        self.machines.lock().unwrap_or_else(PoisonError::into_inner).get(node).cloned()
+    }
+
+    /// The pids of all processes of the cluster: its VMs and the uplink.
+    pub fn pids(&self) -> Vec<u32> {
+        let machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
+        machines.values().map(|machine| machine.pid()).chain([self.lan.uplink_pid()]).collect()
+    }
+
+    /// Where a node's machine API is reached from the host.
+    pub fn machine_api(&self, node: &NodeName) -> Option<SocketAddr> {
+        self.lan.forward(node, MACHINE_API_PORT)
+    }
+
+    /// Where the Kubernetes API server is reached from the host.
+    pub fn kubernetes_api(&self) -> Option<SocketAddr> {
+        self.lan.forward(&self.plan.control_plane()?.spec.name, KUBERNETES_API_PORT)
+    }
+
+    /// An authenticated connection to a node's machine API, made anew.
+    ///
+    /// # Errors
+    /// When the node does not answer or does not trust us.
+    pub async fn connect(&self, node: &NodePlan) -> Result<NodeClient, crate::machine_api::ApiError> {
+        let address = IpAddr::from(node.address);
+        let via =
+            self.machine_api(&node.spec.name).ok_or_else(|| crate::machine_api::ApiError::Unreachable {
+                node: address,
+                reason: "its API port is not forwarded".into(),
+            })?;
+        NodeClient::connect(via, address, &self.plan.credentials).await
+    }
+
+    /// Makes a node's disk if there is none and starts its VM.
+    pub(crate) async fn boot(&self, node: &NodePlan) -> Result<Arc<Machine>, Cause> {
+        self.boot_with(node, false).await
+    }
+
+    /// As [`Cluster::boot`]; an `incoming` machine waits for its memory instead of booting.
+    pub(super) async fn boot_with(&self, node: &NodePlan, incoming: bool) -> Result<Arc<Machine>, Cause> {
+        let name = &node.spec.name;
+        let directory = self.node_directory(name);
+        let file = |action: String| move |source| Cause::File { action, source };
+        std::fs::create_dir_all(&directory).map_err(file(format!("create {}", directory.display())))?;
+        let disk = self.disk_of(node);
+        if !disk.exists() {
+            self.make_disk_of(node)?;
+        }
+        let mut initramfs = node.boots.initramfs.clone();
+        if let Some(extension) = &node.without_extension {
+            let edited = directory.join("initramfs");
+            without_extension(&initramfs, extension, &edited).map_err(|error| Cause::File {
+                action: format!("take {extension} from the image of {name}"),
+                source: std::io::Error::other(error),
+            })?;
+            initramfs = edited;
+        }
+        let spec = MachineSpec {
+            name: name.clone(),
+            kernel: node.boots.kernel.clone(),
+            initramfs,
+            cmdline: node.cmdline.clone(),
+            memory_mib: u32::try_from(node.spec.memory.as_mib()).unwrap_or(u32::MAX),
+            vcpus: node.spec.vcpus,
+            cpu_model: self.plan.cpu_model.clone(),
+            bus: DeviceBus::default(),
+            gic: GicVersion::default(),
+            disk,
+            image_disk: self.plan.image_disk.clone(),
+            mac: node.mac,
+            lan_socket: self.lan.socket(name).map(Path::to_owned).unwrap_or_default(),
+            mtu: self.plan.lan.mtu,
+            paused: false,
+            incoming,
+            directory,
+        };
+        let machine = Machine::start(
+            &self.host.qemu,
+            self.plan.accelerator,
+            spec,
+            &self.host.processes,
+            self.host.recorder.clone(),
+        )
+        .await?;
+        let machine = Arc::new(machine);
+        self.machines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.clone(), Arc::clone(&machine));
+        Ok(machine)
+    }
+
+    pub(super) fn disk_of(&self, node: &NodePlan) -> PathBuf {
+        self.node_directory(&node.spec.name).join(DISK)
+    }
+
+    /// Makes a node's empty disk, in place of the one that is there.
+    pub(super) fn make_disk_of(&self, node: &NodePlan) -> Result<(), Cause> {
+        make_disk(&self.disk_of(node), node.spec.disk.bytes()).map_err(|error| Cause::File {
+            action: format!("make the disk of {}", node.spec.name),
+            source: std::io::Error::other(error),
+        })
+    }
+
+    /// Ends all VMs at once and returns when they are gone. Throw-away nodes are not asked to shut
+    /// down.
+    pub async fn shut_down(self) {
+        self.end_machines().await;
+    }
+
+    /// Ends all VMs; others may be started in their place.
+    pub(super) async fn end_machines(&self) {
+        let machines = std::mem::take(&mut *self.machines.lock().unwrap_or_else(PoisonError::into_inner));
+        let ends = machines.into_values().filter_map(Arc::into_inner).map(Machine::quit);
+        futures::future::join_all(ends).await;
+    }
+}
+
+impl Drop for Cluster {
+    /// A node's disk holds its machine config with all secrets in it, and is of no use without the
+    /// lab. A machine that still has it open keeps it until it ends.
+    fn drop(&mut self) {
+        for node in &self.plan.nodes {
+            let _ = std::fs::remove_file(self.disk_of(node));
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Why a node did not make it in time, or never will: what its own API and logs say, put into one
+//! sentence.
+
+use std::{collections::HashSet, time::Duration};
+
+use super::{cluster::Cluster, failure::Cause, network_plugin::lacks_network_plugin, readiness::NodeTable};
+use crate::kubernetes::NodeFacts;
+use crate::machine_api::{MaintenanceClient, NodeClient, Stage};
+use lab_model::node::NodeName;
+use lab_plan::cluster::NodePlan;
+
+/// How long each question may take; the node may be unwell.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a node must have been turned away for it to be no matter of time. Kubelet asks for its
+/// certificate again after 2, 4, 8 s and so on (client-go, `util/certificate`).
+const TURNED_AWAY: usize = 2;
+/// Within what time the API server must say that it is ready for its refusals to count.
+const AT_EASE: Duration = Duration::from_secs(2);
+/// Pause between two looks at the log of a node that has not registered.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
+
+/// A line in a service's log and what it means.
+#[derive(Debug, PartialEq, Eq)]
+struct Symptom {
+    service: &'static str,
+    all_of: &'static [&'static str],
+    finding: &'static str,
+    /// Whether it means that the node is turned away, rather than not let in yet.
+    refusal: bool,
+}
+
+const SYMPTOMS: &[Symptom] = &[
+    Symptom {
+        service: "kubelet",
+        all_of: &["certificate signing request", "Unauthorized"],
+        finding: "the API server does not accept the node's bootstrap token: cluster.token of its machine \
+                  config is not this cluster's",
+        refusal: true,
+    },
+    // Until it has its certificate, kubelet asks for all else as nobody: that says nothing of its token.
+    Symptom {
+        service: "kubelet",
+        all_of: &["Unauthorized"],
+        finding: "kubelet has no certificate of the cluster: look at the node's certificate signing request and at \
+                  kube-controller-manager, which signs it",
+        refusal: false,
+    },
+    Symptom {
+        service: "kubelet",
+        all_of: &["certificate signed by unknown authority"],
+        finding: "kubelet does not trust the API server: cluster.ca of the node's machine config is another \
+                  cluster's",
+        refusal: true,
+    },
+    Symptom {
+        service: "apid",
+        all_of: &["trustd", "nauthenticated"],
+        finding: "the control plane's trustd does not accept the node's token: machine.token of its config \
+                  is not this cluster's",
+        refusal: true,
+    },
+];
+
+/// The reason of the condition Ready of a node whose kubelet has stopped to report (Kubernetes,
+/// pkg/controller/nodelifecycle).
+const STATUS_UNKNOWN: &str = "NodeStatusUnknown";
+
+/// What a node lacks whose network plugin nobody installed.
+const NO_NETWORK_PLUGIN: &str = "no network plugin is installed: give its manifests as cluster.cni.manifests, or \
+                                 take cni: none out of the machine config";
+
+impl Symptom {
+    fn is_in(&self, line: &str) -> bool {
+        self.all_of.iter().all(|word| line.contains(word))
+    }
+}
+
+impl Cluster {
+    /// Ends when Kubernetes turns a node's kubelet away for good: the control plane's own node was
+    /// let in by the same door, and this one is refused again and again after that. A refusal
+    /// before it may pass, for the API server learns of the bootstrap token only after its start.
+    pub(super) async fn turned_away(
+        &self,
+        node: &NodePlan,
+        client: NodeClient,
+        mut table: NodeTable,
+    ) -> Cause {
+        match self.plan.control_plane() {
+            Some(control_plane) => table.ready(&control_plane.spec.name).await,
+            None => std::future::pending().await,
+        }
+        let mut before = None;
+        while !table.knows(&node.spec.name) {
+            if let Ok(log) = client.logs("kubelet", 200, PATIENCE).await {
+                let before = before.get_or_insert_with(|| log.lines().map(str::to_owned).collect());
+                if let Some((symptom, times)) = symptom("kubelet", &log, before)
+                    && symptom.refusal
+                    && times >= TURNED_AWAY
+                    && self.api_server_is_at_ease().await
+                {
+                    return Cause::TurnedAway { finding: symptom.finding, times };
+                }
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        std::future::pending().await
+    }
+
+    async fn api_server_is_at_ease(&self) -> bool {
+        match self.kubernetes.get() {
+            Some(api) => matches!(tokio::time::timeout(AT_EASE, api.ready()).await, Ok(Ok(()))),
+            None => false,
+        }
+    }
+
+    /// What can be found out about a node that is late.
+    pub(super) async fn diagnose(&self, name: &NodeName) -> Vec<String> {
+        let Some(node) = self.plan.node(name) else {
+            return Vec::new();
+        };
+        let facts = self.ask_kubernetes(name).await;
+        // A kubelet that reports was let in; what its log says of refusals was before that.
+        let reports = facts.as_ref().is_some_and(|facts| facts.readiness.reason != STATUS_UNKNOWN);
+        let logs: &[_] = if reports { &["apid"] } else { &["kubelet", "apid"] };
+        let mut findings = match tokio::time::timeout(PATIENCE, self.connect(node)).await {
+            Ok(Ok(client)) => ask_configured(&client, logs).await,
+            _ => self.ask_maintenance(node).await,
+        };
+        if facts.is_some_and(|facts| lacks_network_plugin(&facts.readiness)) {
+            findings.insert(0, NO_NETWORK_PLUGIN.to_owned());
+        }
+        findings
+    }
+
+    async fn ask_kubernetes(&self, name: &NodeName) -> Option<NodeFacts> {
+        let asked = tokio::time::timeout(PATIENCE, self.kubernetes.get()?.node(name.as_str())).await;
+        asked.ok()?.ok()?
+    }
+
+    async fn ask_maintenance(&self, node: &NodePlan) -> Vec<String> {
+        let Some(via) = self.machine_api(&node.spec.name) else {
+            return Vec::new();
+        };
+        let ask = async {
+            let client = MaintenanceClient::connect(via, node.address.into()).await.ok()?;
+            client.machine_status(PATIENCE).await.ok()
+        };
+        match tokio::time::timeout(PATIENCE, ask).await {
+            Ok(Some(status)) if status.stage == Stage::Maintenance => {
+                vec!["the node is still in maintenance mode: it has never got a machine config".into()]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+async fn ask_configured(client: &NodeClient, logs: &[&str]) -> Vec<String> {
+    let mut findings = Vec::new();
+    for service in logs {
+        let Ok(log) = client.logs(service, 200, PATIENCE).await else {
+            continue;
+        };
+        findings.extend(finding(service, &log).map(str::to_owned));
+    }
+    if let Ok(services) = client.services(PATIENCE).await {
+        findings.extend(
+            services
+                .iter()
+                .filter(|service| !service.is_up())
+                .map(|service| format!("service {} is {}: {}", service.id, service.state, service.message)),
+        );
+    }
+    findings
+}
+
+/// The meaning of the first symptom in a log.
+fn finding(service: &str, log: &str) -> Option<&'static str> {
+    symptom(service, log, &HashSet::new()).map(|(symptom, _)| symptom.finding)
+}
+
+/// The first symptom in the lines of a log that are not among those from before, and how many of
+/// them show it.
+fn symptom(service: &str, log: &str, before: &HashSet<String>) -> Option<(&'static Symptom, usize)> {
+    let lines: Vec<_> = log.lines().filter(|line| !before.contains(*line)).collect();
+    SYMPTOMS
+        .iter()
+        .filter(|symptom| symptom.service == service)
+        .map(|symptom| (symptom, lines.iter().filter(|line| symptom.is_in(line)).count()))
+        .find(|(_, times)| *times > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_refusals_after_the_first_look_are_counted() {
+        let line = |second: u32| {
+            format!("E1121 10:00:{second:02} cannot create certificate signing request: Unauthorized\n")
+        };
+        let first: String = (0..4).map(line).collect();
+        let before = first.lines().map(str::to_owned).collect();
+        assert_eq!(symptom("kubelet", &first, &before), None);
+        let later: String = (0..6).map(line).collect();
+        assert_eq!(symptom("kubelet", &later, &before).map(|(_, times)| times), Some(2));
+    }
+
+    #[test]
+    fn a_kubelet_that_waits_for_its_certificate_is_not_turned_away() {
+        let log = "E1 \"Failed to watch\" err=\"failed to list *v1.Node: Unauthorized\"\n\
+                   E1 \"Failed to ensure lease exists, will retry\" err=\"Unauthorized\"\n";
+        let (symptom, times) = symptom("kubelet", log, &HashSet::new()).expect("a symptom");
+        assert!(!symptom.refusal && times == 2);
+        assert!(symptom.finding.contains("signing request"));
+    }
+
+    #[test]
+    fn a_refused_bootstrap_token_is_recognised() {
+        let log = "I1 start\nE1 \"Failed to run kubelet\" err=\"failed to run Kubelet: cannot create certificate signing request: Unauthorized\"\n";
+        assert!(finding("kubelet", log).expect("finding").contains("cluster.token"));
+        assert_eq!(finding("apid", log), None);
+        assert_eq!(finding("kubelet", "all is well"), None);
+    }
+}

@@ -1,0 +1,314 @@
+//! The three layers of readiness of a node, watched apart.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{Stream, StreamExt, stream::BoxStream};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{cluster::Cluster, failure::Cause, hold::Hold, steps::LastSeen};
+use crate::kubernetes::{KubernetesApi, NodeChange, NodeFacts, node_changes};
+use crate::machine_api::{ApiError, MachineStatus, NodeClient, ServiceState, Stage};
+use lab_model::{
+    events::{Happening, Layer, LayerState},
+    node::NodeName,
+};
+use lab_plan::cluster::NodePlan;
+
+/// Pause between two looks at the services while a node is not green; ServiceList has no watch.
+const LOOK_AGAIN: Duration = Duration::from_millis(1500);
+
+/// What Kubernetes says of all nodes, kept up to date by one watch for the whole cluster.
+#[derive(Clone)]
+pub(super) struct NodeTable {
+    table: watch::Receiver<BTreeMap<String, NodeFacts>>,
+    _watcher: Arc<AbortOnDropHandle<()>>,
+}
+
+impl NodeTable {
+    pub(super) fn watch(api: &KubernetesApi) -> Self {
+        let (sender, table) = watch::channel(BTreeMap::new());
+        let mut changes = node_changes(api).boxed();
+        let watcher = tokio::spawn(async move {
+            while let Some(change) = changes.next().await {
+                match change {
+                    NodeChange::Seen(facts) => sender.send_modify(|table| {
+                        table.insert(facts.name.clone(), *facts);
+                    }),
+                    NodeChange::Deleted(name) => sender.send_modify(|table| {
+                        table.remove(&name);
+                    }),
+                    NodeChange::Interrupted(reason) => tracing::debug!(reason, "the watch over nodes broke"),
+                }
+            }
+        });
+        Self { table, _watcher: Arc::new(AbortOnDropHandle::new(watcher)) }
+    }
+
+    /// Waits until Kubernetes calls a node Ready.
+    pub(super) async fn ready(&mut self, node: &NodeName) {
+        let ready = |table: &BTreeMap<String, NodeFacts>| {
+            table.get(node.as_str()).is_some_and(|facts| facts.readiness.ready)
+        };
+        if self.table.wait_for(ready).await.is_err() {
+            // The watch lives as long as its table; only the end of the run drops it.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits for the first node that is `wanted`.
+    pub(super) async fn first(&mut self, mut wanted: impl FnMut(&NodeFacts) -> bool) -> NodeFacts {
+        loop {
+            let found = self.table.borrow_and_update().values().find(|facts| wanted(facts)).cloned();
+            if let Some(facts) = found {
+                return facts;
+            }
+            if self.table.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Whether a node has registered.
+    pub(super) fn knows(&self, node: &NodeName) -> bool {
+        self.table.borrow().contains_key(node.as_str())
+    }
+}
+
+/// How the wait for a node's layers ended well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// All three are green.
+    Green,
+    /// All that can come without a document that was not applied yet has come.
+    Held(Hold),
+}
+
+/// Where a node's layers stand and what each says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Layers {
+    boot_sequence: Standing,
+    services: Standing,
+    kubernetes: Standing,
+}
+
+/// Where one layer stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Standing {
+    green: bool,
+    detail: String,
+}
+
+impl Layers {
+    fn all_green(&self) -> bool {
+        self.boot_sequence.green && self.services.green && self.kubernetes.green
+    }
+
+    fn each(&self) -> [(Layer, &Standing); 3] {
+        [
+            (Layer::BootSequence, &self.boot_sequence),
+            (Layer::Services, &self.services),
+            (Layer::KubernetesNode, &self.kubernetes),
+        ]
+    }
+
+    /// What is not green yet, in words.
+    fn waiting(&self) -> String {
+        let waiting: Vec<_> = self
+            .each()
+            .into_iter()
+            .filter(|(_, standing)| !standing.green)
+            .map(|(layer, standing)| format!("{}: {}", layer.label(), standing.detail))
+            .collect();
+        waiting.join("; ")
+    }
+}
+
+fn of_machine(status: &MachineStatus) -> Standing {
+    let green = status.stage == Stage::Running && status.status.ready;
+    let mut detail = format!("stage {}", format!("{:?}", status.stage).to_lowercase());
+    for condition in status.status.unmet_conditions.iter().flatten() {
+        detail.push_str(&format!(", {} ({})", condition.name, condition.reason));
+    }
+    Standing { green, detail }
+}
+
+fn of_services(services: &[ServiceState]) -> Standing {
+    let waiting: Vec<_> = services
+        .iter()
+        .filter(|service| !service.is_up())
+        .map(|service| format!("{} is {} ({})", service.id, service.state, service.message))
+        .collect();
+    if services.is_empty() {
+        Standing { green: false, detail: "no service is known yet".into() }
+    } else if waiting.is_empty() {
+        Standing { green: true, detail: format!("{} up", services.len()) }
+    } else {
+        Standing { green: false, detail: waiting.join(", ") }
+    }
+}
+
+fn of_kubernetes(facts: Option<&NodeFacts>) -> Standing {
+    match facts {
+        None => Standing { green: false, detail: "the node has not registered".into() },
+        Some(facts) if facts.readiness.ready => Standing { green: true, detail: "Ready".into() },
+        Some(facts) => Standing {
+            green: false,
+            detail: format!("{}: {}", facts.readiness.reason, facts.readiness.message),
+        },
+    }
+}
+
+impl Cluster {
+    /// Waits until all three layers of `node` are green at once, or until only the document of an
+    /// extension service is missing for that; reports each change. A hold counts once
+    /// `hold_after` is over: a document that was just applied takes a moment to be seen.
+    pub(super) async fn three_layers(
+        &self,
+        node: &NodePlan,
+        mut client: NodeClient,
+        mut table: NodeTable,
+        hold_after: Duration,
+        seen: &LastSeen,
+    ) -> Result<Readiness, Cause> {
+        let name = &node.spec.name;
+        let began = Instant::now();
+        let mut layers = Layers::default();
+        let (mut last_status, mut last_services) = (None, Vec::new());
+        let mut machine = self.machine_statuses(&client).await;
+        let mut look = tokio::time::interval(LOOK_AGAIN);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let before = layers.clone();
+            layers.kubernetes = of_kubernetes(table.table.borrow_and_update().get(name.as_str()));
+            self.report_changes(name, &before, &layers);
+            seen.set(layers.waiting());
+            if layers.all_green() {
+                return Ok(Readiness::Green);
+            }
+            if layers.kubernetes.green
+                && began.elapsed() >= hold_after
+                && let Some(status) = &last_status
+                && let Some(hold) = Hold::find(status, &last_services, true, self.plan.boot_timeout())
+            {
+                return Ok(Readiness::Held(hold));
+            }
+            let before = layers.clone();
+            tokio::select! {
+                changed = table.table.changed() => if changed.is_err() {
+                    // The watch lives as long as its table; only the end of the run drops it.
+                    std::future::pending::<()>().await;
+                },
+                status = machine.next() => match status {
+                    Some(Ok(status)) => {
+                        layers.boot_sequence = of_machine(&status);
+                        last_status = Some(status);
+                        (layers.services, last_services) = self.services(&client).await;
+                    }
+                    Some(Err(_)) | None => {
+                        layers.boot_sequence = Standing { green: false, detail: "the machine API does not answer".into() };
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                        if let Ok(fresh) = self.connect(node).await {
+                            client = fresh;
+                        }
+                        machine = self.machine_statuses(&client).await;
+                    }
+                },
+                _ = look.tick(), if !layers.services.green => {
+                    (layers.services, last_services) = self.services(&client).await;
+                }
+            }
+            self.report_changes(name, &before, &layers);
+        }
+    }
+
+    async fn services(&self, client: &NodeClient) -> (Standing, Vec<ServiceState>) {
+        match client.services(self.plan.budgets.call).await {
+            Ok(services) => (of_services(&services), services),
+            Err(error) => (Standing { green: false, detail: error.to_string() }, Vec::new()),
+        }
+    }
+
+    async fn machine_statuses(
+        &self,
+        client: &NodeClient,
+    ) -> BoxStream<'static, Result<MachineStatus, ApiError>> {
+        let watched =
+            client.watch("runtime", "MachineStatuses.runtime.talos.dev", self.plan.budgets.call).await;
+        match watched {
+            Ok(stream) => statuses(stream).boxed(),
+            Err(error) => futures::stream::iter([Err(error)]).boxed(),
+        }
+    }
+
+    fn report_changes(&self, node: &NodeName, before: &Layers, after: &Layers) {
+        for ((layer, old), (_, new)) in before.each().into_iter().zip(after.each()) {
+            if old != new {
+                self.host.recorder.record(Happening::LayerChanged {
+                    node: node.clone(),
+                    layer,
+                    state: if new.green { LayerState::Green } else { LayerState::Waiting },
+                    detail: new.detail.clone(),
+                });
+            }
+        }
+    }
+}
+
+fn statuses(
+    stream: impl Stream<Item = Result<crate::machine_api::Resource, ApiError>> + Send + 'static,
+) -> impl Stream<Item = Result<MachineStatus, ApiError>> + Send + 'static {
+    stream.filter_map(|resource| async {
+        match resource {
+            // The bookmark at the end of the bootstrap carries no spec.
+            Ok(resource) => resource.view().ok().map(Ok),
+            Err(error) => Some(Err(error)),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine_api::ServiceHealth;
+
+    fn service(id: &str, state: &str, health: ServiceHealth) -> ServiceState {
+        ServiceState {
+            id: id.into(),
+            state: state.into(),
+            health,
+            message: "why".into(),
+            restarts: 0,
+            keeps_restarting: false,
+            last_end: String::new(),
+        }
+    }
+
+    #[test]
+    fn services_name_what_they_wait_for() {
+        let standing = of_services(&[
+            service("kubelet", "Running", ServiceHealth::Healthy),
+            service("ext-tailscale", "Waiting", ServiceHealth::Unknown),
+        ]);
+        assert_eq!(standing, Standing { green: false, detail: "ext-tailscale is Waiting (why)".into() });
+        assert!(!of_services(&[service("etcd", "Running", ServiceHealth::Unhealthy)]).green);
+        assert!(!of_services(&[]).green);
+    }
+
+    #[test]
+    fn a_booting_machine_is_not_green_though_it_calls_itself_ready() {
+        let status: MachineStatus =
+            serde_json::from_value(serde_json::json!({ "stage": "booting", "status": { "ready": true } }))
+                .expect("status");
+        assert!(!of_machine(&status).green);
+    }
+
+    #[test]
+    fn a_node_that_has_not_registered_is_not_green() {
+        assert!(!of_kubernetes(None).green);
+    }
+}

@@ -1,0 +1,195 @@
+//! Restoring a saved cluster, and making sure that it lives.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use futures::future::{join_all, try_join_all};
+
+use super::{
+    files::{copy, sum_of},
+    saved::SavedNode,
+    store::{Snapshot, WarmError},
+};
+use crate::{
+    formation::{Cause, Cluster, Failure},
+    machine_api::NodeClient,
+};
+use crate::{
+    formation::{
+        formation::{RETRY, no_forward_to},
+        readiness::NodeTable,
+    },
+    kubernetes::{KubernetesApi, forwarded_kubeconfig},
+};
+use lab_model::events::{Happening, Step, Subject};
+use lab_plan::cluster::NodePlan;
+use lab_vm::machine::SavedMemory;
+
+/// How far a node's clock may be off, once it was brought forward.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
+/// How long a node may take to ask for the time, on the reference host; Talos asks every 32 s at the
+/// most often, so a node that has not is told and not waited for.
+const CLOCK_PATIENCE: Duration = Duration::from_secs(8);
+
+impl Cluster {
+    /// Restores the cluster and returns once it has shown that it lives: its API server and its etcd
+    /// answer, each kubelet answers through them, all layers are green, clocks are right.
+    pub(crate) async fn restored(&self, snapshot: &Snapshot) -> Result<(), Failure> {
+        let began = Instant::now();
+        let nodes = self.plan().nodes.iter().map(|node| self.loaded(node, snapshot));
+        try_join_all(nodes).await?;
+        let loaded = began.elapsed();
+        let machines: Vec<_> =
+            self.plan().nodes.iter().filter_map(|node| self.machine(&node.spec.name)).collect();
+        self.step(&Subject::Cluster, Step::Restore, |_| async {
+            let running = join_all(machines.iter().map(|machine| machine.resume())).await;
+            running.into_iter().collect::<Result<Vec<_>, _>>()?;
+            Ok(())
+        })
+        .await?;
+        // Nothing of this waits for anything else of it, and each answer takes an emulated node its time.
+        let (kubeconfig, api) = self.api_of(&snapshot.access.kubeconfig).await?;
+        let table = NodeTable::watch(&api);
+        let nodes = self.plan().nodes.iter().map(|node| self.lives(node, &api, table.clone()));
+        futures::try_join!(self.api_server_answers(&api), try_join_all(nodes))?;
+        // A cluster is formed or restored once in its life, so both are still empty.
+        let _ = self.kubeconfig.set(kubeconfig);
+        let _ = self.kubernetes.set(api);
+        let text = format!(
+            "restored warm in {:.1} s ({:.1} s until its CPUs ran), saved at {:.0}; formed cold it took {:.0} s",
+            began.elapsed().as_secs_f64(),
+            loaded.as_secs_f64(),
+            snapshot.saved.saved,
+            snapshot.saved.formed_in
+        );
+        self.recorder().record(Happening::Note { subject: Subject::Cluster, text });
+        Ok(())
+    }
+
+    /// Puts a node's disk in place and its memory into a machine whose CPUs wait. What is read is
+    /// summed up meanwhile.
+    async fn loaded(&self, node: &NodePlan, snapshot: &Snapshot) -> Result<(), Failure> {
+        let subject = Subject::Node(node.spec.name.clone());
+        self.step(&subject, Step::Restore, |_| async {
+            let saved = snapshot.saved.nodes.iter().find(|saved| saved.name == node.spec.name);
+            let saved =
+                saved.ok_or_else(|| damaged(snapshot, format!("it has no node {}", node.spec.name)))?;
+            let intact = self.memory_is_intact(saved, snapshot);
+            let load = async {
+                self.copy_disk(node, saved, snapshot).await?;
+                let machine = self.boot_with(node, true).await?;
+                let memory =
+                    SavedMemory { file: snapshot.file(&saved.memory.file), format: snapshot.saved.memory };
+                Ok(machine.load(&memory).await?)
+            };
+            futures::future::try_join(intact, load).await.map(drop)
+        })
+        .await
+    }
+
+    async fn copy_disk(&self, node: &NodePlan, saved: &SavedNode, snapshot: &Snapshot) -> Result<(), Cause> {
+        let (from, to) = (snapshot.file(&saved.disk.file), self.disk_of(node));
+        if let Some(directory) = to.parent() {
+            std::fs::create_dir_all(directory).map_err(|source| Cause::File {
+                action: format!("create {}", directory.display()),
+                source,
+            })?;
+        }
+        let shown = format!("copy {} to {}", from.display(), to.display());
+        let sum = blocking(shown, move || copy(&from, &to)).await?;
+        if sum == saved.disk.sum { Ok(()) } else { Err(altered(snapshot, &saved.disk.file)) }
+    }
+
+    async fn memory_is_intact(&self, saved: &SavedNode, snapshot: &Snapshot) -> Result<(), Cause> {
+        let path = snapshot.file(&saved.memory.file);
+        let sum = blocking(format!("read {}", path.display()), move || sum_of(&path)).await?;
+        if sum == saved.memory.sum { Ok(()) } else { Err(altered(snapshot, &saved.memory.file)) }
+    }
+
+    /// The way to the API server of the restored control plane, and its kubeconfig.
+    async fn api_of(&self, kubeconfig: &str) -> Result<(String, KubernetesApi), Failure> {
+        self.step(&Subject::Cluster, Step::Kubeconfig, |_| async {
+            let via = self.kubernetes_api().ok_or_else(|| no_forward_to("the API server"))?;
+            let control_plane = self.plan().control_plane().ok_or_else(|| no_forward_to("the API server"))?;
+            let kubeconfig = forwarded_kubeconfig(kubeconfig, via, IpAddr::from(control_plane.address))?;
+            let api = KubernetesApi::new(&kubeconfig).await?;
+            Ok((kubeconfig, api))
+        })
+        .await
+    }
+
+    /// Waits for the API server, which says itself that its etcd is well.
+    async fn api_server_answers(&self, api: &KubernetesApi) -> Result<(), Failure> {
+        self.step(&Subject::Cluster, Step::KubernetesApi, |seen| async move {
+            while let Err(reason) = api.ready().await {
+                seen.set(reason);
+                tokio::time::sleep(RETRY).await;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until a restored node is green, its kubelet answers and its clock is right.
+    async fn lives(&self, node: &NodePlan, api: &KubernetesApi, table: NodeTable) -> Result<(), Failure> {
+        let subject = Subject::Node(node.spec.name.clone());
+        let green = async {
+            let client = self.secure_api(node, &subject).await?;
+            let clock = client.clone();
+            self.ready(node, &subject, client, table).await?;
+            if let Some(text) = self.lag(&clock).await {
+                self.note(node, text);
+            }
+            Ok(())
+        };
+        // What the API server has stored calls the node Ready; only its kubelet knows.
+        let answers = self.step(&subject, Step::Restore, |seen| async move {
+            while let Err(reason) = api.kubelet_answers(node.spec.name.as_str()).await {
+                seen.set(reason);
+                tokio::time::sleep(RETRY).await;
+            }
+            Ok(())
+        });
+        futures::try_join!(green, answers).map(drop)
+    }
+
+    /// Waits for a node's clock to be brought forward by its own time service; says so when it is not.
+    async fn lag(&self, client: &NodeClient) -> Option<String> {
+        let limit = self.plan().budgets.on_this_host(CLOCK_PATIENCE);
+        let began = Instant::now();
+        loop {
+            let off = match client.time(self.plan().budgets.call).await {
+                Ok(time) => jiff::Timestamp::now().duration_since(time).unsigned_abs(),
+                Err(error) => return Some(format!("its clock is not known after the restore: {error}")),
+            };
+            if off < CLOCK_TOLERANCE {
+                return None;
+            }
+            if began.elapsed() > limit {
+                return Some(format!(
+                    "its clock is still {:.0} s behind; its own time service will bring it forward",
+                    off.as_secs_f64()
+                ));
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+fn altered(snapshot: &Snapshot, file: &str) -> Cause {
+    damaged(snapshot, format!("{file} is not what was saved"))
+}
+
+fn damaged(snapshot: &Snapshot, problem: String) -> Cause {
+    Cause::Warm(WarmError::Damaged { path: snapshot.directory.clone(), problem })
+}
+
+async fn blocking<T: Send + 'static>(
+    action: String,
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, Cause> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other);
+    done.and_then(|done| done).map_err(|source| Cause::File { action, source })
+}

@@ -1,0 +1,436 @@
+//! Where saved clusters are kept: a directory each, which appears whole or not at all.
+//!
+//! ```text
+//! target/lab/cache/warm/3f0c…/      complete: it was renamed into place
+//!   snapshot.json                   what it is, with a sum of every file
+//!   secrets.yaml talosconfig kubeconfig
+//!   cp-1.memory cp-1.disk …
+//!   used                            its time is the last use
+//!   in-use.lock                     held while it is restored or removed
+//! target/lab/cache/warm/.new-…/     on its way; without a holder of its lock it is removed
+//! ```
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use serde::de::DeserializeOwned;
+use walkdir::WalkDir;
+
+use super::{
+    key::WarmKey,
+    saved::{SavedAccess, SavedCluster},
+};
+use lab_model::{
+    files::{FileLock, replace_file},
+    node::NodeName,
+};
+use lab_plan::{
+    cluster::ClusterSpec,
+    config::{SecretsBundle, Talosconfig},
+};
+
+/// The file that says what a saved cluster is.
+const MANIFEST: &str = "snapshot.json";
+const SECRETS: &str = "secrets.yaml";
+const TALOSCONFIG: &str = "talosconfig";
+const KUBECONFIG: &str = "kubeconfig";
+/// The directory of the tailnet's control server.
+pub(super) const CONTROL_SERVER: &str = "control-server";
+const SPEC: &str = "spec.json";
+const USED: &str = "used";
+const LOCK: &str = "in-use.lock";
+/// Bytes that saving leaves to everything else on the disk.
+const LEFT_FREE: u64 = 4 << 30;
+/// How the name of a directory begins that is being written.
+const DRAFT: &str = ".new-";
+/// Differences that are told; a cluster of other nodes differs in all of theirs.
+const TOLD: usize = 3;
+
+/// Why the store did not do what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum WarmError {
+    /// The file system refused.
+    #[error("{action} {}: {source}; check free space, or remove the directory of warm clusters", path.display())]
+    File {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A saved cluster is not what was saved.
+    #[error("the warm cluster in {} is damaged: {problem}", path.display())]
+    Damaged {
+        /// Its directory.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The disk is nearly full.
+    #[error(
+        "{} has {} MiB left and {} are needed; lab cache prune makes room", path.display(), free >> 20, need >> 20
+    )]
+    NoSpace {
+        /// Where.
+        path: PathBuf,
+        /// Bytes that must be free.
+        need: u64,
+        /// Bytes that are.
+        free: u64,
+    },
+    /// Another lab uses it.
+    #[error("the warm cluster in {} is in use by another lab", path.display())]
+    InUse {
+        /// Its directory.
+        path: PathBuf,
+    },
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WarmError + use<> {
+    let path = path.to_owned();
+    move |source| WarmError::File { action, path, source }
+}
+
+/// The saved clusters below one directory.
+#[derive(Clone, Debug)]
+pub struct WarmStore {
+    root: PathBuf,
+}
+
+/// What is there for a key.
+#[derive(Debug)]
+pub enum Lookup {
+    /// A cluster that was saved whole. Its files have not been summed up yet.
+    Found(Box<Snapshot>),
+    /// None, and why: a line for people.
+    Cold(String),
+}
+
+/// A saved cluster that this process has taken for itself.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// What it is.
+    pub saved: SavedCluster,
+    /// The ways into it.
+    pub access: SavedAccess,
+    _lock: FileLock,
+}
+
+/// A saved cluster as a list shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WarmEntry {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// What it is.
+    pub saved: SavedCluster,
+    /// Bytes that it takes on the disk.
+    pub bytes: u64,
+    /// When it was last restored or saved.
+    pub used: SystemTime,
+}
+
+impl WarmEntry {
+    /// What cluster it is, for who wants to have it back. Secrets in patches are left out of it.
+    pub fn spec(&self) -> Option<ClusterSpec> {
+        serde_json::from_slice(&fs::read(self.directory.join(SPEC)).ok()?).ok()
+    }
+}
+
+/// A cluster that is being saved. Dropping it removes what was written.
+#[derive(Debug)]
+pub struct Draft {
+    directory: Option<PathBuf>,
+    target: PathBuf,
+    _lock: FileLock,
+}
+
+impl WarmStore {
+    /// The store below `root`, which is made when something is saved.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// What is there for a key. Removes what is damaged.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn find(&self, key: &WarmKey) -> Result<Lookup, WarmError> {
+        self.remove_abandoned();
+        let directory = self.root.join(key.short());
+        if !directory.is_dir() {
+            return Ok(Lookup::Cold(self.why_none(key)?));
+        }
+        let lock = directory.join(LOCK);
+        let lock = FileLock::acquire(&lock).map_err(failed("lock", &lock))?;
+        match open(&directory, key) {
+            Ok((saved, access)) => {
+                mark_used(&directory);
+                Ok(Lookup::Found(Box::new(Snapshot { directory, saved, access, _lock: lock })))
+            }
+            Err(problem) => {
+                remove_whole(&directory)?;
+                Ok(Lookup::Cold(format!("the saved one was damaged ({problem}) and is removed")))
+            }
+        }
+    }
+
+    /// Why there is none: the nearest one of the same cluster, and what differs.
+    fn why_none(&self, key: &WarmKey) -> Result<String, WarmError> {
+        let alike = |other: &WarmKey| {
+            (&other.cluster, other.stage, &other.name) == (&key.cluster, key.stage, &key.name)
+        };
+        let differences = self.list()?.into_iter().filter(|entry| alike(&entry.saved.key));
+        let nearest = differences.map(|entry| key.differences(&entry.saved.key)).min_by_key(Vec::len);
+        Ok(match nearest {
+            None => "none of its kind was saved yet".to_owned(),
+            Some(differences) => format!("the saved one that is most like it has {}", few(&differences)),
+        })
+    }
+
+    /// All saved clusters, the one that was used last first.
+    ///
+    /// # Errors
+    /// When the store cannot be read. A damaged cluster is left out; [`WarmStore::find`] removes it.
+    pub fn list(&self) -> Result<Vec<WarmEntry>, WarmError> {
+        let mut entries: Vec<_> = self.directories()?.into_iter().filter_map(entry).collect();
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.used));
+        Ok(entries)
+    }
+
+    /// The one that its user saved under a name.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn named(&self, name: &NodeName) -> Result<Option<WarmEntry>, WarmError> {
+        Ok(self.list()?.into_iter().find(|entry| entry.saved.key.name.as_ref() == Some(name)))
+    }
+
+    fn directories(&self) -> Result<Vec<PathBuf>, WarmError> {
+        match fs::read_dir(&self.root) {
+            Ok(entries) => {
+                Ok(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(failed("list", &self.root)(error)),
+        }
+    }
+
+    /// Begins to save a cluster that may take so many bytes.
+    ///
+    /// # Errors
+    /// When the directory cannot be made, or the disk would be nearly full afterwards.
+    pub fn begin(&self, key: &WarmKey, bytes: u64) -> Result<Draft, WarmError> {
+        private_directory(&self.root).map_err(failed("create", &self.root))?;
+        let need = bytes + LEFT_FREE;
+        let free = free_bytes(&self.root).map_err(failed("ask for the free space of", &self.root))?;
+        if free < need {
+            return Err(WarmError::NoSpace { path: self.root.clone(), need, free });
+        }
+        let directory = self.root.join(format!("{DRAFT}{}-{}", key.short(), std::process::id()));
+        private_directory(&directory).map_err(failed("create", &directory))?;
+        let lock = directory.join(LOCK);
+        let lock = FileLock::acquire(&lock).map_err(failed("lock", &lock))?;
+        Ok(Draft { directory: Some(directory), target: self.root.join(key.short()), _lock: lock })
+    }
+
+    /// Removes a saved cluster.
+    ///
+    /// # Errors
+    /// When another lab uses it, or the file system refuses.
+    pub fn remove(&self, directory: &Path) -> Result<(), WarmError> {
+        let lock = directory.join(LOCK);
+        match FileLock::try_acquire(&lock).map_err(failed("lock", &lock))? {
+            Some(_lock) => remove_whole(directory),
+            None => Err(WarmError::InUse { path: directory.to_owned() }),
+        }
+    }
+
+    /// Removes those that were not used for longest until the rest takes at most `limit` bytes.
+    /// Those in use stay, and those that a user has named. Returns what was removed.
+    ///
+    /// # Errors
+    /// When the store cannot be read or something cannot be removed.
+    pub fn prune(&self, limit: u64) -> Result<Vec<WarmEntry>, WarmError> {
+        self.remove_abandoned();
+        let (mut total, mut removed) = (0, Vec::new());
+        for entry in self.list()? {
+            if total + entry.bytes <= limit || entry.saved.key.name.is_some() {
+                total += entry.bytes;
+                continue;
+            }
+            match self.remove(&entry.directory) {
+                Ok(()) => removed.push(entry),
+                Err(WarmError::InUse { .. }) => total += entry.bytes,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes what a lab that was killed left half-written.
+    fn remove_abandoned(&self) {
+        for directory in self.directories().unwrap_or_default() {
+            let is_draft =
+                directory.file_name().is_some_and(|name| name.to_string_lossy().starts_with(DRAFT));
+            // Trouble here costs disk space only; the next run tries again.
+            if is_draft && let Ok(Some(_lock)) = FileLock::try_acquire(&directory.join(LOCK)) {
+                let _ = fs::remove_dir_all(&directory);
+            }
+        }
+    }
+}
+
+impl Snapshot {
+    /// A file of it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Removes it: it is of no use.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn discard(self) -> Result<WarmKey, WarmError> {
+        remove_whole(&self.directory)?;
+        Ok(self.saved.key)
+    }
+
+    /// Where the state of its tailnet's control server is, if that was saved with it.
+    pub fn control_server(&self) -> Option<PathBuf> {
+        (!self.saved.control_server.is_empty()).then(|| self.file(CONTROL_SERVER))
+    }
+}
+
+impl Draft {
+    /// A file to be written.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.as_ref().unwrap_or(&self.target).join(name)
+    }
+
+    /// Makes it what the next run finds, in place of what was there.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or what was there is in use.
+    pub fn commit(
+        mut self,
+        saved: &SavedCluster,
+        access: &SavedAccess,
+        spec: &ClusterSpec,
+    ) -> Result<PathBuf, WarmError> {
+        let Some(directory) = self.directory.clone() else { return Ok(self.target.clone()) };
+        let texts = [
+            (SECRETS, access.secrets.to_yaml().map_err(io::Error::other)),
+            (TALOSCONFIG, access.talosconfig.to_yaml().map_err(io::Error::other)),
+            (KUBECONFIG, Ok(access.kubeconfig.clone())),
+            (SPEC, serde_json::to_string_pretty(spec).map_err(io::Error::other)),
+            (USED, Ok(String::new())),
+            (MANIFEST, serde_json::to_string_pretty(saved).map_err(io::Error::other)),
+        ];
+        for (name, text) in texts {
+            let path = directory.join(name);
+            text.and_then(|text| replace_file(&path, text.as_bytes())).map_err(failed("write", &path))?;
+        }
+        if self.target.is_dir() {
+            let lock = self.target.join(LOCK);
+            let Some(_lock) = FileLock::try_acquire(&lock).map_err(failed("lock", &lock))? else {
+                return Err(WarmError::InUse { path: self.target.clone() });
+            };
+            remove_whole(&self.target)?;
+        }
+        fs::rename(&directory, &self.target).map_err(failed("rename", &directory))?;
+        self.directory = None;
+        Ok(self.target.clone())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if let Some(directory) = self.directory.take() {
+            let _ = fs::remove_dir_all(directory);
+        }
+    }
+}
+
+/// Removes a directory; one that somebody else has just removed is as good.
+fn remove_whole(directory: &Path) -> Result<(), WarmError> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", directory)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// A saved cluster whose files are all there in their lengths, or what is wrong with it.
+fn open(directory: &Path, key: &WarmKey) -> Result<(SavedCluster, SavedAccess), String> {
+    let saved: SavedCluster = manifest(directory)?;
+    if saved.key != *key {
+        return Err("it was saved under another key".into());
+    }
+    let of_nodes = saved.nodes.iter().flat_map(|node| [&node.memory, &node.disk]);
+    for file in of_nodes.chain(&saved.control_server) {
+        let length = fs::metadata(directory.join(&file.file)).map(|metadata| metadata.len());
+        match length {
+            Ok(length) if length == file.sum.length => {}
+            Ok(length) => return Err(format!("{} has {length} of {} bytes", file.file, file.sum.length)),
+            Err(error) => return Err(format!("{}: {error}", file.file)),
+        }
+    }
+    let text =
+        |name: &str| fs::read_to_string(directory.join(name)).map_err(|error| format!("{name}: {error}"));
+    let access = SavedAccess {
+        secrets: SecretsBundle::from_yaml(&text(SECRETS)?).map_err(|error| format!("{SECRETS}: {error}"))?,
+        talosconfig: Talosconfig::from_yaml(&text(TALOSCONFIG)?)
+            .map_err(|error| format!("{TALOSCONFIG}: {error}"))?,
+        kubeconfig: text(KUBECONFIG)?,
+    };
+    Ok((saved, access))
+}
+
+/// The first differences in words, and how many more there are.
+fn few(differences: &[String]) -> String {
+    let told = differences.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join("; ");
+    match differences.len().saturating_sub(TOLD) {
+        0 => told,
+        more => format!("{told}; and {more} more differences"),
+    }
+}
+
+fn manifest<T: DeserializeOwned>(directory: &Path) -> Result<T, String> {
+    let text = fs::read(directory.join(MANIFEST)).map_err(|error| format!("{MANIFEST}: {error}"))?;
+    serde_json::from_slice(&text).map_err(|error| format!("{MANIFEST}: {error}"))
+}
+
+fn entry(directory: PathBuf) -> Option<WarmEntry> {
+    let saved = manifest(&directory).ok()?;
+    let used = fs::metadata(directory.join(USED)).and_then(|used| used.modified()).ok()?;
+    let files = WalkDir::new(&directory).into_iter().flatten().filter_map(|file| file.metadata().ok());
+    let bytes = files.map(|file| file.blocks() * 512).sum();
+    Some(WarmEntry { directory, saved, bytes, used })
+}
+
+/// Without it the cluster only counts as older than it is.
+fn mark_used(directory: &Path) {
+    let _ = replace_file(&directory.join(USED), b"");
+}
+
+fn free_bytes(path: &Path) -> io::Result<u64> {
+    let file_system = nix::sys::statvfs::statvfs(path)?;
+    // Types differ between systems.
+    #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "not everywhere")]
+    Ok(file_system.blocks_available() as u64 * file_system.fragment_size() as u64)
+}
+
+/// Secrets lie in it, and memory that is full of them.
+fn private_directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

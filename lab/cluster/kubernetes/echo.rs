@@ -1,0 +1,389 @@
+//! The echo workload: one pod on every node and a service over them, made for a network check.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{Event, Namespace, Pod, Service},
+    node::v1::RuntimeClass,
+};
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+    runtime::watcher,
+};
+use lab_model::workloads::{ECHO_IMAGE, WASM_IMAGE};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::{
+    access::{KubernetesApi, KubernetesError},
+    service::ready_endpoint,
+    watch::next_shown,
+};
+
+/// The port of HTTP in every echo pod.
+const HTTP_PORT: u16 = 8080;
+/// The port of TCP and UDP echo in every pod of the ordinary runtime.
+pub const ECHO_PORT: u16 = 7007;
+
+/// A DaemonSet of echo servers with a ClusterIP service, in a namespace of its own.
+pub struct EchoWorkload {
+    api: KubernetesApi,
+    namespace: String,
+    name: &'static str,
+    /// The service's cluster IP.
+    pub cluster_ip: String,
+}
+
+/// A running, ready echo pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EchoPod {
+    /// Pod name.
+    pub name: String,
+    /// The node it runs on.
+    pub node: String,
+    /// Its address in the pod network.
+    pub address: String,
+    /// Its namespace.
+    pub namespace: String,
+}
+
+impl EchoWorkload {
+    /// Creates the workload in `namespace`; creating it twice is no error.
+    ///
+    /// # Errors
+    /// When the API server refuses an object.
+    pub async fn create(api: &KubernetesApi, namespace: &str) -> Result<Self, KubernetesError> {
+        Self::create_of(api, namespace, Runtime::Ordinary, ECHO_IMAGE).await
+    }
+
+    /// Creates the workload in `namespace` from another image that holds the echo server.
+    ///
+    /// # Errors
+    /// When the API server refuses an object.
+    pub async fn create_from(
+        api: &KubernetesApi,
+        namespace: &str,
+        image: &str,
+    ) -> Result<Self, KubernetesError> {
+        Self::create_of(api, namespace, Runtime::Ordinary, image).await
+    }
+
+    /// Creates the workload in `namespace` as a WebAssembly module, together with the runtime class
+    /// that it needs.
+    ///
+    /// # Errors
+    /// When the API server refuses an object.
+    pub async fn create_wasm(api: &KubernetesApi, namespace: &str) -> Result<Self, KubernetesError> {
+        create::<RuntimeClass>(Api::all(api.client()), &runtime_class()).await?;
+        Self::create_of(api, namespace, Runtime::Wasm, WASM_IMAGE).await
+    }
+
+    async fn create_of(
+        api: &KubernetesApi,
+        namespace: &str,
+        runtime: Runtime,
+        image: &str,
+    ) -> Result<Self, KubernetesError> {
+        let name = runtime.workload();
+        let objects = objects(namespace, runtime, image);
+        create::<Namespace>(Api::all(api.client()), &objects.namespace).await?;
+        create::<DaemonSet>(Api::namespaced(api.client(), namespace), &objects.daemon_set).await?;
+        let services: Api<Service> = Api::namespaced(api.client(), namespace);
+        create::<Service>(services.clone(), &objects.service).await?;
+        let service = services
+            .get(name)
+            .await
+            .map_err(KubernetesError::request(format!("get service {namespace}/{name}")))?;
+        let cluster_ip = service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
+        Ok(Self { api: api.clone(), namespace: namespace.to_owned(), name, cluster_ip })
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The service's DNS name within the cluster.
+    pub fn dns_name(&self, domain: &str) -> String {
+        format!("{}.{}.svc.{domain}", self.name, self.namespace)
+    }
+
+    /// The URL of an echo server at a host name or address.
+    pub fn url(host: &str) -> String {
+        format!("http://{host}:{HTTP_PORT}/")
+    }
+
+    /// Waits until a pod is ready on each of `nodes`, by watching.
+    ///
+    /// # Errors
+    /// After `limit`, naming the nodes that have no ready pod and what their pods wait for.
+    pub async fn ready_pods(
+        &self,
+        nodes: &[String],
+        limit: Duration,
+    ) -> Result<Vec<EchoPod>, KubernetesError> {
+        let pods: Api<Pod> = Api::namespaced(self.api.client(), &self.namespace);
+        let mut seen: BTreeMap<String, Result<EchoPod, String>> = BTreeMap::new();
+        let watch = async {
+            let changes = watcher(pods, watcher::Config::default().labels(&format!("app={}", self.name)));
+            let mut changes = std::pin::pin!(changes);
+            loop {
+                let pod = next_shown(&mut changes).await;
+                if let Some((node, state)) = pod_state(&pod) {
+                    seen.insert(node, state);
+                }
+                if nodes.iter().all(|node| matches!(seen.get(node), Some(Ok(_)))) {
+                    break;
+                }
+            }
+        };
+        match tokio::time::timeout(limit, watch).await {
+            Ok(()) => Ok(seen.into_values().flatten().collect()),
+            Err(_) => Err(KubernetesError::Timeout {
+                waited_for: format!("a ready {} pod on every node", self.name),
+                limit,
+                last_seen: nodes
+                    .iter()
+                    .filter_map(|node| match seen.get(node) {
+                        None => Some(format!("{node}: no pod was scheduled")),
+                        Some(Err(reason)) => Some(format!("{node}: {reason}")),
+                        Some(Ok(_)) => None,
+                    })
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            }),
+        }
+    }
+
+    /// Waits until the service has a ready endpoint.
+    ///
+    /// # Errors
+    /// After `limit`, saying what endpoints it has.
+    pub async fn ready_service(&self, limit: Duration) -> Result<(), KubernetesError> {
+        ready_endpoint(&self.api, (&self.namespace, self.name), limit).await
+    }
+
+    /// Waits for an event that says why a pod of the namespace cannot start for good, and returns
+    /// its words.
+    pub async fn start_refused(&self) -> String {
+        let events: Api<Event> = Api::namespaced(self.api.client(), &self.namespace);
+        let changes = watcher(events, watcher::Config::default());
+        let mut changes = std::pin::pin!(changes);
+        loop {
+            let event = next_shown(&mut changes).await;
+            if let Some(message) = event.message
+                && NO_RUNTIME.iter().any(|words| message.contains(words))
+            {
+                let host = event.source.and_then(|source| source.host).unwrap_or_default();
+                let pod = event.involved_object.name.unwrap_or_default();
+                return format!("{host}: pod {pod} cannot start: {message}");
+            }
+        }
+    }
+
+    /// Deletes the namespace and all in it, without waiting for the end.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn delete(&self) -> Result<(), KubernetesError> {
+        let namespaces: Api<Namespace> = Api::all(self.api.client());
+        namespaces
+            .delete(&self.namespace, &DeleteParams::background())
+            .await
+            .map_err(KubernetesError::request(format!("delete namespace {}", self.namespace)))?;
+        Ok(())
+    }
+}
+
+async fn create<K>(api: Api<K>, object: &serde_json::Value) -> Result<(), KubernetesError>
+where
+    K: Clone + std::fmt::Debug + DeserializeOwned + serde::Serialize,
+{
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let typed = serde_json::from_value(object.clone()).map_err(|source| {
+        KubernetesError::request(format!("describe {name}"))(kube::Error::SerdeError(source))
+    })?;
+    match api.create(&PostParams::default(), &typed).await.map_err(KubernetesError::request(format!(
+        "create {} {name}",
+        object["kind"].as_str().unwrap_or_default()
+    ))) {
+        Err(error) if error.already_exists() => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// The node of a pod, and the pod or what it waits for; `None` before it is scheduled and while
+/// it is being deleted.
+fn pod_state(pod: &Pod) -> Option<(String, Result<EchoPod, String>)> {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let node = pod.spec.as_ref()?.node_name.clone()?;
+    let status = pod.status.clone().unwrap_or_default();
+    let ready = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let state = match status.pod_ip {
+        Some(address) if ready => Ok(EchoPod {
+            name: pod.metadata.name.clone().unwrap_or_default(),
+            node: node.clone(),
+            address,
+            namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+        }),
+        _ => Err(status
+            .container_statuses
+            .iter()
+            .flatten()
+            .find_map(|container| {
+                let waiting = container.state.as_ref()?.waiting.as_ref()?;
+                Some(format!(
+                    "{} {}",
+                    waiting.reason.clone().unwrap_or_default(),
+                    waiting.message.clone().unwrap_or_default()
+                ))
+            })
+            .unwrap_or_else(|| format!("pod is {}", status.phase.unwrap_or_else(|| "Pending".into())))),
+    };
+    Some((node, state))
+}
+
+/// What containerd says of a runtime handler that it has no configuration for (containerd 1.7 and
+/// 2, `pkg/cri`, `getSandboxRuntime`).
+const NO_RUNTIME: [&str; 2] = ["no runtime for", "failed to get sandbox runtime"];
+
+/// The runtime class of WebAssembly workloads, as the spin shim's users call it.
+pub const WASM_RUNTIME_CLASS: &str = "wasmtime-spin-v2";
+/// The runtime handler that it stands for.
+pub const WASM_HANDLER: &str = "spin";
+
+/// By which runtime a workload is run.
+#[derive(Clone, Copy)]
+enum Runtime {
+    Ordinary,
+    Wasm,
+}
+
+impl Runtime {
+    fn workload(self) -> &'static str {
+        match self {
+            Runtime::Ordinary => "echo",
+            Runtime::Wasm => "wasm",
+        }
+    }
+}
+
+fn runtime_class() -> serde_json::Value {
+    json!({
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": { "name": WASM_RUNTIME_CLASS },
+        "handler": WASM_HANDLER,
+    })
+}
+
+struct Objects {
+    namespace: serde_json::Value,
+    daemon_set: serde_json::Value,
+    service: serde_json::Value,
+}
+
+fn objects(namespace: &str, runtime: Runtime, image: &str) -> Objects {
+    let name = runtime.workload();
+    let labels = json!({ "app": name });
+    let class = match runtime {
+        Runtime::Ordinary => serde_json::Value::Null,
+        Runtime::Wasm => json!(WASM_RUNTIME_CLASS),
+    };
+    let port = |name: &str, protocol: &str, port: u16| json!({ "name": name, "protocol": protocol, "port": port, "targetPort": port });
+    let mut ports = vec![port("http", "TCP", HTTP_PORT)];
+    if matches!(runtime, Runtime::Ordinary) {
+        ports.push(port("echo-udp", "UDP", ECHO_PORT));
+    }
+    let field =
+        |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
+    Objects {
+        namespace: json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }),
+        daemon_set: json!({
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": { "name": name, "namespace": namespace },
+            "spec": {
+                "selector": { "matchLabels": labels },
+                "template": {
+                    "metadata": { "labels": labels },
+                    "spec": {
+                        "runtimeClassName": class,
+                        "tolerations": [{ "operator": "Exists" }],
+                        "automountServiceAccountToken": false,
+                        "enableServiceLinks": false,
+                        "terminationGracePeriodSeconds": 1,
+                        "containers": [{
+                            "name": name,
+                            "image": image,
+                            "imagePullPolicy": "IfNotPresent",
+                            "env": [
+                                field("NODE_NAME", "spec.nodeName"),
+                                field("POD_NAME", "metadata.name"),
+                                field("POD_IP", "status.podIP"),
+                                // Read by the WASI runner; nothing to the echo server.
+                                { "name": "WASI_TCP_LISTEN", "value": format!("0.0.0.0:{HTTP_PORT}") },
+                            ],
+                            "ports": [{ "name": "http", "containerPort": HTTP_PORT }],
+                            "readinessProbe": {
+                                "httpGet": { "path": "/healthz", "port": HTTP_PORT },
+                                "periodSeconds": 1,
+                                "timeoutSeconds": 5,
+                                "failureThreshold": 30,
+                            },
+                        }],
+                    },
+                },
+            },
+        }),
+        service: json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": { "name": name, "namespace": namespace },
+            "spec": { "selector": labels, "ports": ports },
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_objects_are_what_the_api_types_expect() {
+        for (runtime, class) in [(Runtime::Ordinary, None), (Runtime::Wasm, Some(WASM_RUNTIME_CLASS))] {
+            let objects = objects("lab-checks", runtime, ECHO_IMAGE);
+            serde_json::from_value::<Namespace>(objects.namespace).expect("namespace");
+            let set = serde_json::from_value::<DaemonSet>(objects.daemon_set).expect("daemon set");
+            let pod = set.spec.and_then(|spec| spec.template.spec).expect("pod");
+            assert_eq!(pod.runtime_class_name.as_deref(), class);
+            serde_json::from_value::<Service>(objects.service).expect("service");
+        }
+        serde_json::from_value::<RuntimeClass>(runtime_class()).expect("runtime class");
+    }
+
+    #[test]
+    fn a_pod_that_cannot_pull_says_so() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "name": "echo-1" },
+            "spec": { "nodeName": "worker-1", "containers": [] },
+            "status": { "phase": "Pending", "containerStatuses": [{
+                "name": "echo", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": { "waiting": { "reason": "ImagePullBackOff", "message": "not found" } },
+            }] },
+        }))
+        .expect("pod");
+        let (node, state) = pod_state(&pod).expect("scheduled");
+        assert_eq!(node, "worker-1");
+        assert_eq!(state, Err("ImagePullBackOff not found".into()));
+    }
+}

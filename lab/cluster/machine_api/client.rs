@@ -1,0 +1,379 @@
+//! The authenticated API of a configured node.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt};
+use tonic::{Response, Status, transport::Channel};
+
+use super::{
+    answers::{BootReason, ProcessInfo, RESTART, ServiceHealth, ServiceState, VersionInfo, keeps_restarting},
+    api_error::{ApiError, limited},
+    kubeconfig_archive::kubeconfig_in,
+    maintenance::{ApplyMode, apply, machine_status},
+    resources::{MachineStatus, Resource},
+    tls,
+    wire::{
+        common,
+        machine::{
+            BootstrapRequest, DmesgRequest, ImageListRequest, LogsRequest, ReadRequest, RebootRequest,
+            ResetRequest, ShutdownRequest, machine_service_client::MachineServiceClient, reboot_request,
+        },
+        resource::{EventType, ListRequest, WatchOptions, WatchRequest, state_client::StateClient},
+        time::time_service_client::TimeServiceClient,
+    },
+};
+use lab_plan::config::Credentials;
+
+fn moment(timestamp: common::Timestamp) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::new(timestamp.seconds, timestamp.nanos).ok()
+}
+
+/// A mutually authenticated connection to one node.
+#[derive(Clone)]
+pub struct NodeClient {
+    node: IpAddr,
+    channel: Channel,
+}
+
+impl NodeClient {
+    /// Dials `via` and verifies that the node with address `node` answers.
+    ///
+    /// # Errors
+    /// [`ApiError::Tls`] when the two sides do not trust each other, [`ApiError::Unreachable`]
+    /// when nobody answers.
+    pub async fn connect(via: SocketAddr, node: IpAddr, credentials: &Credentials) -> Result<Self, ApiError> {
+        let channel = tls::connect(tls::mutual(credentials)?, via, node).await?;
+        Ok(Self { node, channel })
+    }
+
+    fn machine(&self) -> MachineServiceClient<Channel> {
+        MachineServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
+    }
+
+    /// What the node's own clock says.
+    ///
+    /// # Errors
+    /// When the call fails or the answer is no time.
+    pub async fn time(&self, limit: Duration) -> Result<jiff::Timestamp, ApiError> {
+        let action = "tell its time";
+        let mut client = TimeServiceClient::new(self.channel.clone());
+        let reply = limited(self.node, action, limit, client.time(())).await?;
+        let time = reply.messages.into_iter().next().and_then(|message| message.localtime);
+        time.and_then(moment).ok_or_else(|| ApiError::Other {
+            node: self.node,
+            action,
+            message: "the answer holds no time".into(),
+        })
+    }
+
+    /// The node's version.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn version(&self, limit: Duration) -> Result<VersionInfo, ApiError> {
+        VersionInfo::ask(self.channel.clone(), self.node, limit).await
+    }
+
+    /// Asks etcd to found a cluster, on exactly one control plane.
+    ///
+    /// # Errors
+    /// [`ApiError::NotYet`] while the node is not ready for it, [`ApiError::AlreadyExists`] when
+    /// it was done.
+    pub async fn bootstrap(&self, limit: Duration) -> Result<(), ApiError> {
+        let mut client = self.machine();
+        let reply =
+            limited(self.node, "bootstrap etcd", limit, client.bootstrap(BootstrapRequest::default()))
+                .await?;
+        self.refused("bootstrap etcd", reply.messages.into_iter().map(|message| message.metadata))
+    }
+
+    /// The administrator's kubeconfig, from a stream of a tar.gz archive.
+    ///
+    /// # Errors
+    /// When the call fails or the archive holds no kubeconfig.
+    pub async fn kubeconfig(&self, limit: Duration) -> Result<String, ApiError> {
+        let action = "hand out the kubeconfig";
+        let mut client = self.machine();
+        let archive = self.bytes(action, limit, client.kubeconfig(())).await?;
+        let bad = |message: String| ApiError::Other { node: self.node, action, message };
+        kubeconfig_in(&archive).map_err(|error| bad(format!("the archive that it sent: {error}")))
+    }
+
+    /// All services with their states.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn services(&self, limit: Duration) -> Result<Vec<ServiceState>, ApiError> {
+        let mut client = self.machine();
+        let reply = limited(self.node, "list its services", limit, client.service_list(())).await?;
+        let services = reply.messages.into_iter().flat_map(|message| message.services);
+        let now = jiff::Timestamp::now();
+        Ok(services
+            .map(|service| {
+                let health = service.health.unwrap_or_default();
+                let events = service.events.map(|events| events.events).unwrap_or_default();
+                let ends: Vec<_> = events.iter().filter(|event| event.msg.contains(RESTART)).collect();
+                // What has no moment may have been just now.
+                let moments: Vec<_> =
+                    ends.iter().map(|event| event.ts.and_then(moment).unwrap_or(now)).collect();
+                ServiceState {
+                    id: service.id,
+                    state: service.state,
+                    health: match (health.unknown, health.healthy) {
+                        (true, _) => ServiceHealth::Unknown,
+                        (false, true) => ServiceHealth::Healthy,
+                        (false, false) => ServiceHealth::Unhealthy,
+                    },
+                    restarts: ends.len(),
+                    last_end: ends.last().map(|event| event.msg.clone()).unwrap_or_default(),
+                    keeps_restarting: keeps_restarting(&moments, now),
+                    message: events.last().map(|event| event.msg.clone()).unwrap_or_default(),
+                }
+            })
+            .collect())
+    }
+
+    /// All processes.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn processes(&self, limit: Duration) -> Result<Vec<ProcessInfo>, ApiError> {
+        let mut client = self.machine();
+        let reply = limited(self.node, "list its processes", limit, client.processes(())).await?;
+        let processes = reply.messages.into_iter().flat_map(|message| message.processes);
+        Ok(processes
+            .map(|process| ProcessInfo {
+                pid: process.pid,
+                command: process.command,
+                arguments: process.args,
+                cpu_seconds: process.cpu_time,
+                resident: process.resident_memory,
+            })
+            .collect())
+    }
+
+    /// The names of the container images on the node, those of pods and those of the node's own
+    /// containers. An empty list is an answer: there are none.
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub async fn images(&self, limit: Duration) -> Result<Vec<String>, ApiError> {
+        let mut names = Vec::new();
+        for namespace in [common::ContainerdNamespace::NsSystem, common::ContainerdNamespace::NsCri] {
+            let request = ImageListRequest { namespace: namespace.into() };
+            let mut client = self.machine();
+            let call = client.image_list(request);
+            let images =
+                self.collect("list its images", limit, call, |image| image.metadata.as_ref()).await?;
+            names.extend(images.into_iter().map(|image| image.name));
+        }
+        Ok(names)
+    }
+
+    /// The last `lines` lines of a service's log.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn logs(&self, service: &str, lines: i32, limit: Duration) -> Result<String, ApiError> {
+        let request =
+            LogsRequest { namespace: "system".into(), id: service.into(), follow: false, tail_lines: lines };
+        let mut client = self.machine();
+        let bytes = self.bytes("send a log", limit, client.logs(request)).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// A file of the node.
+    ///
+    /// # Errors
+    /// When the call fails, as it does for what is no regular file.
+    pub async fn read_file(&self, path: &str, limit: Duration) -> Result<String, ApiError> {
+        let mut client = self.machine();
+        let request = ReadRequest { path: path.into() };
+        let bytes = self.bytes("send a file", limit, client.read(request)).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The kernel's messages so far.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn dmesg(&self, limit: Duration) -> Result<String, ApiError> {
+        let mut client = self.machine();
+        let request = DmesgRequest { follow: false, tail: false };
+        let bytes = self.bytes("send the kernel's messages", limit, client.dmesg(request)).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Sends a machine config and returns the node's warnings.
+    ///
+    /// # Errors
+    /// [`ApiError::InvalidConfig`] with the node's own words when it refuses the config.
+    pub async fn apply_configuration(
+        &self,
+        yaml: &str,
+        mode: ApplyMode,
+        limit: Duration,
+    ) -> Result<Vec<String>, ApiError> {
+        apply(self.channel.clone(), self.node, yaml, mode, false, limit).await
+    }
+
+    /// Boots the node again.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn reboot(&self, reason: BootReason, limit: Duration) -> Result<(), ApiError> {
+        let mode = match reason {
+            BootReason::Default => reboot_request::Mode::Default,
+            BootReason::PowerCycle => reboot_request::Mode::Powercycle,
+        };
+        let mut client = self.machine();
+        let reply =
+            limited(self.node, "reboot", limit, client.reboot(RebootRequest { mode: mode.into() })).await?;
+        self.refused("reboot", reply.messages.into_iter().map(|message| message.metadata))
+    }
+
+    /// Powers the node off.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn shutdown(&self, limit: Duration) -> Result<(), ApiError> {
+        let mut client = self.machine();
+        let reply =
+            limited(self.node, "shut down", limit, client.shutdown(ShutdownRequest { force: false })).await?;
+        self.refused("shut down", reply.messages.into_iter().map(|message| message.metadata))
+    }
+
+    /// Wipes the node's state and boots it again.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn reset(&self, limit: Duration) -> Result<(), ApiError> {
+        let mut client = self.machine();
+        let request = ResetRequest { graceful: false, reboot: true };
+        let reply = limited(self.node, "reset itself", limit, client.reset(request)).await?;
+        self.refused("reset itself", reply.messages.into_iter().map(|message| message.metadata))
+    }
+
+    /// Where the machine stands.
+    ///
+    /// # Errors
+    /// When the call fails or the answer has another shape.
+    pub async fn machine_status(&self, limit: Duration) -> Result<MachineStatus, ApiError> {
+        machine_status(self.channel.clone(), self.node, limit).await
+    }
+
+    /// All resources of a type.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn list(
+        &self,
+        namespace: &str,
+        kind: &str,
+        limit: Duration,
+    ) -> Result<Vec<Resource>, ApiError> {
+        let action = "list resources";
+        let request = ListRequest { namespace: namespace.into(), r#type: kind.into() };
+        let listed = async {
+            let mut client = StateClient::new(self.channel.clone());
+            let mut stream = client.list(request).await?.into_inner();
+            let mut found = Vec::new();
+            while let Some(reply) = stream.message().await? {
+                found.extend(reply.resource.map(Resource::from_wire));
+            }
+            Ok(Response::new(found))
+        };
+        limited(self.node, action, limit, listed).await
+    }
+
+    /// Every creation and update of a type's resources, starting with those that exist. An error
+    /// is the last item: the connection broke, or the node gave the watch up.
+    ///
+    /// # Errors
+    /// When the watch cannot be established.
+    pub async fn watch(
+        &self,
+        namespace: &str,
+        kind: &str,
+        limit: Duration,
+    ) -> Result<impl Stream<Item = Result<Resource, ApiError>> + Send + use<>, ApiError> {
+        let (node, action) = (self.node, "watch resources");
+        let request = WatchRequest {
+            namespace: namespace.into(),
+            r#type: kind.into(),
+            id: None,
+            options: Some(WatchOptions { bootstrap_contents: true }),
+            api_version: 1,
+        };
+        let mut client = StateClient::new(self.channel.clone());
+        let stream = limited(node, action, limit, client.watch(request)).await?;
+        let events = stream.flat_map(move |reply| {
+            let events = match reply {
+                Ok(reply) => reply
+                    .event
+                    .into_iter()
+                    .filter_map(|event| match event.event_type() {
+                        EventType::Created | EventType::Updated => {
+                            event.resource.map(|resource| Ok(Resource::from_wire(resource)))
+                        }
+                        EventType::Errored => {
+                            let message = event.error.unwrap_or_else(|| "the watch failed".into());
+                            Some(Err(ApiError::Other { node, action, message }))
+                        }
+                        _ => None,
+                    })
+                    .collect(),
+                Err(status) => vec![Err(ApiError::from_status(node, action, &status))],
+            };
+            futures::stream::iter(events)
+        });
+        Ok(events)
+    }
+
+    /// The bytes of a stream of them.
+    async fn bytes(
+        &self,
+        action: &'static str,
+        limit: Duration,
+        call: impl Future<Output = Result<Response<tonic::Streaming<common::Data>>, Status>>,
+    ) -> Result<Vec<u8>, ApiError> {
+        let pieces = self.collect(action, limit, call, |data| data.metadata.as_ref()).await?;
+        Ok(pieces.into_iter().flat_map(|data| data.bytes).collect())
+    }
+
+    /// Every message of a stream, unless one says that the node failed.
+    async fn collect<M>(
+        &self,
+        action: &'static str,
+        limit: Duration,
+        call: impl Future<Output = Result<Response<tonic::Streaming<M>>, Status>>,
+        metadata: impl Fn(&M) -> Option<&common::Metadata>,
+    ) -> Result<Vec<M>, ApiError> {
+        let collected = async {
+            let mut stream = call.await?.into_inner();
+            let mut messages = Vec::new();
+            while let Some(message) = stream.message().await? {
+                if let Some(failed) = metadata(&message).filter(|metadata| !metadata.error.is_empty()) {
+                    return Err(Status::unknown(failed.error.clone()));
+                }
+                messages.push(message);
+            }
+            Ok(Response::new(messages))
+        };
+        limited(self.node, action, limit, collected).await
+    }
+
+    fn refused(
+        &self,
+        action: &'static str,
+        metadata: impl IntoIterator<Item = Option<common::Metadata>>,
+    ) -> Result<(), ApiError> {
+        match metadata.into_iter().flatten().map(|metadata| metadata.error).find(|error| !error.is_empty()) {
+            Some(message) => Err(ApiError::Other { node: self.node, action, message }),
+            None => Ok(()),
+        }
+    }
+}

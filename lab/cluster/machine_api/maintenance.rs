@@ -1,0 +1,136 @@
+//! The API of a node without a config.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use tonic::transport::Channel;
+
+use super::{
+    answers::VersionInfo,
+    api_error::{ApiError, limited},
+    resources::{MachineStatus, Resource},
+    tls,
+    wire::{
+        machine::{
+            ApplyConfigurationRequest, apply_configuration_request::Mode,
+            machine_service_client::MachineServiceClient,
+        },
+        resource::{GetRequest, state_client::StateClient},
+    },
+};
+use lab_model::Digest;
+
+/// How a config is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApplyMode {
+    /// The node decides whether it must reboot.
+    Auto,
+    /// Apply and reboot.
+    Reboot,
+    /// Apply without a reboot or refuse.
+    NoReboot,
+}
+
+impl ApplyMode {
+    pub(super) fn wire(self) -> Mode {
+        match self {
+            Self::Auto => Mode::Auto,
+            Self::Reboot => Mode::Reboot,
+            Self::NoReboot => Mode::NoReboot,
+        }
+    }
+}
+
+/// A connection to a node in maintenance mode. Its certificate proves nothing.
+pub struct MaintenanceClient {
+    node: IpAddr,
+    channel: Channel,
+    fingerprint: tls::Fingerprint,
+}
+
+impl MaintenanceClient {
+    /// Dials `via` for the node with address `node`.
+    ///
+    /// # Errors
+    /// When nobody answers or no TLS session comes about.
+    pub async fn connect(via: SocketAddr, node: IpAddr) -> Result<Self, ApiError> {
+        let fingerprint = tls::Fingerprint::default();
+        let channel = tls::connect(tls::unverified(&fingerprint)?, via, node).await?;
+        Ok(Self { node, channel, fingerprint })
+    }
+
+    /// SHA-256 of the certificate that the node showed.
+    pub fn fingerprint(&self) -> Option<Digest> {
+        self.fingerprint.get()
+    }
+
+    /// Sends a machine config and returns the node's warnings.
+    ///
+    /// # Errors
+    /// [`ApiError::InvalidConfig`] with the node's own words when it refuses the config.
+    pub async fn apply_configuration(
+        &self,
+        yaml: &str,
+        mode: ApplyMode,
+        dry_run: bool,
+        limit: Duration,
+    ) -> Result<Vec<String>, ApiError> {
+        apply(self.channel.clone(), self.node, yaml, mode, dry_run, limit).await
+    }
+
+    /// The node's version; [`ApiError::Unimplemented`] from Talos 1.11 in maintenance mode.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn version(&self, limit: Duration) -> Result<VersionInfo, ApiError> {
+        VersionInfo::ask(self.channel.clone(), self.node, limit).await
+    }
+
+    /// Where the machine stands; works in maintenance mode of every version.
+    ///
+    /// # Errors
+    /// When the call fails or the answer has another shape.
+    pub async fn machine_status(&self, limit: Duration) -> Result<MachineStatus, ApiError> {
+        machine_status(self.channel.clone(), self.node, limit).await
+    }
+}
+
+pub(super) async fn apply(
+    channel: Channel,
+    node: IpAddr,
+    yaml: &str,
+    mode: ApplyMode,
+    dry_run: bool,
+    limit: Duration,
+) -> Result<Vec<String>, ApiError> {
+    let request = ApplyConfigurationRequest { data: yaml.into(), mode: mode.wire().into(), dry_run };
+    let mut client = MachineServiceClient::new(channel);
+    let reply = limited(node, "apply the machine config", limit, client.apply_configuration(request)).await?;
+    let mut warnings = Vec::new();
+    for message in reply.messages {
+        if let Some(error) = message.metadata.map(|metadata| metadata.error).filter(|error| !error.is_empty())
+        {
+            return Err(ApiError::InvalidConfig { node, message: error });
+        }
+        warnings.extend(message.warnings);
+    }
+    Ok(warnings)
+}
+
+pub(super) async fn machine_status(
+    channel: Channel,
+    node: IpAddr,
+    limit: Duration,
+) -> Result<MachineStatus, ApiError> {
+    let request = GetRequest {
+        namespace: "runtime".into(),
+        r#type: "MachineStatuses.runtime.talos.dev".into(),
+        id: "machine".into(),
+    };
+    let reply =
+        limited(node, "read the machine status", limit, StateClient::new(channel).get(request)).await?;
+    let resource = Resource::from_wire(reply.resource.unwrap_or_default());
+    resource.view().map_err(|source| ApiError::shape(node, "machine status", &source))
+}

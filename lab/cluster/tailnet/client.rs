@@ -1,0 +1,350 @@
+//! The outside client: the official tailscaled on this host, in user-space mode, so that it needs
+//! neither root nor a tun device. It is reached through its SOCKS5 and HTTP proxies.
+
+mod login;
+
+use std::{
+    fmt, fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+
+use super::{
+    Programs, TailnetError,
+    certificate::tls_trusting,
+    client_status::{ClientStatus, Pong, Preferences},
+    daemon::{Daemon, command, redacted},
+    datagram,
+    error::file,
+    local_api::LocalApi,
+};
+use lab_model::words::chain;
+use lab_plan::tailnet::{AuthKey, ControlAccess};
+use lab_vm::process::{Processes, SocketDirectory};
+
+/// How long the daemon may take to answer; 0.3 s on an idle host.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// When a ping counts as lost.
+const PING_AGAIN: Duration = Duration::from_secs(2);
+/// Some changes (a peer that goes offline) are told to nobody; look again this often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What kind of client is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientSpec {
+    /// Its host name in the tailnet, also its name in messages and file names.
+    pub hostname: String,
+    /// Whether it uses routes of other nodes.
+    pub accept_routes: bool,
+    /// Routes that it offers itself.
+    pub advertise_routes: Vec<IpNet>,
+    /// Whether it may send to other nodes directly. If not, everything takes the relay.
+    pub paths: Paths,
+}
+
+/// Which ways a client may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paths {
+    /// Direct where that works, else the relay.
+    Any,
+    /// The relay only; needs a control server that speaks HTTPS.
+    RelayOnly,
+}
+
+impl ClientSpec {
+    /// One that accepts routes and offers none.
+    pub fn accepting(hostname: &str) -> Self {
+        Self {
+            hostname: hostname.to_owned(),
+            accept_routes: true,
+            advertise_routes: Vec::new(),
+            paths: Paths::Any,
+        }
+    }
+}
+
+/// A running client. Dropping it ends it and forgets its node key.
+pub struct OutsideClient {
+    spec: ClientSpec,
+    access: ControlAccess,
+    programs: Programs,
+    // Holds its node key and, during login, the auth key.
+    private: SocketDirectory,
+    daemon: Daemon,
+    api: LocalApi,
+    socks5: SocketAddr,
+    http_proxy: SocketAddr,
+    keys: Mutex<Vec<AuthKey>>,
+}
+
+impl OutsideClient {
+    /// Starts the daemon, not logged in; its log goes to `directory`, which is made.
+    ///
+    /// # Errors
+    /// When it does not answer; its last words are quoted.
+    pub async fn start(
+        spec: ClientSpec,
+        access: &ControlAccess,
+        programs: &Programs,
+        processes: &Processes,
+        directory: &Path,
+    ) -> Result<Self, TailnetError> {
+        fs::create_dir_all(directory).map_err(file("create", directory))?;
+        let private = SocketDirectory::create().map_err(file("create a directory in", Path::new("/tmp")))?;
+        let socket = private.socket("tailscaled.sock").map_err(file("make a socket in", private.path()))?;
+        let mut command = command(&programs.tailscaled(), private.path());
+        command
+            .arg("--tun=userspace-networking")
+            // Port 0 is any free one; the daemon writes to its log which.
+            .args(["--socks5-server=127.0.0.1:0", "--outbound-http-proxy-listen=127.0.0.1:0", "--port=0"])
+            .arg(format!("--statedir={}", private.path().display()))
+            .arg(format!("--socket={}", socket.display()))
+            .arg("--no-logs-no-support")
+            // Else, as root, it leaves its log's identity in /var/lib.
+            .env("TS_LOGS_DIR", private.path())
+            .envs(SWITCHED_OFF);
+        if access.url != TAILSCALE {
+            command.env("TS_PANIC_IF_HIT_MAIN_CONTROL", "true");
+        }
+        if spec.paths == Paths::RelayOnly {
+            command.env("TS_DEBUG_NEVER_DIRECT_UDP", "true");
+        }
+        match &access.authority {
+            // The relay is not spoken to without TLS. Where there is none, a client that cannot
+            // reach its relay would look for reasons elsewhere; over plain HTTP it is content.
+            None if access.url.starts_with("http:") => command.env("TS_DEBUG_USE_DERP_HTTP", "1"),
+            None => &mut command,
+            Some(authority) => {
+                let path = private.path().join("authority.crt");
+                fs::write(&path, authority).map_err(file("write", &path))?;
+                // Go programs trust these instead of the system's.
+                command.env("SSL_CERT_FILE", &path).env("SSL_CERT_DIR", private.path())
+            }
+        };
+        let program = format!("tailscaled-{}", spec.hostname);
+        let log = directory.join(format!("{program}.log"));
+        // An old log would name old ports.
+        let _ = fs::remove_file(&log);
+        let daemon = Daemon::start(&program, command, &log, private.path(), processes).await?;
+        let api = LocalApi::new(&spec.hostname, &socket)?;
+        let (socks5, http_proxy) = daemon
+            .until("its local API and proxies", PATIENCE, &[], || async {
+                api.status().await.map_err(|error| error.to_string())?;
+                proxies(&daemon.log_text().map_err(|error| error.to_string())?)
+            })
+            .await?;
+        Ok(Self {
+            spec,
+            access: access.clone(),
+            programs: programs.clone(),
+            private,
+            daemon,
+            api,
+            socks5,
+            http_proxy,
+            keys: Mutex::default(),
+        })
+    }
+
+    /// How it stands now.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub async fn status(&self) -> Result<ClientStatus, TailnetError> {
+        self.api.status().await
+    }
+
+    /// What it was told to do.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub async fn preferences(&self) -> Result<Preferences, TailnetError> {
+        self.api.preferences().await
+    }
+
+    /// Waits until the status is as `condition` wants it.
+    ///
+    /// # Errors
+    /// When time is up, quoting the status as it was, or when the daemon ends.
+    pub async fn wait_for(
+        &self,
+        awaited: &str,
+        patience: Duration,
+        condition: impl Fn(&ClientStatus) -> bool,
+    ) -> Result<ClientStatus, TailnetError> {
+        let deadline = Instant::now() + patience;
+        let mut changes = self.api.changes().await?;
+        let mut watching = true;
+        let keys = self.keys();
+        loop {
+            let status = self.status().await?;
+            if condition(&status) {
+                return Ok(status);
+            }
+            if Instant::now() >= deadline {
+                return Err(TailnetError::Late {
+                    program: format!("tailscaled-{}", self.spec.hostname),
+                    awaited: awaited.to_owned(),
+                    seconds: patience.as_secs(),
+                    seen: redacted(format!("{status:?}"), &keys),
+                    log: self.last_words(),
+                });
+            }
+            let keys = self.keys();
+            tokio::select! {
+                more = changes.next(), if watching => watching = more,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                ended = self.daemon.ended(&keys) => return Err(ended),
+            }
+        }
+    }
+
+    /// Pings a node, or an address behind a subnet router, with Tailscale's own packets: tells the
+    /// path, not whether the operating system at the end answers. A lost ping is sent again, as the
+    /// first ones are while the nodes look for a path.
+    ///
+    /// # Errors
+    /// When no node has that address or none answers within `patience`.
+    pub async fn ping(&self, address: IpAddr, patience: Duration) -> Result<Pong, TailnetError> {
+        self.ping_until(address, "disco", patience).await
+    }
+
+    /// As [`OutsideClient::ping`], through the encrypted tunnel; does not tell the path.
+    ///
+    /// # Errors
+    /// As [`OutsideClient::ping`].
+    pub async fn ping_through_tunnel(
+        &self,
+        address: IpAddr,
+        patience: Duration,
+    ) -> Result<Pong, TailnetError> {
+        self.ping_until(address, "TSMP", patience).await
+    }
+
+    async fn ping_until(
+        &self,
+        address: IpAddr,
+        kind: &str,
+        patience: Duration,
+    ) -> Result<Pong, TailnetError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.api.ping(address, kind, left.min(PING_AGAIN)).await {
+                // Only silence is worth another try; an answer, also a refusal, stands.
+                Err(TailnetError::NoPong { .. }) if left > PING_AGAIN => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Its SOCKS5 proxy; what goes there leaves through the tailnet when the client has a route for
+    /// it. Anything else leaves through **this host's own network**, so an answer proves nothing
+    /// before the route is accepted: probe after [`OutsideClient::wait_for`].
+    pub fn socks5(&self) -> SocketAddr {
+        self.socks5
+    }
+
+    /// Its HTTP proxy; as [`OutsideClient::socks5`].
+    pub fn http_proxy(&self) -> SocketAddr {
+        self.http_proxy
+    }
+
+    /// An HTTP client whose connections leave through the tailnet. It trusts no certificate: for
+    /// HTTPS, make one with [`OutsideClient::socks5`]. Connections are not kept: every request is a
+    /// new probe of the route.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn http(&self, patience: Duration) -> Result<reqwest::Client, TailnetError> {
+        let failed = |problem: String| TailnetError::LocalApi {
+            client: self.spec.hostname.clone(),
+            action: "make an HTTP client for the proxy",
+            problem,
+        };
+        let tls = tls_trusting(None).map_err(|error| failed(error.to_string()))?;
+        let proxy = reqwest::Proxy::all(format!("socks5://{}", self.socks5));
+        reqwest::Client::builder()
+            .proxy(proxy.map_err(|error| failed(chain(&error)))?)
+            .tls_backend_preconfigured(tls)
+            .timeout(patience)
+            .pool_max_idle_per_host(0)
+            .build()
+            .map_err(|error| failed(chain(&error)))
+    }
+
+    /// Sends one datagram through the tailnet and waits for the answer; as
+    /// [`OutsideClient::socks5`]. Datagrams get lost: one without an answer is an error after
+    /// `patience`, and worth another try.
+    ///
+    /// # Errors
+    /// When the proxy refuses, or no answer comes in time.
+    pub async fn udp(
+        &self,
+        target: SocketAddr,
+        datagram: &[u8],
+        patience: Duration,
+    ) -> Result<Vec<u8>, TailnetError> {
+        let failed = |problem: String| TailnetError::LocalApi {
+            client: self.spec.hostname.clone(),
+            action: "send a datagram through its SOCKS5 proxy",
+            problem,
+        };
+        datagram::exchange(self.socks5, target, datagram, patience).await.map_err(failed)
+    }
+
+    /// The end of its log, without keys.
+    pub fn last_words(&self) -> String {
+        self.daemon.last_words(&self.keys())
+    }
+
+    /// Ends it.
+    pub async fn stop(self) {
+        self.daemon.stop().await;
+    }
+
+    fn keys(&self) -> Vec<AuthKey> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Debug for OutsideClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutsideClient").field("spec", &self.spec).field("socks5", &self.socks5).finish()
+    }
+}
+
+/// Tailscale's own control server (tailscale.com/ipn, `DefaultControlURL`).
+pub const TAILSCALE: &str = "https://controlplane.tailscale.com";
+
+/// Variables that keep tailscaled at home: no log upload, no requests to the host's router.
+const SWITCHED_OFF: [(&str, &str); 3] =
+    [("TS_NO_LOGS_NO_SUPPORT", "true"), ("TS_DISABLE_PORTMAPPER", "true"), ("TS_DISABLE_UPNP", "true")];
+
+/// The proxies' addresses from the daemon's log (`cmd/tailscaled/proxy.go`).
+fn proxies(log: &str) -> Result<(SocketAddr, SocketAddr), String> {
+    let address = |what: &str| {
+        log.lines()
+            .find_map(|line| line.split_once(what)?.1.trim().parse().ok())
+            .ok_or_else(|| format!("no line \"{what}ADDRESS\" in its log"))
+    };
+    Ok((address("SOCKS5 listening on ")?, address("HTTP proxy listening on ")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proxies_are_read_from_the_log() {
+        let log = "2026/11/21 12:00:00 SOCKS5 listening on 127.0.0.1:40001\n\
+                   2026/11/21 12:00:00 HTTP proxy listening on 127.0.0.1:40002\n";
+        let (socks5, http) = proxies(log).unwrap();
+        assert_eq!((socks5.port(), http.port()), (40001, 40002));
+        assert!(proxies("nothing").unwrap_err().contains("SOCKS5 listening on"));
+    }
+}

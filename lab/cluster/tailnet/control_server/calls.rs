@@ -1,0 +1,165 @@
+//! What the control server is asked and told while it runs, by headscale's own command.
+
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+use serde::de::DeserializeOwned;
+
+use super::{
+    super::{
+        KeyOptions, Node, TailnetError, User,
+        control_api::{self, IssuedKey},
+        daemon::redacted,
+    },
+    ControlServer,
+};
+use lab_plan::tailnet::AuthKey;
+
+/// How long one call may take; headscale's command gives up by itself after 5 s.
+const CALL_PATIENCE: Duration = Duration::from_secs(30);
+/// How often the list of nodes is read while something is expected of it.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+impl ControlServer {
+    /// A new user; the run's own exists already.
+    ///
+    /// # Errors
+    /// When the control server refuses or is down.
+    pub async fn create_user(&self, name: &str) -> Result<User, TailnetError> {
+        self.call(&format!("create the user {name}"), &["users", "create", name]).await
+    }
+
+    /// A new pre-auth key of the run's user.
+    ///
+    /// # Errors
+    /// When the control server refuses or is down.
+    pub async fn create_key(&self, options: &KeyOptions) -> Result<AuthKey, TailnetError> {
+        let user = self.user.to_string();
+        let valid = format!("{}s", options.valid.as_secs());
+        let tags = options.tags.join(",");
+        let mut arguments = vec!["preauthkeys", "create", "--user", &user, "--expiration", &valid];
+        if options.reusable {
+            arguments.push("--reusable");
+        }
+        if options.ephemeral {
+            arguments.push("--ephemeral");
+        }
+        if !tags.is_empty() {
+            arguments.extend(["--tags", &tags]);
+        }
+        let issued: IssuedKey = self.call("create a pre-auth key", &arguments).await?;
+        let key = AuthKey::new(&issued.key, "the control server")?;
+        self.keep_secret(&key);
+        Ok(key)
+    }
+
+    /// All nodes that ever logged in and were not deleted, with their routes.
+    ///
+    /// # Errors
+    /// When the control server is down.
+    pub async fn nodes(&self) -> Result<Vec<Node>, TailnetError> {
+        let action = "list the nodes";
+        let output = self.run(action, &["nodes", "list"]).await?;
+        control_api::nodes(&output).map_err(|problem| answer(action, &problem))
+    }
+
+    /// Waits until the list of nodes is as `condition` wants it.
+    ///
+    /// # Errors
+    /// When time is up, quoting the nodes as they were, or when the control server ends.
+    pub async fn wait_for_nodes(
+        &self,
+        awaited: &str,
+        patience: Duration,
+        condition: impl Fn(&[Node]) -> bool,
+    ) -> Result<Vec<Node>, TailnetError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let nodes = self.nodes().await?;
+            if condition(&nodes) {
+                return Ok(nodes);
+            }
+            if Instant::now() >= deadline {
+                return Err(TailnetError::Late {
+                    program: "headscale".to_owned(),
+                    awaited: awaited.to_owned(),
+                    seconds: patience.as_secs(),
+                    seen: format!("{nodes:?}"),
+                    log: self.last_words(),
+                });
+            }
+            // headscale has no call that waits for a change.
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Approves exactly these routes of a node, now and when it comes to advertise them; others are
+    /// withdrawn. An empty list withdraws all.
+    ///
+    /// # Errors
+    /// When there is no such node or the control server is down.
+    pub async fn approve(&self, node: u64, routes: &[IpNet]) -> Result<(), TailnetError> {
+        let list = routes.iter().map(IpNet::to_string).collect::<Vec<_>>().join(",");
+        let action = format!("approve the routes [{list}] of node {node}");
+        self.run(&action, &["nodes", "approve-routes", "--identifier", &node.to_string(), "--routes", &list])
+            .await
+            .map(drop)
+    }
+
+    /// Ends a node's login: it must log in again.
+    ///
+    /// # Errors
+    /// When there is no such node or the control server is down.
+    pub async fn expire(&self, node: u64) -> Result<(), TailnetError> {
+        let id = node.to_string();
+        self.run(&format!("expire node {node}"), &["nodes", "expire", "--identifier", &id]).await.map(drop)
+    }
+
+    /// Forgets a node.
+    ///
+    /// # Errors
+    /// When there is no such node or the control server is down.
+    pub async fn delete(&self, node: u64) -> Result<(), TailnetError> {
+        let id = node.to_string();
+        self.run(&format!("delete node {node}"), &["nodes", "delete", "--force", "--identifier", &id])
+            .await
+            .map(drop)
+    }
+
+    async fn call<T: DeserializeOwned>(&self, action: &str, arguments: &[&str]) -> Result<T, TailnetError> {
+        let output = self.run(action, arguments).await?;
+        serde_json::from_str(&output).map_err(|problem| answer(action, &problem))
+    }
+
+    /// Runs headscale's command against the server's unix socket and gives what it printed, which
+    /// may hold keys.
+    async fn run(&self, action: &str, arguments: &[&str]) -> Result<String, TailnetError> {
+        let failed = |output: String| TailnetError::Call {
+            action: action.to_owned(),
+            output: redacted(output, &self.issued_keys()),
+        };
+        if !self.is_running() {
+            return Err(failed("it is stopped; start it again first".to_owned()));
+        }
+        let mut command = self.headscale();
+        command.args(["--output", "json"]).args(arguments).stdin(Stdio::null());
+        // Not through Processes: it ends by itself within seconds, whoever dies.
+        let mut command = tokio::process::Command::from(command);
+        let output = tokio::time::timeout(CALL_PATIENCE, command.kill_on_drop(true).output())
+            .await
+            .map_err(|_| failed(format!("no answer within {} s", CALL_PATIENCE.as_secs())))?
+            .map_err(|error| failed(error.to_string()))?;
+        if !output.status.success() {
+            return Err(failed(control_api::error_text(&String::from_utf8_lossy(&output.stderr))));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+fn answer(action: &str, problem: &serde_json::Error) -> TailnetError {
+    // Never the answer itself: it may hold keys.
+    TailnetError::Answer { program: "headscale", action: action.to_owned(), problem: problem.to_string() }
+}

@@ -1,0 +1,176 @@
+//! What the tailnet's daemons have in common: a clean environment, a log, an owner.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use super::{TailnetError, error::file};
+use lab_plan::tailnet::AuthKey;
+use lab_vm::process::{Process, Processes};
+
+/// How often a daemon that does not tell when it is ready is asked.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How many lines of a log an error quotes.
+const QUOTED_LINES: usize = 5;
+
+/// One running daemon. Dropping it kills it.
+pub(super) struct Daemon {
+    program: String,
+    process: Process,
+    log: PathBuf,
+}
+
+/// A command with nothing of this process' environment: variables of the lab's user (keys, proxies,
+/// debug switches) must not decide what the tailnet does, nor be seen in its processes.
+pub(super) fn command(program: &Path, home: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("HOME", home).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir(home);
+    command
+}
+
+impl Daemon {
+    /// Starts `command`, its output appended to `log`, which only the owner may read.
+    ///
+    /// # Errors
+    /// When the log or the program cannot be had.
+    pub async fn start(
+        program: &str,
+        mut command: Command,
+        log: &Path,
+        private: &Path,
+        processes: &Processes,
+    ) -> Result<Self, TailnetError> {
+        let output = File::options().create(true).append(true).open(log).map_err(file("write", log))?;
+        output.set_permissions(fs::Permissions::from_mode(0o600)).map_err(file("protect", log))?;
+        let errors = output.try_clone().map_err(file("write", log))?;
+        command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        let process = processes.spawn_with_sockets(program, command, Some(private)).await?;
+        Ok(Self { program: program.to_owned(), process, log: log.to_owned() })
+    }
+
+    /// Waits until `ready` gives a value; a race with the daemon's end and the deadline. `ready`
+    /// says what it saw otherwise.
+    ///
+    /// # Errors
+    /// When the daemon ends or time is up.
+    pub async fn until<T, F: Future<Output = Result<T, String>>>(
+        &self,
+        awaited: &str,
+        patience: Duration,
+        keys: &[AuthKey],
+        mut ready: impl FnMut() -> F,
+    ) -> Result<T, TailnetError> {
+        let deadline = Instant::now() + patience;
+        let mut seen = "no answer at all".to_owned();
+        loop {
+            tokio::select! {
+                answer = ready() => match answer {
+                    Ok(value) => return Ok(value),
+                    Err(now) => seen = now,
+                },
+                ended = self.ended(keys) => return Err(ended),
+                () = tokio::time::sleep_until(deadline.into()) => {}
+            }
+            if Instant::now() >= deadline {
+                return Err(TailnetError::Late {
+                    program: self.program.clone(),
+                    awaited: awaited.to_owned(),
+                    seconds: patience.as_secs(),
+                    seen: redacted(seen, keys),
+                    log: self.last_words(keys),
+                });
+            }
+            // Neither program announces it.
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Resolves when the daemon ends by itself.
+    pub async fn ended(&self, keys: &[AuthKey]) -> TailnetError {
+        let status = self.process.wait().await.to_string();
+        TailnetError::Ended { program: self.program.clone(), status, log: self.last_words(keys) }
+    }
+
+    /// Kills it and waits until it is gone.
+    pub async fn stop(self) {
+        self.process.kill();
+        self.process.wait().await;
+    }
+
+    /// The last lines of its log, without `keys`.
+    pub fn last_words(&self, keys: &[AuthKey]) -> String {
+        redacted(tail(&self.log_text().unwrap_or_default()), keys)
+    }
+
+    /// All that it has written so far.
+    pub fn log_text(&self) -> io::Result<String> {
+        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// `text` without any of `keys`.
+pub(super) fn redacted(text: String, keys: &[AuthKey]) -> String {
+    keys.iter().fold(text, |text, key| key.redact(&text))
+}
+
+/// The last lines of a text, on one line.
+pub(super) fn tail(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    match lines.len() {
+        0 => "nothing".to_owned(),
+        count => lines[count.saturating_sub(QUOTED_LINES)..].join(" / "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn shell(script: &str) -> (Daemon, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let processes = Processes::new(directory.path().join("processes")).unwrap();
+        let mut command = command(Path::new("/bin/sh"), directory.path());
+        command.args(["-c", script]);
+        let log = directory.path().join("log");
+        let daemon = Daemon::start("daemon", command, &log, directory.path(), &processes).await.unwrap();
+        (daemon, directory)
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_ends_is_quoted_without_its_key() {
+        let key = AuthKey::new("planted-key", "a test").unwrap();
+        let (daemon, _directory) = shell("echo first; echo got planted-key >&2; exit 3").await;
+        let wait = daemon.until("an answer", Duration::from_secs(30), std::slice::from_ref(&key), || async {
+            Err::<(), _>("silence".to_owned())
+        });
+        let error = wait.await.unwrap_err().to_string();
+        assert!(error.contains("exit status: 3") && error.contains("first / got [redacted]"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_deadline_tells_what_was_seen_last() {
+        let (daemon, _directory) = shell("sleep 60").await;
+        let patience = Duration::from_millis(200);
+        let error = daemon
+            .until("an answer", patience, &[], || async { Err::<(), _>("refused".to_owned()) })
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("an answer not seen within 0 s; last seen: refused"), "{error}");
+        daemon.stop().await;
+    }
+
+    #[tokio::test]
+    async fn nothing_of_this_environment_is_handed_on() {
+        let (daemon, directory) = shell("env").await;
+        daemon.process.wait().await;
+        let text = daemon.log_text().unwrap();
+        assert!(text.contains(&format!("HOME={}", directory.path().display())));
+        assert!(!text.contains("CARGO"), "{text}");
+    }
+}

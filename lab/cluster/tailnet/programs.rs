@@ -1,0 +1,192 @@
+//! The programs of the tailnet for this host: headscale, tailscaled, tailscale.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use lab_model::files::FileLock;
+
+/// Each program with its Go module below `images/` and its package. Versions are pinned in the
+/// modules' `go.mod`. There are two modules because headscale does not compile against the
+/// tailscale.com version of the client.
+const PACKAGES: [(&str, &str, &str); 3] = [
+    (HEADSCALE, "tailnet", "github.com/juanfont/headscale/cmd/headscale"),
+    (TAILSCALED, "tailscale", "tailscale.com/cmd/tailscaled"),
+    (TAILSCALE, "tailscale", "tailscale.com/cmd/tailscale"),
+];
+const HEADSCALE: &str = "headscale";
+const TAILSCALED: &str = "tailscaled";
+const TAILSCALE: &str = "tailscale";
+
+/// In a program's module: Tailscale's own build tags, one a line, that leave out features which call
+/// Tailscale's servers on the internet or the router of the host's network. No flag or variable
+/// switches captive portal detection off.
+const TAGS_FILE: &str = "client-tags";
+/// No C libraries for users and names, as everywhere in the lab.
+const TAGS: &str = "osusergo,netgo";
+
+/// Where the programs are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Programs {
+    directory: PathBuf,
+}
+
+/// Why the programs cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramsError {
+    /// One is not there.
+    #[error("there is no {program} in {}; build it with: make images", directory.display())]
+    Missing {
+        /// Which.
+        program: &'static str,
+        /// Where it was looked for.
+        directory: PathBuf,
+    },
+    /// The build could not be started, or its files not be placed.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The compiler refused.
+    #[error("go build of {program} in {} ended with {status}; its last lines:\n{output}", module.display())]
+    Build {
+        /// Which program.
+        program: &'static str,
+        /// The Go module.
+        module: PathBuf,
+        /// How it ended.
+        status: String,
+        /// The end of what it printed.
+        output: String,
+    },
+}
+
+impl Programs {
+    /// Where they are below the directory of built images.
+    pub const DIRECTORY: &str = "tailnet";
+
+    /// The programs in `directory`.
+    ///
+    /// # Errors
+    /// When one is not there.
+    pub fn at(directory: &Path) -> Result<Self, ProgramsError> {
+        // Absolute, because children may have other working directories.
+        let directory =
+            std::path::absolute(directory).map_err(file("resolve the directory of programs", directory))?;
+        match PACKAGES.iter().find(|(program, ..)| !directory.join(program).is_file()) {
+            Some((program, ..)) => Err(ProgramsError::Missing { program, directory }),
+            None => Ok(Self { directory }),
+        }
+    }
+
+    /// The programs in `directory`, after building what is missing there from the Go modules below
+    /// `images`. Blocks for minutes when it builds; two processes never build at once.
+    ///
+    /// # Errors
+    /// When there is no Go, or a module does not build.
+    pub fn at_or_built(directory: &Path, images: &Path) -> Result<Self, ProgramsError> {
+        if let Ok(programs) = Self::at(directory) {
+            return Ok(programs);
+        }
+        fs::create_dir_all(directory).map_err(file("create", directory))?;
+        let _lock = FileLock::acquire(&directory.join(".building")).map_err(file("lock", directory))?;
+        for (program, module, package) in PACKAGES {
+            let target = directory.join(program);
+            // Somebody else may have built it while this process waited for the lock.
+            if !target.is_file() {
+                build(&images.join(module), program, package, &target)?;
+            }
+        }
+        Self::at(directory)
+    }
+
+    /// The control server.
+    pub fn headscale(&self) -> PathBuf {
+        self.directory.join(HEADSCALE)
+    }
+
+    /// The client's daemon.
+    pub fn tailscaled(&self) -> PathBuf {
+        self.directory.join(TAILSCALED)
+    }
+
+    /// The client's command.
+    pub fn tailscale(&self) -> PathBuf {
+        self.directory.join(TAILSCALE)
+    }
+}
+
+fn build(module: &Path, program: &'static str, package: &str, target: &Path) -> Result<(), ProgramsError> {
+    let tags = tags(module).map_err(file("read the build tags of", module))?;
+    // In place only once whole: an interrupted build must not pass for a program.
+    let partial = target.with_extension("partial");
+    let partial = std::path::absolute(&partial).map_err(file("resolve", &partial))?;
+    let output = Command::new("go")
+        .args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-tags", &tags, "-o"])
+        .arg(&partial)
+        .arg(package)
+        .current_dir(module)
+        .env("CGO_ENABLED", "0")
+        .env_remove("GOOS")
+        .env_remove("GOARCH")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(file("run go (install it with: make setup) in", module))?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let lines: Vec<_> = text.lines().collect();
+        return Err(ProgramsError::Build {
+            program,
+            module: module.to_owned(),
+            status: output.status.to_string(),
+            output: lines[lines.len().saturating_sub(15)..].join("\n"),
+        });
+    }
+    fs::rename(&partial, target).map_err(file("put in place", target))
+}
+
+/// The module's build tags; a module without the list needs none of its own.
+fn tags(module: &Path) -> io::Result<String> {
+    let list = match fs::read_to_string(module.join(TAGS_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        list => list?,
+    };
+    let lines = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(std::iter::once(TAGS).chain(lines).collect::<Vec<_>>().join(","))
+}
+
+fn file<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> ProgramsError + use<'a> {
+    move |source| ProgramsError::File { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_tags_come_from_the_module() {
+        let module = tempfile::tempdir().unwrap();
+        assert_eq!(tags(module.path()).unwrap(), "osusergo,netgo");
+        fs::write(module.path().join(TAGS_FILE), "# why\nts_omit_a\n\nts_omit_b\n").unwrap();
+        assert_eq!(tags(module.path()).unwrap(), "osusergo,netgo,ts_omit_a,ts_omit_b");
+    }
+
+    #[test]
+    fn a_missing_program_is_named_with_the_way_to_get_it() {
+        let directory = tempfile::tempdir().unwrap();
+        for program in [HEADSCALE, TAILSCALED] {
+            fs::write(directory.path().join(program), "").unwrap();
+        }
+        let error = Programs::at(directory.path()).unwrap_err().to_string();
+        assert!(error.starts_with("there is no tailscale in ") && error.ends_with("make images"), "{error}");
+        fs::write(directory.path().join(TAILSCALE), "").unwrap();
+        assert_eq!(Programs::at(directory.path()).unwrap().headscale(), directory.path().join(HEADSCALE));
+    }
+}

@@ -1,0 +1,171 @@
+//! Boot files as QEMU wants them, kept by digest: the host unpacks once what every guest would
+//! otherwise unpack under emulation at every boot. What was found in the layers is kept beside them.
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader, BufWriter},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    compression::{Compression, decompress},
+    contents::Contents,
+    kernel::{KERNEL_LIMIT, raw_kernel},
+    node_image::NodeImage,
+    part::Part,
+};
+use crate::AssetError;
+
+/// More than any initramfs unpacks to, in bytes.
+const INITRAMFS_LIMIT: u64 = 4 << 30;
+/// Goes up with what is looked for in the layers: contents that an earlier lab found are then found anew.
+const CONTENTS_FORMAT: u32 = 1;
+
+/// A directory of prepared boot files, safe to share between runs: an entry appears whole by
+/// rename or not at all.
+#[derive(Clone, Debug)]
+pub struct BootCache {
+    directory: PathBuf,
+}
+
+/// A kernel and an initramfs that QEMU boots directly.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct BootFiles {
+    /// A raw arm64 `Image`.
+    pub kernel: PathBuf,
+    /// An uncompressed cpio archive.
+    pub initramfs: PathBuf,
+}
+
+impl BootCache {
+    /// A cache in `directory`, which is made when first needed.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into() }
+    }
+
+    /// The prepared boot files of `image`, made now if they are not there yet.
+    ///
+    /// # Errors
+    /// When the kernel cannot be booted, or files cannot be read or written.
+    pub fn prepare(&self, image: &NodeImage) -> Result<BootFiles, AssetError> {
+        let entry = self.directory.join(image.digest.hex());
+        let files = BootFiles { kernel: entry.join("Image"), initramfs: entry.join("initramfs.cpio") };
+        if entry.is_dir() {
+            return Ok(files);
+        }
+        fs::create_dir_all(&self.directory).map_err(AssetError::file("create", &self.directory))?;
+        let partial = tempfile::Builder::new()
+            .prefix(".partial-")
+            .tempdir_in(&self.directory)
+            .map_err(AssetError::file("write in", &self.directory))?;
+        unpack_kernel(&image.found.kernel, &partial.path().join("Image"))?;
+        unpack_initramfs(&image.found.initramfs, &partial.path().join("initramfs.cpio"))?;
+        keep_directory(partial, &entry).map_err(AssetError::file("create", &entry))?;
+        Ok(files)
+    }
+
+    /// What the layers of a prepared image hold, as `look` finds it; it looks once.
+    ///
+    /// # Errors
+    /// Those of `look`. A cache that cannot be read or written only costs time.
+    pub fn contents<E>(
+        &self,
+        image: &NodeImage,
+        look: impl FnOnce() -> Result<Contents, E>,
+    ) -> Result<Contents, E> {
+        let name = format!("contents-{}-{CONTENTS_FORMAT}.json", env!("CARGO_PKG_VERSION"));
+        let kept = self.directory.join(image.digest.hex()).join(name);
+        let known = fs::read(&kept).ok().and_then(|json| serde_json::from_slice(&json).ok());
+        if let Some(contents) = known {
+            return Ok(contents);
+        }
+        let contents = look()?;
+        let _ = keep_contents(&kept, &contents);
+        Ok(contents)
+    }
+}
+
+/// Writes a whole file or none.
+fn keep_contents(to: &Path, contents: &Contents) -> io::Result<()> {
+    let directory = to.parent().ok_or(io::ErrorKind::NotFound)?;
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    serde_json::to_writer(&mut file, contents)?;
+    file.persist(to)?;
+    Ok(())
+}
+
+/// Makes a finished temporary directory the entry of a cache, whole or not at all. When another run
+/// was faster, its entry is as good and stays.
+///
+/// # Errors
+/// When there is no entry afterwards.
+pub fn keep_directory(made: tempfile::TempDir, entry: &Path) -> io::Result<()> {
+    match fs::rename(made.path(), entry) {
+        Err(error) if !entry.is_dir() => Err(error),
+        Err(_) => Ok(()),
+        Ok(()) => {
+            let _ = made.keep();
+            Ok(())
+        }
+    }
+}
+
+fn unpack_kernel(from: &Part, to: &Path) -> Result<(), AssetError> {
+    let file = from.read(KERNEL_LIMIT).map_err(AssetError::file("read", &from.file))?;
+    let image = raw_kernel(&file).map_err(|source| AssetError::Kernel { path: from.file.clone(), source })?;
+    fs::write(to, image).map_err(AssetError::file("write", to))
+}
+
+fn unpack_initramfs(from: &Part, to: &Path) -> Result<(), AssetError> {
+    let opened = from.open().map_err(AssetError::file("open", &from.file))?;
+    let from = &from.file;
+    let mut input = BufReader::with_capacity(1 << 20, opened);
+    let compression = Compression::detect(input.fill_buf().map_err(AssetError::file("read", from))?);
+    let mut output =
+        BufWriter::with_capacity(1 << 20, fs::File::create(to).map_err(AssetError::file("create", to))?);
+    decompress(compression, input, &mut output, INITRAMFS_LIMIT).map_err(AssetError::file("unpack", from))?;
+    output.into_inner().map_err(|error| AssetError::file("write", to)(error.into_error()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DiskCache;
+
+    #[test]
+    fn files_are_unpacked_once_and_kept_by_digest() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let mut kernel = vec![0u8; 0x100];
+        kernel[0x38..0x3c].copy_from_slice(b"ARM\x64");
+        let archive = b"070701".repeat(500);
+        fs::write(directory.path().join("vmlinuz"), &kernel).expect("write");
+        fs::write(directory.path().join("initramfs.xz"), zstd::encode_all(&archive[..], 1).expect("encode"))
+            .expect("write");
+        let image = NodeImage::open(directory.path(), &DiskCache::unused()).expect("open");
+        let cache = BootCache::new(directory.path().join("cache"));
+        let files = cache.prepare(&image).expect("prepare");
+        assert_eq!(fs::read(&files.kernel).expect("kernel"), kernel);
+        assert_eq!(fs::read(&files.initramfs).expect("initramfs"), archive);
+        let made = fs::metadata(&files.initramfs).expect("stat").modified().expect("mtime");
+        assert_eq!(cache.prepare(&image).expect("again"), files);
+        assert_eq!(fs::metadata(&files.initramfs).expect("stat").modified().expect("mtime"), made);
+
+        let found = Contents { runtime_handlers: vec!["spin".into()], ..Contents::default() };
+        let failed = cache.contents(&image, || Err("damaged"));
+        assert_eq!(failed, Err("damaged"), "a failure is not kept");
+        assert_eq!(cache.contents(&image, || Ok::<_, ()>(found.clone())), Ok(found.clone()));
+        assert_eq!(cache.contents(&image, || Err(())), Ok(found));
+    }
+
+    #[test]
+    fn nothing_is_left_of_an_image_that_does_not_unpack() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        fs::write(directory.path().join("vmlinuz"), "no kernel").expect("write");
+        fs::write(directory.path().join("initramfs.xz"), "x").expect("write");
+        let image = NodeImage::open(directory.path(), &DiskCache::unused()).expect("open");
+        let cache = BootCache::new(directory.path().join("cache"));
+        assert!(matches!(cache.prepare(&image), Err(AssetError::Kernel { .. })));
+        assert_eq!(fs::read_dir(directory.path().join("cache")).expect("list").count(), 0);
+    }
+}

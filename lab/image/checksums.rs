@@ -1,0 +1,152 @@
+//! Checksum files beside an image's files, in the form of `sha256sum`.
+
+use std::{collections::BTreeMap, fmt};
+
+use lab_model::Digest;
+
+/// A parsed checksum file: path relative to the image directory, and its digest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checksums {
+    entries: BTreeMap<String, Digest>,
+}
+
+/// What is wrong with one file, or with one line of the checksum file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChecksumFault {
+    /// A line that is not `HEX  PATH`.
+    Malformed {
+        /// Line number, from 1.
+        line: usize,
+    },
+    /// A path that leads out of the image's directory.
+    Outside {
+        /// Line number, from 1.
+        line: usize,
+        /// Where it leads.
+        path: String,
+    },
+    /// A file that is needed for booting and that no line covers.
+    Uncovered {
+        /// Which.
+        path: String,
+    },
+    /// The content is not what the checksum file promises.
+    Mismatch {
+        /// Which file.
+        path: String,
+        /// What the checksum file says.
+        expected: Digest,
+        /// What the content gives.
+        actual: Digest,
+    },
+}
+
+impl fmt::Display for ChecksumFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed { line } => write!(f, "line {line} is not \"HEX  PATH\""),
+            Self::Outside { line, path } => write!(f, "line {line}: {path:?} leads out of the image"),
+            Self::Uncovered { path } => write!(f, "{path} is not covered by the checksum file"),
+            Self::Mismatch { path, expected, actual } => {
+                write!(f, "{path} has {actual}, but {expected} is promised; rebuild or fetch the image again")
+            }
+        }
+    }
+}
+
+impl Checksums {
+    /// Reads `HEX  ./path` lines (text or binary marker); `./` is dropped from paths.
+    ///
+    /// # Errors
+    /// The first line that has another form.
+    pub fn parse(text: &str) -> Result<Self, ChecksumFault> {
+        let mut entries = BTreeMap::new();
+        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let malformed = || ChecksumFault::Malformed { line: index + 1 };
+            let (hex, path) = line.split_once([' ', '\t']).ok_or_else(malformed)?;
+            let path = path.trim_start_matches([' ', '\t', '*']).trim_start_matches("./").trim_end();
+            let digest = Digest::from_hex(hex).filter(|_| !path.is_empty()).ok_or_else(malformed)?;
+            if path.starts_with('/') || path.split('/').any(|part| part == "..") || path.contains('\0') {
+                return Err(ChecksumFault::Outside { line: index + 1, path: path.to_owned() });
+            }
+            entries.insert(path.to_owned(), digest);
+        }
+        Ok(Self { entries })
+    }
+
+    /// Reads the checksum file of one file, at `path`: its digest, with a name behind it or without.
+    ///
+    /// # Errors
+    /// When the first line is not that.
+    pub fn of_one_file(text: &str, path: &str) -> Result<Self, ChecksumFault> {
+        let hex = text.split_whitespace().next().unwrap_or_default();
+        let digest = Digest::from_hex(hex).ok_or(ChecksumFault::Malformed { line: 1 })?;
+        Ok(Self { entries: BTreeMap::from([(path.to_owned(), digest)]) })
+    }
+
+    /// Adds what another checksum file promises.
+    pub(super) fn take(&mut self, more: Self) {
+        self.entries.extend(more.entries);
+    }
+
+    /// Forgets the paths that are not wanted.
+    pub(super) fn keep(&mut self, wanted: impl Fn(&str) -> bool) {
+        self.entries.retain(|path, _| wanted(path));
+    }
+
+    /// The paths that it covers, in order.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// Compares one file's digest with what is promised.
+    ///
+    /// # Errors
+    /// When the file is not covered or differs.
+    pub fn verify(&self, path: &str, actual: &Digest) -> Result<(), ChecksumFault> {
+        match self.entries.get(path) {
+            None => Err(ChecksumFault::Uncovered { path: path.to_owned() }),
+            Some(expected) if expected != actual => Err(ChecksumFault::Mismatch {
+                path: path.to_owned(),
+                expected: expected.clone(),
+                actual: actual.clone(),
+            }),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn lines_of_sha256sum_are_read_in_all_their_forms() {
+        let empty = Digest::of_bytes(b"");
+        let sums =
+            Checksums::parse(&format!("{HEX}  ./boot/vmlinuz\n\n{HEX} *initramfs.xz\n")).expect("parse");
+        assert_eq!(sums.verify("boot/vmlinuz", &empty), Ok(()));
+        assert_eq!(sums.verify("initramfs.xz", &empty), Ok(()));
+        assert!(matches!(sums.verify("other", &empty), Err(ChecksumFault::Uncovered { .. })));
+        let other = Digest::of_bytes(b"x");
+        assert!(matches!(sums.verify("initramfs.xz", &other), Err(ChecksumFault::Mismatch { .. })));
+    }
+
+    #[test]
+    fn a_broken_line_is_named_by_number() {
+        assert_eq!(
+            Checksums::parse(&format!("{HEX}  a\nnot a checksum\n")),
+            Err(ChecksumFault::Malformed { line: 2 })
+        );
+    }
+
+    #[test]
+    fn a_path_that_leads_out_is_refused() {
+        for path in ["../secret", "/etc/passwd", "boot/../../x"] {
+            let fault = Checksums::parse(&format!("{HEX}  {path}\n")).expect_err("outside");
+            assert_eq!(fault, ChecksumFault::Outside { line: 1, path: path.to_owned() });
+        }
+    }
+}

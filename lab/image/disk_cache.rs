@@ -1,0 +1,139 @@
+//! Unified kernel images out of disk images, kept by the digest of the disk image: unpacking
+//! gigabytes happens once.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    boot_cache::keep_directory,
+    boot_entries::Choice,
+    disk_image::{DiskImageError, take_unified},
+    uki::UnifiedImage,
+};
+use crate::AssetError;
+use lab_model::Digest;
+
+/// The name of the unified kernel image in an entry.
+const UNIFIED: &str = "unified.efi";
+/// The name of the file that tells what it is.
+const TAKEN: &str = "taken.json";
+
+/// A directory of what was taken out of disk images, safe to share between runs: an entry appears
+/// whole by rename or not at all.
+#[derive(Clone, Debug)]
+pub struct DiskCache {
+    directory: PathBuf,
+}
+
+/// What was taken out of a disk image.
+pub(super) struct Taken {
+    /// The unified kernel image.
+    pub(super) image: UnifiedImage,
+    /// Which it is.
+    pub(super) choice: Choice,
+}
+
+/// What is noted of it.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    choice: Choice,
+    /// Of the unified kernel image, which is proven each time it is used.
+    digest: String,
+}
+
+impl DiskCache {
+    /// A cache in `directory`, which is made when first needed.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into() }
+    }
+
+    /// For tests without disk images: in a directory that cannot be made.
+    #[doc(hidden)]
+    pub fn unused() -> Self {
+        Self::new("/dev/null/disks")
+    }
+
+    /// The unified kernel image of the disk image `disk`, taken out now if it is not there yet.
+    pub(super) fn unified(&self, disk: &Path) -> Result<Taken, AssetError> {
+        let wrong = |source: DiskImageError| AssetError::Disk { path: disk.to_owned(), source };
+        let digest = File::open(disk).and_then(Digest::of_reader).map_err(AssetError::file("read", disk))?;
+        let entry = self.directory.join(digest.hex());
+        if let Some(taken) = kept(&entry) {
+            return Ok(taken);
+        }
+        fs::create_dir_all(&self.directory).map_err(AssetError::file("create", &self.directory))?;
+        let partial = tempfile::Builder::new().prefix(".partial-").tempdir_in(&self.directory);
+        let partial = partial.map_err(AssetError::file("write in", &self.directory))?;
+        let path = partial.path().join(UNIFIED);
+        let mut file = File::create(&path).map_err(AssetError::file("create", &path))?;
+        let choice = take_unified(disk, partial.path(), &mut file).map_err(wrong)?;
+        // What cannot be booted is told of the disk image, and not kept.
+        UnifiedImage::open(&path).map_err(|error| match error {
+            AssetError::Kernel { source, .. } => {
+                wrong(DiskImageError::Unified { name: choice.name.clone(), source })
+            }
+            other => other,
+        })?;
+        let digest =
+            File::open(&path).and_then(Digest::of_reader).map_err(AssetError::file("read", &path))?;
+        let note = serde_json::to_vec(&Note { choice: choice.clone(), digest: digest.to_string() });
+        let path = partial.path().join(TAKEN);
+        fs::write(&path, note.unwrap_or_default()).map_err(AssetError::file("write", &path))?;
+        // Another run may have been faster, and read its entry already.
+        if kept(&entry).is_none() {
+            let _ = fs::remove_dir_all(&entry);
+        }
+        keep_directory(partial, &entry).map_err(AssetError::file("create", &entry))?;
+        Ok(Taken { image: UnifiedImage::open(&entry.join(UNIFIED))?, choice })
+    }
+}
+
+/// What an entry holds, if it is there and whole.
+fn kept(entry: &Path) -> Option<Taken> {
+    let note: Note = serde_json::from_slice(&fs::read(entry.join(TAKEN)).ok()?).ok()?;
+    let path = entry.join(UNIFIED);
+    let digest = Digest::of_reader(File::open(&path).ok()?).ok()?;
+    if note.digest != digest.to_string() {
+        return None;
+    }
+    Some(Taken { image: UnifiedImage::open(&path).ok()?, choice: note.choice })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lab_image_fixtures::{disk, pe};
+
+    #[test]
+    fn what_was_taken_out_is_kept_and_proven() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("metal.raw");
+        let unified = pe(0xaa64, &[(".linux", b"kernel"), (".initrd", b"initramfs")]);
+        fs::write(&path, disk(&[("EFI/Linux/Talos-v1.11.5.efi", &unified)], &[])).expect("write");
+        let cache = DiskCache::new(directory.path().join("cache"));
+        let taken = || cache.unified(&path).expect("taken").image.kernel.file;
+        let kept = taken();
+        assert_eq!(fs::read(&kept).expect("read"), unified);
+        let made = fs::metadata(&kept).expect("stat").modified().expect("mtime");
+        assert_eq!(fs::metadata(taken()).expect("stat").modified().expect("mtime"), made);
+        // One that was damaged since is taken out again.
+        fs::write(&kept, "damaged").expect("write");
+        assert_eq!(fs::read(taken()).expect("read"), unified);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_disk_image_that_cannot_be_used() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("metal.raw");
+        let cache = DiskCache::new(directory.path().join("cache"));
+        for files in [&[("EFI/Linux/a.efi", &b"MZ"[..])][..], &[]] {
+            fs::write(&path, disk(files, &[])).expect("write");
+            assert!(matches!(cache.unified(&path), Err(AssetError::Disk { .. })));
+            assert_eq!(fs::read_dir(directory.path().join("cache")).expect("list").count(), 0);
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! What is in an image, told without booting it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::{
+    checksums::ChecksumFault,
+    compression::Compression,
+    contents::Contents,
+    difference::Difference,
+    disk_cache::DiskCache,
+    initramfs::{Initramfs, InitramfsError, Layer},
+    kernel::{KERNEL_LIMIT, raw_kernel},
+    layout::Found,
+    node_image::{digest_of, identity_of},
+    part::Part,
+    promised::promised,
+};
+use crate::AssetError;
+use lab_model::Digest;
+
+/// What a kernel's version string begins with (`linux_banner`, Linux init/version.c).
+const BANNER: &[u8] = b"Linux version ";
+
+/// What an image holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    /// Where the image is, as it was named.
+    pub directory: PathBuf,
+    /// In which layout its files were found.
+    pub layout: String,
+    /// The kernel arguments that it would boot with by itself, when it says.
+    pub arguments: Option<String>,
+    /// Identity of kernel and initramfs together, the same as the plan of a run shows.
+    pub digest: Digest,
+    /// The architecture of the kernel.
+    pub architecture: &'static str,
+    /// Version of the kernel, when its banner could be found.
+    pub kernel_version: Option<String>,
+    /// Bytes of the kernel file and of the kernel unpacked.
+    pub kernel_bytes: (u64, u64),
+    /// How the initramfs is compressed.
+    pub compression: Compression,
+    /// Bytes of the initramfs file and unpacked.
+    pub initramfs_bytes: (u64, u64),
+    /// The squashfs files in the initramfs: root file system and extensions, with `modules.dep`
+    /// and `schematic`.
+    pub layers: Vec<Layer>,
+    /// What the layers bring to a node.
+    pub contents: Contents,
+    /// Each file that is covered by checksums or should be.
+    pub checksums: Vec<CheckedFile>,
+}
+
+/// A file that is covered by checksums or should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckedFile {
+    /// Relative to the image's directory.
+    pub path: String,
+    /// What the checksum file says of it.
+    pub verdict: FileVerdict,
+    /// Its size, when it is there.
+    pub bytes: Option<u64>,
+    /// Its content's digest, when it is there.
+    pub digest: Option<Digest>,
+}
+
+/// What the checksum file says of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileVerdict {
+    /// It is as promised.
+    Matches,
+    /// It differs from what is promised.
+    Mismatch,
+    /// It is promised and not there.
+    Missing,
+    /// It is needed for booting, and no line covers it.
+    Uncovered,
+}
+
+/// Why an image cannot be inspected.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// It is no image, or a file of it cannot be read.
+    #[error(transparent)]
+    Asset(#[from] AssetError),
+    /// Its initramfs is damaged.
+    #[error("initramfs {}, {source}", path.display())]
+    Initramfs {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: InitramfsError,
+    },
+}
+
+impl Inspection {
+    /// Reads the image at `path`, a directory or one file in any known layout, once; takes about a
+    /// second for a hundred megabytes. What is taken out of a disk image is kept in `disks`.
+    ///
+    /// # Errors
+    /// See [`InspectError`]. A checksum that does not hold is no error but a [`FileVerdict`].
+    pub fn of(path: &Path, disks: &DiskCache) -> Result<Self, InspectError> {
+        let found = Found::at(path, disks)?;
+        // Both are a matter of hashing and unpacking: a core each.
+        let (kernel_file, content) = std::thread::scope(|scope| {
+            let content = scope.spawn(|| initramfs_content(&found.initramfs));
+            let kernel_file = KernelFile::read(&found.kernel);
+            (kernel_file, content.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let (file, content) = (kernel_file?, content?);
+        let known = [(&found.kernel, &file.digest), (&found.initramfs, &content.digest)];
+        Ok(Self {
+            directory: path.to_owned(),
+            digest: identity_of(&known.map(|(_, digest)| digest.clone())),
+            architecture: "arm64",
+            kernel_version: file.version,
+            kernel_bytes: (file.packed, file.unpacked),
+            compression: content.compression,
+            initramfs_bytes: (content.packed, content.unpacked),
+            layers: content.layers,
+            contents: content.contents,
+            checksums: verdicts(&found, &known)?,
+            layout: found.layout,
+            arguments: found.arguments,
+        })
+    }
+
+    /// Whether every file is covered by checksums that hold.
+    pub fn is_intact(&self) -> bool {
+        self.checksums.iter().all(|file| file.verdict == FileVerdict::Matches)
+    }
+
+    /// What `other` has more and less than this image.
+    pub fn difference(&self, other: &Self) -> Difference {
+        Difference::between(self, other)
+    }
+}
+
+/// What a kernel file says of itself.
+struct KernelFile {
+    digest: Digest,
+    version: Option<String>,
+    packed: u64,
+    unpacked: u64,
+}
+
+impl KernelFile {
+    fn read(part: &Part) -> Result<Self, AssetError> {
+        let file = part.read(KERNEL_LIMIT).map_err(AssetError::file("read", &part.file))?;
+        let raw =
+            raw_kernel(&file).map_err(|source| AssetError::Kernel { path: part.file.clone(), source })?;
+        Ok(Self {
+            digest: Digest::of_bytes(&file),
+            version: kernel_version(&raw),
+            packed: file.len() as u64,
+            unpacked: raw.len() as u64,
+        })
+    }
+}
+
+fn initramfs_content(part: &Part) -> Result<Initramfs, InspectError> {
+    let opened = part.open().map_err(AssetError::file("open", &part.file))?;
+    Initramfs::read(opened).map_err(|source| InspectError::Initramfs { path: part.file.clone(), source })
+}
+
+fn kernel_version(raw: &[u8]) -> Option<String> {
+    let start = raw.windows(BANNER.len()).position(|window| window == BANNER)? + BANNER.len();
+    let rest = raw.get(start..)?;
+    let end = rest.iter().take(128).position(|byte| *byte == b' ')?;
+    String::from_utf8(rest.get(..end)?.to_vec()).ok()
+}
+
+/// Compares every file that checksums cover, and the boot files, of which `known` has the digests.
+fn verdicts(found: &Found, known: &[(&Part, &Digest)]) -> Result<Vec<CheckedFile>, AssetError> {
+    let checksums = promised(found)?.unwrap_or_default();
+    let mut paths: Vec<String> = checksums.paths().map(str::to_owned).collect();
+    for file in &found.files {
+        let path = found.name_of(file);
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    let checked = |path: &str| {
+        let full = found.root.join(path);
+        let Some(about) = fs::metadata(&full).ok().filter(fs::Metadata::is_file) else {
+            let (path, verdict) = (path.to_owned(), FileVerdict::Missing);
+            return Ok(CheckedFile { path, verdict, bytes: None, digest: None });
+        };
+        let whole = Part::whole(full);
+        let digest = match known.iter().find(|(part, _)| **part == whole) {
+            Some((_, digest)) => (*digest).clone(),
+            None => digest_of(&whole)?,
+        };
+        let verdict = match checksums.verify(path, &digest) {
+            Ok(()) => FileVerdict::Matches,
+            Err(ChecksumFault::Uncovered { .. }) => FileVerdict::Uncovered,
+            Err(_) => FileVerdict::Mismatch,
+        };
+        Ok(CheckedFile { path: path.to_owned(), verdict, bytes: Some(about.len()), digest: Some(digest) })
+    };
+    paths.iter().map(|path| checked(path)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lab_image_fixtures::{archive, disk, initramfs, kernel, pe};
+
+    fn image(extensions: &[&str]) -> tempfile::TempDir {
+        let files: Vec<[(&str, &[u8]); 1]> = extensions.iter().map(|name| [(*name, &b""[..])]).collect();
+        let extensions: Vec<_> =
+            extensions.iter().zip(&files).map(|(name, file)| (*name, &file[..])).collect();
+        let packed = initramfs(&extensions);
+        let directory = tempfile::tempdir().expect("tempdir");
+        fs::write(directory.path().join("vmlinuz"), kernel()).expect("write");
+        // Early modules stand uncompressed before the rest, as some images have it.
+        let whole = [archive(&[("modules/a.ko", b"ELF")]), packed].concat();
+        fs::write(directory.path().join("initramfs.xz"), whole).expect("write");
+        directory
+    }
+
+    #[test]
+    fn an_image_tells_its_kernel_layers_and_extensions() {
+        let directory = image(&["drbd", "spin"]);
+        let seen = Inspection::of(directory.path(), &DiskCache::unused()).expect("inspect");
+        assert_eq!(seen.kernel_version.as_deref(), Some("6.12.5-talos"));
+        assert_eq!(seen.compression, Compression::Zstd);
+        let layers: Vec<_> = seen.layers.iter().map(|layer| layer.name.as_str()).collect();
+        assert_eq!(layers, ["rootfs.sqsh", "0.sqsh", "1.sqsh"]);
+        assert_eq!(
+            seen.digest,
+            crate::NodeImage::open(directory.path(), &DiskCache::unused()).expect("open").digest
+        );
+        assert!(!seen.is_intact(), "there are no checksums");
+    }
+
+    #[test]
+    fn the_difference_of_two_images_is_their_extensions() {
+        let (compute, gateway) = (image(&["drbd", "spin"]), image(&["drbd", "spin", "tailscale"]));
+        let compute = Inspection::of(compute.path(), &DiskCache::unused()).expect("inspect");
+        let gateway = Inspection::of(gateway.path(), &DiskCache::unused()).expect("inspect");
+        assert_eq!(compute.difference(&gateway).to_string(), "+tailscale");
+        assert_eq!(gateway.difference(&compute).to_string(), "-tailscale");
+        assert_eq!(compute.difference(&compute).to_string(), "the same image, by digest");
+    }
+
+    #[test]
+    fn checksums_are_told_file_by_file() {
+        let directory = image(&[]);
+        let digest = digest_of(&Part::whole(directory.path().join("vmlinuz"))).expect("digest").hex();
+        let sums = format!("{digest}  ./vmlinuz\n{digest}  gone\n");
+        fs::write(directory.path().join("checksums.sha256"), sums).expect("write");
+        let seen = Inspection::of(directory.path(), &DiskCache::unused()).expect("inspect").checksums;
+        let seen: Vec<_> = seen.into_iter().map(|file| (file.path, file.verdict)).collect();
+        let expected = [
+            ("gone".to_owned(), FileVerdict::Missing),
+            ("vmlinuz".to_owned(), FileVerdict::Matches),
+            ("initramfs.xz".to_owned(), FileVerdict::Uncovered),
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_disk_image_is_told_as_what_was_taken_of_it_and_by_its_own_checksum() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let unified = pe(0xaa64, &[(".linux", &kernel()), (".initrd", &initramfs(&[("spin", &[])]))]);
+        let image = zstd::encode_all(&disk(&[("EFI/Linux/Talos-v1.11.5.efi", &unified)], &[])[..], 1);
+        let path = directory.path().join("metal-arm64.raw.zst");
+        fs::write(&path, image.expect("encode")).expect("write");
+        let digest = digest_of(&Part::whole(&path)).expect("digest").hex();
+        fs::write(directory.path().join("metal-arm64.raw.zst.sha256"), digest).expect("write");
+        let cache = DiskCache::new(directory.path().join("cache"));
+        let seen = Inspection::of(&path, &cache).expect("inspect");
+        assert!(seen.is_intact());
+        assert_eq!(seen.contents.extensions[0].name, "spin");
+        let text = seen.to_string();
+        let layout = "layout         disk image: UKI Talos-v1.11.5.efi in the EFI system partition\n";
+        assert!(text.contains(layout), "{text}");
+        assert!(text.contains("✅ metal-arm64.raw.zst matches its checksum"), "{text}");
+    }
+
+    #[test]
+    fn a_truncated_initramfs_is_an_error_with_its_place() {
+        let directory = image(&["drbd"]);
+        let path = directory.path().join("initramfs.xz");
+        let whole = fs::read(&path).expect("read");
+        fs::write(&path, &whole[..whole.len() - 20]).expect("write");
+        let error =
+            Inspection::of(directory.path(), &DiskCache::unused()).expect_err("truncated").to_string();
+        assert!(error.contains("in the Zstd stream at byte"), "{error}");
+    }
+}

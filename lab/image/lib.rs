@@ -1,0 +1,59 @@
+//! Where a node image comes from and what is in it: kernel, initramfs, checksums, extensions.
+//!
+//! [`Inspection::of`] tells what is in an image without booting it.
+//! [`NodeImage::open`] finds the boot files of an image directory or a disk image and verifies its
+//! checksums; a [`DiskCache`] keeps what boots of a disk image;
+//! [`BootCache::prepare`] turns them into what QEMU can boot and the guest need not decompress
+//! (a raw kernel `Image`, an uncompressed initramfs), kept by digest so that it happens once.
+
+mod archive;
+mod asset_error;
+mod boot_cache;
+mod boot_entries;
+mod checksums;
+mod compression;
+mod contents;
+pub mod cpio_archive;
+mod difference;
+mod disk_cache;
+mod disk_image;
+mod edited_initramfs;
+mod extensions;
+mod fat;
+mod initramfs;
+mod inspection;
+mod inspection_text;
+mod kernel;
+mod layout;
+mod lz4;
+mod node_image;
+mod part;
+mod promised;
+mod service_spec;
+mod squashfs;
+mod squashfs_inode;
+mod uki;
+
+pub use archive::{ArchiveError, Archives, Entry};
+pub use asset_error::AssetError;
+pub use boot_cache::{BootCache, BootFiles, keep_directory};
+pub use boot_entries::Choice;
+pub use checksums::{ChecksumFault, Checksums};
+pub use compression::{Compression, decompress, unpacked};
+pub use contents::{Contents, ContentsError, ExtensionService, LayerContents};
+pub use difference::{Difference, Names};
+pub use disk_cache::DiskCache;
+pub use disk_image::{DiskImage, DiskImageError};
+pub use edited_initramfs::without_extension;
+pub use extensions::{Extension, ExtensionsError};
+pub use fat::FatError;
+pub use initramfs::{Initramfs, InitramfsError, Layer};
+pub use inspection::{CheckedFile, FileVerdict, InspectError, Inspection};
+pub use kernel::{KernelError, raw_kernel};
+pub use layout::{Found, belongs};
+pub use node_image::NodeImage;
+pub use part::{Part, Section};
+pub use service_spec::ServiceSpec;
+pub use squashfs::{Squashfs, SquashfsError};
+pub use squashfs_inode::File as SquashfsFile;
+pub use uki::UnifiedImage;

@@ -1,0 +1,140 @@
+//! The producer's end of the event stream.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_channel::mpsc;
+
+use super::event::{Event, Happening};
+
+/// Takes events from any thread, numbers and stamps them, and hands them to every subscriber.
+/// Cloning is cheap; all clones feed one stream. Recording never blocks and never fails: a
+/// subscriber that is gone is forgotten.
+#[derive(Clone)]
+pub struct Recorder {
+    shared: Arc<Shared>,
+}
+
+/// A consumer's end: every event recorded after the subscription, in order, without loss. Ends
+/// (yields `None`) once every [`Recorder`] is dropped or [`Recorder::close`] was called.
+pub struct Subscription(mpsc::UnboundedReceiver<Event>);
+
+impl Subscription {
+    /// The next event; `None` once the stream has ended.
+    pub async fn recv(&mut self) -> Option<Event> {
+        self.0.recv().await.ok()
+    }
+
+    /// The next event if it was recorded already.
+    ///
+    /// # Errors
+    /// When there is none yet, or the stream has ended.
+    pub fn try_recv(&mut self) -> Result<Event, mpsc::TryRecvError> {
+        self.0.try_recv()
+    }
+
+    /// Waits for the next event and adds it to `batch`, with those that were recorded already, up to
+    /// `most` in all. Returns their number; 0 once the stream has ended.
+    pub async fn recv_many(&mut self, batch: &mut Vec<Event>, most: usize) -> usize {
+        let before = batch.len();
+        batch.extend(self.recv().await);
+        while batch.len() > before
+            && batch.len() - before < most
+            && let Ok(event) = self.try_recv()
+        {
+            batch.push(event);
+        }
+        batch.len() - before
+    }
+}
+
+struct Shared {
+    started: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    next_seq: u64,
+    subscribers: Vec<mpsc::UnboundedSender<Event>>,
+}
+
+impl Recorder {
+    /// A new stream whose clock starts now.
+    pub fn new() -> Self {
+        Self { shared: Arc::new(Shared { started: Instant::now(), state: Mutex::default() }) }
+    }
+
+    /// Adds a consumer.
+    pub fn subscribe(&self) -> Subscription {
+        let (tx, rx) = mpsc::unbounded();
+        self.lock().subscribers.push(tx);
+        Subscription(rx)
+    }
+
+    /// Records that something happened, now.
+    pub fn record(&self, happening: Happening) {
+        let mut state = self.lock();
+        let event = Event { seq: state.next_seq, at: self.shared.started.elapsed(), happening };
+        state.next_seq += 1;
+        state.subscribers.retain(|subscriber| subscriber.unbounded_send(event.clone()).is_ok());
+    }
+
+    /// Monotonic time since the stream began.
+    pub fn elapsed(&self) -> Duration {
+        self.shared.started.elapsed()
+    }
+
+    /// Ends the stream for all subscribers, e.g. so that sinks can write their last lines.
+    pub fn close(&self) {
+        self.lock().subscribers.clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::events::Subject;
+
+    fn note(text: &str) -> Happening {
+        Happening::Note { subject: Subject::Cluster, text: text.into() }
+    }
+
+    #[test]
+    fn every_subscriber_gets_every_event_in_order_and_then_the_end() {
+        let recorder = Recorder::new();
+        let mut first = recorder.subscribe();
+        let mut second = recorder.subscribe();
+        for n in 0..5 {
+            recorder.record(note(&n.to_string()));
+        }
+        recorder.close();
+        for subscription in [&mut first, &mut second] {
+            for n in 0..5 {
+                let event = block_on(subscription.recv()).expect("event");
+                assert_eq!((event.seq, event.happening), (n, note(&n.to_string())));
+            }
+            assert_eq!(block_on(subscription.recv()), None);
+        }
+    }
+
+    #[test]
+    fn events_survive_json() {
+        let event = Event { seq: 7, at: Duration::from_micros(1_500_001), happening: note("x") };
+        let text = serde_json::to_string(&event).expect("serialize");
+        assert_eq!(text, r#"{"seq":7,"t":1.500001,"event":"note","subject":"cluster","text":"x"}"#);
+        assert_eq!(serde_json::from_str::<Event>(&text).expect("parse"), event);
+    }
+}

@@ -1,0 +1,31 @@
+//! Plain data that every part of the lab shares: names, roles, sizes, digests, addresses, events,
+//! diagnostics, YAML with positions, redaction.
+//!
+//! This crate knows no processes, no network and no async runtime. Its types print, compare, serialize and
+//! test without a VM. Every other crate may use it; it uses no other crate of the workspace.
+//!
+//! Start reading at [`events`]: what can happen in a run is the vocabulary of everything else.
+
+pub mod accelerator;
+pub mod diagnostic;
+pub mod digest;
+pub mod events;
+pub mod exit_code;
+pub mod files;
+pub mod network;
+pub mod node;
+mod redact;
+mod run_result;
+mod size;
+pub mod source;
+pub mod words;
+pub mod workloads;
+pub mod yaml;
+
+pub use diagnostic::Severity;
+pub use digest::Digest;
+pub use exit_code::ExitCode;
+pub use redact::redact;
+pub use run_result::{Ending, RESULT, RunDirectoryError, RunResult, io_error, write_json};
+pub use size::{InvalidSize, Size};
+pub use source::{Origin, Source, SourceError};

@@ -1,0 +1,14 @@
+//! The lab LAN as plain data: addresses, links and what can be wrong with them, partitions.
+
+pub mod address;
+mod link;
+mod mac;
+mod partition;
+mod plan;
+mod quantity;
+
+pub use link::{Impairment, ImpairmentError, Link, LinkFault, UPLINK};
+pub use mac::{InvalidMac, MacAddr};
+pub use partition::{Partition, PartitionError, Sides, UplinkSide};
+pub use plan::{Attachment, LanPlan, LanPlanError};
+pub use quantity::{Delay, InvalidQuantity, Loss, Rate};

@@ -1,0 +1,139 @@
+//! The LAN as plain data: who is attached where, under which address.
+
+use std::{collections::HashSet, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use super::{MacAddr, address};
+use crate::node::NodeName;
+
+/// The LAN of one cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanPlan {
+    /// Its network, e.g. 10.5.0.0/24.
+    pub network: Ipv4Net,
+    /// Address of router, DNS and NTP server; the host's loopback as the nodes see it.
+    pub gateway: Ipv4Addr,
+    /// DNS domain of the nodes, without dots at its ends.
+    pub domain: String,
+    /// MTU told to the nodes, bytes. slirp keeps its own 1500 towards the host; TCP agrees on the
+    /// smaller by itself.
+    pub mtu: u16,
+    /// The nodes.
+    pub attachments: Vec<Attachment>,
+}
+
+/// A plan that contradicts itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the lab network {network} cannot be laid out: {reason}")]
+pub struct LanPlanError {
+    /// The network.
+    pub network: Ipv4Net,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// One node's place on the LAN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Its name, also in DNS.
+    pub node: NodeName,
+    /// Its network card's address, by which it gets its lease.
+    pub mac: MacAddr,
+    /// Its fixed IPv4 address.
+    pub address: Ipv4Addr,
+    /// Its TCP ports to be reachable from the host's loopback.
+    pub forwards: Vec<u16>,
+}
+
+impl LanPlan {
+    /// Checks that addresses are inside the network, distinct, and leave two spare ones.
+    ///
+    /// # Errors
+    /// Names the first thing that is wrong.
+    pub fn check(&self) -> Result<(), LanPlanError> {
+        let wrong = |reason: String| Err(LanPlanError { network: self.network, reason });
+        let mut addresses = HashSet::from([self.network.network(), self.network.broadcast()]);
+        if !self.network.contains(&self.gateway) || !addresses.insert(self.gateway) {
+            return wrong(format!("the gateway {} is not a host address of it", self.gateway));
+        }
+        let mut macs = HashSet::from([address::gateway_mac(self.gateway)]);
+        let mut names = HashSet::from(["gateway", "uplink"]);
+        for Attachment { node, mac, address, .. } in &self.attachments {
+            if !self.network.contains(address) {
+                return wrong(format!("{node}'s address {address} is outside of it"));
+            }
+            if !addresses.insert(*address) {
+                return wrong(format!("{node}'s address {address} is taken"));
+            }
+            if mac.is_group() || !macs.insert(*mac) {
+                return wrong(format!("{node}'s Ethernet address {mac} is taken or a group's"));
+            }
+            if !names.insert(node.as_str()) {
+                return wrong(format!("the name {node} is taken"));
+            }
+        }
+        match address::spare_addresses(self) {
+            Some(_) => Ok(()),
+            None => wrong("two spare addresses are needed and it has none; take a larger network".to_owned()),
+        }
+    }
+
+    /// A small LAN for tests.
+    #[doc(hidden)]
+    pub fn for_tests(nodes: u8) -> Self {
+        Self {
+            network: "10.5.0.0/24".parse().unwrap(),
+            gateway: Ipv4Addr::new(10, 5, 0, 1),
+            domain: "lab.internal".into(),
+            mtu: 1500,
+            attachments: (0..nodes)
+                .map(|n| Attachment {
+                    node: format!("node-{}", n + 1).parse().unwrap(),
+                    mac: MacAddr::new([0x52, 0x54, 0, 0, 0, n + 2]),
+                    address: Ipv4Addr::new(10, 5, 0, n + 2),
+                    forwards: Vec::new(),
+                })
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sound_plan_passes() {
+        assert!(LanPlan::for_tests(3).check().is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_plan_is_named() {
+        let reason = |change: fn(&mut LanPlan)| {
+            let mut plan = LanPlan::for_tests(2);
+            change(&mut plan);
+            plan.check().unwrap_err().to_string()
+        };
+        insta::assert_snapshot!(
+            [
+                reason(|plan| plan.gateway = Ipv4Addr::new(10, 6, 0, 1)),
+                reason(|plan| plan.attachments[1].address = Ipv4Addr::new(10, 5, 0, 2)),
+                reason(|plan| plan.attachments[1].address = Ipv4Addr::new(10, 5, 1, 2)),
+                reason(|plan| plan.attachments[1].mac = plan.attachments[0].mac),
+                reason(|plan| plan.attachments[1].node = plan.attachments[0].node.clone()),
+                reason(|plan| plan.network = "10.5.0.0/30".parse().unwrap()),
+            ]
+            .join("\n")
+        );
+    }
+
+    #[test]
+    fn spare_addresses_are_nobodys() {
+        assert_eq!(
+            address::spare_addresses(&LanPlan::for_tests(2)),
+            Some([Ipv4Addr::new(10, 5, 0, 254), Ipv4Addr::new(10, 5, 0, 253)])
+        );
+    }
+}

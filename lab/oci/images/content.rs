@@ -1,0 +1,161 @@
+//! Files of an image layout or of an archive, by name, each proven by its digest as it is read.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, BufReader, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+
+use super::error::OciError;
+use lab_image::{Compression, decompress};
+use lab_model::Digest;
+
+/// More than any manifest or config has, in bytes.
+const TEXT_LIMIT: u64 = 4 << 20;
+/// More than any archive of a node image unpacks to, in bytes.
+const ARCHIVE_LIMIT: u64 = 8 << 30;
+/// More entries than the archive of an image has.
+const ENTRIES: usize = 10_000;
+
+/// Where the files of an image lie.
+pub(super) struct Content {
+    /// What it is called in messages.
+    pub(super) name: String,
+    place: Place,
+}
+
+enum Place {
+    Directory(PathBuf),
+    Archive { file: PathBuf, entries: BTreeMap<String, (u64, u64)>, _unpacked: Option<tempfile::TempPath> },
+}
+
+impl Content {
+    /// A directory: an image layout, or one with the same `blobs/`.
+    pub(super) fn directory(path: &Path) -> Self {
+        Self { name: path.display().to_string(), place: Place::Directory(path.to_owned()) }
+    }
+
+    /// A tar archive, compressed or not; a compressed one is unpacked into `scratch` for as long as
+    /// this lives.
+    pub(super) fn archive(path: &Path, scratch: &Path) -> Result<Self, OciError> {
+        let mut input = BufReader::new(File::open(path).map_err(OciError::file("open", path))?);
+        let head = io::BufRead::fill_buf(&mut input).map_err(OciError::file("read", path))?;
+        let compression = Compression::detect(head);
+        let (file, unpacked) = if compression == Compression::Uncompressed {
+            (path.to_owned(), None)
+        } else {
+            fs::create_dir_all(scratch).map_err(OciError::file("create", scratch))?;
+            let mut out =
+                tempfile::NamedTempFile::new_in(scratch).map_err(OciError::file("write in", scratch))?;
+            decompress(compression, input, &mut out, ARCHIVE_LIMIT)
+                .map_err(OciError::file("unpack", path))?;
+            (out.path().to_owned(), Some(out.into_temp_path()))
+        };
+        let entries = entries(&file).map_err(OciError::file("read", path))?;
+        let place = Place::Archive { file, entries, _unpacked: unpacked };
+        Ok(Self { name: path.display().to_string(), place })
+    }
+
+    /// Whether there is a file of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        match &self.place {
+            Place::Directory(directory) => directory.join(name).is_file(),
+            Place::Archive { entries, .. } => entries.contains_key(name),
+        }
+    }
+
+    /// Opens a file by its name.
+    pub(super) fn open(&self, name: &str) -> Result<Box<dyn Read>, OciError> {
+        let opened = match &self.place {
+            Place::Directory(directory) => {
+                File::open(directory.join(name)).map(|file| Box::new(file) as Box<dyn Read>)
+            }
+            Place::Archive { file, entries, .. } => match entries.get(name) {
+                None => Err(io::ErrorKind::NotFound.into()),
+                Some((offset, size)) => section(file, *offset, *size),
+            },
+        };
+        opened.map_err(|error| self.damaged(name, error))
+    }
+
+    /// A file in JSON; with `digest`, proven by it.
+    pub(super) fn json<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        digest: Option<&Digest>,
+    ) -> Result<T, OciError> {
+        serde_json::from_slice(&self.text(name, digest)?).map_err(|error| self.damaged(name, error))
+    }
+
+    /// A file of text; with `digest`, proven by it.
+    pub(super) fn text(&self, name: &str, digest: Option<&Digest>) -> Result<Vec<u8>, OciError> {
+        let mut bytes = Vec::new();
+        self.open(name)?
+            .take(TEXT_LIMIT)
+            .read_to_end(&mut bytes)
+            .map_err(|error| self.damaged(name, error))?;
+        match digest.map(|promised| (promised, Digest::of_bytes(&bytes))) {
+            Some((promised, found)) if *promised != found => {
+                Err(self.damaged(name, format!("its content has {found}; fetch the image again")))
+            }
+            _ => Ok(bytes),
+        }
+    }
+
+    pub(super) fn damaged(&self, part: &str, why: impl ToString) -> OciError {
+        OciError::Damaged { within: self.name.clone(), part: part.to_owned(), why: why.to_string() }
+    }
+}
+
+fn section(file: &Path, offset: u64, size: u64) -> io::Result<Box<dyn Read>> {
+    let mut file = File::open(file)?;
+    file.seek(SeekFrom::Start(offset))?;
+    Ok(Box::new(file.take(size)))
+}
+
+/// Name, place and length of every file of an archive.
+fn entries(archive: &Path) -> io::Result<BTreeMap<String, (u64, u64)>> {
+    let mut archive = tar::Archive::new(File::open(archive)?);
+    let mut found = BTreeMap::new();
+    for entry in archive.entries_with_seek()? {
+        let entry = entry?;
+        if entry.header().entry_type().is_file() {
+            let name = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();
+            found.insert(name, (entry.raw_file_position(), entry.size()));
+        }
+        if found.len() > ENTRIES {
+            return Err(io::Error::other(format!("it has more than {ENTRIES} files; no image has")));
+        }
+    }
+    Ok(found)
+}
+
+/// Hashes what passes through it.
+pub(super) struct Hashed<R> {
+    input: R,
+    hasher: Sha256,
+}
+
+impl<R: Read> Hashed<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self { input, hasher: Sha256::new() }
+    }
+
+    /// Reads what is left and returns the digest of all.
+    pub(super) fn digest(mut self) -> io::Result<Digest> {
+        io::copy(&mut self, &mut io::sink())?;
+        Ok(Digest::of_hash(self.hasher))
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(out)?;
+        self.hasher.update(&out[..count]);
+        Ok(count)
+    }
+}

@@ -1,0 +1,201 @@
+//! The files of an image's layers, the upper ones over the lower ones.
+//!
+//! Whiteouts: OCI image specification v1.1, layer.md.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Read},
+    path::{Component, Path},
+};
+
+use super::{
+    content::{Content, Hashed},
+    error::OciError,
+    image::{Image, Layer, Proof},
+};
+use lab_image::{Compression, unpacked};
+
+/// More than the layers of a node image unpack to, in bytes.
+const LIMIT: u64 = 8 << 30;
+/// What the name of a whiteout begins with.
+const WHITEOUT: &str = ".wh.";
+/// The name of the whiteout that hides all that lower layers have in its directory.
+const OPAQUE: &str = ".wh..wh..opq";
+
+/// Writes those files of an image that are `wanted` below the directory `into`.
+///
+/// # Errors
+/// When a layer is missing, damaged, or not what its digest promises, or a file cannot be written.
+pub(super) fn extract(
+    image: &Image,
+    content: &Content,
+    wanted: impl Fn(&str) -> bool,
+    into: &Path,
+) -> Result<(), OciError> {
+    let mut hidden = Hidden::default();
+    for layer in image.layers.iter().rev() {
+        let fail = |error: io::Error| content.damaged(&layer.name, error);
+        let mut below = hidden.clone();
+        let digest = match &layer.proof {
+            Proof::Packed(_) => {
+                let mut packed = BufReader::new(Hashed::new(content.open(&layer.name)?));
+                let compression = Compression::detect(packed.fill_buf().map_err(fail)?);
+                let unpacked = unpacked(compression, &mut packed).map_err(fail)?;
+                take(unpacked, &wanted, into, &hidden, &mut below).map_err(fail)?;
+                packed.into_inner().digest()
+            }
+            Proof::Unpacked(_) => {
+                let mut packed = BufReader::new(content.open(&layer.name)?);
+                let compression = Compression::detect(packed.fill_buf().map_err(fail)?);
+                let mut tar = Hashed::new(unpacked(compression, packed).map_err(fail)?);
+                take(&mut tar, &wanted, into, &hidden, &mut below).map_err(fail)?;
+                tar.digest()
+            }
+        };
+        hidden = below;
+        prove(content, layer, &digest.map_err(fail)?)?;
+    }
+    Ok(())
+}
+
+fn prove(content: &Content, layer: &Layer, found: &lab_model::Digest) -> Result<(), OciError> {
+    let (Proof::Packed(promised) | Proof::Unpacked(promised)) = &layer.proof;
+    if promised == found {
+        return Ok(());
+    }
+    let why = format!("its content has {found}, and {promised} is promised; fetch the image again");
+    Err(content.damaged(&layer.name, why))
+}
+
+/// What upper layers have or hide.
+#[derive(Clone, Default)]
+struct Hidden {
+    /// Files and directories that are hidden, with all below them.
+    paths: BTreeSet<String>,
+}
+
+impl Hidden {
+    fn hides(&self, path: &str) -> bool {
+        let mut parents = path.match_indices('/').map(|(at, _)| &path[..at]);
+        self.paths.contains("")
+            || self.paths.contains(path)
+            || parents.any(|parent| self.paths.contains(parent))
+    }
+}
+
+/// Writes what is wanted and not hidden out of one layer, and notes what the layer hides below it.
+fn take(
+    tar: impl Read,
+    wanted: &impl Fn(&str) -> bool,
+    into: &Path,
+    hidden: &Hidden,
+    below: &mut Hidden,
+) -> io::Result<()> {
+    let mut archive = tar::Archive::new(tar.take(LIMIT));
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let Some(path) = clean(&entry.path()?) else {
+            let path = entry.path()?.display().to_string();
+            return Err(io::Error::other(format!("{path:?} leads out of the image")));
+        };
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path.as_str()));
+        if name == OPAQUE {
+            below.paths.insert(parent.to_owned());
+            continue;
+        }
+        if let Some(removed) = name.strip_prefix(WHITEOUT) {
+            below.paths.insert(if parent.is_empty() {
+                removed.to_owned()
+            } else {
+                format!("{parent}/{removed}")
+            });
+            continue;
+        }
+        let kind = entry.header().entry_type();
+        if kind.is_dir() || !wanted(&path) || hidden.hides(&path) {
+            continue;
+        }
+        if kind.is_symlink() || kind.is_hard_link() {
+            let target = entry.link_name()?.map(|name| name.display().to_string()).unwrap_or_default();
+            return Err(io::Error::other(format!(
+                "{path} is a link to {target}, and only plain files are read; copy the file instead of linking it"
+            )));
+        }
+        let to = into.join(&path);
+        if let Some(directory) = to.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        io::copy(&mut entry, &mut File::create(&to)?)?;
+        below.paths.insert(path);
+    }
+    Ok(())
+}
+
+/// The path without `./`, or `None` when it leads out.
+fn clean(path: &Path) -> Option<String> {
+    let mut parts = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(part) => parts.push(part.to_string_lossy().into_owned()),
+            Component::CurDir | Component::RootDir => {}
+            Component::ParentDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A tar archive of files with these names, as they are.
+    fn archive(names: &[String]) -> Vec<u8> {
+        let mut out = tar::Builder::new(Vec::new());
+        for name in names {
+            let mut header = tar::Header::new_old();
+            let field = &mut header.as_old_mut().name;
+            let length = name.len().min(field.len() - 1);
+            field[..length].copy_from_slice(&name.as_bytes()[..length]);
+            header.set_size(1);
+            header.set_cksum();
+            out.append(&header, &b"x"[..]).expect("append");
+        }
+        out.into_inner().expect("archive")
+    }
+
+    fn taken(tar: &[u8]) -> (tempfile::TempDir, io::Result<()>) {
+        let outer = tempfile::tempdir().expect("tempdir");
+        let into = outer.path().join("into");
+        fs::create_dir(&into).expect("mkdir");
+        let result = take(tar, &|_: &str| true, &into, &Hidden::default(), &mut Hidden::default());
+        (outer, result)
+    }
+
+    #[test]
+    fn a_name_that_leads_out_is_an_error() {
+        let (_, result) = taken(&archive(&["a/../../secret".to_owned()]));
+        assert!(result.expect_err("refused").to_string().contains("leads out of the image"));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_written_outside(
+            names in proptest::collection::vec("(\\.\\./|/|\\./|\\.wh\\.|[a-c]{1,2}|[a-c]/){1,5}", 0..6)
+        ) {
+            let (outer, _) = taken(&archive(&names));
+            let entries: Vec<_> = fs::read_dir(outer.path()).expect("list").flatten().map(|e| e.file_name()).collect();
+            prop_assert_eq!(entries, ["into"]);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(at in 0usize..1024, byte: u8, keep in 0usize..3000) {
+            let mut bytes = archive(&["a".to_owned(), "b/.wh.c".to_owned()]);
+            bytes[at] = byte;
+            bytes.truncate(keep);
+            let _ = taken(&bytes);
+        }
+    }
+}

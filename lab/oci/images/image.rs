@@ -1,0 +1,194 @@
+//! An image: its layers, and what its config says of it.
+
+use std::collections::BTreeMap;
+
+use oci_client::manifest::{ImageIndexEntry, OciImageManifest, OciManifest};
+use serde::Deserialize;
+
+use super::{content::Content, error::OciError};
+use lab_model::Digest;
+
+/// The annotation that names an image of a layout (OCI image specification v1.1, annotations).
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Where blobs are in a layout.
+pub(super) const BLOBS: &str = "blobs/sha256/";
+/// How deep indexes may stand in one another.
+const NESTING: usize = 3;
+
+/// An image for linux/arm64, wherever it lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Digest of its manifest; of its config in an archive that has no manifest.
+    pub digest: Digest,
+    /// When it was built, if it says, as it says it (RFC 3339).
+    pub created: Option<String>,
+    /// The architecture that its config names, if any.
+    pub architecture: Option<String>,
+    pub(super) layers: Vec<Layer>,
+}
+
+/// A layer of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Layer {
+    /// Its file.
+    pub(super) name: String,
+    /// What proves it: the digest of the file, or of what is in it unpacked.
+    pub(super) proof: Proof,
+}
+
+/// A digest, and of what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// Of the file as it is.
+    Packed(Digest),
+    /// Of the tar archive in it.
+    Unpacked(Digest),
+}
+
+/// What is read of a config; artifacts may have an empty one.
+#[derive(Debug, Default, Deserialize)]
+struct Config {
+    created: Option<String>,
+    architecture: Option<String>,
+    #[serde(default)]
+    rootfs: RootFs,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Vec<String>,
+}
+
+/// An image of the `manifest.json` of `docker save`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+impl Image {
+    /// The image of a layout or archive, when `content` is one.
+    pub(super) fn within(content: &Content) -> Result<Option<Self>, OciError> {
+        if content.has("index.json") {
+            let manifest: OciManifest = content.json("index.json", None)?;
+            return match manifest {
+                OciManifest::ImageIndex(index) => {
+                    Self::of_entries(content, index.manifests, NESTING).map(Some)
+                }
+                OciManifest::Image(_) => Err(content.damaged("index.json", "it is no image index")),
+            };
+        }
+        if content.has("manifest.json") {
+            return Self::saved(content).map(Some);
+        }
+        Ok(None)
+    }
+
+    /// The image of a manifest or an index with this digest among the blobs of `content`.
+    pub(super) fn of_digest(content: &Content, digest: &Digest) -> Result<Self, OciError> {
+        Self::of_manifest(content, digest, NESTING)
+    }
+
+    fn of_manifest(content: &Content, digest: &Digest, nesting: usize) -> Result<Self, OciError> {
+        let manifest: OciManifest = content.json(&blob(digest), Some(digest))?;
+        match manifest {
+            OciManifest::Image(manifest) => Self::of(content, digest.clone(), &manifest),
+            OciManifest::ImageIndex(index) => Self::of_entries(content, index.manifests, nesting),
+        }
+    }
+
+    fn of_entries(
+        content: &Content,
+        entries: Vec<ImageIndexEntry>,
+        nesting: usize,
+    ) -> Result<Self, OciError> {
+        let entry = for_arm64(&content.name, entries)?;
+        let digest = parsed(content, &entry.digest)?;
+        if nesting == 0 {
+            return Err(content.damaged(&entry.digest, "indexes of indexes of indexes of indexes"));
+        }
+        Self::of_manifest(content, &digest, nesting - 1)
+    }
+
+    fn of(content: &Content, digest: Digest, manifest: &OciImageManifest) -> Result<Self, OciError> {
+        let config_digest = parsed(content, &manifest.config.digest)?;
+        let config = content.text(&blob(&config_digest), Some(&config_digest))?;
+        let config: Config = serde_json::from_slice(&config).unwrap_or_default();
+        let layers = manifest.layers.iter().map(|layer| {
+            let digest = parsed(content, &layer.digest)?;
+            Ok(Layer { name: blob(&digest), proof: Proof::Packed(digest) })
+        });
+        let layers = layers.collect::<Result<_, OciError>>()?;
+        Ok(Self { digest, created: config.created, architecture: config.architecture, layers })
+    }
+
+    fn saved(content: &Content) -> Result<Self, OciError> {
+        let mut saved: Vec<Saved> = content.json("manifest.json", None)?;
+        let image = match (saved.pop(), saved.len()) {
+            (Some(image), 0) => image,
+            (None, _) => return Err(content.damaged("manifest.json", "it lists no image")),
+            (Some(last), _) => {
+                saved.push(last);
+                let names: Vec<_> =
+                    saved.into_iter().flat_map(|image| image.repo_tags.unwrap_or_default()).collect();
+                return Err(OciError::Several { within: content.name.clone(), names: names.join(", ") });
+            }
+        };
+        let config: Config = content.json(&image.config, None)?;
+        let digest = Digest::of_reader(content.open(&image.config)?)
+            .map_err(|error| content.damaged(&image.config, error))?;
+        let ids = config.rootfs.diff_ids;
+        if ids.len() != image.layers.len() {
+            let why = format!("it has {} layers and its config {}", image.layers.len(), ids.len());
+            return Err(content.damaged("manifest.json", why));
+        }
+        let layers = image
+            .layers
+            .into_iter()
+            .zip(ids)
+            .map(|(name, id)| Ok(Layer { name, proof: Proof::Unpacked(parsed(content, &id)?) }));
+        let layers = layers.collect::<Result<_, OciError>>()?;
+        Ok(Self { digest, created: config.created, architecture: config.architecture, layers })
+    }
+}
+
+/// The one entry of an index that is for linux/arm64, or that does not say for what it is.
+pub(super) fn for_arm64(within: &str, entries: Vec<ImageIndexEntry>) -> Result<ImageIndexEntry, OciError> {
+    let platform = |entry: &ImageIndexEntry| {
+        let platform = entry.platform.as_ref()?;
+        Some(format!("{}/{}", platform.os, platform.architecture))
+    };
+    let fits = |entry: &&ImageIndexEntry| platform(entry).is_none_or(|platform| platform == "linux/arm64");
+    let mut fitting: Vec<_> = entries.iter().filter(fits).cloned().collect();
+    let name = |entry: &ImageIndexEntry| {
+        let none = BTreeMap::new();
+        let annotations = entry.annotations.as_ref().unwrap_or(&none);
+        annotations.get(REF_NAME).unwrap_or(&entry.digest).clone()
+    };
+    match (fitting.pop(), fitting.len()) {
+        (Some(entry), 0) => Ok(entry),
+        (None, _) => {
+            let platforms: Vec<_> = entries.iter().filter_map(platform).collect();
+            let platforms = if platforms.is_empty() { "nothing".to_owned() } else { platforms.join(", ") };
+            Err(OciError::Platform { within: within.to_owned(), platforms })
+        }
+        (Some(last), _) => {
+            fitting.push(last);
+            let names = fitting.iter().map(name).collect::<Vec<_>>().join(", ");
+            Err(OciError::Several { within: within.to_owned(), names })
+        }
+    }
+}
+
+/// The file of a blob in a layout.
+pub(super) fn blob(digest: &Digest) -> String {
+    format!("{BLOBS}{}", digest.hex())
+}
+
+fn parsed(content: &Content, digest: &str) -> Result<Digest, OciError> {
+    Digest::parse(digest).ok_or_else(|| content.damaged(digest, "it is no sha256 digest"))
+}

@@ -1,0 +1,29 @@
+//! Node images in the OCI formats: a reference in a registry, an image layout or an archive of one,
+//! what `docker save` writes. Their layers are read directly; nothing is run.
+//!
+//! Formats: OCI image specification v1.1 (manifest, index, layer, image layout), OCI distribution
+//! specification v1.1 through the `oci-client` crate, and Docker's image specification v1.2
+//! (`manifest.json` of an archive).
+//!
+//! [`Source`] is what a person writes, [`ImageStore::resolve`] turns it into files on disk.
+
+mod cache;
+mod content;
+mod error;
+mod files;
+mod image;
+mod lock;
+mod mirror;
+mod names;
+mod pull_through;
+mod registry;
+mod store;
+
+pub use oci_client::Reference;
+
+pub use error::OciError;
+pub use image::Image;
+pub use lock::{LOCK_FILE, Lock, Pinned};
+pub use mirror::Mirror;
+pub use pull_through::PullThrough;
+pub use store::{ImageStore, Resolved};

@@ -1,0 +1,206 @@
+//! From a source to files on disk.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use oci_client::Reference;
+
+use super::{
+    cache::Cache,
+    content::Content,
+    error::OciError,
+    files::extract,
+    image::{BLOBS, Image},
+    lock::Lock,
+    registry::{Fetched, fetch},
+};
+use lab_image::{DiskCache, belongs, keep_directory};
+use lab_model::Digest;
+pub use lab_model::Origin;
+use lab_model::Source;
+
+/// The list of what was taken out of an image, in its directory.
+const TAKEN: &str = ".taken.json";
+
+/// Images of registries and archives as directories, kept between runs.
+#[derive(Clone, Debug)]
+pub struct ImageStore {
+    directory: PathBuf,
+    lock: Lock,
+}
+
+/// A source whose files are on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The directory or file to look for boot files.
+    pub path: PathBuf,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+impl ImageStore {
+    /// A store in `directory`, which is made when first needed, that takes references as `lock` pins
+    /// them.
+    pub fn new(directory: impl Into<PathBuf>, lock: Lock) -> Self {
+        Self { directory: directory.into(), lock }
+    }
+
+    /// Where what is taken out of disk images is kept.
+    pub fn disks(&self) -> DiskCache {
+        DiskCache::new(self.directory.join("disks"))
+    }
+
+    /// Files of `source`: as they are, or taken out of the image that it is.
+    ///
+    /// # Errors
+    /// See [`OciError`].
+    pub fn resolve<'a>(&'a self, source: &'a Source) -> BoxFuture<'a, Result<Resolved, OciError>> {
+        self.resolved(source).boxed()
+    }
+
+    async fn resolved(&self, source: &Source) -> Result<Resolved, OciError> {
+        match source {
+            Source::Path(path) => {
+                let (store, path) = (self.clone(), path.clone());
+                blocking(move || store.resolve_path(&path)).await
+            }
+            Source::Registry(reference) => {
+                let pinned = self.lock.digest(reference);
+                let wanted = match &pinned {
+                    Some(pinned) => reference.clone_with_digest(pinned.to_string()),
+                    None => (**reference).clone(),
+                };
+                let cache = Cache::new(self.directory.join("oci"));
+                let (fetched, path, image) = match self.fetched(&wanted, &cache).await {
+                    // What is damaged on disk is fetched again, once.
+                    Err(OciError::Damaged { part, .. }) if part.starts_with(BLOBS) => {
+                        cache.forget(&part)?;
+                        self.fetched(&wanted, &cache).await?
+                    }
+                    fetched => fetched?,
+                };
+                let mut notes: Vec<_> = fetched.note.into_iter().collect();
+                notes.extend(pinned.map(|digest| format!("pinned to {digest} by {}", self.lock.name())));
+                let origin = Origin {
+                    source: reference.to_string(),
+                    digest: Some(fetched.digest),
+                    created: image.created,
+                    architecture: image.architecture,
+                    mutable: wanted.digest().is_none(),
+                    notes,
+                };
+                Ok(Resolved { path, origin })
+            }
+        }
+    }
+
+    fn resolve_path(&self, path: &Path) -> Result<Resolved, OciError> {
+        let source = path.display().to_string();
+        let plain = || Resolved {
+            path: path.to_owned(),
+            origin: Origin { source: source.clone(), ..Origin::default() },
+        };
+        let content = if path.join("index.json").is_file() && path.join("blobs").is_dir() {
+            Content::directory(path)
+        } else if path.is_file() && is_archive(path) {
+            Content::archive(path, &self.directory)?
+        } else {
+            return Ok(plain());
+        };
+        let Some(image) = Image::within(&content)? else {
+            return Err(content.damaged(
+                "index.json",
+                "neither that nor manifest.json is in it: it is no archive of an image",
+            ));
+        };
+        let path = self.take(&image, &content, true)?;
+        let Image { digest, created, architecture, .. } = image;
+        let origin = Origin { source, digest: Some(digest), created, architecture, ..Origin::default() };
+        Ok(Resolved { path, origin })
+    }
+
+    async fn fetched(
+        &self,
+        wanted: &Reference,
+        cache: &Cache,
+    ) -> Result<(Fetched, PathBuf, Image), OciError> {
+        let fetched = fetch(wanted, cache).await?;
+        let (store, digest, content) =
+            (self.clone(), fetched.digest.clone(), Content::directory(cache.directory()));
+        let (path, image) = blocking(move || {
+            let image = Image::of_digest(&content, &digest)?;
+            Ok((store.take(&image, &content, false)?, image))
+        })
+        .await?;
+        Ok((fetched, path, image))
+    }
+
+    /// The directory with the files of an image. What was taken out before is proven again; with
+    /// `again`, the image itself is, too.
+    fn take(&self, image: &Image, content: &Content, again: bool) -> Result<PathBuf, OciError> {
+        let images = self.directory.join("images");
+        let entry = images.join(image.digest.hex());
+        let intact = is_intact(&entry);
+        if intact && !again {
+            return Ok(entry);
+        }
+        fs::create_dir_all(&images).map_err(OciError::file("create", &images))?;
+        let partial = tempfile::Builder::new().prefix(".partial-").tempdir_in(&images);
+        let partial = partial.map_err(OciError::file("write in", &images))?;
+        extract(image, content, belongs, partial.path())?;
+        if intact {
+            return Ok(entry);
+        }
+        let list = serde_json::to_vec(&digests(partial.path())?).unwrap_or_default();
+        let file = partial.path().join(TAKEN);
+        fs::write(&file, list).map_err(OciError::file("write", &file))?;
+        let _ = fs::remove_dir_all(&entry);
+        keep_directory(partial, &entry).map_err(OciError::file("create", &entry))?;
+        Ok(entry)
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OciError> + Send + 'static,
+) -> Result<T, OciError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Whether a file is a tar archive, in a compression or not.
+fn is_archive(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    // Where the magic of a tar archive stands in its first header (POSIX ustar).
+    let mut head = [0; 262];
+    let read = fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));
+    name.contains(".tar") || name.ends_with(".tgz") || (read.is_ok() && head.ends_with(b"ustar"))
+}
+
+/// Every file below `directory`, with its digest.
+fn digests(directory: &Path) -> Result<Vec<(PathBuf, Digest)>, OciError> {
+    let mut found = Vec::new();
+    for entry in walkdir::WalkDir::new(directory).sort_by_file_name().into_iter().flatten() {
+        if entry.file_type().is_file() && entry.file_name() != TAKEN {
+            let path = entry.path();
+            let digest =
+                fs::File::open(path).and_then(Digest::of_reader).map_err(OciError::file("read", path))?;
+            found.push((path.strip_prefix(directory).unwrap_or(path).to_owned(), digest));
+        }
+    }
+    Ok(found)
+}
+
+fn is_intact(entry: &Path) -> bool {
+    let list = fs::read(entry.join(TAKEN)).ok();
+    let now = list.is_some().then(|| digests(entry).ok()).flatten();
+    matches!((list, now), (Some(list), Some(now)) if serde_json::to_vec(&now).is_ok_and(|now| now == list))
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -1,0 +1,255 @@
+//! What each endpoint answers, out of the store.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Read},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use axum::{
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+use super::{
+    complaints::Complaints,
+    content::{self, Part},
+    manifest::{self, Manifest},
+    proof::Proofs,
+    refusal::{Code, Refusal},
+    request::{Target, Wanted},
+    store::Store,
+    upstreams::Upstreams,
+};
+use lab_model::Digest;
+
+/// All that is served, whichever port it is asked at.
+pub(super) struct Served {
+    pub(super) store: Store,
+    pub(super) complaints: Complaints,
+    pub(super) bytes: AtomicU64,
+    upstreams: Option<Upstreams>,
+    proofs: Proofs,
+}
+
+/// A request for content.
+pub(super) struct Request<'a> {
+    /// GET or HEAD.
+    pub(super) method: &'a Method,
+    /// The registry that is stood in for.
+    pub(super) upstream: &'a str,
+    pub(super) target: Target<'a>,
+    pub(super) query: &'a HashMap<String, String>,
+    pub(super) headers: &'a HeaderMap,
+}
+
+/// Why content cannot be had.
+enum Lack {
+    /// No layout has it.
+    Missing,
+    /// It is there and cannot be served; in words.
+    Unusable(String),
+}
+
+impl Served {
+    pub(super) fn new(store: Store, upstreams: Option<Upstreams>, complaints: Complaints) -> Self {
+        Self { store, complaints, bytes: AtomicU64::new(0), upstreams, proofs: Proofs::default() }
+    }
+
+    pub(super) async fn answer(&self, request: Request<'_>) -> Result<Response, Refusal> {
+        match &request.target {
+            Target::Blob { repository, digest } => self.blob(&request, repository, digest).await,
+            Target::Manifest { repository, reference } => {
+                self.manifest(&request, repository, reference).await
+            }
+            Target::Tags { repository } => self.tags(&request, repository),
+            Target::Referrers { digest } => Ok(self.referrers(&request, digest).await),
+        }
+    }
+
+    async fn blob(
+        &self,
+        request: &Request<'_>,
+        repository: &str,
+        digest: &Digest,
+    ) -> Result<Response, Refusal> {
+        let name = format!("{}/{repository}@{digest}", request.upstream);
+        let lacking = |lack| self.refusal(lack, Code::BlobUnknown, &name);
+        let file = match (self.file(digest).await, &self.upstreams) {
+            (Ok(file), _) => file,
+            (Err(lack), None) => return Err(lacking(lack)),
+            (Err(_), Some(upstreams)) => {
+                upstreams.blob(request.upstream, &name, digest).await?;
+                self.file(digest).await.map_err(lacking)?
+            }
+        };
+        let unreadable = |error| self.refusal(Lack::read(digest, &error), Code::BlobUnknown, &name);
+        let length = file.metadata().map_err(unreadable)?.len();
+        let part = Part::of(request.method, request.headers, length);
+        let mut response = content::of_file(file, part, request.method).await.map_err(unreadable)?;
+        self.count(request.method, part.bounds(length).map_or(0, |(start, end)| end - start));
+        describe(&mut response, "application/octet-stream", digest);
+        Ok(response)
+    }
+
+    async fn manifest(
+        &self,
+        request: &Request<'_>,
+        repository: &str,
+        reference: &Wanted<'_>,
+    ) -> Result<Response, Refusal> {
+        let by_digest = |digest: &Digest| format!("{}/{repository}@{digest}", request.upstream);
+        let (name, known) = match reference {
+            Wanted::Digest(digest) => (by_digest(digest), Some(digest)),
+            Wanted::Tag(tag) => {
+                let name = format!("{}/{repository}:{tag}", request.upstream);
+                let known = self.store.manifest(&name);
+                (name, known)
+            }
+        };
+        let lacking = |lack| self.refusal(lack, Code::ManifestUnknown, &name);
+        let here = match known {
+            Some(digest) => self.read(digest).await.map(|found| (digest.clone(), found)),
+            None => Err(Lack::Missing),
+        };
+        let (digest, (manifest, bytes)) = match (here, &self.upstreams) {
+            (Ok(found), _) => found,
+            (Err(lack), None) => return Err(lacking(lack)),
+            (Err(_), Some(upstreams)) => {
+                // A tag that the mirror knows stays what it was there.
+                let digest = match known {
+                    Some(digest) => digest.clone(),
+                    None => upstreams.manifest(request.upstream, &name).await?,
+                };
+                let found = match self.read(&digest).await {
+                    Ok(found) => found,
+                    Err(_) => {
+                        upstreams.manifest(request.upstream, &by_digest(&digest)).await?;
+                        self.read(&digest).await.map_err(lacking)?
+                    }
+                };
+                (digest, found)
+            }
+        };
+        self.count(request.method, bytes.len() as u64);
+        let mut response = content::of_bytes(bytes, request.method);
+        describe(&mut response, manifest.media_type(), &digest);
+        Ok(response)
+    }
+
+    fn tags(&self, request: &Request<'_>, repository: &str) -> Result<Response, Refusal> {
+        let name = format!("{}/{repository}", request.upstream);
+        let Some(mut tags) = self.store.tags(&name) else {
+            let message = format!("this registry has no image of {name}");
+            return Err(Refusal::not_found(Code::NameUnknown, message));
+        };
+        if let Some(last) = request.query.get("last") {
+            let key = |tag: &str| (tag.to_lowercase(), tag.to_owned());
+            tags.retain(|tag| key(tag) > key(last));
+        }
+        if let Some(n) = request.query.get("n") {
+            let Ok(n) = n.parse() else {
+                let message = format!("n is \"{n}\" and must be a whole number");
+                return Err(Refusal { status: StatusCode::BAD_REQUEST, code: Code::Unsupported, message });
+            };
+            tags.truncate(n);
+        }
+        let json_type = [(header::CONTENT_TYPE, "application/json")];
+        Ok((json_type, json!({ "name": repository, "tags": tags }).to_string()).into_response())
+    }
+
+    async fn referrers(&self, request: &Request<'_>, subject: &Digest) -> Response {
+        let wanted = request.query.get("artifactType");
+        let mut found = Vec::new();
+        for digest in self.store.listed() {
+            // One that is damaged is told when it is asked for.
+            let Ok((manifest, bytes)) = self.read(digest).await else { continue };
+            let fits = wanted.is_none_or(|wanted| manifest.artifact_type() == Some(wanted.as_str()));
+            if fits && manifest.refers_to(subject) {
+                found.push(manifest.descriptor(digest, bytes.len()));
+            }
+        }
+        let media_type = [(header::CONTENT_TYPE, oci_client::manifest::OCI_IMAGE_INDEX_MEDIA_TYPE)];
+        let mut response = (media_type, manifest::index(&found).to_string()).into_response();
+        if wanted.is_some() {
+            let filters = HeaderValue::from_static("artifactType");
+            response.headers_mut().insert("oci-filters-applied", filters);
+        }
+        response
+    }
+
+    /// The file with the content of `digest`, proven, out of the first layout that has it whole.
+    async fn file(&self, digest: &Digest) -> Result<File, Lack> {
+        let mut lack = Lack::Missing;
+        for path in self.store.files(digest) {
+            let looked = async {
+                let mut file = File::open(&path)?;
+                let found = self.proofs.digest_of(&mut file).await?;
+                Ok::<_, io::Error>((file, found))
+            };
+            lack = Lack::Unusable(match looked.await {
+                Ok((file, found)) if found == *digest => return Ok(file),
+                Ok((_, found)) => format!(
+                    "{} is damaged: its content has {found}; delete it and fetch its image again, with `lab mirror \
+                     pull` or `make images`",
+                    path.display()
+                ),
+                Err(error) => format!("read {}: {error}", path.display()),
+            });
+            if let Lack::Unusable(why) = &lack {
+                self.complaints.tell(why);
+            }
+        }
+        Err(lack)
+    }
+
+    /// A manifest and its bytes.
+    async fn read(&self, digest: &Digest) -> Result<(Manifest, Vec<u8>), Lack> {
+        let file = self.file(digest).await?;
+        let mut bytes = Vec::new();
+        let read = file.take(manifest::LIMIT + 1).read_to_end(&mut bytes);
+        read.map_err(|error| Lack::read(digest, &error))?;
+        let manifest = (bytes.len() as u64 <= manifest::LIMIT).then(|| Manifest::parse(&bytes)).flatten();
+        // A blob that is no manifest is, as one, not there.
+        manifest.map(|manifest| (manifest, bytes)).ok_or(Lack::Missing)
+    }
+
+    fn refusal(&self, lack: Lack, code: Code, name: &str) -> Refusal {
+        match lack {
+            Lack::Missing => {
+                let message = format!(
+                    "{name} is not in the mirror; while the host is online, `lab mirror pull` fetches images into it, \
+                     and --pull-through those that nodes ask for"
+                );
+                self.complaints.tell(&message);
+                Refusal::not_found(code, message)
+            }
+            Lack::Unusable(why) => Refusal::failure(format!("{name} cannot be served: {why}")),
+        }
+    }
+
+    fn count(&self, method: &Method, bytes: u64) {
+        if *method == Method::GET {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Lack {
+    fn read(digest: &Digest, error: &io::Error) -> Self {
+        Self::Unusable(format!("read the content of {digest}: {error}"))
+    }
+}
+
+fn describe(response: &mut Response, media_type: &str, digest: &Digest) {
+    let headers = response.headers_mut();
+    for (name, value) in
+        [("content-type", media_type.to_owned()), ("docker-content-digest", digest.to_string())]
+    {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+}

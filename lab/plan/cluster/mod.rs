@@ -1,0 +1,39 @@
+//! The spec of a cluster, and the plan that resolves it.
+//!
+//! A [`ClusterSpec`] says what is wanted. [`Plan::new`] resolves everything that can be resolved without a
+//! VM: images by digest, addresses, secrets, machine configs, kernel arguments, the order of start.
+
+mod budget;
+mod config_check;
+mod fault;
+mod images;
+mod manifest;
+mod network_plugin;
+mod node_config;
+mod order;
+mod plan;
+mod plan_error;
+mod spec;
+mod tailnet_spec;
+mod validation;
+
+pub use budget::Budgets;
+pub use fault::Fault;
+pub use images::{ImageDelivery, MissingImages};
+pub use manifest::Manifest;
+pub use network_plugin::NetworkPlugin;
+pub use node_config::OwnConfigChange;
+pub use order::{Capacity, StartDecision, StartOrder};
+pub use plan::{BOOT_TIMEOUT, NodePlan, Plan, PlanInputs, PreparedImage};
+pub use plan_error::PlanError;
+pub use spec::{
+    ClusterSpec, ImageSource, NodeSpec, Patch, PatchSet, RoleRule, TalosContract, default_role_rules,
+};
+pub use tailnet_spec::{
+    ControlServerState, KeyState, OUTSIDE_CLIENT, RouteApproval, TailnetSpec, TailnetSpecError,
+};
+pub use validation::{SpecError, SpecSubject, SpecWarning};
+
+pub use crate::network::{
+    FIRST_NODE_HOST, KUBERNETES_API_PORT, MACHINE_API_PORT, NetworkSpec, REGISTRY_PORT, TAILNET,
+};

@@ -1,0 +1,150 @@
+//! A node's machine config: generated, or the user's own with what the lab must change in it.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::Serialize;
+use serde_json::json;
+use similar::TextDiff;
+
+use super::{
+    plan_error::PlanError,
+    spec::{ClusterSpec, NodeSpec},
+};
+use crate::config::{
+    ClusterConfig, LabPatchId, MachineConfig, NodeConfig, SecretsBundle, SecretsError, Talosconfig, generate,
+    talosconfig,
+};
+use crate::own_configs::OwnFile;
+use lab_model::{node::Kind, redact};
+
+/// What the lab changed in a config of the user's, without secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OwnConfigChange {
+    /// The file.
+    pub file: String,
+    /// The lab's patches that changed it.
+    pub patches: Vec<LabPatchId>,
+    /// Its lines, before and after, as a unified diff; empty when nothing is changed.
+    pub diff: String,
+}
+
+/// The cluster's secrets: those of the user's control plane, or fresh ones.
+pub(super) fn secrets(spec: &ClusterSpec, now: jiff::Timestamp) -> Result<SecretsBundle, PlanError> {
+    let control_plane = spec.nodes_of(Kind::ControlPlane).next();
+    match control_plane.and_then(|node| Some((node, node.config.as_ref()?))) {
+        Some((node, file)) => {
+            let config = patched(spec, node, as_written(node, file)?)?;
+            Ok(SecretsBundle::of_control_plane(&config))
+        }
+        None => Ok(SecretsBundle::generate(now)?),
+    }
+}
+
+/// The administrator's client file: the user's, dialling the lab's nodes, or one made from the secrets.
+pub(super) fn client_file(
+    spec: &ClusterSpec,
+    addresses: &[IpAddr],
+    secrets: &SecretsBundle,
+    now: jiff::Timestamp,
+) -> Result<Talosconfig, PlanError> {
+    let of =
+        |file: &OwnFile, source: SecretsError| PlanError::OwnSecrets { file: file.origin.clone(), source };
+    if let Some(file) = spec.own.as_ref().and_then(|own| own.talosconfig.as_ref()) {
+        let client = Talosconfig::from_yaml(&file.text).map_err(|error| of(file, error.into()))?;
+        return Ok(client.dialling(addresses));
+    }
+    let control_plane = spec.nodes_of(Kind::ControlPlane).find_map(|node| node.config.as_ref());
+    talosconfig(spec.name.as_str(), addresses, secrets, now).map_err(|error| match control_plane {
+        Some(file) => of(file, error),
+        None => error.into(),
+    })
+}
+
+/// The config of a node at `address`. `foreign` gives it the bootstrap token of `secrets` whatever its file
+/// says, for a fault.
+pub(super) fn node_config(
+    spec: &ClusterSpec,
+    cluster: &ClusterConfig,
+    secrets: &SecretsBundle,
+    node: &NodeSpec,
+    address: Ipv4Addr,
+    foreign: bool,
+) -> Result<(MachineConfig, Option<OwnConfigChange>), PlanError> {
+    let own = NodeConfig { name: node.name.clone(), kind: node.kind };
+    let (config, change) = match &node.config {
+        Some(file) => {
+            let (config, change) = changed(cluster, &own, file, as_written(node, file)?, address);
+            (config, Some(change))
+        }
+        None => (joined(spec, generate(cluster, &own, secrets), node)?, None),
+    };
+    let mut config = patched(spec, node, config)?;
+    if foreign && node.config.is_some() {
+        let token = json!({ "cluster": { "token": secrets.secrets.bootstraptoken } });
+        config = config.patch([token.to_string().as_str()]).map_err(|source| unusable(node, source))?;
+    }
+    let said = config.hostname().map(str::to_owned);
+    if said.as_deref().and_then(|name| name.split('.').next()) != Some(node.name.as_str()) {
+        return Err(PlanError::Hostname { node: node.name.clone(), said });
+    }
+    // Flannel is what Talos takes when nothing is said (CNIConfig of the v1alpha1 config).
+    let plugin = config.text_at(&["cluster", "network", "cni", "name"]).unwrap_or("flannel");
+    if cluster.own_network_plugin && plugin != "none" {
+        return Err(PlanError::TwoNetworkPlugins { node: node.name.clone(), plugin: plugin.to_owned() });
+    }
+    Ok((config, change))
+}
+
+fn unusable(node: &NodeSpec, source: crate::config::ConfigError) -> PlanError {
+    let origin = node.config.as_ref().map_or("the machine config", |file| file.origin.as_str()).to_owned();
+    PlanError::Patch { node: node.name.clone(), origin, source }
+}
+
+fn as_written(node: &NodeSpec, file: &OwnFile) -> Result<MachineConfig, PlanError> {
+    MachineConfig::as_written(&file.text).map_err(|source| unusable(node, source))
+}
+
+/// A config with the user's patches for the node.
+fn patched(spec: &ClusterSpec, node: &NodeSpec, config: MachineConfig) -> Result<MachineConfig, PlanError> {
+    spec.patches_for(node).try_fold(config, |config, patch| {
+        config.patch([patch.text.as_str()]).map_err(|source| PlanError::Patch {
+            node: node.name.clone(),
+            origin: patch.origin.clone(),
+            source,
+        })
+    })
+}
+
+/// A generated config in a cluster whose control plane has the user's: the same endpoint and name.
+fn joined(spec: &ClusterSpec, config: MachineConfig, node: &NodeSpec) -> Result<MachineConfig, PlanError> {
+    let Some(own) = &spec.own else { return Ok(config) };
+    let patch =
+        json!({ "cluster": { "clusterName": own.name, "controlPlane": { "endpoint": own.endpoint } } });
+    config.patch([patch.to_string().as_str()]).map_err(|source| unusable(node, source))
+}
+
+/// A config of the user's with the lab's patches, and what they changed.
+fn changed(
+    cluster: &ClusterConfig,
+    node: &NodeConfig,
+    file: &OwnFile,
+    mut config: MachineConfig,
+    address: Ipv4Addr,
+) -> (MachineConfig, OwnConfigChange) {
+    let mut patches = Vec::new();
+    for patch in cluster.lab_patches.of_own(&config, cluster, node, address) {
+        let before = config.clone();
+        config.lay(&patch);
+        if config != before {
+            patches.push(patch.id);
+        }
+    }
+    // Each text is redacted as a whole: a line of a diff does not tell what block it is in.
+    let (before, after) = (redact(&file.text), redact(&config.to_yaml().unwrap_or_default()));
+    let diff = TextDiff::from_lines(&before, &after)
+        .unified_diff()
+        .context_radius(2)
+        .header(&file.origin, &format!("{} as {} gets it", file.origin, node.name))
+        .to_string();
+    (config, OwnConfigChange { file: file.origin.clone(), patches, diff })
+}

@@ -1,0 +1,363 @@
+//! What will be done: a spec with everything resolved that can be resolved without a VM.
+
+use crate::network::{KUBERNETES_API_PORT, MACHINE_API_PORT, REGISTRY_PORT};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, time::Duration};
+
+use serde::Serialize;
+
+use super::{
+    budget::Budgets,
+    fault::Fault,
+    images::ImageDelivery,
+    network_plugin::NetworkPlugin,
+    node_config::{OwnConfigChange, client_file, node_config, secrets},
+    order::{Capacity, StartDecision},
+    plan_error::PlanError,
+    spec::{ClusterSpec, NodeSpec, Patch},
+};
+use crate::config::{
+    ClusterConfig, Credentials, LabPatchId, LabPatchLine, MachineConfig, RegistryMirror, SecretsBundle,
+    SecretsError, TalosContract, Talosconfig,
+};
+use lab_image::{BootFiles, Contents};
+use lab_model::{
+    Digest, Origin,
+    accelerator::{Accelerator, CpuModel},
+    network::{Attachment, LanPlan, MacAddr},
+    node::{Kind, NodeName, Role},
+};
+
+/// How long `startAllServices` waits for every service (Talos, v1alpha1_sequencer_tasks.go).
+pub const BOOT_TIMEOUT: Duration = Duration::from_secs(70 * 60);
+
+/// An image that is ready to boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PreparedImage {
+    /// Where it came from.
+    pub origin: Origin,
+    /// Identity of what was prepared.
+    pub digest: Digest,
+    /// The files for QEMU.
+    pub boot: BootFiles,
+    /// What its layers hold.
+    pub contents: Contents,
+}
+
+/// What planning needs to know of the host and of the run.
+#[derive(Clone, Debug)]
+pub struct PlanInputs {
+    /// Each role's image.
+    pub images: BTreeMap<Role, PreparedImage>,
+    /// How guests are run.
+    pub accelerator: Accelerator,
+    /// Which CPU they see; the accelerator's best unless given.
+    pub cpu_model: Option<CpuModel>,
+    /// Time limits on this host.
+    pub budgets: Budgets,
+    /// The host's cores that guests may use.
+    pub cores: usize,
+    /// The upstreams that the registry stands in for.
+    pub upstreams: Vec<String>,
+    /// Kubernetes version without `v`.
+    pub kubernetes_version: String,
+    /// Faults to put in.
+    pub faults: Vec<Fault>,
+    /// The secrets and the client file of a saved cluster, which is then planned again.
+    pub saved: Option<(SecretsBundle, Talosconfig)>,
+    /// The present.
+    pub now: jiff::Timestamp,
+}
+
+/// A cluster, resolved. Serializes without its secrets.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// What was asked for.
+    pub spec: ClusterSpec,
+    /// How guests are run.
+    pub accelerator: Accelerator,
+    /// Which CPU they see.
+    pub cpu_model: CpuModel,
+    /// Time limits.
+    pub budgets: Budgets,
+    /// In which order machines are started.
+    pub start: StartDecision,
+    /// What the lab lays over machine configs, and why.
+    pub lab_patches: Vec<LabPatchLine>,
+    /// The LAN.
+    pub lan: LanPlan,
+    /// The nodes, in the spec's order.
+    pub nodes: Vec<NodePlan>,
+    /// A read-only disk with container images that all nodes share.
+    pub image_disk: Option<PathBuf>,
+    /// Faults to put in.
+    pub faults: Vec<Fault>,
+    /// What its nodes share.
+    #[serde(skip)]
+    pub secrets: SecretsBundle,
+    /// The administrator's client file for the machine API.
+    #[serde(skip)]
+    pub talosconfig: Talosconfig,
+    /// The administrator's credentials out of it.
+    #[serde(skip)]
+    pub credentials: Credentials,
+}
+
+/// One node, resolved.
+#[derive(Clone, Debug, Serialize)]
+pub struct NodePlan {
+    /// What was asked for.
+    pub spec: NodeSpec,
+    /// Its address on the LAN.
+    pub address: Ipv4Addr,
+    /// Its network card's address.
+    pub mac: MacAddr,
+    /// The image of its role: what it should run.
+    pub image: PreparedImage,
+    /// What it boots: that image, unless a fault says otherwise.
+    pub boots: BootFiles,
+    /// An extension that is taken away from what it boots, by a fault.
+    pub without_extension: Option<String>,
+    /// Kernel arguments.
+    pub cmdline: String,
+    /// Its machine config.
+    #[serde(skip)]
+    pub config: MachineConfig,
+    /// What the lab changed in it, when it is the user's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own_config: Option<OwnConfigChange>,
+}
+
+impl Plan {
+    /// Resolves `spec`: addresses, secrets, configs, kernel arguments. Starts nothing.
+    ///
+    /// # Errors
+    /// When the spec is impossible or a patch cannot be used.
+    pub fn new(spec: ClusterSpec, inputs: PlanInputs) -> Result<Self, PlanError> {
+        spec.validate().map_err(PlanError::Spec)?;
+        if let Some(fault) =
+            inputs.faults.iter().find(|fault| spec.nodes.iter().all(|node| node.name != *fault.node()))
+        {
+            return Err(PlanError::Fault(fault.node().clone()));
+        }
+        check_roles(&spec, &inputs.images)?;
+        let secrets = match &inputs.saved {
+            Some((secrets, _)) => secrets.clone(),
+            None => secrets(&spec, inputs.now)?,
+        };
+        let places = spec
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(index, node)| match spec.address(index) {
+                Some(address) => Ok((node, address)),
+                None => Err(PlanError::LanFull { lan: spec.network.lan, node: node.name.clone() }),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut endpoints = places.iter().filter(|(node, _)| node.kind == Kind::ControlPlane);
+        let (Some((_, endpoint)), None) = (endpoints.next(), endpoints.next()) else {
+            return Err(PlanError::ControlPlanes { count: spec.nodes_of(Kind::ControlPlane).count() });
+        };
+        let cluster = cluster_config(&spec, &inputs, *endpoint);
+        let nodes = places
+            .iter()
+            .map(|(node, address)| node_plan(&spec, &inputs, &cluster, &secrets, node, *address))
+            .collect::<Result<Vec<_>, _>>()?;
+        let lan = LanPlan {
+            network: spec.network.lan,
+            gateway: cluster.gateway,
+            domain: "lab.internal".into(),
+            mtu: LAN_MTU,
+            attachments: nodes.iter().map(attachment).collect(),
+        };
+        let addresses: Vec<_> = places.iter().map(|(_, address)| (*address).into()).collect();
+        let talosconfig = match &inputs.saved {
+            Some((_, talosconfig)) => talosconfig.clone(),
+            None => client_file(&spec, &addresses, &secrets, inputs.now)?,
+        };
+        let credentials = Credentials::of(&talosconfig).ok_or(SecretsError::Encoding)?;
+        let software: Vec<_> = nodes.iter().map(NodePlan::software).collect();
+        let capacity = Capacity {
+            cores: inputs.cores,
+            speed_factor: inputs.budgets.speed_factor,
+            accelerator: inputs.accelerator,
+        };
+        let start = StartDecision::of(spec.start_order, &software, capacity);
+        Ok(Self {
+            start,
+            lab_patches: spec.lab_patches.on().map(LabPatchId::line).collect(),
+            accelerator: inputs.accelerator,
+            cpu_model: inputs.cpu_model.unwrap_or_else(|| CpuModel::default_for(inputs.accelerator)),
+            budgets: inputs.budgets,
+            faults: inputs.faults,
+            spec,
+            lan,
+            nodes,
+            image_disk: None,
+            secrets,
+            talosconfig,
+            credentials,
+        })
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &NodeName) -> Option<&NodePlan> {
+        self.nodes.iter().find(|node| node.spec.name == *name)
+    }
+
+    /// The documents of its own that a node gets once the cluster is up.
+    pub fn late_documents(&self, node: &NodePlan) -> &[Patch] {
+        self.spec.late_documents.get(&node.spec.role).map_or(&[], Vec::as_slice)
+    }
+
+    /// How long a boot sequence may wait for its services before the node reboots.
+    pub fn boot_timeout(&self) -> Duration {
+        self.spec.boot_timeout.map_or(BOOT_TIMEOUT, |seconds| Duration::from_secs(seconds.into()))
+    }
+
+    /// The name by which configs call the control plane, when it is no address, with its address.
+    pub fn endpoint_name(&self) -> Option<(&str, Ipv4Addr)> {
+        let name = self.spec.own.as_ref()?.endpoint_name.as_deref()?;
+        Some((name, self.control_plane()?.address))
+    }
+
+    /// The one control plane.
+    pub fn control_plane(&self) -> Option<&NodePlan> {
+        self.nodes.iter().find(|node| node.spec.kind == Kind::ControlPlane)
+    }
+}
+
+/// Ethernet's own: slirp passes no larger packets to the host.
+const LAN_MTU: u16 = 1500;
+
+fn cluster_config(spec: &ClusterSpec, inputs: &PlanInputs, endpoint: Ipv4Addr) -> ClusterConfig {
+    let gateway = spec.gateway();
+    let mirror = format!("http://{gateway}:{REGISTRY_PORT}");
+    ClusterConfig {
+        name: spec.name.to_string(),
+        endpoint_address: endpoint,
+        contract: spec.talos_contract,
+        kubernetes_version: inputs.kubernetes_version.clone(),
+        lan: spec.network.lan,
+        gateway,
+        pods: spec.network.pods,
+        services: spec.network.services,
+        dns_domain: spec.network.dns_domain.clone(),
+        mirrors: inputs
+            .upstreams
+            .iter()
+            .map(|upstream| RegistryMirror { upstream: upstream.clone(), endpoint: mirror.clone() })
+            .collect(),
+        image_cache: spec.image_delivery == ImageDelivery::Disk,
+        own_network_plugin: spec.network_plugin != NetworkPlugin::OfTheConfig,
+        schedule_on_control_planes: spec.allow_scheduling_on_control_planes,
+        lab_patches: spec.lab_patches.clone(),
+    }
+}
+
+fn node_plan(
+    spec: &ClusterSpec,
+    inputs: &PlanInputs,
+    cluster: &ClusterConfig,
+    secrets: &SecretsBundle,
+    node: &NodeSpec,
+    address: Ipv4Addr,
+) -> Result<NodePlan, PlanError> {
+    let has = |wanted: fn(&Fault) -> bool| {
+        inputs.faults.iter().any(|fault| *fault.node() == node.name && wanted(fault))
+    };
+    let mut foreign = secrets.clone();
+    let is_foreign = has(|fault| matches!(fault, Fault::ForeignToken { .. }));
+    let secrets = if is_foreign {
+        foreign.secrets.bootstraptoken = SecretsBundle::fresh_token();
+        &foreign
+    } else {
+        secrets
+    };
+    let (config, own_config) = node_config(spec, cluster, secrets, node, address, is_foreign)?;
+    let image = inputs.images.get(&node.role).ok_or_else(|| PlanError::Image(node.role.clone()))?;
+    let mut cmdline = kernel_arguments(spec.talos_contract);
+    if let Some(seconds) = spec.boot_timeout {
+        cmdline.push_str(&format!(" lab.boot-timeout={seconds}"));
+    }
+    let impossible = |problem: String| PlanError::ImpossibleFault { node: node.name.clone(), problem };
+    let (mut boots, mut without_extension) = (image.boot.clone(), None);
+    for fault in inputs.faults.iter().filter(|fault| *fault.node() == node.name) {
+        match fault {
+            Fault::OtherImage { role, .. } => {
+                let other = inputs.images.get(role);
+                boots = other.ok_or_else(|| impossible(format!("no node has the role {role}")))?.boot.clone();
+            }
+            Fault::MissingExtension { extension, .. } => {
+                if !image.contents.extensions.iter().any(|own| own.name == *extension) {
+                    return Err(impossible(format!("its image has no extension {extension}")));
+                }
+                without_extension = Some(extension.clone());
+            }
+            _ => {}
+        }
+    }
+    if has(|fault| matches!(fault, Fault::KernelPanic { .. })) {
+        cmdline.push_str(" rdinit=/no-such-init");
+    }
+    Ok(NodePlan {
+        spec: node.clone(),
+        address,
+        mac: mac_of(address),
+        image: image.clone(),
+        boots,
+        without_extension,
+        cmdline,
+        config,
+        own_config,
+    })
+}
+
+/// Every role's image carries what makes the role, and nothing that makes another.
+fn check_roles(spec: &ClusterSpec, images: &BTreeMap<Role, PreparedImage>) -> Result<(), PlanError> {
+    for node in &spec.nodes {
+        let (Some(image), Some(rule)) = (images.get(&node.role), spec.role_rules.get(&node.role)) else {
+            continue;
+        };
+        let has = |name: &String| image.contents.extensions.iter().any(|extension| extension.name == *name);
+        let lacking = rule.requires.iter().find(|name| !has(name)).map(|name| format!("lacks {name}"));
+        let extra = rule.forbids.iter().find(|name| has(name)).map(|name| format!("carries {name}"));
+        if let Some(problem) = lacking.or(extra) {
+            return Err(PlanError::WrongImage {
+                role: node.role.clone(),
+                digest: image.digest.clone(),
+                problem,
+                node: node.name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What Talos demands (`talos.platform`, `slab_nomerge`, `pti=on`), the serial console, and what
+/// makes an emulated boot shorter: no loops against speculation at each system call
+/// (`mitigations=off`), no zeroing of memory that is zero (`init_on_alloc=0`), programs at the same
+/// addresses each time they start (`norandmaps`): TCG translates code per virtual address, so that
+/// at random ones each start of a shim, a runtime or a network plugin is translated anew. `panic=0`:
+/// a dead node stays for the post-mortem.
+fn kernel_arguments(contract: TalosContract) -> String {
+    format!(
+        "talos.platform=metal slab_nomerge pti=on console=ttyAMA0 printk.devkmsg=on consoleblank=0 \
+         nvme_core.io_timeout=4294967295 init_on_alloc=0 panic=0 net.ifnames=0 \
+         talos.dashboard.disabled=1 talos.auditd.disabled=1 mitigations=off norandmaps lab.talos-contract={}",
+        contract.as_str()
+    )
+}
+
+/// A locally administered address (IEEE 802) that carries the IPv4 address.
+fn mac_of(address: Ipv4Addr) -> MacAddr {
+    let [a, b, c, d] = address.octets();
+    MacAddr::new([0x52, 0x54, a, b, c, d])
+}
+
+fn attachment(node: &NodePlan) -> Attachment {
+    let mut forwards = vec![MACHINE_API_PORT];
+    if node.spec.kind == Kind::ControlPlane {
+        forwards.push(KUBERNETES_API_PORT);
+    }
+    Attachment { node: node.spec.name.clone(), mac: node.mac, address: node.address, forwards }
+}

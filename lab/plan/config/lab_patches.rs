@@ -1,0 +1,438 @@
+//! What the lab lays over machine configs, as named patches that can be printed and switched off one by
+//! one: what a node on the lab's LAN needs (`lab/…`), and what makes a throw-away cluster form sooner
+//! (`speed/…`).
+//!
+//! Keys and values are valid for Talos v1.11 and v1.13 (`tests/talos_config.rs` asks their library).
+
+use std::{collections::BTreeSet, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{
+    config::{ClusterConfig, NodeConfig, TalosContract},
+    documents::Cleared,
+};
+use lab_model::node::Kind;
+
+/// Which of the lab's patches are laid over configs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabPatches {
+    /// Whether those of the speed profile are.
+    pub profile: Profile,
+    /// Those that are not.
+    pub off: BTreeSet<LabPatchId>,
+}
+
+/// What a cluster is made for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// A cluster like others.
+    #[default]
+    Standard,
+    /// A cluster that forms soon and is thrown away.
+    Speed,
+}
+
+/// The name of one of the lab's patches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+#[expect(missing_docs, reason = "each has its reason in the table below")]
+pub enum LabPatchId {
+    Time,
+    KubeletSubnet,
+    Mirrors,
+    Discovery,
+    Hostname,
+    InstallDisk,
+    EtcdSubnet,
+    ImageCache,
+    NetworkPlugin,
+    Scheduling,
+    Audit,
+    SpeedEtcdSync,
+    SpeedEtcdTiming,
+    SpeedLeaderElection,
+    SpeedControllers,
+    SpeedQueues,
+    SpeedRates,
+    SpeedLeases,
+    SpeedAudit,
+}
+
+/// The nodes that a patch is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum AppliesTo {
+    /// Every node.
+    #[serde(rename = "all")]
+    All,
+    /// Control planes.
+    #[serde(rename = "controlplane")]
+    ControlPlanes,
+}
+
+struct Entry {
+    id: LabPatchId,
+    name: &'static str,
+    applies: AppliesTo,
+    reason: &'static str,
+}
+
+const fn entry(id: LabPatchId, name: &'static str, applies: AppliesTo, reason: &'static str) -> Entry {
+    Entry { id, name, applies, reason }
+}
+
+/// All patches, in the order in which they are laid over a config.
+const ENTRIES: [Entry; 19] = {
+    use AppliesTo::{All, ControlPlanes};
+    use LabPatchId as Id;
+    [
+        entry(
+            Id::Time,
+            "lab/time",
+            All,
+            "etcd and kubelet wait for a clock in sync; the LAN's gateway answers NTP, nothing else does",
+        ),
+        entry(
+            Id::KubeletSubnet,
+            "lab/kubelet-subnet",
+            All,
+            "a node may get more addresses, a tailnet's for one; Kubernetes must use the LAN's",
+        ),
+        entry(
+            Id::Mirrors,
+            "lab/mirrors",
+            All,
+            "images come from the lab's registry; one that it lacks is missing at once, not after a time-out",
+        ),
+        entry(Id::Discovery, "lab/discovery", All, "the discovery service is on the internet"),
+        entry(Id::Hostname, "lab/hostname", All, "Kubernetes, the reports and you call a node the same"),
+        entry(
+            Id::InstallDisk,
+            "lab/install-disk",
+            All,
+            "a config must name a disk, and a VM has /dev/vda alone; it counts as installed already",
+        ),
+        entry(
+            Id::EtcdSubnet,
+            "lab/etcd-subnet",
+            ControlPlanes,
+            "as for kubelet: etcd must announce its address on the LAN",
+        ),
+        entry(
+            Id::ImageCache,
+            "lab/image-cache",
+            All,
+            "with imageDelivery: disk, Talos looks for images on the disk that all nodes share before it asks a mirror",
+        ),
+        entry(
+            Id::NetworkPlugin,
+            "lab/network-plugin",
+            All,
+            "with cni in the scenario, the network plugin comes from its manifests and nowhere else",
+        ),
+        entry(
+            Id::Scheduling,
+            "lab/scheduling",
+            ControlPlanes,
+            "whether ordinary pods may run there is the scenario's allowSchedulingOnControlPlanes",
+        ),
+        entry(
+            Id::Audit,
+            "lab/audit",
+            ControlPlanes,
+            "nobody reads the audit log of a throw-away cluster, and writing it costs the guest",
+        ),
+        entry(
+            Id::SpeedEtcdSync,
+            "speed/etcd-sync",
+            ControlPlanes,
+            "syncing every write protects from a crash of the host alone, and the disk is thrown away",
+        ),
+        entry(
+            Id::SpeedEtcdTiming,
+            "speed/etcd-timing",
+            ControlPlanes,
+            "a starved guest misses heartbeats of 100 ms, and etcd elects itself anew",
+        ),
+        entry(
+            Id::SpeedLeaderElection,
+            "speed/leader-election",
+            ControlPlanes,
+            "one control plane has nobody to elect; a lease that is renewed late restarts the program",
+        ),
+        entry(
+            Id::SpeedControllers,
+            "speed/controllers",
+            ControlPlanes,
+            "controllers of objects that a throw-away cluster has none of watch the API server all the same",
+        ),
+        entry(
+            Id::SpeedQueues,
+            "speed/queues",
+            ControlPlanes,
+            "fair queues protect from many clients; here they cost a dozen objects at start and work per request",
+        ),
+        entry(
+            Id::SpeedRates,
+            "speed/rates",
+            ControlPlanes,
+            "the controller manager's 20 requests a second are meant for API servers that many share",
+        ),
+        entry(
+            Id::SpeedLeases,
+            "speed/leases",
+            All,
+            "kubelet renews its lease every 30 s instead of 10 s; a dead node is noticed after 3 min",
+        ),
+        entry(Id::SpeedAudit, "speed/audit", ControlPlanes, "as lab/audit, and for your own configs too"),
+    ]
+};
+
+/// One patch for one node: what goes, then what is merged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabPatch {
+    /// Its name.
+    pub id: LabPatchId,
+    /// Lists and documents of a user's config that would be added to instead of replaced.
+    pub(super) clears: &'static [Cleared],
+    /// Documents that are merged into those of the same kind, or added.
+    pub documents: Vec<Value>,
+}
+
+/// A patch as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LabPatchLine {
+    /// Its name.
+    pub id: LabPatchId,
+    /// For which nodes.
+    pub nodes: AppliesTo,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// A word that names no patch.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the lab has no patch \"{0}\"")]
+pub struct UnknownLabPatch(String);
+
+impl LabPatchId {
+    /// All names, in the order in which the patches are laid over a config.
+    pub fn all() -> impl Iterator<Item = Self> {
+        ENTRIES.iter().map(|entry| entry.id)
+    }
+
+    fn entry(self) -> &'static Entry {
+        // Every variant has its row; a test looks.
+        ENTRIES.iter().find(|entry| entry.id == self).unwrap_or(&ENTRIES[0])
+    }
+
+    /// As scenario files write it, e.g. `lab/time`.
+    pub fn as_str(self) -> &'static str {
+        self.entry().name
+    }
+
+    /// The profile that brings it.
+    pub fn profile(self) -> Profile {
+        if self.as_str().starts_with("speed/") { Profile::Speed } else { Profile::Standard }
+    }
+
+    /// Name, nodes and reason.
+    pub fn line(self) -> LabPatchLine {
+        LabPatchLine { id: self, nodes: self.entry().applies, reason: self.entry().reason }
+    }
+
+    /// The patch itself for a node; `None` when it is for others, or for other clusters.
+    pub fn patch(self, cluster: &ClusterConfig, node: &NodeConfig) -> Option<LabPatch> {
+        let for_node = self.entry().applies == AppliesTo::All || node.kind == Kind::ControlPlane;
+        let asked_for = match self {
+            Self::ImageCache => cluster.image_cache,
+            Self::NetworkPlugin => cluster.own_network_plugin,
+            _ => true,
+        };
+        (for_node && asked_for).then(|| LabPatch {
+            id: self,
+            clears: self.clears(),
+            documents: vec![self.document(cluster, node)],
+        })
+    }
+
+    fn clears(self) -> &'static [Cleared] {
+        match self {
+            Self::Time => {
+                &[Cleared::Key(&["machine", "time", "servers"]), Cleared::Documents("TimeSyncConfig")]
+            }
+            Self::KubeletSubnet => &[Cleared::Key(&["machine", "kubelet", "nodeIP", "validSubnets"])],
+            Self::Mirrors => &[
+                Cleared::Key(&["machine", "registries", "mirrors"]),
+                Cleared::Documents("RegistryMirrorConfig"),
+            ],
+            Self::EtcdSubnet => &[Cleared::Key(&["cluster", "etcd", "advertisedSubnets"])],
+            _ => &[],
+        }
+    }
+
+    fn document(self, cluster: &ClusterConfig, node: &NodeConfig) -> Value {
+        match self {
+            Self::Time => json!({ "machine": { "time": { "servers": [cluster.gateway] } } }),
+            Self::KubeletSubnet => {
+                json!({ "machine": { "kubelet": { "nodeIP": { "validSubnets": [cluster.lan] } } } })
+            }
+            Self::Mirrors => json!({ "machine": { "registries": { "mirrors": mirrors(cluster) } } }),
+            Self::Discovery => json!({ "cluster": { "discovery": { "enabled": false } } }),
+            Self::Hostname if cluster.contract == TalosContract::V1_11 => {
+                json!({ "machine": { "network": { "hostname": node.name.as_str() } } })
+            }
+            Self::Hostname => json!({
+                "apiVersion": "v1alpha1", "kind": "HostnameConfig", "auto": "off", "hostname": node.name.as_str(),
+            }),
+            Self::InstallDisk => json!({ "machine": { "install": { "disk": "/dev/vda" } } }),
+            Self::EtcdSubnet => json!({ "cluster": { "etcd": { "advertisedSubnets": [cluster.lan] } } }),
+            Self::ImageCache => {
+                json!({ "machine": { "features": { "imageCache": { "localEnabled": true } } } })
+            }
+            Self::NetworkPlugin => json!({ "cluster": { "network": { "cni": { "name": "none" } } } }),
+            Self::Scheduling => {
+                json!({ "cluster": { "allowSchedulingOnControlPlanes": cluster.schedule_on_control_planes } })
+            }
+            Self::Audit | Self::SpeedAudit => {
+                json!({ "cluster": { "apiServer": { "auditPolicy": audit_policy("None") } } })
+            }
+            Self::SpeedEtcdSync => arguments("etcd", json!({ "unsafe-no-fsync": "true" })),
+            Self::SpeedEtcdTiming => {
+                arguments("etcd", json!({ "heartbeat-interval": "500", "election-timeout": "5000" }))
+            }
+            Self::SpeedLeaderElection => {
+                let mut patch = arguments("controllerManager", json!({ "leader-elect": "false" }));
+                patch["cluster"]["scheduler"] = json!({ "extraArgs": { "leader-elect": "false" } });
+                patch
+            }
+            // Talos adds these to its own list.
+            Self::SpeedControllers => arguments(
+                "controllerManager",
+                json!({ "controllers": "-cronjob-controller,-horizontal-pod-autoscaler-controller,\
+                    -resourcequota-controller,-ttl-after-finished-controller" }),
+            ),
+            Self::SpeedQueues => arguments("apiServer", json!({ "enable-priority-and-fairness": "false" })),
+            Self::SpeedRates => {
+                arguments("controllerManager", json!({ "kube-api-qps": "100", "kube-api-burst": "200" }))
+            }
+            Self::SpeedLeases => {
+                let mut patch = json!({
+                    "machine": { "kubelet": { "extraConfig": { "nodeLeaseDurationSeconds": 120 } } },
+                });
+                if node.kind == Kind::ControlPlane {
+                    // Longer than the lease, or sound nodes would be called dead.
+                    patch["cluster"] = json!({
+                        "controllerManager": { "extraArgs": { "node-monitor-grace-period": "180s" } },
+                    });
+                }
+                patch
+            }
+        }
+    }
+}
+
+/// Arguments of a program of the control plane.
+fn arguments(program: &str, extra: Value) -> Value {
+    json!({ "cluster": { program: { "extraArgs": extra } } })
+}
+
+fn mirrors(cluster: &ClusterConfig) -> Map<String, Value> {
+    let mut upstreams: Vec<_> = cluster.mirrors.iter().collect();
+    upstreams.sort_by(|a, b| a.upstream.cmp(&b.upstream));
+    let mirror = |endpoint: &str| json!({ "endpoints": [endpoint], "skipFallback": true });
+    upstreams.into_iter().map(|one| (one.upstream.clone(), mirror(&one.endpoint))).collect()
+}
+
+/// A policy by which the API server records at `level`.
+pub(super) fn audit_policy(level: &str) -> Value {
+    json!({ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{ "level": level }] })
+}
+
+impl LabPatches {
+    /// Whether none is switched off and no profile chosen.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Those that are on, in the order in which they are laid over a config.
+    pub fn on(&self) -> impl Iterator<Item = LabPatchId> {
+        LabPatchId::all().filter(|id| {
+            !self.off.contains(id) && (self.profile == Profile::Speed || id.profile() == Profile::Standard)
+        })
+    }
+
+    /// Those that are on for a node.
+    pub fn of_node(&self, cluster: &ClusterConfig, node: &NodeConfig) -> Vec<LabPatch> {
+        self.on().filter_map(|id| id.patch(cluster, node)).collect()
+    }
+}
+
+impl fmt::Display for LabPatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Display for AppliesTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::All => "all",
+            Self::ControlPlanes => "controlplane",
+        })
+    }
+}
+
+impl FromStr for LabPatchId {
+    type Err = UnknownLabPatch;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = ENTRIES.iter().find(|entry| entry.name == text);
+        found.map(|entry| entry.id).ok_or_else(|| UnknownLabPatch(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for LabPatchId {
+    type Error = UnknownLabPatch;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<LabPatchId> for String {
+    fn from(id: LabPatchId) -> Self {
+        id.as_str().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_patch_has_one_row_and_its_name_leads_back_to_it() {
+        let mut seen = BTreeSet::new();
+        for entry in &ENTRIES {
+            assert!(seen.insert(entry.id), "{} is there twice", entry.name);
+            assert_eq!(entry.name.parse(), Ok(entry.id));
+            assert!(entry.reason.len() > 20, "{}", entry.name);
+        }
+        // The last variant: one more would be a row that is missing.
+        assert_eq!(LabPatchId::SpeedAudit as usize + 1, ENTRIES.len());
+        assert_eq!(
+            "lab/tim".parse::<LabPatchId>().map_err(|error| error.to_string()),
+            Err("the lab has no patch \"lab/tim\"".to_owned())
+        );
+    }
+
+    #[test]
+    fn the_speed_profile_is_off_unless_asked_for_and_each_patch_can_be_switched_off() {
+        let standard = LabPatches::default();
+        assert!(standard.on().all(|id| id.profile() == Profile::Standard));
+        let speed =
+            LabPatches { profile: Profile::Speed, off: [LabPatchId::Time, LabPatchId::SpeedAudit].into() };
+        assert_eq!(speed.on().count(), ENTRIES.len() - 2);
+        assert!(!speed.on().any(|id| speed.off.contains(&id)));
+    }
+}

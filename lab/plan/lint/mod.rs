@@ -1,0 +1,24 @@
+//! What is wrong with machine configs, told before anything boots: `lab config check`.
+//!
+//! ```text
+//! files -> ConfigSet (documents with places) -> rules -> Findings (rule, place, message, fix)
+//! ```
+//!
+//! A file is what a user brings: the output of `talosctl gen config`, a rendered multi-document
+//! file, or a patch, which holds only a part. The files given together are taken for one cluster's.
+//! Every rule has an entry in the [`catalogue`] with an example that triggers it, one that does
+//! not, and why it matters; tests run the examples.
+
+mod catalogue;
+mod config_set;
+mod finding;
+mod rules;
+mod schema;
+
+pub use catalogue::{CatalogueEntry, catalogue};
+pub use config_set::{ConfigFile, ConfigSet, ReadError};
+pub use finding::{Finding, Findings};
+pub use lab_model::Severity;
+use lab_model::yaml as tree;
+pub use rules::check;
+pub use schema::Schema;

@@ -1,0 +1,78 @@
+//! What a VM of the lab does not have.
+
+use std::net::IpAddr;
+
+use super::super::{
+    config_set::{ConfigFile, ConfigSet},
+    finding::Finding,
+    tree::Node,
+};
+use super::placeholders::is_template;
+use lab_model::Severity;
+
+/// The lab gives a VM one disk, on virtio.
+const DISK: &str = "/dev/vda";
+
+/// The install disk, time servers and serial consoles of other machines.
+pub fn lab_hosts(set: &ConfigSet, findings: &mut Vec<Finding>) {
+    for file in &set.files {
+        for document in &file.documents {
+            install_disk(file, document, findings);
+            time_servers(file, document, findings);
+            console(file, document, findings);
+        }
+    }
+}
+
+fn install_disk(file: &ConfigFile, document: &Node, findings: &mut Vec<Finding>) {
+    let Some(node) = document.get(&["machine", "install", "disk"]) else { return };
+    let Some(disk) = node.text().filter(|disk| *disk != DISK && !disk.is_empty() && !is_template(disk))
+    else {
+        return;
+    };
+    findings.push(file.finding(
+        Severity::Warning,
+        "no-such-disk",
+        node.place,
+        format!("a VM has no disk {disk}"),
+        format!("write {DISK} for VMs, or a diskSelector; on hardware it may be right"),
+    ));
+}
+
+fn time_servers(file: &ConfigFile, document: &Node, findings: &mut Vec<Finding>) {
+    let servers = match document.kind() {
+        None => document.items_at(&["machine", "time", "servers"]),
+        Some("TimeSyncConfig") => document.items_at(&["ntp", "servers"]),
+        Some(_) => &[],
+    };
+    for node in servers {
+        let Some(address) = node.text().and_then(|text| text.parse::<IpAddr>().ok()) else { continue };
+        let link_local = match address {
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        };
+        if link_local {
+            findings.push(file.finding(
+                Severity::Warning,
+                "time-server-of-a-cloud",
+                node.place,
+                format!("the time server {address} exists inside one cloud only; elsewhere etcd, kubelet and bootstrap wait for the time for ever"),
+                "remove it: the lab answers as a time server itself; on hardware name one that is reached",
+            ));
+        }
+    }
+}
+
+fn console(file: &ConfigFile, document: &Node, findings: &mut Vec<Finding>) {
+    for node in document.items_at(&["machine", "install", "extraKernelArgs"]) {
+        if node.text().is_some_and(|text| text.starts_with("console=ttyS")) {
+            findings.push(file.finding(
+                Severity::Warning,
+                "console-of-x86",
+                node.place,
+                "ttyS0 is the serial console of x86 machines; an arm64 VM stays silent",
+                "write console=ttyAMA0",
+            ));
+        }
+    }
+}

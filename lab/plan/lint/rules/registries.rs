@@ -1,0 +1,68 @@
+//! Registry mirrors.
+
+use std::collections::BTreeMap;
+
+use super::super::{
+    config_set::{ConfigFile, ConfigSet},
+    finding::Finding,
+    tree::{Node, Place},
+};
+use lab_model::Severity;
+
+/// TLS settings for the host of a mirror that speaks plain HTTP. Talos makes containerd's host
+/// configuration of both together and refuses (internal/pkg/containers/cri/containerd/hosts.go).
+pub fn tls_for_plain_http(set: &ConfigSet, findings: &mut Vec<Finding>) {
+    for file in &set.files {
+        let plain = plain_hosts(file);
+        for (host, place) in tls_hosts(file) {
+            let Some(endpoint) = plain.get(host) else { continue };
+            findings.push(file.finding(
+                Severity::Error,
+                "tls-for-plain-http",
+                place,
+                format!(
+                    "{host} has TLS settings, and the mirror {endpoint} speaks plain HTTP; Talos says \"TLS config \
+                     specified for non-HTTPS registry\" and no image is pulled"
+                ),
+                format!("remove the TLS settings of {host}, or make the endpoint https://{host}"),
+            ));
+        }
+    }
+}
+
+/// Hosts of plain-HTTP endpoints, with the endpoint.
+fn plain_hosts<'a>(file: &'a ConfigFile) -> BTreeMap<&'a str, &'a str> {
+    let mut endpoints = Vec::new();
+    for document in &file.documents {
+        for mirror in document.entries_at(&["machine", "registries", "mirrors"]) {
+            endpoints.extend(mirror.node.items_at(&["endpoints"]));
+        }
+        if document.kind() == Some("RegistryMirrorConfig") {
+            let items = document.items_at(&["endpoints"]).iter();
+            endpoints.extend(items.filter_map(|item| item.get(&["url"])));
+        }
+    }
+    let host = |node: &'a Node| -> Option<(&'a str, &'a str)> {
+        let text = node.text()?;
+        Some((text.strip_prefix("http://")?.split('/').next()?, text))
+    };
+    endpoints.into_iter().filter_map(host).collect()
+}
+
+/// Hosts with TLS settings that hold something.
+fn tls_hosts(file: &ConfigFile) -> Vec<(&str, Place)> {
+    let mut hosts = Vec::new();
+    for document in &file.documents {
+        for entry in document.entries_at(&["machine", "registries", "config"]) {
+            if let Some(tls) = entry.node.get(&["tls"]) {
+                hosts.push((entry.key.as_str(), tls.place));
+            }
+        }
+        if document.kind() == Some("RegistryTLSConfig")
+            && let Some(name) = document.text_at(&["name"])
+        {
+            hosts.push((name, document.place));
+        }
+    }
+    hosts
+}

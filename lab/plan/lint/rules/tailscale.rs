@@ -1,0 +1,92 @@
+//! The gateway's ExtensionServiceConfig document.
+
+use super::super::{
+    config_set::{ConfigFile, ConfigSet},
+    finding::Finding,
+    tree::Node,
+};
+use super::networks::named;
+use crate::tailnet::{Needed, check_routes, parse_routes};
+use lab_model::Severity;
+
+/// How keys begin that Tailscale's own service issues.
+const KEY_BEGINNING: &str = "tskey-";
+
+/// Routes that do not fit the cluster, keys in files, more than one gateway.
+pub fn tailscale(set: &ConfigSet, findings: &mut Vec<Finding>) {
+    let documents: Vec<_> = set
+        .of_kind("ExtensionServiceConfig")
+        .filter(|(_, document)| document.text_at(&["name"]) == Some("tailscale"))
+        .collect();
+    let needed = needed(set);
+    for (file, document) in &documents {
+        for entry in document.items_at(&["environment"]) {
+            match entry.text().and_then(|text| text.split_once('=')) {
+                Some(("TS_ROUTES", routes)) => look_at_routes(file, entry, routes, &needed, findings),
+                Some(("TS_AUTHKEY", key)) if key.starts_with(KEY_BEGINNING) => findings.push(file.finding(
+                    Severity::Warning,
+                    "key-in-file",
+                    entry.place,
+                    "TS_AUTHKEY holds what looks like a live key; whoever reads this file can join the tailnet",
+                    "revoke the key, keep it in the environment or a file of mode 0600, and take it out of the history",
+                )),
+                _ => {}
+            }
+        }
+    }
+    let mut gateways: Vec<_> = documents.iter().map(|(file, document)| (file, document.place)).collect();
+    gateways.dedup_by_key(|(file, _)| file.name.as_str());
+    if let [(first, _), others @ ..] = gateways.as_slice() {
+        for (file, place) in others {
+            findings.push(file.finding(
+                Severity::Error,
+                "two-gateways",
+                *place,
+                format!("this node gets the tailscale document, and so does the one of {}; a cluster has one gateway", first.name),
+                "apply the document to the one gateway alone",
+            ));
+        }
+    }
+}
+
+/// The networks that the configs in these files name.
+fn needed(set: &ConfigSet) -> Vec<Needed> {
+    let mut needed = Vec::new();
+    for named in set.machines().flat_map(|(_, config)| named(config)) {
+        let network = Needed { name: named.name, network: named.network };
+        if !needed.contains(&network) {
+            needed.push(network);
+        }
+    }
+    needed
+}
+
+fn look_at_routes(
+    file: &ConfigFile,
+    entry: &Node,
+    routes: &str,
+    needed: &[Needed],
+    findings: &mut Vec<Finding>,
+) {
+    let mut found = |problem: &dyn std::fmt::Display| {
+        let text = problem.to_string();
+        let (message, help) = told(&text);
+        findings.push(file.finding(Severity::Error, "routes", entry.place, message, help));
+    };
+    match parse_routes(routes) {
+        Err(problem) => found(&problem),
+        Ok(routes) => check_routes(&routes, needed).iter().for_each(|problem| found(problem)),
+    }
+}
+
+/// What is wrong, and the way out of it: a problem with routes ends with "; consequence: way out" or
+/// "; way out".
+fn told(problem: &str) -> (String, &str) {
+    match problem.rsplit_once("; ") {
+        Some((what, end)) => match end.split_once(": ") {
+            Some((consequence, help)) => (format!("{what}; {consequence}"), help),
+            None => (what.to_owned(), end),
+        },
+        None => (problem.to_owned(), "correct TS_ROUTES"),
+    }
+}

@@ -1,0 +1,138 @@
+//! What the configs of one cluster must have in common.
+
+use super::super::{
+    config_set::ConfigSet,
+    finding::Finding,
+    tree::{Node, Value},
+};
+use super::placeholders::is_template;
+use lab_model::Severity;
+
+/// What differs, as a rule and its paths.
+struct Common {
+    rule: &'static str,
+    path: &'static [&'static str],
+    consequence: &'static str,
+    help: &'static str,
+    /// Whether the values may be shown.
+    public: bool,
+}
+
+const SAME_BUNDLE: &str = "generate all configs of the cluster from one secrets bundle";
+
+const COMMON: [Common; 9] = [
+    Common {
+        rule: "networks-differ",
+        path: &["cluster", "network", "serviceSubnets"],
+        consequence: "kube-proxy, the API server and cluster DNS will not agree on service addresses",
+        help: "write the same networks into the configs of all nodes",
+        public: true,
+    },
+    Common {
+        rule: "networks-differ",
+        path: &["cluster", "network", "podSubnets"],
+        consequence: "pods of some nodes will not be reached",
+        help: "write the same networks into the configs of all nodes",
+        public: true,
+    },
+    Common {
+        rule: "networks-differ",
+        path: &["cluster", "network", "dnsDomain"],
+        consequence: "names of services will not be found on some nodes",
+        help: "write the same domain into the configs of all nodes",
+        public: true,
+    },
+    Common {
+        rule: "clusters-differ",
+        path: &["cluster", "controlPlane", "endpoint"],
+        consequence: "the nodes join different clusters, or none",
+        help: "write the same endpoint into the configs of all nodes",
+        public: true,
+    },
+    Common {
+        rule: "clusters-differ",
+        path: &["machine", "ca", "crt"],
+        consequence: "the nodes do not trust each other: \"x509: certificate signed by unknown authority\"",
+        help: SAME_BUNDLE,
+        public: false,
+    },
+    Common {
+        rule: "clusters-differ",
+        path: &["cluster", "ca", "crt"],
+        consequence: "kubelet does not trust the API server: \"x509: certificate signed by unknown authority\"",
+        help: SAME_BUNDLE,
+        public: false,
+    },
+    Common {
+        rule: "clusters-differ",
+        path: &["machine", "token"],
+        consequence: "trustd refuses the worker a certificate, and its API stays closed",
+        help: SAME_BUNDLE,
+        public: false,
+    },
+    Common {
+        rule: "clusters-differ",
+        path: &["cluster", "token"],
+        consequence: "the API server refuses kubelet's first request: \"Unauthorized\"",
+        help: SAME_BUNDLE,
+        public: false,
+    },
+    Common {
+        rule: "clusters-differ",
+        path: &["cluster", "id"],
+        consequence: "discovery does not find the other nodes",
+        help: SAME_BUNDLE,
+        public: false,
+    },
+];
+
+/// Compares each config with the first one that says anything.
+pub fn together(set: &ConfigSet, findings: &mut Vec<Finding>) {
+    for common in &COMMON {
+        let name = common.path.join(".");
+        let mut first = None;
+        for (file, config) in set.machines() {
+            let Some(node) = config.get(common.path) else { continue };
+            let value = written(node);
+            // What stands for a value that is not there is another rule's matter.
+            if value.is_empty() || is_template(&value) {
+                continue;
+            }
+            let Some((first_file, first_value)) = &first else {
+                first = Some((file, value));
+                continue;
+            };
+            if *first_value == value {
+                continue;
+            }
+            let (here, there) = if common.public {
+                (format!(" ({value})"), format!(" ({first_value})"))
+            } else {
+                (String::new(), String::new())
+            };
+            findings.push(file.finding(
+                Severity::Error,
+                common.rule,
+                node.place,
+                format!(
+                    "{name}{here} is another one than in {}{there}; {}",
+                    first_file.name, common.consequence
+                ),
+                common.help,
+            ));
+        }
+    }
+}
+
+/// A value as text for comparison.
+fn written(node: &Node) -> String {
+    match &node.value {
+        Value::Scalar { text, .. } => text.trim().to_owned(),
+        Value::List(items) => items.iter().map(written).collect::<Vec<_>>().join(", "),
+        Value::Map(entries) => entries
+            .iter()
+            .map(|entry| format!("{}: {}", entry.key, written(&entry.node)))
+            .collect::<Vec<_>>()
+            .join(", "),
+    }
+}

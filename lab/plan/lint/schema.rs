@@ -1,0 +1,306 @@
+//! Which keys a machine config may have, by Talos version.
+//!
+//! The tables in `schema/` are derived from the types into which Talos's `machinery` library reads
+//! configs; a test derives them anew and compares. The JSON schema that the library carries is not
+//! enough: keys that are still read but no longer wanted are missing in it.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use serde::Deserialize;
+
+use super::tree::{Entry, Node, Place, Value};
+use crate::config::TalosContract;
+use lab_model::words::choice;
+
+/// The type of the document without a kind.
+const MACHINE_CONFIG: &str = "";
+/// Deeper than any config goes.
+const DEPTH_LIMIT: usize = 12;
+
+/// The keys of one Talos version.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct Schema {
+    /// The type of each kind of document; the one of the machine config has an empty kind.
+    documents: BTreeMap<String, String>,
+    /// Keys and what they hold, by type.
+    types: BTreeMap<String, BTreeMap<String, Holds>>,
+}
+
+/// What a key holds.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+enum Holds {
+    Any,
+    Text,
+    Flag,
+    Number,
+    List(Box<Holds>),
+    Map(Box<Holds>),
+    Type(String),
+}
+
+impl TryFrom<String> for Holds {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let inner = |open: char, close: char| {
+            text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)).map(str::to_owned)
+        };
+        Ok(match text.as_str() {
+            "any" => Self::Any,
+            "text" => Self::Text,
+            "flag" => Self::Flag,
+            "number" => Self::Number,
+            _ => {
+                if let Some(item) = inner('[', ']') {
+                    Self::List(Box::new(item.try_into()?))
+                } else if let Some(item) = inner('{', '}') {
+                    Self::Map(Box::new(item.try_into()?))
+                } else {
+                    Self::Type(text)
+                }
+            }
+        })
+    }
+}
+
+impl Holds {
+    /// What a person calls it.
+    fn words(&self) -> String {
+        match self {
+            Self::Any => "anything".into(),
+            Self::Text => "a text".into(),
+            Self::Flag => "true or false".into(),
+            Self::Number => "a whole number".into(),
+            Self::List(_) => "a list (`- …` lines or […])".into(),
+            Self::Map(_) | Self::Type(_) => "a mapping (`key: value` lines or {…})".into(),
+        }
+    }
+}
+
+/// What does not fit the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Misfit {
+    /// A key that the version does not know.
+    UnknownKey {
+        /// Where the key is.
+        place: Place,
+        /// The whole path to it.
+        path: String,
+        /// The nearest right key, or where it belongs.
+        help: String,
+    },
+    /// A value of another shape.
+    WrongType {
+        /// Where the value is.
+        place: Place,
+        /// The whole path to it.
+        path: String,
+        /// What must stand there.
+        expected: String,
+        /// What stands there.
+        found: &'static str,
+    },
+    /// A document of a kind that the version does not know.
+    UnknownKind {
+        /// Where.
+        place: Place,
+        /// Which.
+        kind: String,
+        /// The nearest right one.
+        help: String,
+    },
+}
+
+static V1_11: LazyLock<Schema> = LazyLock::new(|| table(include_str!("schema/v1.11.yaml")));
+static V1_13: LazyLock<Schema> = LazyLock::new(|| table(include_str!("schema/v1.13.yaml")));
+
+fn table(text: &str) -> Schema {
+    Schema::parse(text).expect("the built-in table of keys is well-formed; a test reads it")
+}
+
+impl Schema {
+    /// The kinds of documents that have one.
+    pub fn kinds(&self) -> impl Iterator<Item = &str> {
+        self.documents.keys().map(String::as_str).filter(|kind| !kind.is_empty())
+    }
+
+    /// Reads a table.
+    ///
+    /// # Errors
+    /// When the text is none.
+    pub fn parse(text: &str) -> Result<Self, serde_yaml::Error> {
+        serde_yaml::from_str(text)
+    }
+
+    /// The keys of a Talos version.
+    pub fn of(contract: TalosContract) -> &'static Self {
+        match contract {
+            TalosContract::V1_11 => &V1_11,
+            TalosContract::V1_13 => &V1_13,
+        }
+    }
+
+    /// Everything in a document that does not fit.
+    pub(super) fn misfits(&self, document: &Node) -> Vec<Misfit> {
+        let kind = document.kind().unwrap_or(MACHINE_CONFIG);
+        let mut misfits = Vec::new();
+        match self.documents.get(kind) {
+            Some(name) => self.look_at(document, &Holds::Type(name.clone()), "", &mut misfits),
+            None => {
+                let kinds: Vec<_> = self.kinds().collect();
+                misfits.push(Misfit::UnknownKind {
+                    place: document.get(&["kind"]).map_or(document.place, |kind| kind.place),
+                    kind: kind.to_owned(),
+                    help: choice(kind, &kinds, "kinds").unwrap_or_default(),
+                });
+            }
+        }
+        misfits
+    }
+
+    fn look_at(&self, node: &Node, holds: &Holds, path: &str, misfits: &mut Vec<Misfit>) {
+        if node.is_nothing() {
+            return;
+        }
+        match (holds, &node.value) {
+            (Holds::Any, _) => {}
+            (Holds::Type(name), _) if !self.types.contains_key(name) => {}
+            (Holds::List(item), Value::List(items)) => {
+                for (index, node) in items.iter().enumerate() {
+                    self.look_at(node, item, &format!("{path}[{index}]"), misfits);
+                }
+            }
+            (Holds::Map(item), Value::Map(entries)) => {
+                for Entry { key, node, .. } in entries {
+                    self.look_at(node, item, &joined(path, key), misfits);
+                }
+            }
+            (Holds::Type(name), Value::Map(entries)) => {
+                let Some(keys) = self.types.get(name) else { return };
+                for Entry { key, place, node } in entries {
+                    match keys.get(key) {
+                        Some(holds) => self.look_at(node, holds, &joined(path, key), misfits),
+                        // The marks of a strategic-merge patch are no keys.
+                        None if key.starts_with('$') => {}
+                        None => misfits.push(Misfit::UnknownKey {
+                            place: *place,
+                            path: joined(path, key),
+                            help: self.help(key, keys),
+                        }),
+                    }
+                }
+            }
+            (Holds::Text, Value::Scalar { .. }) => {}
+            (Holds::Flag, Value::Scalar { text, .. }) if is_flag(text) => {}
+            // Go's reader takes 0x1f, 0o17 and 1_000 as well (yaml.v3, resolve.go).
+            (Holds::Number, Value::Scalar { text, .. }) if is_number(text) => {}
+            // `key: $patch: delete` takes a list or a map away.
+            (_, Value::Map(entries)) if entries.iter().any(|entry| entry.key == "$patch") => {}
+            (_, value) => misfits.push(Misfit::WrongType {
+                place: node.place,
+                path: path.to_owned(),
+                expected: holds.words(),
+                found: match value {
+                    Value::Scalar { .. } => "a single value",
+                    Value::List(_) => "a list",
+                    Value::Map(_) => "a mapping",
+                },
+            }),
+        }
+    }
+
+    fn help(&self, key: &str, keys: &BTreeMap<String, Holds>) -> String {
+        let names: Vec<_> = keys.keys().collect();
+        let near = choice(key, &names, "keys here").unwrap_or_default();
+        match self.documents.get(MACHINE_CONFIG).and_then(|root| self.path_of(key, root, "", 0)) {
+            Some(path) => format!("its place is {path}; {near}"),
+            None => near,
+        }
+    }
+
+    /// Where a key of that very name is right.
+    fn path_of(&self, key: &str, name: &str, path: &str, depth: usize) -> Option<String> {
+        let keys = self.types.get(name).filter(|_| depth < DEPTH_LIMIT)?;
+        if keys.contains_key(key) {
+            return Some(joined(path, key));
+        }
+        keys.iter().find_map(|(inner, holds)| match holds {
+            Holds::Type(name) => self.path_of(key, name, &joined(path, inner), depth + 1),
+            _ => None,
+        })
+    }
+}
+
+fn joined(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+fn is_flag(text: &str) -> bool {
+    matches!(text.to_ascii_lowercase().as_str(), "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n")
+}
+
+fn is_number(text: &str) -> bool {
+    let digits = text.trim_start_matches(['-', '+']).replace('_', "");
+    let in_base = |prefix: &str, base| {
+        digits.strip_prefix(prefix).is_some_and(|digits| i128::from_str_radix(digits, base).is_ok())
+    };
+    digits.parse::<f64>().is_ok() || in_base("0x", 16) || in_base("0o", 8) || in_base("0b", 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tree::documents, *};
+
+    fn misfits(text: &str) -> Vec<Misfit> {
+        let documents = documents(text).expect("YAML");
+        documents.iter().flat_map(|document| Schema::of(TalosContract::V1_13).misfits(document)).collect()
+    }
+
+    #[test]
+    fn both_tables_are_well_formed_and_closed() {
+        for schema in [Schema::of(TalosContract::V1_11), Schema::of(TalosContract::V1_13)] {
+            assert!(schema.documents.len() > 15);
+            for name in schema.documents.values() {
+                assert!(schema.types.contains_key(name), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_told_with_its_path_and_the_nearest_one() {
+        let found = misfits("machine:\n  kubelet:\n    registerWithFQDNs: true\n");
+        let [Misfit::UnknownKey { place, path, help }] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((place.line, place.column), (3, 5));
+        assert_eq!(path, "machine.kubelet.registerWithFQDNs");
+        assert!(help.contains("did you mean \"registerWithFQDN\"?"), "{help}");
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_place_is_told_its_own() {
+        let found = misfits("cluster:\n  certSANs: [a]\n");
+        let [Misfit::UnknownKey { help, .. }] = found.as_slice() else { panic!("{found:?}") };
+        assert!(help.contains("certSANs"), "{help}");
+    }
+
+    #[test]
+    fn a_list_in_place_of_a_mapping_is_told() {
+        let found = misfits("machine:\n  features: [rbac]\n");
+        assert!(matches!(found.as_slice(), [Misfit::WrongType { found: "a list", .. }]), "{found:?}");
+    }
+
+    #[test]
+    fn what_go_reads_as_a_number_or_a_text_is_one() {
+        assert_eq!(
+            misfits(
+                "cluster:\n  clusterName: 12\nmachine:\n  network:\n    interfaces:\n      - mtu: 0x5dc\n"
+            ),
+            []
+        );
+    }
+
+    #[test]
+    fn patches_may_delete() {
+        assert_eq!(misfits("machine:\n  certSANs:\n    $patch: delete\n"), []);
+    }
+}

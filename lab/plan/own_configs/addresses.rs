@@ -1,0 +1,119 @@
+//! Whose address is whose, when configs say so: the LAN, its gateway and the nodes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use ipnet::Ipv4Net;
+
+use super::{facts::Facts, file::Refusal};
+use crate::cluster::NetworkSpec;
+use lab_model::node::NodeName;
+
+/// A node as far as its address goes.
+pub(super) struct Placed<'a> {
+    pub name: &'a NodeName,
+    /// What its own file says, when it has one.
+    pub facts: Option<&'a Facts<'a>>,
+    pub is_control_plane: bool,
+}
+
+/// The addresses that were found.
+pub(super) struct Addresses {
+    pub lan: Ipv4Net,
+    pub gateway: Ipv4Addr,
+    pub nodes: BTreeMap<NodeName, Ipv4Addr>,
+}
+
+/// Narrower networks have no room for nodes beside the gateway.
+const NARROWEST: u8 = 28;
+
+/// Places every node. `lan` is the scenario's own, when it has one; `endpoint` the address by which the
+/// files reach the control plane, when they name one.
+pub(super) fn place(
+    nodes: &[Placed<'_>],
+    lan: Option<Ipv4Net>,
+    endpoint: Option<Ipv4Addr>,
+    default: Ipv4Net,
+) -> Result<Addresses, Vec<Refusal>> {
+    let fixed: Vec<_> =
+        nodes.iter().filter_map(|node| Some((node, node.facts?, node.facts?.static_address()?))).collect();
+    let around = |net: Ipv4Net| {
+        let length = if net.prefix_len() > NARROWEST { 24 } else { net.prefix_len() };
+        Ipv4Net::new(net.addr(), length).map_or(net, |net| net.trunc())
+    };
+    let theirs = fixed.first().map(|(.., net)| *net).or(endpoint.map(Ipv4Net::from)).map(around);
+    let lan = lan.or(theirs).unwrap_or(default);
+    let mut refusals = Vec::new();
+    let mut taken: BTreeMap<Ipv4Addr, &NodeName> = BTreeMap::new();
+    let mut addresses = BTreeMap::new();
+    for (node, facts, net) in &fixed {
+        let address = net.addr();
+        let place = facts.place_of(&address.to_string());
+        if !lan.contains(&address) {
+            refusals.push(facts.refusal(
+                place,
+                format!(
+                    "{}'s address {address} is not on the lab LAN {lan}; all nodes are on one LAN",
+                    node.name
+                ),
+                "give all nodes addresses of one network, or leave cluster.network.lan out of the scenario",
+            ));
+        } else if let Some(other) = taken.insert(address, node.name) {
+            refusals.push(facts.refusal(
+                place,
+                format!("the address {address} is {other}'s and {}'s", node.name),
+                "give each node a file of its own (`config:` of the node), or take the address out: the LAN has DHCP",
+            ));
+        }
+        addresses.insert(node.name.clone(), address);
+    }
+    let shared: BTreeSet<Ipv4Addr> =
+        nodes.iter().filter_map(|node| node.facts).flat_map(Facts::shared_addresses).collect();
+    let control_plane = nodes.iter().find(|node| node.is_control_plane);
+    if let (Some(endpoint), Some(node)) = (endpoint, control_plane) {
+        match addresses.get(node.name).copied() {
+            Some(own) if own == endpoint || shared.contains(&endpoint) => {}
+            None if lan.contains(&endpoint) && !shared.contains(&endpoint) => {
+                addresses.insert(node.name.clone(), endpoint);
+            }
+            None if lan.contains(&endpoint) => {}
+            own => {
+                let owner = match own {
+                    Some(own) => format!("its only control plane {} has {own}", node.name),
+                    None => format!("its LAN is {lan}"),
+                };
+                let place = |facts: &Facts<'_>| facts.place(&["cluster", "controlPlane", "endpoint"]);
+                refusals.extend(node.facts.map(|facts| {
+                    facts.refusal(
+                        place(facts),
+                        format!("no node of the lab owns the endpoint {endpoint}: {owner}"),
+                        "patch it for the lab: cluster.patches.all: [{cluster: {controlPlane: {endpoint: \
+                         'https://ADDRESS:6443'}}}], or leave cluster.network.lan out of the scenario",
+                    )
+                }));
+            }
+        }
+    }
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    let mut used: BTreeSet<Ipv4Addr> = addresses.values().copied().chain(shared).collect();
+    let routed = nodes.iter().filter_map(|node| node.facts).flat_map(Facts::gateways);
+    let gateway = routed
+        .chain(lan.hosts())
+        .find(|address| lan.contains(address) && !used.contains(address))
+        .unwrap_or(lan.network());
+    used.insert(gateway);
+    let pool = NetworkSpec { lan, ..NetworkSpec::default() };
+    let mut free = (0..nodes.len() + used.len()).filter_map(|index| pool.node_address(index));
+    for node in nodes {
+        if !addresses.contains_key(node.name)
+            && let Some(address) = free.find(|address| !used.contains(address))
+        {
+            addresses.insert(node.name.clone(), address);
+        }
+    }
+    Ok(Addresses { lan, gateway, nodes: addresses })
+}

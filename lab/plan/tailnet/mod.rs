@@ -1,0 +1,11 @@
+//! The gateway's ExtensionServiceConfig document, its auth key, and the routes that it advertises.
+
+mod auth_key;
+mod control_access;
+mod routes;
+mod service_config;
+
+pub use auth_key::{AuthKey, AuthKeyError};
+pub use control_access::ControlAccess;
+pub use routes::{Needed, RouteProblem, check_routes, overlap, parse_routes};
+pub use service_config::{ConfigFile, ExtensionServiceConfig, ServiceConfigError};

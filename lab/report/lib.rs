@@ -1,0 +1,42 @@
+//! Consumers of the event stream: live terminal view, recording, failure bundle, and the reports.
+//!
+//! Each reads events and nothing else, so what was shown can be shown again from a recording.
+//! [`Recording`] -> [`Report`] -> text, Markdown, JUnit XML, trace, HTML: all formats are made of one
+//! [`Report`] and therefore carry the same verdict.
+
+mod beside;
+mod bundle;
+mod criteria;
+mod files;
+mod history;
+mod html;
+mod json_lines;
+mod junit;
+mod laps;
+mod live;
+mod markdown;
+pub mod merge;
+mod plain;
+mod recording;
+mod report;
+mod results;
+mod screen;
+mod signature_file;
+mod signatures;
+mod stopwatch;
+mod summary;
+mod timeline;
+mod trace;
+
+pub use bundle::{Bundle, BundleError};
+pub use criteria::Criterion;
+pub use files::{HTML, JUNIT, MARKDOWN, TRACE, leave_reports};
+pub use history::{Ended, HISTORY, History, PastRun};
+pub use json_lines::{JsonLines, read_recording};
+pub use live::{Display, display};
+pub use recording::{RECORDING, Recording, RecordingError};
+pub use report::Report;
+pub use signature_file::SignatureError;
+pub use signatures::{Examples, KnownFailure, Place, SIGNATURES_FILE, Signature, Signatures};
+pub use stopwatch::{Figure, Measured, Reference, Stopwatch};
+pub use summary::{CheckResult, NodeSummary, ScenarioSummary, Summary};

@@ -1,0 +1,123 @@
+//! One recording, taken apart by scenario.
+
+use std::{io, path::Path, time::Duration};
+
+use super::error::MergeError;
+use crate::read_recording;
+use lab_model::events::{Event, FORMAT, Happening, Outcome, Shard};
+
+/// The name of a recording in a run directory.
+pub(super) const FILE: &str = "events.jsonl";
+
+/// Far more than any run takes. Later times come of a damaged file, and could not be added to.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// What was recorded of a run, or of a shard of one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardRecording {
+    /// What people call it: its path.
+    pub(super) from: String,
+    pub(super) run: String,
+    pub(super) title: String,
+    pub(super) wall: jiff::Timestamp,
+    pub(super) format: u32,
+    pub(super) shard: Option<Shard>,
+    /// What happened before the first scenario.
+    pub(super) before: Vec<Event>,
+    pub(super) scenarios: Vec<Block>,
+    /// The verdict over everything; `None` when the recording breaks off.
+    pub(super) ended: Option<Outcome>,
+    /// When its last event was, since it began.
+    pub(super) last: Duration,
+}
+
+/// What was recorded of a scenario.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Block {
+    pub name: String,
+    pub events: Vec<Event>,
+}
+
+impl ShardRecording {
+    /// Reads the recording of a run directory, or a recording by itself. One that breaks off within a
+    /// line is read up to there.
+    ///
+    /// # Errors
+    /// When it cannot be read or is not the recording of one run.
+    pub fn read(path: &Path) -> Result<Self, MergeError> {
+        let file = if path.is_dir() { path.join(FILE) } else { path.to_owned() };
+        let events = read_recording(&file).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => {
+                let said = format!("{source}; give a run directory, or the {FILE} of one");
+                MergeError::Read { path: file, source: io::Error::new(io::ErrorKind::NotFound, said) }
+            }
+            _ => MergeError::Read { path: file, source },
+        })?;
+        Self::of(path.display().to_string(), events)
+    }
+
+    /// Takes the events of a recording apart; `from` is what people call it.
+    ///
+    /// # Errors
+    /// When they are not those of one run, or of a form that is not known.
+    pub fn of(from: String, events: Vec<Event>) -> Result<Self, MergeError> {
+        let mut events = events.into_iter();
+        let Some(Happening::RunStarted { run, title, wall, format, shard }) =
+            events.next().map(|event| event.happening)
+        else {
+            return Err(MergeError::NoStart { from });
+        };
+        if format > FORMAT {
+            return Err(MergeError::Newer { from, format });
+        }
+        let (before, scenarios, last) = (Vec::new(), Vec::new(), Duration::ZERO);
+        let mut recording =
+            Self { from, run, title, wall, format, shard, before, scenarios, ended: None, last };
+        for event in events {
+            if event.at > LONGEST {
+                return Err(MergeError::Time { from: recording.from, at: event.seq, after: event.at });
+            }
+            recording.last = recording.last.max(event.at);
+            match &event.happening {
+                Happening::RunStarted { .. } => {
+                    return Err(MergeError::SecondStart { from: recording.from, at: event.seq });
+                }
+                Happening::RunFinished { outcome } => recording.ended = Some(outcome.clone()),
+                Happening::ScenarioStarted { scenario, .. } => {
+                    recording.scenarios.push(Block { name: scenario.clone(), events: vec![event] });
+                }
+                _ => match recording.scenarios.last_mut() {
+                    Some(block) => block.events.push(event),
+                    None => recording.before.push(event),
+                },
+            }
+        }
+        Ok(recording)
+    }
+
+    /// What it is called in a verdict.
+    pub(super) fn label(&self) -> String {
+        match &self.shard {
+            Some(shard) => format!("shard {}", shard.number),
+            None => format!("shard {}", self.run),
+        }
+    }
+
+    /// What it is a part of.
+    pub(super) fn kind(&self) -> String {
+        match &self.shard {
+            Some(shard) => format!("shard {} of {}", shard.number, shard.of_scenarios.join(", ")),
+            None => "a run by itself".to_owned(),
+        }
+    }
+}
+
+impl Block {
+    /// The scenario's verdict.
+    pub(super) fn outcome(&self) -> Option<&Outcome> {
+        self.events.iter().rev().find_map(|event| match &event.happening {
+            Happening::ScenarioFinished { outcome, .. } => Some(outcome),
+            _ => None,
+        })
+    }
+}

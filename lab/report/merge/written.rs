@@ -1,0 +1,62 @@
+//! The joined recording as a run directory.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{join::Merged, recording::FILE};
+use lab_model::{Ending, RunDirectoryError, RunResult, events::Outcome, files::replace_file};
+
+/// Why the joined recording is not on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The directory holds something that is not to be mixed with it.
+    #[error("{} is not empty; name a directory that is, or is not there yet", directory.display())]
+    Taken {
+        /// Which directory.
+        directory: PathBuf,
+    },
+    /// The file system refused.
+    #[error("write the joined recording to {}: {source}", path.display())]
+    File {
+        /// Which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The run's result could not be written.
+    #[error(transparent)]
+    Result(#[from] RunDirectoryError),
+}
+
+impl Merged {
+    /// Writes it to `directory` as a run leaves it there: the recording and the result. Returns the
+    /// recording's path.
+    ///
+    /// # Errors
+    /// When the directory is not empty or cannot be written.
+    pub fn write(&self, directory: &Path) -> Result<PathBuf, WriteError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| WriteError::File { path, source }
+        };
+        fs::create_dir_all(directory).map_err(failed(directory))?;
+        if fs::read_dir(directory).map_err(failed(directory))?.next().is_some() {
+            return Err(WriteError::Taken { directory: directory.to_owned() });
+        }
+        let recording = directory.join(FILE);
+        let mut lines = Vec::new();
+        for event in &self.events {
+            serde_json::to_writer(&mut lines, event).map_err(io::Error::from).map_err(failed(&recording))?;
+            lines.push(b'\n');
+        }
+        replace_file(&recording, &lines).map_err(failed(&recording))?;
+        let (ending, cause) = match &self.outcome {
+            Outcome::Passed => (Ending::Passed, String::new()),
+            Outcome::Failed { cause } | Outcome::NotRun { cause } => (Ending::Failed, cause.clone()),
+        };
+        RunResult { ending, at: jiff::Timestamp::now(), cause }.write(directory)?;
+        Ok(recording)
+    }
+}

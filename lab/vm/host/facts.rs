@@ -1,0 +1,103 @@
+//! What `lab doctor` asks of the host: probing only, no opinion.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Serialize;
+
+use super::memory::{HostMemory, host_memory};
+use crate::machine::{HostPlatform, QemuBinary};
+
+/// What was found on the host. Plain data: tests write it down instead of probing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Facts {
+    /// Operating system, architecture, `/dev/kvm`.
+    pub platform: HostPlatform,
+    /// Cores that the lab may use.
+    pub cores: usize,
+    /// QEMU, or why there is no usable one.
+    pub qemu: Result<QemuBinary, String>,
+    /// Memory, or why it is not known.
+    pub memory: Result<HostMemory, String>,
+    /// Where the lab keeps runs.
+    pub runs: PathBuf,
+    /// Space that this user may still take there, in MiB, or why it is not known.
+    pub disk_free_mib: Result<u64, String>,
+    /// Where sockets go.
+    pub socket_base: PathBuf,
+    /// Whether a directory and a unix socket can be made there, or why not.
+    pub socket_works: Result<(), String>,
+    /// The program files that building images needs, where they were found.
+    pub tools: BTreeMap<&'static str, Option<PathBuf>>,
+    /// Go's version text (`go1.26.8`), when Go was found and answered.
+    pub go_version: Option<String>,
+    /// Whether node images have been built.
+    pub images_built: bool,
+}
+
+/// The programs that building images runs.
+pub(super) const IMAGE_TOOLS: [&str; 4] = ["go", "mmdebstrap", "mksquashfs", "depmod"];
+
+impl Facts {
+    /// Probes this host for a lab that keeps its runs below `runs` and finds its built images in
+    /// `images`. Starts QEMU once without a machine, and `go version`; takes a fraction of a second.
+    pub async fn probe(runs: &Path, images: &Path) -> Self {
+        let tools: BTreeMap<_, _> = IMAGE_TOOLS.into_iter().map(|tool| (tool, find_tool(tool))).collect();
+        let go_version = tools["go"].as_deref().and_then(go_version);
+        let (socket_base, socket_works) = try_socket();
+        Self {
+            platform: HostPlatform::current(),
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            qemu: QemuBinary::find(None).await.map_err(|error| error.to_string()),
+            memory: host_memory().map_err(|error| error.to_string()),
+            disk_free_mib: disk_free_mib(runs),
+            images_built: images.is_dir(),
+            runs: runs.to_owned(),
+            socket_base,
+            socket_works,
+            tools,
+            go_version,
+        }
+    }
+}
+
+/// Finds a program on `PATH`, or in the `sbin` directories that an ordinary user's `PATH` lacks.
+fn find_tool(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(sbin).map(|d| d.join(program)).find(|file| file.is_file())
+}
+
+/// Asks outside the project, where no `go.mod` can make Go fetch another toolchain first.
+fn go_version(go: &Path) -> Option<String> {
+    let output = Command::new(go).args(["env", "GOVERSION"]).current_dir("/").output().ok()?;
+    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    (output.status.success() && !version.is_empty()).then_some(version)
+}
+
+/// Space below `place`, or below the nearest directory above it that exists.
+fn disk_free_mib(place: &Path) -> Result<u64, String> {
+    let absolute = std::path::absolute(place).map_err(|error| error.to_string())?;
+    let existing = absolute.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
+    let stat = nix::sys::statvfs::statvfs(existing)
+        .map_err(|errno| format!("asking for the space at {} failed: {errno}", existing.display()))?;
+    #[expect(clippy::useless_conversion, reason = "block counts have 32 bits on macOS")]
+    let blocks = u64::from(stat.blocks_available());
+    Ok(blocks.saturating_mul(stat.fragment_size()) >> 20)
+}
+
+/// Makes what a run makes: a private directory and a socket in it, at the length that a long node
+/// name leads to.
+fn try_socket() -> (PathBuf, Result<(), String>) {
+    let attempt = || {
+        let directory = crate::process::SocketDirectory::create()?;
+        let socket = directory.socket(&"s".repeat(40))?;
+        std::os::unix::net::UnixListener::bind(&socket)?;
+        Ok::<_, std::io::Error>(directory.path().parent().map(Path::to_owned).unwrap_or_default())
+    };
+    match attempt() {
+        Ok(base) => (base, Ok(())),
+        Err(error) => (std::env::temp_dir(), Err(error.to_string())),
+    }
+}

@@ -1,0 +1,232 @@
+//! Reserving memory among the labs of one user on one host, before any VM boots.
+//!
+//! The account is a file in the user's runtime directory, changed only under a lock. An entry
+//! whose owner no longer runs counts for nothing, so a killed lab never blocks the next one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::memory::{Holder, HostMemory, MemoryShortage, decide, host_memory};
+use crate::process::ProcessIdentity;
+use crate::process::{resident_mib_of_tree, usage_of_all};
+use lab_model::files::{FileLock, replace_file, runtime_directory};
+
+/// How often a waiting lab looks again. Memory comes back without an event that could be waited
+/// for, at the earliest when another lab has ended.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What to do when memory is short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenShort {
+    /// Give up at once.
+    Refuse,
+    /// Wait for other labs to end, at most so long. Refused at once all the same when the host is
+    /// too small for it altogether.
+    WaitUpTo(Duration),
+}
+
+/// Why no memory was reserved.
+#[derive(Debug, thiserror::Error)]
+pub enum ReserveError {
+    /// There is not enough.
+    #[error(transparent)]
+    Short(Box<MemoryShortage>),
+    /// The account could not be read or written.
+    #[error("the account of reserved memory in {path} failed: {source}")]
+    Account {
+        /// Where it is.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    run: String,
+    owner: ProcessIdentity,
+    mib: u64,
+    /// Tells the reservations of one process apart.
+    id: u64,
+}
+
+/// Reserved memory; returned when dropped, or when the process ends in whatever way.
+#[derive(Debug)]
+pub struct MemoryReservation {
+    account: Account,
+    id: u64,
+    mib: u64,
+}
+
+impl MemoryReservation {
+    /// Reserves `need_mib` for `run` among the labs of this user.
+    ///
+    /// # Errors
+    /// [`ReserveError::Short`] when there is not enough, with everybody who holds memory.
+    pub async fn reserve(run: &str, need_mib: u64, when_short: WhenShort) -> Result<Self, ReserveError> {
+        let account = Account::of_user()?;
+        let started = Instant::now();
+        loop {
+            // Asked anew each time: other programs come and go as well.
+            let host = host_memory().map_err(|source| account.error(source))?;
+            let shortage = match account.try_reserve(run, need_mib, host) {
+                Err(ReserveError::Short(shortage)) => shortage,
+                settled => return settled,
+            };
+            match when_short {
+                WhenShort::WaitUpTo(patience) if !shortage.is_final() && started.elapsed() < patience => {
+                    tokio::time::sleep(LOOK_AGAIN.min(patience)).await;
+                }
+                WhenShort::WaitUpTo(_) if !shortage.is_final() => {
+                    let waited = Some(started.elapsed());
+                    return Err(ReserveError::Short(Box::new(MemoryShortage { waited, ..*shortage })));
+                }
+                _ => return Err(ReserveError::Short(shortage)),
+            }
+        }
+    }
+
+    /// How much.
+    pub fn mib(&self) -> u64 {
+        self.mib
+    }
+}
+
+impl Drop for MemoryReservation {
+    fn drop(&mut self) {
+        let (id, own) = (self.id, std::process::id());
+        // A failure is harmless: the entry dies with this process.
+        let _ = self.account.change(|entries| entries.retain(|e| !(e.owner.pid == own && e.id == id)));
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Account {
+    directory: PathBuf,
+}
+
+impl Account {
+    fn of_user() -> Result<Self, ReserveError> {
+        let path = PathBuf::from("the runtime directory");
+        let directory = runtime_directory().map_err(|source| ReserveError::Account { path, source })?;
+        Ok(Self { directory })
+    }
+
+    fn error(&self, source: io::Error) -> ReserveError {
+        ReserveError::Account { path: self.directory.clone(), source }
+    }
+
+    fn try_reserve(&self, run: &str, mib: u64, host: HostMemory) -> Result<MemoryReservation, ReserveError> {
+        let owner = ProcessIdentity::current().map_err(|source| self.error(source))?;
+        let decision = self.change(|entries| {
+            decide(mib, host, &holders(entries)).map(|()| {
+                let mine = entries.iter().filter(|e| e.owner == owner).map(|e| e.id);
+                let id = mine.max().map_or(0, |id| id + 1);
+                entries.push(Entry { run: run.to_owned(), owner: owner.clone(), mib, id });
+                id
+            })
+        });
+        match decision.map_err(|source| self.error(source))? {
+            Ok(id) => Ok(MemoryReservation { account: self.clone(), id, mib }),
+            Err(shortage) => Err(ReserveError::Short(Box::new(shortage))),
+        }
+    }
+
+    /// Changes the entries of living owners under the lock.
+    fn change<T>(&self, change: impl FnOnce(&mut Vec<Entry>) -> T) -> io::Result<T> {
+        let _lock = FileLock::acquire(&self.directory.join("memory.lock"))?;
+        let path = self.directory.join("memory.json");
+        let mut entries = read_entries(&path)?;
+        entries.retain(|entry| entry.owner.is_alive());
+        let result = change(&mut entries);
+        replace_file(&path, &serde_json::to_vec_pretty(&entries)?)?;
+        Ok(result)
+    }
+}
+
+fn read_entries(path: &Path) -> io::Result<Vec<Entry>> {
+    match std::fs::read(path) {
+        // The file is replaced whole, so what does not parse was written by another version.
+        Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Who holds how much. One process may hold several reservations; its memory in use counts once.
+fn holders(entries: &[Entry]) -> Vec<Holder> {
+    let processes = usage_of_all();
+    let mut holders: Vec<Holder> = Vec::new();
+    for entry in entries {
+        match holders.iter_mut().find(|h| h.pid == entry.owner.pid) {
+            Some(holder) => {
+                holder.reserved_mib += entry.mib;
+                holder.run = format!("{}, {}", holder.run, entry.run);
+            }
+            None => holders.push(Holder {
+                run: entry.run.clone(),
+                pid: entry.owner.pid,
+                reserved_mib: entry.mib,
+                resident_mib: resident_mib_of_tree(&processes, entry.owner.pid),
+            }),
+        }
+    }
+    holders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(directory: &tempfile::TempDir) -> Account {
+        Account { directory: directory.path().to_owned() }
+    }
+
+    const HOST: HostMemory = HostMemory { total_mib: 100_000, available_mib: 50_000 };
+
+    #[test]
+    fn a_second_lab_is_refused_until_the_first_returns_its_memory() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let account = account(&directory);
+        let first = account.try_reserve("first", 30_000, HOST).expect("fits");
+        assert_eq!(first.mib(), 30_000);
+        let Err(ReserveError::Short(shortage)) = account.try_reserve("second", 30_000, HOST) else {
+            panic!("two labs share one memory")
+        };
+        assert_eq!(shortage.holders.len(), 1);
+        assert_eq!(shortage.holders[0].run, "first");
+        drop(first);
+        account.try_reserve("second", 30_000, HOST).expect("fits now");
+    }
+
+    #[test]
+    fn the_reservation_of_a_dead_process_counts_for_nothing() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let account = account(&directory);
+        let mut owner = ProcessIdentity::current().expect("own identity");
+        owner.start = "in another life".into();
+        let stale = Entry { run: "dead".into(), owner, mib: 49_000, id: 0 };
+        replace_file(&directory.path().join("memory.json"), &serde_json::to_vec(&[stale]).expect("json"))
+            .expect("write");
+        account.try_reserve("next", 30_000, HOST).expect("fits");
+    }
+
+    #[test]
+    fn a_damaged_account_does_not_stop_the_next_lab() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        std::fs::write(directory.path().join("memory.json"), "{").expect("write");
+        account(&directory).try_reserve("next", 1, HOST).expect("fits");
+    }
+
+    #[tokio::test]
+    async fn what_can_never_fit_is_refused_at_once() {
+        let started = Instant::now();
+        let patience = WhenShort::WaitUpTo(Duration::from_secs(600));
+        let refused = MemoryReservation::reserve("huge", u64::MAX / 4, patience).await;
+        assert!(matches!(refused, Err(ReserveError::Short(s)) if s.is_final() && s.waited.is_none()));
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+}

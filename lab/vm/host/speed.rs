@@ -1,0 +1,288 @@
+//! How fast this host is, so that budgets mean the same everywhere.
+//!
+//! Budgets are written for the reference host: one where the bare kernel of the reference image
+//! reaches its first user process in [`REFERENCE_BOOT`]. The same measurement here, divided by
+//! that, is the speed factor. It depends on host, accelerator, QEMU and image, and is kept for a while.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use lab_model::files::{FileLock, replace_file};
+
+/// QEMU start to first user process on the reference host (2 x86-64 cores, TCG, QEMU 7.2).
+pub const REFERENCE_BOOT: Duration = Duration::from_millis(1400);
+
+/// How long a measurement is believed. Shared machines drift by a third within hours, and measuring
+/// takes a second or two.
+pub const MEASUREMENT_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// How often the host is asked how busy it is, and the pauses between.
+const LOAD_SAMPLES: u32 = 5;
+const BETWEEN_SAMPLES: Duration = Duration::from_millis(10);
+
+/// How many times slower than the reference host; below 1 is faster.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct SpeedFactor(f64);
+
+impl SpeedFactor {
+    /// The reference host itself; also the assumption where nothing was measured.
+    pub const REFERENCE: SpeedFactor = SpeedFactor(1.0);
+    /// Beyond these a measurement is taken for a mistake and cut.
+    const RANGE: (f64, f64) = (0.02, 50.0);
+    /// Budgets never shrink below this share: much of a formation is waiting for timers, which a
+    /// fast host does not shorten.
+    const SMALLEST_BUDGET_SHARE: f64 = 0.5;
+
+    /// A factor, cut to a sane range; what is not a number counts as the reference.
+    pub fn new(factor: f64) -> Self {
+        if factor.is_nan() { Self::REFERENCE } else { Self(factor.clamp(Self::RANGE.0, Self::RANGE.1)) }
+    }
+
+    /// From a measurement: how long the thing took that takes [`REFERENCE_BOOT`] on the reference
+    /// host.
+    pub fn from_boot(seen: Duration) -> Self {
+        Self::new(seen.as_secs_f64() / REFERENCE_BOOT.as_secs_f64())
+    }
+
+    /// The factor as a number.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+
+    /// A budget of the reference host, as long as it must be here.
+    pub fn budget(self, reference: Duration) -> Duration {
+        reference.mul_f64(self.0.max(Self::SMALLEST_BUDGET_SHARE))
+    }
+
+    /// A figure measured here, as it would be on the reference host.
+    pub fn normalise(self, measured: Duration) -> Duration {
+        measured.div_f64(self.0)
+    }
+
+    /// The factor under the load of now, when it was measured under the load of then.
+    ///
+    /// Beside N runnable strangers on C cores a lab that wants all cores gets C / (C + N) of them.
+    /// What is seen of a moment may be an exception, so the correction is cut at four.
+    #[must_use]
+    pub fn under(self, now: HostLoad, then: HostLoad) -> Self {
+        Self::new(self.0 * (now.slowdown() / then.slowdown()).clamp(1.0, 4.0))
+    }
+}
+
+impl std::fmt::Display for SpeedFactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.2}", self.0)
+    }
+}
+
+/// How busy the host is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostLoad {
+    /// How many threads want a core, besides the one that asks.
+    pub runnable: f64,
+    /// Cores that this process may use.
+    pub cores: usize,
+}
+
+impl HostLoad {
+    /// Asks the host, which takes some hundredths of a second; idle where it does not say.
+    pub fn now() -> Self {
+        Self { runnable: runnable_threads().unwrap_or(0.0), cores: cores() }
+    }
+
+    fn slowdown(self) -> f64 {
+        1.0 + self.runnable.max(0.0) / self.cores.max(1) as f64
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Not a load average where that can be had: for a minute or two it counts the lab's own last run,
+/// and its nodes would wait for each other on a host that is idle.
+fn runnable_threads() -> Option<f64> {
+    if cfg!(target_os = "linux") {
+        let mut sum = 0.0;
+        for sample in 0..LOAD_SAMPLES {
+            if sample > 0 {
+                std::thread::sleep(BETWEEN_SAMPLES);
+            }
+            sum += running_in(&std::fs::read_to_string("/proc/loadavg").ok()?)?;
+        }
+        return Some(sum / f64::from(LOAD_SAMPLES));
+    }
+    // macOS tells no more than that; it prints "{ 1.95 2.05 2.10 }".
+    let output = std::process::Command::new("sysctl").args(["-n", "vm.loadavg"]).output().ok()?;
+    String::from_utf8_lossy(&output.stdout).split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The threads that run or could, without the one that asks (`proc_loadavg(5)`: the fourth field is
+/// those, a slash, and all there are).
+fn running_in(loadavg: &str) -> Option<f64> {
+    let running: f64 = loadavg.split(' ').nth(3)?.split('/').next()?.parse().ok()?;
+    Some((running - 1.0).max(0.0))
+}
+
+/// What a measurement is valid for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpeedKey {
+    /// The host: name, CPU model, cores.
+    pub host: String,
+    /// QEMU's version text.
+    pub qemu: String,
+    /// The accelerator (`kvm`, `hvf`, `tcg`), with its CPU model.
+    pub accelerator: String,
+    /// Digest of the image whose kernel was booted.
+    pub image: String,
+}
+
+impl SpeedKey {
+    fn text(&self) -> String {
+        format!("{} | {} | {} | {}", self.host, self.qemu, self.accelerator, self.image)
+    }
+}
+
+/// A measurement that was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpeedMeasurement {
+    /// What came out.
+    pub factor: SpeedFactor,
+    /// How busy the host was.
+    pub load: HostLoad,
+    /// When, wall clock.
+    pub at: jiff::Timestamp,
+}
+
+impl SpeedMeasurement {
+    /// A measurement made now.
+    pub fn new(boot: Duration, load: HostLoad) -> Self {
+        Self { factor: SpeedFactor::from_boot(boot), load, at: jiff::Timestamp::now() }
+    }
+
+    fn is_fresh(&self, now: jiff::Timestamp) -> bool {
+        let age = now.duration_since(self.at);
+        // From the future means that the clock was set back.
+        !age.is_negative() && age.unsigned_abs() < MEASUREMENT_LIFETIME
+    }
+}
+
+/// The measurements kept in one file, usually `target/lab/speed.json`.
+#[derive(Clone, Debug)]
+pub struct SpeedCache {
+    path: PathBuf,
+}
+
+type Kept = BTreeMap<String, SpeedMeasurement>;
+
+impl SpeedCache {
+    /// The cache in this file; it need not exist.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The measurement for exactly this key, when it is not too old.
+    pub fn get(&self, key: &SpeedKey) -> Option<SpeedMeasurement> {
+        self.read().get(&key.text()).filter(|m| m.is_fresh(jiff::Timestamp::now())).copied()
+    }
+
+    /// Keeps a measurement and drops those that are too old.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the measurement itself is good all the same.
+    pub fn put(&self, key: &SpeedKey, measurement: SpeedMeasurement) -> io::Result<()> {
+        if let Some(directory) = self.path.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        let _lock = FileLock::acquire(&lock_path(&self.path))?;
+        let mut kept = self.read();
+        kept.retain(|_, m| m.is_fresh(measurement.at));
+        kept.insert(key.text(), measurement);
+        replace_file(&self.path, &serde_json::to_vec_pretty(&kept)?)
+    }
+
+    /// A file that is missing or of another version counts as empty: it is only a cache.
+    fn read(&self) -> Kept {
+        let text = std::fs::read(&self.path).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    path.with_extension("lock")
+}
+
+/// A name for this host that changes when its processor does.
+pub fn host_key() -> String {
+    let name = nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let model = if cfg!(target_os = "linux") {
+        let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let line = text.lines().find(|l| l.starts_with("model name") || l.starts_with("CPU part"));
+        line.and_then(|l| l.split_once(':')).map(|(_, model)| model.trim().to_owned()).unwrap_or_default()
+    } else {
+        let output = std::process::Command::new("sysctl").args(["-n", "machdep.cpu.brand_string"]).output();
+        output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
+    };
+    format!("{name}, {model}, {} cores", cores())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE: HostLoad = HostLoad { runnable: 0.0, cores: 2 };
+
+    #[test]
+    fn budgets_grow_with_the_factor_and_shrink_only_so_far() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(SpeedFactor::from_boot(REFERENCE_BOOT * 2).budget(minute), minute * 2);
+        assert_eq!(SpeedFactor::from_boot(REFERENCE_BOOT / 10).budget(minute), minute / 2);
+        assert_eq!(SpeedFactor::new(f64::NAN), SpeedFactor::REFERENCE);
+        assert_eq!(SpeedFactor::from_boot(Duration::ZERO).get(), 0.02);
+        assert_eq!(SpeedFactor::new(2.0).normalise(minute), minute / 2);
+    }
+
+    #[test]
+    fn strangers_on_the_host_slow_it_down_but_not_without_bound() {
+        let busy = HostLoad { runnable: 2.0, cores: 2 };
+        let factor = SpeedFactor::new(1.5);
+        assert_eq!(factor.under(busy, IDLE).get(), 3.0);
+        assert_eq!(factor.under(busy, busy), factor);
+        assert_eq!(factor.under(IDLE, busy), factor, "an idle host is no reason to shorten budgets");
+        assert_eq!(factor.under(HostLoad { runnable: 500.0, cores: 2 }, IDLE).get(), 6.0);
+    }
+
+    #[test]
+    fn the_lab_itself_is_no_load() {
+        assert_eq!(running_in("6.35 4.10 2.20 1/512 4242\n"), Some(0.0));
+        assert_eq!(running_in("0.00 0.00 0.00 4/512 4242\n"), Some(3.0));
+        assert_eq!(running_in("0.00 0.00\n"), None);
+    }
+
+    #[test]
+    fn a_measurement_is_kept_for_its_key_and_an_hour() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let cache = SpeedCache::new(directory.path().join("sub/speed.json"));
+        let key = |image: &str| SpeedKey {
+            host: host_key(),
+            qemu: "7.2".into(),
+            accelerator: "tcg".into(),
+            image: image.into(),
+        };
+        assert_eq!(cache.get(&key("a")), None);
+        let fresh = SpeedMeasurement::new(Duration::from_secs(2), IDLE);
+        cache.put(&key("a"), fresh).expect("kept");
+        assert_eq!(cache.get(&key("a")), Some(fresh));
+        assert_eq!(cache.get(&key("b")), None);
+        let old = SpeedMeasurement { at: fresh.at - MEASUREMENT_LIFETIME, ..fresh };
+        cache.put(&key("a"), old).expect("kept");
+        assert_eq!(cache.get(&key("a")), None);
+        let future = SpeedMeasurement { at: fresh.at + Duration::from_secs(3600), ..fresh };
+        cache.put(&key("a"), future).expect("kept");
+        assert_eq!(cache.get(&key("a")), None);
+    }
+}

@@ -1,0 +1,272 @@
+//! The argument vector of a VM: a pure function, so that every host's vector has a snapshot.
+
+use std::{ffi::OsString, path::Path, path::PathBuf};
+
+use super::{DeviceBus, GicVersion, MachineSpec, QemuBinary};
+use lab_model::accelerator::Accelerator;
+
+/// What the VM's console, monitor and network card are connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wiring {
+    /// To the lab: QEMU connects to sockets on which the lab listens, so the lab never has to
+    /// wait for a socket to appear.
+    Lab {
+        /// The lab's end of the serial console.
+        console: PathBuf,
+        /// The lab's end of the monitor.
+        qmp: PathBuf,
+    },
+    /// To the terminal of a person who pastes the command: console and monitor on standard
+    /// streams, the network card on QEMU's own NAT instead of the lab's switch.
+    Terminal,
+}
+
+/// QEMU's translation cache in MiB under TCG. Only what is used becomes resident; a full cache is
+/// thrown away whole and translated anew. A control plane of the reference node fills 670 MiB by
+/// the time its first pods run, a worker 400. QEMU's own limit is 1 GiB, too much for several VMs
+/// on a laptop. The monitor's `info jit` tells use and flushes.
+const TRANSLATION_CACHE_MIB: u32 = 768;
+
+/// The arguments, without the program's name. Reads nothing and changes nothing.
+pub fn arguments(
+    _qemu: &QemuBinary,
+    accelerator: Accelerator,
+    spec: &MachineSpec,
+    wiring: &Wiring,
+) -> Vec<OsString> {
+    let mut a = Vector::default();
+    a.option("-name", format!("{},debug-threads=on", spec.name));
+    a.option("-M", machine(accelerator, spec));
+    a.option("-accel", acceleration(accelerator));
+    a.option("-cpu", spec.cpu_model.as_str());
+    a.option("-smp", spec.vcpus.to_string());
+    a.option("-m", format!("{}M", spec.memory_mib));
+    for bare in ["-nodefaults", "-no-user-config"] {
+        a.flag(bare);
+    }
+    a.option("-display", "none");
+    a.option("-rtc", "base=utc");
+    a.option_path("-kernel", &spec.kernel);
+    a.option_path("-initrd", &spec.initramfs);
+    a.option("-append", &spec.cmdline);
+
+    // A throw-away disk: no flushes, holes punched for what the guest discards.
+    a.option(
+        "-blockdev",
+        format!(
+            "driver=file,node-name=disk-file,filename={},aio=threads,discard=unmap,cache.direct=off,cache.no-flush=on",
+            escaped(&spec.disk)
+        ),
+    );
+    a.option("-blockdev", "driver=raw,node-name=disk,file=disk-file,discard=unmap,cache.no-flush=on");
+    a.option("-device", format!("{},drive=disk", device("virtio-blk", spec.bus)));
+    if let Some(images) = &spec.image_disk {
+        let images = escaped(images);
+        let backend = format!("driver=file,node-name=images,filename={images},aio=threads,read-only=on");
+        a.option("-blockdev", backend);
+        a.option("-device", format!("{},drive=images", device("virtio-blk", spec.bus)));
+    }
+
+    let lan = match wiring {
+        Wiring::Lab { .. } => {
+            format!("stream,id=lan,server=off,addr.type=unix,addr.path={}", escaped(&spec.lan_socket))
+        }
+        Wiring::Terminal => "user,id=lan".to_owned(),
+    };
+    a.option("-netdev", lan);
+    a.option(
+        "-device",
+        format!(
+            "{},netdev=lan,mac={},host_mtu={}{}",
+            device("virtio-net", spec.bus),
+            spec.mac,
+            spec.mtu,
+            no_rom(spec.bus)
+        ),
+    );
+
+    // Without an entropy source the guest's first TLS key waits for interrupts to trickle in.
+    a.option("-object", "rng-builtin,id=entropy");
+    a.option("-device", format!("{},rng=entropy", device("virtio-rng", spec.bus)));
+
+    match wiring {
+        Wiring::Lab { console, qmp } => {
+            a.option("-chardev", format!("socket,id=console,server=off,path={}", escaped(console)));
+            a.option("-serial", "chardev:console");
+            a.option("-chardev", format!("socket,id=qmp,server=off,path={}", escaped(qmp)));
+            a.option("-mon", "chardev=qmp,mode=control");
+            if spec.paused || spec.incoming {
+                a.flag("-S");
+            }
+            if spec.incoming {
+                a.option("-incoming", "defer");
+            }
+        }
+        Wiring::Terminal => a.option("-serial", "mon:stdio"),
+    }
+    a.0
+}
+
+/// The whole command as one line for a POSIX shell.
+pub fn shell_line(program: &Path, arguments: &[OsString]) -> String {
+    std::iter::once(quoted(&program.to_string_lossy()))
+        .chain(arguments.iter().map(|argument| quoted(&argument.to_string_lossy())))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn machine(accelerator: Accelerator, spec: &MachineSpec) -> String {
+    let gic = match (spec.gic, accelerator) {
+        (GicVersion::V2, _) => "2",
+        (GicVersion::V3, _) => "3",
+        // KVM can only offer what the host's controller can.
+        (GicVersion::Default, Accelerator::Kvm) => "host",
+        (GicVersion::Default, _) if spec.vcpus > 8 => "3",
+        (GicVersion::Default, _) => "2",
+    };
+    format!("virt,gic-version={gic}")
+}
+
+fn acceleration(accelerator: Accelerator) -> String {
+    match accelerator {
+        Accelerator::Tcg => format!("tcg,thread=multi,tb-size={TRANSLATION_CACHE_MIB}"),
+        native => native.name().to_owned(),
+    }
+}
+
+fn device(kind: &str, bus: DeviceBus) -> String {
+    match bus {
+        DeviceBus::Pci => format!("{kind}-pci"),
+        DeviceBus::Mmio => format!("{kind}-device"),
+    }
+}
+
+/// There is no firmware to run a network boot ROM, so none is loaded.
+fn no_rom(bus: DeviceBus) -> &'static str {
+    match bus {
+        DeviceBus::Pci => ",romfile=",
+        DeviceBus::Mmio => "",
+    }
+}
+
+/// QEMU's option syntax doubles a comma inside a value.
+fn escaped(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[derive(Default)]
+struct Vector(Vec<OsString>);
+
+impl Vector {
+    fn flag(&mut self, name: &str) {
+        self.0.push(name.into());
+    }
+
+    fn option(&mut self, name: &str, value: impl AsRef<str>) {
+        self.0.extend([name.into(), value.as_ref().into()]);
+    }
+
+    fn option_path(&mut self, name: &str, value: &Path) {
+        self.0.extend([name.into(), value.into()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lab_model::accelerator::CpuModel;
+
+    fn spec(accelerator: Accelerator) -> MachineSpec {
+        MachineSpec {
+            name: "control-plane-1".parse().unwrap(),
+            kernel: "/images/compute/vmlinuz".into(),
+            initramfs: "/images/compute/initramfs".into(),
+            cmdline: "talos.platform=metal console=ttyAMA0 slab_nomerge pti=on".into(),
+            memory_mib: 2048,
+            vcpus: 2,
+            cpu_model: CpuModel::default_for(accelerator),
+            bus: DeviceBus::Pci,
+            gic: GicVersion::Default,
+            disk: "/run/control-plane-1/disk.raw".into(),
+            image_disk: None,
+            mac: "52:54:00:00:00:02".parse().unwrap(),
+            lan_socket: "/tmp/lab-1/control-plane-1".into(),
+            mtu: 1500,
+            paused: false,
+            incoming: false,
+            directory: "/run/control-plane-1".into(),
+        }
+    }
+
+    fn lab() -> Wiring {
+        Wiring::Lab { console: "/tmp/lab-2/console".into(), qmp: "/tmp/lab-2/qmp".into() }
+    }
+
+    /// One option with its values a line, as a person would write it.
+    fn lines(arguments: &[OsString]) -> String {
+        let mut text = String::new();
+        for argument in arguments {
+            let argument = argument.to_string_lossy();
+            text.push_str(if argument.starts_with('-') { "\n" } else { " " });
+            text.push_str(&argument);
+        }
+        text.trim_start().to_owned()
+    }
+
+    #[test]
+    fn linux_kvm_arm64() {
+        let qemu = QemuBinary::for_tests();
+        insta::assert_snapshot!(lines(&arguments(&qemu, Accelerator::Kvm, &spec(Accelerator::Kvm), &lab())));
+    }
+
+    #[test]
+    fn macos_hvf_arm64() {
+        let qemu = QemuBinary::for_tests();
+        insta::assert_snapshot!(lines(&arguments(&qemu, Accelerator::Hvf, &spec(Accelerator::Hvf), &lab())));
+    }
+
+    #[test]
+    fn linux_tcg_x86_64() {
+        let qemu = QemuBinary::for_tests();
+        insta::assert_snapshot!(lines(&arguments(&qemu, Accelerator::Tcg, &spec(Accelerator::Tcg), &lab())));
+    }
+
+    #[test]
+    fn mmio_devices_paused() {
+        let spec = MachineSpec { bus: DeviceBus::Mmio, paused: true, ..spec(Accelerator::Tcg) };
+        let qemu = QemuBinary::for_tests();
+        insta::assert_snapshot!(lines(&arguments(&qemu, Accelerator::Tcg, &spec, &lab())));
+    }
+
+    #[test]
+    fn the_line_to_paste_needs_nothing_of_the_lab() {
+        let qemu = QemuBinary::for_tests();
+        let arguments = arguments(&qemu, Accelerator::Tcg, &spec(Accelerator::Tcg), &Wiring::Terminal);
+        insta::assert_snapshot!(shell_line(&qemu.path, &arguments));
+    }
+
+    #[test]
+    fn a_disk_of_images_comes_after_the_system_disk_and_is_read_only() {
+        let spec = MachineSpec { image_disk: Some("/cache/a,b.img".into()), ..spec(Accelerator::Tcg) };
+        let lines = lines(&arguments(&QemuBinary::for_tests(), Accelerator::Tcg, &spec, &lab()));
+        let at = |text: &str| lines.find(text).unwrap_or_else(|| panic!("no {text} in {lines}"));
+        assert!(at("virtio-blk-pci,drive=disk") < at("virtio-blk-pci,drive=images"));
+        assert!(at("filename=/cache/a,,b.img,aio=threads,read-only=on") > 0);
+    }
+
+    #[test]
+    fn commas_in_paths_do_not_end_an_option() {
+        let spec = MachineSpec { disk: "/a,b/disk".into(), ..spec(Accelerator::Tcg) };
+        let arguments = arguments(&QemuBinary::for_tests(), Accelerator::Tcg, &spec, &lab());
+        assert!(arguments.iter().any(|a| a.to_string_lossy().contains("filename=/a,,b/disk,")));
+    }
+}

@@ -1,0 +1,177 @@
+//! The QEMU binary and what it can do.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::ask;
+use lab_model::accelerator::Accelerator;
+
+/// The binary's name on `PATH`.
+const PROGRAM: &str = "qemu-system-aarch64";
+
+/// Version of a QEMU release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct QemuVersion {
+    /// First number.
+    pub major: u32,
+    /// Second number.
+    pub minor: u32,
+    /// Third number; 50 and above mark development snapshots.
+    pub micro: u32,
+}
+
+impl QemuVersion {
+    /// The oldest release that has `-netdev stream`, the lab's link to its switch.
+    pub const OLDEST: Self = Self { major: 7, minor: 2, micro: 0 };
+}
+
+impl fmt::Display for QemuVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.micro)
+    }
+}
+
+/// A `qemu-system-aarch64` and what it says of itself. Made once a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QemuBinary {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its version.
+    pub version: QemuVersion,
+    /// The distribution's version text, e.g. `Debian 1:7.2+dfsg-7`; may be empty.
+    pub package: String,
+    /// Accelerators compiled in; whether the host has them too is another question.
+    pub accelerators: Vec<Accelerator>,
+    /// Network back ends it knows, e.g. `user`, `stream`.
+    pub netdevs: Vec<String>,
+    /// Migration capabilities it knows, e.g. `mapped-ram` (since 9.0).
+    pub migration_capabilities: Vec<String>,
+}
+
+/// Why there is no usable QEMU.
+#[derive(Debug, thiserror::Error)]
+pub enum QemuError {
+    /// Not on `PATH`.
+    #[error(
+        "{PROGRAM} is not on PATH; install QEMU 7.2 or later (Debian: qemu-system-arm, macOS: brew install qemu)"
+    )]
+    NotFound,
+    /// The file does not start.
+    #[error("cannot start {}; is it an executable for this host?", path.display())]
+    Start {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It starts but does not answer.
+    #[error("{} does not answer as QEMU does: {seen}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What was seen instead of an answer.
+        seen: String,
+    },
+    /// It answers, but lacks what the lab needs.
+    #[error("{} is QEMU {version} without {missing}; the lab needs 7.2 or later with slirp", path.display())]
+    TooOld {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: QemuVersion,
+        /// The missing feature.
+        missing: String,
+    },
+}
+
+impl QemuBinary {
+    /// Finds QEMU (`explicit`, else `qemu-system-aarch64` on `PATH`) and asks it what it can do.
+    ///
+    /// # Errors
+    /// When there is none, it does not answer, or it is older than the lab needs.
+    pub async fn find(explicit: Option<&Path>) -> Result<Self, QemuError> {
+        let path = match explicit {
+            Some(path) => path.to_owned(),
+            None => on_path(PROGRAM).ok_or(QemuError::NotFound)?,
+        };
+        let answers = ask::ask(&path).await?;
+        let number = |name: &str| u32::try_from(answers.version[name].as_u64().unwrap_or(0)).unwrap_or(0);
+        let known = [Accelerator::Kvm, Accelerator::Hvf, Accelerator::Tcg];
+        let binary = Self {
+            version: QemuVersion { major: number("major"), minor: number("minor"), micro: number("micro") },
+            package: answers.package,
+            accelerators: known
+                .into_iter()
+                .filter(|a| answers.accelerators.contains(&format!("{a}-accel")))
+                .collect(),
+            netdevs: answers.netdevs,
+            migration_capabilities: answers.migration_capabilities,
+            path,
+        };
+        binary.check()
+    }
+
+    /// Whether RAM can be saved to and mapped from a file directly (QEMU 9.0 and later).
+    pub fn has_mapped_ram(&self) -> bool {
+        self.migration_capabilities.iter().any(|capability| capability == "mapped-ram")
+    }
+
+    fn check(self) -> Result<Self, QemuError> {
+        match ["stream", "user", "hubport"].iter().find(|need| !self.netdevs.iter().any(|has| has == *need)) {
+            None => Ok(self),
+            Some(missing) => Err(QemuError::TooOld {
+                missing: format!("-netdev {missing}"),
+                version: self.version,
+                path: self.path,
+            }),
+        }
+    }
+
+    /// A plausible 7.2, for tests of pure functions.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            path: "qemu-system-aarch64".into(),
+            version: QemuVersion { major: 7, minor: 2, micro: 22 },
+            package: String::new(),
+            accelerators: vec![Accelerator::Tcg],
+            netdevs: ["user", "stream", "hubport"].map(str::to_owned).to_vec(),
+            migration_capabilities: Vec::new(),
+        }
+    }
+}
+
+/// The first executable file called `program` in the directories of `PATH`.
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_number() {
+        let ten = QemuVersion { major: 10, minor: 0, micro: 2 };
+        assert!(QemuVersion::OLDEST < ten);
+        assert_eq!(ten.to_string(), "10.0.2");
+    }
+
+    #[test]
+    fn a_qemu_without_stream_sockets_is_refused_by_name() {
+        let old = QemuBinary {
+            version: QemuVersion { major: 6, minor: 2, micro: 0 },
+            netdevs: vec!["user".into(), "hubport".into()],
+            ..QemuBinary::for_tests()
+        };
+        assert_eq!(
+            old.check().unwrap_err().to_string(),
+            "qemu-system-aarch64 is QEMU 6.2.0 without -netdev stream; the lab needs 7.2 or later with slirp"
+        );
+    }
+}

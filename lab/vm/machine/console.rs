@@ -1,0 +1,203 @@
+//! A VM's serial console: raw to a file, line by line to the event stream, and watched for lines
+//! that end a node.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, Read, Write},
+    os::unix::net::UnixStream,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use super::{fatal::FatalPattern, fatal_pattern, line::LineSplitter};
+use lab_model::{
+    events::{Happening, Recorder},
+    node::NodeName,
+};
+
+/// How many lines stay in memory; the file has all of them.
+const KEPT: usize = 4000;
+
+/// The emulated PL011 hands over one byte at a time. After a read the reader lets bytes gather
+/// this long before it reads again: with several guests booting, a wake-up a byte costs a
+/// noticeable share of two cores. The socket's buffer holds far more than a guest writes meanwhile.
+const GATHER: Duration = Duration::from_millis(15);
+
+/// A place in a console: lines after it are newer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConsoleMark(u64);
+
+/// What has been read from a console so far.
+#[derive(Clone)]
+pub(super) struct Console {
+    lines: Arc<Mutex<Lines>>,
+    /// Counts changes, so that waiters need no polling.
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Lines {
+    /// Index of the first kept line.
+    first: u64,
+    kept: VecDeque<String>,
+    closed: bool,
+}
+
+impl Console {
+    /// Reads `stream` until its end, on a thread of its own. `fatal` hears of fatal lines.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn read(
+        node: NodeName,
+        stream: UnixStream,
+        log: File,
+        recorder: Recorder,
+        fatal: impl Fn(&'static FatalPattern, &str) + Send + 'static,
+    ) -> io::Result<Self> {
+        let console = Self { lines: Arc::default(), changed: watch::Sender::new(0) };
+        let reader = console.clone();
+        thread::Builder::new().name(format!("console-{node}")).spawn(move || {
+            let record = |line: String| {
+                if let Some(pattern) = fatal_pattern(&line) {
+                    fatal(pattern, &line);
+                }
+                recorder.record(Happening::Console { node: node.clone(), line: line.clone() });
+                reader.add(line);
+            };
+            pump(stream, log, record, || reader.announce());
+            reader.lock().closed = true;
+            reader.announce();
+        })?;
+        Ok(console)
+    }
+
+    /// The place after the last line so far.
+    pub fn mark(&self) -> ConsoleMark {
+        let lines = self.lock();
+        ConsoleMark(lines.first + lines.kept.len() as u64)
+    }
+
+    /// The last `n` lines.
+    pub fn tail(&self, n: usize) -> Vec<String> {
+        let lines = self.lock();
+        lines.kept.iter().skip(lines.kept.len().saturating_sub(n)).cloned().collect()
+    }
+
+    /// Waits for a line after `mark` that contains `text`; `None` once the console has ended.
+    pub async fn wait_for(&self, mut mark: ConsoleMark, text: &str) -> Option<String> {
+        let mut changes = self.changed.subscribe();
+        loop {
+            changes.borrow_and_update();
+            {
+                let lines = self.lock();
+                let skip = usize::try_from(mark.0.saturating_sub(lines.first)).unwrap_or(usize::MAX);
+                if let Some(line) = lines.kept.iter().skip(skip).find(|line| line.contains(text)) {
+                    return Some(line.clone());
+                }
+                if lines.closed {
+                    return None;
+                }
+                mark = ConsoleMark(lines.first + lines.kept.len() as u64);
+            }
+            // Cannot fail: this console holds a sender.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// Waits until the guest's end is closed and everything has been read.
+    pub async fn closed(&self) {
+        let mut changes = self.changed.subscribe();
+        while !{
+            changes.borrow_and_update();
+            self.lock().closed
+        } {
+            let _ = changes.changed().await;
+        }
+    }
+
+    fn add(&self, line: String) {
+        let mut lines = self.lock();
+        if lines.kept.len() == KEPT {
+            lines.kept.pop_front();
+            lines.first += 1;
+        }
+        lines.kept.push_back(line);
+    }
+
+    fn announce(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Moves bytes until the stream ends. A log that cannot be written is given up, the lines go on.
+fn pump(mut stream: impl Read, log: File, mut line: impl FnMut(String), announce: impl Fn()) {
+    let mut log = Some(log);
+    let mut splitter = LineSplitter::default();
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let count = match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => break,
+        };
+        log = log.filter(|log| {
+            let mut log: &File = log;
+            log.write_all(&buffer[..count]).is_ok()
+        });
+        splitter.push(&buffer[..count], &mut line);
+        announce();
+        thread::sleep(GATHER);
+    }
+    if let Some(rest) = splitter.finish() {
+        line(rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn console() -> (Console, UnixStream, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let log = File::create(directory.path().join("console.log")).unwrap();
+        let (guest, lab) = UnixStream::pair().unwrap();
+        let console = Console::read("node-1".parse().unwrap(), lab, log, Recorder::new(), |_, _| {}).unwrap();
+        (console, guest, directory)
+    }
+
+    #[tokio::test]
+    async fn a_wait_sees_lines_before_and_after_it_began() {
+        let (console, mut guest, _directory) = console();
+        guest.write_all(b"first line\r\n").unwrap();
+        assert_eq!(console.wait_for(ConsoleMark::default(), "first").await.unwrap(), "first line");
+        let mark = console.mark();
+        let waiting = tokio::spawn({
+            let console = console.clone();
+            async move { console.wait_for(mark, "line").await }
+        });
+        guest.write_all(b"second line\r\n").unwrap();
+        assert_eq!(waiting.await.unwrap().unwrap(), "second line");
+        assert_eq!(console.tail(1), ["second line"]);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_console_ends_every_wait_and_the_log_is_raw() {
+        let (console, mut guest, directory) = console();
+        guest.write_all(b"\x1b[1mlast words").unwrap();
+        drop(guest);
+        assert_eq!(console.wait_for(ConsoleMark::default(), "never").await, None);
+        console.closed().await;
+        assert_eq!(console.tail(9), ["last words"]);
+        assert_eq!(std::fs::read(directory.path().join("console.log")).unwrap(), b"\x1b[1mlast words");
+    }
+}

@@ -1,0 +1,36 @@
+//! One QEMU process: accelerator choice, argument vector, QMP, console, disk.
+//!
+//! Decisions are pure functions over plain data ([`choose_accelerator`], [`arguments`]); effects
+//! are in [`Machine`], which owns one running VM, and in [`Processes`], which starts children so
+//! that none of them outlives the lab.
+
+mod accelerator;
+mod arguments;
+mod ask;
+mod binary;
+mod console;
+mod disk;
+mod failure;
+mod fatal;
+mod line;
+mod migration;
+mod qmp;
+mod qmp_event;
+mod running;
+mod spec;
+mod usage;
+mod vigil;
+
+pub use accelerator::{HostPlatform, KvmAccess, choose_accelerator};
+pub use arguments::{Wiring, arguments, shell_line};
+pub use binary::{QemuBinary, QemuError, QemuVersion};
+pub use console::ConsoleMark;
+pub use disk::{DiskError, META_SIZE, make_disk};
+pub use failure::{MachineError, MachineFailure};
+pub use fatal::{FATAL_PATTERNS, FatalPattern, fatal_pattern};
+pub use migration::{MemoryFormat, SavedMemory};
+pub use qmp::{Qmp, QmpError};
+pub use qmp_event::{MigrationState, QmpEvent};
+pub use running::Machine;
+pub use spec::{DeviceBus, GicVersion, MachineSpec};
+pub use usage::{Usage, usage as usage_of};

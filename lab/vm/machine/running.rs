@@ -1,0 +1,381 @@
+//! One running VM.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    os::{fd::AsFd, unix::fs::PermissionsExt, unix::net::UnixStream as StdStream},
+    path::Path,
+    process::{Command, ExitStatus, Stdio},
+    sync::Arc,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use tokio::{net::UnixListener, sync::watch};
+
+use super::{
+    ConsoleMark, MachineError, MachineFailure, MachineSpec, MigrationState, QemuBinary, Qmp, Usage, Wiring,
+    arguments,
+    console::Console,
+    shell_line, usage,
+    usage::record_usage,
+    vigil::{Vigil, attach_console, in_words, observer, report_exit, tail_of},
+};
+use crate::process::{Process, Processes, SocketDirectory};
+use lab_model::accelerator::Accelerator;
+use lab_model::events::Recorder;
+
+/// How long QEMU may take to connect its console and monitor; 0.1 s on an idle host.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long QEMU may take to quit when asked before it is killed.
+const QUIT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a guest that does not read its serial console is waited for.
+const TYPE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// One QEMU process with its console and monitor. Dropping it kills the process.
+pub struct Machine {
+    spec: MachineSpec,
+    process: Arc<Process>,
+    qmp: Qmp,
+    console: Console,
+    /// The way into the guest's serial port.
+    keyboard: StdStream,
+    vigil: Arc<Vigil>,
+    /// Console lines before it belong to an earlier life of the guest.
+    life: watch::Sender<ConsoleMark>,
+    _sockets: SocketDirectory,
+}
+
+impl Machine {
+    /// Starts the VM and returns once its console and monitor are connected; the guest has then
+    /// just begun (or waits, if `spec.paused`).
+    ///
+    /// # Errors
+    /// When a file cannot be written, QEMU does not start, or it ends at once; the error then
+    /// carries what it said.
+    pub fn start<'a>(
+        qemu: &'a QemuBinary,
+        accelerator: Accelerator,
+        spec: MachineSpec,
+        processes: &'a Processes,
+        recorder: Recorder,
+    ) -> BoxFuture<'a, Result<Self, MachineError>> {
+        Self::started(qemu, accelerator, spec, processes, recorder).boxed()
+    }
+
+    async fn started(
+        qemu: &QemuBinary,
+        accelerator: Accelerator,
+        spec: MachineSpec,
+        processes: &Processes,
+        recorder: Recorder,
+    ) -> Result<Self, MachineError> {
+        let node = spec.name.clone();
+        let failed = |action: &'static str, path: &Path| {
+            let (node, path) = (node.clone(), path.to_owned());
+            move |source: io::Error| MachineError::File { node, action, path, source }
+        };
+        fs::create_dir_all(&spec.directory).map_err(failed("create", &spec.directory))?;
+        let sockets =
+            SocketDirectory::create().map_err(failed("make a socket directory in", Path::new("/tmp")))?;
+        let listen = |name: &str| {
+            let path = sockets.socket(name)?;
+            Ok((UnixListener::bind(&path)?, path))
+        };
+        let (console_listener, console_path) =
+            listen("console").map_err(failed("listen for the console in", sockets.path()))?;
+        let (qmp_listener, qmp_path) =
+            listen("qmp").map_err(failed("listen for the monitor in", sockets.path()))?;
+        let log = File::create(spec.console_log()).map_err(failed("write", &spec.console_log()))?;
+        let stderr = File::create(spec.stderr_log()).map_err(failed("write", &spec.stderr_log()))?;
+        write_script(qemu, accelerator, &spec).map_err(failed("write", &spec.command_file()))?;
+
+        let wiring = Wiring::Lab { console: console_path, qmp: qmp_path };
+        let mut command = Command::new(&qemu.path);
+        command
+            .args(arguments(qemu, accelerator, &spec, &wiring))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr);
+        let process = processes
+            .spawn_with_sockets(node.as_str(), command, Some(sockets.path()))
+            .await
+            .map_err(|source| MachineError::Process { node: node.clone(), source })?;
+
+        let connected = async { tokio::try_join!(console_listener.accept(), qmp_listener.accept()) };
+        let (console_stream, qmp_stream) = tokio::select! {
+            both = connected => {
+                let ((console, _), (qmp, _)) = both.map_err(failed("accept QEMU in", sockets.path()))?;
+                (console, qmp)
+            }
+            status = process.wait() => return Err(refused(&spec, status)),
+            () = tokio::time::sleep(START_PATIENCE) => {
+                return Err(MachineError::Silent { node, seconds: START_PATIENCE.as_secs() });
+            }
+        };
+
+        let vigil = Arc::new(Vigil {
+            node: node.clone(),
+            recorder: recorder.clone(),
+            failure: watch::Sender::new(None),
+            migration: watch::Sender::new(MigrationState::Active),
+            ending: AtomicBool::new(false),
+        });
+        let keyboard = console_stream.as_fd().try_clone_to_owned().map(StdStream::from);
+        let keyboard = keyboard.map_err(failed("write to the console in", sockets.path()))?;
+        let console = attach_console(console_stream, log, &vigil)
+            .map_err(failed("read the console from", sockets.path()))?;
+        let life = watch::Sender::new(ConsoleMark::default());
+        let (qmp, listening) = match Qmp::connect(qmp_stream, observer(&vigil)).await {
+            Ok(connected) => connected,
+            // QEMU connects before it has looked at all of its arguments.
+            Err(source) => match tokio::time::timeout(QUIT_PATIENCE, process.wait()).await {
+                Ok(status) => return Err(refused(&spec, status)),
+                Err(_) => return Err(MachineError::Monitor { node, action: "talk to the monitor", source }),
+            },
+        };
+        let process = Arc::new(process);
+        tokio::spawn(record_usage(Arc::clone(&process), node, recorder));
+        let last_words = {
+            let console = console.clone();
+            async move {
+                console.closed().await;
+                // The task only fails by a panic, which has been printed.
+                let _ = listening.await;
+            }
+        };
+        tokio::spawn(report_exit(
+            Arc::clone(&process),
+            last_words,
+            console.clone(),
+            Arc::clone(&vigil),
+            spec.stderr_log(),
+        ));
+        Ok(Self { spec, process, qmp, console, keyboard, vigil, life, _sockets: sockets })
+    }
+
+    /// What it is made of.
+    pub fn spec(&self) -> &MachineSpec {
+        &self.spec
+    }
+
+    /// The pid of its QEMU.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Resolves when the VM ends without being asked to, or its console shows a fatal line; never
+    /// otherwise. Any number may wait, at any time; a power cycle forgets an old failure.
+    pub async fn failure(&self) -> MachineFailure {
+        let mut failure = self.vigil.failure.subscribe();
+        match failure.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
+            Ok(Some(failure)) => failure,
+            // The vigil outlives this borrow, so its sender is alive.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// The failure so far, if any.
+    pub fn failed(&self) -> Option<MachineFailure> {
+        self.vigil.failure.borrow().clone()
+    }
+
+    /// The last `n` console lines, without terminal escapes.
+    pub fn console_tail(&self, n: usize) -> Vec<String> {
+        self.console.tail(n)
+    }
+
+    /// Types at the serial console. Blocks until the guest's serial port has taken it.
+    ///
+    /// # Errors
+    /// When it has not within two seconds, or QEMU is gone.
+    pub fn type_keys(&self, keys: &[u8]) -> io::Result<()> {
+        self.keyboard.set_write_timeout(Some(TYPE_PATIENCE))?;
+        (&self.keyboard).write_all(keys)
+    }
+
+    /// Whether its QEMU process has ended.
+    pub fn has_ended(&self) -> bool {
+        self.process.exit_status().is_some()
+    }
+
+    /// The place after the console's last line so far.
+    pub fn console_mark(&self) -> ConsoleMark {
+        self.console.mark()
+    }
+
+    /// Waits for a console line that contains `text`, printed since the VM was started or last
+    /// power-cycled by the lab. Unbounded: race it against a deadline.
+    ///
+    /// # Errors
+    /// The failure, when the VM fails first.
+    pub async fn wait_console(&self, text: &str) -> Result<String, MachineFailure> {
+        let life = *self.life.borrow();
+        self.wait_console_after(life, text).await
+    }
+
+    /// As [`Machine::wait_console`], for lines after `mark`.
+    ///
+    /// # Errors
+    /// The failure, when the VM fails first.
+    pub async fn wait_console_after(&self, mark: ConsoleMark, text: &str) -> Result<String, MachineFailure> {
+        tokio::select! {
+            // A line that is both awaited and fatal counts as awaited.
+            biased;
+            Some(line) = self.console.wait_for(mark, text) => Ok(line),
+            failure = self.failure() => Err(failure),
+        }
+    }
+
+    /// Power off and on, as by the machine's own switch: the guest gets no chance to prepare, disk
+    /// and network stay.
+    ///
+    /// # Errors
+    /// When the monitor fails.
+    pub async fn power_cycle(&self) -> Result<(), MachineError> {
+        self.life.send_replace(self.console.mark());
+        self.command(qapi::qmp::system_reset {}, "power-cycle it").await?;
+        self.vigil.failure.send_if_modified(|failure| {
+            let forget = matches!(failure, Some(MachineFailure::Console { .. }));
+            if forget {
+                *failure = None;
+            }
+            forget
+        });
+        Ok(())
+    }
+
+    /// Stops the CPUs; the guest's time stands still.
+    ///
+    /// # Errors
+    /// When the monitor fails.
+    pub async fn pause(&self) -> Result<(), MachineError> {
+        self.command(qapi::qmp::stop {}, "stop its CPUs").await
+    }
+
+    /// Lets the CPUs run.
+    ///
+    /// # Errors
+    /// When the monitor fails.
+    pub async fn resume(&self) -> Result<(), MachineError> {
+        self.command(qapi::qmp::cont {}, "let its CPUs run").await
+    }
+
+    /// Whether the CPUs run.
+    ///
+    /// # Errors
+    /// When the monitor fails.
+    pub async fn is_running(&self) -> Result<bool, MachineError> {
+        Ok(self.query(qapi::qmp::query_status {}, "ask for its state").await?.running)
+    }
+
+    /// Presses the power button; a guest that listens shuts down and QEMU ends, which counts as
+    /// expected from now on.
+    ///
+    /// # Errors
+    /// When the monitor fails.
+    pub async fn press_power_button(&self) -> Result<(), MachineError> {
+        self.vigil.ending.store(true, Ordering::Relaxed);
+        self.command(qapi::qmp::system_powerdown {}, "press its power button").await
+    }
+
+    /// The monitor, for commands that have no method here.
+    pub fn qmp(&self) -> &Qmp {
+        &self.qmp
+    }
+
+    /// Memory and processor time of the QEMU process now.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn usage(&self) -> io::Result<Usage> {
+        usage::usage(self.pid())
+    }
+
+    /// Kills the QEMU process as an accident would: the machine counts as failed from then on.
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+
+    /// Ends the VM: asks QEMU to quit, and kills it when it has not after five seconds. Returns
+    /// once the process is gone.
+    pub async fn quit(self) {
+        self.vigil.ending.store(true, Ordering::Relaxed);
+        let asked = async {
+            // It may end before it answers, so only the exit counts.
+            let _ = self.qmp.execute(qapi::qmp::quit {}).await;
+            self.process.wait().await;
+        };
+        if tokio::time::timeout(QUIT_PATIENCE, asked).await.is_err() {
+            self.process.kill();
+            self.process.wait().await;
+        }
+    }
+
+    /// Forgets how an earlier saving or loading ended.
+    pub(super) fn forget_migration(&self) {
+        self.vigil.migration.send_replace(MigrationState::Active);
+    }
+
+    /// Waits until memory is saved or loaded, or cannot be.
+    pub(super) async fn migration_ended(&self) -> MigrationState {
+        let mut state = self.vigil.migration.subscribe();
+        match state.wait_for(|state| *state != MigrationState::Active).await.map(|state| *state) {
+            Ok(state) => state,
+            // The vigil outlives this borrow, so its sender is alive.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    pub(super) async fn command<C>(&self, command: C, action: &'static str) -> Result<(), MachineError>
+    where
+        C: qapi::qmp::QmpCommand + Send + 'static,
+        C::Ok: Send + 'static,
+    {
+        self.query(command, action).await.map(drop)
+    }
+
+    pub(super) async fn query<C>(&self, command: C, action: &'static str) -> Result<C::Ok, MachineError>
+    where
+        C: qapi::qmp::QmpCommand + Send + 'static,
+        C::Ok: Send + 'static,
+    {
+        self.qmp.execute(command).await.map_err(|source| match self.failed() {
+            // The monitor of a dead QEMU does not answer; its death is the cause.
+            Some(failure @ MachineFailure::Exited { .. }) => MachineError::Failed(failure),
+            _ => MachineError::Monitor { node: self.spec.name.clone(), action, source },
+        })
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.vigil.ending.store(true, Ordering::Relaxed);
+        self.process.kill();
+    }
+}
+
+fn refused(spec: &MachineSpec, status: ExitStatus) -> MachineError {
+    MachineError::Refused {
+        node: spec.name.clone(),
+        status: in_words(status),
+        stderr: tail_of(&spec.stderr_log()),
+        command: spec.command_file(),
+    }
+}
+
+/// The same VM for a person, next to its logs.
+fn write_script(qemu: &QemuBinary, accelerator: Accelerator, spec: &MachineSpec) -> io::Result<()> {
+    let by_hand = shell_line(&qemu.path, &arguments(qemu, accelerator, spec, &Wiring::Terminal));
+    let mut file = File::create(spec.command_file())?;
+    write!(
+        file,
+        "#!/bin/sh\n# {} by hand: console and monitor on this terminal (Ctrl-A x ends it), its network on\n\
+         # QEMU's own NAT instead of the lab's switch.\nexec {by_hand}\n",
+        spec.name
+    )?;
+    file.set_permissions(fs::Permissions::from_mode(0o700))
+}

@@ -1,0 +1,123 @@
+//! The watch over one VM: what it says and how it ends becomes events and, if nobody asked for it,
+//! its failure.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    sync::Arc,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use tokio::{net::UnixStream, sync::watch};
+
+use super::{MachineFailure, MigrationState, QmpEvent, console::Console};
+use crate::process::Process;
+use lab_model::{
+    events::{Happening, Recorder, Subject},
+    node::NodeName,
+};
+
+/// How long console and monitor may take to drain after QEMU is gone.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the tasks around one machine share.
+pub(super) struct Vigil {
+    pub node: NodeName,
+    pub recorder: Recorder,
+    pub failure: watch::Sender<Option<MachineFailure>>,
+    /// How the saving or loading of memory stands.
+    pub migration: watch::Sender<MigrationState>,
+    /// The lab itself is ending the machine.
+    pub ending: AtomicBool,
+}
+
+impl Vigil {
+    /// Keeps the first failure: what follows it is its consequence.
+    fn fail(&self, failure: MachineFailure) {
+        self.failure.send_if_modified(|known| {
+            let first = known.is_none();
+            if first {
+                *known = Some(failure);
+            }
+            first
+        });
+    }
+}
+
+/// Gives the console its reader; fatal lines become the machine's failure.
+pub(super) fn attach_console(stream: UnixStream, log: File, vigil: &Arc<Vigil>) -> io::Result<Console> {
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    let watcher = Arc::clone(vigil);
+    Console::read(vigil.node.clone(), stream, log, vigil.recorder.clone(), move |pattern, line| {
+        watcher.fail(MachineFailure::Console { node: watcher.node.clone(), pattern, line: line.to_owned() });
+    })
+}
+
+/// Records what QEMU says by itself.
+pub(super) fn observer(vigil: &Arc<Vigil>) -> impl FnMut(QmpEvent) + Send + 'static {
+    let vigil = Arc::clone(vigil);
+    move |event| {
+        if let QmpEvent::Migration(state) = event {
+            vigil.migration.send_replace(state);
+            return;
+        }
+        vigil
+            .recorder
+            .record(Happening::Note { subject: Subject::Node(vigil.node.clone()), text: event.to_string() });
+    }
+}
+
+/// Waits for the process to end, lets console and monitor drain so that a fatal last line is the
+/// cause rather than the exit it led to, and reports.
+pub(super) async fn report_exit(
+    process: Arc<Process>,
+    last_words: impl Future<Output = ()>,
+    console: Console,
+    vigil: Arc<Vigil>,
+    stderr_log: PathBuf,
+) {
+    let status = process.wait().await;
+    // Bounded, because a process that inherited a socket could hold it open.
+    let _ = tokio::time::timeout(DRAIN_PATIENCE, last_words).await;
+    let expected = vigil.ending.load(Ordering::Relaxed);
+    let stderr = tail_of(&stderr_log);
+    // QEMU's own SHUTDOWN event often loses the race against the process' end. Without an order
+    // and without a word (a signal leaves one), only the guest makes QEMU succeed.
+    let status = match status.code() {
+        Some(0) if !expected && stderr.is_empty() => "the guest powered itself off".to_owned(),
+        _ => in_words(status),
+    };
+    if !expected {
+        vigil.fail(MachineFailure::Exited {
+            node: vigil.node.clone(),
+            status: status.clone(),
+            stderr,
+            console: console.tail(1).pop().unwrap_or_default(),
+        });
+    }
+    vigil.recorder.record(Happening::MachineExited { node: vigil.node.clone(), status, expected });
+}
+
+/// Exit status as a person says it.
+pub(super) fn in_words(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => match nix::sys::signal::Signal::try_from(signal) {
+            Ok(name) => format!("signal {signal} ({name})"),
+            Err(_) => format!("signal {signal}"),
+        },
+        (None, None) => status.to_string(),
+    }
+}
+
+/// The last lines of a small text file, on one line.
+pub(super) fn tail_of(path: &Path) -> String {
+    let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(5)..].join(" / ")
+}

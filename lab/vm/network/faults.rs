@@ -1,0 +1,188 @@
+//! What is wrong with the links on purpose, and what that does to frames. Nothing here is reached by a frame unless
+//! one of its ports is marked.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    CaptureState,
+    capture::Capture,
+    delays::{Delays, OnItsWay, Way},
+    port::{Mark, Marks, PREFIX, Port},
+    shaper::{Fate, Shaper},
+};
+use lab_model::network::{Link, LinkFault, Partition, Sides};
+
+/// All faults and captures at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanFaults {
+    /// The links that something is wrong with.
+    pub links: Vec<(Link, LinkFault)>,
+    /// The partition, if there is one.
+    pub partition: Option<Partition>,
+    /// The captures that go on.
+    pub captures: Vec<CaptureState>,
+}
+
+/// The faults of all ports.
+pub(super) struct Faults {
+    ports: Vec<PortFaults>,
+    partition: Mutex<Option<(Partition, Sides)>>,
+    pub delays: Delays,
+}
+
+#[derive(Default)]
+struct PortFaults {
+    link: Mutex<LinkState>,
+    capture: Mutex<Option<Capture>>,
+}
+
+#[derive(Default)]
+struct LinkState {
+    fault: Option<LinkFault>,
+    /// Grows with each change: what began its way before does not arrive.
+    epoch: u64,
+    /// From the card, to the card.
+    shapers: Option<[Shaper; 2]>,
+}
+
+impl Faults {
+    pub fn new(ports: usize) -> Self {
+        let ports = std::iter::repeat_with(PortFaults::default).take(ports).collect();
+        Self { ports, partition: Mutex::default(), delays: Delays::default() }
+    }
+
+    /// Puts a fault in place of the one that is there; `None` mends the link.
+    pub fn set(&self, index: usize, port: &Port, fault: Option<LinkFault>) {
+        let mut link = lock(&self.ports[index].link);
+        link.fault = fault;
+        link.epoch += 1;
+        link.shapers = match fault {
+            Some(LinkFault::Shaped(impairment)) => {
+                let stream = 2 * index as u64;
+                Some([stream, stream + 1].map(|stream| Shaper::new(impairment, stream, Instant::now())))
+            }
+            Some(LinkFault::Cut) | None => None,
+        };
+        port.mark(Mark::Cut, fault == Some(LinkFault::Cut));
+        port.mark(Mark::Shaped, link.shapers.is_some());
+    }
+
+    /// Parts the LAN, or heals it.
+    pub fn part(&self, partition: Option<(Partition, Sides)>, ports: &[Port]) {
+        let parted = partition.is_some();
+        *lock(&self.partition) = partition;
+        for port in ports {
+            port.mark(Mark::Parted, parted);
+        }
+    }
+
+    /// Whether a partition lets frames pass between two ports.
+    pub fn side_by_side(&self, from: usize, to: usize) -> bool {
+        lock(&self.partition).as_ref().is_none_or(|(_, sides)| sides.pass(from, to))
+    }
+
+    /// Begins a capture.
+    pub fn capture(
+        &self,
+        index: usize,
+        port: &Port,
+        link: Link,
+        file: &Path,
+        limit: u64,
+    ) -> io::Result<CaptureState> {
+        let mut slot = lock(&self.ports[index].capture);
+        if let Some(running) = &*slot {
+            let file = running.state().file;
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                format!("{link} is being captured already, to {}", file.display()),
+            ));
+        }
+        let capture = slot.insert(Capture::start(link, file, limit)?);
+        port.mark(Mark::Captured, true);
+        Ok(capture.state())
+    }
+
+    /// Ends a capture; `None` when there is none.
+    pub fn end_capture(&self, index: usize, port: &Port) -> Option<CaptureState> {
+        port.mark(Mark::Captured, false);
+        let capture = lock(&self.ports[index].capture).take();
+        capture.map(Capture::stop)
+    }
+
+    /// All of it. `links` are the links of the ports.
+    pub fn read(&self, links: impl Iterator<Item = Link>) -> LanFaults {
+        let mut faults = LanFaults::default();
+        for (link, port) in links.zip(&self.ports) {
+            faults.links.extend(lock(&port.link).fault.map(|fault| (link, fault)));
+            faults.captures.extend(lock(&port.capture).as_ref().map(Capture::state));
+        }
+        faults.partition = lock(&self.partition).as_ref().map(|(partition, _)| partition.clone());
+        faults
+    }
+
+    /// Whether a frame passes a marked link at once. When not it is gone, or comes later.
+    pub fn passes(&self, marks: Marks, index: usize, port: &Port, way: Way, prefixed: &[u8]) -> bool {
+        if marks.has(Mark::Cut) {
+            port.tally.count_down();
+            return false;
+        }
+        !marks.has(Mark::Shaped) || self.is_through(index, port, way, prefixed)
+    }
+
+    /// Whether an impaired link lets a frame through at once.
+    fn is_through(&self, index: usize, port: &Port, way: Way, prefixed: &[u8]) -> bool {
+        let mut link = lock(&self.ports[index].link);
+        let epoch = link.epoch;
+        let Some([from_card, to_card]) = &mut link.shapers else { return true };
+        let shaper = match way {
+            Way::FromCard => from_card,
+            Way::ToCard => to_card,
+        };
+        let now = Instant::now();
+        let was_empty = shaper.is_empty();
+        match shaper.send(now, prefixed.len() - PREFIX) {
+            Fate::Lost => port.tally.count_lost(),
+            Fate::NoRoom => port.tally.count_full(),
+            // What only loses frames does not hold the others up.
+            Fate::Arrives(due) if due <= now && was_empty => {
+                shaper.arrived(prefixed.len() - PREFIX);
+                return true;
+            }
+            Fate::Arrives(due) => {
+                self.delays.add(OnItsWay { due, port: index, way, epoch, prefixed: prefixed.to_vec() });
+            }
+        }
+        false
+    }
+
+    /// Whether a frame that was on its way arrives: its link is still as it was when it began.
+    pub fn arrives(&self, frame: &OnItsWay) -> bool {
+        let mut link = lock(&self.ports[frame.port].link);
+        let same = link.epoch == frame.epoch;
+        if same && let Some([from_card, to_card]) = &mut link.shapers {
+            let shaper = match frame.way {
+                Way::FromCard => from_card,
+                Way::ToCard => to_card,
+            };
+            shaper.arrived(frame.prefixed.len() - PREFIX);
+        }
+        same
+    }
+
+    /// Hands a frame to the capture of its link. Returns why that stops, when it does so now.
+    pub fn record(&self, index: usize, way: Way, prefixed: &[u8]) -> Option<String> {
+        lock(&self.ports[index].capture).as_ref()?.take(way, &prefixed[PREFIX..])
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,249 @@
+//! The running LAN.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::net::UnixListener as StdListener,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use tokio::{net::UnixListener, sync::oneshot};
+
+use super::{
+    Egress, LanCounters, NetworkError,
+    port::Mark,
+    switch::Switch,
+    uplink::{self, Uplink},
+};
+use crate::machine::QemuBinary;
+use crate::process::{Processes, SocketDirectory};
+use lab_model::network::LanPlan;
+use lab_model::{events::Recorder, node::NodeName};
+
+/// The running LAN: switch, services and uplink. Dropping it takes all of it down. What it does to its links on purpose
+/// is in `disturbing`.
+pub struct Lan {
+    plan: LanPlan,
+    pub(super) switch: Arc<Switch>,
+    pub(super) directory: PathBuf,
+    sockets_by_node: HashMap<NodeName, PathBuf>,
+    forwards: Mutex<HashMap<(NodeName, u16), SocketAddr>>,
+    uplink: Uplink,
+    _running: Running,
+    sockets: SocketDirectory,
+}
+
+/// The switch's thread; dropping this ends it.
+struct Running {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Lan {
+    /// Starts switch and uplink and opens the planned forwards. `directory` gets the uplink's log.
+    ///
+    /// # Errors
+    /// When the plan contradicts itself, or a socket, the uplink or a forward cannot be had.
+    pub fn start<'a>(
+        plan: LanPlan,
+        qemu: &'a QemuBinary,
+        directory: &'a Path,
+        processes: &'a Processes,
+        recorder: Recorder,
+    ) -> BoxFuture<'a, Result<Self, NetworkError>> {
+        Self::started(plan, qemu, directory, processes, recorder).boxed()
+    }
+
+    async fn started(
+        plan: LanPlan,
+        qemu: &QemuBinary,
+        directory: &Path,
+        processes: &Processes,
+        recorder: Recorder,
+    ) -> Result<Self, NetworkError> {
+        plan.check()?;
+        std::fs::create_dir_all(directory).map_err(failed("make a directory", directory))?;
+        let sockets =
+            SocketDirectory::create().map_err(failed("make a socket directory", Path::new("/tmp")))?;
+        let switch = Arc::new(Switch::new(&plan, recorder));
+
+        let mut listeners = Vec::new();
+        let mut sockets_by_node = HashMap::new();
+        for (index, attachment) in plan.attachments.iter().enumerate() {
+            // By number: a node's name may be too long for a socket's path.
+            let path = bind(&sockets, &format!("port-{index}"), &mut listeners)?;
+            sockets_by_node.insert(attachment.node.clone(), path);
+        }
+        let uplink_socket = bind(&sockets, "uplink", &mut listeners)?;
+        let running = Running::start(Arc::clone(&switch), listeners)
+            .map_err(failed("start the switch", sockets.path()))?;
+
+        let uplink = Uplink::start(&plan, qemu, &sockets, &uplink_socket, directory, processes).await?;
+        let (reported, seen) = uplink.forwards().await?;
+        let forwards = Mutex::new(uplink::assign(&plan, &reported, &seen)?);
+        let directory = directory.to_owned();
+        Ok(Self { plan, switch, directory, sockets_by_node, forwards, uplink, _running: running, sockets })
+    }
+
+    /// What it was started from.
+    pub fn plan(&self) -> &LanPlan {
+        &self.plan
+    }
+
+    /// The socket for a node's `-netdev stream`. One VM at a time; the next may connect when it is
+    /// gone.
+    pub fn socket(&self, node: &NodeName) -> Option<&Path> {
+        self.sockets_by_node.get(node).map(PathBuf::as_path)
+    }
+
+    /// The address on the host's loopback that leads to a node's TCP port. It accepts as soon as
+    /// the LAN is up, whether or not the node listens: a connection that nobody takes is reset
+    /// after it was accepted.
+    pub fn forward(&self, node: &NodeName, guest_port: u16) -> Option<SocketAddr> {
+        let forwards = self.forwards.lock().unwrap_or_else(PoisonError::into_inner);
+        forwards.get(&(node.clone(), guest_port)).copied()
+    }
+
+    /// Opens one more forward, or returns the one there is.
+    ///
+    /// # Errors
+    /// When the node is unknown or QEMU refuses.
+    pub async fn add_forward(&self, node: &NodeName, guest_port: u16) -> Result<SocketAddr, NetworkError> {
+        if let Some(known) = self.forward(node, guest_port) {
+            return Ok(known);
+        }
+        let attachment = self.plan.attachments.iter().find(|attachment| attachment.node == *node);
+        let address = attachment.ok_or_else(|| NetworkError::UnknownNode { node: node.clone() })?.address;
+        let refusal = self.uplink.forward((address, guest_port)).await?;
+        let (reported, table) = self.uplink.forwards().await?;
+        let Some(host) = reported.get(&(address, guest_port)).copied() else {
+            let seen = if refusal.trim().is_empty() { table } else { refusal };
+            return Err(NetworkError::Forward {
+                node: node.clone(),
+                port: guest_port,
+                seen: seen.trim().to_owned(),
+            });
+        };
+        let mut forwards = self.forwards.lock().unwrap_or_else(PoisonError::into_inner);
+        forwards.insert((node.clone(), guest_port), host);
+        Ok(host)
+    }
+
+    /// Lets a name resolve to an address, e.g. `registry` to the gateway. A name without a dot is
+    /// also found under the LAN's domain.
+    pub fn add_name(&self, name: &str, address: Ipv4Addr) {
+        self.switch.services.add_name(name, address);
+    }
+
+    /// Nodes that call the gateway's TCP port `asked` reach the host's port `real`.
+    pub fn redirect(&self, asked: u16, real: u16) {
+        self.switch.redirect.set(asked, real);
+    }
+
+    /// Whether UDP passes between a node and everything beyond the LAN, as behind a firewall that
+    /// only lets TCP out; name and time services of the LAN itself stay. An unknown node changes
+    /// nothing.
+    pub fn set_datagrams(&self, node: &NodeName, pass: bool) {
+        if let Some(port) = self.switch.port_of(node) {
+            port.mark(Mark::NoDatagrams, !pass);
+        }
+    }
+
+    /// Whether nodes may reach beyond the LAN; they may not until told otherwise.
+    pub fn set_egress(&self, egress: Egress) {
+        self.switch.set_egress(egress);
+    }
+
+    /// The directory of the LAN's own sockets. Private, short, and gone with the LAN; one that is left by a lab that was
+    /// killed is removed by the next.
+    pub fn sockets(&self) -> &SocketDirectory {
+        &self.sockets
+    }
+
+    /// A reading of all counters.
+    pub fn counters(&self) -> LanCounters {
+        self.switch.counters()
+    }
+
+    /// Resolves when the uplink ends, without which host and nodes cannot reach each other; never
+    /// otherwise. Any number may wait.
+    pub async fn failure(&self) -> NetworkError {
+        self.uplink.ended().await
+    }
+
+    /// The pid of the uplink's QEMU.
+    pub fn uplink_pid(&self) -> u32 {
+        self.uplink.pid()
+    }
+}
+
+impl Running {
+    /// The switch runs on a thread of its own, so that neither a busy nor a blocked runtime of the
+    /// caller holds up the guests' packets, and so that its tasks never contend for its locks.
+    fn start(switch: Arc<Switch>, listeners: Vec<StdListener>) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listeners = {
+            let _context = runtime.enter();
+            listeners.into_iter().map(UnixListener::from_std).collect::<io::Result<Vec<_>>>()?
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = thread::Builder::new().name("switch".to_owned()).spawn(move || {
+            let (repeating, delaying) = (Arc::clone(&switch), Arc::clone(&switch));
+            let ports = listeners.into_iter().enumerate().map(|(index, listener)| {
+                let switch = Arc::clone(&switch);
+                serve_port(switch, index, listener)
+            });
+            let ports: Vec<_> = ports.collect();
+            runtime.block_on(async {
+                for port in ports {
+                    tokio::spawn(port);
+                }
+                tokio::spawn(async move { repeating.repeat_handshakes().await });
+                tokio::spawn(async move { delaying.bring_delayed().await });
+                // Ends when the sender is dropped; the runtime's end then takes the tasks along.
+                let _ = stopped.await;
+            });
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+async fn serve_port(switch: Arc<Switch>, index: usize, listener: UnixListener) {
+    let forward = |frame: &[u8]| switch.receive(index, frame);
+    let greet = || switch.greet(index);
+    if let Err(error) = switch.port(index).serve(listener, greet, forward).await {
+        tracing::warn!(port = switch.port(index).name(), %error, "a switch port stopped listening");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic in there has been printed; there is nobody to hand it to.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn bind(
+    sockets: &SocketDirectory,
+    name: &str,
+    listeners: &mut Vec<StdListener>,
+) -> Result<PathBuf, NetworkError> {
+    let path = sockets.socket(name).map_err(failed("make a socket", sockets.path()))?;
+    let listener = StdListener::bind(&path)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .map_err(failed("listen", &path))?;
+    listeners.push(listener);
+    Ok(path)
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NetworkError {
+    let path = path.to_owned();
+    move |source| NetworkError::File { action, path, source }
+}

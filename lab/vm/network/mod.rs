@@ -1,0 +1,39 @@
+//! The lab LAN: a user-space switch with DHCP, DNS and NTP, and the uplink to the host.
+//!
+//! Every node's network card is a QEMU `stream` back end connected to one port of the switch. The
+//! gateway address is half the switch's own (DHCP, DNS and NTP are answered here, so that leases
+//! are fixed and clocks right) and half QEMU's user-mode NAT, which forwards host ports to nodes
+//! and lets nodes reach the host's loopback. No tap, bridge, firewall rule or privilege is used,
+//! and two labs on one host share nothing.
+//!
+//! The switch is also where links are cut, slowed, made lossy and captured, and where the LAN is parted
+//! ([`LinkFault`], [`Partition`]). A frame pays one load for that at each link that nothing is
+//! wrong with.
+
+mod capture;
+mod counters;
+mod delays;
+mod dhcp;
+mod disturbing;
+mod dns;
+mod egress;
+mod error;
+mod faults;
+mod handshake;
+mod lan;
+mod ntp;
+mod packet;
+mod pcapng;
+mod port;
+mod redirect;
+mod services;
+mod shaper;
+mod switch;
+mod uplink;
+
+pub use capture::{CAPTURE_LIMIT, CaptureState};
+pub use counters::{LanCounters, PortCounters, Refused, ServiceCounters};
+pub use egress::Egress;
+pub use error::NetworkError;
+pub use faults::LanFaults;
+pub use lan::Lan;

@@ -1,0 +1,130 @@
+//! What the switch answers itself, before the uplink sees it.
+
+use std::{
+    collections::HashSet,
+    net::Ipv4Addr,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use super::{
+    ServiceCounters,
+    dhcp::{self, Answer, DhcpServer},
+    dns::{self, DnsServer},
+    ntp,
+    packet::{Datagram, udp_destination_port, udp_frame, udp_source_port},
+};
+use lab_model::network::{LanPlan, MacAddr};
+
+/// DHCP, DNS and NTP of one LAN.
+pub(super) struct Services {
+    gateway: Ipv4Addr,
+    dhcp: DhcpServer,
+    dns: Mutex<DnsServer>,
+    strangers: Mutex<HashSet<MacAddr>>,
+    answered: Answered,
+}
+
+#[derive(Default)]
+struct Answered {
+    dhcp: AtomicU64,
+    dns: AtomicU64,
+    ntp: AtomicU64,
+}
+
+/// What becomes of a node's frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Service {
+    /// Not for us: forward it.
+    None,
+    /// Taken; this frame goes back to the sender.
+    Reply(Vec<u8>),
+    /// Taken, without an answer.
+    Taken,
+    /// Taken: a network card that is not in the plan asked for an address for the first time.
+    Stranger(MacAddr),
+}
+
+/// How many unknown network cards are remembered; a guest can invent them.
+const STRANGERS: usize = 64;
+
+impl Services {
+    pub fn new(plan: &LanPlan) -> Self {
+        Self {
+            gateway: plan.gateway,
+            dhcp: DhcpServer::new(plan),
+            dns: Mutex::new(DnsServer::new(plan)),
+            strangers: Mutex::default(),
+            answered: Answered::default(),
+        }
+    }
+
+    /// Lets `name` resolve to `address`.
+    pub fn add_name(&self, name: &str, address: Ipv4Addr) {
+        self.dns.lock().unwrap_or_else(PoisonError::into_inner).add(name, address);
+    }
+
+    /// Looks at a frame from a node. Anything but the three services costs a few comparisons.
+    pub fn serve(&self, frame: &[u8]) -> Service {
+        match udp_destination_port(frame) {
+            Some(dhcp::PORT) => self.serve_dhcp(frame),
+            Some(dns::PORT) => self.serve_at_gateway(frame, &self.answered.dns, |question| {
+                self.dns.lock().unwrap_or_else(PoisonError::into_inner).answer(question)
+            }),
+            Some(ntp::PORT) => self
+                .serve_at_gateway(frame, &self.answered.ntp, |packet| ntp::answer(packet, SystemTime::now())),
+            _ => Service::None,
+        }
+    }
+
+    /// Whether a frame from the uplink is slirp's own DHCP, which must not reach a node.
+    pub fn is_rival(&self, frame: &[u8]) -> bool {
+        udp_source_port(frame) == Some(dhcp::PORT)
+    }
+
+    pub fn counters(&self) -> ServiceCounters {
+        ServiceCounters {
+            dhcp: self.answered.dhcp.load(Relaxed),
+            dns: self.answered.dns.load(Relaxed),
+            ntp: self.answered.ntp.load(Relaxed),
+        }
+    }
+
+    fn serve_dhcp(&self, frame: &[u8]) -> Service {
+        // Never forwarded, whatever it is: no node serves DHCP.
+        let Some(datagram) = Datagram::parse(frame) else { return Service::Taken };
+        match self.dhcp.answer(&datagram) {
+            Answer::Reply(reply) => {
+                self.answered.dhcp.fetch_add(1, Relaxed);
+                Service::Reply(reply)
+            }
+            Answer::Stranger(mac) => {
+                let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+                let news = strangers.len() < STRANGERS && strangers.insert(mac);
+                if news { Service::Stranger(mac) } else { Service::Taken }
+            }
+            Answer::Silence => Service::Taken,
+        }
+    }
+
+    fn serve_at_gateway(
+        &self,
+        frame: &[u8],
+        counter: &AtomicU64,
+        answer: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+    ) -> Service {
+        // Other addresses may well serve DNS: the cluster's own name server does.
+        let Some(datagram) = Datagram::parse(frame).filter(|datagram| datagram.to.address == self.gateway)
+        else {
+            return Service::None;
+        };
+        match answer(datagram.payload).and_then(|reply| udp_frame(datagram.to, datagram.from, &reply)) {
+            Some(reply) => {
+                counter.fetch_add(1, Relaxed);
+                Service::Reply(reply)
+            }
+            None => Service::Taken,
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The learning switch: which frame goes to which port.
+
+use std::{
+    collections::HashMap,
+    net::Ipv4Addr,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{Mutex, PoisonError},
+};
+
+use super::{
+    Egress, LanCounters,
+    delays::Way,
+    egress::{Attempts, Passage, passage},
+    faults::Faults,
+    handshake::{self, Handshakes},
+    packet::{self, ethernet},
+    port::{self, Mark, Marks, PREFIX, Port},
+    redirect::Redirect,
+    services::{Service, Services},
+};
+use lab_model::network::{LanPlan, Link, MacAddr, address};
+use lab_model::{
+    events::{Happening, Recorder, Subject},
+    node::NodeName,
+};
+
+/// How many stations are learned; containers may have addresses of their own, but a guest must
+/// not be able to fill the lab's memory.
+const STATIONS: usize = 1024;
+
+/// All ports and what is known about who is where. Its methods never wait.
+pub(super) struct Switch {
+    ports: Vec<Port>,
+    uplink: usize,
+    gateway: Ipv4Addr,
+    gateway_mac: MacAddr,
+    stations: Mutex<HashMap<MacAddr, usize>>,
+    planned: HashMap<Ipv4Addr, MacAddr>,
+    handshakes: Handshakes,
+    pub services: Services,
+    attempts: Attempts,
+    pub redirect: Redirect,
+    allow_egress: AtomicBool,
+    pub faults: Faults,
+    recorder: Recorder,
+}
+
+impl Switch {
+    /// One port for each attachment in the plan's order, then the uplink.
+    pub fn new(plan: &LanPlan, recorder: Recorder) -> Self {
+        let mut ports: Vec<Port> =
+            plan.attachments.iter().map(|attachment| Port::new(Some(attachment.node.clone()))).collect();
+        let uplink = ports.len();
+        ports.push(Port::new(None));
+        let gateway_mac = address::gateway_mac(plan.gateway);
+        Self {
+            ports,
+            uplink,
+            gateway: plan.gateway,
+            gateway_mac,
+            // The plan is known from the start, so a first packet is not flooded.
+            stations: Mutex::new(
+                plan.attachments
+                    .iter()
+                    .enumerate()
+                    .map(|(port, attachment)| (attachment.mac, port))
+                    .chain([(gateway_mac, uplink)])
+                    .collect(),
+            ),
+            planned: plan.attachments.iter().map(|a| (a.address, a.mac)).collect(),
+            handshakes: Handshakes::default(),
+            services: Services::new(plan),
+            attempts: Attempts::default(),
+            redirect: Redirect::default(),
+            allow_egress: AtomicBool::new(false),
+            faults: Faults::new(uplink + 1),
+            recorder,
+        }
+    }
+
+    /// All ports, in the plan's order; the uplink is last.
+    pub fn ports(&self) -> &[Port] {
+        &self.ports
+    }
+
+    pub fn port(&self, index: usize) -> &Port {
+        &self.ports[index]
+    }
+
+    pub fn port_of(&self, node: &NodeName) -> Option<&Port> {
+        self.ports.iter().find(|port| port.node.as_ref() == Some(node))
+    }
+
+    /// The port at the end of a link.
+    pub fn index_of(&self, link: &Link) -> Option<usize> {
+        match link {
+            Link::Uplink => Some(self.uplink),
+            Link::Node(node) => self.ports.iter().position(|port| port.node.as_ref() == Some(node)),
+        }
+    }
+
+    pub fn set_egress(&self, egress: Egress) {
+        self.allow_egress.store(egress == Egress::Allow, Relaxed);
+    }
+
+    pub fn counters(&self) -> LanCounters {
+        LanCounters {
+            ports: self.ports.iter().map(|port| port.tally.read(port.name())).collect(),
+            services: self.services.counters(),
+            refused: self.attempts.read(),
+        }
+    }
+
+    /// Takes a frame with its length prefix from a network card.
+    pub fn receive(&self, from: usize, prefixed: &[u8]) {
+        let port = &self.ports[from];
+        let marks = port.marks();
+        if !marks.is_empty() {
+            if marks.has(Mark::Captured) {
+                self.record(from, Way::FromCard, prefixed);
+            }
+            if !self.faults.passes(marks, from, port, Way::FromCard, prefixed) {
+                return;
+            }
+        }
+        self.forward(from, marks, prefixed);
+    }
+
+    /// Brings the frames that are on their way over impaired links to their end, for ever.
+    pub async fn bring_delayed(&self) {
+        loop {
+            let frame = self.faults.delays.next().await;
+            if !self.faults.arrives(&frame) {
+                self.ports[frame.port].tally.count_down();
+                continue;
+            }
+            match frame.way {
+                Way::FromCard => {
+                    self.forward(frame.port, self.ports[frame.port].marks(), &frame.prefixed);
+                }
+                Way::ToCard => self.hand_over(frame.port, &frame.prefixed),
+            }
+        }
+    }
+
+    /// Takes a frame from a port with these marks to where it belongs.
+    fn forward(&self, from: usize, marks: Marks, prefixed: &[u8]) {
+        self.ports[from].tally.count_in(prefixed.len() - PREFIX);
+        let rewritten = if from == self.uplink {
+            self.redirect.towards_node(self.gateway, prefixed, PREFIX)
+        } else {
+            self.redirect.towards_host(self.gateway, prefixed, PREFIX)
+        };
+        let prefixed = rewritten.as_deref().unwrap_or(prefixed);
+        let frame = &prefixed[PREFIX..];
+        let Some((destination, source)) = ethernet(frame) else { return };
+        if from == self.uplink {
+            if self.services.is_rival(frame) || self.answer_arp(frame) {
+                return;
+            }
+        } else if self.side_by_side(marks, from, self.uplink) && self.serve(from, frame) {
+            return;
+        } else {
+            self.handshakes.see_answer(from, frame);
+        }
+        match self.learn_and_look_up(from, source, destination) {
+            Some(to) if to == from => {}
+            Some(to) => {
+                if from == self.uplink {
+                    self.handshakes.see_knock(to, prefixed);
+                }
+                self.deliver(from, marks, to, prefixed);
+            }
+            None => {
+                for to in (0..self.ports.len()).filter(|to| *to != from) {
+                    self.deliver(from, marks, to, prefixed);
+                }
+            }
+        }
+    }
+
+    /// Called when a QEMU has connected to a port. slirp is told at once where the nodes are: it
+    /// drops what it cannot resolve within a second, which a loaded host easily exceeds. Its table
+    /// holds 16 addresses (libslirp `ARP_TABLE_SIZE`); in a larger LAN it asks for the others.
+    pub fn greet(&self, index: usize) {
+        if index != self.uplink {
+            return;
+        }
+        let to = (self.gateway, self.gateway_mac);
+        for (address, mac) in &self.planned {
+            if let Some(frame) = packet::arp_reply((*address, *mac), to) {
+                self.send_frame(self.uplink, &frame);
+            }
+        }
+    }
+
+    /// Repeats, for ever, what hosts sent to nodes that were not up yet.
+    pub async fn repeat_handshakes(&self) {
+        loop {
+            self.handshakes.knocked().await;
+            tokio::time::sleep(handshake::INTERVAL).await;
+            self.handshakes.repeat(|to, prefixed| {
+                let marks = self.ports[to].marks();
+                if self.side_by_side(marks, self.uplink, to) {
+                    self.send(to, marks, prefixed);
+                }
+            });
+        }
+    }
+
+    /// slirp asks for a node's Ethernet address once, then drops what it had for it; the plan knows
+    /// the answer even while the node is still booting.
+    fn answer_arp(&self, frame: &[u8]) -> bool {
+        let mac = packet::arp_question(frame).and_then(|address| self.planned.get(&address));
+        let Some(answer) = mac.and_then(|mac| packet::arp_answer(frame, *mac)) else { return false };
+        self.send_frame(self.uplink, &answer);
+        true
+    }
+
+    /// Whether one of the switch's own services took the frame.
+    fn serve(&self, from: usize, frame: &[u8]) -> bool {
+        match self.services.serve(frame) {
+            Service::None => return false,
+            Service::Reply(reply) => self.send_frame(from, &reply),
+            Service::Taken => {}
+            Service::Stranger(mac) => self.note(
+                from,
+                format!("network card {mac} asked for an address and is not in the plan: it gets none"),
+            ),
+        }
+        true
+    }
+
+    fn learn_and_look_up(&self, from: usize, source: MacAddr, destination: MacAddr) -> Option<usize> {
+        let mut stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody but the uplink is the gateway, whatever a guest claims.
+        let claims = !source.is_group() && source != self.gateway_mac;
+        let room = stations.len() < STATIONS || stations.contains_key(&source);
+        if claims && room {
+            stations.insert(source, from);
+        }
+        if destination.is_group() { None } else { stations.get(&destination).copied() }
+    }
+
+    /// Whether one end has been told to pass no datagrams beyond the LAN and this is one.
+    fn is_held_back(&self, marks: Marks, from: usize, to: usize, frame: &[u8]) -> bool {
+        (from == self.uplink || to == self.uplink) && marks.has(Mark::NoDatagrams) && packet::is_udp(frame)
+    }
+
+    /// Whether no partition is between two ports, one of which has these marks.
+    fn side_by_side(&self, marks: Marks, from: usize, to: usize) -> bool {
+        !marks.has(Mark::Parted) || self.faults.side_by_side(from, to)
+    }
+
+    fn deliver(&self, from: usize, marks: Marks, to: usize, prefixed: &[u8]) {
+        let theirs = self.ports[to].marks();
+        let both = marks.and(theirs);
+        if !both.is_empty() {
+            if self.is_held_back(both, from, to, &prefixed[PREFIX..]) {
+                return;
+            }
+            if !self.side_by_side(both, from, to) {
+                return self.ports[from].tally.count_parted();
+            }
+        }
+        if to == self.uplink {
+            let egress = if self.allow_egress.load(Relaxed) { Egress::Allow } else { Egress::Refuse };
+            let frame = &prefixed[PREFIX..];
+            match passage(frame, self.gateway, egress) {
+                Passage::Granted => {}
+                Passage::Pointless => return,
+                Passage::Refused(destination) => return self.refuse(from, destination, frame),
+            }
+        }
+        self.send(to, theirs, prefixed);
+    }
+
+    /// Sends a frame over the link of a port with these marks.
+    fn send(&self, to: usize, marks: Marks, prefixed: &[u8]) {
+        let port = &self.ports[to];
+        if marks.is_empty() {
+            port.send(prefixed);
+        } else if self.faults.passes(marks, to, port, Way::ToCard, prefixed) {
+            self.hand_over(to, prefixed);
+        }
+    }
+
+    /// Sends a frame that has no prefix yet.
+    fn send_frame(&self, to: usize, frame: &[u8]) {
+        self.send(to, self.ports[to].marks(), &port::prefixed(frame));
+    }
+
+    /// Gives a network card a frame that has come over its link.
+    fn hand_over(&self, to: usize, prefixed: &[u8]) {
+        let port = &self.ports[to];
+        if port.send(prefixed) && port.marks().has(Mark::Captured) {
+            self.record(to, Way::ToCard, prefixed);
+        }
+    }
+
+    fn record(&self, port: usize, way: Way, prefixed: &[u8]) {
+        if let Some(why) = self.faults.record(port, way, prefixed) {
+            let link = self.ports[port].name();
+            self.note(port, format!("the capture of the link of {link} takes no more frames: {why}"));
+        }
+    }
+
+    fn refuse(&self, from: usize, destination: Ipv4Addr, frame: &[u8]) {
+        if let Some(node) = &self.ports[from].node
+            && self.attempts.count(node, destination)
+        {
+            self.note(from, format!("tried to reach {destination} outside of the lab network: refused"));
+        }
+        if let Some(answer) = packet::prohibited_frame(self.gateway, self.gateway_mac, frame) {
+            self.send_frame(from, &answer);
+        }
+    }
+
+    /// Records something about a port.
+    pub fn note(&self, port: usize, text: String) {
+        let subject = self.ports[port].node.clone().map_or(Subject::Cluster, Subject::Node);
+        self.recorder.record(Happening::Note { subject, text });
+    }
+}

@@ -1,0 +1,83 @@
+//! A short, private directory for unix sockets.
+//!
+//! `sun_path` holds 108 bytes on Linux and 104 on macOS, less than a run directory's path may
+//! have, so sockets live under the runtime or temporary directory instead.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::record::SOCKETS_PREFIX;
+
+/// What fits into `sun_path` on every supported system, with its closing zero byte.
+const LONGEST: usize = 103;
+
+/// A directory that only its owner may enter. Removed with everything in it when dropped.
+#[derive(Debug)]
+pub struct SocketDirectory {
+    directory: tempfile::TempDir,
+}
+
+impl SocketDirectory {
+    /// Makes one under `$XDG_RUNTIME_DIR` if that can be used, else under `/tmp`. Its name is
+    /// random: two labs never meet.
+    pub fn create() -> io::Result<Self> {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let make = |base: &Path| {
+            tempfile::Builder::new()
+                .prefix(SOCKETS_PREFIX)
+                .rand_bytes(8)
+                .permissions(fs::Permissions::from_mode(0o700))
+                .tempdir_in(base)
+        };
+        // Half of the room is for the names inside, e.g. a node name of 40 characters.
+        let directory = match runtime.filter(|base| base.as_os_str().len() < LONGEST / 2) {
+            Some(base) => make(&base).or_else(|_| make(Path::new("/tmp")))?,
+            None => make(Path::new("/tmp"))?,
+        };
+        Ok(Self { directory })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The path of a socket called `name` inside.
+    ///
+    /// # Errors
+    /// When the path does not fit into a socket address.
+    pub fn socket(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.path().join(name);
+        if path.as_os_str().len() > LONGEST {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{} is longer than the {LONGEST} bytes of a socket address", path.display()),
+            ));
+        }
+        Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_private_and_goes_with_its_owner() {
+        let sockets = SocketDirectory::create().unwrap();
+        let path = sockets.path().to_owned();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        std::os::unix::net::UnixListener::bind(sockets.socket("a-node").unwrap()).unwrap();
+        drop(sockets);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_name_that_does_not_fit_is_refused() {
+        let sockets = SocketDirectory::create().unwrap();
+        assert!(sockets.socket(&"x".repeat(90)).is_err());
+    }
+}
