@@ -416,7 +416,7 @@ mod tests {
     use super::*;
 
     fn go_mod(module: &str) -> String {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("images").join(module).join("go.mod");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images").join(module).join("go.mod");
         fs::read_to_string(path).expect("go.mod")
     }
 

@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_projects_own_file_gives_a_gateway_that_differs_by_tailscale() {
-        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("images");
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images");
         let read = Variants::read(&sources.join("variants.yaml")).expect("variants");
         let mut compute = read.variants["compute"].clone();
         compute.push("tailscale".to_owned());

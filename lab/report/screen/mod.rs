@@ -106,7 +106,7 @@ mod tests {
 
     /// A recorded run, as one of two scenarios that are planned.
     fn rehearsal(recording: &str) -> Vec<Event> {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings").join(recording);
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/recordings").join(recording);
         let mut events = read_recording(&path).expect("recording");
         let of = |event: &Event| match &event.happening {
             Happening::ScenarioStarted { scenario, .. } => Some(scenario.clone()),
