@@ -3,6 +3,8 @@
 
 #[path = "ci/action.rs"]
 mod action;
+#[path = "ci/dependencies.rs"]
+mod dependencies;
 #[path = "ci/expression.rs"]
 mod expression;
 #[path = "ci/jobs.rs"]
