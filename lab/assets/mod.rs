@@ -22,6 +22,7 @@ mod fat;
 pub(crate) mod fixture;
 #[cfg(test)]
 pub(crate) mod fixture_layouts;
+mod hashed;
 mod initramfs;
 mod inspection;
 mod inspection_text;
@@ -48,6 +49,7 @@ pub use disk_image::{DiskImage, DiskImageError};
 pub use edited_initramfs::without_extension;
 pub use extensions::{Extension, ExtensionsError};
 pub use fat::FatError;
+pub(crate) use hashed::Hashed;
 pub use initramfs::{Initramfs, InitramfsError, Layer};
 pub use inspection::{CheckedFile, FileVerdict, InspectError, Inspection};
 pub use kernel::{KernelError, raw_kernel};

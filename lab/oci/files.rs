@@ -10,11 +10,11 @@ use std::{
 };
 
 use super::{
-    content::{Content, Hashed},
+    content::Content,
     error::OciError,
     image::{Image, Layer, Proof},
 };
-use crate::assets::{Compression, unpacked};
+use crate::assets::{Compression, Hashed, unpacked};
 
 /// More than the layers of a node image unpack to, in bytes.
 const LIMIT: u64 = 8 << 30;
