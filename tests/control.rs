@@ -18,7 +18,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 use lab::{
     cluster::{Cluster, ClusterSpec},
     control::{Answer, ControlClient, ControlServer, LONGEST_REQUEST, Request, Running},
-    events::Outcome,
+    events::{Happening, Outcome, Step, Subject},
     host::{Ending, WhenShort},
     network::LinkFault,
     report::Display,
@@ -169,8 +169,21 @@ async fn links_are_disturbed_by_command_and_nonsense_ends_nothing() -> Result<()
     })
     .await??;
     let socket = living.socket.clone();
+    let mut events = living.session.recorder().subscribe();
     living.end().await?;
     ensure!(!socket.exists(), "the socket is left behind");
+    let mut steps = Vec::new();
+    while let Some(event) = events.recv().await {
+        match event.happening {
+            Happening::StepStarted { subject: Subject::Cluster, step } => steps.push((step, None)),
+            Happening::StepFinished { subject: Subject::Cluster, step, outcome } => {
+                steps.push((step, Some(outcome)));
+            }
+            _ => {}
+        }
+    }
+    let teardown = [(Step::Teardown, None), (Step::Teardown, Some(Outcome::Passed))];
+    ensure!(steps == teardown, "the teardown was recorded as {steps:?}");
     Ok(())
 }
 

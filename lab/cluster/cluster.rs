@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     assets::without_extension,
-    events::{Happening, Recorder, Step, Subject},
+    events::{Happening, Outcome, Recorder, Step, Subject},
     host::{DISK, NODES},
     kubernetes::KubernetesApi,
     machine::{DeviceBus, GicVersion, Machine, MachineSpec, Processes, QemuBinary, make_disk},
@@ -280,10 +280,15 @@ impl Cluster {
         })
     }
 
-    /// Ends all VMs at once and returns when they are gone. Throw-away nodes are not asked to shut
-    /// down.
+    /// Ends all VMs at once, then the LAN and the rest, and returns when they are gone. Throw-away
+    /// nodes are not asked to shut down.
     pub async fn shut_down(self) {
+        let recorder = self.host.recorder.clone();
+        let (subject, step) = (Subject::Cluster, Step::Teardown);
+        recorder.record(Happening::StepStarted { subject: subject.clone(), step });
         self.end_machines().await;
+        drop(self);
+        recorder.record(Happening::StepFinished { subject, step, outcome: Outcome::Passed });
     }
 
     /// Ends all VMs; others may be started in their place.

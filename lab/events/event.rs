@@ -70,9 +70,10 @@ pub enum Step {
 }
 
 impl Step {
-    /// All steps, as they follow one another.
-    pub const ALL: [Step; 11] = [
+    /// All steps, as they follow one another; a cluster takes those of a cold or of a warm start.
+    pub const ALL: [Step; 12] = [
         Step::Prepare,
+        Step::Restore,
         Step::Boot,
         Step::Maintenance,
         Step::ApplyConfig,
@@ -426,6 +427,17 @@ pub enum Happening {
         /// The verdict over everything.
         outcome: Outcome,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_steps_are_listed_in_their_order() {
+        let places: Vec<_> = Step::ALL.into_iter().map(|step| step as usize).collect();
+        assert_eq!(places, (0..=Step::Teardown as usize).collect::<Vec<_>>());
+    }
 }
 
 mod seconds {

@@ -89,7 +89,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        events::{Event, Happening, Outcome, Planned, Subject},
+        events::{Event, Happening, Outcome, Planned, Step, Subject},
+        node::{Kind, Role},
         report::read_recording,
     };
 
@@ -148,6 +149,35 @@ mod tests {
         for size in [(1, 1), (10, 3), (72, 20), (300, 100)] {
             assert!(!picture(&events, 40, size).is_empty());
         }
+    }
+
+    #[test]
+    fn what_comes_next_is_a_step_of_the_way_that_the_cluster_starts() {
+        let node: crate::node::NodeName = "cp-1".parse().expect("name");
+        let next = |warm: bool, step: Step| {
+            let subject = Subject::Node(node.clone());
+            let happenings = [
+                Happening::ScenarioStarted { scenario: "a".into(), question: String::new() },
+                Happening::ClusterStarts { warm, reason: String::new() },
+                Happening::NodePlanned {
+                    node: node.clone(),
+                    kind: Kind::ControlPlane,
+                    role: Role::new("compute").expect("role"),
+                    address: [10, 5, 0, 2].into(),
+                },
+                Happening::StepStarted { subject, step },
+            ];
+            let mut state = State::default();
+            for (seq, happening) in (0..).zip(happenings) {
+                state.add(&Event { seq, at: Duration::ZERO, happening });
+            }
+            state.next()
+        };
+        assert_eq!(next(true, Step::Restore), "machine API (a)");
+        assert_eq!(next(true, Step::Prepare), "restore (a)");
+        assert_eq!(next(false, Step::Prepare), "boot (a)");
+        assert_eq!(next(false, Step::ApplyConfig), "machine API (a)");
+        assert_eq!(next(false, Step::Teardown), "the verdict");
     }
 
     #[test]
