@@ -266,7 +266,7 @@ impl Cluster {
                 Ok(api)
             })
             .await?;
-        let table = NodeTable::watch(&api);
+        let table = NodeTable::watch(&api, &self.host.recorder);
         let _ = self.kubernetes_events.set(record_kubernetes_events(&api, self.host.recorder.clone()));
         // Formation happens once in the life of a cluster, so both are still empty.
         let _ = self.kubeconfig.set(kubeconfig);
@@ -303,7 +303,7 @@ impl Cluster {
             return Ok(());
         };
         // A watch of its own: it begins with what the API server knows now.
-        self.ready(node, &subject, client, NodeTable::watch(api)).await
+        self.ready(node, &subject, client, NodeTable::watch(api, &self.host.recorder)).await
     }
 
     /// The end of a node's way back when it shows up in maintenance mode.
@@ -363,7 +363,7 @@ impl Cluster {
         let Some(api) = self.kubernetes.get() else {
             return Ok(());
         };
-        self.ready(node, &subject, client, NodeTable::watch(api)).await
+        self.ready(node, &subject, client, NodeTable::watch(api, &self.host.recorder)).await
     }
 
     pub(super) fn note(&self, node: &NodePlan, text: String) {
