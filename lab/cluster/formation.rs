@@ -110,10 +110,8 @@ impl Cluster {
             // Without it there is one less thing to remove.
             let _ = std::fs::remove_file(self.disk_of(node));
         }
-        let text = format!(
-            "the warm cluster did not come back ({failure}); it is removed, and the cluster forms cold"
-        );
-        self.host.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+        let reason = format!("the warm cluster did not come back ({failure}); it is removed");
+        self.host.recorder.record(Happening::ClusterStarts { warm: false, reason });
         match snapshot.discard() {
             Ok(key) => Some(key),
             Err(error) => {

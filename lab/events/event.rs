@@ -255,7 +255,7 @@ pub enum Happening {
         /// How many times slower than the reference host; budgets are multiplied by it.
         speed_factor: f64,
     },
-    /// A cluster comes to be, in one of two ways.
+    /// A cluster comes to be, in one of two ways. A warm start that fails is followed by a cold one.
     ClusterStarts {
         /// Whether a saved one is restored; else it forms.
         warm: bool,
