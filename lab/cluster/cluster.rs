@@ -98,6 +98,7 @@ impl Cluster {
             step: Step::Prepare,
             cause: error.into(),
             findings: Vec::new(),
+            turned_away: None,
             console: Vec::new(),
         })?;
         lan.redirect(REGISTRY_PORT, registry.address().port());

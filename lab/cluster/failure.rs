@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use super::{hold::Hold, warm::WarmError};
 use crate::{
-    events::{Step, Subject},
+    events::{Step, Subject, TurnedAway},
     kubernetes::KubernetesError,
     machine::{MachineError, MachineFailure},
     network::NetworkError,
@@ -24,6 +24,8 @@ pub struct Failure {
     pub cause: Cause,
     /// What a look at the node says about the cause, one sentence each.
     pub findings: Vec<String>,
+    /// What of the node the cluster does not accept, when that was found out.
+    pub turned_away: Option<TurnedAway>,
     /// The last lines of the node's console.
     pub console: Vec<String>,
 }
@@ -77,6 +79,8 @@ pub enum Cause {
     /// The cluster turns the node away, however often it asks.
     #[error("{finding} (turned away {times} times since the control plane's own node was let in)")]
     TurnedAway {
+        /// What of the node it does not accept.
+        what: TurnedAway,
         /// What the node's log means.
         finding: &'static str,
         /// How often it was seen.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use crate::cluster::{ControlServerState, ImageDelivery, KeyState, RouteApproval, StartOrder, TalosContract};
-use crate::events::Step;
+use crate::events::{Step, TurnedAway};
 use crate::node::Kind;
 use crate::session::Start;
 use crate::talos::Profile;
@@ -259,8 +259,16 @@ pub(super) enum RawFault {
 #[serde(rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub(super) enum RawExpect {
     Passes,
-    Fails { step: Option<Step>, node: Option<Text>, check: Option<Text>, cause_contains: Option<RawWords> },
-    Refused { cause_contains: Option<RawWords> },
+    Fails {
+        step: Option<Step>,
+        node: Option<Text>,
+        check: Option<Text>,
+        turned_away: Option<TurnedAway>,
+        cause_contains: Option<RawWords>,
+    },
+    Refused {
+        cause_contains: Option<RawWords>,
+    },
 }
 
 /// One text or a list of texts.

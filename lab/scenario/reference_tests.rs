@@ -82,8 +82,9 @@ fn all_names() -> BTreeSet<&'static str> {
         names_of::<crate::cluster::TalosContract>(),
         names_of::<crate::node::Kind>(),
         names_of::<crate::events::Step>(),
+        names_of::<crate::events::TurnedAway>(),
         // Keys of enum variants cannot be asked for; these are the ones in `raw`.
-        BTreeSet::from(["node", "at", "available", "step", "check", "causeContains"]),
+        BTreeSet::from(["node", "at", "available", "step", "check", "turnedAway", "causeContains"]),
     ]
     .into_iter()
     .flatten()
