@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     assets::without_extension,
-    events::{Happening, Outcome, Recorder, Step, Subject},
+    events::{Happening, Outcome, PlannedImage, Recorder, Step, Subject},
     host::{DISK, NODES},
     kubernetes::KubernetesApi,
     machine::{DeviceBus, GicVersion, Machine, MachineSpec, Processes, QemuBinary, make_disk},
@@ -83,6 +83,10 @@ impl Cluster {
                 kind: node.spec.kind,
                 role: node.spec.role.clone(),
                 address: node.address,
+                image: Some(PlannedImage {
+                    source: node.image.origin.source.clone(),
+                    extensions: node.image.contents.extensions.iter().map(|one| one.name.clone()).collect(),
+                }),
             });
         }
         let lan = Lan::start(

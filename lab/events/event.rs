@@ -191,6 +191,15 @@ pub struct Planned {
     pub checks: Vec<String>,
 }
 
+/// The image of a planned node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedImage {
+    /// Where it came from: a path, or a reference in a registry.
+    pub source: String,
+    /// The names of its system extensions.
+    pub extensions: Vec<String>,
+}
+
 /// What a pod asked for inside the cluster's network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -294,6 +303,9 @@ pub enum Happening {
         role: Role,
         /// Its address on the lab LAN.
         address: std::net::Ipv4Addr,
+        /// The image itself; older recordings do not tell it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<PlannedImage>,
     },
     /// A step began.
     StepStarted {

@@ -9,7 +9,7 @@ mod shard;
 mod turned_away;
 
 pub use event::{
-    ChainLink, Event, FORMAT, Happening, Layer, LayerState, Outcome, Planned, Step, Subject, Target,
+    ChainLink, Event, FORMAT, Happening, Layer, LayerState, Outcome, Planned, PlannedImage, Step, Subject, Target,
 };
 pub use recorder::{Recorder, Subscription};
 pub use shard::{InvalidShard, Shard, ShardNumber};

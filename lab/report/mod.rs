@@ -21,6 +21,7 @@ mod redact;
 #[expect(clippy::module_inception, reason = "the report as a whole is the idea of this folder")]
 mod report;
 mod results;
+mod role_guide;
 mod screen;
 mod signature_file;
 mod signatures;

@@ -164,6 +164,7 @@ mod tests {
                     kind: Kind::ControlPlane,
                     role: Role::new("compute").expect("role"),
                     address: [10, 5, 0, 2].into(),
+                    image: None,
                 },
                 Happening::StepStarted { subject, step },
             ];

@@ -97,7 +97,7 @@ impl State {
                 }
                 self.note(event);
             }
-            Happening::NodePlanned { node, kind, role, address } => self.nodes.push(Pane {
+            Happening::NodePlanned { node, kind, role, address, .. } => self.nodes.push(Pane {
                 name: node.clone(),
                 kind: *kind,
                 role: role.clone(),
