@@ -11,6 +11,8 @@ mod expression;
 mod jobs;
 #[path = "ci/runner.rs"]
 mod runner;
+#[path = "ci/sources.rs"]
+mod sources;
 #[path = "ci/workflows.rs"]
 mod workflows;
 

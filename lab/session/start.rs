@@ -291,8 +291,8 @@ impl Session {
         };
         let document = spec.resolve(&plan.spec)?;
         let programs = self.options.images.join(Programs::DIRECTORY);
-        let sources = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("images");
-        let built = tokio::task::spawn_blocking(move || Programs::at_or_built(&programs, &sources));
+        let sources = self.cache("program-sources")?;
+        let built = tokio::task::spawn_blocking(move || Programs::at_or_built_here(&programs, &sources));
         let programs = built.await.map_err(|error| SessionError::Host {
             action: "build the tailnet's programs".into(),
             source: std::io::Error::other(error),

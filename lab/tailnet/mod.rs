@@ -25,6 +25,7 @@ mod gateway_log;
 mod ledger;
 mod link;
 mod local_api;
+mod program_sources;
 mod programs;
 mod routes;
 mod saved_server;

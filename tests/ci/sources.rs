@@ -1,0 +1,18 @@
+//! What the project's sources must not say.
+
+use anyhow::Result;
+
+use super::{files, root};
+
+#[test]
+fn no_program_looks_for_the_tree_that_it_was_compiled_from() -> Result<()> {
+    for name in files()?.iter().filter(|name| name.starts_with("lab/") && name.ends_with(".rs")) {
+        let text = std::fs::read_to_string(root().join(name))?;
+        let program = text.split("#[cfg(test)]").next().unwrap_or_default();
+        assert!(
+            !program.contains("env!(\"CARGO_MANIFEST_DIR\")"),
+            "{name} needs its source tree at run time"
+        );
+    }
+    Ok(())
+}
