@@ -66,3 +66,22 @@ fn a_dependency_that_no_source_names_is_found() -> Result<()> {
     assert_eq!(unused(manifest, sources, tests)?, ["tokio-stream"]);
     Ok(())
 }
+
+#[test]
+fn yaml_is_read_by_two_crates() -> Result<()> {
+    let mut found = std::collections::BTreeSet::new();
+    for name in
+        files()?.iter().filter(|name| Path::new(name).file_name().is_some_and(|file| file == "Cargo.toml"))
+    {
+        let manifest: toml::Table = std::fs::read_to_string(root().join(name))?.parse()?;
+        for table in ["dependencies", "dev-dependencies"] {
+            let names =
+                manifest.get(table).and_then(toml::Value::as_table).into_iter().flat_map(toml::Table::keys);
+            let of_yaml =
+                |name: &&String| ["yaml", "saphyr", "granit"].iter().any(|word| name.contains(word));
+            found.extend(names.filter(of_yaml).cloned());
+        }
+    }
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), ["serde-saphyr", "serde_yaml"]);
+    Ok(())
+}
