@@ -17,7 +17,7 @@ impl<R: Read> Hashed<R> {
     }
 
     /// How much has been read.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.bytes
     }
 

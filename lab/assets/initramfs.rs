@@ -92,7 +92,7 @@ impl Initramfs {
         let (compression, unpacked) = content.take_archives(&mut file)?;
         // Behind the last archive there may be padding, which belongs to the digest.
         io::copy(&mut file, &mut io::sink())?;
-        let packed = file.bytes();
+        let packed = file.count();
         let unpacked = unpacked.unwrap_or(packed);
         let extensions = Extension::parse(&content.manifest)?;
         let missing = |e: &&Extension| !content.layers.iter().any(|layer| layer.name == e.layer);
