@@ -3,15 +3,6 @@
 #[path = "support/turns.rs"]
 mod turns;
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    os::unix::{fs::PermissionsExt, net::UnixStream},
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::ListParams};
@@ -20,10 +11,21 @@ use lab_cluster::{
     control::{Answer, ControlClient, ControlServer, LONGEST_REQUEST, Request, Running},
     formation::Cluster,
 };
+use lab_model::events::Happening;
+use lab_model::events::Step;
+use lab_model::events::Subject;
 use lab_model::{Ending, events::Outcome, network::LinkFault};
 use lab_plan::cluster::ClusterSpec;
 use lab_report::Display;
 use lab_vm::host::WhenShort;
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// A cluster of one control plane and one worker, in a run of its own, with its control channel.
 struct Living {
@@ -169,8 +171,21 @@ async fn links_are_disturbed_by_command_and_nonsense_ends_nothing() -> Result<()
     })
     .await??;
     let socket = living.socket.clone();
+    let mut events = living.session.recorder().subscribe();
     living.end().await?;
     ensure!(!socket.exists(), "the socket is left behind");
+    let mut steps = Vec::new();
+    while let Some(event) = events.recv().await {
+        match event.happening {
+            Happening::StepStarted { subject: Subject::Cluster, step } => steps.push((step, None)),
+            Happening::StepFinished { subject: Subject::Cluster, step, outcome } => {
+                steps.push((step, Some(outcome)));
+            }
+            _ => {}
+        }
+    }
+    let teardown = [(Step::Teardown, None), (Step::Teardown, Some(Outcome::Passed))];
+    ensure!(steps == teardown, "the teardown was recorded as {steps:?}");
     Ok(())
 }
 

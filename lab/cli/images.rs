@@ -9,6 +9,9 @@ use lab_recipe::{BuildOptions, build};
 
 use super::{Failed, print_line};
 
+/// Where the sources that the lab brings are unpacked, beside what is built from them.
+const SOURCES: &str = "program-sources";
+
 /// Node and workload images.
 #[derive(Subcommand)]
 pub enum Images {
@@ -26,9 +29,9 @@ pub enum Images {
     },
     /// Build the programs of the lab's own tailnet for this host, which a run that needs them does otherwise
     Programs {
-        /// The sources of the images
-        #[arg(long, value_name = "DIR", default_value = "images")]
-        sources: PathBuf,
+        /// The directory of their Go modules, as `images` of the project [default: the modules that the lab brings]
+        #[arg(long, value_name = "DIR")]
+        sources: Option<PathBuf>,
         /// Where the images are
         #[arg(long, value_name = "DIR", default_value = "target/images")]
         out: PathBuf,
@@ -43,8 +46,12 @@ impl Images {
                     .map_err(|error| Failed::new(ExitCode::Internal, error))?;
             }
             Self::Programs { sources, out } => {
-                let programs = Programs::at_or_built(&out.join(Programs::DIRECTORY), &sources)
-                    .map_err(|error| Failed::new(ExitCode::Internal, error))?;
+                let directory = out.join(Programs::DIRECTORY);
+                let programs = match sources {
+                    Some(sources) => Programs::at_or_built(&directory, &sources),
+                    None => Programs::at_or_built_here(&directory, &out.join(SOURCES)),
+                };
+                let programs = programs.map_err(|error| Failed::new(ExitCode::Internal, error))?;
                 for program in [programs.headscale(), programs.tailscaled(), programs.tailscale()] {
                     print_line(program.display());
                 }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use lab::{
     scenario::Scenario,
-    session::{Session, SessionOptions},
+    session::{Preview, Session, SessionOptions},
 };
 use lab_model::{
     Ending, ExitCode,
@@ -31,7 +31,7 @@ pub struct Run {
     /// Run one part of the scenarios, e.g. 2/4, and leave the others to other hosts; see `lab merge`
     #[arg(long, value_name = "NUMBER/COUNT")]
     shard: Option<ShardNumber>,
-    /// Print the plan and boot nothing
+    /// Print the plan; nothing is booted, measured or opened
     #[arg(long)]
     dry_run: bool,
     /// Print the summary as JSON on standard output
@@ -55,14 +55,13 @@ impl Run {
             Some(shard) if scenarios.is_empty() => format!("no scenario is in shard {}", shard.number),
             _ => names(&scenarios).join("+"),
         };
-        let display = if self.dry_run { Display::Quiet } else { Display::for_stderr() };
-        let mut options = self.guests.options(&title, display);
+        let mut options = self.guests.options(&title, Display::for_stderr());
         options.tailnet = self.tailnet.real()?;
         options.cold = self.cold;
         options.shard = shard;
         options.on_failure = self.failures.into();
         if self.dry_run {
-            return self.print_plans(Session::open(options).await?, &scenarios).await;
+            return self.print_plans(Preview::open(options).await?, &scenarios).await;
         }
         let (_recording, summary, code) = carried_out(options, &scenarios).await?;
         if self.json {
@@ -73,9 +72,12 @@ impl Run {
         Ok(code)
     }
 
-    async fn print_plans(&self, session: Session, scenarios: &[Scenario]) -> Result<ExitCode, Failed> {
+    async fn print_plans(&self, preview: Preview, scenarios: &[Scenario]) -> Result<ExitCode, Failed> {
         for scenario in scenarios {
-            let (plan, _registry) = session.plan(scenario.request(WhenShort::Refuse)).await?;
+            let (plan, notes) = preview.plan(scenario.request(WhenShort::Refuse)).await?;
+            for note in notes {
+                eprintln!("{}: {note}", scenario.name);
+            }
             let text = if self.json {
                 serde_json::to_string_pretty(&plan).map_err(|error| error.to_string())
             } else {
@@ -83,7 +85,6 @@ impl Run {
             };
             println!("{}", text.map_err(|error| Failed::new(ExitCode::Internal, error))?);
         }
-        session.close(Outcome::Passed, Ending::Passed).await?;
         Ok(ExitCode::Passed)
     }
 }

@@ -3,18 +3,23 @@
 //! It is one or more cpio archives, the last of them compressed as a rule. Of what is in them the
 //! squashfs layers and the list of extensions are looked into.
 
-use std::io::{self, BufReader, Read, Seek};
-
-use serde::Serialize;
-use sha2::{Digest as _, Sha256};
-
-use super::{
-    archive::{ArchiveError, Archives, Entry},
-    compression::{Compression, unpacked},
-    contents::{Contents, ContentsError, LayerContents},
-    extensions::{Extension, ExtensionsError},
-};
+use super::archive::ArchiveError;
+use super::archive::Archives;
+use super::archive::Entry;
+use super::compression::Compression;
+use super::compression::unpacked;
+use super::contents::Contents;
+use super::contents::ContentsError;
+use super::contents::LayerContents;
+use super::extensions::Extension;
+use super::extensions::ExtensionsError;
+use super::hashed::Hashed;
 use lab_model::Digest;
+use serde::Serialize;
+use std::io;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Seek;
 
 /// More than any initramfs unpacks to, in bytes.
 const UNPACKED_LIMIT: u64 = 2 << 30;
@@ -87,12 +92,13 @@ impl Initramfs {
     /// # Errors
     /// See [`InitramfsError`].
     pub fn read(file: impl Read) -> Result<Self, InitramfsError> {
-        let mut file = Hashed { input: file, hasher: Sha256::new(), bytes: 0 };
+        let mut file = Hashed::new(file);
         let mut content = Content::default();
         let (compression, unpacked) = content.take_archives(&mut file)?;
         // Behind the last archive there may be padding, which belongs to the digest.
         io::copy(&mut file, &mut io::sink())?;
-        let unpacked = unpacked.unwrap_or(file.bytes);
+        let packed = file.count();
+        let unpacked = unpacked.unwrap_or(packed);
         let extensions = Extension::parse(&content.manifest)?;
         let missing = |e: &&Extension| !content.layers.iter().any(|layer| layer.name == e.layer);
         if let Some(Extension { layer, name, .. }) = extensions.iter().find(missing) {
@@ -101,8 +107,8 @@ impl Initramfs {
         let found = content.found.into_iter().collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             compression,
-            packed: file.bytes,
-            digest: Digest::of_hash(file.hasher),
+            packed,
+            digest: file.digest()?,
             unpacked,
             layers: content.layers,
             contents: Contents::of(&extensions, &found),
@@ -173,42 +179,14 @@ impl Content {
             }
             // A squashfs file is read by seeking, which the stream cannot.
             let mut spool = io::BufWriter::with_capacity(1 << 20, tempfile::tempfile()?);
-            let digest = Digest::of_reader(Copied { from: data, to: &mut spool })?;
+            let mut data = Hashed::new(data);
+            io::copy(&mut data, &mut spool)?;
+            let digest = data.digest()?;
             let mut layer = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
             layer.rewind()?;
             self.found.push(LayerContents::read(&entry.name, layer));
             self.layers.push(Layer { name: entry.name.clone(), bytes: entry.size, digest });
         }
         Ok(())
-    }
-}
-
-/// Counts and hashes what is read.
-struct Hashed<R> {
-    input: R,
-    hasher: Sha256,
-    bytes: u64,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.input.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
-        self.bytes += read as u64;
-        Ok(read)
-    }
-}
-
-/// Writes what is read of `from` to `to`, too.
-struct Copied<'a, W> {
-    from: &'a mut dyn Read,
-    to: &'a mut W,
-}
-
-impl<W: io::Write> Read for Copied<'_, W> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.from.read(buffer)?;
-        self.to.write_all(&buffer[..read])?;
-        Ok(read)
     }
 }

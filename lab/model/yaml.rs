@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 use serde::Serialize;
+use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
 /// More nodes than any machine config has; aliases of aliases would otherwise fill the memory.
 const NODES_LIMIT: usize = 200_000;

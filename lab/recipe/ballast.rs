@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rand::{RngCore, SeedableRng};
+use rand::{SeedableRng, TryRngCore, rngs::StdRng};
 use serde_json::Value;
 
 use super::{
@@ -88,17 +88,9 @@ fn layer(mib: u16) -> io::Result<Vec<u8>> {
     header.set_mode(0o644);
     header.set_size(size);
     let mut archive = tar::Builder::new(Vec::new());
-    archive.append_data(&mut header, "ballast", Noise(rand::rngs::StdRng::seed_from_u64(size)).take(size))?;
+    let mut noise = StdRng::seed_from_u64(size);
+    archive.append_data(&mut header, "ballast", noise.read_adapter().take(size))?;
     archive.into_inner()
-}
-
-struct Noise(rand::rngs::StdRng);
-
-impl Read for Noise {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.fill_bytes(buffer);
-        Ok(buffer.len())
-    }
 }
 
 #[cfg(test)]

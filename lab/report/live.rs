@@ -88,7 +88,7 @@ impl View {
                 self.finish();
                 self.print(event);
             }
-            Happening::NodePlanned { node, kind, role, address } => {
+            Happening::NodePlanned { node, kind, role, address, .. } => {
                 let bar = self.line(&format!("{node:<12} {kind:<13} {role:<8} {address:<11}"));
                 let line = NodeLine { bar, step: String::new(), layers: BTreeMap::new() };
                 self.nodes.insert(node.clone(), line);

@@ -153,6 +153,7 @@ mod tests {
                 kind: Kind::ControlPlane,
                 role: Role::new("compute").expect("role"),
                 address: [10, 5, 0, 2].into(),
+                image: None,
             },
         ];
         for step in COLUMNS {

@@ -178,7 +178,7 @@ impl Timeline {
                 self.network =
                     Some(Network { lan: lan.clone(), gateway: *gateway, tailnet: tailnet.clone() });
             }
-            Happening::NodePlanned { node, kind, role, address } => {
+            Happening::NodePlanned { node, kind, role, address, .. } => {
                 let node = Node { name: node.clone(), kind: *kind, role: role.clone(), address: *address };
                 self.lanes.push(Lane { node: Some(node), ..Lane::default() });
             }
@@ -324,6 +324,7 @@ mod tests {
             kind: Kind::Worker,
             role: Role::new("compute").expect("role"),
             address: [10, 5, 0, 11].into(),
+            image: None,
         }
     }
 

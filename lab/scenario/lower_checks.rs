@@ -93,15 +93,20 @@ pub(super) fn lower_expectation(
         Some(RawExpect::Refused { cause_contains }) => {
             Expectation::Refused { cause_contains: words(cause_contains) }
         }
-        Some(RawExpect::Fails { step, node, check, cause_contains }) => {
+        Some(RawExpect::Fails { step, node, check, turned_away, cause_contains }) => {
             if let (Some(_), Some(check)) = (step, check) {
                 let problem = Problem::at(check, "a failure is expected at a step and in a check");
                 lowering.report(problem.help("keep either `step` or `check`: checks run after all steps"));
+            }
+            if let (Some(_), Some(check)) = (turned_away, check) {
+                let problem = Problem::at(check, "a node is turned away at a step and not in a check");
+                lowering.report(problem.help("keep either `turnedAway` or `check`"));
             }
             Expectation::Fails {
                 step: *step,
                 node: node.as_ref().and_then(|node| lowering.node(node, cluster)),
                 check: check.as_ref().map(|check| check.value.clone()),
+                turned_away: *turned_away,
                 cause_contains: words(cause_contains),
             }
         }

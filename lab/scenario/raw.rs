@@ -5,22 +5,21 @@
 
 pub(super) mod check;
 
-use std::collections::BTreeMap;
-use std::fmt;
-
-use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
-use serde::{Deserialize, Deserializer};
-use serde_saphyr::Spanned;
-
 use crate::session::Start;
 use check::RawCheck;
 use lab_model::events::Step;
+use lab_model::events::TurnedAway;
 use lab_model::node::Kind;
 use lab_plan::config::Profile;
 use lab_plan::{
     cluster::{ControlServerState, ImageDelivery, KeyState, RouteApproval, StartOrder},
     config::TalosContract,
 };
+use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer};
+use serde_saphyr::Spanned;
+use std::collections::BTreeMap;
+use std::fmt;
 
 /// How scenario and patch files are read: places instead of printed snippets, and only `true` and
 /// `false` as booleans, as the YAML 1.2 readers of machine configs do.
@@ -262,8 +261,16 @@ pub(super) enum RawFault {
 #[serde(rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub(super) enum RawExpect {
     Passes,
-    Fails { step: Option<Step>, node: Option<Text>, check: Option<Text>, cause_contains: Option<RawWords> },
-    Refused { cause_contains: Option<RawWords> },
+    Fails {
+        step: Option<Step>,
+        node: Option<Text>,
+        check: Option<Text>,
+        turned_away: Option<TurnedAway>,
+        cause_contains: Option<RawWords>,
+    },
+    Refused {
+        cause_contains: Option<RawWords>,
+    },
 }
 
 /// One text or a list of texts.

@@ -1,16 +1,14 @@
 //! The reference of the format against the format: every key is explained, every example is right.
 
-use std::collections::BTreeSet;
-use std::path::Path;
-
-use serde::de::{Deserialize, Deserializer, Visitor, value::Error};
-
 use super::{Check, Scenario, raw};
 use lab_model::node::{Kind, NodeName};
 use lab_plan::cluster::Budgets;
 use lab_plan::config::{
     ClusterConfig, LabPatchId, LabPatches, NodeConfig, SecretsBundle, TalosContract, generate,
 };
+use serde::de::{Deserialize, Deserializer, Visitor, value::Error};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 const REFERENCE: &str = include_str!("../../docs/scenario-files.md");
 
@@ -82,8 +80,9 @@ fn all_names() -> BTreeSet<&'static str> {
         names_of::<lab_plan::config::TalosContract>(),
         names_of::<lab_model::node::Kind>(),
         names_of::<lab_model::events::Step>(),
+        names_of::<lab_model::events::TurnedAway>(),
         // Keys of enum variants cannot be asked for; these are the ones in `raw`.
-        BTreeSet::from(["node", "at", "available", "step", "check", "causeContains"]),
+        BTreeSet::from(["node", "at", "available", "step", "check", "turnedAway", "causeContains"]),
     ]
     .into_iter()
     .flatten()

@@ -220,7 +220,7 @@ fn seen_failure(failure: &Failure) -> SeenFailure {
         Subject::Cluster => None,
         Subject::Node(node) => Some(node.clone()),
     };
-    SeenFailure::Step { step: failure.step, node, cause: failure.reason() }
+    SeenFailure::Step { step: failure.step, node, turned_away: failure.turned_away, cause: failure.reason() }
 }
 
 fn one_line(error: &dyn std::error::Error) -> String {

@@ -9,11 +9,11 @@ use lab_model::{
     Digest,
     events::{Recorder, Subscription},
 };
+use lab_oci::images::Reference;
 use lab_oci::{
     images::{Mirror, PullThrough},
     registry::{Registry, RegistryOptions, Store},
 };
-use lab_oci::images::Reference;
 
 use super::{
     fixture::{Image, ask_with, get, image, notes, serve},

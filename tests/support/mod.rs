@@ -80,7 +80,7 @@ fn text(seen: &SeenFailure) -> String {
     let text = match seen {
         SeenFailure::Refused { cause } => format!("refused: {cause}"),
         SeenFailure::Check { check, cause } => format!("check {check}: {cause}"),
-        SeenFailure::Step { step, node, cause } => {
+        SeenFailure::Step { step, node, cause, .. } => {
             let node = node.as_ref().map_or_else(|| "the cluster".to_owned(), ToString::to_string);
             format!("{node} at \"{}\": {cause}", step.label())
         }

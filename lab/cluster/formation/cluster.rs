@@ -1,14 +1,5 @@
 //! A live cluster: its LAN, its registry, its machines, and what is known of them.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-};
-
-use tokio_util::task::AbortOnDropHandle;
-
 use super::{
     failure::{Cause, Failure},
     tailnet::Tailnet,
@@ -17,6 +8,8 @@ use super::{
 use crate::kubernetes::KubernetesApi;
 use crate::machine_api::NodeClient;
 use lab_image::without_extension;
+use lab_model::events::Outcome;
+use lab_model::events::PlannedImage;
 use lab_model::{
     events::{Happening, Recorder, Step, Subject},
     node::NodeName,
@@ -32,6 +25,13 @@ use lab_vm::{
     network::{Egress, Lan},
     process::Processes,
 };
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+use tokio_util::task::AbortOnDropHandle;
 
 /// What a cluster runs on.
 #[derive(Clone)]
@@ -89,6 +89,10 @@ impl Cluster {
                 kind: node.spec.kind,
                 role: node.spec.role.clone(),
                 address: node.address,
+                image: Some(PlannedImage {
+                    source: node.image.origin.source.clone(),
+                    extensions: node.image.contents.extensions.iter().map(|one| one.name.clone()).collect(),
+                }),
             });
         }
         let lan = Lan::start(
@@ -104,6 +108,7 @@ impl Cluster {
             step: Step::Prepare,
             cause: error.into(),
             findings: Vec::new(),
+            turned_away: None,
             console: Vec::new(),
         })?;
         lan.redirect(REGISTRY_PORT, registry.address().port());
@@ -287,10 +292,15 @@ impl Cluster {
         })
     }
 
-    /// Ends all VMs at once and returns when they are gone. Throw-away nodes are not asked to shut
-    /// down.
+    /// Ends all VMs at once, then the LAN and the rest, and returns when they are gone. Throw-away
+    /// nodes are not asked to shut down.
     pub async fn shut_down(self) {
+        let recorder = self.host.recorder.clone();
+        let (subject, step) = (Subject::Cluster, Step::Teardown);
+        recorder.record(Happening::StepStarted { subject: subject.clone(), step });
         self.end_machines().await;
+        drop(self);
+        recorder.record(Happening::StepFinished { subject, step, outcome: Outcome::Passed });
     }
 
     /// Ends all VMs; others may be started in their place.

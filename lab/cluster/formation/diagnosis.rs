@@ -1,13 +1,13 @@
 //! Why a node did not make it in time, or never will: what its own API and logs say, put into one
 //! sentence.
 
-use std::{collections::HashSet, time::Duration};
-
 use super::{cluster::Cluster, failure::Cause, network_plugin::lacks_network_plugin, readiness::NodeTable};
 use crate::kubernetes::NodeFacts;
 use crate::machine_api::{MaintenanceClient, NodeClient, Stage};
+use lab_model::events::TurnedAway;
 use lab_model::node::NodeName;
 use lab_plan::cluster::NodePlan;
+use std::{collections::HashSet, time::Duration};
 
 /// How long each question may take; the node may be unwell.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,8 +26,17 @@ struct Symptom {
     service: &'static str,
     all_of: &'static [&'static str],
     finding: &'static str,
-    /// Whether it means that the node is turned away, rather than not let in yet.
-    refusal: bool,
+    /// What of the node is not accepted, if it is turned away rather than not let in yet.
+    turned_away: Option<TurnedAway>,
+}
+
+/// What a look at a node says about why it is late.
+#[derive(Default)]
+pub(super) struct Diagnosis {
+    /// One sentence each.
+    pub(super) findings: Vec<String>,
+    /// What of the node the cluster does not accept.
+    pub(super) turned_away: Option<TurnedAway>,
 }
 
 const SYMPTOMS: &[Symptom] = &[
@@ -36,7 +45,7 @@ const SYMPTOMS: &[Symptom] = &[
         all_of: &["certificate signing request", "Unauthorized"],
         finding: "the API server does not accept the node's bootstrap token: cluster.token of its machine \
                   config is not this cluster's",
-        refusal: true,
+        turned_away: Some(TurnedAway::BootstrapToken),
     },
     // Until it has its certificate, kubelet asks for all else as nobody: that says nothing of its token.
     Symptom {
@@ -44,21 +53,21 @@ const SYMPTOMS: &[Symptom] = &[
         all_of: &["Unauthorized"],
         finding: "kubelet has no certificate of the cluster: look at the node's certificate signing request and at \
                   kube-controller-manager, which signs it",
-        refusal: false,
+        turned_away: None,
     },
     Symptom {
         service: "kubelet",
         all_of: &["certificate signed by unknown authority"],
         finding: "kubelet does not trust the API server: cluster.ca of the node's machine config is another \
                   cluster's",
-        refusal: true,
+        turned_away: Some(TurnedAway::ClusterCa),
     },
     Symptom {
         service: "apid",
         all_of: &["trustd", "nauthenticated"],
         finding: "the control plane's trustd does not accept the node's token: machine.token of its config \
                   is not this cluster's",
-        refusal: true,
+        turned_away: Some(TurnedAway::MachineToken),
     },
 ];
 
@@ -95,11 +104,11 @@ impl Cluster {
             if let Ok(log) = client.logs("kubelet", 200, PATIENCE).await {
                 let before = before.get_or_insert_with(|| log.lines().map(str::to_owned).collect());
                 if let Some((symptom, times)) = symptom("kubelet", &log, before)
-                    && symptom.refusal
+                    && let Some(what) = symptom.turned_away
                     && times >= TURNED_AWAY
                     && self.api_server_is_at_ease().await
                 {
-                    return Cause::TurnedAway { finding: symptom.finding, times };
+                    return Cause::TurnedAway { what, finding: symptom.finding, times };
                 }
             }
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -115,22 +124,22 @@ impl Cluster {
     }
 
     /// What can be found out about a node that is late.
-    pub(super) async fn diagnose(&self, name: &NodeName) -> Vec<String> {
+    pub(super) async fn diagnose(&self, name: &NodeName) -> Diagnosis {
         let Some(node) = self.plan.node(name) else {
-            return Vec::new();
+            return Diagnosis::default();
         };
         let facts = self.ask_kubernetes(name).await;
         // A kubelet that reports was let in; what its log says of refusals was before that.
         let reports = facts.as_ref().is_some_and(|facts| facts.readiness.reason != STATUS_UNKNOWN);
         let logs: &[_] = if reports { &["apid"] } else { &["kubelet", "apid"] };
-        let mut findings = match tokio::time::timeout(PATIENCE, self.connect(node)).await {
+        let mut diagnosis = match tokio::time::timeout(PATIENCE, self.connect(node)).await {
             Ok(Ok(client)) => ask_configured(&client, logs).await,
-            _ => self.ask_maintenance(node).await,
+            _ => Diagnosis { findings: self.ask_maintenance(node).await, turned_away: None },
         };
         if facts.is_some_and(|facts| lacks_network_plugin(&facts.readiness)) {
-            findings.insert(0, NO_NETWORK_PLUGIN.to_owned());
+            diagnosis.findings.insert(0, NO_NETWORK_PLUGIN.to_owned());
         }
-        findings
+        diagnosis
     }
 
     async fn ask_kubernetes(&self, name: &NodeName) -> Option<NodeFacts> {
@@ -155,13 +164,16 @@ impl Cluster {
     }
 }
 
-async fn ask_configured(client: &NodeClient, logs: &[&str]) -> Vec<String> {
-    let mut findings = Vec::new();
+async fn ask_configured(client: &NodeClient, logs: &[&str]) -> Diagnosis {
+    let Diagnosis { mut findings, mut turned_away } = Diagnosis::default();
     for service in logs {
         let Ok(log) = client.logs(service, 200, PATIENCE).await else {
             continue;
         };
-        findings.extend(finding(service, &log).map(str::to_owned));
+        if let Some(symptom) = symptom_of(service, &log) {
+            findings.push(symptom.finding.to_owned());
+            turned_away = turned_away.or(symptom.turned_away);
+        }
     }
     if let Ok(services) = client.services(PATIENCE).await {
         findings.extend(
@@ -171,12 +183,12 @@ async fn ask_configured(client: &NodeClient, logs: &[&str]) -> Vec<String> {
                 .map(|service| format!("service {} is {}: {}", service.id, service.state, service.message)),
         );
     }
-    findings
+    Diagnosis { findings, turned_away }
 }
 
-/// The meaning of the first symptom in a log.
-fn finding(service: &str, log: &str) -> Option<&'static str> {
-    symptom(service, log, &HashSet::new()).map(|(symptom, _)| symptom.finding)
+/// The first symptom in a log.
+fn symptom_of(service: &str, log: &str) -> Option<&'static Symptom> {
+    symptom(service, log, &HashSet::new()).map(|(symptom, _)| symptom)
 }
 
 /// The first symptom in the lines of a log that are not among those from before, and how many of
@@ -211,15 +223,17 @@ mod tests {
         let log = "E1 \"Failed to watch\" err=\"failed to list *v1.Node: Unauthorized\"\n\
                    E1 \"Failed to ensure lease exists, will retry\" err=\"Unauthorized\"\n";
         let (symptom, times) = symptom("kubelet", log, &HashSet::new()).expect("a symptom");
-        assert!(!symptom.refusal && times == 2);
+        assert!(symptom.turned_away.is_none() && times == 2);
         assert!(symptom.finding.contains("signing request"));
     }
 
     #[test]
     fn a_refused_bootstrap_token_is_recognised() {
         let log = "I1 start\nE1 \"Failed to run kubelet\" err=\"failed to run Kubelet: cannot create certificate signing request: Unauthorized\"\n";
-        assert!(finding("kubelet", log).expect("finding").contains("cluster.token"));
-        assert_eq!(finding("apid", log), None);
-        assert_eq!(finding("kubelet", "all is well"), None);
+        let symptom = symptom_of("kubelet", log).expect("symptom");
+        assert_eq!(symptom.turned_away, Some(TurnedAway::BootstrapToken));
+        assert!(symptom.finding.contains("cluster.token"), "{symptom:?}");
+        assert_eq!(symptom_of("apid", log), None);
+        assert_eq!(symptom_of("kubelet", "all is well"), None);
     }
 }

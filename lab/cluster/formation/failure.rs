@@ -1,10 +1,9 @@
 //! How formation fails: which node, at which step, why.
 
-use std::{fmt, time::Duration};
-
 use super::{hold::Hold, warm::WarmError};
 use crate::machine_api::ApiError;
 use crate::{kubernetes::KubernetesError, tailnet::TailnetError};
+use lab_model::events::TurnedAway;
 use lab_model::{
     events::{Step, Subject},
     words::chain,
@@ -13,6 +12,7 @@ use lab_vm::{
     machine::{MachineError, MachineFailure},
     network::NetworkError,
 };
+use std::{fmt, time::Duration};
 
 /// The end of a formation, or of a wait, with its cause.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct Failure {
     pub cause: Cause,
     /// What a look at the node says about the cause, one sentence each.
     pub findings: Vec<String>,
+    /// What of the node the cluster does not accept, when that was found out.
+    pub turned_away: Option<TurnedAway>,
     /// The last lines of the node's console.
     pub console: Vec<String>,
 }
@@ -78,6 +80,8 @@ pub enum Cause {
     /// The cluster turns the node away, however often it asks.
     #[error("{finding} (turned away {times} times since the control plane's own node was let in)")]
     TurnedAway {
+        /// What of the node it does not accept.
+        what: TurnedAway,
         /// What the node's log means.
         finding: &'static str,
         /// How often it was seen.

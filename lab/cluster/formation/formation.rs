@@ -108,10 +108,8 @@ impl Cluster {
             // Without it there is one less thing to remove.
             let _ = std::fs::remove_file(self.disk_of(node));
         }
-        let text = format!(
-            "the warm cluster did not come back ({failure}); it is removed, and the cluster forms cold"
-        );
-        self.host.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+        let reason = format!("the warm cluster did not come back ({failure}); it is removed");
+        self.host.recorder.record(Happening::ClusterStarts { warm: false, reason });
         match snapshot.discard() {
             Ok(key) => Some(key),
             Err(error) => {
@@ -264,7 +262,7 @@ impl Cluster {
                 Ok(api)
             })
             .await?;
-        let table = NodeTable::watch(&api);
+        let table = NodeTable::watch(&api, &self.host.recorder);
         let _ = self.kubernetes_events.set(record_kubernetes_events(&api, self.host.recorder.clone()));
         // Formation happens once in the life of a cluster, so both are still empty.
         let _ = self.kubeconfig.set(kubeconfig);
@@ -301,7 +299,7 @@ impl Cluster {
             return Ok(());
         };
         // A watch of its own: it begins with what the API server knows now.
-        self.ready(node, &subject, client, NodeTable::watch(api)).await
+        self.ready(node, &subject, client, NodeTable::watch(api, &self.host.recorder)).await
     }
 
     /// The end of a node's way back when it shows up in maintenance mode.
@@ -361,7 +359,7 @@ impl Cluster {
         let Some(api) = self.kubernetes.get() else {
             return Ok(());
         };
-        self.ready(node, &subject, client, NodeTable::watch(api)).await
+        self.ready(node, &subject, client, NodeTable::watch(api, &self.host.recorder)).await
     }
 
     pub(super) fn note(&self, node: &NodePlan, text: String) {

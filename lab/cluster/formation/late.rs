@@ -66,7 +66,7 @@ impl Cluster {
         if nodes.is_empty() {
             return Ok(());
         }
-        let table = NodeTable::watch(api);
+        let table = NodeTable::watch(api, self.recorder());
         try_join_all(nodes.into_iter().map(|node| self.configure_node_late(node, table.clone()))).await?;
         Ok(())
     }

@@ -1,23 +1,23 @@
 //! The three layers of readiness of a node, watched apart.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
-use futures::{Stream, StreamExt, stream::BoxStream};
-use tokio::sync::watch;
-use tokio_util::task::AbortOnDropHandle;
-
 use super::{cluster::Cluster, failure::Cause, hold::Hold, steps::LastSeen};
 use crate::kubernetes::{KubernetesApi, NodeChange, NodeFacts, node_changes};
 use crate::machine_api::{ApiError, MachineStatus, NodeClient, ServiceState, Stage};
+use futures::{Stream, StreamExt, stream::BoxStream};
+use lab_model::events::Recorder;
+use lab_model::events::Subject;
 use lab_model::{
     events::{Happening, Layer, LayerState},
     node::NodeName,
 };
 use lab_plan::cluster::NodePlan;
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Pause between two looks at the services while a node is not green; ServiceList has no watch.
 const LOOK_AGAIN: Duration = Duration::from_millis(1500);
@@ -30,22 +30,9 @@ pub(super) struct NodeTable {
 }
 
 impl NodeTable {
-    pub(super) fn watch(api: &KubernetesApi) -> Self {
+    pub(super) fn watch(api: &KubernetesApi, recorder: &Recorder) -> Self {
         let (sender, table) = watch::channel(BTreeMap::new());
-        let mut changes = node_changes(api).boxed();
-        let watcher = tokio::spawn(async move {
-            while let Some(change) = changes.next().await {
-                match change {
-                    NodeChange::Seen(facts) => sender.send_modify(|table| {
-                        table.insert(facts.name.clone(), *facts);
-                    }),
-                    NodeChange::Deleted(name) => sender.send_modify(|table| {
-                        table.remove(&name);
-                    }),
-                    NodeChange::Interrupted(reason) => tracing::debug!(reason, "the watch over nodes broke"),
-                }
-            }
-        });
+        let watcher = tokio::spawn(keep_up(sender, node_changes(api), recorder.clone()));
         Self { table, _watcher: Arc::new(AbortOnDropHandle::new(watcher)) }
     }
 
@@ -76,6 +63,36 @@ impl NodeTable {
     /// Whether a node has registered.
     pub(super) fn knows(&self, node: &NodeName) -> bool {
         self.table.borrow().contains_key(node.as_str())
+    }
+}
+
+/// Keeps the table as the changes say. While the API server cannot be reached, each attempt to watch
+/// again fails alike; it is recorded once.
+async fn keep_up(
+    table: watch::Sender<BTreeMap<String, NodeFacts>>,
+    changes: impl Stream<Item = NodeChange>,
+    recorder: Recorder,
+) {
+    let mut changes = std::pin::pin!(changes);
+    let mut broke = None;
+    while let Some(change) = changes.next().await {
+        match change {
+            NodeChange::Interrupted(reason) => {
+                if broke.as_ref() != Some(&reason) {
+                    let text = format!("the watch over nodes broke and is begun again: {reason}");
+                    recorder.record(Happening::Note { subject: Subject::Cluster, text });
+                    broke = Some(reason);
+                }
+                continue;
+            }
+            NodeChange::Seen(facts) => table.send_modify(|table| {
+                table.insert(facts.name.clone(), *facts);
+            }),
+            NodeChange::Deleted(name) => table.send_modify(|table| {
+                table.remove(&name);
+            }),
+        }
+        broke = None;
     }
 }
 
@@ -305,6 +322,26 @@ mod tests {
             serde_json::from_value(serde_json::json!({ "stage": "booting", "status": { "ready": true } }))
                 .expect("status");
         assert!(!of_machine(&status).green);
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_broke_is_told_once_until_it_stands_again() {
+        let broke = |reason: &str| NodeChange::Interrupted(reason.to_owned());
+        let stands = || NodeChange::Deleted("worker-1".to_owned());
+        let changes =
+            [broke("reset"), broke("reset"), broke("refused"), stands(), broke("refused"), broke("refused")];
+        let recorder = Recorder::new();
+        let mut events = recorder.subscribe();
+        keep_up(watch::Sender::default(), futures::stream::iter(changes), recorder).await;
+        let mut told = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            if let Happening::Note { text, .. } = event.happening {
+                told.push(
+                    text.trim_start_matches("the watch over nodes broke and is begun again: ").to_owned(),
+                );
+            }
+        }
+        assert_eq!(told, ["reset", "refused", "refused"]);
     }
 
     #[test]

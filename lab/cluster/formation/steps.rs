@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     cluster::Cluster,
+    diagnosis::Diagnosis,
     failure::{Cause, Failure},
 };
 use lab_model::{
@@ -86,14 +87,17 @@ impl Cluster {
 
     /// A failure with what can be found out about it now.
     pub(super) async fn failure(&self, subject: &Subject, step: Step, cause: Cause) -> Failure {
-        let (mut findings, mut console) = (Vec::new(), Vec::new());
+        let (mut diagnosis, mut console) = (Diagnosis::default(), Vec::new());
         if let Subject::Node(node) = subject {
             console = self.console_tail(node);
-            if matches!(cause, Cause::Deadline { .. }) {
-                findings = self.diagnose(node).await;
+            match cause {
+                Cause::Deadline { .. } => diagnosis = self.diagnose(node).await,
+                Cause::TurnedAway { what, .. } => diagnosis.turned_away = Some(what),
+                _ => {}
             }
         }
-        Failure { subject: subject.clone(), step, cause, findings, console }
+        let Diagnosis { findings, turned_away } = diagnosis;
+        Failure { subject: subject.clone(), step, cause, findings, turned_away, console }
     }
 
     fn console_tail(&self, node: &NodeName) -> Vec<String> {

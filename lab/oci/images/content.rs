@@ -8,7 +8,6 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
-use sha2::{Digest as _, Sha256};
 
 use super::error::OciError;
 use lab_image::{Compression, decompress};
@@ -132,30 +131,4 @@ fn entries(archive: &Path) -> io::Result<BTreeMap<String, (u64, u64)>> {
         }
     }
     Ok(found)
-}
-
-/// Hashes what passes through it.
-pub(super) struct Hashed<R> {
-    input: R,
-    hasher: Sha256,
-}
-
-impl<R: Read> Hashed<R> {
-    pub(super) fn new(input: R) -> Self {
-        Self { input, hasher: Sha256::new() }
-    }
-
-    /// Reads what is left and returns the digest of all.
-    pub(super) fn digest(mut self) -> io::Result<Digest> {
-        io::copy(&mut self, &mut io::sink())?;
-        Ok(Digest::of_hash(self.hasher))
-    }
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(out)?;
-        self.hasher.update(&out[..count]);
-        Ok(count)
-    }
 }

@@ -91,16 +91,23 @@ fn checksums_that_fail_are_told_file_by_file() {
 
 #[test]
 fn programs_of_another_architecture_are_found() {
-    let elf = |machine: u16| {
-        let mut head = b"\x7fELF\x02\x01\x01".to_vec();
+    // The head of an ELF-64 file; its byte order is that of the machine.
+    let elf = |order: u8, machine: [u8; 2]| {
+        let mut head = [b"\x7fELF\x02", &[order, 1][..]].concat();
         head.resize(18, 0);
-        head.extend(machine.to_le_bytes());
+        head.extend(machine);
+        head.resize(64, 0);
         head
     };
-    let (arm64, amd64) = (elf(0xb7), elf(0x3e));
-    let mixed =
-        directory(&[("good", &[("usr/local/bin/a", &arm64)]), ("bad", &[("usr/local/bin/b", &amd64)])]);
-    let expected = ["architecture: c: 1.sqsh: usr/local/bin/b is a program for amd64"];
+    let (arm64, amd64, s390x) = (elf(1, [0xb7, 0]), elf(1, [0x3e, 0]), elf(2, [0, 22]));
+    let mixed = directory(&[
+        ("good", &[("usr/local/bin/a", &arm64)]),
+        ("bad", &[("usr/local/bin/b", &amd64), ("usr/local/bin/c", &s390x)]),
+    ]);
+    let expected = [
+        "architecture: c: 1.sqsh: usr/local/bin/b is a program for amd64",
+        "architecture: c: 1.sqsh: usr/local/bin/c is a program for machine type 22",
+    ];
     assert_eq!(found(vec![image("c", None, mixed.path())]), expected);
     let good = directory(&[SPIN]);
     let mut mislabelled = image("c", None, good.path());

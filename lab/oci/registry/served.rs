@@ -223,10 +223,12 @@ impl Served {
                     "{name} is not in the mirror; while the host is online, `lab mirror pull` fetches images into it, \
                      and --pull-through those that nodes ask for"
                 );
-                self.complaints.tell(&message);
                 Refusal::not_found(code, message)
             }
-            Lack::Unusable(why) => Refusal::failure(format!("{name} cannot be served: {why}")),
+            Lack::Unusable(why) => {
+                self.complaints.tell(&why);
+                Refusal::failure(format!("{name} cannot be served: {why}"))
+            }
         }
     }
 

@@ -164,7 +164,10 @@ async fn pull(
         port.served.answer(request).await
     };
     answer.await.unwrap_or_else(|refusal| {
-        tracing::info!(%method, upstream, path, refusal.message, "refused");
+        // Content that cannot be served was told where it was read.
+        if refusal.status != StatusCode::INTERNAL_SERVER_ERROR {
+            port.served.complaints.tell(&refusal.message);
+        }
         refusal.into_response()
     })
 }

@@ -1,7 +1,7 @@
 //! The secrets bundle of a cluster, in the file form of `talosctl gen secrets`.
 
 use base64::{Engine, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE};
-use rand::{Rng, RngCore};
+use rand::Rng;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -96,12 +96,12 @@ impl SecretsBundle {
         let service_account = KeyType::EcdsaP256.generate()?;
         Ok(Self {
             cluster: ClusterIdentity {
-                id: URL_SAFE.encode(random_bytes()),
-                secret: STANDARD.encode(random_bytes()),
+                id: URL_SAFE.encode(rand::random::<[u8; 32]>()),
+                secret: STANDARD.encode(rand::random::<[u8; 32]>()),
             },
             secrets: KubernetesSecrets {
                 bootstraptoken: token(),
-                secretboxencryptionsecret: STANDARD.encode(random_bytes()),
+                secretboxencryptionsecret: STANDARD.encode(rand::random::<[u8; 32]>()),
             },
             trustdinfo: TrustdInfo { token: token() },
             certs: Certificates {
@@ -160,12 +160,6 @@ impl SecretsBundle {
     pub fn from_yaml(text: &str) -> Result<Self, SecretsError> {
         Ok(serde_yaml::from_str(text)?)
     }
-}
-
-fn random_bytes() -> [u8; 32] {
-    let mut bytes = [0; 32];
-    rand::rng().fill_bytes(&mut bytes);
-    bytes
 }
 
 /// `[a-z0-9]{6}.[a-z0-9]{16}` (Kubernetes, bootstrap tokens).

@@ -28,6 +28,7 @@ fn scenario(name: &str, passes: bool) -> Vec<Happening> {
             kind: Kind::ControlPlane,
             role: Role::new("compute").expect("role"),
             address: [10, 5, 0, 10].into(),
+            image: None,
         },
     ];
     for step in [Step::Boot, Step::Maintenance, Step::KubernetesApi] {

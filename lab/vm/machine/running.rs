@@ -96,7 +96,7 @@ impl Machine {
         let wiring = Wiring::Lab { console: console_path, qmp: qmp_path };
         let mut command = Command::new(&qemu.path);
         command
-            .args(arguments(qemu, accelerator, &spec, &wiring))
+            .args(arguments(accelerator, &spec, &wiring))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr);
@@ -369,7 +369,7 @@ fn refused(spec: &MachineSpec, status: ExitStatus) -> MachineError {
 
 /// The same VM for a person, next to its logs.
 fn write_script(qemu: &QemuBinary, accelerator: Accelerator, spec: &MachineSpec) -> io::Result<()> {
-    let by_hand = shell_line(&qemu.path, &arguments(qemu, accelerator, spec, &Wiring::Terminal));
+    let by_hand = shell_line(&qemu.path, &arguments(accelerator, spec, &Wiring::Terminal));
     let mut file = File::create(spec.command_file())?;
     write!(
         file,

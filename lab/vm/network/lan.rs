@@ -216,7 +216,12 @@ async fn serve_port(switch: Arc<Switch>, index: usize, listener: UnixListener) {
     let forward = |frame: &[u8]| switch.receive(index, frame);
     let greet = || switch.greet(index);
     if let Err(error) = switch.port(index).serve(listener, greet, forward).await {
-        tracing::warn!(port = switch.port(index).name(), %error, "a switch port stopped listening");
+        let name = switch.port(index).name();
+        let text = format!(
+            "the switch port of {name} does not listen any more: {error}; a QEMU that is started for it from now on has \
+             no network"
+        );
+        switch.note(index, text);
     }
 }
 
@@ -246,4 +251,31 @@ fn bind(
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NetworkError {
     let path = path.to_owned();
     move |source| NetworkError::File { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Shutdown, os::unix::net::UnixStream};
+
+    use super::*;
+    use lab_model::events::{Happening, Subject};
+
+    #[tokio::test]
+    async fn a_port_that_cannot_listen_any_more_is_told() {
+        let directory = tempfile::tempdir().expect("directory");
+        let listener = StdListener::bind(directory.path().join("port")).expect("listen");
+        listener.set_nonblocking(true).expect("non-blocking");
+        // To accept on it is an error from now on.
+        let socket: std::os::fd::OwnedFd = listener.try_clone().expect("another handle").into();
+        UnixStream::from(socket).shutdown(Shutdown::Both).expect("shut down");
+        let recorder = Recorder::new();
+        let mut events = recorder.subscribe();
+        let switch = Arc::new(Switch::new(&LanPlan::for_tests(1), recorder));
+        serve_port(switch, 0, UnixListener::from_std(listener).expect("listener")).await;
+        let happening = events.try_recv().map(|event| event.happening);
+        let Ok(Happening::Note { subject: Subject::Node(node), text }) = happening else {
+            panic!("{happening:?}");
+        };
+        assert!(node.as_str() == "node-1" && text.contains("the switch port of node-1"), "{text}");
+    }
 }

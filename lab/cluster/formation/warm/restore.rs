@@ -51,7 +51,7 @@ impl Cluster {
         .await?;
         // Nothing of this waits for anything else of it, and each answer takes an emulated node its time.
         let (kubeconfig, api) = self.api_of(&snapshot.access.kubeconfig).await?;
-        let table = NodeTable::watch(&api);
+        let table = NodeTable::watch(&api, self.recorder());
         let nodes = self.plan().nodes.iter().map(|node| self.lives(node, &api, table.clone()));
         futures::try_join!(self.api_server_answers(&api), try_join_all(nodes))?;
         // A cluster is formed or restored once in its life, so both are still empty.

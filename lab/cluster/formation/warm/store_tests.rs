@@ -3,8 +3,8 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
-use crate::formation::warm::files::sum_of;
 use super::*;
+use crate::formation::warm::files::sum_of;
 use crate::formation::{SavedFile, SavedNode};
 use lab_plan::config::talosconfig;
 use lab_vm::machine::MemoryFormat;
