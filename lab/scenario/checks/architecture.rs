@@ -2,14 +2,11 @@
 //! machine API.
 
 use super::{Observation, QUESTION};
-use crate::{cluster::Cluster, scenario::Architecture};
+use crate::{cluster::FormedCluster, scenario::Architecture};
 
-pub(super) async fn look(cluster: &Cluster, expected: Architecture) -> Observation {
+pub(super) async fn look(formed: &FormedCluster, expected: Architecture) -> Observation {
     let mut observation = Observation::default();
-    let Some(api) = cluster.kubernetes() else {
-        observation.problem("the Kubernetes API was never reached");
-        return observation;
-    };
+    let (cluster, api) = (formed.cluster(), formed.kubernetes());
     for node in &cluster.plan().nodes {
         let name = node.spec.name.as_str();
         match api.node(name).await {

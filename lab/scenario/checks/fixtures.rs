@@ -7,13 +7,14 @@ use tokio::sync::Mutex;
 
 use super::text;
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, FormedCluster},
     events::Step,
     kubernetes::{EchoPod, EchoWorkload, KubernetesApi},
 };
 
 /// A formed cluster while checks look at it.
 pub(in crate::scenario) struct Fixtures<'a> {
+    pub(super) formed: &'a FormedCluster,
     pub(super) cluster: &'a Cluster,
     echo: Mutex<Echo>,
 }
@@ -32,18 +33,18 @@ pub(super) struct EchoPods {
 }
 
 impl<'a> Fixtures<'a> {
-    pub(in crate::scenario) fn of(cluster: &'a Cluster) -> Self {
-        Self { cluster, echo: Mutex::default() }
+    pub(in crate::scenario) fn of(formed: &'a FormedCluster) -> Self {
+        Self { formed, cluster: formed.cluster(), echo: Mutex::default() }
     }
 
     /// The Kubernetes API.
-    pub(super) fn api(&self) -> Result<&'a KubernetesApi, String> {
-        self.cluster.kubernetes().ok_or_else(|| "the Kubernetes API was never reached".to_owned())
+    pub(super) fn api(&self) -> &'a KubernetesApi {
+        self.formed.kubernetes()
     }
 
     /// The echo pods, once one is ready on every node and their service stands for one of them.
     pub(super) async fn echo(&self) -> Result<EchoPods, String> {
-        let api = self.api()?;
+        let api = self.api();
         let workload = {
             let mut echo = self.echo.lock().await;
             match &echo.workload {

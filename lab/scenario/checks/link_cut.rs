@@ -28,7 +28,7 @@ async fn cut_and_restore(
     name: &NodeName,
     observation: &mut Observation,
 ) -> Result<(), String> {
-    let (cluster, api) = (fixtures.cluster, fixtures.api()?);
+    let (cluster, api) = (fixtures.cluster, fixtures.api());
     let pods = fixtures.echo().await?.pods;
     let on_it = |pod: &&EchoPod| pod.node == name.as_str();
     let pod = pods.iter().find(on_it).ok_or_else(|| format!("no pod runs on {name}"))?;

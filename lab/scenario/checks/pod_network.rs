@@ -29,7 +29,7 @@ async fn ask_all(
     dns: bool,
     observation: &mut Observation,
 ) -> Result<(), String> {
-    let (cluster, api) = (fixtures.cluster, fixtures.api()?);
+    let (cluster, api) = (fixtures.cluster, fixtures.api());
     let EchoPods { workload, pods } = fixtures.echo().await?;
     let asker = Asker::new(api, &cluster.plan().budgets);
     let names = Names {

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Observation, fixtures::Fixtures, tailnet_requests::Answer, text};
 use crate::{
-    cluster::{Cluster, NodePlan, Tailnet},
+    cluster::{Cluster, FormedCluster, NodePlan, Tailnet},
     scenario::Disturbance,
     tailnet::{Node, OutsideClient, Path},
 };
@@ -45,7 +45,8 @@ async fn look_at(
     let pod = far.ok_or("no pod runs on another node than the gateway")?.address.clone();
     let http = client.http(REQUEST).map_err(text)?;
 
-    let way = Way { cluster, tailnet, gateway, client: &client, http, pod, patience };
+    let way =
+        Way { formed: fixtures.formed, cluster, tailnet, gateway, client: &client, http, pod, patience };
     way.reached("before anything is disturbed").await?;
     for disturbance in after {
         match disturbance {
@@ -60,6 +61,7 @@ async fn look_at(
 
 /// The way from the outside client through the gateway to a pod on another node.
 struct Way<'a> {
+    formed: &'a FormedCluster,
     cluster: &'a Cluster,
     tailnet: &'a Tailnet,
     gateway: &'a NodePlan,
@@ -131,7 +133,7 @@ impl Way<'_> {
         let name = &self.gateway.spec.name;
         let before = self.member().await?;
         let cut = Instant::now();
-        self.cluster.power_cycle(self.gateway).await.map_err(text)?;
+        self.formed.node(name).map_err(text)?.power_cycle().await.map_err(text)?;
         self.reached(&format!("after {name} was started again")).await?;
         observation.fact(format!(
             "{name} lost power: answers again after {:.1} s, boot included, with the key that it had",

@@ -20,7 +20,7 @@ pub(super) async fn look(fixtures: &Fixtures<'_>) -> Observation {
 }
 
 async fn ask_all(fixtures: &Fixtures<'_>, observation: &mut Observation) -> Result<(), String> {
-    let (cluster, api) = (fixtures.cluster, fixtures.api()?);
+    let (cluster, api) = (fixtures.cluster, fixtures.api());
     let modules = EchoWorkload::create_wasm(api, NAMESPACE).await.map_err(text)?;
     let ready = async { tokio::try_join!(on_every_node(cluster, &modules), fixtures.echo()) };
     let (module_pods, callers) = tokio::select! {
