@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    failure::{Cause, Failure},
+    failure::{Cause, Failure, NotForwarded},
     formation_state::FormationState,
     plan::{KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan, REGISTRY_PORT},
     tailnet::Tailnet,
@@ -26,13 +26,6 @@ use crate::{
     registry::Registry,
     talos::NodeClient,
 };
-
-/// A node's port that does not lead to the host.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("reach {what}: its port is not forwarded")]
-pub struct NotForwarded {
-    what: String,
-}
 
 /// What a cluster runs on.
 #[derive(Clone)]
@@ -196,7 +189,7 @@ impl Cluster {
     /// When the LAN does not forward it.
     pub fn machine_api(&self, node: &NodeName) -> Result<SocketAddr, NotForwarded> {
         let address = self.lan.forward(node, MACHINE_API_PORT);
-        address.ok_or_else(|| NotForwarded { what: node.to_string() })
+        address.ok_or_else(|| NotForwarded::new(node))
     }
 
     /// Where the Kubernetes API server is reached from the host.
@@ -205,7 +198,7 @@ impl Cluster {
     /// When the LAN does not forward it.
     pub fn kubernetes_api(&self) -> Result<SocketAddr, NotForwarded> {
         let address = self.lan.forward(&self.plan.control_plane().spec.name, KUBERNETES_API_PORT);
-        address.ok_or_else(|| NotForwarded { what: "the API server".to_owned() })
+        address.ok_or_else(|| NotForwarded::new("the API server"))
     }
 
     /// An authenticated connection to a node's machine API, made anew.
