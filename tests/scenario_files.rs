@@ -4,8 +4,10 @@
 #[path = "support/own_configs.rs"]
 mod own_configs;
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use lab::scenario::{Check, Expectation, Scenario, ScenarioError};
 use miette::{GraphicalReportHandler, GraphicalTheme};

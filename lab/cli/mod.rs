@@ -29,8 +29,7 @@ use lab_model::{
     accelerator::{Accelerator, CpuModel},
     node::Role,
 };
-use lab_oci::images::Reference;
-use lab_oci::registry::RegistryError;
+use lab_oci::{images::Reference, registry::RegistryError};
 use lab_plan::cluster::PlanError;
 use lab_report::Display;
 

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lab_model::SourceError;
-use lab_model::{ExitCode, Source, node::Role};
+use lab_model::{ExitCode, Source, SourceError, node::Role};
 use lab_oci::{
     images::{ImageStore, LOCK_FILE, Lock, OciError},
     preflight::{Candidate, Limits, Preflight as Checked, PreflightError, PreflightImage},

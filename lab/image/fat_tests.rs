@@ -1,10 +1,10 @@
 use std::io::Cursor;
 
 use fatfs::FatType;
+use lab_image_fixtures::fat;
 use proptest::prelude::*;
 
 use super::*;
-use lab_image_fixtures::fat;
 
 const MIB: usize = 1 << 20;
 

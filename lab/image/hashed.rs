@@ -1,8 +1,7 @@
 use std::io::{self, Read};
 
-use sha2::{Digest as _, Sha256};
-
 use lab_model::Digest;
+use sha2::{Digest as _, Sha256};
 
 /// Hashes and counts what is read through it.
 pub struct Hashed<R> {

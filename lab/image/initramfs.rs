@@ -3,23 +3,18 @@
 //! It is one or more cpio archives, the last of them compressed as a rule. Of what is in them the
 //! squashfs layers and the list of extensions are looked into.
 
-use super::archive::ArchiveError;
-use super::archive::Archives;
-use super::archive::Entry;
-use super::compression::Compression;
-use super::compression::unpacked;
-use super::contents::Contents;
-use super::contents::ContentsError;
-use super::contents::LayerContents;
-use super::extensions::Extension;
-use super::extensions::ExtensionsError;
-use super::hashed::Hashed;
+use std::io::{self, BufReader, Read, Seek};
+
 use lab_model::Digest;
 use serde::Serialize;
-use std::io;
-use std::io::BufReader;
-use std::io::Read;
-use std::io::Seek;
+
+use super::{
+    archive::{ArchiveError, Archives, Entry},
+    compression::{Compression, unpacked},
+    contents::{Contents, ContentsError, LayerContents},
+    extensions::{Extension, ExtensionsError},
+    hashed::Hashed,
+};
 
 /// More than any initramfs unpacks to, in bytes.
 const UNPACKED_LIMIT: u64 = 2 << 30;

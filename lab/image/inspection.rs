@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lab_model::Digest;
 use serde::Serialize;
 
 use super::{
@@ -21,7 +22,6 @@ use super::{
     promised::promised,
 };
 use crate::AssetError;
-use lab_model::Digest;
 
 /// What a kernel's version string begins with (`linux_banner`, Linux init/version.c).
 const BANNER: &[u8] = b"Linux version ";

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lab_model::{Digest, workloads::ECHO_IMAGE};
+use lab_oci::registry::Store;
 use rand::{SeedableRng, TryRngCore, rngs::StdRng};
 use serde_json::Value;
 
@@ -13,8 +15,6 @@ use super::{
     oci_layout::{self, LAYER, MANIFEST},
     step::{RecipeError, file},
 };
-use lab_model::{Digest, workloads::ECHO_IMAGE};
-use lab_oci::registry::Store;
 
 /// The reference of an image of `mib` MiB.
 pub fn ballast_image(mib: u16) -> String {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use lab_image::cpio_archive::{self, Entry};
+use lab_model::workloads::{ECHO_IMAGE, WASM_IMAGE};
 
 use super::{
     debian,
@@ -21,7 +22,6 @@ use super::{
     step::{Key, RecipeError, Workshop, file, remove},
     variants::{Manifest, Variants},
 };
-use lab_model::workloads::{ECHO_IMAGE, WASM_IMAGE};
 
 /// Version of Kubernetes in `images/kubernetes/go.mod`.
 pub const KUBERNETES_VERSION: &str = "v1.34.2";

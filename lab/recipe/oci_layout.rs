@@ -8,10 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lab_model::Digest;
 use serde_json::json;
 
 use super::step::{RecipeError, file};
-use lab_model::Digest;
 
 /// An image of one static program.
 pub(super) struct WorkloadImage {

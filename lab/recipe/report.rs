@@ -7,8 +7,9 @@ use std::{
     process::Command,
 };
 
-use super::step::{RecipeError, file, run, size};
 use lab_model::Digest;
+
+use super::step::{RecipeError, file, run, size};
 
 /// Writes `checksums.sha256` of the image directory, in the form that `sha256sum -c` reads there.
 pub(super) fn checksums(image: &Path) -> Result<(), RecipeError> {

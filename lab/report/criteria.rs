@@ -2,11 +2,15 @@
 //!
 //! Source: the success criteria of the decision for role-based images (ADR-004) of the images' users.
 
-use super::role_guide::RoleGuide;
-use super::summary::{CheckResult, ScenarioSummary, Summary};
+use std::fmt;
+
 use lab_model::events::Outcome;
 use serde::Serialize;
-use std::fmt;
+
+use super::{
+    role_guide::RoleGuide,
+    summary::{CheckResult, ScenarioSummary, Summary},
+};
 
 /// The four scenarios, by name.
 const SCENARIOS: [&str; 4] =

@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, io::IsTerminal, time::Duration};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tokio::task::JoinHandle;
-
-use super::{plain, screen};
 use lab_model::{
     events::{Event, Happening, Layer, LayerState, Outcome, Subject, Subscription},
     node::NodeName,
 };
+use tokio::task::JoinHandle;
+
+use super::{plain, screen};
 
 /// How a run is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,12 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::json_lines::read_recording;
-use lab_model::redact;
 use lab_model::{
     events::{Event, Happening},
     node::NodeName,
+    redact,
 };
+
+use super::json_lines::read_recording;
 
 /// The name of the recording in a run's directory.
 pub const RECORDING: &str = "events.jsonl";

@@ -1,13 +1,14 @@
 //! The summary of a run, made from its events alone. Its text is in `results.rs`.
 
-use super::signatures::KnownFailure;
-use lab_model::events::PlannedImage;
+use std::{collections::BTreeMap, time::Duration};
+
 use lab_model::{
-    events::{Event, Happening, Layer, LayerState, Outcome, Step, Subject},
+    events::{Event, Happening, Layer, LayerState, Outcome, PlannedImage, Step, Subject},
     node::{Kind, NodeName, Role},
 };
 use serde::Serialize;
-use std::{collections::BTreeMap, time::Duration};
+
+use super::signatures::KnownFailure;
 
 /// What came of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use super::plain;
 use lab_model::{
     events::{ChainLink, Event, Happening, Layer, LayerState, Outcome, Step, Subject, Target},
     node::{Kind, NodeName, Role},
 };
+
+use super::plain;
 
 /// One scenario from its first event to its last. Times are seconds since the run began.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use lab_model::network::{Impairment, Partition};
-use lab_model::node::{NodeName, Role};
-use lab_model::workloads::{ECHO_IMAGE, WASM_IMAGE};
+use lab_model::{
+    network::{Impairment, Partition},
+    node::{NodeName, Role},
+    workloads::{ECHO_IMAGE, WASM_IMAGE},
+};
 use lab_plan::cluster::{ClusterSpec, Patch};
+use serde::{Deserialize, Serialize};
 
 /// A check of a scenario: what to look at and how to say it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

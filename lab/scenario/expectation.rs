@@ -1,8 +1,9 @@
 //! What a scenario must come to: success, or failure for a named reason.
 
-use lab_model::events::TurnedAway;
-use lab_model::events::{Outcome, Step};
-use lab_model::node::NodeName;
+use lab_model::{
+    events::{Outcome, Step, TurnedAway},
+    node::NodeName,
+};
 use serde::{Deserialize, Serialize};
 
 /// What must happen for a scenario's verdict to be green.

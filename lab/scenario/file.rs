@@ -1,24 +1,21 @@
 //! From a scenario file to a `Scenario`: reading, and the order of the steps.
 
-use std::io;
-use std::path::Path;
-use std::time::Duration;
+use std::{io, path::Path, time::Duration};
 
+use lab_model::{Size, network::Link, node::NodeName};
+use lab_plan::cluster::{Budgets, ClusterSpec, Fault, SpecWarning};
 use serde::{Deserialize, Serialize};
 
-use super::check::Check;
-use super::check::CheckSpec;
-use super::expectation::Expectation;
-use super::lower_checks::{lower_checks, lower_expectation, lower_faults};
-use super::lower_cluster::lower_cluster;
-use super::lower_links::lower_captures;
-use super::problem::{Problem, ScenarioError};
-use super::raw::RawScenario;
+use super::{
+    check::{Check, CheckSpec},
+    expectation::Expectation,
+    lower_checks::{lower_checks, lower_expectation, lower_faults},
+    lower_cluster::lower_cluster,
+    lower_links::lower_captures,
+    problem::{Problem, ScenarioError},
+    raw::RawScenario,
+};
 use crate::session::Start;
-use lab_model::Size;
-use lab_model::network::Link;
-use lab_model::node::NodeName;
-use lab_plan::cluster::{Budgets, ClusterSpec, Fault, SpecWarning};
 
 /// A scenario: a cluster, what is done wrong to it on purpose, what is looked at, and what it
 /// must come to. Plain data; nothing of it has been looked up on the host except patch files.

@@ -1,20 +1,24 @@
 //! The `checks:`, `faults:` and `expect:` parts of a scenario file. They name nodes, steps and
 //! each other, so they are understood after the cluster.
 
+use lab_model::{
+    Size,
+    node::{Kind, NodeName, Role},
+    words::choice,
+};
+use lab_plan::cluster::{ClusterSpec, Fault};
 use serde_saphyr::Spanned;
 
-use super::check::{Architecture, Check, CheckSpec, HoldEnd};
-use super::expectation::Expectation;
-use super::file::Lowering;
-use super::problem::Problem;
-use super::raw::{
-    RawExpect, RawFault, RawScenario, RawWords, Text,
-    check::{RawArchitectureName, RawCheck, RawCheckKeys, RawHoldEnd},
+use super::{
+    check::{Architecture, Check, CheckSpec, HoldEnd},
+    expectation::Expectation,
+    file::Lowering,
+    problem::Problem,
+    raw::{
+        RawExpect, RawFault, RawScenario, RawWords, Text,
+        check::{RawArchitectureName, RawCheck, RawCheckKeys, RawHoldEnd},
+    },
 };
-use lab_model::Size;
-use lab_model::node::{Kind, NodeName, Role};
-use lab_model::words::choice;
-use lab_plan::cluster::{ClusterSpec, Fault};
 
 /// The faults of the cluster, and the memory that the host is said to have.
 pub(super) fn lower_faults(

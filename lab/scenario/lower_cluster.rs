@@ -1,22 +1,28 @@
 //! The `cluster:` part of a scenario file, as a valid `ClusterSpec`.
 
-use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::path::{Component, Path, PathBuf};
-use std::str::FromStr;
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    path::{Component, Path, PathBuf},
+    str::FromStr,
+};
 
 use ipnet::Ipv4Net;
-use serde_saphyr::Spanned;
-
-use super::file::Lowering;
-use super::problem::Problem;
-use super::raw::{RawNetwork, RawNode, RawPatch, RawRoleRule, RawScenario, Text, yaml_options};
-use lab_model::Source;
-use lab_model::node::{NodeName, Role};
-use lab_model::words::choice;
+use lab_model::{
+    Source,
+    node::{NodeName, Role},
+    words::choice,
+};
 use lab_plan::cluster::{
     ClusterSpec, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, RoleRule, SpecError, SpecSubject,
     SpecWarning, TailnetSpec, default_role_rules,
+};
+use serde_saphyr::Spanned;
+
+use super::{
+    file::Lowering,
+    problem::Problem,
+    raw::{RawNetwork, RawNode, RawPatch, RawRoleRule, RawScenario, Text, yaml_options},
 };
 
 /// More nodes than any host can carry; larger numbers are typing errors.

@@ -1,12 +1,13 @@
 //! The `cluster.cni:` part of a scenario file: manifests of a network plugin.
 
+use lab_plan::cluster::{Manifest, NetworkPlugin};
+
 use super::{
     file::Lowering,
     lower_cluster::yaml_fault,
     problem::Problem,
     raw::{RawCni, Text, yaml_options},
 };
-use lab_plan::cluster::{Manifest, NetworkPlugin};
 
 impl Lowering<'_> {
     pub(super) fn network_plugin(&mut self, raw: Option<&RawCni>) -> NetworkPlugin {

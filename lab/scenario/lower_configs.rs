@@ -3,14 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use super::file::Lowering;
-use super::problem::Problem;
-use super::raw::{RawCluster, RawNetwork, RawNode, Text};
-use lab_model::node::{Kind, NodeName};
-use lab_model::words::choice;
-use lab_plan::cluster::{NetworkSpec, NodeSpec, PatchSet};
-use lab_plan::config::{LabPatchId, LabPatches};
-use lab_plan::own_configs::{Asked, AskedNode, OwnCluster, OwnFile, judge};
+use lab_model::{
+    node::{Kind, NodeName},
+    words::choice,
+};
+use lab_plan::{
+    cluster::{NetworkSpec, NodeSpec, PatchSet},
+    config::{LabPatchId, LabPatches},
+    own_configs::{Asked, AskedNode, OwnCluster, OwnFile, judge},
+};
+
+use super::{
+    file::Lowering,
+    problem::Problem,
+    raw::{RawCluster, RawNetwork, RawNode, Text},
+};
 
 impl Lowering<'_> {
     /// Which of the lab's patches are on.

@@ -1,18 +1,22 @@
 //! What a scenario file does to links: checks that disturb them, and captures.
 
-use std::str::FromStr;
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
-use super::check::Check;
-use super::file::Lowering;
-use super::problem::Problem;
-use super::raw::{
-    RawScenario, Text,
-    check::{RawLinkCut, RawLinkShape, RawPartition, RawUplink},
+use lab_model::{
+    network::{Impairment, Link, Partition, UplinkSide},
+    node::{Kind, NodeName},
 };
-use lab_model::network::{Impairment, Link, Partition, UplinkSide};
-use lab_model::node::{Kind, NodeName};
 use lab_plan::cluster::ClusterSpec;
+
+use super::{
+    check::Check,
+    file::Lowering,
+    problem::Problem,
+    raw::{
+        RawScenario, Text,
+        check::{RawLinkCut, RawLinkShape, RawPartition, RawUplink},
+    },
+};
 
 /// How long a partition lasts unless it is said.
 const PARTITION_SECONDS: u32 = 30;

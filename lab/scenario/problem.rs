@@ -2,10 +2,9 @@
 
 use std::fmt;
 
+use lab_model::words::choice;
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
 use serde_saphyr::{Location, Spanned};
-
-use lab_model::words::choice;
 
 /// A scenario file that cannot be used.
 ///

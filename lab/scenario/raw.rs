@@ -5,21 +5,24 @@
 
 pub(super) mod check;
 
-use crate::session::Start;
+use std::{collections::BTreeMap, fmt};
+
 use check::RawCheck;
-use lab_model::events::Step;
-use lab_model::events::TurnedAway;
-use lab_model::node::Kind;
-use lab_plan::config::Profile;
+use lab_model::{
+    events::{Step, TurnedAway},
+    node::Kind,
+};
 use lab_plan::{
     cluster::{ControlServerState, ImageDelivery, KeyState, RouteApproval, StartOrder},
-    config::TalosContract,
+    config::{Profile, TalosContract},
 };
-use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
-use serde::{Deserialize, Deserializer};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_saphyr::Spanned;
-use std::collections::BTreeMap;
-use std::fmt;
+
+use crate::session::Start;
 
 /// How scenario and patch files are read: places instead of printed snippets, and only `true` and
 /// `false` as booleans, as the YAML 1.2 readers of machine configs do.

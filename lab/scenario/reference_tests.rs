@@ -1,14 +1,15 @@
 //! The reference of the format against the format: every key is explained, every example is right.
 
-use super::{Check, Scenario, raw};
+use std::{collections::BTreeSet, path::Path};
+
 use lab_model::node::{Kind, NodeName};
-use lab_plan::cluster::Budgets;
-use lab_plan::config::{
-    ClusterConfig, LabPatchId, LabPatches, NodeConfig, SecretsBundle, TalosContract, generate,
+use lab_plan::{
+    cluster::Budgets,
+    config::{ClusterConfig, LabPatchId, LabPatches, NodeConfig, SecretsBundle, TalosContract, generate},
 };
 use serde::de::{Deserialize, Deserializer, Visitor, value::Error};
-use std::collections::BTreeSet;
-use std::path::Path;
+
+use super::{Check, Scenario, raw};
 
 const REFERENCE: &str = include_str!("../../docs/scenario-files.md");
 

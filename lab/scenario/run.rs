@@ -1,6 +1,15 @@
 //! From a scenario to its verdict: start, form, check, judge.
 
-use std::sync::Arc;
+use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{
+    control::ControlServer,
+    formation::{Cluster, Failure, FormedCluster, Stage},
+};
+use lab_model::{
+    events::{Happening, Outcome, Planned, Recorder, Subject},
+    words::chain,
+};
+use lab_vm::{host::WhenShort, network::CAPTURE_LIMIT};
 
 use super::{
     check::CheckSpec,
@@ -9,16 +18,6 @@ use super::{
     file::Scenario,
 };
 use crate::session::{ClusterRequest, RunningCluster, Session, StartError, write_bundle};
-use futures::{FutureExt, future::BoxFuture};
-use lab_cluster::{
-    control::ControlServer,
-    formation::{Cluster, Failure, Stage},
-};
-use lab_model::{
-    events::{Happening, Outcome, Planned, Recorder, Subject},
-    words::chain,
-};
-use lab_vm::{host::WhenShort, network::CAPTURE_LIMIT};
 
 /// What a scenario came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +92,7 @@ impl Scenario {
         self.start_captures(&running.cluster);
         // Other commands may disturb it from now on; without that the run goes on.
         let _control = self.open_to_others(session, &running);
-        let seen = match running.cluster.form().await {
+        let seen = match session.form(&running.cluster).await {
             Err(failure) => {
                 let seen = vec![seen_failure(&failure)];
                 let step = format!("step \"{}\"", failure.step.label());
@@ -101,11 +100,10 @@ impl Scenario {
                 self.skip_checks(recorder, "the cluster did not form");
                 seen
             }
-            Ok(()) => {
+            Ok(formed) => {
                 // A kubeconfig helps whoever looks in while the checks run; they do not need it.
-                let _ = session.save_kubeconfig(&running.cluster);
                 let _ = session.publish(&running.cluster, "checking");
-                let seen = self.check_all(session, &running).await;
+                let seen = self.check_all(session, &running, &formed).await;
                 self.pause_if_unexpected(session, &running, &seen, "the end of its checks").await;
                 seen
             }
@@ -162,10 +160,14 @@ impl Scenario {
         }
     }
 
-    async fn check_all(&self, session: &Session, running: &RunningCluster) -> Vec<SeenFailure> {
-        let cluster: &Arc<Cluster> = &running.cluster;
-        let recorder = cluster.recorder();
-        let fixtures = Fixtures::of(cluster);
+    async fn check_all(
+        &self,
+        session: &Session,
+        running: &RunningCluster,
+        formed: &FormedCluster,
+    ) -> Vec<SeenFailure> {
+        let recorder = session.recorder();
+        let fixtures = Fixtures::of(formed);
         let mut seen = Vec::new();
         for (done, spec) in self.checks.iter().enumerate() {
             if session.has_paused() {

@@ -6,10 +6,6 @@ use std::{
     path::PathBuf,
 };
 
-use super::{
-    open::{SessionError, SessionOptions},
-    start::{ClusterRequest, StartError},
-};
 use lab_image::{BootCache, InspectError, Inspection, NodeImage};
 use lab_model::{
     Severity, Source,
@@ -23,6 +19,11 @@ use lab_plan::{
     network::REGISTRY_PORT,
 };
 use lab_recipe::KUBERNETES_VERSION;
+
+use super::{
+    open::{SessionError, SessionOptions},
+    start::{ClusterRequest, StartError},
+};
 
 /// How machine configs name all upstreams that have no mirror of their own (Talos,
 /// `machine.registries.mirrors`).
@@ -58,7 +59,6 @@ impl Planning<'_> {
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             kubernetes_version: KUBERNETES_VERSION.trim_start_matches('v').to_owned(),
             faults: request.faults.clone(),
-            saved: None,
             now: jiff::Timestamp::now(),
         }
     }

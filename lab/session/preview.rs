@@ -1,13 +1,6 @@
 //! What a run would do, for a person who wants to see it first.
 
 use futures::{FutureExt, future::BoxFuture};
-
-use super::{
-    open::{SessionError, SessionOptions},
-    planning::Planning,
-    speed::{kept_measurement, speed_key},
-    start::{ClusterRequest, StartError},
-};
 use lab_model::{
     accelerator::Accelerator,
     events::{Happening, Recorder},
@@ -17,6 +10,13 @@ use lab_plan::cluster::{ImageDelivery, Plan, PreparedImage};
 use lab_vm::{
     host::SpeedFactor,
     machine::{HostPlatform, QemuBinary, choose_accelerator},
+};
+
+use super::{
+    open::{SessionError, SessionOptions},
+    planning::Planning,
+    speed::{kept_measurement, speed_key},
+    start::{ClusterRequest, StartError},
 };
 
 /// Makes plans and starts nothing: no virtual machine, no registry, no run directory. QEMU is asked

@@ -4,21 +4,26 @@
 //! with `panic=-1` and `-no-reboot` QEMU then ends. That is the same work on every host, and it takes a
 //! second or two.
 
-use super::open::SessionOptions;
-use super::open::{Session, SessionError};
-use lab_image::cpio_archive::{self, Entry};
-use lab_model::accelerator::Accelerator;
-use lab_model::{accelerator::CpuModel, events::Happening};
-use lab_plan::cluster::PreparedImage;
-use lab_vm::host::{HostLoad, SpeedCache, SpeedFactor, SpeedKey, SpeedMeasurement, host_key};
-use lab_vm::machine::QemuBinary;
 use std::{
     io,
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
+
+use lab_image::cpio_archive::{self, Entry};
+use lab_model::{
+    accelerator::{Accelerator, CpuModel},
+    events::Happening,
+};
+use lab_plan::cluster::PreparedImage;
+use lab_vm::{
+    host::{HostLoad, SpeedCache, SpeedFactor, SpeedKey, SpeedMeasurement, host_key},
+    machine::QemuBinary,
+};
 use tempfile::NamedTempFile;
+
+use super::open::{Session, SessionError, SessionOptions};
 
 /// How long a bare kernel may take before the host counts as this slow.
 const PATIENCE: Duration = Duration::from_secs(90);

@@ -1,50 +1,34 @@
 //! From a cluster spec to a live cluster: images, registry, memory, plan, LAN.
 
-use super::open::Session;
-use super::open::SessionError;
-use super::planning::ANY_UPSTREAM;
-use super::planning::Planning;
-use super::warm::Start;
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use lab_cluster::formation::Cluster;
-use lab_cluster::formation::Failure;
-use lab_cluster::formation::Host;
-use lab_cluster::formation::Stage;
-use lab_cluster::formation::Tailnet;
-use lab_cluster::formation::Warm;
-use lab_cluster::tailnet::Programs;
-use lab_cluster::tailnet::ProgramsError;
-use lab_cluster::tailnet::TailnetError;
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{
+    formation::{Cluster, Failure, Host, Stage, Tailnet, Warm},
+    tailnet::{Programs, ProgramsError, TailnetError},
+};
 use lab_image::InspectError;
-use lab_model::Size;
-use lab_model::node::NodeName;
-use lab_oci::images::Mirror;
-use lab_oci::images::OciError;
-use lab_oci::images::PullThrough;
-use lab_oci::registry::CacheDiskError;
-use lab_oci::registry::Registry;
-use lab_oci::registry::RegistryError;
-use lab_oci::registry::RegistryOptions;
-use lab_oci::registry::Store;
-use lab_oci::registry::StoreError;
-use lab_oci::registry::cache_disk;
-use lab_plan::cluster::Budgets;
-use lab_plan::cluster::ClusterSpec;
-use lab_plan::cluster::Fault;
-use lab_plan::cluster::ImageDelivery;
-use lab_plan::cluster::MissingImages;
-use lab_plan::cluster::Plan;
-use lab_plan::cluster::PlanError;
-use lab_plan::cluster::TailnetSpecError;
-use lab_plan::lint::Finding;
-use lab_vm::host::MemoryReservation;
-use lab_vm::host::WhenShort;
-use std::collections::BTreeSet;
-use std::io;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::Arc;
+use lab_model::{Size, node::NodeName};
+use lab_oci::{
+    images::{Mirror, OciError, PullThrough},
+    registry::{CacheDiskError, Registry, RegistryError, RegistryOptions, Store, StoreError, cache_disk},
+};
+use lab_plan::{
+    cluster::{Budgets, ClusterSpec, Fault, ImageDelivery, MissingImages, Plan, PlanError, TailnetSpecError},
+    lint::Finding,
+};
+use lab_vm::host::{MemoryReservation, WhenShort};
+
+use super::{
+    open::{Session, SessionError},
+    planning::{ANY_UPSTREAM, Planning},
+    warm::Start,
+};
 
 /// MiB that QEMU itself and the lab need beside a guest's RAM (translation cache, buffers).
 pub const OVERHEAD_PER_NODE_MIB: u64 = 320;
@@ -172,10 +156,7 @@ impl RunningCluster {
     }
 
     async fn ended(self) {
-        // Anybody else who still holds the cluster ends it by dropping it.
-        if let Some(cluster) = Arc::into_inner(self.cluster) {
-            cluster.shut_down().await;
-        }
+        self.cluster.shut_down().await;
     }
 }
 
@@ -199,13 +180,12 @@ impl Session {
         if let Some(image) = images.values().next() {
             budgets.speed_factor = self.speed_factor(image).await?.get();
         }
-        let mut inputs = planning.inputs(&request, images, &store, budgets);
-        let mut plan = Plan::new(request.spec.clone(), inputs.clone())?;
+        let inputs = planning.inputs(&request, images, &store, budgets);
+        let mut plan = Plan::new(request.spec.clone(), inputs)?;
         let warm = self.warm(&request, &plan, &store).await?;
         if let Some(snapshot) = warm.as_ref().and_then(|warm| warm.restore.as_ref()) {
             let access = &snapshot.access;
-            inputs.saved = Some((access.secrets.clone(), access.talosconfig.clone()));
-            plan = Plan::new(request.spec.clone(), inputs)?;
+            plan = plan.with_secrets(access.secrets.clone(), access.talosconfig.clone())?;
         }
         planning.check_configs(&plan)?;
         self.open_mirror_ports(&plan, &mut registry).await?;
@@ -327,19 +307,10 @@ impl Session {
             }
         }))
     }
-
-    /// Leaves the kubeconfig of a formed cluster in its directory and returns its path.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn save_kubeconfig(&self, cluster: &Cluster) -> Result<PathBuf, SessionError> {
-        write(cluster.directory(), "kubeconfig", cluster.kubeconfig().unwrap_or_default().to_owned())?;
-        Ok(cluster.directory().join("kubeconfig"))
-    }
 }
 
 /// Writes a file of a cluster that only its owner may read.
-fn write(directory: &Path, name: &str, text: String) -> Result<(), SessionError> {
+pub(super) fn write(directory: &Path, name: &str, text: String) -> Result<(), SessionError> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let path = directory.join(name);
     let open = || {

@@ -3,6 +3,7 @@
 use std::{fmt, time::Instant};
 
 use futures::{FutureExt, future::BoxFuture};
+use lab_model::events::{Happening, Subscription};
 use serde::Serialize;
 
 use super::{
@@ -10,7 +11,6 @@ use super::{
     open::Session,
     start::{ClusterRequest, StartError},
 };
-use lab_model::events::{Happening, Subscription};
 
 /// What one start of a cluster took, from the plan until all layers were green.
 #[derive(Clone, Copy, Debug, Serialize)]

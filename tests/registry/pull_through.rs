@@ -9,9 +9,8 @@ use lab_model::{
     Digest,
     events::{Recorder, Subscription},
 };
-use lab_oci::images::Reference;
 use lab_oci::{
-    images::{Mirror, PullThrough},
+    images::{Mirror, PullThrough, Reference},
     registry::{Registry, RegistryOptions, Store},
 };
 

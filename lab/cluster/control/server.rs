@@ -1,10 +1,5 @@
 //! The lab's end of the control channel.
 
-use super::{Answer, LONGEST_REQUEST, Request, carry_out::carry_out};
-use crate::formation::Cluster;
-use lab_model::events::Happening;
-use lab_model::events::Recorder;
-use lab_model::events::Subject;
 use std::{
     fs::Permissions,
     io,
@@ -12,12 +7,17 @@ use std::{
     path::PathBuf,
     sync::{Arc, Weak},
 };
+
+use lab_model::events::{Happening, Recorder, Subject};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
     task::JoinSet,
 };
 use tokio_util::task::AbortOnDropHandle;
+
+use super::{Answer, LONGEST_REQUEST, Request, carry_out::carry_out};
+use crate::formation::Cluster;
 
 /// The name of the socket among those of the cluster's LAN.
 const SOCKET: &str = "control";

@@ -1,17 +1,15 @@
 //! A live cluster: its LAN, its registry, its machines, and what is known of them.
 
-use super::{
-    failure::{Cause, Failure},
-    tailnet::Tailnet,
-    warm::{Warm, WarmKey, WarmStore},
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
-use crate::kubernetes::KubernetesApi;
-use crate::machine_api::NodeClient;
+
 use lab_image::without_extension;
-use lab_model::events::Outcome;
-use lab_model::events::PlannedImage;
 use lab_model::{
-    events::{Happening, Recorder, Step, Subject},
+    events::{Happening, Outcome, PlannedImage, Recorder, Step, Subject},
     node::NodeName,
 };
 use lab_oci::registry::Registry;
@@ -22,16 +20,18 @@ use lab_plan::{
 use lab_vm::{
     host::{DISK, NODES},
     machine::{DeviceBus, GicVersion, Machine, MachineSpec, QemuBinary, make_disk},
-    network::{Egress, Lan},
+    network::{Egress, Lan, NetworkError},
     process::Processes,
 };
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+use tokio::sync::watch;
+
+use super::{
+    failure::{Cause, Failure, NotForwarded},
+    formation_state::FormationState,
+    tailnet::Tailnet,
+    warm::{Warm, WarmKey, WarmStore},
 };
-use tokio_util::task::AbortOnDropHandle;
+use crate::machine_api::NodeClient;
 
 /// What a cluster runs on.
 #[derive(Clone)]
@@ -46,7 +46,9 @@ pub struct Host {
     pub recorder: Recorder,
 }
 
-/// A live cluster. Dropping it ends every process of it; [`Cluster::shut_down`] does so in order.
+/// A live cluster, from before its first machine. [`Cluster::form`] makes a
+/// [`FormedCluster`](super::FormedCluster) out of it. Dropping it ends every process of it;
+/// [`Cluster::shut_down`] does so in order.
 pub struct Cluster {
     pub(super) plan: Plan,
     pub(super) host: Host,
@@ -58,10 +60,8 @@ pub struct Cluster {
     pub(super) warm: Mutex<Option<Warm>>,
     /// Under which key it may be saved, and where; none when a fault was put into it.
     pub(super) saved_as: Option<(WarmStore, WarmKey)>,
-    pub(super) kubeconfig: OnceLock<String>,
-    pub(super) kubernetes: OnceLock<KubernetesApi>,
-    /// Ends with the cluster.
-    pub(super) kubernetes_events: OnceLock<AbortOnDropHandle<()>>,
+    /// How far it has come.
+    pub(super) formation: watch::Sender<FormationState>,
 }
 
 impl Cluster {
@@ -109,7 +109,6 @@ impl Cluster {
             cause: error.into(),
             findings: Vec::new(),
             turned_away: None,
-            console: Vec::new(),
         })?;
         lan.redirect(REGISTRY_PORT, registry.address().port());
         if let Some((name, address)) = plan.endpoint_name() {
@@ -127,9 +126,7 @@ impl Cluster {
             machines: Mutex::default(),
             warm: Mutex::default(),
             saved_as: None,
-            kubeconfig: OnceLock::new(),
-            kubernetes: OnceLock::new(),
-            kubernetes_events: OnceLock::new(),
+            formation: watch::Sender::default(),
         })
     }
 
@@ -176,14 +173,14 @@ impl Cluster {
         &self.host.recorder
     }
 
-    /// The administrator's kubeconfig for the host, once the cluster has handed it out.
-    pub fn kubeconfig(&self) -> Option<&str> {
-        self.kubeconfig.get().map(String::as_str)
+    /// How far it has come by now.
+    pub fn formation(&self) -> FormationState {
+        self.formation.borrow().clone()
     }
 
-    /// The API server, once it has been reached.
-    pub fn kubernetes(&self) -> Option<&KubernetesApi> {
-        self.kubernetes.get()
+    /// How far it has come, to wait for changes.
+    pub fn watch_formation(&self) -> watch::Receiver<FormationState> {
+        self.formation.subscribe()
     }
 
     /// The VM of a node, once it was started.
@@ -198,13 +195,21 @@ impl Cluster {
     }
 
     /// Where a node's machine API is reached from the host.
-    pub fn machine_api(&self, node: &NodeName) -> Option<SocketAddr> {
-        self.lan.forward(node, MACHINE_API_PORT)
+    ///
+    /// # Errors
+    /// When the LAN does not forward it.
+    pub fn machine_api(&self, node: &NodeName) -> Result<SocketAddr, NotForwarded> {
+        let address = self.lan.forward(node, MACHINE_API_PORT);
+        address.ok_or_else(|| NotForwarded::new(node))
     }
 
     /// Where the Kubernetes API server is reached from the host.
-    pub fn kubernetes_api(&self) -> Option<SocketAddr> {
-        self.lan.forward(&self.plan.control_plane()?.spec.name, KUBERNETES_API_PORT)
+    ///
+    /// # Errors
+    /// When the LAN does not forward it.
+    pub fn kubernetes_api(&self) -> Result<SocketAddr, NotForwarded> {
+        let address = self.lan.forward(&self.plan.control_plane().spec.name, KUBERNETES_API_PORT);
+        address.ok_or_else(|| NotForwarded::new("the API server"))
     }
 
     /// An authenticated connection to a node's machine API, made anew.
@@ -214,7 +219,7 @@ impl Cluster {
     pub async fn connect(&self, node: &NodePlan) -> Result<NodeClient, crate::machine_api::ApiError> {
         let address = IpAddr::from(node.address);
         let via =
-            self.machine_api(&node.spec.name).ok_or_else(|| crate::machine_api::ApiError::Unreachable {
+            self.machine_api(&node.spec.name).map_err(|_| crate::machine_api::ApiError::Unreachable {
                 node: address,
                 reason: "its API port is not forwarded".into(),
             })?;
@@ -245,6 +250,8 @@ impl Cluster {
             })?;
             initramfs = edited;
         }
+        let lan_socket = self.lan.socket(name);
+        let lan_socket = lan_socket.ok_or_else(|| NetworkError::UnknownNode { node: name.clone() })?;
         let spec = MachineSpec {
             name: name.clone(),
             kernel: node.boots.kernel.clone(),
@@ -258,7 +265,7 @@ impl Cluster {
             disk,
             image_disk: self.plan.image_disk.clone(),
             mac: node.mac,
-            lan_socket: self.lan.socket(name).map(Path::to_owned).unwrap_or_default(),
+            lan_socket: lan_socket.to_owned(),
             mtu: self.plan.lan.mtu,
             paused: false,
             incoming,
@@ -292,14 +299,13 @@ impl Cluster {
         })
     }
 
-    /// Ends all VMs at once, then the LAN and the rest, and returns when they are gone. Throw-away
-    /// nodes are not asked to shut down.
-    pub async fn shut_down(self) {
+    /// Ends all VMs at once and returns when they are gone. Throw-away nodes are not asked to shut
+    /// down. The LAN ends with the last handle of the cluster.
+    pub async fn shut_down(&self) {
         let recorder = self.host.recorder.clone();
         let (subject, step) = (Subject::Cluster, Step::Teardown);
         recorder.record(Happening::StepStarted { subject: subject.clone(), step });
         self.end_machines().await;
-        drop(self);
         recorder.record(Happening::StepFinished { subject, step, outcome: Outcome::Passed });
     }
 

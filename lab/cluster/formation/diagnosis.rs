@@ -1,13 +1,18 @@
 //! Why a node did not make it in time, or never will: what its own API and logs say, put into one
 //! sentence.
 
-use super::{cluster::Cluster, failure::Cause, network_plugin::lacks_network_plugin, readiness::NodeTable};
-use crate::kubernetes::NodeFacts;
-use crate::machine_api::{MaintenanceClient, NodeClient, Stage};
-use lab_model::events::TurnedAway;
-use lab_model::node::NodeName;
+use std::{collections::HashSet, sync::OnceLock, time::Duration};
+
+use lab_model::{events::TurnedAway, node::NodeName};
 use lab_plan::cluster::NodePlan;
-use std::{collections::HashSet, time::Duration};
+
+use super::{cluster::Cluster, failure::Cause, network_plugin::lacks_network_plugin};
+use crate::{
+    formation::NodeTable,
+    kubernetes::{KubernetesApi, NodeFacts},
+    machine_api::{MaintenanceClient, NodeClient, Stage},
+    wait::Wait,
+};
 
 /// How long each question may take; the node may be unwell.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -95,61 +100,50 @@ impl Cluster {
         client: NodeClient,
         mut table: NodeTable,
     ) -> Cause {
-        match self.plan.control_plane() {
-            Some(control_plane) => table.ready(&control_plane.spec.name).await,
-            None => std::future::pending().await,
-        }
-        let mut before = None;
-        while !table.knows(&node.spec.name) {
-            if let Ok(log) = client.logs("kubelet", 200, PATIENCE).await {
-                let before = before.get_or_insert_with(|| log.lines().map(str::to_owned).collect());
-                if let Some((symptom, times)) = symptom("kubelet", &log, before)
-                    && let Some(what) = symptom.turned_away
-                    && times >= TURNED_AWAY
-                    && self.api_server_is_at_ease().await
-                {
-                    return Cause::TurnedAway { what, finding: symptom.finding, times };
-                }
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-        std::future::pending().await
-    }
-
-    async fn api_server_is_at_ease(&self) -> bool {
-        match self.kubernetes.get() {
-            Some(api) => matches!(tokio::time::timeout(AT_EASE, api.ready()).await, Ok(Ok(()))),
-            None => false,
+        table.ready(&self.plan.control_plane().spec.name).await;
+        let (mut registered, before) = (table.clone(), OnceLock::new());
+        let look = async || turned_away(&client, table.api(), &before).await.ok_or("not turned away");
+        let wait = Wait::without_limit().every(LOOK_AGAIN);
+        tokio::select! {
+            Ok(cause) = wait.retry(look) => cause,
+            () = registered.registered(&node.spec.name) => std::future::pending().await,
         }
     }
 
     /// What can be found out about a node that is late.
     pub(super) async fn diagnose(&self, name: &NodeName) -> Diagnosis {
-        let Some(node) = self.plan.node(name) else {
-            return Diagnosis::default();
+        let node = match self.node(name) {
+            Ok(node) => node.plan(),
+            Err(error) => return Diagnosis { findings: vec![error.to_string()], turned_away: None },
         };
-        let facts = self.ask_kubernetes(name).await;
+        let said = self.ask_kubernetes(name).await;
         // A kubelet that reports was let in; what its log says of refusals was before that.
-        let reports = facts.as_ref().is_some_and(|facts| facts.readiness.reason != STATUS_UNKNOWN);
+        let reports = said.facts().is_some_and(|facts| facts.readiness.reason != STATUS_UNKNOWN);
         let logs: &[_] = if reports { &["apid"] } else { &["kubelet", "apid"] };
         let mut diagnosis = match tokio::time::timeout(PATIENCE, self.connect(node)).await {
             Ok(Ok(client)) => ask_configured(&client, logs).await,
             _ => Diagnosis { findings: self.ask_maintenance(node).await, turned_away: None },
         };
-        if facts.is_some_and(|facts| lacks_network_plugin(&facts.readiness)) {
+        if said.facts().is_some_and(|facts| lacks_network_plugin(&facts.readiness)) {
             diagnosis.findings.insert(0, NO_NETWORK_PLUGIN.to_owned());
         }
         diagnosis
     }
 
-    async fn ask_kubernetes(&self, name: &NodeName) -> Option<NodeFacts> {
-        let asked = tokio::time::timeout(PATIENCE, self.kubernetes.get()?.node(name.as_str())).await;
-        asked.ok()?.ok()?
+    async fn ask_kubernetes(&self, name: &NodeName) -> Said {
+        let formation = self.formation();
+        let Ok(api) = formation.kubernetes() else { return Said::NotAsked };
+        match tokio::time::timeout(PATIENCE, api.node(name.as_str())).await {
+            Ok(Ok(Some(facts))) => Said::Facts(Box::new(facts)),
+            Ok(Ok(None)) => Said::NotRegistered,
+            Ok(Err(_)) | Err(_) => Said::NoAnswer,
+        }
     }
 
     async fn ask_maintenance(&self, node: &NodePlan) -> Vec<String> {
-        let Some(via) = self.machine_api(&node.spec.name) else {
-            return Vec::new();
+        let via = match self.machine_api(&node.spec.name) {
+            Ok(via) => via,
+            Err(error) => return vec![error.to_string()],
         };
         let ask = async {
             let client = MaintenanceClient::connect(via, node.address.into()).await.ok()?;
@@ -162,6 +156,43 @@ impl Cluster {
             _ => Vec::new(),
         }
     }
+}
+
+/// What Kubernetes said of a late node.
+enum Said {
+    /// There is no API server to ask; the step that waits for it says why.
+    NotAsked,
+    NoAnswer,
+    NotRegistered,
+    Facts(Box<NodeFacts>),
+}
+
+impl Said {
+    fn facts(&self) -> Option<&NodeFacts> {
+        match self {
+            Self::Facts(facts) => Some(facts),
+            Self::NotAsked | Self::NoAnswer | Self::NotRegistered => None,
+        }
+    }
+}
+
+/// Whether a node's kubelet has been refused often since the first look, by an API server that is well.
+async fn turned_away(
+    client: &NodeClient,
+    api: &KubernetesApi,
+    before: &OnceLock<HashSet<String>>,
+) -> Option<Cause> {
+    let log = client.logs("kubelet", 200, PATIENCE).await.ok()?;
+    let before = before.get_or_init(|| log.lines().map(str::to_owned).collect());
+    let (symptom, times) = symptom("kubelet", &log, before)?;
+    let what = symptom.turned_away?;
+    let stands = times >= TURNED_AWAY && is_at_ease(api).await;
+    stands.then_some(Cause::TurnedAway { what, finding: symptom.finding, times })
+}
+
+/// Whether the API server says at once that it is ready.
+async fn is_at_ease(api: &KubernetesApi) -> bool {
+    matches!(tokio::time::timeout(AT_EASE, api.ready()).await, Ok(Ok(())))
 }
 
 async fn ask_configured(client: &NodeClient, logs: &[&str]) -> Diagnosis {

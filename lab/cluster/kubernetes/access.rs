@@ -9,7 +9,6 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-
 use lab_model::words::chain;
 
 /// A connection to one cluster's API server.

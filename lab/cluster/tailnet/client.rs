@@ -12,6 +12,9 @@ use std::{
 };
 
 use ipnet::IpNet;
+use lab_model::words::chain;
+use lab_plan::tailnet::{AuthKey, ControlAccess};
+use lab_vm::process::{Processes, SocketDirectory};
 
 use super::{
     Programs, TailnetError,
@@ -22,9 +25,6 @@ use super::{
     error::file,
     local_api::LocalApi,
 };
-use lab_model::words::chain;
-use lab_plan::tailnet::{AuthKey, ControlAccess};
-use lab_vm::process::{Processes, SocketDirectory};
 
 /// How long the daemon may take to answer; 0.3 s on an idle host.
 const PATIENCE: Duration = Duration::from_secs(60);

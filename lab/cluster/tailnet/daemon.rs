@@ -9,9 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{TailnetError, error::file};
 use lab_plan::tailnet::AuthKey;
 use lab_vm::process::{Process, Processes};
+
+use super::{TailnetError, error::file};
 
 /// How often a daemon that does not tell when it is ready is asked.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

@@ -1,7 +1,10 @@
 //! The Go modules of the tailnet's programs. They are part of the lab itself, so that a lab that was
 //! installed without its source tree builds the programs as well.
 
-use std::{fs, io, path::Path, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use lab_image::keep_directory;
 use lab_model::Digest;

@@ -1,12 +1,14 @@
 //! The programs of the tailnet for this host: headscale, tailscaled, tailscale.
 
-use super::program_sources::unpacked;
-use lab_model::files::FileLock;
 use std::{
     fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
+
+use lab_model::files::FileLock;
+
+use super::program_sources::unpacked;
 
 /// Each program with its Go module below `images/` and its package. Versions are pinned in the
 /// modules' `go.mod`. There are two modules because headscale does not compile against the

@@ -1,9 +1,11 @@
 //! What can happen in a run, as plain data.
 
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
 use super::shard::Shard;
 use crate::node::{Kind, NodeName, Role};
-use serde::{Deserialize, Serialize};
-use std::time::Duration;
 
 /// Version of the form in which events are recorded. It goes up with a change by which a recording
 /// would mean something else to an older reader, or an older recording to a newer one.

@@ -5,10 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lab_model::{Digest, files::replace_file};
 use serde::{Deserialize, Serialize};
 
 use super::{error::OciError, image::blob};
-use lab_model::{Digest, files::replace_file};
 
 /// A directory with the `blobs/` of an image layout, safe to share between runs: a blob appears
 /// whole by rename or not at all.

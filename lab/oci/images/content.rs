@@ -7,11 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lab_image::{Compression, decompress};
+use lab_model::Digest;
 use serde::de::DeserializeOwned;
 
 use super::error::OciError;
-use lab_image::{Compression, decompress};
-use lab_model::Digest;
 
 /// More than any manifest or config has, in bytes.
 const TEXT_LIMIT: u64 = 4 << 20;

@@ -2,18 +2,19 @@
 //!
 //! Whiteouts: OCI image specification v1.1, layer.md.
 
-use super::{
-    content::Content,
-    error::OciError,
-    image::{Image, Layer, Proof},
-};
-use lab_image::Hashed;
-use lab_image::{Compression, unpacked};
 use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{self, BufRead, BufReader, Read},
     path::{Component, Path},
+};
+
+use lab_image::{Compression, Hashed, unpacked};
+
+use super::{
+    content::Content,
+    error::OciError,
+    image::{Image, Layer, Proof},
 };
 
 /// More than the layers of a node image unpack to, in bytes.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use lab_model::Digest;
 use oci_client::manifest::{ImageIndexEntry, OciImageManifest, OciManifest};
 use serde::Deserialize;
 
 use super::{content::Content, error::OciError};
-use lab_model::Digest;
 
 /// The annotation that names an image of a layout (OCI image specification v1.1, annotations).
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";

@@ -2,12 +2,11 @@
 
 use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
+use lab_model::{Digest, Origin, files::replace_file};
 use oci_client::Reference;
 use serde::{Deserialize, Serialize};
 
 use super::error::OciError;
-use lab_model::Origin;
-use lab_model::{Digest, files::replace_file};
 
 /// Its name, beside the scenarios of a project.
 pub const LOCK_FILE: &str = "images.lock.yaml";

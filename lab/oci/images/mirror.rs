@@ -6,6 +6,10 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
+use lab_model::{
+    Digest,
+    files::{FileLock, replace_file},
+};
 use oci_client::Reference;
 use serde_json::{Value, json};
 
@@ -15,10 +19,6 @@ use super::{
     error::OciError,
     image::{REF_NAME, blob},
     registry::fetch,
-};
-use lab_model::{
-    Digest,
-    files::{FileLock, replace_file},
 };
 
 /// A mirror's directory.

@@ -11,6 +11,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
+use lab_model::Digest;
 use oci_client::Reference;
 
 use super::{
@@ -20,7 +21,6 @@ use super::{
     mirror::Mirror,
     registry::{Registry, image_parts},
 };
-use lab_model::Digest;
 
 /// What came of a fetch; shared by all who waited for it.
 type Fetched = Result<Digest, Arc<OciError>>;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
+use lab_model::{Digest, words::chain};
 use oci_client::{
     Client, Reference,
     client::{ClientConfig, ClientProtocol},
@@ -25,7 +26,6 @@ use super::{
     image::{blob, for_arm64},
     names,
 };
-use lab_model::{Digest, words::chain};
 
 /// The media types of what a reference may name.
 const ACCEPTED: [&str; 4] = [

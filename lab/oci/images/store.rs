@@ -6,6 +6,8 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
+use lab_image::{DiskCache, belongs, keep_directory};
+use lab_model::Digest;
 use oci_client::Reference;
 
 use super::{
@@ -17,8 +19,6 @@ use super::{
     lock::Lock,
     registry::{Fetched, fetch},
 };
-use lab_image::{DiskCache, belongs, keep_directory};
-use lab_model::Digest;
 pub use lab_model::Origin;
 use lab_model::Source;
 

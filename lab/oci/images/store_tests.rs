@@ -2,12 +2,12 @@
 
 use std::{fs, path::Path};
 
+use lab_image::NodeImage;
+use lab_image_fixtures::{BootFiles, LAYOUTS, OwnedFiles, gzip, initramfs, kernel};
 use serde_json::json;
 
 use super::*;
 use crate::registry::{Registry, Store};
-use lab_image::NodeImage;
-use lab_image_fixtures::{BootFiles, LAYOUTS, OwnedFiles, gzip, initramfs, kernel};
 
 /// Files of a layer; one without content is a whiteout.
 type Files = Vec<(String, Option<Vec<u8>>)>;

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use lab_image::FileVerdict;
+use lab_model::node::Role;
 use serde::Serialize;
 
 use super::{
     finding::{Finding, Severity},
     image::PreflightImage,
 };
-use lab_image::FileVerdict;
-use lab_model::node::Role;
 
 /// The extension that makes a gateway.
 const TAILSCALE: &str = "tailscale";

@@ -2,10 +2,11 @@
 
 use std::{fs, path::Path};
 
-use super::*;
 use lab_image::{DiskCache, Inspection};
 use lab_image_fixtures::{self as fixture, Files};
 use lab_model::{Digest, Origin};
+
+use super::*;
 
 /// An image directory with checksums.
 fn directory(extensions: &[(&str, &Files<'_>)]) -> tempfile::TempDir {

@@ -14,11 +14,11 @@ use std::{
 };
 
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
+use lab_model::Digest;
 use oci_client::{Reference, manifest::OciManifest};
 use sha2::{Digest as _, Sha256};
 
 use super::store::Store;
-use lab_model::Digest;
 
 /// The file system's label; Talos wants the first six characters.
 const LABEL: [u8; 11] = *b"TALOS_LAB  ";

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use lab_model::Digest;
 use oci_client::manifest::{OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
-
-use lab_model::Digest;
 
 /// More than any manifest has, in bytes; the specification wants registries to take 4 MiB ("Pushing
 /// Manifests").

@@ -16,9 +16,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::sync::OnceCell;
-
 use lab_model::Digest;
+use tokio::sync::OnceCell;
 
 /// How long a file must have been at rest for its times to tell the next change: longer than any
 /// file system's clock stands still between two ticks.

@@ -11,6 +11,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use lab_model::Digest;
 use serde_json::json;
 
 use super::{
@@ -23,7 +24,6 @@ use super::{
     store::Store,
     upstreams::Upstreams,
 };
-use lab_model::Digest;
 
 /// All that is served, whichever port it is asked at.
 pub(super) struct Served {

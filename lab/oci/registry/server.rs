@@ -14,6 +14,7 @@ use axum::{
     routing::any,
 };
 use futures::{FutureExt, future::BoxFuture};
+use lab_model::events::Recorder;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -26,7 +27,6 @@ use super::{
     upstreams::Upstreams,
 };
 use crate::images::PullThrough;
-use lab_model::events::Recorder;
 
 /// The upstream of a request that names none, where the port does not say: as in containerd's
 /// resolver.

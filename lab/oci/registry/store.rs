@@ -6,9 +6,8 @@ use std::{
     path::PathBuf,
 };
 
-use serde::Deserialize;
-
 use lab_model::Digest;
+use serde::Deserialize;
 
 /// The annotation that names an image in a layout's index (OCI image specification v1.1,
 /// annotations); here always a full reference such as `registry.k8s.io/pause:3.10`.

@@ -1,11 +1,10 @@
 //! Faults that are put into a cluster on purpose, so that a check can be shown to fail.
 
-use serde::{Deserialize, Serialize};
-
 use lab_model::{
     events::Step,
     node::{NodeName, Role},
 };
+use serde::{Deserialize, Serialize};
 
 /// One fault, put into one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
+use lab_model::node::Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -13,7 +14,6 @@ use super::{
     config::{ClusterConfig, NodeConfig, TalosContract},
     documents::Cleared,
 };
-use lab_model::node::Kind;
 
 /// Which of the lab's patches are laid over configs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

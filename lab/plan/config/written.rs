@@ -4,11 +4,10 @@
 //! The text is edited entry by entry where it is written as blocks; an entry in braces is written anew as a
 //! whole. Whatever comes out is read again and must say exactly what was meant, else nothing is edited.
 
+use lab_model::yaml::{self, Node};
 use serde_json::{Map, Value};
 
 use super::documents::{Identity, parse};
-use lab_model::yaml;
-use lab_model::yaml::Node;
 
 /// Lines to put in place of lines.
 struct Edit {

@@ -5,12 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lab_model::Severity;
+
 use super::{
     finding::Finding,
     schema::Schema,
     tree::{self, Node, Place},
 };
-use lab_model::Severity;
 
 /// The rule of text that is no YAML.
 pub const NOT_YAML: &str = "not-yaml";

@@ -6,11 +6,11 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
+use lab_model::words::choice;
 use serde::Deserialize;
 
 use super::tree::{Entry, Node, Place, Value};
 use crate::config::TalosContract;
-use lab_model::words::choice;
 
 /// The type of the document without a kind.
 const MACHINE_CONFIG: &str = "";

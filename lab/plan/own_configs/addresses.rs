@@ -6,10 +6,10 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
+use lab_model::node::NodeName;
 
 use super::{facts::Facts, file::Refusal};
 use crate::cluster::NetworkSpec;
-use lab_model::node::NodeName;
 
 /// A node as far as its address goes.
 pub(super) struct Placed<'a> {

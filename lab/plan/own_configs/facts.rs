@@ -3,15 +3,14 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use lab_model::{
+    node::Kind,
+    yaml::{self, Node, Place},
+};
 use serde_json::Value;
 
 use super::file::{OwnFile, Refusal};
 use crate::config::MachineConfig;
-use lab_model::yaml;
-use lab_model::{
-    node::Kind,
-    yaml::{Node, Place},
-};
 
 /// What a config says.
 pub(super) struct Facts<'a> {

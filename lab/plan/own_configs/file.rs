@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use lab_model::yaml::Place;
+use serde::{Deserialize, Serialize};
 
 /// A file as its owner wrote it. Serializes, and shows in debug output, as its name alone: the text holds
 /// secrets.

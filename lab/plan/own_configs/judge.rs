@@ -3,6 +3,10 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
+use lab_model::{
+    node::{Kind, NodeName},
+    yaml::Place,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -10,11 +14,9 @@ use super::{
     facts::Facts,
     file::{OwnFile, Refusal},
 };
-use crate::cluster::KUBERNETES_API_PORT;
-use crate::config::{LabPatchId, LabPatches, Talosconfig};
-use lab_model::{
-    node::{Kind, NodeName},
-    yaml::Place,
+use crate::{
+    cluster::KUBERNETES_API_PORT,
+    config::{LabPatchId, LabPatches, Talosconfig},
 };
 
 /// What a scenario asks for.

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use lab_model::node::{Kind, NodeName};
 use rstest::rstest;
 
 use super::{Asked, AskedNode, OwnCluster, OwnFile, Refusal, judge};
@@ -9,7 +10,6 @@ use crate::config::{
     ClusterConfig, LabPatchId, LabPatches, MachineConfig, NodeConfig, SecretsBundle, TalosContract, generate,
     talosconfig,
 };
-use lab_model::node::{Kind, NodeName};
 
 fn secrets() -> &'static SecretsBundle {
     static SECRETS: OnceLock<SecretsBundle> = OnceLock::new();

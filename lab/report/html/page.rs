@@ -1,12 +1,12 @@
 //! The page around the scenarios.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use lab_model::events::Outcome;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
 use super::scenario::verdict_word;
 use crate::{Criterion, KnownFailure, Report};
-use lab_model::events::Outcome;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("report.js");

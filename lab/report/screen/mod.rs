@@ -5,7 +5,8 @@
 mod draw;
 mod state;
 
-use super::plain;
+use std::{io, time::Duration};
+
 use lab_model::events::Subscription;
 use ratatui::{
     Terminal,
@@ -17,8 +18,9 @@ use ratatui::{
     },
 };
 use state::State;
-use std::{io, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior};
+
+use super::plain;
 
 /// Pause between two pictures: times are shown in seconds, and drawing takes from the guests what they need.
 const FRAME: Duration = Duration::from_millis(500);

@@ -5,11 +5,12 @@ use std::{
     time::Duration,
 };
 
-use super::super::{laps::Laps, plain};
 use lab_model::{
     events::{Event, Happening, Layer, LayerState, Outcome, Planned, Step, Subject},
     node::{Kind, NodeName, Role},
 };
+
+use super::super::{laps::Laps, plain};
 
 /// How many lines of a console and of the log are kept: more than any screen shows.
 const LINES: usize = 120;

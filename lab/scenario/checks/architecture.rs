@@ -1,16 +1,14 @@
 //! Every node reports the processor architecture that is expected, to Kubernetes and over the
 //! machine API.
 
+use lab_cluster::formation::FormedCluster;
+
 use super::{Observation, QUESTION};
 use crate::scenario::Architecture;
-use lab_cluster::formation::Cluster;
 
-pub(super) async fn look(cluster: &Cluster, expected: Architecture) -> Observation {
+pub(super) async fn look(formed: &FormedCluster, expected: Architecture) -> Observation {
     let mut observation = Observation::default();
-    let Some(api) = cluster.kubernetes() else {
-        observation.problem("the Kubernetes API was never reached");
-        return observation;
-    };
+    let (cluster, api) = (formed.cluster(), formed.kubernetes());
     for node in &cluster.plan().nodes {
         let name = node.spec.name.as_str();
         match api.node(name).await {

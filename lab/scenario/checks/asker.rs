@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Observation, QUESTION, attempts::Attempts};
 use lab_cluster::kubernetes::{EchoPod, KubernetesApi, ProbeReply, Prober};
 use lab_plan::cluster::Budgets;
+
+use super::{Observation, QUESTION, attempts::Attempts};
 
 /// Has pods ask.
 pub(super) struct Asker {

@@ -3,14 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Observation, QUESTION, attempts::Attempts};
-use crate::scenario::HoldEnd;
 use lab_cluster::{
-    formation::{Cluster, Hold},
+    formation::{FormedCluster, FormedNode, Hold},
     machine_api::{ApiError, Stage},
 };
 use lab_model::node::NodeName;
-use lab_plan::cluster::NodePlan;
+use lab_plan::cluster::Patch;
+
+use super::{Observation, QUESTION, attempts::Attempts, text};
+use crate::scenario::HoldEnd;
 
 /// How long after the node's own limit its reboot may be seen, on the reference host.
 const GRACE: Duration = Duration::from_secs(90);
@@ -19,18 +20,20 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The kernel's id of the present boot (random(4)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-pub(super) async fn look(cluster: &Cluster, name: &NodeName, ends: &HoldEnd) -> Observation {
+pub(super) async fn look(formed: &FormedCluster, name: &NodeName, ends: &HoldEnd) -> Observation {
     let mut observation = Observation::default();
-    let Some(node) = cluster.plan().node(name) else {
-        observation.problem(format!("the plan has no node {name}"));
-        return observation;
+    let node = match formed.node(name) {
+        Ok(node) => node,
+        Err(error) => {
+            observation.problem(error.to_string());
+            return observation;
+        }
     };
     let seen = match ends {
         HoldEnd::Release { document } => {
-            let release = Release { cluster, node };
-            release.look(std::slice::from_ref(document), &mut observation).await
+            release(formed, node, std::slice::from_ref(document), &mut observation).await
         }
-        HoldEnd::Reboot => reboots(cluster, node, &mut observation).await,
+        HoldEnd::Reboot => reboots(formed, node, &mut observation).await,
     };
     if let Err(cause) = seen {
         observation.problem(cause);
@@ -40,15 +43,15 @@ pub(super) async fn look(cluster: &Cluster, name: &NodeName, ends: &HoldEnd) -> 
 
 /// What holds the boot up. Services that have just started are unhealthy for a moment, and as long as
 /// others are not up it cannot be told which one it is.
-async fn held(cluster: &Cluster, node: &NodePlan) -> Result<Hold, String> {
-    let name = &node.spec.name;
+async fn held(formed: &FormedCluster, node: FormedNode<'_>) -> Result<Hold, String> {
+    let name = node.name();
     let said = |error: ApiError| format!("{name}: {error}");
-    let mut tries = Attempts::patient(cluster.plan().budgets.patience());
+    let mut tries = Attempts::patient(formed.plan().budgets.patience());
     while tries.another().await {
-        if let Some(hold) = cluster.hold(node).await.map_err(said)? {
+        if let Some(hold) = node.hold().await.map_err(said)? {
             return Ok(hold);
         }
-        let client = cluster.connect(node).await.map_err(said)?;
+        let client = node.connect().await.map_err(said)?;
         if client.machine_status(QUESTION).await.map_err(said)?.stage == Stage::Running {
             break;
         }
@@ -56,59 +59,57 @@ async fn held(cluster: &Cluster, node: &NodePlan) -> Result<Hold, String> {
     Err(format!("{name}: nothing holds its boot sequence up"))
 }
 
-async fn boot_id(cluster: &Cluster, node: &NodePlan) -> Result<String, String> {
-    let client = cluster.connect(node).await.map_err(|error| error.to_string())?;
-    let id = client.read_file(BOOT_ID, QUESTION).await.map_err(|error| error.to_string())?;
+async fn boot_id(node: FormedNode<'_>) -> Result<String, String> {
+    let client = node.connect().await.map_err(text)?;
+    let id = client.read_file(BOOT_ID, QUESTION).await.map_err(text)?;
     Ok(id.trim().to_owned())
 }
 
-struct Release<'a> {
-    cluster: &'a Cluster,
-    node: &'a NodePlan,
-}
-
-impl Release<'_> {
-    async fn look(
-        &self,
-        documents: &[lab_plan::cluster::Patch],
-        observation: &mut Observation,
-    ) -> Result<(), String> {
-        let (cluster, node, name) = (self.cluster, self.node, &self.node.spec.name);
-        let hold = held(cluster, node).await?;
-        observation.note(hold.kubernetes_ready, format!("{name}: {hold}"));
-        let before = boot_id(cluster, node).await?;
-        let client = cluster.connect(node).await.map_err(|error| error.to_string())?;
-        let applied = Instant::now();
-        cluster.apply_late(node, &client, documents).await.map_err(|cause| cause.to_string())?;
-        cluster.wait_green(node).await.map_err(|failure| failure.to_string())?;
-        observation.fact(format!(
-            "{name}: green {:.1} s after its document was applied",
-            applied.elapsed().as_secs_f64()
-        ));
-        let after = boot_id(cluster, node).await?;
-        observation.note(
-            before == after,
-            if before == after {
-                format!("{name}: the same boot went on ({after})")
-            } else {
-                format!("{name}: it rebooted on the way ({before}, now {after})")
-            },
-        );
-        Ok(())
-    }
-}
-
-async fn reboots(cluster: &Cluster, node: &NodePlan, observation: &mut Observation) -> Result<(), String> {
-    let name = &node.spec.name;
-    let hold = held(cluster, node).await?;
+async fn release(
+    formed: &FormedCluster,
+    node: FormedNode<'_>,
+    documents: &[Patch],
+    observation: &mut Observation,
+) -> Result<(), String> {
+    let name = node.name();
+    let hold = held(formed, node).await?;
     observation.note(hold.kubernetes_ready, format!("{name}: {hold}"));
-    let before = boot_id(cluster, node).await?;
-    let limit = hold.boot_timeout + cluster.plan().budgets.on_this_host(GRACE);
+    let before = boot_id(node).await?;
+    let client = node.connect().await.map_err(text)?;
+    let applied = Instant::now();
+    formed.cluster().apply_late(node.plan(), &client, documents).await.map_err(text)?;
+    node.wait_ready().await.map_err(text)?;
+    observation.fact(format!(
+        "{name}: green {:.1} s after its document was applied",
+        applied.elapsed().as_secs_f64()
+    ));
+    let after = boot_id(node).await?;
+    observation.note(
+        before == after,
+        if before == after {
+            format!("{name}: the same boot went on ({after})")
+        } else {
+            format!("{name}: it rebooted on the way ({before}, now {after})")
+        },
+    );
+    Ok(())
+}
+
+async fn reboots(
+    formed: &FormedCluster,
+    node: FormedNode<'_>,
+    observation: &mut Observation,
+) -> Result<(), String> {
+    let name = node.name();
+    let hold = held(formed, node).await?;
+    observation.note(hold.kubernetes_ready, format!("{name}: {hold}"));
+    let before = boot_id(node).await?;
+    let limit = hold.boot_timeout + formed.plan().budgets.on_this_host(GRACE);
     let started = Instant::now();
     while started.elapsed() < limit {
         tokio::time::sleep(LOOK_AGAIN).await;
         // While it reboots nobody answers, and that is no news yet.
-        if let Ok(after) = boot_id(cluster, node).await
+        if let Ok(after) = boot_id(node).await
             && after != before
         {
             observation.fact(format!(

@@ -9,11 +9,11 @@ use std::{
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, api::PostParams};
+use lab_cluster::kubernetes::{EchoPod, EchoWorkload, KubernetesApi};
+use lab_model::{node::NodeName, words::chain};
 use serde::Deserialize;
 
 use super::{attempts::Attempts, fixtures::Fixtures, text};
-use lab_cluster::kubernetes::{EchoPod, EchoWorkload, KubernetesApi};
-use lab_model::{node::NodeName, words::chain};
 
 /// How long a question may take: the echo server itself gives up after 5 s.
 const QUESTION: Duration = Duration::from_secs(9);
@@ -50,7 +50,7 @@ pub(super) struct Answered {
 impl Doors {
     /// Opens a door to each echo pod; returns once each answers through its own.
     pub(super) async fn open(fixtures: &Fixtures<'_>) -> Result<Self, String> {
-        let (cluster, api) = (fixtures.cluster, fixtures.api()?);
+        let (cluster, api) = (fixtures.cluster, fixtures.api());
         let echo = fixtures.echo().await?;
         let mut pods = BTreeMap::new();
         for pod in echo.pods {

@@ -3,17 +3,18 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
-
-use super::text;
 use lab_cluster::{
-    formation::Cluster,
+    formation::{Cluster, FormedCluster},
     kubernetes::{EchoPod, EchoWorkload, KubernetesApi},
 };
 use lab_model::events::Step;
+use tokio::sync::Mutex;
+
+use super::text;
 
 /// A formed cluster while checks look at it.
 pub(in crate::scenario) struct Fixtures<'a> {
+    pub(super) formed: &'a FormedCluster,
     pub(super) cluster: &'a Cluster,
     echo: Mutex<Echo>,
 }
@@ -32,18 +33,18 @@ pub(super) struct EchoPods {
 }
 
 impl<'a> Fixtures<'a> {
-    pub(in crate::scenario) fn of(cluster: &'a Cluster) -> Self {
-        Self { cluster, echo: Mutex::default() }
+    pub(in crate::scenario) fn of(formed: &'a FormedCluster) -> Self {
+        Self { formed, cluster: formed.cluster(), echo: Mutex::default() }
     }
 
     /// The Kubernetes API.
-    pub(super) fn api(&self) -> Result<&'a KubernetesApi, String> {
-        self.cluster.kubernetes().ok_or_else(|| "the Kubernetes API was never reached".to_owned())
+    pub(super) fn api(&self) -> &'a KubernetesApi {
+        self.formed.kubernetes()
     }
 
     /// The echo pods, once one is ready on every node and their service stands for one of them.
     pub(super) async fn echo(&self) -> Result<EchoPods, String> {
-        let api = self.api()?;
+        let api = self.api();
         let workload = {
             let mut echo = self.echo.lock().await;
             match &echo.workload {

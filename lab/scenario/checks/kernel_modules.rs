@@ -1,7 +1,8 @@
 //! Kernel modules that an extension brings are loaded on every node.
 
-use super::{Observation, QUESTION};
 use lab_cluster::formation::Cluster;
+
+use super::{Observation, QUESTION};
 
 /// The kernel's list of loaded modules, one a line, the name first (proc(5)).
 const LIST: &str = "/proc/modules";

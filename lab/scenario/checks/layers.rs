@@ -1,14 +1,19 @@
 //! Every node is green in all three layers of readiness, asked anew from each source.
 
-use super::{Observation, QUESTION};
-use lab_cluster::{formation::Cluster, machine_api::Stage};
+use lab_cluster::{
+    formation::{Cluster, FormedCluster},
+    kubernetes::KubernetesApi,
+    machine_api::Stage,
+};
 use lab_plan::cluster::NodePlan;
 
-pub(super) async fn look(cluster: &Cluster) -> Observation {
+use super::{Observation, QUESTION};
+
+pub(super) async fn look(formed: &FormedCluster) -> Observation {
     let mut observation = Observation::default();
-    for node in &cluster.plan().nodes {
-        machine_layers(cluster, node, &mut observation).await;
-        kubernetes_layer(cluster, node, &mut observation).await;
+    for node in &formed.plan().nodes {
+        machine_layers(formed.cluster(), node, &mut observation).await;
+        kubernetes_layer(formed.kubernetes(), node, &mut observation).await;
     }
     observation
 }
@@ -48,11 +53,8 @@ async fn machine_layers(cluster: &Cluster, node: &NodePlan, observation: &mut Ob
     }
 }
 
-async fn kubernetes_layer(cluster: &Cluster, node: &NodePlan, observation: &mut Observation) {
+async fn kubernetes_layer(api: &KubernetesApi, node: &NodePlan, observation: &mut Observation) {
     let name = &node.spec.name;
-    let Some(api) = cluster.kubernetes() else {
-        return observation.problem("the Kubernetes API was never reached");
-    };
     match api.node(name.as_str()).await {
         Ok(Some(facts)) => observation.note(
             facts.readiness.ready,

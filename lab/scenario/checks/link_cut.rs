@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Observation, asker::Asker, fixtures::Fixtures, links::Links};
 use lab_cluster::kubernetes::{EchoPod, EchoWorkload, KubernetesApi, NodeFacts};
 use lab_model::{events::Step, node::NodeName};
+
+use super::{Observation, asker::Asker, fixtures::Fixtures, links::Links};
 
 /// How long Kubernetes may take to miss a node, on the reference host: it does so 50 s after the last sign of life
 /// (kube-controller-manager, `--node-monitor-grace-period`), of which kubelet gives one every 10 s.
@@ -25,7 +26,7 @@ async fn cut_and_restore(
     name: &NodeName,
     observation: &mut Observation,
 ) -> Result<(), String> {
-    let (cluster, api) = (fixtures.cluster, fixtures.api()?);
+    let (cluster, api) = (fixtures.cluster, fixtures.api());
     let pods = fixtures.echo().await?.pods;
     let on_it = |pod: &&EchoPod| pod.node == name.as_str();
     let pod = pods.iter().find(on_it).ok_or_else(|| format!("no pod runs on {name}"))?;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Observation, doors::Doors, fixtures::Fixtures, links::Links};
 use lab_model::{
     network::{Impairment, Loss},
     node::NodeName,
 };
+
+use super::{Observation, doors::Doors, fixtures::Fixtures, links::Links};
 
 /// How many answers are timed.
 const TIMED: usize = 7;

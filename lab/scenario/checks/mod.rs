@@ -42,13 +42,13 @@ fn text(error: impl std::fmt::Display) -> String {
 
 /// Does a check.
 pub(super) async fn look(fixtures: &Fixtures<'_>, check: &Check) -> Observation {
-    let cluster = fixtures.cluster;
+    let (formed, cluster) = (fixtures.formed, fixtures.cluster);
     let observation = match check {
-        Check::LayersGreen => layers::look(cluster).await,
-        Check::Architecture { is } => architecture::look(cluster, *is).await,
+        Check::LayersGreen => layers::look(formed).await,
+        Check::Architecture { is } => architecture::look(formed, *is).await,
         Check::NoTailscale { role } => no_tailscale::look(cluster, role.as_ref()).await,
         Check::PodNetwork { service, dns } => pod_network::look(fixtures, *service, *dns).await,
-        Check::PowerCycle { node } => power_cycle::look(cluster, node).await,
+        Check::PowerCycle { node } => power_cycle::look(formed, node).await,
         Check::Roles => roles::look(cluster).await,
         Check::TailnetRouting => tailnet_routing::look(fixtures).await,
         Check::TailnetRecovery { after } => tailnet_recovery::look(fixtures, after).await,
@@ -57,7 +57,7 @@ pub(super) async fn look(fixtures: &Fixtures<'_>, check: &Check) -> Observation 
         Check::LinkCut { node } => link_cut::look(fixtures, node).await,
         Check::Partition { partition, lasts } => partition::look(fixtures, partition, *lasts).await,
         Check::LinkShape { node, impairment } => link_shape::look(fixtures, node, *impairment).await,
-        Check::BootHold { node, ends } => boot_hold::look(cluster, node, ends).await,
+        Check::BootHold { node, ends } => boot_hold::look(formed, node, ends).await,
     };
     if restarts_nodes(check) {
         fixtures.renew_echo().await;

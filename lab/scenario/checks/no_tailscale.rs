@@ -1,12 +1,13 @@
 //! No node has anything of Tailscale: no extension, service, process, interface or image.
 
-use super::{Observation, QUESTION};
 use lab_cluster::{
     formation::Cluster,
     machine_api::{ApiError, ExtensionStatus, NodeClient},
 };
 use lab_model::node::Role;
 use lab_plan::cluster::NodePlan;
+
+use super::{Observation, QUESTION};
 
 /// What everything of Tailscale has in its name.
 const NAME: &str = "tailscale";

@@ -3,13 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Observation, doors::Doors, fixtures::Fixtures, links::Links};
 use lab_cluster::{formation::Cluster, kubernetes::KubernetesApi};
 use lab_model::{
     events::Step,
     network::Partition,
     node::{Kind, NodeName},
 };
+
+use super::{Observation, doors::Doors, fixtures::Fixtures, links::Links};
 
 /// Pause between two questions of a pod.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -28,7 +29,7 @@ async fn part_and_heal(
     lasts: Duration,
     observation: &mut Observation,
 ) -> Result<(), String> {
-    let (cluster, api) = (fixtures.cluster, fixtures.api()?);
+    let (cluster, api) = (fixtures.cluster, fixtures.api());
     let doors = Doors::open(fixtures).await?;
     let links = Links::of(cluster);
     let parted = Instant::now();

@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 
 use futures::FutureExt;
+use lab_cluster::kubernetes::{CLUSTER_DNS, EchoPod, EchoWorkload, ready_endpoint};
+use lab_model::events::{Happening, Outcome, Recorder, Step, Target};
 
 use super::{
     Observation,
     asker::Asker,
     fixtures::{EchoPods, Fixtures},
 };
-use lab_cluster::kubernetes::{CLUSTER_DNS, EchoPod, EchoWorkload, ready_endpoint};
-use lab_model::events::{Happening, Outcome, Recorder, Step, Target};
 
 pub(super) async fn look(fixtures: &Fixtures<'_>, service: bool, dns: bool) -> Observation {
     let mut observation = Observation::default();
@@ -27,7 +27,7 @@ async fn ask_all(
     dns: bool,
     observation: &mut Observation,
 ) -> Result<(), String> {
-    let (cluster, api) = (fixtures.cluster, fixtures.api()?);
+    let (cluster, api) = (fixtures.cluster, fixtures.api());
     let EchoPods { workload, pods } = fixtures.echo().await?;
     let asker = Asker::new(api, &cluster.plan().budgets);
     let names = Names {

@@ -3,27 +3,28 @@
 //! That it really was away shows in the kernel's boot id, which is new at each boot; that it is
 //! the same node shows in its machine id and in the UID of its Kubernetes Node.
 
-use super::Observation;
 use lab_cluster::{
-    formation::Cluster,
+    formation::FormedCluster,
     kubernetes::{KubernetesApi, NodeFacts},
 };
 use lab_model::node::NodeName;
 
-pub(super) async fn look(cluster: &Cluster, name: &NodeName) -> Observation {
+use super::{Observation, text};
+
+pub(super) async fn look(formed: &FormedCluster, name: &NodeName) -> Observation {
     let mut observation = Observation::default();
-    if let Err(cause) = cycle(cluster, name, &mut observation).await {
+    if let Err(cause) = cycle(formed, name, &mut observation).await {
         observation.problem(cause);
     }
     observation
 }
 
-async fn cycle(cluster: &Cluster, name: &NodeName, observation: &mut Observation) -> Result<(), String> {
-    let api = cluster.kubernetes().ok_or("the Kubernetes API was never reached")?;
-    let node = cluster.plan().node(name).ok_or_else(|| format!("the plan has no node {name}"))?;
+async fn cycle(formed: &FormedCluster, name: &NodeName, observation: &mut Observation) -> Result<(), String> {
+    let api = formed.kubernetes();
+    let node = formed.node(name).map_err(text)?;
     let before = facts(api, name).await?;
     let started = std::time::Instant::now();
-    cluster.power_cycle(node).await.map_err(|failure| failure.to_string())?;
+    node.power_cycle().await.map_err(text)?;
     let after = facts(api, name).await?;
     compare(&before, &after, observation);
     observation.fact(format!(

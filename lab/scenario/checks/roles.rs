@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{Observation, QUESTION};
 use lab_cluster::{
     formation::Cluster,
     machine_api::{ApiError, ExtensionStatus},
 };
 use lab_image::Contents;
 use lab_plan::cluster::NodePlan;
+
+use super::{Observation, QUESTION};
 
 /// containerd's configuration on a node, with the parts of all extensions (Talos, constants.CRIConfig).
 const CRI_CONFIG: &str = "/etc/cri/conf.d/cri.toml";

@@ -2,12 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Observation, QUESTION};
 use lab_cluster::{
     formation::{Cluster, Tailnet},
     tailnet::{ControlServer, OutsideClient},
 };
 use lab_plan::cluster::{NodePlan, OUTSIDE_CLIENT, TAILNET};
+
+use super::{Observation, QUESTION};
 
 /// A gateway whose tailnet must end at it.
 pub(super) struct Bounds<'a> {

@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Observation, fixtures::Fixtures, tailnet_requests::Answer, text};
-use crate::scenario::Disturbance;
 use lab_cluster::{
-    formation::{Cluster, Tailnet},
+    formation::{Cluster, FormedCluster, Tailnet},
     tailnet::{Node, OutsideClient, Path},
 };
 use lab_plan::cluster::NodePlan;
+
+use super::{Observation, fixtures::Fixtures, tailnet_requests::Answer, text};
+use crate::scenario::Disturbance;
 
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(4);
@@ -46,7 +47,8 @@ async fn look_at(
     let pod = far.ok_or("no pod runs on another node than the gateway")?.address.clone();
     let http = client.http(REQUEST).map_err(text)?;
 
-    let way = Way { cluster, tailnet, gateway, client: &client, http, pod, patience };
+    let way =
+        Way { formed: fixtures.formed, cluster, tailnet, gateway, client: &client, http, pod, patience };
     way.reached("before anything is disturbed").await?;
     for disturbance in after {
         match disturbance {
@@ -61,6 +63,7 @@ async fn look_at(
 
 /// The way from the outside client through the gateway to a pod on another node.
 struct Way<'a> {
+    formed: &'a FormedCluster,
     cluster: &'a Cluster,
     tailnet: &'a Tailnet,
     gateway: &'a NodePlan,
@@ -132,7 +135,7 @@ impl Way<'_> {
         let name = &self.gateway.spec.name;
         let before = self.member().await?;
         let cut = Instant::now();
-        self.cluster.power_cycle(self.gateway).await.map_err(text)?;
+        self.formed.node(name).map_err(text)?.power_cycle().await.map_err(text)?;
         self.reached(&format!("after {name} was started again")).await?;
         observation.fact(format!(
             "{name} lost power: answers again after {:.1} s, boot included, with the key that it had",

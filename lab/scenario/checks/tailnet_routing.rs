@@ -7,14 +7,6 @@ use std::{
 };
 
 use ipnet::IpNet;
-
-use super::{
-    Observation, QUESTION,
-    attempts::Attempts,
-    fixtures::{EchoPods, Fixtures},
-    tailnet_bounds::Bounds,
-    tailnet_requests::Answer,
-};
 use lab_cluster::{
     formation::{Cluster, Tailnet},
     kubernetes::{ECHO_PORT, EchoPod, EchoWorkload},
@@ -28,6 +20,14 @@ use lab_model::{
     redact,
 };
 use lab_plan::cluster::NodePlan;
+
+use super::{
+    Observation, QUESTION,
+    attempts::Attempts,
+    fixtures::{EchoPods, Fixtures},
+    tailnet_bounds::Bounds,
+    tailnet_requests::Answer,
+};
 
 /// The extension's service on a node.
 const SERVICE: &str = "ext-tailscale";

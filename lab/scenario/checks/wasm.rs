@@ -1,12 +1,13 @@
 //! WebAssembly workloads run on every node, of whatever role, and answer ordinary pods.
 
+use lab_cluster::kubernetes::{EchoPod, EchoWorkload};
+
 use super::{
     Observation,
     asker::Asker,
     fixtures::{Fixtures, on_every_node},
     text,
 };
-use lab_cluster::kubernetes::{EchoPod, EchoWorkload};
 
 /// The namespace of the modules.
 const NAMESPACE: &str = "lab-wasm-check";
@@ -20,7 +21,7 @@ pub(super) async fn look(fixtures: &Fixtures<'_>) -> Observation {
 }
 
 async fn ask_all(fixtures: &Fixtures<'_>, observation: &mut Observation) -> Result<(), String> {
-    let (cluster, api) = (fixtures.cluster, fixtures.api()?);
+    let (cluster, api) = (fixtures.cluster, fixtures.api());
     let modules = EchoWorkload::create_wasm(api, NAMESPACE).await.map_err(text)?;
     let ready = async { tokio::try_join!(on_every_node(cluster, &modules), fixtures.echo()) };
     let (module_pods, callers) = tokio::select! {

@@ -1,12 +1,13 @@
 //! The argument vector of a VM: a pure function, so that every host's vector has a snapshot.
 
-use super::DeviceBus;
-use super::GicVersion;
-use super::MachineSpec;
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
 use lab_model::accelerator::Accelerator;
-use std::ffi::OsString;
-use std::path::Path;
-use std::path::PathBuf;
+
+use super::{DeviceBus, GicVersion, MachineSpec};
 
 /// What the VM's console, monitor and network card are connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,6 +182,7 @@ impl Vector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::QemuBinary;
     use lab_model::accelerator::CpuModel;
 
     fn spec(accelerator: Accelerator) -> MachineSpec {

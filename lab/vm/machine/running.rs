@@ -3,28 +3,32 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    os::{fd::AsFd, unix::fs::PermissionsExt, unix::net::UnixStream as StdStream},
+    os::{
+        fd::AsFd,
+        unix::{fs::PermissionsExt, net::UnixStream as StdStream},
+    },
     path::Path,
     process::{Command, ExitStatus, Stdio},
-    sync::Arc,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use futures::{FutureExt, future::BoxFuture};
+use lab_model::{accelerator::Accelerator, events::Recorder};
 use tokio::{net::UnixListener, sync::watch};
 
 use super::{
     ConsoleMark, MachineError, MachineFailure, MachineSpec, MigrationState, QemuBinary, Qmp, Usage, Wiring,
     arguments,
     console::Console,
-    shell_line, usage,
-    usage::record_usage,
+    shell_line,
+    usage::{self, record_usage},
     vigil::{Vigil, attach_console, in_words, observer, report_exit, tail_of},
 };
 use crate::process::{Process, Processes, SocketDirectory};
-use lab_model::accelerator::Accelerator;
-use lab_model::events::Recorder;
 
 /// How long QEMU may take to connect its console and monitor; 0.1 s on an idle host.
 const START_PATIENCE: Duration = Duration::from_secs(60);

@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
+use lab_model::{events::Recorder, network::LanPlan, node::NodeName};
 use tokio::{net::UnixListener, sync::oneshot};
 
 use super::{
@@ -19,10 +20,10 @@ use super::{
     switch::Switch,
     uplink::{self, Uplink},
 };
-use crate::machine::QemuBinary;
-use crate::process::{Processes, SocketDirectory};
-use lab_model::network::LanPlan;
-use lab_model::{events::Recorder, node::NodeName};
+use crate::{
+    machine::QemuBinary,
+    process::{Processes, SocketDirectory},
+};
 
 /// The running LAN: switch, services and uplink. Dropping it takes all of it down. What it does to its links on purpose
 /// is in `disturbing`.

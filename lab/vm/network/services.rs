@@ -3,10 +3,14 @@
 use std::{
     collections::HashSet,
     net::Ipv4Addr,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::SystemTime,
 };
+
+use lab_model::network::{LanPlan, MacAddr};
 
 use super::{
     ServiceCounters,
@@ -15,7 +19,6 @@ use super::{
     ntp,
     packet::{Datagram, udp_destination_port, udp_frame, udp_source_port},
 };
-use lab_model::network::{LanPlan, MacAddr};
 
 /// DHCP, DNS and NTP of one LAN.
 pub(super) struct Services {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use lab_plan::tailnet::AuthKey;
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -16,7 +17,6 @@ use super::{
     },
     ControlServer,
 };
-use lab_plan::tailnet::AuthKey;
 
 /// How long one call may take; headscale's command gives up by itself after 5 s.
 const CALL_PATIENCE: Duration = Duration::from_secs(30);

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use lab_model::{Severity, words::choice};
+
 use super::super::{
     config_set::{ConfigSet, machine_type},
     finding::Finding,
     schema::Misfit,
 };
-use lab_model::Severity;
-use lab_model::words::choice;
 
 /// What `machine.type` should be.
 const MACHINE_TYPES: [&str; 2] = ["controlplane", "worker"];

@@ -2,13 +2,16 @@
 
 use std::net::IpAddr;
 
-use super::super::{
-    config_set::{ConfigFile, ConfigSet},
-    finding::Finding,
-    tree::Node,
-};
-use super::placeholders::is_template;
 use lab_model::Severity;
+
+use super::{
+    super::{
+        config_set::{ConfigFile, ConfigSet},
+        finding::Finding,
+        tree::Node,
+    },
+    placeholders::is_template,
+};
 
 /// The lab gives a VM one disk, on virtio.
 const DISK: &str = "/dev/vda";

@@ -3,15 +3,17 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-
-use super::super::{
-    config_set::{ConfigFile, ConfigSet, MachineType, machine_type},
-    finding::Finding,
-    tree::Node,
-};
-use super::placeholders::is_template;
-use crate::{cluster::TAILNET, tailnet::overlap};
 use lab_model::Severity;
+
+use super::{
+    super::{
+        config_set::{ConfigFile, ConfigSet, MachineType, machine_type},
+        finding::Finding,
+        tree::Node,
+    },
+    placeholders::is_template,
+};
+use crate::{cluster::TAILNET, tailnet::overlap};
 
 /// The two networks of a cluster, with what a person calls them.
 pub const NETWORKS: [(&str, &str); 2] = [("pod", "podSubnets"), ("service", "serviceSubnets")];

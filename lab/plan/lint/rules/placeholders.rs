@@ -1,13 +1,13 @@
 //! What was to be filled in and was not.
 
 use base64::Engine;
+use lab_model::Severity;
 
 use super::super::{
     config_set::ConfigSet,
     finding::Finding,
     tree::{Node, Value},
 };
-use lab_model::Severity;
 
 /// `${NAME}` and `{{ .Name }}` of shells and templates. Contents of files may mean them.
 pub fn unexpanded(set: &ConfigSet, findings: &mut Vec<Finding>) {

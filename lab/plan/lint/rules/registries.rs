@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use lab_model::Severity;
+
 use super::super::{
     config_set::{ConfigFile, ConfigSet},
     finding::Finding,
     tree::{Node, Place},
 };
-use lab_model::Severity;
 
 /// TLS settings for the host of a mirror that speaks plain HTTP. Talos makes containerd's host
 /// configuration of both together and refuses (internal/pkg/containers/cri/containerd/hosts.go).

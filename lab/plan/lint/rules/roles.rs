@@ -1,11 +1,12 @@
 //! What only control planes may have (machinery, config/types/v1alpha1/v1alpha1_validation.go).
 
+use lab_model::Severity;
+
 use super::super::{
     config_set::{ConfigFile, ConfigSet, MachineType, machine_type},
     finding::Finding,
     tree::Node,
 };
-use lab_model::Severity;
 
 fn workers(set: &ConfigSet) -> impl Iterator<Item = (&ConfigFile, &Node)> {
     set.machines().filter(|(_, config)| machine_type(config) == Some(MachineType::Worker))

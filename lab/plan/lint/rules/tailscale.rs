@@ -1,13 +1,16 @@
 //! The gateway's ExtensionServiceConfig document.
 
-use super::super::{
-    config_set::{ConfigFile, ConfigSet},
-    finding::Finding,
-    tree::Node,
-};
-use super::networks::named;
-use crate::tailnet::{Needed, check_routes, parse_routes};
 use lab_model::Severity;
+
+use super::{
+    super::{
+        config_set::{ConfigFile, ConfigSet},
+        finding::Finding,
+        tree::Node,
+    },
+    networks::named,
+};
+use crate::tailnet::{Needed, check_routes, parse_routes};
 
 /// How keys begin that Tailscale's own service issues.
 const KEY_BEGINNING: &str = "tskey-";

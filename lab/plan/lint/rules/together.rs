@@ -1,12 +1,15 @@
 //! What the configs of one cluster must have in common.
 
-use super::super::{
-    config_set::ConfigSet,
-    finding::Finding,
-    tree::{Node, Value},
-};
-use super::placeholders::is_template;
 use lab_model::Severity;
+
+use super::{
+    super::{
+        config_set::ConfigSet,
+        finding::Finding,
+        tree::{Node, Value},
+    },
+    placeholders::is_template,
+};
 
 /// What differs, as a rule and its paths.
 struct Common {
