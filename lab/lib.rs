@@ -30,5 +30,6 @@ pub mod scenario;
 pub mod session;
 pub mod tailnet;
 pub mod talos;
+pub mod wait;
 mod words;
 pub mod yaml;
