@@ -52,7 +52,7 @@ pub enum KubernetesError {
 }
 
 impl KubernetesError {
-    pub(super) fn request(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+    pub(crate) fn request(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         move |source| Self::Request { action: action.into(), source: Box::new(source) }
     }
 
@@ -103,6 +103,12 @@ impl KubernetesApi {
         config.read_timeout = Some(Duration::from_secs(295));
         let client = Client::try_from(config).map_err(|error| text(&error))?;
         Ok(Self { client })
+    }
+
+    /// An API server that a test plays.
+    #[cfg(test)]
+    pub(crate) fn of_client(client: Client) -> Self {
+        Self { client }
     }
 
     /// The underlying client, for typed APIs.
