@@ -7,7 +7,7 @@ use lab::{
     events::{Happening, Outcome, Shard, ShardNumber},
     host::{Ending, ExitCode, WhenShort},
     report::{Display, HTML, Recording, Report, Summary},
-    scenario::Scenario,
+    scenario::{self, Scenario},
     session::{Session, SessionOptions},
 };
 
@@ -72,7 +72,7 @@ impl Run {
 
     async fn print_plans(&self, session: Session, scenarios: &[Scenario]) -> Result<ExitCode, Failed> {
         for scenario in scenarios {
-            let (plan, _registry) = session.plan(scenario.request(WhenShort::Refuse)).await?;
+            let (plan, _registry) = session.plan(scenario::request(scenario, WhenShort::Refuse)).await?;
             let text = if self.json {
                 serde_json::to_string_pretty(&plan).map_err(|error| error.to_string())
             } else {
@@ -103,7 +103,7 @@ fn picked(scenarios: Vec<Scenario>, number: Option<ShardNumber>) -> (Vec<Scenari
 /// All files, read before anything starts: a mistake in the last one costs no time.
 pub(super) fn loaded(files: &[PathBuf]) -> Result<Vec<Scenario>, Failed> {
     let load = |path: &PathBuf| {
-        Scenario::load(path)
+        scenario::load(path)
             .map_err(|error| Failed::new(ExitCode::BadInput, format!("{:?}", miette::Report::new(error))))
     };
     files.iter().map(load).collect()
@@ -139,7 +139,7 @@ pub(super) async fn carried_out(
 async fn verdicts(session: &Session, scenarios: &[Scenario]) -> (Outcome, Ending, ExitCode) {
     let (mut failures, mut host_unable) = (Vec::new(), false);
     for scenario in scenarios {
-        let verdict = scenario.run(session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
+        let verdict = scenario::run(scenario, session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
         if let Some(cause) = verdict.outcome.cause_of(&scenario.name) {
             failures.push(cause);
             host_unable |= verdict.host_unable;

@@ -1,9 +1,7 @@
 //! The scenario file exactly as it is written: one struct a mapping, strict, with the places of
 //! values where a later step may find fault with them.
 //!
-//! Everything here is private to `scenario`; what the rest of the lab sees is `Scenario`.
-
-pub(super) mod check;
+//! What the rest of the lab sees is `Scenario`; parameters of checks may use [`Text`] and [`RawPatch`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,12 +10,12 @@ use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
+use super::check_entry::RawCheck;
 use crate::cluster::{ControlServerState, ImageDelivery, KeyState, RouteApproval, StartOrder, TalosContract};
 use crate::events::Step;
 use crate::node::Kind;
 use crate::session::Start;
 use crate::talos::Profile;
-use check::RawCheck;
 
 /// How scenario and patch files are read: places instead of printed snippets, and only `true` and
 /// `false` as booleans, as the YAML 1.2 readers of machine configs do.
@@ -26,7 +24,7 @@ pub(super) fn yaml_options() -> serde_saphyr::Options {
 }
 
 /// A text with its place in the file.
-pub(super) type Text = Spanned<String>;
+pub type Text = Spanned<String>;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -46,6 +44,17 @@ pub(super) struct RawScenario {
     pub expect: Option<RawExpect>,
     #[serde(default)]
     pub budgets: RawBudgets,
+}
+
+impl RawScenario {
+    /// The same scenario; when it names no check it has this one.
+    pub fn with_default_check(mut self, name: Option<&str>) -> Self {
+        if let Some(name) = name.filter(|_| self.checks.is_empty()) {
+            let nowhere = serde_saphyr::Location::UNKNOWN;
+            self.checks.push(Spanned::new(RawCheck::Bare(name.to_owned()), nowhere, nowhere));
+        }
+        self
+    }
 }
 
 /// Seconds on the reference host.
@@ -208,8 +217,10 @@ pub(super) struct RawPatches {
 
 /// A file's path, or the patch itself.
 #[derive(Debug)]
-pub(super) enum RawPatch {
+pub enum RawPatch {
+    /// The path.
     File(String),
+    /// The patch.
     Inline(serde_json::Value),
 }
 

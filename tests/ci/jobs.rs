@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 use lab::{
-    cluster::Size, events::ShardNumber, host::HOST_RESERVE_MIB, scenario::Scenario,
+    cluster::Size, events::ShardNumber, host::HOST_RESERVE_MIB, scenario::{self, Scenario},
     session::OVERHEAD_PER_NODE_MIB,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -116,7 +116,7 @@ fn variable<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
 /// Every scenario of the lab, in order.
 fn scenarios() -> Result<Vec<Scenario>> {
     let names = files()?.into_iter().filter(|name| name.starts_with("scenarios/") && name.ends_with(".yaml"));
-    names.map(|name| Ok(Scenario::load(&root().join(name))?)).collect()
+    names.map(|name| Ok(scenario::load(&root().join(name))?)).collect()
 }
 
 #[test]

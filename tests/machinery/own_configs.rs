@@ -9,7 +9,7 @@ use lab::{
     machine::Accelerator,
     node::Kind,
     oci::Origin,
-    scenario::Scenario,
+    scenario::{self, Scenario},
     talos::{ClusterConfig, LabPatchId, LabPatches, SecretsBundle, TalosContract, generate, talosconfig},
 };
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ fn scenario(cluster: &str, files: Files<'_>) -> Scenario {
         let found = files.iter().find(|(name, _)| Path::new("dir").join(name) == path);
         found.map(|(_, text)| text.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
     };
-    Scenario::parse("own.yaml", &text, Path::new("dir"), &read).unwrap_or_else(|error| panic!("{error}"))
+    scenario::parse("own.yaml", &text, Path::new("dir"), &read).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn planned(scenario: Scenario) -> Result<Plan, PlanError> {

@@ -13,7 +13,7 @@ use lab::{
     events::{Happening, Outcome, Subscription},
     host::{Ending, WhenShort},
     report::Display,
-    scenario::{Expectation, Scenario, SeenFailure, Verdict},
+    scenario::{self, Expectation, Scenario, SeenFailure, Verdict},
     session::{Session, SessionOptions},
 };
 use regex::Regex;
@@ -22,7 +22,7 @@ pub use turns::{MEMORY_PATIENCE, turn};
 
 /// Runs a scenario and returns its verdict, and the directory of its run.
 pub async fn run_in(file: &str) -> Result<(Verdict, PathBuf)> {
-    let scenario = Scenario::load(Path::new(file)).with_context(|| format!("loading {file}"))?;
+    let scenario = scenario::load(Path::new(file)).with_context(|| format!("loading {file}"))?;
     let options = options(&scenario.name);
     run_with(file, scenario, options).await
 }
@@ -37,7 +37,7 @@ pub async fn run_with(file: &str, scenario: Scenario, options: SessionOptions) -
     let session = Session::open(options).await.context("opening a session")?;
     let mut events = session.recorder().subscribe();
     let directory = session.path().to_owned();
-    let verdict = scenario.run(&session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
+    let verdict = scenario::run(&scenario, &session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
     say_how_it_started(file, &mut events);
     let ending = if verdict.outcome.passed() { Ending::Passed } else { Ending::Failed };
     session.close(verdict.outcome.clone(), ending).await.context("closing the session")?;

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use super::text;
+use super::CheckError;
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, NodePlan},
     events::Step,
     kubernetes::{EchoPod, EchoWorkload, KubernetesApi},
+    node::NodeName,
 };
 
 /// A formed cluster while checks look at it.
-pub(in crate::scenario) struct Fixtures<'a> {
+pub struct Fixtures<'a> {
     pub(super) cluster: &'a Cluster,
     echo: Mutex<Echo>,
 }
@@ -37,12 +38,18 @@ impl<'a> Fixtures<'a> {
     }
 
     /// The Kubernetes API.
-    pub(super) fn api(&self) -> Result<&'a KubernetesApi, String> {
-        self.cluster.kubernetes().ok_or_else(|| "the Kubernetes API was never reached".to_owned())
+    pub(super) fn api(&self) -> Result<&'a KubernetesApi, CheckError> {
+        self.cluster.kubernetes().ok_or(CheckError::NoKubernetes)
+    }
+
+    /// The plan of a node that a check names.
+    pub(super) fn node(&self, name: &NodeName) -> Result<&'a NodePlan, CheckError> {
+        let node = self.cluster.plan().node(name);
+        node.ok_or_else(|| CheckError::lacks(format!("the plan has no node {name}")))
     }
 
     /// The echo pods, once one is ready on every node and their service stands for one of them.
-    pub(super) async fn echo(&self) -> Result<EchoPods, String> {
+    pub(super) async fn echo(&self) -> Result<EchoPods, CheckError> {
         let api = self.api()?;
         let workload = {
             let mut echo = self.echo.lock().await;
@@ -50,7 +57,7 @@ impl<'a> Fixtures<'a> {
                 Some(workload) => Arc::clone(workload),
                 None => {
                     let namespace = format!("lab-checks-{}", echo.before + 1);
-                    let made = Arc::new(EchoWorkload::create(api, &namespace).await.map_err(text)?);
+                    let made = Arc::new(EchoWorkload::create(api, &namespace).await?);
                     echo.workload = Some(Arc::clone(&made));
                     made
                 }
@@ -74,10 +81,10 @@ impl<'a> Fixtures<'a> {
 pub(super) async fn on_every_node(
     cluster: &Cluster,
     workload: &EchoWorkload,
-) -> Result<Vec<EchoPod>, String> {
+) -> Result<Vec<EchoPod>, CheckError> {
     let nodes: Vec<_> = cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();
     let limit = cluster.plan().budgets.limit(Step::Ready);
-    let pods = workload.ready_pods(&nodes, limit).await.map_err(text)?;
-    workload.ready_service(limit).await.map_err(text)?;
+    let pods = workload.ready_pods(&nodes, limit).await?;
+    workload.ready_service(limit).await?;
     Ok(pods)
 }

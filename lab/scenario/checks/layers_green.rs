@@ -1,18 +1,52 @@
 //! Every node is green in all three layers of readiness, asked anew from each source.
 
-use super::{Observation, QUESTION};
+use futures::{FutureExt, future::BoxFuture};
+use serde::{Deserialize, Serialize};
+
+use super::{Check, CheckError, Fixtures, Observation, QUESTION};
 use crate::{
-    cluster::{Cluster, NodePlan},
+    cluster::{Cluster, ClusterSpec, NodePlan},
+    scenario::{CheckContext, CheckKind, Words},
     talos::Stage,
 };
 
-pub(super) async fn look(cluster: &Cluster) -> Observation {
-    let mut observation = Observation::default();
-    for node in &cluster.plan().nodes {
-        machine_layers(cluster, node, &mut observation).await;
-        kubernetes_layer(cluster, node, &mut observation).await;
+/// The check; it has no parameters.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayersGreen {}
+
+impl CheckKind for LayersGreen {
+    const NAME: &'static str = "layers-green";
+    type Written = Self;
+
+    fn read(written: Self, _: &mut CheckContext<'_, '_>) -> Option<Self> {
+        Some(written)
     }
-    observation
+
+    fn words(&self, cluster: &ClusterSpec) -> Words {
+        Words::new(
+            format!("{} with their machine configs", Words::count_nodes(cluster)),
+            "the cluster forms",
+            "every node is green in boot sequence, services and Kubernetes",
+        )
+    }
+}
+
+impl Check for LayersGreen {
+    fn look<'a>(
+        &'a self,
+        fixtures: &'a Fixtures<'_>,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        async move {
+            for node in &fixtures.cluster.plan().nodes {
+                machine_layers(fixtures.cluster, node, seen).await;
+                kubernetes_layer(fixtures.cluster, node, seen).await;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
 }
 
 async fn machine_layers(cluster: &Cluster, node: &NodePlan, observation: &mut Observation) {
