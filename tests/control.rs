@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::ListParams};
 use lab::{
-    cluster::{Cluster, ClusterSpec},
+    cluster::{Cluster, ClusterSpec, FormedCluster},
     control::{Answer, ControlClient, ControlServer, LONGEST_REQUEST, Request, Running},
     events::Outcome,
     host::{Ending, WhenShort},
@@ -178,18 +178,16 @@ async fn links_are_disturbed_by_command_and_nonsense_ends_nothing() -> Result<()
 async fn nodes_are_paused_killed_and_rebooted_and_pods_are_entered() -> Result<()> {
     let _turn = turns::turn(2).await?;
     let living = Living::start("control-nodes").await?;
-    living.cluster().form().await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
-    living.session.save_kubeconfig(living.cluster())?;
+    let formed = living.session.form(living.cluster()).await?;
     living.session.publish(living.cluster(), "ready")?;
 
-    enters_pods(&living).await?;
-    pauses_kills_and_reboots(&living).await?;
+    enters_pods(&living, &formed).await?;
+    pauses_kills_and_reboots(&living, &formed).await?;
     living.end().await
 }
 
-async fn enters_pods(living: &Living) -> Result<()> {
-    let api = living.cluster().kubernetes().context("no API")?;
-    let pods: Api<Pod> = Api::namespaced(api.client(), "kube-system");
+async fn enters_pods(living: &Living, formed: &FormedCluster) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(formed.kubernetes().client(), "kube-system");
     let limit = Instant::now() + Duration::from_secs(120);
     let pod = loop {
         let dns = pods.list(&ListParams::default().labels("k8s-app=kube-dns")).await?;
@@ -232,15 +230,14 @@ async fn enters_pods(living: &Living) -> Result<()> {
     Ok(())
 }
 
-async fn pauses_kills_and_reboots(living: &Living) -> Result<()> {
-    let worker = &living.cluster().plan().nodes[1];
-    let name = &worker.spec.name;
+async fn pauses_kills_and_reboots(living: &Living, formed: &FormedCluster) -> Result<()> {
+    let worker = formed.node("worker-1")?;
+    let name = worker.name();
     let boot_id = async || -> Result<String> {
-        let client = living.cluster().connect(worker).await?;
+        let client = worker.connect().await?;
         Ok(client.read_file("/proc/sys/kernel/random/boot_id", Duration::from_secs(20)).await?)
     };
-    let green =
-        async || living.cluster().wait_green(worker).await.map_err(|failure| anyhow::anyhow!("{failure}"));
+    let green = async || worker.wait_ready().await;
     let state = || -> Result<Running> {
         match ControlClient::connect(&living.socket)?.ask(&Request::Status)? {
             Answer::Status(state) => Ok(state.nodes[1].running),

@@ -114,8 +114,8 @@ async fn no_artefact_of_a_run_holds_a_key() -> Result<()> {
     let mut events = session.recorder().subscribe();
     let running = session.start(scenario::request(&scenario, WhenShort::WaitUpTo(MEMORY_PATIENCE))).await?;
     say_how_it_started(file, &mut events);
-    running.cluster.form().await?;
-    session.save_kubeconfig(&running.cluster)?;
+    let formed = running.cluster.form().await?;
+    session.save_kubeconfig(&formed)?;
     let tailnet = running.cluster.tailnet().context("the cluster has a tailnet")?;
     let client = tailnet.outside_client(Duration::from_secs(300)).await?;
     let mut secrets = vec![PLANTED.to_owned()];

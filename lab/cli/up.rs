@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use lab::{
-    cluster::{Cluster, ClusterSpec, Stage, TailnetSpec},
+    cluster::{Cluster, ClusterSpec, FormedCluster, Stage, TailnetSpec},
     control::ControlServer,
     events::Outcome,
     host::{Ending, ExitCode},
@@ -86,7 +86,7 @@ impl Up {
             .map_err(|error| Failed::new(ExitCode::Internal, format!("open the control channel: {error}")))?;
         session.publish(&running.cluster, "forming")?;
         let formed = tokio::select! {
-            formed = running.cluster.form() => Some(formed),
+            formed = session.form(&running.cluster) => Some(formed),
             () = asked_to_end() => None,
         };
         let (outcome, ending, code) = match formed {
@@ -104,9 +104,9 @@ impl Up {
                 }
                 (Outcome::Failed { cause }, Ending::Failed, ExitCode::VerdictFailed)
             }
-            Some(Ok(())) => {
+            Some(Ok(formed)) => {
                 let failed = tokio::select! {
-                    kept = keep(&session, &running.cluster) => kept.err(),
+                    kept = keep(&session, &formed) => kept.err(),
                     () = asked_to_end() => None,
                 };
                 match failed {
@@ -150,29 +150,30 @@ fn interrupted() -> (Outcome, Ending, ExitCode) {
     (Outcome::NotRun { cause: "ended by its user".into() }, Ending::Interrupted, ExitCode::Interrupted)
 }
 
-fn how_to(cluster: &Cluster, kubeconfig: &Path, talosconfig: &Path) -> String {
+fn how_to(cluster: &Cluster, kubeconfig: &Path, talosconfig: &Path) -> Result<String, Failed> {
     let mut text = format!(
         "\nThe cluster is ready.\n\n  export KUBECONFIG={}\n  kubectl get nodes -o wide\n\n  export TALOSCONFIG={}\n",
         kubeconfig.display(),
         talosconfig.display()
     );
     for node in &cluster.plan().nodes {
-        if let Some(api) = cluster.machine_api(&node.spec.name) {
-            text.push_str(&format!(
-                "  # machine API of {} ({}), certificate for {}: {api}\n",
-                node.spec.name, node.spec.kind, node.address
-            ));
-        }
+        let api =
+            cluster.machine_api(&node.spec.name).map_err(|error| Failed::new(ExitCode::Internal, error))?;
+        text.push_str(&format!(
+            "  # machine API of {} ({}), certificate for {}: {api}\n",
+            node.spec.name, node.spec.kind, node.address
+        ));
     }
-    text
+    Ok(text)
 }
 
 /// Tells how to use the cluster, and keeps what that needs. Only ends when something fails.
-async fn keep(session: &Session, cluster: &Cluster) -> Result<Infallible, Failed> {
-    let kubeconfig = session.save_kubeconfig(cluster)?;
+async fn keep(session: &Session, formed: &FormedCluster) -> Result<Infallible, Failed> {
+    let cluster = formed.cluster();
+    let kubeconfig = session.save_kubeconfig(formed)?;
     session.publish(cluster, "ready")?;
     let client = join(cluster).await?;
-    println!("{}", how_to(cluster, &kubeconfig, &session.path().join("talosconfig")));
+    println!("{}", how_to(cluster, &kubeconfig, &session.path().join("talosconfig"))?);
     if let Some(client) = &client {
         println!("{}", how_to_reach(client));
     }

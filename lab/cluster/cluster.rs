@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::watch;
 
 use super::{
     failure::{Cause, Failure},
+    formation_state::FormationState,
     plan::{KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan, REGISTRY_PORT},
     tailnet::Tailnet,
     warm::{Warm, WarmKey, WarmStore},
@@ -19,13 +20,19 @@ use crate::{
     assets::without_extension,
     events::{Happening, Recorder, Step, Subject},
     host::{DISK, NODES},
-    kubernetes::KubernetesApi,
     machine::{DeviceBus, GicVersion, Machine, MachineSpec, Processes, QemuBinary, make_disk},
-    network::{Egress, Lan},
+    network::{Egress, Lan, NetworkError},
     node::NodeName,
     registry::Registry,
     talos::NodeClient,
 };
+
+/// A node's port that does not lead to the host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("reach {what}: its port is not forwarded")]
+pub struct NotForwarded {
+    what: String,
+}
 
 /// What a cluster runs on.
 #[derive(Clone)]
@@ -40,7 +47,9 @@ pub struct Host {
     pub recorder: Recorder,
 }
 
-/// A live cluster. Dropping it ends every process of it; [`Cluster::shut_down`] does so in order.
+/// A live cluster, from before its first machine. [`Cluster::form`] makes a
+/// [`FormedCluster`](super::FormedCluster) out of it. Dropping it ends every process of it;
+/// [`Cluster::shut_down`] does so in order.
 pub struct Cluster {
     pub(super) plan: Plan,
     pub(super) host: Host,
@@ -52,10 +61,8 @@ pub struct Cluster {
     pub(super) warm: Mutex<Option<Warm>>,
     /// Under which key it may be saved, and where; none when a fault was put into it.
     pub(super) saved_as: Option<(WarmStore, WarmKey)>,
-    pub(super) kubeconfig: OnceLock<String>,
-    pub(super) kubernetes: OnceLock<KubernetesApi>,
-    /// Ends with the cluster.
-    pub(super) kubernetes_events: OnceLock<AbortOnDropHandle<()>>,
+    /// How far it has come.
+    pub(super) formation: watch::Sender<FormationState>,
 }
 
 impl Cluster {
@@ -98,7 +105,6 @@ impl Cluster {
             step: Step::Prepare,
             cause: error.into(),
             findings: Vec::new(),
-            console: Vec::new(),
         })?;
         lan.redirect(REGISTRY_PORT, registry.address().port());
         if let Some((name, address)) = plan.endpoint_name() {
@@ -116,9 +122,7 @@ impl Cluster {
             machines: Mutex::default(),
             warm: Mutex::default(),
             saved_as: None,
-            kubeconfig: OnceLock::new(),
-            kubernetes: OnceLock::new(),
-            kubernetes_events: OnceLock::new(),
+            formation: watch::Sender::default(),
         })
     }
 
@@ -165,14 +169,14 @@ impl Cluster {
         &self.host.recorder
     }
 
-    /// The administrator's kubeconfig for the host, once the cluster has handed it out.
-    pub fn kubeconfig(&self) -> Option<&str> {
-        self.kubeconfig.get().map(String::as_str)
+    /// How far it has come by now.
+    pub fn formation(&self) -> FormationState {
+        self.formation.borrow().clone()
     }
 
-    /// The API server, once it has been reached.
-    pub fn kubernetes(&self) -> Option<&KubernetesApi> {
-        self.kubernetes.get()
+    /// How far it has come, to wait for changes.
+    pub fn watch_formation(&self) -> watch::Receiver<FormationState> {
+        self.formation.subscribe()
     }
 
     /// The VM of a node, once it was started.
@@ -187,13 +191,21 @@ impl Cluster {
     }
 
     /// Where a node's machine API is reached from the host.
-    pub fn machine_api(&self, node: &NodeName) -> Option<SocketAddr> {
-        self.lan.forward(node, MACHINE_API_PORT)
+    ///
+    /// # Errors
+    /// When the LAN does not forward it.
+    pub fn machine_api(&self, node: &NodeName) -> Result<SocketAddr, NotForwarded> {
+        let address = self.lan.forward(node, MACHINE_API_PORT);
+        address.ok_or_else(|| NotForwarded { what: node.to_string() })
     }
 
     /// Where the Kubernetes API server is reached from the host.
-    pub fn kubernetes_api(&self) -> Option<SocketAddr> {
-        self.lan.forward(&self.plan.control_plane()?.spec.name, KUBERNETES_API_PORT)
+    ///
+    /// # Errors
+    /// When the LAN does not forward it.
+    pub fn kubernetes_api(&self) -> Result<SocketAddr, NotForwarded> {
+        let address = self.lan.forward(&self.plan.control_plane().spec.name, KUBERNETES_API_PORT);
+        address.ok_or_else(|| NotForwarded { what: "the API server".to_owned() })
     }
 
     /// An authenticated connection to a node's machine API, made anew.
@@ -202,7 +214,7 @@ impl Cluster {
     /// When the node does not answer or does not trust us.
     pub async fn connect(&self, node: &NodePlan) -> Result<NodeClient, crate::talos::ApiError> {
         let address = IpAddr::from(node.address);
-        let via = self.machine_api(&node.spec.name).ok_or_else(|| crate::talos::ApiError::Unreachable {
+        let via = self.machine_api(&node.spec.name).map_err(|_| crate::talos::ApiError::Unreachable {
             node: address,
             reason: "its API port is not forwarded".into(),
         })?;
@@ -233,6 +245,8 @@ impl Cluster {
             })?;
             initramfs = edited;
         }
+        let lan_socket = self.lan.socket(name);
+        let lan_socket = lan_socket.ok_or_else(|| NetworkError::UnknownNode { node: name.clone() })?;
         let spec = MachineSpec {
             name: name.clone(),
             kernel: node.boots.kernel.clone(),
@@ -246,7 +260,7 @@ impl Cluster {
             disk,
             image_disk: self.plan.image_disk.clone(),
             mac: node.mac,
-            lan_socket: self.lan.socket(name).map(Path::to_owned).unwrap_or_default(),
+            lan_socket: lan_socket.to_owned(),
             mtu: self.plan.lan.mtu,
             paused: false,
             incoming,
@@ -281,8 +295,8 @@ impl Cluster {
     }
 
     /// Ends all VMs at once and returns when they are gone. Throw-away nodes are not asked to shut
-    /// down.
-    pub async fn shut_down(self) {
+    /// down. The LAN ends with the last handle of the cluster.
+    pub async fn shut_down(&self) {
         self.end_machines().await;
     }
 

@@ -4,11 +4,11 @@
 use std::{collections::HashSet, time::Duration};
 
 use super::{
-    cluster::Cluster, failure::Cause, network_plugin::lacks_network_plugin, plan::NodePlan,
-    readiness::NodeTable,
+    cluster::Cluster, failure::Cause, formation_state::NotFormed, network_plugin::lacks_network_plugin,
+    plan::NodePlan, readiness::NodeTable,
 };
 use crate::{
-    kubernetes::NodeFacts,
+    kubernetes::{KubernetesApi, NodeFacts},
     node::NodeName,
     talos::{MaintenanceClient, NodeClient, Stage},
 };
@@ -90,10 +90,7 @@ impl Cluster {
         client: NodeClient,
         mut table: NodeTable,
     ) -> Cause {
-        match self.plan.control_plane() {
-            Some(control_plane) => table.ready(&control_plane.spec.name).await,
-            None => std::future::pending().await,
-        }
+        table.ready(&self.plan.control_plane().spec.name).await;
         let mut before = None;
         while !table.knows(&node.spec.name) {
             if let Ok(log) = client.logs("kubelet", 200, PATIENCE).await {
@@ -101,7 +98,7 @@ impl Cluster {
                 if let Some((symptom, times)) = symptom("kubelet", &log, before)
                     && symptom.refusal
                     && times >= TURNED_AWAY
-                    && self.api_server_is_at_ease().await
+                    && is_at_ease(table.api()).await
                 {
                     return Cause::TurnedAway { finding: symptom.finding, times };
                 }
@@ -111,40 +108,43 @@ impl Cluster {
         std::future::pending().await
     }
 
-    async fn api_server_is_at_ease(&self) -> bool {
-        match self.kubernetes.get() {
-            Some(api) => matches!(tokio::time::timeout(AT_EASE, api.ready()).await, Ok(Ok(()))),
-            None => false,
-        }
-    }
-
     /// What can be found out about a node that is late.
     pub(super) async fn diagnose(&self, name: &NodeName) -> Vec<String> {
-        let Some(node) = self.plan.node(name) else {
-            return Vec::new();
+        let node = match self.node(name) {
+            Ok(node) => node.plan(),
+            Err(error) => return vec![error.to_string()],
         };
-        let facts = self.ask_kubernetes(name).await;
+        let said = self.ask_kubernetes(name).await;
         // A kubelet that reports was let in; what its log says of refusals was before that.
-        let reports = facts.as_ref().is_some_and(|facts| facts.readiness.reason != STATUS_UNKNOWN);
+        let reports = said.facts().is_some_and(|facts| facts.readiness.reason != STATUS_UNKNOWN);
         let logs: &[_] = if reports { &["apid"] } else { &["kubelet", "apid"] };
         let mut findings = match tokio::time::timeout(PATIENCE, self.connect(node)).await {
             Ok(Ok(client)) => ask_configured(&client, logs).await,
             _ => self.ask_maintenance(node).await,
         };
-        if facts.is_some_and(|facts| lacks_network_plugin(&facts.readiness)) {
+        if said.facts().is_some_and(|facts| lacks_network_plugin(&facts.readiness)) {
             findings.insert(0, NO_NETWORK_PLUGIN.to_owned());
         }
         findings
     }
 
-    async fn ask_kubernetes(&self, name: &NodeName) -> Option<NodeFacts> {
-        let asked = tokio::time::timeout(PATIENCE, self.kubernetes.get()?.node(name.as_str())).await;
-        asked.ok()?.ok()?
+    async fn ask_kubernetes(&self, name: &NodeName) -> Said {
+        let formation = self.formation();
+        let api = match formation.kubernetes() {
+            Ok(api) => api,
+            Err(not_formed) => return Said::NotAsked(not_formed),
+        };
+        match tokio::time::timeout(PATIENCE, api.node(name.as_str())).await {
+            Ok(Ok(Some(facts))) => Said::Facts(Box::new(facts)),
+            Ok(Ok(None)) => Said::NotRegistered,
+            Ok(Err(_)) | Err(_) => Said::NoAnswer,
+        }
     }
 
     async fn ask_maintenance(&self, node: &NodePlan) -> Vec<String> {
-        let Some(via) = self.machine_api(&node.spec.name) else {
-            return Vec::new();
+        let via = match self.machine_api(&node.spec.name) {
+            Ok(via) => via,
+            Err(error) => return vec![error.to_string()],
         };
         let ask = async {
             let client = MaintenanceClient::connect(via, node.address.into()).await.ok()?;
@@ -157,6 +157,29 @@ impl Cluster {
             _ => Vec::new(),
         }
     }
+}
+
+/// What Kubernetes said of a late node.
+enum Said {
+    /// There is no API server to ask; the step that waits for it says why.
+    NotAsked(NotFormed),
+    NoAnswer,
+    NotRegistered,
+    Facts(Box<NodeFacts>),
+}
+
+impl Said {
+    fn facts(&self) -> Option<&NodeFacts> {
+        match self {
+            Self::Facts(facts) => Some(facts),
+            Self::NotAsked(_) | Self::NoAnswer | Self::NotRegistered => None,
+        }
+    }
+}
+
+/// Whether the API server says at once that it is ready.
+async fn is_at_ease(api: &KubernetesApi) -> bool {
+    matches!(tokio::time::timeout(AT_EASE, api.ready()).await, Ok(Ok(())))
 }
 
 async fn ask_configured(client: &NodeClient, logs: &[&str]) -> Vec<String> {

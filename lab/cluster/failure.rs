@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{hold::Hold, warm::WarmError};
+use super::{cluster::NotForwarded, hold::Hold, node_handle::NoMachine, warm::WarmError};
 use crate::{
     events::{Step, Subject},
     kubernetes::KubernetesError,
@@ -24,8 +24,6 @@ pub struct Failure {
     pub cause: Cause,
     /// What a look at the node says about the cause, one sentence each.
     pub findings: Vec<String>,
-    /// The last lines of the node's console.
-    pub console: Vec<String>,
 }
 
 /// Why a step failed.
@@ -37,6 +35,12 @@ pub enum Cause {
     /// The VM could not be started or commanded.
     #[error("{}", chain(.0))]
     Start(#[from] MachineError),
+    /// The node has no VM.
+    #[error(transparent)]
+    NoMachine(#[from] NoMachine),
+    /// A port of the node does not lead to the host.
+    #[error(transparent)]
+    NotForwarded(#[from] NotForwarded),
     /// The LAN broke.
     #[error("{}", chain(.0))]
     Network(#[from] NetworkError),

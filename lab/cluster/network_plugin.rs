@@ -2,13 +2,11 @@
 //! being Ready, and the plugin's manifests are applied as soon as nothing else is missing.
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use super::{
     cluster::Cluster,
     failure::{Cause, Failure},
-    formation::RETRY,
-    readiness::NodeTable,
+    formation::{RETRY, Signals},
 };
 use crate::{
     events::{Happening, Step, Subject},
@@ -37,18 +35,13 @@ pub(super) fn lacks_network_plugin(readiness: &NodeReadiness) -> bool {
 }
 
 impl Cluster {
-    /// Applies the user's plugin once a node lacks nothing else.
-    pub(super) async fn install_network_plugin(
-        &self,
-        mut table: watch::Receiver<Option<NodeTable>>,
-    ) -> Result<(), Failure> {
+    /// Applies the user's plugin, if the configs leave it to the user, once a node lacks nothing else.
+    pub(super) async fn install_network_plugin(&self, signals: &Signals) -> Result<(), Failure> {
         let NetworkPlugin::Manifests(manifests) = &self.plan.spec.network_plugin else {
             return Ok(());
         };
-        let Some(mut table) = table.wait_for(Option::is_some).await.ok().and_then(|table| table.clone())
-        else {
-            return Ok(());
-        };
+        let access = signals.kubernetes.wait().await;
+        let mut table = access.nodes.clone();
         self.step(&Subject::Cluster, Step::NetworkPlugin, |seen| async move {
             seen.set("no node that lacks a network plugin and nothing else");
             let first = table
@@ -70,11 +63,9 @@ impl Cluster {
                     manifests.len()
                 ),
             });
-            // Formation sets it before it gives out the table.
-            let Some(api) = self.kubernetes.get() else { return Ok(()) };
             for manifest in manifests {
                 // A kind that a manifest before it has just defined is not served at once.
-                while let Err(error) = api.apply(manifest).await {
+                while let Err(error) = access.api.apply(manifest).await {
                     if error.is_refusal() {
                         return Err(error.into());
                     }

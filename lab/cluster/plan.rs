@@ -68,8 +68,6 @@ pub struct PlanInputs {
     pub kubernetes_version: String,
     /// Faults to put in.
     pub faults: Vec<Fault>,
-    /// The secrets and the client file of a saved cluster, which is then planned again.
-    pub saved: Option<(SecretsBundle, Talosconfig)>,
     /// The present.
     pub now: jiff::Timestamp,
 }
@@ -93,6 +91,9 @@ pub struct Plan {
     pub lan: LanPlan,
     /// The nodes, in the spec's order.
     pub nodes: Vec<NodePlan>,
+    /// Which of them is the control plane.
+    #[serde(skip)]
+    control_plane: usize,
     /// A read-only disk with container images that all nodes share.
     pub image_disk: Option<PathBuf>,
     /// Faults to put in.
@@ -146,10 +147,7 @@ impl Plan {
             return Err(PlanError::Fault(fault.node().clone()));
         }
         check_roles(&spec, &inputs.images)?;
-        let secrets = match &inputs.saved {
-            Some((secrets, _)) => secrets.clone(),
-            None => secrets(&spec, inputs.now)?,
-        };
+        let secrets = secrets(&spec, inputs.now)?;
         let places = spec
             .nodes
             .iter()
@@ -159,8 +157,9 @@ impl Plan {
                 None => Err(PlanError::LanFull { lan: spec.network.lan, node: node.name.clone() }),
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let mut endpoints = places.iter().filter(|(node, _)| node.kind == Kind::ControlPlane);
-        let (Some((_, endpoint)), None) = (endpoints.next(), endpoints.next()) else {
+        let mut endpoints =
+            places.iter().enumerate().filter(|(_, (node, _))| node.kind == Kind::ControlPlane);
+        let (Some((control_plane, (_, endpoint))), None) = (endpoints.next(), endpoints.next()) else {
             return Err(PlanError::ControlPlanes { count: spec.nodes_of(Kind::ControlPlane).count() });
         };
         let cluster = cluster_config(&spec, &inputs, *endpoint);
@@ -176,10 +175,7 @@ impl Plan {
             attachments: nodes.iter().map(attachment).collect(),
         };
         let addresses: Vec<_> = places.iter().map(|(_, address)| (*address).into()).collect();
-        let talosconfig = match &inputs.saved {
-            Some((_, talosconfig)) => talosconfig.clone(),
-            None => client_file(&spec, &addresses, &secrets, inputs.now)?,
-        };
+        let talosconfig = client_file(&spec, &addresses, &secrets, inputs.now)?;
         let credentials = Credentials::of(&talosconfig).ok_or(SecretsError::Encoding)?;
         let software: Vec<_> = nodes.iter().map(NodePlan::software).collect();
         let capacity = Capacity {
@@ -198,11 +194,28 @@ impl Plan {
             spec,
             lan,
             nodes,
+            control_plane,
             image_disk: None,
             secrets,
             talosconfig,
             credentials,
         })
+    }
+
+    /// The same plan with the secrets and the client file of a cluster that was saved.
+    ///
+    /// # Errors
+    /// When the client file holds no credentials.
+    pub fn with_secrets(
+        mut self,
+        secrets: SecretsBundle,
+        talosconfig: Talosconfig,
+    ) -> Result<Self, PlanError> {
+        for node in &mut self.nodes {
+            node.config = self.secrets.replaced_by(&secrets, node.config.clone());
+        }
+        self.credentials = Credentials::of(&talosconfig).ok_or(SecretsError::Encoding)?;
+        Ok(Self { secrets, talosconfig, ..self })
     }
 
     /// The node of that name.
@@ -223,12 +236,17 @@ impl Plan {
     /// The name by which configs call the control plane, when it is no address, with its address.
     pub fn endpoint_name(&self) -> Option<(&str, Ipv4Addr)> {
         let name = self.spec.own.as_ref()?.endpoint_name.as_deref()?;
-        Some((name, self.control_plane()?.address))
+        Some((name, self.control_plane().address))
     }
 
-    /// The one control plane.
-    pub fn control_plane(&self) -> Option<&NodePlan> {
-        self.nodes.iter().find(|node| node.spec.kind == Kind::ControlPlane)
+    /// The one control plane, without which there is no plan.
+    pub fn control_plane(&self) -> &NodePlan {
+        &self.nodes[self.control_plane]
+    }
+
+    /// All other nodes.
+    pub fn workers(&self) -> impl Iterator<Item = &NodePlan> {
+        self.nodes.iter().filter(|node| node.spec.kind != Kind::ControlPlane)
     }
 }
 

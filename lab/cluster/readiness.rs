@@ -21,15 +21,17 @@ use crate::{
 /// Pause between two looks at the services while a node is not green; ServiceList has no watch.
 const LOOK_AGAIN: Duration = Duration::from_millis(1500);
 
-/// What Kubernetes says of all nodes, kept up to date by one watch for the whole cluster.
+/// What Kubernetes says of all nodes, kept up to date by one watch that clones share.
 #[derive(Clone)]
-pub(super) struct NodeTable {
+pub struct NodeTable {
+    api: KubernetesApi,
     table: watch::Receiver<BTreeMap<String, NodeFacts>>,
     _watcher: Arc<AbortOnDropHandle<()>>,
 }
 
 impl NodeTable {
-    pub(super) fn watch(api: &KubernetesApi) -> Self {
+    /// Begins to watch; the table is empty until the API server has answered.
+    pub fn watch(api: &KubernetesApi) -> Self {
         let (sender, table) = watch::channel(BTreeMap::new());
         let mut changes = node_changes(api).boxed();
         let watcher = tokio::spawn(async move {
@@ -45,7 +47,17 @@ impl NodeTable {
                 }
             }
         });
-        Self { table, _watcher: Arc::new(AbortOnDropHandle::new(watcher)) }
+        Self { api: api.clone(), table, _watcher: Arc::new(AbortOnDropHandle::new(watcher)) }
+    }
+
+    /// The API server that is watched.
+    pub(super) fn api(&self) -> &KubernetesApi {
+        &self.api
+    }
+
+    /// What was said of a node last; nothing when it has not registered.
+    pub fn get(&self, node: &NodeName) -> Option<NodeFacts> {
+        self.table.borrow().get(node.as_str()).cloned()
     }
 
     /// Waits until Kubernetes calls a node Ready.
@@ -60,7 +72,7 @@ impl NodeTable {
     }
 
     /// Waits for the first node that is `wanted`.
-    pub(super) async fn first(&mut self, mut wanted: impl FnMut(&NodeFacts) -> bool) -> NodeFacts {
+    pub async fn first(&mut self, mut wanted: impl FnMut(&NodeFacts) -> bool) -> NodeFacts {
         loop {
             let found = self.table.borrow_and_update().values().find(|facts| wanted(facts)).cloned();
             if let Some(facts) = found {

@@ -8,11 +8,10 @@ use std::{
 use super::{
     cluster::Cluster,
     failure::{Cause, Failure},
+    fault::Fault,
+    node_handle::NoMachine,
 };
-use crate::{
-    events::{Happening, Outcome, Step, Subject},
-    node::NodeName,
-};
+use crate::events::{Happening, Outcome, Step, Subject};
 
 /// What a step saw last, for the message when its time is up.
 #[derive(Clone, Default)]
@@ -24,7 +23,8 @@ impl LastSeen {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text.to_string();
     }
 
-    fn get(&self) -> String {
+    /// What was seen, in words.
+    pub(super) fn get(&self) -> String {
         let text = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if text.is_empty() { "nothing".into() } else { text }
     }
@@ -32,7 +32,8 @@ impl LastSeen {
 
 impl Cluster {
     /// Runs `work` as a step of `subject`: it ends with its result, with the machine's failure,
-    /// with the LAN's failure, or when the step's budget is spent, whichever comes first.
+    /// with the LAN's failure, or when the step's budget is spent, whichever comes first. A step of a node that
+    /// has no machine, other than those that make one, fails.
     pub(super) async fn step<T, F>(
         &self,
         subject: &Subject,
@@ -46,19 +47,9 @@ impl Cluster {
         recorder.record(Happening::StepStarted { subject: subject.clone(), step });
         let last_seen = LastSeen::default();
         let limit = self.plan.budgets.limit(step);
-        let machine = match subject {
-            Subject::Node(node) => self.machine(node),
-            Subject::Cluster => None,
-        };
-        let machine_failure = async {
-            match &machine {
-                Some(machine) => machine.failure().await,
-                None => std::future::pending().await,
-            }
-        };
         let result = tokio::select! {
             biased;
-            failure = machine_failure => Err(Cause::from(failure)),
+            cause = self.machine_failure(subject, step) => Err(cause),
             error = self.lan.failure() => Err(Cause::from(error)),
             result = work(last_seen.clone()) => result,
             () = tokio::time::sleep(limit) => Err(Cause::Deadline { limit, last_seen: last_seen.get() }),
@@ -84,19 +75,27 @@ impl Cluster {
         }
     }
 
-    /// A failure with what can be found out about it now.
-    pub(super) async fn failure(&self, subject: &Subject, step: Step, cause: Cause) -> Failure {
-        let (mut findings, mut console) = (Vec::new(), Vec::new());
-        if let Subject::Node(node) = subject {
-            console = self.console_tail(node);
-            if matches!(cause, Cause::Deadline { .. }) {
-                findings = self.diagnose(node).await;
-            }
+    /// Resolves when the machine that a step is about fails; a step that is about none has none that can.
+    async fn machine_failure(&self, subject: &Subject, step: Step) -> Cause {
+        let Subject::Node(node) = subject else { return std::future::pending().await };
+        let Some(machine) = self.machine(node) else {
+            return match step {
+                Step::Prepare | Step::Restore => std::future::pending().await,
+                _ => NoMachine { node: node.clone() }.into(),
+            };
+        };
+        if self.has_fault(node, |fault| matches!(fault, Fault::KillQemu { at, .. } if *at == step)) {
+            machine.kill();
         }
-        Failure { subject: subject.clone(), step, cause, findings, console }
+        machine.failure().await.into()
     }
 
-    fn console_tail(&self, node: &NodeName) -> Vec<String> {
-        self.machine(node).map(|machine| machine.console_tail(20)).unwrap_or_default()
+    /// A failure with what can be found out about it now.
+    pub(super) async fn failure(&self, subject: &Subject, step: Step, cause: Cause) -> Failure {
+        let findings = match (subject, &cause) {
+            (Subject::Node(node), Cause::Deadline { .. }) => self.diagnose(node).await,
+            _ => Vec::new(),
+        };
+        Failure { subject: subject.clone(), step, cause, findings }
     }
 }

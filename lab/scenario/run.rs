@@ -1,6 +1,6 @@
 //! From a scenario to its verdict: start, form, check, judge.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, path::Path};
 
 use super::{
     check,
@@ -10,7 +10,7 @@ use super::{
     problem::ScenarioError,
 };
 use crate::{
-    cluster::{Cluster, Failure, Stage},
+    cluster::{Cluster, Failure, FormedCluster, Stage},
     control::ControlServer,
     events::{Happening, Outcome, Recorder, Subject},
     host::WhenShort,
@@ -121,7 +121,7 @@ impl Run<'_> {
         self.start_captures(&running.cluster);
         // Other commands may disturb it from now on; without that the run goes on.
         let _control = self.open_to_others(session, &running);
-        let seen = match running.cluster.form().await {
+        let seen = match session.form(&running.cluster).await {
             Err(failure) => {
                 let seen = vec![seen_failure(&failure)];
                 let step = format!("step \"{}\"", failure.step.label());
@@ -129,11 +129,9 @@ impl Run<'_> {
                 self.skip_checks(recorder, "the cluster did not form");
                 seen
             }
-            Ok(()) => {
-                // A kubeconfig helps whoever looks in while the checks run; they do not need it.
-                let _ = session.save_kubeconfig(&running.cluster);
+            Ok(formed) => {
                 let _ = session.publish(&running.cluster, "checking");
-                let seen = self.check_all(session, &running).await;
+                let seen = self.check_all(session, &running, &formed).await;
                 self.pause_if_unexpected(session, &running, &seen, "the end of its checks").await;
                 seen
             }
@@ -190,10 +188,14 @@ impl Run<'_> {
         }
     }
 
-    async fn check_all(&self, session: &Session, running: &RunningCluster) -> Vec<SeenFailure> {
-        let cluster: &Arc<Cluster> = &running.cluster;
-        let recorder = cluster.recorder();
-        let fixtures = Fixtures::of(cluster);
+    async fn check_all(
+        &self,
+        session: &Session,
+        running: &RunningCluster,
+        formed: &FormedCluster,
+    ) -> Vec<SeenFailure> {
+        let recorder = session.recorder();
+        let fixtures = Fixtures::of(formed);
         let mut seen = Vec::new();
         for (done, spec) in self.scenario.checks.iter().enumerate() {
             if session.has_paused() {

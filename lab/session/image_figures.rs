@@ -14,7 +14,7 @@ use super::{
     start::{ClusterRequest, StartError},
 };
 use crate::{
-    cluster::Cluster,
+    cluster::FormedCluster,
     kubernetes::{CLUSTER_DNS, EchoWorkload, KubernetesError, ready_endpoint},
 };
 
@@ -38,9 +38,6 @@ pub enum ImageFiguresError {
     /// The cluster.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// A formed cluster without its API, which formation rules out.
-    #[error("the Kubernetes API was never reached")]
-    NoKubernetes,
     /// What was asked of Kubernetes.
     #[error(transparent)]
     Kubernetes(#[from] KubernetesError),
@@ -61,7 +58,7 @@ impl Session {
             let running = self.start(request).await?;
             let formed = running.cluster.form().await.map_err(|failure| StartError::from(Box::new(failure)));
             let measured = match formed {
-                Ok(()) => pulled(&running.cluster, &image).await,
+                Ok(formed) => pulled(&formed, &image).await,
                 Err(error) => Err(error.into()),
             };
             running.shut_down().await;
@@ -71,8 +68,8 @@ impl Session {
     }
 }
 
-async fn pulled(cluster: &std::sync::Arc<Cluster>, image: &str) -> Result<ImageFigures, ImageFiguresError> {
-    let api = cluster.kubernetes().ok_or(ImageFiguresError::NoKubernetes)?;
+async fn pulled(formed: &FormedCluster, image: &str) -> Result<ImageFigures, ImageFiguresError> {
+    let (cluster, api) = (formed.cluster(), formed.kubernetes());
     // Its image is on its way, too, as soon as the cluster has formed.
     ready_endpoint(api, CLUSTER_DNS, LIMIT).await?;
     let nodes: Vec<_> = cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();

@@ -53,15 +53,11 @@ impl Session {
         if self.options.on_failure == OnFailure::End || self.has_paused() {
             return Ok(());
         }
-        let kubeconfig = match cluster.kubeconfig() {
-            Some(_) => Some(self.save_kubeconfig(cluster)?),
-            None => None,
-        };
-        self.publish(cluster, &format!("paused at {at}"))?;
+        let kubeconfig = self.publish(cluster, &format!("paused at {at}"))?;
         let text = format!("paused at {at}; the cluster is kept");
         self.recorder.record(Happening::Note { subject: Subject::Cluster, text });
-        let node = cluster.plan().nodes.first().map(|node| node.spec.name.clone());
-        let Some(node) = node else { return Ok(()) };
+        let plan = cluster.plan();
+        let node = plan.nodes.first().unwrap_or(plan.control_plane()).spec.name.clone();
         self.pause.send_replace(Pause::Now(Paused {
             run: self.name().to_owned(),
             at: at.to_owned(),

@@ -158,10 +158,7 @@ impl RunningCluster {
     }
 
     async fn ended(self) {
-        // Anybody else who still holds the cluster ends it by dropping it.
-        if let Some(cluster) = Arc::into_inner(self.cluster) {
-            cluster.shut_down().await;
-        }
+        self.cluster.shut_down().await;
     }
 }
 
@@ -197,7 +194,7 @@ impl Session {
         if let Some(image) = images.values().next() {
             budgets.speed_factor = self.speed_factor(image).await?.get();
         }
-        let mut inputs = PlanInputs {
+        let inputs = PlanInputs {
             images,
             accelerator: self.accelerator,
             cpu_model: self.options.cpu_model.clone(),
@@ -206,15 +203,13 @@ impl Session {
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             kubernetes_version: KUBERNETES_VERSION.trim_start_matches('v').to_owned(),
             faults: request.faults.clone(),
-            saved: None,
             now: jiff::Timestamp::now(),
         };
-        let mut plan = Plan::new(request.spec.clone(), inputs.clone())?;
+        let mut plan = Plan::new(request.spec.clone(), inputs)?;
         let warm = self.warm(&request, &plan, &store).await?;
         if let Some(snapshot) = warm.as_ref().and_then(|warm| warm.restore.as_ref()) {
             let access = &snapshot.access;
-            inputs.saved = Some((access.secrets.clone(), access.talosconfig.clone()));
-            plan = Plan::new(request.spec.clone(), inputs)?;
+            plan = plan.with_secrets(access.secrets.clone(), access.talosconfig.clone())?;
         }
         self.check_configs(&plan)?;
         self.open_mirror_ports(&plan, &mut registry).await?;
@@ -425,19 +420,10 @@ impl Session {
             ImageSource::Given(source) => source.clone(),
         }
     }
-
-    /// Leaves the kubeconfig of a formed cluster in its directory and returns its path.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn save_kubeconfig(&self, cluster: &Cluster) -> Result<PathBuf, SessionError> {
-        write(cluster.directory(), "kubeconfig", cluster.kubeconfig().unwrap_or_default().to_owned())?;
-        Ok(cluster.directory().join("kubeconfig"))
-    }
 }
 
 /// Writes a file of a cluster that only its owner may read.
-fn write(directory: &Path, name: &str, text: String) -> Result<(), SessionError> {
+pub(super) fn write(directory: &Path, name: &str, text: String) -> Result<(), SessionError> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let path = directory.join(name);
     let open = || {

@@ -199,6 +199,11 @@ impl MachineConfig {
         Ok(self)
     }
 
+    /// Puts other texts in place of those that `other` knows another one for, wherever they are values.
+    pub(super) fn replace_texts<'a>(&mut self, other: impl Fn(&str) -> Option<&'a str>) {
+        self.documents.iter_mut().for_each(|document| replace_texts(document, &other));
+    }
+
     /// Lays a patch of the lab over the config.
     pub fn lay(&mut self, patch: &LabPatch) {
         for cleared in patch.clears {
@@ -299,6 +304,19 @@ impl std::fmt::Display for Identity<'_> {
             (kind, "") => write!(f, "{}/{kind}", self.api_version),
             (kind, name) => write!(f, "{}/{kind} {name}", self.api_version),
         }
+    }
+}
+
+fn replace_texts<'a>(value: &mut Value, other: &impl Fn(&str) -> Option<&'a str>) {
+    match value {
+        Value::String(text) => {
+            if let Some(other) = other(text) {
+                *text = other.to_owned();
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| replace_texts(value, other)),
+        Value::Object(map) => map.values_mut().for_each(|value| replace_texts(value, other)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -51,7 +51,6 @@ fn planned(scenario: Scenario) -> Result<Plan, PlanError> {
         upstreams: vec!["registry.k8s.io".into(), "docker.io".into()],
         kubernetes_version: "1.34.2".into(),
         faults: scenario.faults,
-        saved: None,
         now: jiff::Timestamp::now(),
     };
     Plan::new(scenario.cluster, inputs)

@@ -9,7 +9,7 @@ use serde_saphyr::Spanned;
 
 use super::{Check, CheckError, Fixtures, Observation, QUESTION, boot_id::boot_id, patient};
 use crate::{
-    cluster::{Cluster, ClusterSpec, Hold, NodePlan, Patch},
+    cluster::{ClusterSpec, FormedCluster, FormedNode, Hold, Patch},
     node::NodeName,
     scenario::{CheckContext, CheckKind, Problem, RawPatch, Text, Words},
     talos::Stage,
@@ -112,12 +112,12 @@ impl Check for BootHold {
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         async move {
-            let (cluster, node) = (fixtures.cluster, fixtures.node(&self.node)?);
-            let hold = held(cluster, node).await?;
+            let (formed, node) = (fixtures.formed, fixtures.formed.node(&self.node)?);
+            let hold = held(formed, node).await?;
             seen.note(hold.kubernetes_ready, format!("{}: {hold}", self.node));
             match &self.ends {
-                HoldEnd::Release { document } => release(cluster, node, document, seen).await,
-                HoldEnd::Reboot => reboots(cluster, node, &hold, seen).await,
+                HoldEnd::Release { document } => release(formed, node, document, seen).await,
+                HoldEnd::Reboot => reboots(formed, node, &hold, seen).await,
             }
         }
         .boxed()
@@ -142,16 +142,16 @@ impl<E: Into<CheckError>> From<E> for NoHold {
 
 /// What holds the boot up. Services that have just started are unhealthy for a moment, and as long as
 /// others are not up it cannot be told which one it is.
-async fn held(cluster: &Cluster, node: &NodePlan) -> Result<Hold, CheckError> {
-    let name = &node.spec.name;
+async fn held(formed: &FormedCluster, node: FormedNode<'_>) -> Result<Hold, CheckError> {
+    let name = node.name();
     let attempt = || async {
-        if let Some(hold) = cluster.hold(node).await? {
+        if let Some(hold) = node.hold().await? {
             return Ok(hold);
         }
-        let status = cluster.connect(node).await?.machine_status(QUESTION).await?;
+        let status = node.connect().await?.machine_status(QUESTION).await?;
         Err(if status.stage == Stage::Running { NoHold::Running } else { NoHold::Unclear })
     };
-    let wait = patient(cluster.plan().budgets.patience());
+    let wait = patient(formed.plan().budgets.patience());
     match wait.retry_if(|why| matches!(why, NoHold::Unclear), attempt).await {
         Ok(hold) => Ok(hold),
         Err((_, NoHold::Error(error))) => Err(CheckError::of(name)(error)),
@@ -162,22 +162,22 @@ async fn held(cluster: &Cluster, node: &NodePlan) -> Result<Hold, CheckError> {
 }
 
 async fn release(
-    cluster: &Cluster,
-    node: &NodePlan,
+    formed: &FormedCluster,
+    node: FormedNode<'_>,
     document: &Patch,
     seen: &mut Observation,
 ) -> Result<(), CheckError> {
-    let name = &node.spec.name;
-    let before = boot_id(cluster, node).await?;
-    let client = cluster.connect(node).await?;
+    let name = node.name();
+    let before = boot_id(node).await?;
+    let client = node.connect().await?;
     let applied = Instant::now();
-    cluster.apply_late(node, &client, std::slice::from_ref(document)).await?;
-    cluster.wait_green(node).await?;
+    formed.cluster().apply_late(node.plan(), &client, std::slice::from_ref(document)).await?;
+    node.wait_ready().await?;
     seen.fact(format!(
         "{name}: green {:.1} s after its document was applied",
         applied.elapsed().as_secs_f64()
     ));
-    let after = boot_id(cluster, node).await?;
+    let after = boot_id(node).await?;
     seen.note(
         before == after,
         if before == after {
@@ -190,18 +190,18 @@ async fn release(
 }
 
 async fn reboots(
-    cluster: &Cluster,
-    node: &NodePlan,
+    formed: &FormedCluster,
+    node: FormedNode<'_>,
     hold: &Hold,
     seen: &mut Observation,
 ) -> Result<(), CheckError> {
-    let name = &node.spec.name;
-    let before = boot_id(cluster, node).await?;
-    let limit = hold.boot_timeout + cluster.plan().budgets.on_this_host(GRACE);
+    let name = node.name();
+    let before = boot_id(node).await?;
+    let limit = hold.boot_timeout + formed.plan().budgets.on_this_host(GRACE);
     let started = Instant::now();
     // While it reboots nobody answers, and that is no news yet.
     let attempt = || async {
-        match boot_id(cluster, node).await {
+        match boot_id(node).await {
             Ok(after) if after != before => Ok(after),
             Ok(_) => Err("it is in the same boot".to_owned()),
             Err(error) => Err(error.to_string()),

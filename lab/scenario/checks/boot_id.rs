@@ -1,13 +1,13 @@
 //! The kernel's id of the present boot, from the node itself.
 
 use super::{CheckError, QUESTION};
-use crate::cluster::{Cluster, NodePlan};
+use crate::cluster::FormedNode;
 
 /// The kernel's id of the present boot (random(4)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The id of the boot that the node is in now.
-pub(super) async fn boot_id(cluster: &Cluster, node: &NodePlan) -> Result<String, CheckError> {
-    let id = cluster.connect(node).await?.read_file(BOOT_ID, QUESTION).await?;
+pub(super) async fn boot_id(node: FormedNode<'_>) -> Result<String, CheckError> {
+    let id = node.connect().await?.read_file(BOOT_ID, QUESTION).await?;
     Ok(id.trim().to_owned())
 }

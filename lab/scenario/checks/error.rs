@@ -2,7 +2,7 @@
 
 use super::asked::AskError;
 use crate::{
-    cluster::{Cause, Failure},
+    cluster::{Cause, Failure, NodeError},
     kubernetes::KubernetesError,
     network::NetworkError,
     node::NodeName,
@@ -20,9 +20,9 @@ pub enum CheckError {
     /// The Kubernetes API, or a workload that does not come up.
     #[error(transparent)]
     Kubernetes(#[from] KubernetesError),
-    /// The Kubernetes API was not reached when the cluster formed.
-    #[error("the Kubernetes API was never reached")]
-    NoKubernetes,
+    /// A node that is not there, or whose machine does not obey.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// The tailnet.
     #[error(transparent)]
     Tailnet(#[from] TailnetError),

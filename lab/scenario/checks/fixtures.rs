@@ -7,14 +7,14 @@ use tokio::sync::Mutex;
 
 use super::CheckError;
 use crate::{
-    cluster::{Cluster, NodePlan},
+    cluster::{Cluster, FormedCluster},
     events::Step,
     kubernetes::{EchoPod, EchoWorkload, KubernetesApi},
-    node::NodeName,
 };
 
 /// A formed cluster while checks look at it.
 pub struct Fixtures<'a> {
+    pub(super) formed: &'a FormedCluster,
     pub(super) cluster: &'a Cluster,
     echo: Mutex<Echo>,
 }
@@ -33,24 +33,18 @@ pub(super) struct EchoPods {
 }
 
 impl<'a> Fixtures<'a> {
-    pub(in crate::scenario) fn of(cluster: &'a Cluster) -> Self {
-        Self { cluster, echo: Mutex::default() }
+    pub(in crate::scenario) fn of(formed: &'a FormedCluster) -> Self {
+        Self { formed, cluster: formed.cluster(), echo: Mutex::default() }
     }
 
     /// The Kubernetes API.
-    pub(super) fn api(&self) -> Result<&'a KubernetesApi, CheckError> {
-        self.cluster.kubernetes().ok_or(CheckError::NoKubernetes)
-    }
-
-    /// The plan of a node that a check names.
-    pub(super) fn node(&self, name: &NodeName) -> Result<&'a NodePlan, CheckError> {
-        let node = self.cluster.plan().node(name);
-        node.ok_or_else(|| CheckError::lacks(format!("the plan has no node {name}")))
+    pub(super) fn api(&self) -> &'a KubernetesApi {
+        self.formed.kubernetes()
     }
 
     /// The echo pods, once one is ready on every node and their service stands for one of them.
     pub(super) async fn echo(&self) -> Result<EchoPods, CheckError> {
-        let api = self.api()?;
+        let api = self.api();
         let workload = {
             let mut echo = self.echo.lock().await;
             match &echo.workload {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Check, CheckError, Fixtures, Observation, QUESTION};
 use crate::{
     cluster::{Cluster, ClusterSpec, NodePlan},
+    kubernetes::KubernetesApi,
     scenario::{CheckContext, CheckKind, Words},
     talos::Stage,
 };
@@ -41,7 +42,7 @@ impl Check for LayersGreen {
         async move {
             for node in &fixtures.cluster.plan().nodes {
                 machine_layers(fixtures.cluster, node, seen).await;
-                kubernetes_layer(fixtures.cluster, node, seen).await;
+                kubernetes_layer(fixtures.api(), node, seen).await;
             }
             Ok(())
         }
@@ -84,11 +85,8 @@ async fn machine_layers(cluster: &Cluster, node: &NodePlan, observation: &mut Ob
     }
 }
 
-async fn kubernetes_layer(cluster: &Cluster, node: &NodePlan, observation: &mut Observation) {
+async fn kubernetes_layer(api: &KubernetesApi, node: &NodePlan, observation: &mut Observation) {
     let name = &node.spec.name;
-    let Some(api) = cluster.kubernetes() else {
-        return observation.problem("the Kubernetes API was never reached");
-    };
     match api.node(name.as_str()).await {
         Ok(Some(facts)) => observation.note(
             facts.readiness.ready,

@@ -80,7 +80,7 @@ async fn cut_and_restore(
     name: &NodeName,
     seen: &mut Observation,
 ) -> Result<(), CheckError> {
-    let (cluster, api) = (fixtures.cluster, fixtures.api()?);
+    let (cluster, api) = (fixtures.cluster, fixtures.api());
     let pods = fixtures.echo().await?.pods;
     let on_it = |pod: &&EchoPod| pod.node == name.as_str();
     let pod = pods.iter().find(on_it).ok_or_else(|| CheckError::lacks(format!("no pod runs on {name}")))?;

@@ -66,7 +66,7 @@ impl Check for PodNetwork {
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         async move {
-            let (cluster, api) = (fixtures.cluster, fixtures.api()?);
+            let (cluster, api) = (fixtures.cluster, fixtures.api());
             let EchoPods { workload, pods } = fixtures.echo().await?;
             let asker = Asker::new(api);
             let names = Names {

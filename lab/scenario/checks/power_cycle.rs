@@ -64,15 +64,15 @@ impl Check for PowerCycle {
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         async move {
-            let (cluster, api, name) = (fixtures.cluster, fixtures.api()?, &self.node);
-            let node = fixtures.node(name)?;
-            let before = Boot { id: boot_id(cluster, node).await?, node: facts(api, name).await? };
+            let (api, name) = (fixtures.api(), &self.node);
+            let node = fixtures.formed.node(name)?;
+            let before = Boot { id: boot_id(node).await?, node: facts(api, name).await? };
             let started = Instant::now();
-            cluster.power_cycle(node).await?;
-            let id = boot_id(cluster, node).await?;
+            node.power_cycle().await?;
+            let id = boot_id(node).await?;
             // At the deadline the comparison tells what is still missing.
             let of_this_boot = has_boot_id(id.clone()).and(is_ready());
-            let limit = cluster.plan().budgets.limit(Step::Ready);
+            let limit = fixtures.formed.plan().budgets.limit(Step::Ready);
             let _ = Wait::up_to(limit).on(node_facts(api, name.as_str()), of_this_boot).await;
             let after = Boot { id, node: facts(api, name).await? };
             compare(&before, &after, seen);

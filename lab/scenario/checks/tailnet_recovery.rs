@@ -12,7 +12,7 @@ use super::{
     Check, CheckError, Fixtures, Observation, tailnet_requests::Answer, tailnet_routing::tailnet_of,
 };
 use crate::{
-    cluster::{Cluster, ClusterSpec, NodePlan, Tailnet},
+    cluster::{Cluster, ClusterSpec, FormedCluster, NodePlan, Tailnet},
     kubernetes::ECHO_IMAGE,
     scenario::{CheckContext, CheckKind, Words},
     tailnet::{Node, OutsideClient, Path, Pong, TailnetError},
@@ -115,7 +115,16 @@ async fn disturb(
     let pod = far.address.clone();
     let http = client.http(REQUEST)?;
 
-    let path = ClientPath { cluster, tailnet, gateway, client: &client, http, pod, patience };
+    let path = ClientPath {
+        formed: fixtures.formed,
+        cluster,
+        tailnet,
+        gateway,
+        client: &client,
+        http,
+        pod,
+        patience,
+    };
     path.reached("before anything is disturbed").await?;
     for disturbance in after {
         match disturbance {
@@ -130,6 +139,7 @@ async fn disturb(
 
 /// The path from the outside client through the gateway to a pod on another node.
 struct ClientPath<'a> {
+    formed: &'a FormedCluster,
     cluster: &'a Cluster,
     tailnet: &'a Tailnet,
     gateway: &'a NodePlan,
@@ -201,7 +211,7 @@ impl ClientPath<'_> {
         let name = &self.gateway.spec.name;
         let before = self.member().await?;
         let cut = Instant::now();
-        self.cluster.power_cycle(self.gateway).await?;
+        self.formed.node(name)?.power_cycle().await?;
         self.reached(&format!("after {name} was started again")).await?;
         seen.fact(format!(
             "{name} lost power: answers again after {:.1} s, boot included, with the key that it had",
