@@ -50,6 +50,11 @@ pub enum Fault {
         /// Which node.
         node: NodeName,
     },
+    /// The lab's time server tells the node a wrong time.
+    WrongClock {
+        /// Which node.
+        node: NodeName,
+    },
     /// The node's QEMU process is killed when a step of it begins.
     KillQemu {
         /// Which node.
@@ -78,6 +83,7 @@ impl Fault {
             | Fault::ForeignToken { node }
             | Fault::LostDisk { node }
             | Fault::StuckLink { node }
+            | Fault::WrongClock { node }
             | Fault::OtherImage { node, .. }
             | Fault::MissingExtension { node, .. }
             | Fault::KillQemu { node, .. } => node,

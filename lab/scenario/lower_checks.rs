@@ -145,6 +145,7 @@ impl Lowering<'_> {
             RawFault::NoConfig { node } => Fault::NoConfig { node: self.node(node, cluster)? },
             RawFault::LostDisk { node } => Fault::LostDisk { node: self.node(node, cluster)? },
             RawFault::StuckLink { node } => Fault::StuckLink { node: self.node(node, cluster)? },
+            RawFault::WrongClock { node } => Fault::WrongClock { node: self.node(node, cluster)? },
             RawFault::OtherImage { node, role: text } => {
                 let node = self.node(node, cluster)?;
                 Fault::OtherImage { node, role: self.role(text, cluster)? }
