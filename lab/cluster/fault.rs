@@ -55,6 +55,11 @@ pub enum Fault {
         /// Which node.
         node: NodeName,
     },
+    /// The node's machine API reports another processor architecture (reference node only).
+    OtherArchitecture {
+        /// Which node.
+        node: NodeName,
+    },
     /// The node's QEMU process is killed when a step of it begins.
     KillQemu {
         /// Which node.
@@ -83,6 +88,7 @@ impl Fault {
             | Fault::ForeignToken { node }
             | Fault::LostDisk { node }
             | Fault::StuckLink { node }
+            | Fault::OtherArchitecture { node }
             | Fault::WrongClock { node }
             | Fault::OtherImage { node, .. }
             | Fault::MissingExtension { node, .. }

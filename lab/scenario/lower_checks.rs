@@ -146,6 +146,9 @@ impl Lowering<'_> {
             RawFault::LostDisk { node } => Fault::LostDisk { node: self.node(node, cluster)? },
             RawFault::StuckLink { node } => Fault::StuckLink { node: self.node(node, cluster)? },
             RawFault::WrongClock { node } => Fault::WrongClock { node: self.node(node, cluster)? },
+            RawFault::OtherArchitecture { node } => {
+                Fault::OtherArchitecture { node: self.node(node, cluster)? }
+            }
             RawFault::OtherImage { node, role: text } => {
                 let node = self.node(node, cluster)?;
                 Fault::OtherImage { node, role: self.role(text, cluster)? }

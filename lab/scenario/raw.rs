@@ -260,6 +260,7 @@ pub(super) enum RawFault {
     ForeignToken { node: Text },
     LostDisk { node: Text },
     StuckLink { node: Text },
+    OtherArchitecture { node: Text },
     WrongClock { node: Text },
     KillQemu { node: Text, at: Spanned<Step> },
     OtherImage { node: Text, role: Text },
