@@ -58,6 +58,7 @@ macro_rules! table_of_checks {
 table_of_checks! {
     layers_green::LayersGreen,
     architecture::Architecture,
+    clock::Clock,
     no_tailscale::NoTailscale,
     pod_network::PodNetwork,
     power_cycle::PowerCycle,
