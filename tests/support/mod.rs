@@ -88,7 +88,7 @@ fn text(seen: &SeenFailure) -> String {
 }
 
 /// What changes from run to run, and what stands for it in snapshots.
-const CHANGING: [(&str, &str); 7] = [
+const CHANGING: [(&str, &str); 8] = [
     (r"(sha256:)?[0-9a-f]{12,64}", "DIGEST"),
     (r"restarted \d+ times", "restarted N times"),
     (r"(wasm|echo)-[a-z0-9]{5}\b", "$1-POD"),
@@ -96,5 +96,6 @@ const CHANGING: [(&str, &str); 7] = [
     (r"\(error sending request .*? \(\d+ tries\)\)", "(NO ANSWER)"),
     (r"\d+ of \d+ (not )?answered", "N of N ${1}answered"),
     (r"took \d+ ms instead of \d+ ms", "took N ms instead of N ms"),
+    (r"by [+-][\d.]+ s to [+-][\d.]+ s", "by N s to N s"),
     (r"\b10\.(9[6-9]|1[01]\d)\.\d+\.\d+ did", "CLUSTER-IP did"),
 ];
