@@ -12,7 +12,7 @@
 mod check;
 mod check_context;
 mod check_entry;
-mod checks;
+pub mod checks;
 mod expectation;
 mod file;
 mod lower_captures;

@@ -195,7 +195,7 @@ impl Run<'_> {
         formed: &FormedCluster,
     ) -> Vec<SeenFailure> {
         let recorder = session.recorder();
-        let fixtures = Fixtures::of(formed);
+        let fixtures = Fixtures::of(formed.clone());
         let mut seen = Vec::new();
         for (done, spec) in self.scenario.checks.iter().enumerate() {
             if session.has_paused() {

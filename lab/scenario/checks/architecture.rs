@@ -13,7 +13,8 @@ use crate::{
 /// The check.
 #[derive(Debug, Serialize)]
 pub struct Architecture {
-    is: ArchitectureName,
+    /// What every node must report.
+    pub is: ArchitectureName,
 }
 
 /// Its parameters.
@@ -63,11 +64,11 @@ impl CheckKind for Architecture {
 impl Check for Architecture {
     fn look<'a>(
         &'a self,
-        fixtures: &'a Fixtures<'_>,
+        fixtures: &'a Fixtures,
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         async move {
-            let (cluster, api) = (fixtures.cluster, fixtures.api());
+            let (cluster, api) = (fixtures.cluster(), fixtures.api());
             for node in &cluster.plan().nodes {
                 let name = node.spec.name.as_str();
                 match api.node(name).await {

@@ -22,16 +22,21 @@ const GRACE: Duration = Duration::from_secs(90);
 /// The check.
 #[derive(Debug, Serialize)]
 pub struct BootHold {
-    node: NodeName,
-    ends: HoldEnd,
+    /// The node.
+    pub node: NodeName,
+    /// How the hold ends.
+    pub ends: HoldEnd,
 }
 
 /// How a boot ends that an extension service holds up.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum HoldEnd {
+pub enum HoldEnd {
     /// The document is applied, and the boot goes on without a reboot.
-    Release { document: Patch },
+    Release {
+        /// The document.
+        document: Patch,
+    },
     /// Nobody applies one, and the node reboots when its time is up.
     Reboot,
 }
@@ -108,11 +113,11 @@ impl CheckKind for BootHold {
 impl Check for BootHold {
     fn look<'a>(
         &'a self,
-        fixtures: &'a Fixtures<'_>,
+        fixtures: &'a Fixtures,
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         async move {
-            let (formed, node) = (fixtures.formed, fixtures.formed.node(&self.node)?);
+            let (formed, node) = (fixtures.formed(), fixtures.formed().node(&self.node)?);
             let hold = held(formed, node).await?;
             seen.note(hold.kubernetes_ready, format!("{}: {hold}", self.node));
             match &self.ends {

@@ -38,16 +38,16 @@ impl CheckKind for Clock {
 impl Check for Clock {
     fn look<'a>(
         &'a self,
-        fixtures: &'a Fixtures<'_>,
+        fixtures: &'a Fixtures,
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         async move {
-            let patience = patient(fixtures.formed.plan().budgets.patience());
-            for node in &fixtures.formed.plan().nodes {
+            let patience = patient(fixtures.formed().plan().budgets.patience());
+            for node in &fixtures.formed().plan().nodes {
                 let name = &node.spec.name;
                 // A slow answer proves nothing and is worth another question. A wrong clock was seen.
                 let is_unclear = |unproven: &Unproven| matches!(unproven, Unproven::Slow(_));
-                match patience.retry_if(is_unclear, || ask(fixtures.formed, node)).await {
+                match patience.retry_if(is_unclear, || ask(fixtures.formed(), node)).await {
                     Ok(offset) => seen.fact(format!("{name}: its clock is {offset}")),
                     Err((_, Unproven::Wrong(offset))) => {
                         seen.problem(format!("{name}: its clock is {offset}; look at its time servers"));

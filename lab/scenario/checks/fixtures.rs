@@ -13,9 +13,8 @@ use crate::{
 };
 
 /// A formed cluster while checks look at it.
-pub struct Fixtures<'a> {
-    pub(super) formed: &'a FormedCluster,
-    pub(super) cluster: &'a Cluster,
+pub struct Fixtures {
+    formed: FormedCluster,
     echo: Mutex<Echo>,
 }
 
@@ -32,13 +31,24 @@ pub(super) struct EchoPods {
     pub(super) pods: Vec<EchoPod>,
 }
 
-impl<'a> Fixtures<'a> {
-    pub(in crate::scenario) fn of(formed: &'a FormedCluster) -> Self {
-        Self { formed, cluster: formed.cluster(), echo: Mutex::default() }
+impl Fixtures {
+    /// The fixtures of a cluster, none of which are started yet.
+    pub fn of(formed: FormedCluster) -> Self {
+        Self { formed, echo: Mutex::default() }
+    }
+
+    /// The cluster.
+    pub fn formed(&self) -> &FormedCluster {
+        &self.formed
+    }
+
+    /// Its LAN, its machines and its plan.
+    pub(super) fn cluster(&self) -> &Cluster {
+        self.formed.cluster()
     }
 
     /// The Kubernetes API.
-    pub(super) fn api(&self) -> &'a KubernetesApi {
+    pub(super) fn api(&self) -> &KubernetesApi {
         self.formed.kubernetes()
     }
 
@@ -57,7 +67,7 @@ impl<'a> Fixtures<'a> {
                 }
             }
         };
-        let pods = on_every_node(self.cluster, &workload).await?;
+        let pods = on_every_node(self.cluster(), &workload).await?;
         Ok(EchoPods { workload, pods })
     }
 

@@ -17,7 +17,7 @@ const LIST: &str = "/proc/modules";
 #[serde(deny_unknown_fields)]
 pub struct KernelModules {
     /// As the kernel names them.
-    names: Vec<String>,
+    pub names: Vec<String>,
 }
 
 impl CheckKind for KernelModules {
@@ -40,13 +40,13 @@ impl CheckKind for KernelModules {
 impl Check for KernelModules {
     fn look<'a>(
         &'a self,
-        fixtures: &'a Fixtures<'_>,
+        fixtures: &'a Fixtures,
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         async move {
-            for node in &fixtures.cluster.plan().nodes {
+            for node in &fixtures.cluster().plan().nodes {
                 let name = node.spec.name.as_str();
-                let list = match fixtures.cluster.connect(node).await {
+                let list = match fixtures.cluster().connect(node).await {
                     Ok(client) => client.read_file(LIST, QUESTION).await,
                     Err(error) => Err(error),
                 };

@@ -36,12 +36,12 @@ impl CheckKind for LayersGreen {
 impl Check for LayersGreen {
     fn look<'a>(
         &'a self,
-        fixtures: &'a Fixtures<'_>,
+        fixtures: &'a Fixtures,
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         async move {
-            for node in &fixtures.cluster.plan().nodes {
-                machine_layers(fixtures.cluster, node, seen).await;
+            for node in &fixtures.cluster().plan().nodes {
+                machine_layers(fixtures.cluster(), node, seen).await;
                 kubernetes_layer(fixtures.api(), node, seen).await;
             }
             Ok(())

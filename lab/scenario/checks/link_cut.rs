@@ -22,7 +22,8 @@ const MISSED: Duration = Duration::from_secs(100);
 /// The check.
 #[derive(Debug, Serialize)]
 pub struct LinkCut {
-    node: NodeName,
+    /// The node.
+    pub node: NodeName,
 }
 
 /// Its parameters.
@@ -68,7 +69,7 @@ impl CheckKind for LinkCut {
 impl Check for LinkCut {
     fn look<'a>(
         &'a self,
-        fixtures: &'a Fixtures<'_>,
+        fixtures: &'a Fixtures,
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         cut_and_restore(fixtures, &self.node, seen).boxed()
@@ -76,11 +77,11 @@ impl Check for LinkCut {
 }
 
 async fn cut_and_restore(
-    fixtures: &Fixtures<'_>,
+    fixtures: &Fixtures,
     name: &NodeName,
     seen: &mut Observation,
 ) -> Result<(), CheckError> {
-    let (cluster, api) = (fixtures.cluster, fixtures.api());
+    let (cluster, api) = (fixtures.cluster(), fixtures.api());
     let pods = fixtures.echo().await?.pods;
     let on_it = |pod: &&EchoPod| pod.node == name.as_str();
     let pod = pods.iter().find(on_it).ok_or_else(|| CheckError::lacks(format!("no pod runs on {name}")))?;

@@ -24,8 +24,10 @@ const TRANSFER: Duration = Duration::from_millis(1000);
 /// The check.
 #[derive(Debug, Serialize)]
 pub struct LinkShape {
-    node: NodeName,
-    impairment: Impairment,
+    /// The node.
+    pub node: NodeName,
+    /// What its link does.
+    pub impairment: Impairment,
 }
 
 /// Its parameters.
@@ -80,7 +82,7 @@ impl CheckKind for LinkShape {
 impl Check for LinkShape {
     fn look<'a>(
         &'a self,
-        fixtures: &'a Fixtures<'_>,
+        fixtures: &'a Fixtures,
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         shape_and_restore(fixtures, &self.node, self.impairment, seen).boxed()
@@ -88,7 +90,7 @@ impl Check for LinkShape {
 }
 
 async fn shape_and_restore(
-    fixtures: &Fixtures<'_>,
+    fixtures: &Fixtures,
     name: &NodeName,
     impairment: Impairment,
     seen: &mut Observation,
@@ -98,7 +100,7 @@ async fn shape_and_restore(
     let found = pairs.iter().find(|(from, to)| *to == name && *from != name);
     let (from, to) = found.ok_or_else(|| CheckError::lacks("the cluster has no other node"))?;
     let path = PodPath { ports: &ports, from, to };
-    let links = Links::of(fixtures.cluster);
+    let links = Links::of(fixtures.cluster());
     let plain = path.median().await?;
     let lost_before = links.lost(name);
     links.shape(name, impairment)?;

@@ -18,9 +18,8 @@ mod tailnet_bounds;
 mod tailnet_packets;
 mod tailnet_requests;
 
-pub(super) use fixtures::Fixtures;
-
 pub use error::CheckError;
+pub use fixtures::Fixtures;
 pub use observation::Observation;
 
 use std::{sync::Arc, time::Duration};
@@ -38,7 +37,7 @@ pub trait Check: PlannedCheck {
     /// When it cannot go on. The error is noted as something wrong.
     fn look<'a>(
         &'a self,
-        fixtures: &'a Fixtures<'_>,
+        fixtures: &'a Fixtures,
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>>;
 }
@@ -48,7 +47,8 @@ pub trait Check: PlannedCheck {
 /// modules inside a macro.)
 macro_rules! table_of_checks {
     ($($module:ident::$kind:ident,)*) => {
-        $(mod $module;)*
+        $(mod $module;
+        pub use $module::$kind;)*
 
         /// All checks that a scenario file may name.
         pub static CHECKS: &[CheckDefinition<dyn Check>] = &[$(definition::<$module::$kind>(),)*];
@@ -91,7 +91,7 @@ fn patient(patience: Duration) -> Wait {
 }
 
 /// Does a check.
-pub(super) async fn look(fixtures: &Fixtures<'_>, check: &dyn Check) -> Observation {
+pub async fn look(fixtures: &Fixtures, check: &dyn Check) -> Observation {
     let mut seen = Observation::default();
     if let Err(error) = check.look(fixtures, &mut seen).await {
         seen.problem(error);

@@ -18,7 +18,7 @@ const NAME: &str = "tailscale";
 #[derive(Debug, Serialize)]
 pub struct NoTailscale {
     /// Only nodes of this role.
-    role: Option<Role>,
+    pub role: Option<Role>,
 }
 
 /// Its parameters.
@@ -55,14 +55,14 @@ impl CheckKind for NoTailscale {
 impl Check for NoTailscale {
     fn look<'a>(
         &'a self,
-        fixtures: &'a Fixtures<'_>,
+        fixtures: &'a Fixtures,
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         async move {
-            let nodes = fixtures.cluster.plan().nodes.iter();
+            let nodes = fixtures.cluster().plan().nodes.iter();
             for node in nodes.filter(|node| self.role.as_ref().is_none_or(|role| node.spec.role == *role)) {
                 let name = node.spec.name.as_str();
-                match places(fixtures.cluster, node).await {
+                match places(fixtures.cluster(), node).await {
                     Ok(places) => judge(name, &places, seen),
                     Err(error) => seen.problem(format!("{name}: {error}")),
                 }

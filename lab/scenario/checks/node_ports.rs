@@ -45,8 +45,8 @@ pub(super) struct Answered {
 
 impl NodePorts {
     /// Opens a node port to each echo pod; returns once each answers through its own.
-    pub(super) async fn open(fixtures: &Fixtures<'_>) -> Result<Self, CheckError> {
-        let (cluster, api) = (fixtures.cluster, fixtures.api());
+    pub(super) async fn open(fixtures: &Fixtures) -> Result<Self, CheckError> {
+        let (cluster, api) = (fixtures.cluster(), fixtures.api());
         let echo = fixtures.echo().await?;
         let mut pods = BTreeMap::new();
         for pod in echo.pods {

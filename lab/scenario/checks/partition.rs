@@ -36,9 +36,9 @@ const LONGEST_PARTITION: u32 = 3600;
 #[derive(Debug, Serialize)]
 pub struct PartitionCheck {
     /// Who still reaches whom.
-    partition: Partition,
+    pub partition: Partition,
     /// For how long.
-    lasts: Duration,
+    pub lasts: Duration,
 }
 
 /// Its parameters.
@@ -145,7 +145,7 @@ impl CheckKind for PartitionCheck {
 impl Check for PartitionCheck {
     fn look<'a>(
         &'a self,
-        fixtures: &'a Fixtures<'_>,
+        fixtures: &'a Fixtures,
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         part_and_heal(fixtures, &self.partition, self.lasts, seen).boxed()
@@ -153,12 +153,12 @@ impl Check for PartitionCheck {
 }
 
 async fn part_and_heal(
-    fixtures: &Fixtures<'_>,
+    fixtures: &Fixtures,
     partition: &Partition,
     lasts: Duration,
     seen: &mut Observation,
 ) -> Result<(), CheckError> {
-    let (cluster, api) = (fixtures.cluster, fixtures.api());
+    let (cluster, api) = (fixtures.cluster(), fixtures.api());
     let ports = NodePorts::open(fixtures).await?;
     let links = Links::of(cluster);
     let parted = Instant::now();

@@ -21,9 +21,9 @@ use crate::{
 #[derive(Debug, Serialize)]
 pub struct PodNetwork {
     /// Also through a ClusterIP service.
-    service: bool,
+    pub service: bool,
     /// Also by the service's DNS name.
-    dns: bool,
+    pub dns: bool,
 }
 
 /// Its parameters.
@@ -62,11 +62,11 @@ impl CheckKind for PodNetwork {
 impl Check for PodNetwork {
     fn look<'a>(
         &'a self,
-        fixtures: &'a Fixtures<'_>,
+        fixtures: &'a Fixtures,
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         async move {
-            let (cluster, api) = (fixtures.cluster, fixtures.api());
+            let (cluster, api) = (fixtures.cluster(), fixtures.api());
             let EchoPods { workload, pods } = fixtures.echo().await?;
             let asker = Asker::new(api);
             let names = Names {

@@ -22,7 +22,8 @@ use crate::{
 /// The check.
 #[derive(Debug, Serialize)]
 pub struct PowerCycle {
-    node: NodeName,
+    /// The node.
+    pub node: NodeName,
 }
 
 /// Its parameters.
@@ -60,19 +61,19 @@ impl CheckKind for PowerCycle {
 impl Check for PowerCycle {
     fn look<'a>(
         &'a self,
-        fixtures: &'a Fixtures<'_>,
+        fixtures: &'a Fixtures,
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         async move {
             let (api, name) = (fixtures.api(), &self.node);
-            let node = fixtures.formed.node(name)?;
+            let node = fixtures.formed().node(name)?;
             let before = Boot { id: boot_id(node).await?, node: facts(api, name).await? };
             let started = Instant::now();
             node.power_cycle().await?;
             let id = boot_id(node).await?;
             // At the deadline the comparison tells what is still missing.
             let of_this_boot = has_boot_id(id.clone()).and(is_ready());
-            let limit = fixtures.formed.plan().budgets.limit(Step::Ready);
+            let limit = fixtures.formed().plan().budgets.limit(Step::Ready);
             let _ = Wait::up_to(limit).on(node_facts(api, name.as_str()), of_this_boot).await;
             let after = Boot { id, node: facts(api, name).await? };
             compare(&before, &after, seen);

@@ -43,13 +43,13 @@ impl CheckKind for Roles {
 impl Check for Roles {
     fn look<'a>(
         &'a self,
-        fixtures: &'a Fixtures<'_>,
+        fixtures: &'a Fixtures,
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         async move {
-            let plan = fixtures.cluster.plan();
+            let plan = fixtures.cluster().plan();
             for node in &plan.nodes {
-                match actual(fixtures.cluster, node).await {
+                match actual(fixtures.cluster(), node).await {
                     Ok(actual) => {
                         let others = plan.nodes.iter().filter(|other| other.spec.role != node.spec.role);
                         let others: Vec<_> = others

@@ -74,7 +74,7 @@ impl Routing<'_> {
             answers.lock().await.push(answer);
             if came { Ok(()) } else { Err(()) }
         };
-        let wait = patient(self.fixtures.cluster.plan().budgets.patience());
+        let wait = patient(self.fixtures.cluster().plan().budgets.patience());
         let came = wait.retry_if(|()| true, attempt).await.is_ok();
         let mut answers = answers.into_inner();
         if came {

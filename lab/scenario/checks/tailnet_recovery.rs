@@ -31,13 +31,13 @@ const RECOVERY: Duration = Duration::from_secs(120);
 #[serde(deny_unknown_fields)]
 pub struct TailnetRecovery {
     /// What is disturbed, one after the other.
-    after: Vec<Disturbance>,
+    pub after: Vec<Disturbance>,
 }
 
 /// Something that happens to a routed tailnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Disturbance {
+pub enum Disturbance {
     /// The gateway's network cable is pulled out and put back in.
     LinkCut,
     /// The gateway loses power and is started again.
@@ -89,7 +89,7 @@ impl CheckKind for TailnetRecovery {
 impl Check for TailnetRecovery {
     fn look<'a>(
         &'a self,
-        fixtures: &'a Fixtures<'_>,
+        fixtures: &'a Fixtures,
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         disturb(fixtures, &self.after, seen).boxed()
@@ -97,11 +97,11 @@ impl Check for TailnetRecovery {
 }
 
 async fn disturb(
-    fixtures: &Fixtures<'_>,
+    fixtures: &Fixtures,
     after: &[Disturbance],
     seen: &mut Observation,
 ) -> Result<(), CheckError> {
-    let cluster = fixtures.cluster;
+    let cluster = fixtures.cluster();
     let tailnet = tailnet_of(cluster)?;
     let is_gateway = |node: &&NodePlan| node.spec.role.is_gateway();
     let gateway = cluster.plan().nodes.iter().find(is_gateway);
@@ -116,7 +116,7 @@ async fn disturb(
     let http = client.http(REQUEST)?;
 
     let path = ClientPath {
-        formed: fixtures.formed,
+        formed: fixtures.formed(),
         cluster,
         tailnet,
         gateway,

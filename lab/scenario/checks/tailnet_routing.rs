@@ -65,11 +65,11 @@ impl CheckKind for TailnetRouting {
 impl Check for TailnetRouting {
     fn look<'a>(
         &'a self,
-        fixtures: &'a Fixtures<'_>,
+        fixtures: &'a Fixtures,
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         async move {
-            let cluster = fixtures.cluster;
+            let cluster = fixtures.cluster();
             let tailnet = tailnet_of(cluster)?;
             for gateway in cluster.plan().nodes.iter().filter(|node| node.spec.role.is_gateway()) {
                 let ledger = ledger(cluster, tailnet, gateway);
@@ -139,7 +139,7 @@ fn ledger(cluster: &Cluster, tailnet: &Tailnet, gateway: &NodePlan) -> RouteLedg
 
 /// A gateway, and what is known of the chain from it to the client.
 pub(super) struct Routing<'a> {
-    pub(super) fixtures: &'a Fixtures<'a>,
+    pub(super) fixtures: &'a Fixtures,
     tailnet: &'a Tailnet,
     pub(super) gateway: &'a NodePlan,
     pub(super) ledger: RouteLedger,
@@ -150,7 +150,7 @@ impl Routing<'_> {
     /// then names it.
     async fn follow(&mut self, seen: &mut Observation) -> Result<(), CheckError> {
         self.service().await;
-        let patience = self.fixtures.cluster.plan().budgets.on_this_host(LOGIN);
+        let patience = self.fixtures.cluster().plan().budgets.on_this_host(LOGIN);
         if let Some(control) = self.tailnet.control() {
             self.login(control, patience, seen).await?;
         }
@@ -170,7 +170,7 @@ impl Routing<'_> {
     }
 
     pub(super) fn bounds(&self) -> Bounds<'_> {
-        Bounds { cluster: self.fixtures.cluster, tailnet: self.tailnet, gateway: self.gateway }
+        Bounds { cluster: self.fixtures.cluster(), tailnet: self.tailnet, gateway: self.gateway }
     }
 
     async fn service(&mut self) {
@@ -187,7 +187,7 @@ impl Routing<'_> {
 
     /// The service on the gateway, if there is one, and the connection that told of it.
     async fn state(&self) -> Result<(NodeClient, Option<ServiceState>), ApiError> {
-        let api = self.fixtures.cluster.connect(self.gateway).await?;
+        let api = self.fixtures.cluster().connect(self.gateway).await?;
         let services = api.services(QUESTION).await?;
         Ok((api, services.into_iter().find(|service| service.id == SERVICE)))
     }
@@ -214,7 +214,7 @@ impl Routing<'_> {
                 of_it.map(known).any(|known| routes.iter().all(|route| known.contains(route)))
             }
         };
-        let approval = self.fixtures.cluster.plan().budgets.on_this_host(APPROVAL);
+        let approval = self.fixtures.cluster().plan().budgets.on_this_host(APPROVAL);
         let routed = async {
             let advertised = all_of(|node| &node.advertised);
             control.wait_for_nodes("the gateway and its routes", patience, advertised).await?;

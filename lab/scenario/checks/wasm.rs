@@ -44,11 +44,11 @@ impl CheckKind for Wasm {
 impl Check for Wasm {
     fn look<'a>(
         &'a self,
-        fixtures: &'a Fixtures<'_>,
+        fixtures: &'a Fixtures,
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         async move {
-            let (cluster, api) = (fixtures.cluster, fixtures.api());
+            let (cluster, api) = (fixtures.cluster(), fixtures.api());
             let modules = EchoWorkload::create_wasm(api, NAMESPACE).await?;
             let ready = async { tokio::try_join!(on_every_node(cluster, &modules), fixtures.echo()) };
             let (module_pods, callers) = tokio::select! {
