@@ -18,7 +18,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 use lab::{
     cluster::{Cluster, ClusterSpec, FormedCluster},
     control::{Answer, ControlClient, ControlServer, LONGEST_REQUEST, Request, Running},
-    events::Outcome,
+    events::{Happening, Outcome, Step, Subscription},
     host::{Ending, WhenShort},
     network::LinkFault,
     report::Display,
@@ -147,6 +147,8 @@ async fn links_are_disturbed_by_command_and_nonsense_ends_nothing() -> Result<()
         ("link capture stop cp-1", "not being captured"),
         ("pause worker-1", "worker-1 has no QEMU"),
         ("reboot worker-9", "there is no node worker-9; the nodes are cp-1, worker-1"),
+        ("snapshot save early", "there is nothing to save: the cluster has not formed yet"),
+        ("kubectl", "has no kubeconfig yet; its cluster is forming"),
     ] {
         let said = living.refused(command).await?;
         ensure!(said.contains(why), "lab {command}: {said}");
@@ -178,12 +180,53 @@ async fn links_are_disturbed_by_command_and_nonsense_ends_nothing() -> Result<()
 async fn nodes_are_paused_killed_and_rebooted_and_pods_are_entered() -> Result<()> {
     let _turn = turns::turn(2).await?;
     let living = Living::start("control-nodes").await?;
-    let formed = living.session.form(living.cluster()).await?;
+    let kubeconfig = kubeconfig_step(living.session.recorder().subscribe());
+    let formed = async { Ok(living.session.form(living.cluster()).await?) };
+    let published = async {
+        kubeconfig.await?;
+        // Well before the cluster has formed.
+        finds_the_kubeconfig(&living).await?;
+        ensure!(FormedCluster::of(living.cluster()).is_err(), "the cluster had formed by then");
+        Ok(())
+    };
+    let (formed, ()) = tokio::try_join!(formed, published)?;
     living.session.publish(living.cluster(), "ready")?;
 
     enters_pods(&living, &formed).await?;
     pauses_kills_and_reboots(&living, &formed).await?;
     living.end().await
+}
+
+/// Waits for the end of the step that hands out the kubeconfig.
+async fn kubeconfig_step(mut events: Subscription) -> Result<()> {
+    while let Some(event) = events.recv().await {
+        if let Happening::StepFinished { step: Step::Kubeconfig, outcome, .. } = event.happening {
+            ensure!(outcome == Outcome::Passed, "{outcome:?}");
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the run ended before its cluster had a kubeconfig")
+}
+
+/// `lab kubectl` runs kubectl with the kubeconfig of the lab, and ends as it does.
+async fn finds_the_kubeconfig(living: &Living) -> Result<()> {
+    // A kubectl that says how it was run.
+    let directory = tempfile::tempdir()?;
+    let program = directory.path().join("kubectl");
+    std::fs::write(&program, "#!/bin/sh\necho \"$KUBECONFIG $*\"\nexit 5\n")?;
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755))?;
+    let run = async |path: &Path| -> Result<Output> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+        command.args(["kubectl", "--lab", living.session.name(), "get", "pods", "-A"]).env("PATH", path);
+        Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+    };
+    let found = run(directory.path()).await?;
+    let kubeconfig = living.cluster().directory().join("kubeconfig");
+    ensure!(text(&found.stdout) == format!("{} get pods -A\n", kubeconfig.display()), "{found:?}");
+    ensure!(found.status.code() == Some(5), "{found:?}");
+    let missing = run(Path::new("/nowhere")).await?;
+    ensure!(missing.status.code() == Some(3) && text(&missing.stderr).contains("install it"), "{missing:?}");
+    Ok(())
 }
 
 async fn enters_pods(living: &Living, formed: &FormedCluster) -> Result<()> {
@@ -210,23 +253,6 @@ async fn enters_pods(living: &Living, formed: &FormedCluster) -> Result<()> {
     );
     let missing = living.refused("exec kube-system/nobody -- /coredns").await?;
     ensure!(missing.contains("nobody"), "{missing}");
-
-    // A kubectl that says how it was run.
-    let directory = tempfile::tempdir()?;
-    let program = directory.path().join("kubectl");
-    std::fs::write(&program, "#!/bin/sh\necho \"$KUBECONFIG $*\"\nexit 5\n")?;
-    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755))?;
-    let run = |path: &Path| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
-        command.args(["kubectl", "--lab", living.session.name(), "get", "pods", "-A"]).env("PATH", path);
-        command.output()
-    };
-    let found = run(directory.path())?;
-    let kubeconfig = living.cluster().directory().join("kubeconfig");
-    ensure!(text(&found.stdout) == format!("{} get pods -A\n", kubeconfig.display()), "{found:?}");
-    ensure!(found.status.code() == Some(5), "{found:?}");
-    let missing = run(Path::new("/nowhere"))?;
-    ensure!(missing.status.code() == Some(3) && text(&missing.stderr).contains("install it"), "{missing:?}");
     Ok(())
 }
 

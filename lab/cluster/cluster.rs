@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    failure::{Cause, Failure},
+    failure::{Cause, Failure, NotForwarded},
     fault::Fault,
     formation_state::FormationState,
     plan::{KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan, REGISTRY_PORT},
@@ -28,13 +28,6 @@ use crate::{
     registry::Registry,
     talos::NodeClient,
 };
-
-/// A node's port that does not lead to the host.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("reach {what}: its port is not forwarded")]
-pub struct NotForwarded {
-    what: String,
-}
 
 /// By how much the clock of a node with the fault [`Fault::WrongClock`] is ahead. Certificates that the lab has just
 /// issued are valid by then, so that the cluster forms.
@@ -207,7 +200,7 @@ impl Cluster {
     /// When the LAN does not forward it.
     pub fn machine_api(&self, node: &NodeName) -> Result<SocketAddr, NotForwarded> {
         let address = self.lan.forward(node, MACHINE_API_PORT);
-        address.ok_or_else(|| NotForwarded { what: node.to_string() })
+        address.ok_or_else(|| NotForwarded::new(node))
     }
 
     /// Where the Kubernetes API server is reached from the host.
@@ -216,7 +209,7 @@ impl Cluster {
     /// When the LAN does not forward it.
     pub fn kubernetes_api(&self) -> Result<SocketAddr, NotForwarded> {
         let address = self.lan.forward(&self.plan.control_plane().spec.name, KUBERNETES_API_PORT);
-        address.ok_or_else(|| NotForwarded { what: "the API server".to_owned() })
+        address.ok_or_else(|| NotForwarded::new("the API server"))
     }
 
     /// An authenticated connection to a node's machine API, made anew.

@@ -1,16 +1,17 @@
 //! Why a node did not make it in time, or never will: what its own API and logs say, put into one
 //! sentence.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::OnceLock, time::Duration};
 
 use super::{
-    cluster::Cluster, failure::Cause, formation_state::NotFormed, network_plugin::lacks_network_plugin,
-    plan::NodePlan, readiness::NodeTable,
+    cluster::Cluster, failure::Cause, network_plugin::lacks_network_plugin, node_table::NodeTable,
+    plan::NodePlan,
 };
 use crate::{
     kubernetes::{KubernetesApi, NodeFacts},
     node::NodeName,
     talos::{MaintenanceClient, NodeClient, Stage},
+    wait::Wait,
 };
 
 /// How long each question may take; the node may be unwell.
@@ -91,21 +92,13 @@ impl Cluster {
         mut table: NodeTable,
     ) -> Cause {
         table.ready(&self.plan.control_plane().spec.name).await;
-        let mut before = None;
-        while !table.knows(&node.spec.name) {
-            if let Ok(log) = client.logs("kubelet", 200, PATIENCE).await {
-                let before = before.get_or_insert_with(|| log.lines().map(str::to_owned).collect());
-                if let Some((symptom, times)) = symptom("kubelet", &log, before)
-                    && symptom.refusal
-                    && times >= TURNED_AWAY
-                    && is_at_ease(table.api()).await
-                {
-                    return Cause::TurnedAway { finding: symptom.finding, times };
-                }
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
+        let (mut registered, before) = (table.clone(), OnceLock::new());
+        let look = async || turned_away(&client, table.api(), &before).await.ok_or("not turned away");
+        let wait = Wait::without_limit().every(LOOK_AGAIN);
+        tokio::select! {
+            Ok(cause) = wait.retry(look) => cause,
+            () = registered.registered(&node.spec.name) => std::future::pending().await,
         }
-        std::future::pending().await
     }
 
     /// What can be found out about a node that is late.
@@ -130,10 +123,7 @@ impl Cluster {
 
     async fn ask_kubernetes(&self, name: &NodeName) -> Said {
         let formation = self.formation();
-        let api = match formation.kubernetes() {
-            Ok(api) => api,
-            Err(not_formed) => return Said::NotAsked(not_formed),
-        };
+        let Ok(api) = formation.kubernetes() else { return Said::NotAsked };
         match tokio::time::timeout(PATIENCE, api.node(name.as_str())).await {
             Ok(Ok(Some(facts))) => Said::Facts(Box::new(facts)),
             Ok(Ok(None)) => Said::NotRegistered,
@@ -162,7 +152,7 @@ impl Cluster {
 /// What Kubernetes said of a late node.
 enum Said {
     /// There is no API server to ask; the step that waits for it says why.
-    NotAsked(NotFormed),
+    NotAsked,
     NoAnswer,
     NotRegistered,
     Facts(Box<NodeFacts>),
@@ -172,9 +162,22 @@ impl Said {
     fn facts(&self) -> Option<&NodeFacts> {
         match self {
             Self::Facts(facts) => Some(facts),
-            Self::NotAsked(_) | Self::NoAnswer | Self::NotRegistered => None,
+            Self::NotAsked | Self::NoAnswer | Self::NotRegistered => None,
         }
     }
+}
+
+/// Whether a node's kubelet has been refused often since the first look, by an API server that is well.
+async fn turned_away(
+    client: &NodeClient,
+    api: &KubernetesApi,
+    before: &OnceLock<HashSet<String>>,
+) -> Option<Cause> {
+    let log = client.logs("kubelet", 200, PATIENCE).await.ok()?;
+    let before = before.get_or_init(|| log.lines().map(str::to_owned).collect());
+    let (symptom, times) = symptom("kubelet", &log, before)?;
+    let stands = symptom.refusal && times >= TURNED_AWAY && is_at_ease(api).await;
+    stands.then_some(Cause::TurnedAway { finding: symptom.finding, times })
 }
 
 /// Whether the API server says at once that it is ready.

@@ -2,12 +2,13 @@
 
 use std::{fmt, time::Duration};
 
-use super::{cluster::NotForwarded, hold::Hold, node_handle::NoMachine, warm::WarmError};
+use super::{hold::Hold, warm::WarmError};
 use crate::{
     events::{Step, Subject},
     kubernetes::KubernetesError,
     machine::{MachineError, MachineFailure},
     network::NetworkError,
+    node::NodeName,
     tailnet::TailnetError,
     talos::ApiError,
     words::chain,
@@ -97,6 +98,27 @@ pub enum Cause {
         /// What was seen last.
         last_seen: String,
     },
+}
+
+/// A node without a machine to act on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{node} has no QEMU; lab reboot {node} starts it")]
+pub struct NoMachine {
+    /// Its name.
+    pub node: NodeName,
+}
+
+/// A node's port that does not lead to the host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("reach {what}: its port is not forwarded")]
+pub struct NotForwarded {
+    what: String,
+}
+
+impl NotForwarded {
+    pub(super) fn new(what: impl fmt::Display) -> Self {
+        Self { what: what.to_string() }
+    }
 }
 
 impl Failure {

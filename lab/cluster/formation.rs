@@ -27,27 +27,19 @@ use super::{
     fault::Fault,
     formation_state::{FormationState, KubernetesAccess},
     formed::FormedCluster,
+    node_table::NodeTable,
     order::StartOrder,
     plan::NodePlan,
-    readiness::{NodeTable, Readiness},
-    steps::LastSeen,
+    readiness::Readiness,
+    steps::{FIRST_PROCESS, LastSeen, REACHABLE, console_line, retry, until},
     warm::{Snapshot, Stage, Warm, WarmKey, WarmStore},
 };
 use crate::{
     events::{Happening, Step, Subject},
     kubernetes::{KubernetesApi, forwarded_kubeconfig},
-    machine::Machine,
     node::NodeName,
     talos::{ApiError, ApplyMode, MaintenanceClient, NodeClient},
 };
-
-/// The line the kernel writes when it hands over to the first user process (init/main.c).
-pub(super) const FIRST_PROCESS: &str = "as init process";
-/// The line by which Talos says that its maintenance API is up.
-pub(super) const REACHABLE: &str = "this machine is reachable at";
-/// Pause between two tries of a call that is not possible yet. There is no event to wait for: the
-/// other side has no way to speak first.
-pub(super) const RETRY: Duration = Duration::from_millis(300);
 
 /// What nodes that form wait for of the control plane. Its steps bound these waits; when they fail, the
 /// waits are dropped.
@@ -210,28 +202,23 @@ impl Cluster {
                 source: std::io::Error::other(error),
             })?;
             let via = self.machine_api(&node.spec.name)?;
-            retry(&seen, || async {
+            let apply = async || {
                 let client = MaintenanceClient::connect(via, node.address.into()).await?;
                 client.apply_configuration(&yaml, ApplyMode::Auto, false, self.plan.budgets.call).await
-            })
-            .await
-            .map(drop)
+            };
+            retry(&seen, ApiError::is_transient, apply).await?;
+            Ok(())
         })
         .await
     }
 
     pub(super) async fn secure_api(&self, node: &NodePlan, subject: &Subject) -> Result<NodeClient, Failure> {
         self.step(subject, Step::SecureApi, |seen| async move {
-            loop {
-                match self.connect(node).await {
-                    Ok(client) => return Ok(client),
-                    // Until the config has taken effect, the self-signed maintenance certificate
-                    // is still shown; so a lack of trust may pass.
-                    Err(error @ (ApiError::Tls { .. } | ApiError::Unreachable { .. })) => seen.set(error),
-                    Err(error) => return Err(error.into()),
-                }
-                tokio::time::sleep(RETRY).await;
-            }
+            // Until the config has taken effect, the self-signed maintenance certificate is still shown; so a
+            // lack of trust may pass.
+            let passes =
+                |error: &ApiError| matches!(error, ApiError::Tls { .. } | ApiError::Unreachable { .. });
+            Ok(retry(&seen, passes, || self.connect(node)).await?)
         })
         .await
     }
@@ -244,15 +231,15 @@ impl Cluster {
     ) -> Result<KubernetesAccess, Failure> {
         let call = self.plan.budgets.call;
         self.step(subject, Step::Bootstrap, |seen| async move {
-            match retry(&seen, || client.bootstrap(call)).await {
-                Err(Cause::Api(ApiError::AlreadyExists { .. })) => Ok(()),
-                other => other,
+            match retry(&seen, ApiError::is_transient, || client.bootstrap(call)).await {
+                Err(ApiError::AlreadyExists { .. }) => Ok(()),
+                other => Ok(other?),
             }
         })
         .await?;
         let kubeconfig = self
             .step(subject, Step::Kubeconfig, |seen| async move {
-                let text = retry(&seen, || client.kubeconfig(call)).await?;
+                let text = retry(&seen, ApiError::is_transient, || client.kubeconfig(call)).await?;
                 self.forwarded(&text)
             })
             .await?;
@@ -261,10 +248,7 @@ impl Cluster {
             .step(subject, Step::KubernetesApi, |seen| async {
                 let seen = seen;
                 let api = KubernetesApi::new(&kubeconfig).await?;
-                while let Err(reason) = api.ready().await {
-                    seen.set(reason);
-                    tokio::time::sleep(RETRY).await;
-                }
+                until(&seen, || api.ready()).await;
                 Ok(api)
             })
             .await?;
@@ -330,26 +314,5 @@ impl FormedCluster {
         for key in keys.iter().filter(|key| key.stage == stage) {
             self.keep_warm(store, key, formed_in).await;
         }
-    }
-}
-
-/// Waits for a line on the console since the machine was last powered on.
-pub(super) async fn console_line(machine: &Machine, text: &str, seen: &LastSeen) -> Result<(), Cause> {
-    seen.set(format!("no line \"{text}\" on the console"));
-    machine.wait_console(text).await.map(drop).map_err(Cause::from)
-}
-
-/// Tries `call` until it succeeds or fails for good; the step around it bounds the tries.
-async fn retry<T, F>(seen: &LastSeen, mut call: impl FnMut() -> F) -> Result<T, Cause>
-where
-    F: Future<Output = Result<T, ApiError>>,
-{
-    loop {
-        match call().await {
-            Ok(value) => return Ok(value),
-            Err(error) if error.is_transient() => seen.set(error),
-            Err(error) => return Err(error.into()),
-        }
-        tokio::time::sleep(RETRY).await;
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::readiness::NodeTable;
+use super::node_table::NodeTable;
 use crate::{
     events::Recorder,
     kubernetes::{KubernetesApi, record_kubernetes_events},

@@ -7,8 +7,8 @@ use super::{
     formation_state::{KubernetesAccess, NotFormed},
     formed_node::FormedNode,
     node_handle::NodeError,
-    plan::{NodePlan, Plan},
-    readiness::NodeTable,
+    node_table::NodeTable,
+    plan::Plan,
 };
 use crate::kubernetes::KubernetesApi;
 
@@ -71,10 +71,5 @@ impl FormedCluster {
     /// When there is none; the error names those that there are.
     pub fn node(&self, name: impl fmt::Display) -> Result<FormedNode<'_>, NodeError> {
         Ok(FormedNode::new(self, self.cluster.node(name)?))
-    }
-
-    /// A node of its plan.
-    pub(super) fn node_of<'a>(&'a self, plan: &'a NodePlan) -> FormedNode<'a> {
-        FormedNode::new(self, self.cluster.node_of(plan))
     }
 }

@@ -2,24 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::StreamExt;
+
 use super::{
     cluster::Cluster,
     failure::{Cause, Failure},
     fault::Fault,
-    formation::{FIRST_PROCESS, REACHABLE, console_line},
     formed::FormedCluster,
     hold::Hold,
     node_handle::{NodeError, NodeHandle},
+    node_table::NodeTable,
     plan::NodePlan,
-    readiness::NodeTable,
-    steps::LastSeen,
+    steps::{FIRST_PROCESS, LastSeen, REACHABLE, console_line},
 };
 use crate::{
     events::{Step, Subject},
-    kubernetes::{KubernetesError, NodeFacts},
+    kubernetes::{NodeChange, NodeFacts, node_changes},
     machine::Machine,
     node::NodeName,
     talos::{ApiError, NodeClient},
+    wait::{Condition, Expired, Wait},
 };
 
 /// A node of a formed cluster.
@@ -128,36 +130,21 @@ impl<'a> FormedNode<'a> {
         cluster.ready(node, &subject, client, NodeTable::watch(self.formed.kubernetes())).await
     }
 
-    /// Waits, by watching, until what Kubernetes says of it is `wanted`; `what` names that in the error.
-    /// The limit is for the reference host.
+    /// Waits, by watching, until a condition holds of what Kubernetes says of the node. The limit is for the
+    /// reference host.
     ///
     /// # Errors
-    /// When it does not come true in time.
+    /// When it does not come to hold in time.
     pub async fn wait_until(
         &self,
-        what: &str,
         limit: Duration,
-        wanted: impl Fn(&NodeFacts) -> bool,
-    ) -> Result<NodeFacts, KubernetesError> {
-        let limit = self.formed.plan().budgets.on_this_host(limit);
-        let mut table = NodeTable::watch(self.formed.kubernetes());
-        let seen = LastSeen::default();
-        let found = table.first(|facts| {
-            let own = facts.name == self.name().as_str();
-            if own {
-                let readiness = &facts.readiness;
-                seen.set(format!("ready: {} ({})", readiness.ready, readiness.reason));
-            }
-            own && wanted(facts)
+        condition: impl Condition<NodeFacts>,
+    ) -> Result<NodeFacts, Expired<String>> {
+        let own = node_changes(self.formed.kubernetes()).filter_map(async |change| match change {
+            NodeChange::Seen(facts) if facts.name == self.name().as_str() => Some(*facts),
+            _ => None,
         });
-        match tokio::time::timeout(limit, found).await {
-            Ok(facts) => Ok(facts),
-            Err(_) => Err(KubernetesError::Timeout {
-                waited_for: format!("{}: {what}", self.name()),
-                limit,
-                last_seen: seen.get(),
-            }),
-        }
+        Wait::up_to(self.formed.plan().budgets.on_this_host(limit)).on(own, condition).await
     }
 
     /// What holds its boot up now, if anything does.

@@ -9,8 +9,9 @@ use super::{
     failure::{Cause, Failure},
     formed::FormedCluster,
     hold::Hold,
+    node_table::NodeTable,
     plan::NodePlan,
-    readiness::{NodeTable, Readiness},
+    readiness::Readiness,
     spec::Patch,
     steps::LastSeen,
 };

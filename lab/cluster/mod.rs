@@ -24,6 +24,7 @@ mod late;
 mod network_plugin;
 mod node_config;
 mod node_handle;
+mod node_table;
 mod order;
 mod plan;
 mod plan_error;
@@ -36,8 +37,8 @@ mod validation;
 mod warm;
 
 pub use budget::Budgets;
-pub use cluster::{Cluster, Host, NotForwarded};
-pub use failure::{Cause, Failure};
+pub use cluster::{Cluster, Host};
+pub use failure::{Cause, Failure, NoMachine, NotForwarded};
 pub use fault::Fault;
 pub use formation_state::{FormationState, KubernetesAccess, NotFormed};
 pub use formed::FormedCluster;
@@ -46,13 +47,13 @@ pub use hold::Hold;
 pub use images::{ImageDelivery, MissingImages};
 pub use network_plugin::NetworkPlugin;
 pub use node_config::OwnConfigChange;
-pub use node_handle::{MachineState, NoMachine, NodeError, NodeHandle, Reboot};
+pub use node_handle::{MachineState, NodeError, NodeHandle, Reboot};
+pub use node_table::NodeTable;
 pub use order::{Capacity, StartDecision, StartOrder};
 pub use plan::{
     KUBERNETES_API_PORT, MACHINE_API_PORT, NodePlan, Plan, PlanInputs, PreparedImage, REGISTRY_PORT,
 };
 pub use plan_error::PlanError;
-pub use readiness::NodeTable;
 pub use size::{InvalidSize, Size};
 pub use spec::{
     ClusterSpec, FIRST_NODE_HOST, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, RoleRule,

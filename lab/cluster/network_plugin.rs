@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     cluster::Cluster,
     failure::{Cause, Failure},
-    formation::{RETRY, Signals},
+    formation::Signals,
+    steps::retry,
 };
 use crate::{
     events::{Happening, Step, Subject},
-    kubernetes::{Manifest, NodeReadiness},
+    kubernetes::{KubernetesError, Manifest, NodeReadiness},
 };
 
 /// Where the pod network comes from.
@@ -65,13 +66,8 @@ impl Cluster {
             });
             for manifest in manifests {
                 // A kind that a manifest before it has just defined is not served at once.
-                while let Err(error) = access.api.apply(manifest).await {
-                    if error.is_refusal() {
-                        return Err(error.into());
-                    }
-                    seen.set(error);
-                    tokio::time::sleep(RETRY).await;
-                }
+                let passes = |error: &KubernetesError| !error.is_refusal();
+                retry(&seen, passes, || access.api.apply(manifest)).await?;
             }
             Ok(())
         })

@@ -2,7 +2,11 @@
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-use super::{cluster::Cluster, failure::Cause, plan::NodePlan};
+use super::{
+    cluster::Cluster,
+    failure::{Cause, NoMachine},
+    plan::NodePlan,
+};
 use crate::{
     machine::{Machine, MachineError},
     network::NetworkError,
@@ -45,14 +49,6 @@ pub enum Reboot {
     },
     /// Its power was cut, for it was paused.
     PowerCycledWhilePaused,
-}
-
-/// A node without a machine to act on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{node} has no QEMU; lab reboot {node} starts it")]
-pub struct NoMachine {
-    /// Its name.
-    pub node: NodeName,
 }
 
 /// Why something was not done to a node.

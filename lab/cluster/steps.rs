@@ -1,17 +1,33 @@
 //! One step of formation: announced, bounded, raced against everything that can end it.
 
 use std::{
+    fmt,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+
+use futures::FutureExt;
 
 use super::{
     cluster::Cluster,
-    failure::{Cause, Failure},
+    failure::{Cause, Failure, NoMachine},
     fault::Fault,
-    node_handle::NoMachine,
 };
-use crate::events::{Happening, Outcome, Step, Subject};
+use crate::{
+    events::{Happening, Outcome, Step, Subject},
+    machine::Machine,
+    wait::Wait,
+};
+
+/// Pause between two tries of a call that is not possible yet. There is no event to wait for: the
+/// other side has no way to speak first.
+pub(super) const RETRY: Duration = Duration::from_millis(300);
+
+/// The line the kernel writes when it hands over to the first user process (init/main.c).
+pub(super) const FIRST_PROCESS: &str = "as init process";
+/// The line by which Talos says that its maintenance API is up.
+pub(super) const REACHABLE: &str = "this machine is reachable at";
 
 /// What a step saw last, for the message when its time is up.
 #[derive(Clone, Default)]
@@ -23,8 +39,7 @@ impl LastSeen {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text.to_string();
     }
 
-    /// What was seen, in words.
-    pub(super) fn get(&self) -> String {
+    fn get(&self) -> String {
         let text = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if text.is_empty() { "nothing".into() } else { text }
     }
@@ -98,4 +113,36 @@ impl Cluster {
         };
         Failure { subject: subject.clone(), step, cause, findings }
     }
+}
+
+/// Tries until a call succeeds or fails in a way that does not pass; the step around it bounds the tries.
+pub(super) async fn retry<T, E, F>(
+    seen: &LastSeen,
+    passes: impl Fn(&E) -> bool,
+    mut call: impl FnMut() -> F,
+) -> Result<T, E>
+where
+    E: fmt::Display,
+    F: Future<Output = Result<T, E>>,
+{
+    let attempt = || call().map(|result| result.inspect_err(|error| seen.set(error)));
+    let tried = Wait::without_limit().every(RETRY).retry_if(passes, attempt).await;
+    tried.map_err(|(_, error)| error)
+}
+
+/// Asks until there is no reason against it any more; the step around it bounds the questions.
+pub(super) async fn until<F>(seen: &LastSeen, ask: impl FnMut() -> F)
+where
+    F: Future<Output = Result<(), String>>,
+{
+    if retry(seen, |_| true, ask).await.is_err() {
+        // Every reason passes, so only success ends the tries.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits for a line on the console since the machine was last powered on.
+pub(super) async fn console_line(machine: &Machine, text: &str, seen: &LastSeen) -> Result<(), Cause> {
+    seen.set(format!("no line \"{text}\" on the console"));
+    machine.wait_console(text).await.map(drop).map_err(Cause::from)
 }

@@ -16,13 +16,14 @@ use crate::{
     cluster::{
         Cluster, Failure, NodePlan,
         failure::Cause,
-        formation::RETRY,
         formation_state::{FormationState, KubernetesAccess},
+        steps::{RETRY, until},
     },
     events::{Happening, Step, Subject},
     kubernetes::KubernetesApi,
     machine::{Machine, SavedMemory},
-    talos::NodeClient,
+    talos::{ApiError, NodeClient},
+    wait::{PollError, Wait},
 };
 
 /// How far a node's clock may be off, once it was brought forward.
@@ -34,10 +35,7 @@ const CLOCK_PATIENCE: Duration = Duration::from_secs(8);
 impl Cluster {
     /// Restores the cluster and returns once it has shown that it lives: its API server and its etcd
     /// answer, each kubelet answers through them, all layers are green, clocks are right.
-    pub(in crate::cluster) async fn restored(
-        &self,
-        snapshot: &Snapshot,
-    ) -> Result<Arc<KubernetesAccess>, Failure> {
+    pub(crate) async fn restored(&self, snapshot: &Snapshot) -> Result<Arc<KubernetesAccess>, Failure> {
         let began = Instant::now();
         let nodes = self.plan().nodes.iter().map(|node| self.loaded(node, snapshot));
         let machines = try_join_all(nodes).await?;
@@ -120,10 +118,7 @@ impl Cluster {
     /// Waits for the API server, which says itself that its etcd is well.
     async fn api_server_answers(&self, api: &KubernetesApi) -> Result<(), Failure> {
         self.step(&Subject::Cluster, Step::KubernetesApi, |seen| async move {
-            while let Err(reason) = api.ready().await {
-                seen.set(reason);
-                tokio::time::sleep(RETRY).await;
-            }
+            until(&seen, || api.ready()).await;
             Ok(())
         })
         .await
@@ -143,10 +138,7 @@ impl Cluster {
         };
         // What the API server has stored calls the node Ready; only its kubelet knows.
         let answers = self.step(&subject, Step::Restore, |seen| async move {
-            while let Err(reason) = access.api.kubelet_answers(node.spec.name.as_str()).await {
-                seen.set(reason);
-                tokio::time::sleep(RETRY).await;
-            }
+            until(&seen, || access.api.kubelet_answers(node.spec.name.as_str())).await;
             Ok(())
         });
         futures::try_join!(green, answers).map(drop)
@@ -154,25 +146,30 @@ impl Cluster {
 
     /// Waits for a node's clock to be brought forward by its own time service; says so when it is not.
     async fn lag(&self, client: &NodeClient) -> Option<String> {
+        let behind = async || {
+            let time = client.time(self.plan().budgets.call).await?;
+            Ok::<_, ApiError>(jiff::Timestamp::now().duration_since(time).unsigned_abs())
+        };
         let limit = self.plan().budgets.on_this_host(CLOCK_PATIENCE);
-        let began = Instant::now();
-        loop {
-            let off = match client.time(self.plan().budgets.call).await {
-                Ok(time) => jiff::Timestamp::now().duration_since(time).unsigned_abs(),
-                Err(error) => return Some(format!("its clock is not known after the restore: {error}")),
-            };
-            if off < CLOCK_TOLERANCE {
-                return None;
+        match Wait::up_to(limit).every(RETRY).poll(behind, is_right).await {
+            Ok(_) => None,
+            Err(PollError::Probe(error)) => {
+                Some(format!("its clock is not known after the restore: {error}"))
             }
-            if began.elapsed() > limit {
-                return Some(format!(
-                    "its clock is still {:.0} s behind; its own time service will bring it forward",
-                    off.as_secs_f64()
-                ));
-            }
-            tokio::time::sleep(RETRY).await;
+            Err(PollError::Expired(expired)) => Some(expired.last),
         }
     }
+}
+
+/// Whether a clock that is so far off is right.
+fn is_right(off: &Duration) -> Result<(), String> {
+    if *off < CLOCK_TOLERANCE {
+        return Ok(());
+    }
+    Err(format!(
+        "its clock is still {:.0} s behind; its own time service will bring it forward",
+        off.as_secs_f64()
+    ))
 }
 
 fn altered(snapshot: &Snapshot, file: &str) -> Cause {
