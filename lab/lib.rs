@@ -13,6 +13,7 @@ pub mod assets;
 pub mod cluster;
 pub mod control;
 pub mod events;
+pub mod experiment;
 pub mod host;
 pub mod kubernetes;
 pub mod lint;

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The check.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct PodNetwork {
     /// Also through a ClusterIP service.
     pub service: bool,
