@@ -64,6 +64,8 @@ soak: images ## Run a test of clusters again and again, and stop when it fails (
 .PHONY: check
 check: images ## Formatting, lints, licences
 	cargo fmt --check
+	@# The macro that lists the checks declares their modules; cargo fmt does not look into it.
+	rustfmt --check --edition 2024 lab/scenario/checks/*.rs
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo check --locked --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz/check --bins

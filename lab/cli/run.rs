@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use lab::{
-    scenario::Scenario,
+    scenario::{self, Scenario},
     session::{Preview, Session, SessionOptions},
 };
 use lab_model::{
@@ -74,7 +74,7 @@ impl Run {
 
     async fn print_plans(&self, preview: Preview, scenarios: &[Scenario]) -> Result<ExitCode, Failed> {
         for scenario in scenarios {
-            let (plan, notes) = preview.plan(scenario.request(WhenShort::Refuse)).await?;
+            let (plan, notes) = preview.plan(scenario::request(scenario, WhenShort::Refuse)).await?;
             for note in notes {
                 eprintln!("{}: {note}", scenario.name);
             }
@@ -107,7 +107,7 @@ fn picked(scenarios: Vec<Scenario>, number: Option<ShardNumber>) -> (Vec<Scenari
 /// All files, read before anything starts: a mistake in the last one costs no time.
 pub(super) fn loaded(files: &[PathBuf]) -> Result<Vec<Scenario>, Failed> {
     let load = |path: &PathBuf| {
-        Scenario::load(path)
+        scenario::load(path)
             .map_err(|error| Failed::new(ExitCode::BadInput, format!("{:?}", miette::Report::new(error))))
     };
     files.iter().map(load).collect()
@@ -143,7 +143,7 @@ pub(super) async fn carried_out(
 async fn verdicts(session: &Session, scenarios: &[Scenario]) -> (Outcome, Ending, ExitCode) {
     let (mut failures, mut host_unable) = (Vec::new(), false);
     for scenario in scenarios {
-        let verdict = scenario.run(session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
+        let verdict = scenario::run(scenario, session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
         if let Some(cause) = verdict.outcome.cause_of(&scenario.name) {
             failures.push(cause);
             host_unable |= verdict.host_unable;

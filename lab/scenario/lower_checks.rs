@@ -10,14 +10,13 @@ use lab_plan::cluster::{ClusterSpec, Fault};
 use serde_saphyr::Spanned;
 
 use super::{
-    check::{Architecture, Check, CheckSpec, HoldEnd},
+    check::{CheckSpec, PlannedCheck, Words},
+    check_context::CheckContext,
+    check_entry::{RawCheck, RawCheckEntry, ReadEntry},
     expectation::Expectation,
     file::Lowering,
     problem::Problem,
-    raw::{
-        RawExpect, RawFault, RawScenario, RawWords, Text,
-        check::{RawArchitectureName, RawCheck, RawCheckKeys, RawHoldEnd},
-    },
+    raw::{RawExpect, RawFault, RawScenario, RawWords, Text},
 };
 
 /// The faults of the cluster, and the memory that the host is said to have.
@@ -36,18 +35,27 @@ pub(super) fn lower_faults(
     (faults, host_memory)
 }
 
-/// The checks; the one that a scenario without `checks` means is [`Check::LayersGreen`].
-pub(super) fn lower_checks(
+/// The checks, of entries whose form is right.
+pub(super) fn lower_checks<C: PlannedCheck + ?Sized>(
     lowering: &mut Lowering<'_>,
     raw: &RawScenario,
+    entries: Vec<ReadEntry<C>>,
     cluster: &ClusterSpec,
-) -> Vec<CheckSpec> {
-    let mut checks: Vec<CheckSpec> = Vec::new();
-    let nowhere = serde_saphyr::Location::UNKNOWN;
-    let default = [Spanned::new(RawCheck::Bare("layers-green".to_owned()), nowhere, nowhere)];
-    let entries = if raw.checks.is_empty() { &default[..] } else { &raw.checks[..] };
-    for entry in entries {
-        let Some((check, keys)) = lowering.check(entry, cluster) else { continue };
+) -> Vec<CheckSpec<C>> {
+    let mut checks: Vec<CheckSpec<C>> = Vec::new();
+    for (entry, raw) in entries.into_iter().zip(&raw.checks) {
+        let (name, read) = match entry {
+            ReadEntry::Check(name, read) => (name, read),
+            ReadEntry::Problem(problem) => {
+                lowering.report(problem);
+                continue;
+            }
+        };
+        let Some(check) = read(&mut CheckContext::new(lowering, cluster)) else { continue };
+        let keys = match &raw.value {
+            RawCheck::Bare(_) => None,
+            RawCheck::Full(keys) => Some(&**keys),
+        };
         let id = match keys.and_then(|keys| keys.id.as_ref()) {
             Some(id) if checks.iter().any(|earlier| earlier.id == id.value) => {
                 let message = format!("the check id \"{}\" is used twice", id.value);
@@ -62,25 +70,24 @@ pub(super) fn lower_checks(
                     continue;
                 }
             },
-            None => free_id(check.name(), &checks),
+            None => free_id(name, &checks),
         };
-        let [given, when, then] = check.words(cluster);
-        let own = |of: fn(&RawCheckKeys) -> &Option<String>, derived: String| {
+        let derived = check.words(cluster);
+        let own = |of: fn(&RawCheckEntry) -> &Option<String>, derived: String| {
             keys.and_then(|keys| of(keys).clone()).unwrap_or(derived)
         };
-        checks.push(CheckSpec {
-            given: own(|keys| &keys.given, given),
-            when: own(|keys| &keys.when, when),
-            then: own(|keys| &keys.then, then),
-            id,
-            check,
-        });
+        let words = Words {
+            given: own(|keys| &keys.given, derived.given),
+            when: own(|keys| &keys.when, derived.when),
+            then: own(|keys| &keys.then, derived.then),
+        };
+        checks.push(CheckSpec { id, check, words });
     }
     checks
 }
 
 /// `name`, or `name-2` and so on when that is taken.
-fn free_id(name: &str, checks: &[CheckSpec]) -> String {
+fn free_id<C: ?Sized>(name: &str, checks: &[CheckSpec<C>]) -> String {
     let taken = |id: &str| checks.iter().any(|check| check.id == id);
     let numbered = (2..).map(|n| format!("{name}-{n}"));
     std::iter::once(name.to_owned()).chain(numbered).find(|id| !taken(id)).unwrap_or_default()
@@ -131,7 +138,7 @@ impl Lowering<'_> {
     }
 
     /// The role of this name that a node has, or a reported problem.
-    fn role(&mut self, name: &Text, cluster: &ClusterSpec) -> Option<Role> {
+    pub(super) fn role(&mut self, name: &Text, cluster: &ClusterSpec) -> Option<Role> {
         let found = cluster.images.keys().find(|role| role.as_str() == name.value);
         if found.is_none() {
             let roles: Vec<&str> = cluster.images.keys().map(|role| role.as_str()).collect();
@@ -148,6 +155,10 @@ impl Lowering<'_> {
             RawFault::NoConfig { node } => Fault::NoConfig { node: self.node(node, cluster)? },
             RawFault::LostDisk { node } => Fault::LostDisk { node: self.node(node, cluster)? },
             RawFault::StuckLink { node } => Fault::StuckLink { node: self.node(node, cluster)? },
+            RawFault::WrongClock { node } => Fault::WrongClock { node: self.node(node, cluster)? },
+            RawFault::OtherArchitecture { node } => {
+                Fault::OtherArchitecture { node: self.node(node, cluster)? }
+            }
             RawFault::OtherImage { node, role: text } => {
                 let node = self.node(node, cluster)?;
                 Fault::OtherImage { node, role: self.role(text, cluster)? }
@@ -179,139 +190,4 @@ impl Lowering<'_> {
             RawFault::HostMemory { .. } => return None,
         })
     }
-
-    /// The check of an entry and the entry's keys, or a reported problem.
-    fn check<'r>(
-        &mut self,
-        raw: &'r Spanned<RawCheck>,
-        cluster: &ClusterSpec,
-    ) -> Option<(Check, Option<&'r RawCheckKeys>)> {
-        match &raw.value {
-            RawCheck::Bare(name) => match bare_check(name) {
-                Some(check) => Some((check, None)),
-                None if Check::NAMES.contains(&name.as_str()) => {
-                    let problem = Problem::at(raw, format!("the check {name} needs to know more"));
-                    let first = if name == "partition" { "groups" } else { "node" };
-                    self.report(problem.help(format!("write `{name}: {{ {first}: … }}`")));
-                    None
-                }
-                None => {
-                    let mut problem = Problem::at(raw, format!("unknown check \"{name}\""));
-                    problem.help = choice(name, &Check::NAMES, "checks");
-                    self.report(problem);
-                    None
-                }
-            },
-            RawCheck::Full(keys) => {
-                let mut found = self.checks_of(keys, cluster)?;
-                if found.len() == 1 {
-                    return found.pop().map(|check| (check, Some(&**keys)));
-                }
-                let message = match found.as_slice() {
-                    [] => "this entry names no check".to_owned(),
-                    several => {
-                        let names: Vec<&str> = several.iter().map(Check::name).collect();
-                        format!("this entry names {} checks: {}", names.len(), names.join(", "))
-                    }
-                };
-                let help = format!(
-                    "give each check an entry of its own, `- name` or `- name: {{…}}`; checks: {}",
-                    Check::NAMES.join(", ")
-                );
-                self.report(Problem::at(raw, message).help(help));
-                None
-            }
-        }
-    }
-
-    /// All checks that an entry names; `None` when a problem with one was reported.
-    fn checks_of(&mut self, keys: &RawCheckKeys, cluster: &ClusterSpec) -> Option<Vec<Check>> {
-        let mut checks = Vec::new();
-        if keys.layers_green.is_some() {
-            checks.push(Check::LayersGreen);
-        }
-        if let Some(raw) = &keys.architecture {
-            let is = match raw.is {
-                Some(RawArchitectureName::Amd64) => Architecture::Amd64,
-                Some(RawArchitectureName::Arm64) | None => Architecture::Arm64,
-            };
-            checks.push(Check::Architecture { is });
-        }
-        if let Some(raw) = &keys.no_tailscale {
-            let role = match &raw.role {
-                Some(text) => Some(self.role(text, cluster)?),
-                None => None,
-            };
-            checks.push(Check::NoTailscale { role });
-        }
-        if let Some(raw) = &keys.pod_network {
-            let (service, dns) = (raw.service.unwrap_or(true), raw.dns.unwrap_or(true));
-            checks.push(Check::PodNetwork { service, dns });
-        }
-        if let Some(raw) = &keys.power_cycle {
-            checks.push(Check::PowerCycle { node: self.node(&raw.node, cluster)? });
-        }
-        if keys.roles.is_some() {
-            checks.push(Check::Roles);
-        }
-        if keys.tailnet_routing.is_some() {
-            checks.push(Check::TailnetRouting);
-        }
-        if let Some(raw) = &keys.tailnet_recovery {
-            checks.push(Check::TailnetRecovery { after: raw.after.clone() });
-        }
-        if keys.wasm.is_some() {
-            checks.push(Check::Wasm);
-        }
-        if let Some(raw) = &keys.kernel_modules {
-            checks.push(Check::KernelModules { names: raw.names.clone() });
-        }
-        if let Some(raw) = &keys.link_cut {
-            checks.push(self.link_cut(raw, cluster)?);
-        }
-        if let Some(raw) = &keys.partition {
-            checks.push(self.partition(raw, cluster)?);
-        }
-        if let Some(raw) = &keys.link_shape {
-            checks.push(self.link_shape(raw, cluster)?);
-        }
-        if let Some(raw) = &keys.boot_hold {
-            let node = self.node(&raw.node, cluster)?;
-            let document = match &raw.document {
-                Some(document) => Some(self.patch(document)?),
-                None => None,
-            };
-            let ends = match (raw.ends, document) {
-                (RawHoldEnd::Release, Some(document)) => HoldEnd::Release { document },
-                (RawHoldEnd::Reboot, None) => HoldEnd::Reboot,
-                (RawHoldEnd::Release, None) => {
-                    let message = "what releases the boot is not said";
-                    self.report(Problem::at(&raw.node, message).help("give `document`"));
-                    return None;
-                }
-                (RawHoldEnd::Reboot, Some(_)) => {
-                    let message = "a boot that ends in a reboot is not released";
-                    self.report(Problem::at(&raw.node, message).help("leave `document` out"));
-                    return None;
-                }
-            };
-            checks.push(Check::BootHold { node, ends });
-        }
-        Some(checks)
-    }
-}
-
-/// The check of this name with its defaults; `None` when there is no such check or it cannot do
-/// without parameters.
-fn bare_check(name: &str) -> Option<Check> {
-    Some(match name {
-        "layers-green" => Check::LayersGreen,
-        "architecture" => Check::Architecture { is: Architecture::Arm64 },
-        "no-tailscale" => Check::NoTailscale { role: None },
-        "pod-network" => Check::PodNetwork { service: true, dns: true },
-        "roles" => Check::Roles,
-        "wasm" => Check::Wasm,
-        "tailnet-routing" => Check::TailnetRouting,
-        _ => return None,
-    })
 }

@@ -52,17 +52,17 @@ impl Place {
 
 impl Problem {
     /// A problem with the value at a place.
-    pub(super) fn at<T>(value: &Spanned<T>, message: impl Into<String>) -> Self {
+    pub fn at<T>(value: &Spanned<T>, message: impl Into<String>) -> Self {
         Self { message: message.into(), help: None, place: Place::of(value.referenced) }
     }
 
     /// A problem with the file as a whole.
-    pub(super) fn of_file(message: impl Into<String>) -> Self {
+    pub fn of_file(message: impl Into<String>) -> Self {
         Self { message: message.into(), help: None, place: None }
     }
 
     /// The same problem with advice.
-    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+    pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }

@@ -1,13 +1,10 @@
 //! The scenario file exactly as it is written: one struct a mapping, strict, with the places of
 //! values where a later step may find fault with them.
 //!
-//! Everything here is private to `scenario`; what the rest of the lab sees is `Scenario`.
-
-pub(super) mod check;
+//! What the rest of the lab sees is `Scenario`; parameters of checks may use [`Text`] and [`RawPatch`].
 
 use std::{collections::BTreeMap, fmt};
 
-use check::RawCheck;
 use lab_model::{
     events::{Step, TurnedAway},
     node::Kind,
@@ -22,6 +19,7 @@ use serde::{
 };
 use serde_saphyr::Spanned;
 
+use super::check_entry::RawCheck;
 use crate::session::Start;
 
 /// How scenario and patch files are read: places instead of printed snippets, and only `true` and
@@ -31,7 +29,7 @@ pub(super) fn yaml_options() -> serde_saphyr::Options {
 }
 
 /// A text with its place in the file.
-pub(super) type Text = Spanned<String>;
+pub type Text = Spanned<String>;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -51,6 +49,17 @@ pub(super) struct RawScenario {
     pub expect: Option<RawExpect>,
     #[serde(default)]
     pub budgets: RawBudgets,
+}
+
+impl RawScenario {
+    /// The same scenario; when it names no check it has this one.
+    pub fn with_default_check(mut self, name: Option<&str>) -> Self {
+        if let Some(name) = name.filter(|_| self.checks.is_empty()) {
+            let nowhere = serde_saphyr::Location::UNKNOWN;
+            self.checks.push(Spanned::new(RawCheck::Bare(name.to_owned()), nowhere, nowhere));
+        }
+        self
+    }
 }
 
 /// Seconds on the reference host.
@@ -213,8 +222,10 @@ pub(super) struct RawPatches {
 
 /// A file's path, or the patch itself.
 #[derive(Debug)]
-pub(super) enum RawPatch {
+pub enum RawPatch {
+    /// The path.
     File(String),
+    /// The patch.
     Inline(serde_json::Value),
 }
 
@@ -254,6 +265,8 @@ pub(super) enum RawFault {
     ForeignToken { node: Text },
     LostDisk { node: Text },
     StuckLink { node: Text },
+    OtherArchitecture { node: Text },
+    WrongClock { node: Text },
     KillQemu { node: Text, at: Spanned<Step> },
     OtherImage { node: Text, role: Text },
     MissingExtension { node: Text, extension: Text },

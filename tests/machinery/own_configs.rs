@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, io, path::Path};
 
-use lab::scenario::Scenario;
+use lab::scenario::{self, Scenario};
 use lab_image::{BootFiles, Contents};
 use lab_model::{Digest, Origin, accelerator::Accelerator, node::Kind};
 use lab_plan::{
@@ -28,7 +28,7 @@ fn scenario(cluster: &str, files: Files<'_>) -> Scenario {
         let found = files.iter().find(|(name, _)| Path::new("dir").join(name) == path);
         found.map(|(_, text)| text.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
     };
-    Scenario::parse("own.yaml", &text, Path::new("dir"), &read).unwrap_or_else(|error| panic!("{error}"))
+    scenario::parse("own.yaml", &text, Path::new("dir"), &read).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn planned(scenario: Scenario) -> Result<Plan, PlanError> {

@@ -316,6 +316,9 @@ fn node_plan(
             _ => {}
         }
     }
+    if has(|fault| matches!(fault, Fault::OtherArchitecture { .. })) {
+        cmdline.push_str(" lab.architecture=amd64");
+    }
     if has(|fault| matches!(fault, Fault::KernelPanic { .. })) {
         cmdline.push_str(" rdinit=/no-such-init");
     }

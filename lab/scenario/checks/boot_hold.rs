@@ -3,88 +3,184 @@
 
 use std::time::{Duration, Instant};
 
-use lab_cluster::{
-    formation::{FormedCluster, FormedNode, Hold},
-    machine_api::{ApiError, Stage},
-};
+use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{formation::{FormedCluster, FormedNode, Hold}, machine_api::Stage, wait::Wait};
 use lab_model::node::NodeName;
-use lab_plan::cluster::Patch;
+use lab_plan::cluster::{Patch, ClusterSpec};
+use serde::{Deserialize, Serialize};
+use serde_saphyr::Spanned;
 
-use super::{Observation, QUESTION, attempts::Attempts, text};
-use crate::scenario::HoldEnd;
+use crate::scenario::{CheckContext, CheckKind, Problem, RawPatch, Text, Words};
+use super::{Observation, QUESTION, Check, CheckError, Fixtures, boot_id::boot_id, patient};
 
 /// How long after the node's own limit its reboot may be seen, on the reference host.
 const GRACE: Duration = Duration::from_secs(90);
-/// Pause between two looks at the boot id.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// The kernel's id of the present boot (random(4)).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-pub(super) async fn look(formed: &FormedCluster, name: &NodeName, ends: &HoldEnd) -> Observation {
-    let mut observation = Observation::default();
-    let node = match formed.node(name) {
-        Ok(node) => node,
-        Err(error) => {
-            observation.problem(error.to_string());
-            return observation;
-        }
-    };
-    let seen = match ends {
-        HoldEnd::Release { document } => {
-            release(formed, node, std::slice::from_ref(document), &mut observation).await
-        }
-        HoldEnd::Reboot => reboots(formed, node, &mut observation).await,
-    };
-    if let Err(cause) = seen {
-        observation.problem(cause);
+/// The check.
+#[derive(Debug, Serialize)]
+pub struct BootHold {
+    /// The node.
+    pub node: NodeName,
+    /// How the hold ends.
+    pub ends: HoldEnd,
+}
+
+/// How a boot ends that an extension service holds up.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HoldEnd {
+    /// The document is applied, and the boot goes on without a reboot.
+    Release {
+        /// The document.
+        document: Patch,
+    },
+    /// Nobody applies one, and the node reboots when its time is up.
+    Reboot,
+}
+
+/// Its parameters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Written {
+    node: Text,
+    ends: WrittenEnd,
+    #[serde(default)]
+    document: Option<Spanned<RawPatch>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WrittenEnd {
+    Release,
+    Reboot,
+}
+
+impl CheckKind for BootHold {
+    const NAME: &'static str = "boot-hold";
+    type Written = Written;
+
+    fn read(written: Written, context: &mut CheckContext<'_, '_>) -> Option<Self> {
+        let node = context.node(&written.node)?;
+        let document = match &written.document {
+            Some(document) => Some(context.patch(document)?),
+            None => None,
+        };
+        let ends = match (written.ends, document) {
+            (WrittenEnd::Release, Some(document)) => HoldEnd::Release { document },
+            (WrittenEnd::Reboot, None) => HoldEnd::Reboot,
+            (WrittenEnd::Release, None) => {
+                let message = "what releases the boot is not said";
+                context.report(Problem::at(&written.node, message).help("give `document`"));
+                return None;
+            }
+            (WrittenEnd::Reboot, Some(_)) => {
+                let message = "a boot that ends in a reboot is not released";
+                context.report(Problem::at(&written.node, message).help("leave `document` out"));
+                return None;
+            }
+        };
+        Some(Self { node, ends })
     }
-    observation
+
+    fn words(&self, _: &ClusterSpec) -> Words {
+        let (when, then) = match self.ends {
+            HoldEnd::Release { .. } => {
+                ("its document is applied", "the boot goes on at once and without a reboot")
+            }
+            HoldEnd::Reboot => ("nobody configures it", "the node reboots when its time is up"),
+        };
+        let given =
+            format!("the boot of {}, held up by an extension service without its document", self.node);
+        Words::new(given, when, then)
+    }
+
+    fn nodes(&self) -> Vec<&NodeName> {
+        vec![&self.node]
+    }
+
+    fn restarts_nodes(&self) -> bool {
+        matches!(self.ends, HoldEnd::Reboot)
+    }
+
+    fn held_node(&self) -> Option<&NodeName> {
+        Some(&self.node)
+    }
+}
+
+impl Check for BootHold {
+    fn look<'a>(
+        &'a self,
+        fixtures: &'a Fixtures,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        async move {
+            let (formed, node) = (fixtures.formed(), fixtures.formed().node(&self.node)?);
+            let hold = held(formed, node).await?;
+            seen.note(hold.kubernetes_ready, format!("{}: {hold}", self.node));
+            match &self.ends {
+                HoldEnd::Release { document } => release(formed, node, document, seen).await,
+                HoldEnd::Reboot => reboots(formed, node, &hold, seen).await,
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Why no hold was found.
+enum NoHold {
+    /// Nothing holds the boot up yet, and the boot is not over.
+    Unclear,
+    /// The boot is over.
+    Running,
+    /// The node could not be asked.
+    Error(CheckError),
+}
+
+impl<E: Into<CheckError>> From<E> for NoHold {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
 }
 
 /// What holds the boot up. Services that have just started are unhealthy for a moment, and as long as
 /// others are not up it cannot be told which one it is.
-async fn held(formed: &FormedCluster, node: FormedNode<'_>) -> Result<Hold, String> {
+async fn held(formed: &FormedCluster, node: FormedNode<'_>) -> Result<Hold, CheckError> {
     let name = node.name();
-    let said = |error: ApiError| format!("{name}: {error}");
-    let mut tries = Attempts::patient(formed.plan().budgets.patience());
-    while tries.another().await {
-        if let Some(hold) = node.hold().await.map_err(said)? {
+    let attempt = || async {
+        if let Some(hold) = node.hold().await? {
             return Ok(hold);
         }
-        let client = node.connect().await.map_err(said)?;
-        if client.machine_status(QUESTION).await.map_err(said)?.stage == Stage::Running {
-            break;
+        let status = node.connect().await?.machine_status(QUESTION).await?;
+        Err(if status.stage == Stage::Running { NoHold::Running } else { NoHold::Unclear })
+    };
+    let wait = patient(formed.plan().budgets.patience());
+    match wait.retry_if(|why| matches!(why, NoHold::Unclear), attempt).await {
+        Ok(hold) => Ok(hold),
+        Err((_, NoHold::Error(error))) => Err(CheckError::of(name)(error)),
+        Err((_, NoHold::Unclear | NoHold::Running)) => {
+            Err(CheckError::seen(format!("{name}: nothing holds its boot sequence up")))
         }
     }
-    Err(format!("{name}: nothing holds its boot sequence up"))
-}
-
-async fn boot_id(node: FormedNode<'_>) -> Result<String, String> {
-    let client = node.connect().await.map_err(text)?;
-    let id = client.read_file(BOOT_ID, QUESTION).await.map_err(text)?;
-    Ok(id.trim().to_owned())
 }
 
 async fn release(
     formed: &FormedCluster,
     node: FormedNode<'_>,
-    documents: &[Patch],
-    observation: &mut Observation,
-) -> Result<(), String> {
+    document: &Patch,
+    seen: &mut Observation,
+) -> Result<(), CheckError> {
     let name = node.name();
-    let hold = held(formed, node).await?;
-    observation.note(hold.kubernetes_ready, format!("{name}: {hold}"));
     let before = boot_id(node).await?;
-    let client = node.connect().await.map_err(text)?;
+    let client = node.connect().await?;
     let applied = Instant::now();
-    formed.cluster().apply_late(node.plan(), &client, documents).await.map_err(text)?;
-    node.wait_ready().await.map_err(text)?;
-    observation.fact(format!(
+    formed.cluster().apply_late(node.plan(), &client, std::slice::from_ref(document)).await?;
+    node.wait_ready().await?;
+    seen.fact(format!(
         "{name}: green {:.1} s after its document was applied",
         applied.elapsed().as_secs_f64()
     ));
     let after = boot_id(node).await?;
-    observation.note(
+    seen.note(
         before == after,
         if before == after {
             format!("{name}: the same boot went on ({after})")
@@ -98,26 +194,29 @@ async fn release(
 async fn reboots(
     formed: &FormedCluster,
     node: FormedNode<'_>,
-    observation: &mut Observation,
-) -> Result<(), String> {
+    hold: &Hold,
+    seen: &mut Observation,
+) -> Result<(), CheckError> {
     let name = node.name();
-    let hold = held(formed, node).await?;
-    observation.note(hold.kubernetes_ready, format!("{name}: {hold}"));
     let before = boot_id(node).await?;
     let limit = hold.boot_timeout + formed.plan().budgets.on_this_host(GRACE);
     let started = Instant::now();
-    while started.elapsed() < limit {
-        tokio::time::sleep(LOOK_AGAIN).await;
-        // While it reboots nobody answers, and that is no news yet.
-        if let Ok(after) = boot_id(node).await
-            && after != before
-        {
-            observation.fact(format!(
+    // While it reboots nobody answers, and that is no news yet.
+    let attempt = || async {
+        match boot_id(node).await {
+            Ok(after) if after != before => Ok(after),
+            Ok(_) => Err("it is in the same boot".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    match Wait::up_to(limit).retry(attempt).await {
+        Ok(after) => {
+            seen.fact(format!(
                 "{name}: it rebooted by itself (boot {before}, now {after}), {:.0} s after the check began",
                 started.elapsed().as_secs_f64()
             ));
-            return Ok(());
+            Ok(())
         }
+        Err(_) => Err(CheckError::seen(format!("{name}: it did not reboot within {} s", limit.as_secs()))),
     }
-    Err(format!("{name}: it did not reboot within {} s", limit.as_secs()))
 }

@@ -25,10 +25,13 @@ use super::{
     arguments,
     console::Console,
     shell_line,
-    usage::{self, record_usage},
+    usage::record_usage,
     vigil::{Vigil, attach_console, in_words, observer, report_exit, tail_of},
 };
-use crate::process::{Process, Processes, SocketDirectory};
+use crate::{
+    machine::usage::{self},
+    process::{Process, Processes, SocketDirectory},
+};
 
 /// How long QEMU may take to connect its console and monitor; 0.1 s on an idle host.
 const START_PATIENCE: Duration = Duration::from_secs(60);

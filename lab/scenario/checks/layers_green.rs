@@ -1,21 +1,50 @@
 //! Every node is green in all three layers of readiness, asked anew from each source.
 
-use lab_cluster::{
-    formation::{Cluster, FormedCluster},
-    kubernetes::KubernetesApi,
-    machine_api::Stage,
-};
-use lab_plan::cluster::NodePlan;
+use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{formation::Cluster, kubernetes::KubernetesApi, machine_api::Stage};
+use lab_plan::cluster::{NodePlan, ClusterSpec};
+use serde::{Deserialize, Serialize};
 
-use super::{Observation, QUESTION};
+use crate::scenario::{CheckContext, CheckKind, Words};
+use super::{Observation, QUESTION, Check, CheckError, Fixtures};
 
-pub(super) async fn look(formed: &FormedCluster) -> Observation {
-    let mut observation = Observation::default();
-    for node in &formed.plan().nodes {
-        machine_layers(formed.cluster(), node, &mut observation).await;
-        kubernetes_layer(formed.kubernetes(), node, &mut observation).await;
+/// The check; it has no parameters.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayersGreen {}
+
+impl CheckKind for LayersGreen {
+    const NAME: &'static str = "layers-green";
+    type Written = Self;
+
+    fn read(written: Self, _: &mut CheckContext<'_, '_>) -> Option<Self> {
+        Some(written)
     }
-    observation
+
+    fn words(&self, cluster: &ClusterSpec) -> Words {
+        Words::new(
+            format!("{} with their machine configs", Words::count_nodes(cluster)),
+            "the cluster forms",
+            "every node is green in boot sequence, services and Kubernetes",
+        )
+    }
+}
+
+impl Check for LayersGreen {
+    fn look<'a>(
+        &'a self,
+        fixtures: &'a Fixtures,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        async move {
+            for node in &fixtures.cluster().plan().nodes {
+                machine_layers(fixtures.cluster(), node, seen).await;
+                kubernetes_layer(fixtures.api(), node, seen).await;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
 }
 
 async fn machine_layers(cluster: &Cluster, node: &NodePlan, observation: &mut Observation) {
