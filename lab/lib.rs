@@ -12,6 +12,7 @@
 pub mod assets;
 pub mod cluster;
 pub mod control;
+pub mod diagnostic;
 pub mod events;
 pub mod host;
 pub mod kubernetes;

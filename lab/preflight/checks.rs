@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{
-    finding::{Finding, Severity},
-    image::PreflightImage,
+use super::image::PreflightImage;
+use crate::{
+    assets::FileVerdict,
+    diagnostic::{Diagnostic, Diagnostics, Severity},
+    node::Role,
 };
-use crate::{assets::FileVerdict, node::Role};
 
 /// The extension that makes a gateway.
 const TAILSCALE: &str = "tailscale";
@@ -38,7 +39,8 @@ pub struct Preflight {
     /// The images.
     pub images: Vec<PreflightImage>,
     /// What is wrong, the worst first.
-    pub findings: Vec<Finding>,
+    #[serde(serialize_with = "super::report::findings")]
+    pub findings: Diagnostics,
 }
 
 impl Preflight {
@@ -52,13 +54,12 @@ impl Preflight {
             role(image, &mut findings);
         }
         together(&images, &mut findings);
-        findings.sort_by_key(|finding| finding.severity);
-        Self { images, findings }
+        Self { images, findings: Diagnostics::worst_first(findings) }
     }
 
     /// Whether nothing stands in the way of booting them.
     pub fn passed(&self) -> bool {
-        self.findings.iter().all(|finding| finding.severity == Severity::Warning)
+        self.findings.count(Severity::Error) == 0
     }
 }
 
@@ -69,8 +70,9 @@ impl PreflightImage {
         check: &'static str,
         message: String,
         help: &'static str,
-    ) -> Finding {
-        Finding { severity, check, image: self.origin.source.clone(), message, help }
+    ) -> Diagnostic {
+        let finding = Diagnostic::of_file(message).in_file(&self.origin.source).help(help);
+        finding.severity(severity).rule(check)
     }
 
     fn has(&self, extension: &str) -> bool {
@@ -78,7 +80,7 @@ impl PreflightImage {
     }
 }
 
-fn checksums(image: &PreflightImage, findings: &mut Vec<Finding>) {
+fn checksums(image: &PreflightImage, findings: &mut Vec<Diagnostic>) {
     let files = &image.inspection.checksums;
     let uncovered = |verdict| verdict == FileVerdict::Uncovered;
     if files.iter().all(|file| uncovered(file.verdict)) {
@@ -103,7 +105,7 @@ fn checksums(image: &PreflightImage, findings: &mut Vec<Finding>) {
     }
 }
 
-fn architecture(image: &PreflightImage, findings: &mut Vec<Finding>) {
+fn architecture(image: &PreflightImage, findings: &mut Vec<Diagnostic>) {
     for program in &image.inspection.contents.foreign {
         let help = "the extension was built for another architecture (exec format error at run time): take its arm64 image";
         findings.push(image.finding(Severity::Error, "architecture", program.clone(), help));
@@ -115,7 +117,7 @@ fn architecture(image: &PreflightImage, findings: &mut Vec<Finding>) {
     }
 }
 
-fn age(image: &PreflightImage, limits: Limits, findings: &mut Vec<Finding>) {
+fn age(image: &PreflightImage, limits: Limits, findings: &mut Vec<Diagnostic>) {
     let Some(created) = image.origin.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok())
     else {
         return;
@@ -131,7 +133,7 @@ fn age(image: &PreflightImage, limits: Limits, findings: &mut Vec<Finding>) {
     findings.push(image.finding(Severity::Warning, "age", message, help));
 }
 
-fn role(image: &PreflightImage, findings: &mut Vec<Finding>) {
+fn role(image: &PreflightImage, findings: &mut Vec<Diagnostic>) {
     let (role, help) = match image.role.as_ref().map(Role::as_str) {
         Some(Role::COMPUTE) if image.has(TAILSCALE) => (
             "is meant for compute nodes and has the extension tailscale",
@@ -148,7 +150,7 @@ fn role(image: &PreflightImage, findings: &mut Vec<Finding>) {
 
 /// What only shows beside the other images: the first compute image, or else the first image, is
 /// what the others are compared with.
-fn together(images: &[PreflightImage], findings: &mut Vec<Finding>) {
+fn together(images: &[PreflightImage], findings: &mut Vec<Diagnostic>) {
     let compute =
         images.iter().position(|image| image.role.as_ref().is_some_and(|r| r.as_str() == Role::COMPUTE));
     let Some(base) = images.get(compute.unwrap_or(0)) else { return };

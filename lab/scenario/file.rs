@@ -12,9 +12,10 @@ use super::expectation::Expectation;
 use super::lower_checks::{lower_checks, lower_expectation, lower_faults};
 use super::lower_cluster::lower_cluster;
 use super::lower_links::lower_captures;
-use super::problem::{Problem, ScenarioError};
+use super::problem::{ScenarioError, from_yaml};
 use super::raw::RawScenario;
 use crate::cluster::{Budgets, ClusterSpec, Fault, Size, SpecWarning};
+use crate::diagnostic::Diagnostic;
 use crate::network::Link;
 use crate::node::NodeName;
 use crate::session::Start;
@@ -60,7 +61,7 @@ impl Scenario {
     pub fn load(path: &Path) -> Result<Self, ScenarioError> {
         let file = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| {
-            let problem = Problem::of_file(format!("the scenario file cannot be read: {error}"));
+            let problem = Diagnostic::of_file(format!("the scenario file cannot be read: {error}"));
             ScenarioError::new(
                 &file,
                 "",
@@ -84,7 +85,7 @@ impl Scenario {
     ) -> Result<Self, ScenarioError> {
         let options = super::raw::yaml_options();
         let raw: RawScenario = serde_saphyr::from_str_with_options(text, options)
-            .map_err(|error| ScenarioError::new(file, text, vec![Problem::from_yaml(&error)]))?;
+            .map_err(|error| ScenarioError::new(file, text, vec![from_yaml(&error)]))?;
         let mut lowering = Lowering { file, directory, read, problems: Vec::new() };
         let scenario = lowering.scenario(&raw);
         match scenario {
@@ -103,11 +104,11 @@ pub(super) struct Lowering<'a> {
     pub file: &'a str,
     pub directory: &'a Path,
     pub read: &'a dyn Fn(&Path) -> io::Result<String>,
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Diagnostic>,
 }
 
 impl Lowering<'_> {
-    pub fn report(&mut self, problem: Problem) {
+    pub fn report(&mut self, problem: Diagnostic) {
         self.problems.push(problem);
     }
 
@@ -115,7 +116,7 @@ impl Lowering<'_> {
     fn scenario(&mut self, raw: &RawScenario) -> Option<Scenario> {
         if let Err(error) = NodeName::new(raw.name.value.as_str()) {
             let message = error.to_string().replace("is not a node name", "is not a scenario name");
-            self.report(Problem::at(&raw.name, message));
+            self.report(Diagnostic::at(&raw.name, message));
         }
         let (mut cluster, warnings) = lower_cluster(self, raw)?;
         let budgets = self.budgets(raw);
@@ -162,7 +163,7 @@ impl Lowering<'_> {
                 let message = format!("a budget of {} s is not a time that a step can take", seconds.value);
                 let longest = LONGEST_BUDGET.as_secs();
                 let help = format!("give seconds on the reference host, more than 0 and at most {longest}");
-                self.report(Problem::at(seconds, message).help(help));
+                self.report(Diagnostic::at(seconds, message).help(help));
             }
         }
         budgets

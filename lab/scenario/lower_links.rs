@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::check::Check;
 use super::file::Lowering;
-use super::problem::Problem;
 use super::raw::{
     RawScenario, Text,
     check::{RawLinkCut, RawLinkShape, RawPartition, RawUplink},
 };
 use crate::cluster::ClusterSpec;
+use crate::diagnostic::Diagnostic;
 use crate::network::{Impairment, Link, Partition, UplinkSide};
 use crate::node::{Kind, NodeName};
 
@@ -33,8 +33,9 @@ pub(super) fn lower_captures(
         };
         match link {
             Some(link) if links.contains(&link) => {
-                lowering
-                    .report(Problem::at(text, format!("{link} is captured twice")).help("name a link once"));
+                lowering.report(
+                    Diagnostic::at(text, format!("{link} is captured twice")).help("name a link once"),
+                );
             }
             link => links.extend(link),
         }
@@ -48,7 +49,7 @@ impl Lowering<'_> {
         if cluster.node(&node).is_some_and(|spec| spec.kind == Kind::ControlPlane) {
             let message =
                 format!("{node} is the control plane: while its link is cut, nobody tells what it misses");
-            self.report(Problem::at(&raw.node, message).help("name a worker, or use the check partition"));
+            self.report(Diagnostic::at(&raw.node, message).help("name a worker, or use the check partition"));
             return None;
         }
         Some(Check::LinkCut { node })
@@ -65,14 +66,14 @@ impl Lowering<'_> {
         };
         if uplink == UplinkSide::Nodes(Vec::new()) {
             let problem =
-                Problem::at(&raw.groups, "nobody keeps the uplink, so nobody could be asked anything");
+                Diagnostic::at(&raw.groups, "nobody keeps the uplink, so nobody could be asked anything");
             self.report(problem.help("name a node in `uplink`, or leave it out"));
             return None;
         }
         let partition = Partition { groups, uplink };
         let nodes: Vec<&NodeName> = cluster.nodes.iter().map(|node| &node.name).collect();
         if let Err(error) = partition.check(&nodes) {
-            self.report(Problem::at(&raw.groups, error.to_string()));
+            self.report(Diagnostic::at(&raw.groups, error.to_string()));
             return None;
         }
         let seconds = raw.lasts.as_ref().map_or(PARTITION_SECONDS, |lasts| lasts.value);
@@ -80,7 +81,9 @@ impl Lowering<'_> {
             && !(1..=LONGEST_PARTITION).contains(&seconds)
         {
             let message = format!("a partition cannot last {seconds} s");
-            self.report(Problem::at(lasts, message).help(format!("give 1 to {LONGEST_PARTITION} seconds")));
+            self.report(
+                Diagnostic::at(lasts, message).help(format!("give 1 to {LONGEST_PARTITION} seconds")),
+            );
             return None;
         }
         Some(Check::Partition { partition, lasts: Duration::from_secs(seconds.into()) })
@@ -96,7 +99,7 @@ impl Lowering<'_> {
             seed: raw.seed.unwrap_or_default(),
         };
         if let Err(error) = impairment.check() {
-            self.report(Problem::at(&raw.node, error.to_string()));
+            self.report(Diagnostic::at(&raw.node, error.to_string()));
             return None;
         }
         Some(Check::LinkShape { node, impairment })

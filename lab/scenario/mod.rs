@@ -24,5 +24,5 @@ mod run;
 pub use check::{Architecture, Check, CheckSpec, Disturbance, HoldEnd};
 pub use expectation::{Expectation, SeenFailure};
 pub use file::Scenario;
-pub use problem::{Place, Problem, ScenarioError};
+pub use problem::ScenarioError;
 pub use run::Verdict;
