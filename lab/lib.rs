@@ -31,5 +31,6 @@ pub mod scenario;
 pub mod session;
 pub mod tailnet;
 pub mod talos;
+pub mod user_config;
 mod words;
 pub mod yaml;

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use lab::{
     cluster::NetworkSpec,
+    diagnostic::Severity,
     host::ExitCode,
-    lint::{ConfigSet, Schema, Severity, catalogue, check},
+    lint::{ConfigSet, Schema, catalogue, check},
     node::{Kind, NodeName},
     talos::{ClusterConfig, LabPatchId, LabPatches, NodeConfig, Profile, RegistryMirror, TalosContract},
 };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::LazyLock};
 
 use serde::Deserialize;
 
-use super::finding::Severity;
+use crate::diagnostic::Severity;
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -17,9 +17,9 @@ use crate::{
         Budgets, Cluster, ClusterSpec, Failure, Fault, Host, ImageDelivery, ImageSource, MissingImages, Plan,
         PlanError, PlanInputs, PreparedImage, REGISTRY_PORT, Size, Stage, Tailnet, TailnetSpecError, Warm,
     },
+    diagnostic::{Diagnostic, Severity},
     events::{Happening, Subject},
     host::{MemoryReservation, WhenShort},
-    lint::{Finding, Severity},
     node::{NodeName, Role},
     oci::{Mirror, OciError, PullThrough, Resolved, Source},
     recipe::KUBERNETES_VERSION,
@@ -118,7 +118,7 @@ pub enum StartError {
         "the machine configs are wrong (a rule is explained by `lab config rules RULE`): {}",
         .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     )]
-    Config(Vec<Finding>),
+    Config(Vec<Diagnostic>),
     /// The plan.
     #[error(transparent)]
     Plan(#[from] PlanError),
