@@ -10,9 +10,9 @@ use std::{
 };
 
 use super::{
-    content::{Content, Hashed},
+    content::{Hashed, ImageFiles},
     error::OciError,
-    image::{Image, Layer, Proof},
+    image::{Image, ImageLayer, Proof},
 };
 use crate::assets::{Compression, unpacked};
 
@@ -29,7 +29,7 @@ const OPAQUE: &str = ".wh..wh..opq";
 /// When a layer is missing, damaged, or not what its digest promises, or a file cannot be written.
 pub(super) fn extract(
     image: &Image,
-    content: &Content,
+    content: &ImageFiles,
     wanted: impl Fn(&str) -> bool,
     into: &Path,
 ) -> Result<(), OciError> {
@@ -59,7 +59,7 @@ pub(super) fn extract(
     Ok(())
 }
 
-fn prove(content: &Content, layer: &Layer, found: &crate::assets::Digest) -> Result<(), OciError> {
+fn prove(content: &ImageFiles, layer: &ImageLayer, found: &crate::assets::Digest) -> Result<(), OciError> {
     let (Proof::Packed(promised) | Proof::Unpacked(promised)) = &layer.proof;
     if promised == found {
         return Ok(());

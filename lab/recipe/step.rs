@@ -9,6 +9,8 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
+use crate::oci::LayoutError;
+
 /// Why an image cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
@@ -61,6 +63,15 @@ pub enum RecipeError {
     /// Something that the packages should bring and do not.
     #[error("{0}")]
     Missing(String),
+}
+
+impl From<LayoutError> for RecipeError {
+    fn from(error: LayoutError) -> Self {
+        match error {
+            LayoutError::File { action, path, source } => Self::File { action, path, source },
+            error @ LayoutError::Index { .. } => Self::Missing(error.to_string()),
+        }
+    }
 }
 
 /// For `map_err`: names the action and the file of an I/O error.
