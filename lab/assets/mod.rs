@@ -36,7 +36,7 @@ mod squashfs;
 mod squashfs_inode;
 mod uki;
 
-pub use archive::{ArchiveError, Archives, Entry};
+pub use archive::{ArchiveEntry, ArchiveError, Archives};
 pub use boot_cache::{BootCache, BootFiles, keep_directory};
 pub use boot_entries::Choice;
 pub use checksums::{ChecksumFault, Checksums};
@@ -48,7 +48,7 @@ pub use disk_image::{DiskImage, DiskImageError};
 pub use edited_initramfs::without_extension;
 pub use extensions::{Extension, ExtensionsError};
 pub use fat::FatError;
-pub use initramfs::{Initramfs, InitramfsError, Layer};
+pub use initramfs::{Initramfs, InitramfsError, InitramfsLayer};
 pub use inspection::{CheckedFile, FileVerdict, InspectError, Inspection};
 pub use kernel::{KernelError, raw_kernel};
 pub use layout::{Found, belongs};

@@ -19,7 +19,7 @@ use crate::{
     events::Happening,
     host::{HostLoad, SpeedCache, SpeedFactor, SpeedKey, SpeedMeasurement, host_key},
     machine::CpuModel,
-    recipe::cpio_archive::{self, Entry},
+    recipe::cpio_archive::{self, CpioEntry},
 };
 
 /// How long a bare kernel may take before the host counts as this slow.
@@ -97,6 +97,6 @@ fn failed(source: io::Error) -> SessionError {
 /// An initramfs whose `/init` is no program.
 fn least_initramfs() -> io::Result<NamedTempFile> {
     let mut file = NamedTempFile::new()?;
-    cpio_archive::write(&[Entry::program("init", b"no program".to_vec())], &mut file)?;
+    cpio_archive::write(&[CpioEntry::program("init", b"no program".to_vec())], &mut file)?;
     Ok(file)
 }
