@@ -313,7 +313,7 @@ proptest! {
             GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
                 .render_report(&mut shown, &error)
                 .expect("rendered");
-            prop_assert!(!error.problems().is_empty());
+            prop_assert!(!error.diagnostics().is_empty());
         }
     }
 }

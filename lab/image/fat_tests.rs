@@ -8,7 +8,7 @@ use super::*;
 
 const MIB: usize = 1 << 20;
 
-fn listed(volume: &[u8], path: &str) -> Result<Option<Vec<Entry>>, FatError> {
+fn listed(volume: &[u8], path: &str) -> Result<Option<Vec<FatEntry>>, FatError> {
     Fat::open(&mut Cursor::new(volume), 0, volume.len() as u64)?.list(path)
 }
 

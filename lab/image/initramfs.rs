@@ -9,7 +9,7 @@ use lab_model::Digest;
 use serde::Serialize;
 
 use super::{
-    archive::{ArchiveError, Archives, Entry},
+    archive::{ArchiveEntry, ArchiveError, Archives},
     compression::{Compression, unpacked},
     contents::{Contents, ContentsError, LayerContents},
     extensions::{Extension, ExtensionsError},
@@ -35,14 +35,14 @@ pub struct Initramfs {
     /// Bytes unpacked.
     pub unpacked: u64,
     /// Its squashfs files.
-    pub layers: Vec<Layer>,
+    pub layers: Vec<InitramfsLayer>,
     /// What they bring to a node.
     pub contents: Contents,
 }
 
 /// A squashfs file of an initramfs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Layer {
+pub struct InitramfsLayer {
     /// Its name, e.g. `rootfs.sqsh`.
     pub name: String,
     /// Its size.
@@ -88,7 +88,7 @@ impl Initramfs {
     /// See [`InitramfsError`].
     pub fn read(file: impl Read) -> Result<Self, InitramfsError> {
         let mut file = Hashed::new(file);
-        let mut content = Content::default();
+        let mut content = InitramfsContent::default();
         let (compression, unpacked) = content.take_archives(&mut file)?;
         // Behind the last archive there may be padding, which belongs to the digest.
         io::copy(&mut file, &mut io::sink())?;
@@ -112,22 +112,22 @@ impl Initramfs {
 }
 
 /// What is collected while archives are read.
-struct Content {
-    layers: Vec<Layer>,
+struct InitramfsContent {
+    layers: Vec<InitramfsLayer>,
     /// What is in them. A damaged layer is told of after the archive is known to be whole: a
     /// damaged archive is the better reason.
     found: Vec<Result<LayerContents, ContentsError>>,
     manifest: Vec<u8>,
 }
 
-impl Default for Content {
+impl Default for InitramfsContent {
     fn default() -> Self {
         // An image without the file has no extensions.
         Self { layers: Vec::new(), found: Vec::new(), manifest: b"layers: []".to_vec() }
     }
 }
 
-impl Content {
+impl InitramfsContent {
     /// Reads all archives; returns how they are compressed, and their bytes unpacked when they are.
     fn take_archives(&mut self, file: impl Read) -> Result<(Compression, Option<u64>), InitramfsError> {
         let fail = |place: &str| {
@@ -157,7 +157,7 @@ impl Content {
         }
     }
 
-    fn take(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
+    fn take(&mut self, entry: &ArchiveEntry, data: &mut dyn Read) -> io::Result<()> {
         let refused = |problem: String| Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         if entry.name == "extensions.yaml" {
             if entry.size > MANIFEST_LIMIT {
@@ -180,7 +180,7 @@ impl Content {
             let mut layer = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
             layer.rewind()?;
             self.found.push(LayerContents::read(&entry.name, layer));
-            self.layers.push(Layer { name: entry.name.clone(), bytes: entry.size, digest });
+            self.layers.push(InitramfsLayer { name: entry.name.clone(), bytes: entry.size, digest });
         }
         Ok(())
     }

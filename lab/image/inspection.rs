@@ -14,7 +14,7 @@ use super::{
     contents::Contents,
     difference::Difference,
     disk_cache::DiskCache,
-    initramfs::{Initramfs, InitramfsError, Layer},
+    initramfs::{Initramfs, InitramfsError, InitramfsLayer},
     kernel::{KERNEL_LIMIT, raw_kernel},
     layout::Found,
     node_image::{digest_of, identity_of},
@@ -49,7 +49,7 @@ pub struct Inspection {
     pub initramfs_bytes: (u64, u64),
     /// The squashfs files in the initramfs: root file system and extensions, with `modules.dep`
     /// and `schematic`.
-    pub layers: Vec<Layer>,
+    pub layers: Vec<InitramfsLayer>,
     /// What the layers bring to a node.
     pub contents: Contents,
     /// Each file that is covered by checksums or should be.

@@ -35,7 +35,7 @@ mod squashfs;
 mod squashfs_inode;
 mod uki;
 
-pub use archive::{ArchiveError, Archives, Entry};
+pub use archive::{ArchiveEntry, ArchiveError, Archives};
 pub use asset_error::AssetError;
 pub use boot_cache::{BootCache, BootFiles, keep_directory};
 pub use boot_entries::Choice;
@@ -49,7 +49,7 @@ pub use edited_initramfs::without_extension;
 pub use extensions::{Extension, ExtensionsError};
 pub use fat::FatError;
 pub use hashed::Hashed;
-pub use initramfs::{Initramfs, InitramfsError, Layer};
+pub use initramfs::{Initramfs, InitramfsError, InitramfsLayer};
 pub use inspection::{CheckedFile, FileVerdict, InspectError, Inspection};
 pub use kernel::{KernelError, raw_kernel};
 pub use layout::{Found, belongs};

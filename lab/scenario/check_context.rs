@@ -2,13 +2,15 @@
 
 use std::{fmt::Display, str::FromStr};
 
-use lab_model::node::{Kind, NodeName, Role};
+use lab_model::{
+    Diagnostic,
+    node::{Kind, NodeName, Role},
+};
 use lab_plan::cluster::{ClusterSpec, Patch};
 use serde_saphyr::Spanned;
 
 use super::{
     file::Lowering,
-    problem::Problem,
     raw::{RawPatch, Text},
 };
 
@@ -29,7 +31,7 @@ impl<'a, 'b> CheckContext<'a, 'b> {
     }
 
     /// Reports a problem; the check is not read.
-    pub fn report(&mut self, problem: Problem) {
+    pub fn report(&mut self, problem: Diagnostic) {
         self.lowering.report(problem);
     }
 

@@ -5,7 +5,7 @@
 
 use std::{fmt, marker::PhantomData};
 
-use lab_model::words::choice;
+use lab_model::{Diagnostic, words::choice};
 use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -14,7 +14,7 @@ use serde_saphyr::Spanned;
 
 use super::{
     check::{CheckDefinition, ReadCheck},
-    problem::Problem,
+    problem::from_yaml,
     raw::{Text, yaml_options},
 };
 
@@ -103,7 +103,7 @@ pub(super) enum ReadEntry<C: ?Sized> {
     /// One check that may refer to the wrong things.
     Check(&'static str, ReadCheck<C>),
     /// An entry that is no check, with the problem.
-    Problem(Problem),
+    Diagnostic(Diagnostic),
 }
 
 /// Reads entry `number` of `checks`.
@@ -115,24 +115,24 @@ pub(super) fn read_entry<C: ?Sized>(
     number: usize,
     entry: &Spanned<RawCheck>,
     table: &[CheckDefinition<C>],
-) -> Result<ReadEntry<C>, Problem> {
+) -> Result<ReadEntry<C>, Diagnostic> {
     let names: Vec<&str> = table.iter().map(|definition| definition.name).collect();
     match &entry.value {
         RawCheck::Bare(name) => Ok(match table.iter().find(|definition| definition.name == *name) {
             Some(definition) => match (definition.read)(&Parameters { entry: None }) {
                 Ok(read) => ReadEntry::Check(definition.name, read),
-                Err(error) => ReadEntry::Problem(needs_more(entry, name, &error)),
+                Err(error) => ReadEntry::Diagnostic(needs_more(entry, name, &error)),
             },
             None => {
-                let mut problem = Problem::at(entry, format!("unknown check \"{name}\""));
+                let mut problem = Diagnostic::at(entry, format!("unknown check \"{name}\""));
                 problem.help = choice(name, &names, "checks");
-                ReadEntry::Problem(problem)
+                ReadEntry::Diagnostic(problem)
             }
         }),
         RawCheck::Full(keys) => {
             if let Some((key, _)) = keys.others.iter().find(|(key, _)| !names.contains(&key.value.as_str())) {
                 let known: Vec<&str> = COMMON_KEYS.iter().chain(&names).copied().collect();
-                let mut problem = Problem::at(key, format!("unknown key \"{}\"", key.value));
+                let mut problem = Diagnostic::at(key, format!("unknown key \"{}\"", key.value));
                 problem.help = choice(&key.value, &known, "keys here");
                 return Err(problem);
             }
@@ -140,7 +140,7 @@ pub(super) fn read_entry<C: ?Sized>(
             let parameters = Parameters { entry: Some((text, number)) };
             let mut found = Vec::new();
             for definition in table.iter().filter(|definition| is_given(definition.name)) {
-                let read = (definition.read)(&parameters).map_err(|error| Problem::from_yaml(&error))?;
+                let read = (definition.read)(&parameters).map_err(|error| from_yaml(&error))?;
                 found.push((definition.name, read));
             }
             let message = match found.as_slice() {
@@ -158,7 +158,7 @@ pub(super) fn read_entry<C: ?Sized>(
                         "give each check an entry of its own, `- name` or `- name: {{…}}`; checks: {}",
                         names.join(", ")
                     );
-                    ReadEntry::Problem(Problem::at(entry, message.unwrap_or_default()).help(help))
+                    ReadEntry::Diagnostic(Diagnostic::at(entry, message.unwrap_or_default()).help(help))
                 }
             })
         }
@@ -166,8 +166,8 @@ pub(super) fn read_entry<C: ?Sized>(
 }
 
 /// The problem with a check that is written as its name alone and has parameters without a default.
-fn needs_more(entry: &Spanned<RawCheck>, name: &str, error: &serde_saphyr::Error) -> Problem {
-    let problem = Problem::at(entry, format!("the check {name} needs to know more"));
+fn needs_more(entry: &Spanned<RawCheck>, name: &str, error: &serde_saphyr::Error) -> Diagnostic {
+    let problem = Diagnostic::at(entry, format!("the check {name} needs to know more"));
     match error.without_snippet() {
         serde_saphyr::Error::SerdeMissingField { field, .. } => {
             problem.help(format!("write `{name}: {{ {field}: … }}`"))

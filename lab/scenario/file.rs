@@ -2,7 +2,7 @@
 
 use std::{io, path::Path, time::Duration};
 
-use lab_model::{Size, events::Planned, network::Link, node::NodeName};
+use lab_model::{Diagnostic, Size, events::Planned, network::Link, node::NodeName};
 use lab_plan::cluster::{Budgets, ClusterSpec, Fault, SpecWarning};
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use super::{
     lower_captures::lower_captures,
     lower_checks::{lower_checks, lower_expectation, lower_faults},
     lower_cluster::lower_cluster,
-    problem::{Problem, ScenarioError},
+    problem::{ScenarioError, from_yaml},
     raw::RawScenario,
 };
 use crate::session::Start;
@@ -60,7 +60,7 @@ impl<C: PlannedCheck + ?Sized> Scenario<C> {
     pub fn load(path: &Path, checks: &[CheckDefinition<C>]) -> Result<Self, ScenarioError> {
         let file = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| {
-            let problem = Problem::of_file(format!("the scenario file cannot be read: {error}"));
+            let problem = Diagnostic::of_file(format!("the scenario file cannot be read: {error}"));
             ScenarioError::new(
                 &file,
                 "",
@@ -87,7 +87,7 @@ impl<C: PlannedCheck + ?Sized> Scenario<C> {
         let wrong_form = |problem| ScenarioError::new(file, text, vec![problem]);
         let options = super::raw::yaml_options();
         let raw: RawScenario = serde_saphyr::from_str_with_options(text, options)
-            .map_err(|error| wrong_form(Problem::from_yaml(&error)))?;
+            .map_err(|error| wrong_form(from_yaml(&error)))?;
         let raw = raw.with_default_check(checks.first().map(|definition| definition.name));
         let entries: Vec<_> = (0..)
             .zip(&raw.checks)
@@ -120,11 +120,11 @@ pub(super) struct Lowering<'a> {
     pub file: &'a str,
     pub directory: &'a Path,
     pub read: &'a dyn Fn(&Path) -> io::Result<String>,
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Diagnostic>,
 }
 
 impl Lowering<'_> {
-    pub fn report(&mut self, problem: Problem) {
+    pub fn report(&mut self, problem: Diagnostic) {
         self.problems.push(problem);
     }
 
@@ -136,7 +136,7 @@ impl Lowering<'_> {
     ) -> Option<Scenario<C>> {
         if let Err(error) = NodeName::new(raw.name.value.as_str()) {
             let message = error.to_string().replace("is not a node name", "is not a scenario name");
-            self.report(Problem::at(&raw.name, message));
+            self.report(Diagnostic::at(&raw.name, message));
         }
         let (mut cluster, warnings) = lower_cluster(self, raw)?;
         let budgets = self.budgets(raw);
@@ -181,7 +181,7 @@ impl Lowering<'_> {
                 let message = format!("a budget of {} s is not a time that a step can take", seconds.value);
                 let longest = LONGEST_BUDGET.as_secs();
                 let help = format!("give seconds on the reference host, more than 0 and at most {longest}");
-                self.report(Problem::at(seconds, message).help(help));
+                self.report(Diagnostic::at(seconds, message).help(help));
             }
         }
         budgets

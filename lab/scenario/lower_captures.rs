@@ -1,9 +1,9 @@
 //! The links of a scenario whose frames are kept.
 
-use lab_model::network::Link;
+use lab_model::{Diagnostic, network::Link};
 use lab_plan::cluster::ClusterSpec;
 
-use super::{file::Lowering, problem::Problem, raw::RawScenario};
+use super::{file::Lowering, raw::RawScenario};
 
 /// The links whose frames are to be kept.
 pub(super) fn lower_captures(
@@ -19,8 +19,9 @@ pub(super) fn lower_captures(
         };
         match link {
             Some(link) if links.contains(&link) => {
-                lowering
-                    .report(Problem::at(text, format!("{link} is captured twice")).help("name a link once"));
+                lowering.report(
+                    Diagnostic::at(text, format!("{link} is captured twice")).help("name a link once"),
+                );
             }
             link => links.extend(link),
         }

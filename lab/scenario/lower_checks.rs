@@ -2,7 +2,7 @@
 //! each other, so they are understood after the cluster.
 
 use lab_model::{
-    Size,
+    Diagnostic, Size,
     node::{Kind, NodeName, Role},
     words::choice,
 };
@@ -15,7 +15,6 @@ use super::{
     check_entry::{RawCheck, RawCheckEntry, ReadEntry},
     expectation::Expectation,
     file::Lowering,
-    problem::Problem,
     raw::{RawExpect, RawFault, RawScenario, RawWords, Text},
 };
 
@@ -46,7 +45,7 @@ pub(super) fn lower_checks<C: PlannedCheck + ?Sized>(
     for (entry, raw) in entries.into_iter().zip(&raw.checks) {
         let (name, read) = match entry {
             ReadEntry::Check(name, read) => (name, read),
-            ReadEntry::Problem(problem) => {
+            ReadEntry::Diagnostic(problem) => {
                 lowering.report(problem);
                 continue;
             }
@@ -59,14 +58,15 @@ pub(super) fn lower_checks<C: PlannedCheck + ?Sized>(
         let id = match keys.and_then(|keys| keys.id.as_ref()) {
             Some(id) if checks.iter().any(|earlier| earlier.id == id.value) => {
                 let message = format!("the check id \"{}\" is used twice", id.value);
-                lowering.report(Problem::at(id, message).help("ids name checks in reports; choose another"));
+                lowering
+                    .report(Diagnostic::at(id, message).help("ids name checks in reports; choose another"));
                 continue;
             }
             Some(id) => match NodeName::new(id.value.as_str()) {
                 Ok(id) => id.to_string(),
                 Err(error) => {
                     let message = error.to_string().replace("is not a node name", "is not a check id");
-                    lowering.report(Problem::at(id, message));
+                    lowering.report(Diagnostic::at(id, message));
                     continue;
                 }
             },
@@ -106,11 +106,11 @@ pub(super) fn lower_expectation(
         }
         Some(RawExpect::Fails { step, node, check, turned_away, cause_contains }) => {
             if let (Some(_), Some(check)) = (step, check) {
-                let problem = Problem::at(check, "a failure is expected at a step and in a check");
+                let problem = Diagnostic::at(check, "a failure is expected at a step and in a check");
                 lowering.report(problem.help("keep either `step` or `check`: checks run after all steps"));
             }
             if let (Some(_), Some(check)) = (turned_away, check) {
-                let problem = Problem::at(check, "a node is turned away at a step and not in a check");
+                let problem = Diagnostic::at(check, "a node is turned away at a step and not in a check");
                 lowering.report(problem.help("keep either `turnedAway` or `check`"));
             }
             Expectation::Fails {
@@ -130,7 +130,7 @@ impl Lowering<'_> {
         let found = cluster.nodes.iter().find(|node| node.name.as_str() == name.value);
         if found.is_none() {
             let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
-            let mut problem = Problem::at(name, format!("there is no node \"{}\"", name.value));
+            let mut problem = Diagnostic::at(name, format!("there is no node \"{}\"", name.value));
             problem.help = choice(&name.value, &names, "nodes");
             self.report(problem);
         }
@@ -142,7 +142,7 @@ impl Lowering<'_> {
         let found = cluster.images.keys().find(|role| role.as_str() == name.value);
         if found.is_none() {
             let roles: Vec<&str> = cluster.images.keys().map(|role| role.as_str()).collect();
-            let mut problem = Problem::at(name, format!("no node has the role \"{}\"", name.value));
+            let mut problem = Diagnostic::at(name, format!("no node has the role \"{}\"", name.value));
             problem.help = choice(&name.value, &roles, "roles of the nodes");
             self.report(problem);
         }
@@ -172,7 +172,7 @@ impl Lowering<'_> {
                 if !Fault::KILL_STEPS.contains(&at.value) {
                     let message = format!("no machine can be killed at the step \"{}\"", at.value.label());
                     let steps = "steps of a node: boot, maintenance, apply-config, secure-api, ready";
-                    self.report(Problem::at(at, message).help(steps));
+                    self.report(Diagnostic::at(at, message).help(steps));
                     return None;
                 }
                 Fault::KillQemu { node, at: at.value }
@@ -181,7 +181,7 @@ impl Lowering<'_> {
                 let node = self.node(text, cluster)?;
                 if cluster.node(&node).is_some_and(|spec| spec.kind != Kind::Worker) {
                     let message = format!("{node} is a control plane, which joins nobody by token");
-                    self.report(Problem::at(text, message).help("name a worker"));
+                    self.report(Diagnostic::at(text, message).help("name a worker"));
                     return None;
                 }
                 Fault::ForeignToken { node }

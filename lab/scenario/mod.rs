@@ -32,7 +32,7 @@ pub use check_context::CheckContext;
 pub use check_entry::{CheckReader, Parameters};
 pub use checks::{CHECKS, Check};
 pub use expectation::{Expectation, SeenFailure};
-pub use problem::{Place, Problem, ScenarioError};
+pub use problem::ScenarioError;
 pub use raw::{RawPatch, Text};
 pub use run::{Scenario, Verdict, load, parse, request, run};
 pub use vocabulary::vocabulary;

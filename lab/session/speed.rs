@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab_image::cpio_archive::{self, Entry};
+use lab_image::cpio_archive::{self, CpioEntry};
 use lab_model::{
     accelerator::{Accelerator, CpuModel},
     events::Happening,
@@ -121,6 +121,6 @@ fn failed(source: io::Error) -> SessionError {
 /// An initramfs whose `/init` is no program.
 fn least_initramfs() -> io::Result<NamedTempFile> {
     let mut file = NamedTempFile::new()?;
-    cpio_archive::write(&[Entry::program("init", b"no program".to_vec())], &mut file)?;
+    cpio_archive::write(&[CpioEntry::program("init", b"no program".to_vec())], &mut file)?;
     Ok(file)
 }

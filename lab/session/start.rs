@@ -13,14 +13,13 @@ use lab_cluster::{
     tailnet::{Programs, ProgramsError, TailnetError},
 };
 use lab_image::InspectError;
-use lab_model::{Size, node::NodeName};
+use lab_model::{Diagnostic, Size, node::NodeName};
 use lab_oci::{
     images::{Mirror, OciError, PullThrough},
     registry::{CacheDiskError, Registry, RegistryError, RegistryOptions, Store, StoreError, cache_disk},
 };
-use lab_plan::{
-    cluster::{Budgets, ClusterSpec, Fault, ImageDelivery, MissingImages, Plan, PlanError, TailnetSpecError},
-    lint::Finding,
+use lab_plan::cluster::{
+    Budgets, ClusterSpec, Fault, ImageDelivery, MissingImages, Plan, PlanError, TailnetSpecError,
 };
 use lab_vm::host::{MemoryReservation, WhenShort};
 
@@ -116,7 +115,7 @@ pub enum StartError {
         "the machine configs are wrong (a rule is explained by `lab config rules RULE`): {}",
         .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     )]
-    Config(Vec<Finding>),
+    Config(Vec<Diagnostic>),
     /// The plan.
     #[error(transparent)]
     Plan(#[from] PlanError),

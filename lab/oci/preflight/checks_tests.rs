@@ -29,13 +29,20 @@ fn image(name: &str, role: Option<&str>, directory: &Path) -> PreflightImage {
     }
 }
 
-fn found(images: Vec<PreflightImage>) -> Vec<String> {
+fn checked(images: Vec<PreflightImage>) -> Preflight {
     let limits = Limits {
         age: Duration::from_secs(60 * 24 * 3600),
         now: "2026-06-01T00:00:00Z".parse().expect("time"),
     };
-    let checked = Preflight::of(images, limits);
-    let line = |finding: &Finding| format!("{}: {}: {}", finding.check, finding.image, finding.message);
+    Preflight::of(images, limits)
+}
+
+fn found(images: Vec<PreflightImage>) -> Vec<String> {
+    let checked = checked(images);
+    let line = |finding: &Diagnostic| {
+        let check = finding.rule.as_deref().unwrap_or("no check");
+        format!("{check}: {}: {}", finding.file, finding.message)
+    };
     checked.findings.iter().map(line).collect()
 }
 
@@ -131,4 +138,19 @@ fn only_a_tag_can_be_old() {
     assert!(of("2026-01-02T03:04:05Z", false).is_empty());
     assert!(of("2026-05-20T03:04:05Z", true).is_empty());
     assert!(of("1970-01-01T00:00:00Z", true).is_empty());
+}
+
+#[test]
+fn a_finding_has_the_names_of_an_images_in_the_json() {
+    let directory = directory(&[SPIN]);
+    fs::remove_file(directory.path().join("checksums.sha256")).expect("remove");
+    let checked = checked(vec![image("c", None, directory.path())]);
+    let json = serde_json::to_value(&checked).expect("json");
+    assert_eq!(
+        json["findings"].to_string(),
+        "[{\"severity\":\"warning\",\"check\":\"checksums\",\"image\":\"c\",\"message\":\"no checksum file covers the boot \
+         files\",\"help\":\"put checksums.sha256 beside them: sha256sum boot/vmlinuz boot/initramfs.xz > \
+         checksums.sha256\"}]"
+    );
+    assert!(checked.passed(), "a warning does not stand in the way");
 }

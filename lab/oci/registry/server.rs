@@ -22,7 +22,7 @@ use super::{
     complaints::Complaints,
     refusal::Refusal,
     request::Target,
-    served::{Request, Served},
+    served::{ContentRequest, Served},
     store::Store,
     upstreams::Upstreams,
 };
@@ -160,7 +160,7 @@ async fn pull(
     let upstream = query.get("ns").map_or(&*port.upstream, String::as_str);
     let answer = async {
         let target = Target::parse(&path)?;
-        let request = Request { method: &method, upstream, target, query: &query, headers: &headers };
+        let request = ContentRequest { method: &method, upstream, target, query: &query, headers: &headers };
         port.served.answer(request).await
     };
     answer.await.unwrap_or_else(|refusal| {

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{formation::{FormedCluster, FormedNode, Hold}, machine_api::Stage, wait::Wait};
-use lab_model::node::NodeName;
+use lab_model::{node::NodeName, Diagnostic};
 use lab_plan::cluster::{Patch, ClusterSpec};
 use serde::{Deserialize, Serialize};
 use serde_saphyr::Spanned;
 
-use crate::scenario::{CheckContext, CheckKind, Problem, RawPatch, Text, Words};
+use crate::scenario::{CheckContext, CheckKind, RawPatch, Text, Words};
 use super::{Observation, QUESTION, Check, CheckError, Fixtures, boot_id::boot_id, patient};
 
 /// How long after the node's own limit its reboot may be seen, on the reference host.
@@ -70,12 +70,12 @@ impl CheckKind for BootHold {
             (WrittenEnd::Reboot, None) => HoldEnd::Reboot,
             (WrittenEnd::Release, None) => {
                 let message = "what releases the boot is not said";
-                context.report(Problem::at(&written.node, message).help("give `document`"));
+                context.report(Diagnostic::at(&written.node, message).help("give `document`"));
                 return None;
             }
             (WrittenEnd::Reboot, Some(_)) => {
                 let message = "a boot that ends in a reboot is not released";
-                context.report(Problem::at(&written.node, message).help("leave `document` out"));
+                context.report(Diagnostic::at(&written.node, message).help("leave `document` out"));
                 return None;
             }
         };

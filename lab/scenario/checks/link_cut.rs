@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{kubernetes::{EchoPod, EchoWorkload, is_ready, node_facts}, wait::{Condition, Wait}};
-use lab_model::{events::Step, node::NodeName, workloads::ECHO_IMAGE};
+use lab_model::{events::Step, node::NodeName, workloads::ECHO_IMAGE, Diagnostic};
 use lab_plan::cluster::ClusterSpec;
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{CheckContext, CheckKind, Problem, Text, Words};
+use crate::scenario::{CheckContext, CheckKind, Text, Words};
 use super::{Observation, asker::Asker, fixtures::Fixtures, links::Links, Check, CheckError, asked::AskError, patient};
 
 /// How long Kubernetes may take to miss a node, on the reference host: it does so 50 s after the last sign of life
@@ -39,7 +39,7 @@ impl CheckKind for LinkCut {
             let message =
                 format!("{node} is the control plane: while its link is cut, nobody tells what it misses");
             let help = "name a worker, or use the check partition";
-            context.report(Problem::at(&written.node, message).help(help));
+            context.report(Diagnostic::at(&written.node, message).help(help));
             return None;
         }
         Some(Self { node })

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_model::{network::{Impairment, Loss}, node::NodeName, workloads::ECHO_IMAGE};
+use lab_model::{network::{Impairment, Loss}, node::NodeName, workloads::ECHO_IMAGE, Diagnostic};
 use lab_plan::cluster::ClusterSpec;
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{CheckContext, CheckKind, Problem, Text, Words};
+use crate::scenario::{CheckContext, CheckKind, Text, Words};
 use super::{Observation, fixtures::Fixtures, links::Links, Check, CheckError, node_ports::NodePorts};
 
 /// How many answers are timed.
@@ -52,7 +52,7 @@ impl CheckKind for LinkShape {
             seed: written.seed.unwrap_or_default(),
         };
         if let Err(error) = impairment.check() {
-            context.report(Problem::at(&written.node, error.to_string()));
+            context.report(Diagnostic::at(&written.node, error.to_string()));
             return None;
         }
         Some(Self { node, impairment })

@@ -5,13 +5,13 @@ use std::{time::{Duration, Instant}, fmt};
 
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{formation::Cluster, kubernetes::KubernetesApi, wait::{Wait, sample}};
-use lab_model::{events::Step, network::{Partition, UplinkSide}, node::{Kind, NodeName}, workloads::ECHO_IMAGE};
+use lab_model::{events::Step, network::{Partition, UplinkSide}, node::{Kind, NodeName}, workloads::ECHO_IMAGE, Diagnostic};
 use lab_plan::cluster::ClusterSpec;
 use serde::{Deserialize, Deserializer, Serialize, de::{self, Visitor, value::SeqAccessDeserializer}};
 use serde_saphyr::Spanned;
 use tokio::sync::Mutex;
 
-use crate::scenario::{CheckContext, CheckKind, Problem, Text, Words};
+use crate::scenario::{CheckContext, CheckKind, Text, Words};
 use super::{Observation, fixtures::Fixtures, links::Links, Check, CheckError, asked::AskError, node_ports::NodePorts};
 
 /// Pause between two questions of a pod.
@@ -88,14 +88,14 @@ impl CheckKind for PartitionCheck {
         };
         if uplink == UplinkSide::Nodes(Vec::new()) {
             let problem =
-                Problem::at(&written.groups, "nobody keeps the uplink, so nobody could be asked anything");
+                Diagnostic::at(&written.groups, "nobody keeps the uplink, so nobody could be asked anything");
             context.report(problem.help("name a node in `uplink`, or leave it out"));
             return None;
         }
         let partition = Partition { groups, uplink };
         let nodes: Vec<&NodeName> = context.cluster().nodes.iter().map(|node| &node.name).collect();
         if let Err(error) = partition.check(&nodes) {
-            context.report(Problem::at(&written.groups, error.to_string()));
+            context.report(Diagnostic::at(&written.groups, error.to_string()));
             return None;
         }
         let seconds = written.lasts.as_ref().map_or(PARTITION_SECONDS, |lasts| lasts.value);
@@ -104,7 +104,7 @@ impl CheckKind for PartitionCheck {
         {
             let message = format!("a partition cannot last {seconds} s");
             let help = format!("give 1 to {LONGEST_PARTITION} seconds");
-            context.report(Problem::at(lasts, message).help(help));
+            context.report(Diagnostic::at(lasts, message).help(help));
             return None;
         }
         Some(Self { partition, lasts: Duration::from_secs(seconds.into()) })

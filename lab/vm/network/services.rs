@@ -158,7 +158,7 @@ mod tests {
         let plan = LanPlan::for_tests(2);
         let node = Endpoint { mac, address: plan.attachments[0].address, port: 40_123 };
         let server = Endpoint {
-            mac: super::super::address::gateway_mac(plan.gateway),
+            mac: lab_model::network::address::gateway_mac(plan.gateway),
             address: plan.gateway,
             port: ntp::PORT,
         };
