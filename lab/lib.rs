@@ -30,5 +30,5 @@ pub mod scenario;
 pub mod session;
 pub mod tailnet;
 pub mod talos;
-mod words;
+pub mod words;
 pub mod yaml;

@@ -35,7 +35,7 @@ impl BootFiles {
     }
 }
 
-/// A layout's name, as `lab inspect` tells it, and an image in it.
+/// A layout's name, as `lab image inspect` tells it, and an image in it.
 pub(crate) type Layout = (&'static str, fn(&BootFiles) -> OwnedFiles);
 
 const DISK: &str = "disk image: UKI Talos-v1.12.7.efi in the EFI system partition";

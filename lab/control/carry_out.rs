@@ -33,7 +33,7 @@ pub(super) async fn carry_out(cluster: &Cluster, request: Request) -> Result<Ans
             machine.kill();
             // So that whoever asks next finds it gone.
             machine.failure().await;
-            told(cluster, &node, "killed: its QEMU is gone; lab reboot starts it anew")
+            told(cluster, &node, "killed: its QEMU is gone; lab node reboot starts it anew")
         }
         Request::Reboot { node } => reboot(cluster, &node).await,
         Request::Save { name } => {
@@ -174,7 +174,7 @@ fn living(cluster: &Cluster, name: &NodeName) -> Option<Arc<Machine>> {
 
 fn machine(cluster: &Cluster, name: &NodeName) -> Result<Arc<Machine>, String> {
     planned(cluster, name)?;
-    living(cluster, name).ok_or_else(|| format!("{name} has no QEMU; lab reboot {name} starts it"))
+    living(cluster, name).ok_or_else(|| format!("{name} has no QEMU; lab node reboot {name} starts it"))
 }
 
 fn told(cluster: &Cluster, node: &NodeName, text: &str) -> Result<Answer, String> {

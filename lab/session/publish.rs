@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Session {
-    /// Publishes the cluster for `lab status`, `lab console` and `lab down`; `phase` is for people.
+    /// Publishes the cluster for `lab status`, `lab node console` and `lab down`; `phase` is for people.
     ///
     /// # Errors
     /// When the file cannot be written.
