@@ -50,7 +50,7 @@ async fn both_images_of_a_registry_are_checked_within_ten_seconds() -> Result<()
     add_built(&layout, "gateway")?;
     let registry = Registry::start(Store::open(&[layout])?).await?;
     let at = registry.address();
-    let pair = format!("preflight --cache cache compute={at}/compute:v1 gateway={at}/gateway:v1");
+    let pair = format!("image preflight --cache cache compute={at}/compute:v1 gateway={at}/gateway:v1");
     let first = lab(work.path(), words(&pair)).await?;
     assert_eq!(first.status.code(), Some(0), "{}", said(&first));
     let started = Instant::now();
@@ -61,7 +61,8 @@ async fn both_images_of_a_registry_are_checked_within_ten_seconds() -> Result<()
     assert!(summary.contains(&format!("| {at}/gateway:v1 | gateway |")), "{summary}");
 
     // The compute image under the gateway's name, which has happened to people.
-    let swapped = format!("preflight --cache cache --json compute={at}/compute:v1 gateway={at}/compute:v1");
+    let swapped =
+        format!("image preflight --cache cache --json compute={at}/compute:v1 gateway={at}/compute:v1");
     let swapped = lab(work.path(), words(&swapped)).await?;
     assert_eq!(swapped.status.code(), Some(1), "{}", said(&swapped));
     let value: Value = serde_json::from_slice(&swapped.stdout)?;
@@ -70,7 +71,8 @@ async fn both_images_of_a_registry_are_checked_within_ten_seconds() -> Result<()
     assert_eq!(checks, ["role", "same"]);
 
     // Pinned, they need no registry any more.
-    let pin = lab(work.path(), words(&format!("pin --cache cache {at}/compute:v1 {at}/gateway:v1"))).await?;
+    let pin =
+        lab(work.path(), words(&format!("image pin --cache cache {at}/compute:v1 {at}/gateway:v1"))).await?;
     assert_eq!(pin.status.code(), Some(0), "{}", said(&pin));
     drop(registry);
     let offline = lab(work.path(), words(&pair)).await?;

@@ -78,7 +78,7 @@ pub(super) fn module_index_metadata(kernel: &str) -> ManifestMetadata {
     ManifestMetadata {
         name: MODULE_INDEX.to_owned(),
         version: kernel.to_owned(),
-        author: "lab images build".to_owned(),
+        author: "lab image build".to_owned(),
         description: "Index of the kernel modules of all layers".to_owned(),
         compatibility: serde_json::Value::Null,
     }

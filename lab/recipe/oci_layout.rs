@@ -38,7 +38,7 @@ pub(super) fn write(images: &[WorkloadImage], output: &Path) -> Result<(), Recip
                 "User": "65534:65534",
             },
             "rootfs": { "type": "layers", "diff_ids": [layer.digest] },
-            "history": [{ "created_by": "lab images build" }],
+            "history": [{ "created_by": "lab image build" }],
         });
         let manifest = layout.put_image(&config, &[layer])?;
         listed.push(manifest.for_architecture("arm64").named(&image.reference));

@@ -31,7 +31,7 @@ pub struct Recording {
 pub enum RecordingError {
     /// Nothing of this name.
     #[error(
-        "{} is no run directory and no recording, and no run below {} begins so; `lab history` lists runs",
+        "{} is no run directory and no recording, and no run below {} begins so; `lab report history` lists runs",
         .0.display(), .1.display()
     )]
     Missing(PathBuf, PathBuf),

@@ -98,12 +98,12 @@ impl fmt::Display for Paused {
         writeln!(f, "\nPaused at {at}: {cause}\n\nThe cluster lives on:\n")?;
         if let Some(kubeconfig) = kubeconfig {
             writeln!(f, "  export KUBECONFIG={}", kubeconfig.display())?;
-            writeln!(f, "  lab kubectl get pods -A -o wide")?;
-            writeln!(f, "  lab exec NAMESPACE/POD -- COMMAND")?;
+            writeln!(f, "  lab cluster kubectl get pods -A -o wide")?;
+            writeln!(f, "  lab cluster exec NAMESPACE/POD -- COMMAND")?;
         }
         writeln!(f, "  export TALOSCONFIG={}", talosconfig.display())?;
-        writeln!(f, "  lab console {node}")?;
-        writeln!(f, "  lab link status")?;
+        writeln!(f, "  lab node console {node}")?;
+        writeln!(f, "  lab net status")?;
         write!(f, "\nCtrl-C here, or lab down {run}, ends it; the verdict stays that of the failure.")
     }
 }
@@ -129,11 +129,11 @@ mod tests {
         The cluster lives on:
 
           export KUBECONFIG=/run/kubeconfig
-          lab kubectl get pods -A -o wide
-          lab exec NAMESPACE/POD -- COMMAND
+          lab cluster kubectl get pods -A -o wide
+          lab cluster exec NAMESPACE/POD -- COMMAND
           export TALOSCONFIG=/run/talosconfig
-          lab console cp-1
-          lab link status
+          lab node console cp-1
+          lab net status
 
         Ctrl-C here, or lab down pods-1, ends it; the verdict stays that of the failure.
         ");

@@ -68,7 +68,7 @@ impl Session {
         leave_kubeconfig(formed.cluster(), formed.kubeconfig())
     }
 
-    /// Publishes the cluster for `lab status`, `lab console`, `lab kubectl` and `lab down`, with the
+    /// Publishes the cluster for `lab status`, `lab node console`, `lab cluster kubectl` and `lab down`, with the
     /// kubeconfig once there is one, whose path is returned; `phase` is for people.
     ///
     /// # Errors

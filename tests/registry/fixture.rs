@@ -16,7 +16,7 @@ use lab_oci::{
 };
 use serde_json::{Value, json};
 
-pub use lab_oci::images::{CONFIG_TYPE, INDEX_TYPE, MANIFEST_TYPE};
+pub use lab_oci::images::{CONFIG_TYPE, MANIFEST_TYPE};
 
 /// An image in a layout.
 pub struct Image {

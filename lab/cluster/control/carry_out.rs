@@ -51,7 +51,7 @@ async fn act(cluster: &Cluster, request: Request) -> Result<Answer, NodeError> {
         }
         Request::Kill { node } => {
             cluster.node(&node)?.kill().await?;
-            told(cluster, &node, "killed: its QEMU is gone; lab reboot starts it anew")
+            told(cluster, &node, "killed: its QEMU is gone; lab node reboot starts it again")
         }
         Request::Reboot { node } => {
             let text = match cluster.node(&node)?.reboot().await? {

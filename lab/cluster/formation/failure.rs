@@ -107,7 +107,7 @@ pub enum Cause {
 
 /// A node without a machine to act on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{node} has no QEMU; lab reboot {node} starts it")]
+#[error("{node} has no QEMU; lab node reboot {node} starts it")]
 pub struct NoMachine {
     /// Its name.
     pub node: NodeName,

@@ -76,7 +76,7 @@ pub enum OciError {
     /// The registry could not be reached, and nothing is known from before.
     #[error(
         "{reference} is not in the cache, and its registry could not be reached: {said}; fetch it once while \
-         online: with `lab pin {reference}` if nodes boot from it, with `lab mirror pull {reference}` if they run it"
+         online: with `lab image pin {reference}` if nodes boot from it, with `lab mirror pull {reference}` if they run it"
     )]
     Unreachable {
         /// What was asked for.

@@ -12,7 +12,7 @@ use super::error::OciError;
 pub const LOCK_FILE: &str = "images.lock.yaml";
 /// What the file says of itself.
 const HEAD: &str =
-    "# Written by `lab pin`: the images that tags stood for. References are taken by these digests.\n";
+    "# Written by `lab image pin`: the images that tags stood for. References are taken by these digests.\n";
 
 /// Digests of references.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -126,7 +126,7 @@ fn age(image: &PreflightImage, limits: Limits, findings: &mut Vec<Diagnostic>) {
     }
     let days = age.as_hours() / 24;
     let message = format!("the tag names a build of {days} days ago");
-    let help = "push a new build, or pin it with `lab pin` when it is meant";
+    let help = "push a new build, or pin it with `lab image pin` when it is meant";
     findings.push(image.finding(Severity::Warning, "age", message, help));
 }
 

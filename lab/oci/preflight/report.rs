@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::checks::Preflight;
 
-/// What is wrong with an image, in the JSON of `lab preflight`.
+/// What is wrong with an image, in the JSON of `lab image preflight`.
 #[derive(Serialize)]
 struct ImageFinding<'a> {
     severity: Severity,

@@ -50,7 +50,7 @@ impl Report {
                             section #artefacts { h2 { "Files of the run" } (self.files()) }
                         }
                     }
-                    footer { "Made by lab from the recording of the run alone. " code { "lab report " (summary.run) } " makes it again." }
+                    footer { "Made by lab from the recording of the run alone. " code { "lab report show " (summary.run) } " makes it again." }
                     script { (PreEscaped(SCRIPT)) }
                 }
             }
