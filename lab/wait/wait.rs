@@ -320,7 +320,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn samples_are_taken_for_as_long_as_asked_and_a_slow_one_is_not_caught_up() {
         let (counter, slow) = (Counter::new(), Counter::new());
-        sample(3 * SECOND, SECOND, async || drop(counter.next())).await;
+        sample(3 * SECOND, SECOND, async || _ = counter.next()).await;
         sample(10 * SECOND, SECOND, async || {
             slow.next();
             tokio::time::sleep(4 * SECOND).await;
