@@ -1,10 +1,8 @@
 //! How long is waited, how often is looked, and how a wait ends.
 
 use std::{fmt, pin::pin, time::Duration};
-
 use futures::{Stream, StreamExt, stream};
 use tokio::time::{Instant, MissedTickBehavior};
-
 use super::Condition;
 
 /// Pause between two looks unless the wait says another.
@@ -320,10 +318,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn samples_are_taken_for_as_long_as_asked_and_a_slow_one_is_not_caught_up() {
         let (counter, slow) = (Counter::new(), Counter::new());
-        sample(3 * SECOND, SECOND, async || {
-            counter.next();
-        })
-        .await;
+        sample(3 * SECOND, SECOND, async || _ = counter.next()).await;
         sample(10 * SECOND, SECOND, async || {
             slow.next();
             tokio::time::sleep(4 * SECOND).await;
