@@ -37,7 +37,7 @@ fn every_dependency_is_used() -> Result<()> {
     let is_manifest = |name: &&String| Path::new(name).file_name().is_some_and(|file| file == "Cargo.toml");
     let manifests: Vec<_> = files.iter().filter(is_manifest).collect();
     let folder = |file: &str| Path::new(file).parent().unwrap_or(Path::new("")).to_owned();
-    for manifest in manifests.iter().filter(|name| *name != INCLUDES_OTHERS) {
+    for manifest in manifests.iter().filter(|name| **name != INCLUDES_OTHERS) {
         let own = folder(manifest);
         let of_another = |file: &Path| {
             let others = manifests.iter().map(|other| folder(other));
