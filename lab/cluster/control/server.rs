@@ -104,19 +104,20 @@ async fn answer(line: &[u8], cluster: &Weak<Cluster>) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Shutdown;
+    use std::{
+        io::Write,
+        os::{fd::OwnedFd, unix::net},
+    };
 
     use super::*;
 
     #[tokio::test]
     async fn a_channel_that_cannot_listen_any_more_is_told() {
-        let directory = tempfile::tempdir().expect("directory");
-        let listener =
-            std::os::unix::net::UnixListener::bind(directory.path().join("control")).expect("listen");
+        // A socket that does not listen, and has something to read: to accept on it is an error.
+        let (socket, mut other) = net::UnixStream::pair().expect("sockets");
+        other.write_all(b"x").expect("write");
+        let listener = net::UnixListener::from(OwnedFd::from(socket));
         listener.set_nonblocking(true).expect("non-blocking");
-        // To accept on it is an error from now on.
-        let socket: std::os::fd::OwnedFd = listener.try_clone().expect("another handle").into();
-        std::os::unix::net::UnixStream::from(socket).shutdown(Shutdown::Both).expect("shut down");
         let recorder = Recorder::new();
         let mut events = recorder.subscribe();
         serve(UnixListener::from_std(listener).expect("listener"), Weak::new(), recorder).await;

@@ -264,19 +264,21 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Networ
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Shutdown, os::unix::net::UnixStream};
+    use std::{
+        io::Write,
+        os::{fd::OwnedFd, unix::net::UnixStream},
+    };
 
     use super::*;
     use lab_model::events::{Happening, Subject};
 
     #[tokio::test]
     async fn a_port_that_cannot_listen_any_more_is_told() {
-        let directory = tempfile::tempdir().expect("directory");
-        let listener = StdListener::bind(directory.path().join("port")).expect("listen");
+        // A socket that does not listen, and has something to read: to accept on it is an error.
+        let (socket, mut other) = UnixStream::pair().expect("sockets");
+        other.write_all(b"x").expect("write");
+        let listener = StdListener::from(OwnedFd::from(socket));
         listener.set_nonblocking(true).expect("non-blocking");
-        // To accept on it is an error from now on.
-        let socket: std::os::fd::OwnedFd = listener.try_clone().expect("another handle").into();
-        UnixStream::from(socket).shutdown(Shutdown::Both).expect("shut down");
         let recorder = Recorder::new();
         let mut events = recorder.subscribe();
         let switch = Arc::new(Switch::new(&LanPlan::for_tests(1), recorder));
