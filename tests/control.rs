@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::ListParams};
-use lab::session::{ClusterRequest, RunningCluster, Session, SessionOptions, Start};
+use lab::session::{ClusterRequest, RunningCluster, Session, SessionOptions};
 use lab_cluster::{
     control::{Answer, ControlClient, ControlServer, LONGEST_REQUEST, Request, Running},
     formation::{Cluster, FormedCluster},
@@ -25,7 +25,7 @@ use lab_model::{
     events::{Happening, Outcome, Step, Subject, Subscription},
     network::LinkFault,
 };
-use lab_plan::cluster::ClusterSpec;
+use lab_plan::{cluster::ClusterSpec, scenario::Start};
 use lab_report::Display;
 use lab_vm::host::WhenShort;
 

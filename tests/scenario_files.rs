@@ -9,7 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab::scenario::{self, CHECKS, Expectation, Scenario, ScenarioError, load};
+use lab::scenario::{self, CHECKS, Scenario, load};
+use lab_plan::scenario::{Expectation, ScenarioError};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use proptest::prelude::*;
 

@@ -3,10 +3,13 @@
 use std::fmt::Display;
 
 use clap::{Args, Subcommand};
-use lab::session::{ClusterRequest, FormationFigures, ImageFigures, Session, Start, StartFigures};
+use lab::session::{ClusterRequest, FormationFigures, ImageFigures, Session, StartFigures};
 use lab_cluster::formation::{Stage, WarmError};
 use lab_model::{Ending, ExitCode, accelerator::CpuModel, events::Outcome, node::NodeName};
-use lab_plan::cluster::{ClusterSpec, ImageDelivery, TailnetSpec};
+use lab_plan::{
+    cluster::{ClusterSpec, ImageDelivery, TailnetSpec},
+    scenario::Start,
+};
 use lab_recipe::{ballast_image, ballast_layout};
 use lab_report::Display as Show;
 

@@ -2,8 +2,9 @@
 
 use std::{fmt, io, path::Path};
 
-use lab::scenario::{Scenario, ScenarioError, parse};
+use lab::scenario::{Scenario, parse};
 use lab_model::{ExitCode, words::nearest};
+use lab_plan::scenario::ScenarioError;
 
 use super::Failed;
 

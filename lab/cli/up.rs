@@ -7,14 +7,17 @@ use std::{
 };
 
 use clap::Args;
-use lab::session::{ClusterRequest, Session, Start, write_bundle};
+use lab::session::{ClusterRequest, Session, write_bundle};
 use lab_cluster::{
     control::ControlServer,
     formation::{Cluster, FormedCluster, Stage},
     tailnet::OutsideClient,
 };
 use lab_model::{Ending, ExitCode, events::Outcome, node::NodeName};
-use lab_plan::cluster::{ClusterSpec, TailnetSpec};
+use lab_plan::{
+    cluster::{ClusterSpec, TailnetSpec},
+    scenario::Start,
+};
 use lab_report::Display;
 
 use super::{

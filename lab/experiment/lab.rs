@@ -8,7 +8,7 @@ use lab_model::{
     events::Outcome,
     workloads::{ECHO_IMAGE, WASM_IMAGE},
 };
-use lab_plan::cluster::ClusterSpec;
+use lab_plan::{cluster::ClusterSpec, scenario::Start};
 use lab_vm::host::WhenShort;
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
         Check,
         checks::{Fixtures, look},
     },
-    session::{ClusterRequest, RunningCluster, Session, SessionError, SessionOptions, Start, StartError},
+    session::{ClusterRequest, RunningCluster, Session, SessionError, SessionOptions, StartError},
 };
 
 /// How long an experiment waits for memory that other runs on the host have.

@@ -5,7 +5,7 @@
 //! `lab-model` and `lab-image` (what an image holds decides what a node should run).
 //!
 //! [`cluster`] holds the spec of a cluster and the plan made from it. [`config`] generates and patches
-//! machine configs. [`lint`] and [`own_configs`] judge the user's own. [`tailnet`] is the gateway's document
+//! machine configs. [`scenario`] reads scenario files. [`lint`] and [`own_configs`] judge the user's own. [`tailnet`] is the gateway's document
 //! and its routes. Start reading at [`cluster::Plan`].
 
 pub mod cluster;
@@ -13,5 +13,6 @@ pub mod config;
 pub mod lint;
 pub mod network;
 pub mod own_configs;
+pub mod scenario;
 pub mod tailnet;
 pub mod user_config;

@@ -6,9 +6,10 @@ use lab_model::node::{Kind, NodeName};
 use lab_plan::{
     cluster::Budgets,
     config::{ClusterConfig, LabPatchId, LabPatches, NodeConfig, SecretsBundle, TalosContract, generate},
+    scenario::vocabulary,
 };
 
-use super::{CHECKS, parse, vocabulary};
+use super::{CHECKS, parse};
 
 const REFERENCE: &str = include_str!("../../docs/scenario-files.md");
 

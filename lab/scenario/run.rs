@@ -8,18 +8,14 @@ use lab_cluster::{
     formation::{Cluster, Failure, FormedCluster, Stage},
 };
 use lab_model::{
+    Diagnostic,
     events::{Happening, Outcome, Recorder, Subject},
     words::chain,
 };
+use lab_plan::scenario::{Expectation, ScenarioError, SeenFailure};
 use lab_vm::{host::WhenShort, network::CAPTURE_LIMIT};
 
-use super::{
-    check,
-    checks::{CHECKS, Check, Fixtures, Observation, look},
-    expectation::{Expectation, SeenFailure},
-    file,
-    problem::ScenarioError,
-};
+use super::checks::{CHECKS, Check, Fixtures, Observation, look};
 use crate::session::{ClusterRequest, RunningCluster, Session, StartError, write_bundle};
 
 /// What a scenario came to.
@@ -34,16 +30,23 @@ pub struct Verdict {
 }
 
 /// A scenario whose checks look at live clusters.
-pub type Scenario = file::Scenario<dyn Check>;
+pub type Scenario = lab_plan::scenario::Scenario<dyn Check>;
 
-type CheckSpec = check::CheckSpec<dyn Check>;
+type CheckSpec = lab_plan::scenario::CheckSpec<dyn Check>;
 
 /// Reads a scenario file and the files that it names.
 ///
 /// # Errors
 /// When it cannot be read or is wrong, with everything that is wrong.
 pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
-    Scenario::load(path, CHECKS)
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let problem = Diagnostic::of_file(format!("the scenario file cannot be read: {error}"))
+            .help("give the path of a scenario, e.g. one in scenarios/");
+        ScenarioError::new(&file, "", vec![problem])
+    })?;
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    parse(&file, &text, directory, &|path| std::fs::read_to_string(path))
 }
 
 /// Understands the text of a scenario file; see [`Scenario::parse`].

@@ -23,5 +23,4 @@ pub use open::{Session, SessionError, SessionOptions};
 pub use pause::{OnFailure, Paused};
 pub use preview::Preview;
 pub use start::{ClusterRequest, OVERHEAD_PER_NODE_MIB, RunningCluster, StartError};
-pub use warm::Start;
 pub use warm_figures::StartFigures;

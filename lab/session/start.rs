@@ -18,15 +18,15 @@ use lab_oci::{
     images::{Mirror, OciError, PullThrough},
     registry::{CacheDiskError, Registry, RegistryError, RegistryOptions, Store, StoreError, cache_disk},
 };
-use lab_plan::cluster::{
-    Budgets, ClusterSpec, Fault, ImageDelivery, MissingImages, Plan, PlanError, TailnetSpecError,
+use lab_plan::{
+    cluster::{Budgets, ClusterSpec, Fault, ImageDelivery, MissingImages, Plan, PlanError, TailnetSpecError},
+    scenario::Start,
 };
 use lab_vm::host::{MemoryReservation, WhenShort};
 
 use super::{
     open::{Session, SessionError},
     planning::{ANY_UPSTREAM, Planning},
-    warm::Start,
 };
 
 /// MiB that QEMU itself and the lab need beside a guest's RAM (translation cache, buffers).

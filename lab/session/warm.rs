@@ -8,24 +8,12 @@ use lab_cluster::{
 };
 use lab_model::events::Happening;
 use lab_oci::registry::Store;
-use lab_plan::cluster::Plan;
-use serde::{Deserialize, Serialize};
+use lab_plan::{cluster::Plan, scenario::Start};
 
 use super::{
     open::{Session, SessionError},
     start::{ClusterRequest, StartError},
 };
-
-/// How a cluster comes to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Start {
-    /// It is restored when one like it was saved before; else it forms, and is saved.
-    #[default]
-    Warm,
-    /// It forms.
-    Cold,
-}
 
 impl Session {
     /// Where saved clusters are kept.

@@ -10,13 +10,14 @@ use std::{
 
 use anyhow::{Context, Result};
 use lab::{
-    scenario::{self, Expectation, Scenario, SeenFailure, Verdict},
+    scenario::{self, Scenario, Verdict},
     session::{Session, SessionOptions},
 };
 use lab_model::{
     Ending,
     events::{Happening, Outcome, Subscription},
 };
+use lab_plan::scenario::{Expectation, SeenFailure};
 use lab_report::Display;
 use lab_vm::host::WhenShort;
 use regex::Regex;

@@ -1,8 +1,10 @@
 //! How long is waited, how often is looked, and how a wait ends.
 
 use std::{fmt, pin::pin, time::Duration};
+
 use futures::{Stream, StreamExt, stream};
 use tokio::time::{Instant, MissedTickBehavior};
+
 use super::Condition;
 
 /// Pause between two looks unless the wait says another.

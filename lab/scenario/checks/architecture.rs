@@ -2,10 +2,9 @@
 //! machine API.
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_plan::cluster::ClusterSpec;
+use lab_plan::{cluster::ClusterSpec, scenario::{CheckContext, CheckKind, Words}};
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{CheckContext, CheckKind, Words};
 use super::{Observation, QUESTION, Check, CheckError, Fixtures};
 
 /// The check.

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{formation::{FormedCluster, FormedNode, Hold}, machine_api::Stage, wait::Wait};
 use lab_model::{node::NodeName, Diagnostic};
-use lab_plan::cluster::{Patch, ClusterSpec};
+use lab_plan::{cluster::{Patch, ClusterSpec}, scenario::{CheckContext, CheckKind, RawPatch, Text, Words}};
 use serde::{Deserialize, Serialize};
 use serde_saphyr::Spanned;
 
-use crate::scenario::{CheckContext, CheckKind, RawPatch, Text, Words};
 use super::{Observation, QUESTION, Check, CheckError, Fixtures, boot_id::boot_id, patient};
 
 /// How long after the node's own limit its reboot may be seen, on the reference host.

@@ -5,10 +5,9 @@ use std::fmt;
 use futures::{FutureExt, future::BoxFuture};
 use jiff::{SignedDuration, Timestamp};
 use lab_cluster::{formation::FormedCluster, machine_api::ApiError};
-use lab_plan::cluster::{ClusterSpec, NodePlan};
+use lab_plan::{cluster::{ClusterSpec, NodePlan}, scenario::{CheckContext, CheckKind, Words}};
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{CheckContext, CheckKind, Words};
 use super::{Check, CheckError, Fixtures, Observation, QUESTION, patient};
 
 /// By how much a node's clock may differ.

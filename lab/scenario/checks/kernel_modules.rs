@@ -1,10 +1,9 @@
 //! Kernel modules that an extension brings are loaded on every node.
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_plan::cluster::ClusterSpec;
+use lab_plan::{cluster::ClusterSpec, scenario::{CheckContext, CheckKind, Words}};
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{CheckContext, CheckKind, Words};
 use super::{Observation, QUESTION, Check, CheckError, Fixtures};
 
 /// The kernel's list of loaded modules, one a line, the name first (proc(5)).

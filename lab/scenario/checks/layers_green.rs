@@ -2,10 +2,9 @@
 
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{formation::Cluster, kubernetes::KubernetesApi, machine_api::Stage};
-use lab_plan::cluster::{NodePlan, ClusterSpec};
+use lab_plan::{cluster::{NodePlan, ClusterSpec}, scenario::{CheckContext, CheckKind, Words}};
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{CheckContext, CheckKind, Words};
 use super::{Observation, QUESTION, Check, CheckError, Fixtures};
 
 /// The check; it has no parameters.

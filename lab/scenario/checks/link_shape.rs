@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use futures::{FutureExt, future::BoxFuture};
 use lab_model::{network::{Impairment, Loss}, node::NodeName, workloads::ECHO_IMAGE, Diagnostic};
-use lab_plan::cluster::ClusterSpec;
+use lab_plan::{cluster::ClusterSpec, scenario::{CheckContext, CheckKind, Text, Words}};
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{CheckContext, CheckKind, Text, Words};
 use super::{Observation, fixtures::Fixtures, links::Links, Check, CheckError, node_ports::NodePorts};
 
 /// How many answers are timed.

@@ -26,8 +26,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use lab_cluster::wait::Wait;
-
-use super::check::{CheckDefinition, CheckKind, PlannedCheck};
+use lab_plan::scenario::{CheckDefinition, CheckKind, PlannedCheck};
 
 /// A check that looks at a live cluster.
 pub trait Check: PlannedCheck {

@@ -3,10 +3,9 @@
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{formation::Cluster, machine_api::{ApiError, ExtensionStatus, NodeClient}};
 use lab_model::node::Role;
-use lab_plan::cluster::{NodePlan, ClusterSpec};
+use lab_plan::{cluster::{NodePlan, ClusterSpec}, scenario::{CheckContext, CheckKind, Text, Words}};
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{CheckContext, CheckKind, Text, Words};
 use super::{Observation, QUESTION, Check, CheckError, Fixtures};
 
 /// What everything of Tailscale has in its name.

@@ -6,12 +6,11 @@ use std::{time::{Duration, Instant}, fmt};
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{formation::Cluster, kubernetes::KubernetesApi, wait::{Wait, sample}};
 use lab_model::{events::Step, network::{Partition, UplinkSide}, node::{Kind, NodeName}, workloads::ECHO_IMAGE, Diagnostic};
-use lab_plan::cluster::ClusterSpec;
+use lab_plan::{cluster::ClusterSpec, scenario::{CheckContext, CheckKind, Text, Words}};
 use serde::{Deserialize, Deserializer, Serialize, de::{self, Visitor, value::SeqAccessDeserializer}};
 use serde_saphyr::Spanned;
 use tokio::sync::Mutex;
 
-use crate::scenario::{CheckContext, CheckKind, Text, Words};
 use super::{Observation, fixtures::Fixtures, links::Links, Check, CheckError, asked::AskError, node_ports::NodePorts};
 
 /// Pause between two questions of a pod.

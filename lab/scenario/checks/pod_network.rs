@@ -6,10 +6,9 @@ use std::collections::BTreeSet;
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{kubernetes::{CLUSTER_DNS, EchoPod, EchoWorkload, ready_endpoint}, wait::Wait};
 use lab_model::{events::{Happening, Outcome, Recorder, Step, Target}, workloads::ECHO_IMAGE};
-use lab_plan::cluster::ClusterSpec;
+use lab_plan::{cluster::ClusterSpec, scenario::{CheckContext, CheckKind, Words}};
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{CheckContext, CheckKind, Words};
 use super::{Observation, asker::Asker, fixtures::{EchoPods, Fixtures}, Check, CheckError, asked::AskError, patient};
 
 /// The check.

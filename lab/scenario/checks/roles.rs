@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{formation::Cluster, machine_api::{ApiError, ExtensionStatus}};
 use lab_image::Contents;
-use lab_plan::cluster::{NodePlan, ClusterSpec};
+use lab_plan::{cluster::{NodePlan, ClusterSpec}, scenario::{CheckContext, CheckKind, Words}};
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{CheckContext, CheckKind, Words};
 use super::{Observation, QUESTION, Check, CheckError, Fixtures};
 
 /// containerd's configuration on a node, with the parts of all extensions (Talos, constants.CRIConfig).

@@ -5,10 +5,9 @@ use std::{net::IpAddr, time::{Duration, Instant}};
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{formation::{Cluster, FormedCluster, Tailnet}, tailnet::{Node, OutsideClient, Path, Pong, TailnetError}, wait::{PollError, Wait}};
 use lab_model::workloads::ECHO_IMAGE;
-use lab_plan::cluster::{NodePlan, ClusterSpec};
+use lab_plan::{cluster::{NodePlan, ClusterSpec}, scenario::{CheckContext, CheckKind, Words}};
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{CheckContext, CheckKind, Words};
 use super::{Observation, fixtures::Fixtures, tailnet_requests::Answer, Check, CheckError, tailnet_routing::tailnet_of};
 
 /// How long one request may take.

@@ -7,10 +7,9 @@ use futures::{FutureExt, future::BoxFuture};
 use ipnet::IpNet;
 use lab_cluster::{formation::{Cluster, Tailnet}, machine_api::{ApiError, NodeClient, ServiceState}, tailnet::{Carries, ClientStatus, ControlServer, Fact, OutsideClient, RouteLedger, telling_line}, wait::Wait};
 use lab_model::{events::{ChainLink, Happening, Recorder}, redact, workloads::ECHO_IMAGE};
-use lab_plan::cluster::{NodePlan, ClusterSpec};
+use lab_plan::{cluster::{NodePlan, ClusterSpec}, scenario::{CheckContext, CheckKind, Words}};
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{CheckContext, CheckKind, Words};
 use super::{Observation, QUESTION, fixtures::Fixtures, tailnet_bounds::Bounds, Check, CheckError};
 
 /// The extension's service on a node.

@@ -3,10 +3,9 @@
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{kubernetes::{EchoPod, EchoWorkload}, wait::Wait};
 use lab_model::workloads::{ECHO_IMAGE, WASM_IMAGE};
-use lab_plan::cluster::ClusterSpec;
+use lab_plan::{cluster::ClusterSpec, scenario::{CheckContext, CheckKind, Words}};
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{CheckContext, CheckKind, Words};
 use super::{Observation, asker::Asker, fixtures::{Fixtures, on_every_node}, Check, CheckError, patient};
 
 /// The namespace of the modules.

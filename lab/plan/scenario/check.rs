@@ -8,7 +8,6 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use lab_model::node::NodeName;
-use lab_plan::cluster::ClusterSpec;
 use serde::{
     Serialize, Serializer,
     de::DeserializeOwned,
@@ -20,6 +19,7 @@ use super::{
     check_entry::{CheckReader, Parameters},
     vocabulary::words_of,
 };
+use crate::cluster::ClusterSpec;
 
 /// A kind of check. What implements it are the parameters of the check, read and found right.
 pub trait CheckKind: Serialize + fmt::Debug + Send + Sync + Sized + 'static {

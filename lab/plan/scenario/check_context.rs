@@ -6,13 +6,13 @@ use lab_model::{
     Diagnostic,
     node::{Kind, NodeName, Role},
 };
-use lab_plan::cluster::{ClusterSpec, Patch};
 use serde_saphyr::Spanned;
 
 use super::{
     file::Lowering,
     raw::{RawPatch, Text},
 };
+use crate::cluster::{ClusterSpec, Patch};
 
 /// The cluster of the scenario, and its problems so far. A method that returns `None` has reported one.
 pub struct CheckContext<'a, 'b> {

@@ -8,15 +8,15 @@ use lab_model::{
     node::{Kind, NodeName},
     words::choice,
 };
-use lab_plan::{
-    cluster::{NetworkSpec, NodeSpec, PatchSet},
-    config::{LabPatchId, LabPatches},
-    own_configs::{OwnCluster, OwnFile, RequestedCluster, RequestedNode, judge},
-};
 
 use super::{
     file::Lowering,
     raw::{RawCluster, RawNetwork, RawNode, Text},
+};
+use crate::{
+    cluster::{NetworkSpec, NodeSpec, PatchSet},
+    config::{LabPatchId, LabPatches},
+    own_configs::{OwnCluster, OwnFile, RequestedCluster, RequestedNode, judge},
 };
 
 impl Lowering<'_> {

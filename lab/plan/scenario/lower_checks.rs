@@ -6,7 +6,6 @@ use lab_model::{
     node::{Kind, NodeName, Role},
     words::choice,
 };
-use lab_plan::cluster::{ClusterSpec, Fault};
 use serde_saphyr::Spanned;
 
 use super::{
@@ -17,6 +16,7 @@ use super::{
     file::Lowering,
     raw::{RawExpect, RawFault, RawScenario, RawWords, Text},
 };
+use crate::cluster::{ClusterSpec, Fault};
 
 /// The faults of the cluster, and the memory that the host is said to have.
 pub(super) fn lower_faults(

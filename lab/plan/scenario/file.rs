@@ -3,7 +3,6 @@
 use std::{io, path::Path, time::Duration};
 
 use lab_model::{Diagnostic, Size, events::Planned, network::Link, node::NodeName};
-use lab_plan::cluster::{Budgets, ClusterSpec, Fault, SpecWarning};
 use serde::Serialize;
 
 use super::{
@@ -16,7 +15,10 @@ use super::{
     problem::{ScenarioError, from_yaml},
     raw::RawScenario,
 };
-use crate::session::Start;
+use crate::{
+    cluster::{Budgets, ClusterSpec, Fault, SpecWarning},
+    scenario::Start,
+};
 
 /// A scenario: a cluster, what is done wrong to it on purpose, what is looked at, and what it
 /// must come to. Plain data; nothing of it has been looked up on the host except patch files. `C` is the trait behind
@@ -53,24 +55,6 @@ pub struct Scenario<C: ?Sized> {
 }
 
 impl<C: PlannedCheck + ?Sized> Scenario<C> {
-    /// Reads a scenario file and the patch files that it names. `checks` is the table of the checks that it may name.
-    ///
-    /// # Errors
-    /// When it cannot be read or is wrong, with everything that is wrong.
-    pub fn load(path: &Path, checks: &[CheckDefinition<C>]) -> Result<Self, ScenarioError> {
-        let file = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            let problem = Diagnostic::of_file(format!("the scenario file cannot be read: {error}"));
-            ScenarioError::new(
-                &file,
-                "",
-                vec![problem.help("give the path of a scenario, e.g. one in scenarios/")],
-            )
-        })?;
-        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Self::parse(&file, &text, directory, &|path| std::fs::read_to_string(path), checks)
-    }
-
     /// Understands the text of a scenario file. `file` is its name for messages, `directory` what
     /// relative paths in it start from, and `read` gives the text of a patch file. `checks` is the table of the checks
     /// that it may name; a scenario that names none has the first.

@@ -13,16 +13,16 @@ use lab_model::{
     node::{NodeName, Role},
     words::choice,
 };
-use lab_plan::cluster::{
-    ClusterSpec, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, RoleRule, SpecError, SpecSubject,
-    SpecWarning, TailnetSpec, default_role_rules,
-};
 use serde_saphyr::Spanned;
 
 use super::{
     file::Lowering,
     problem::from_yaml,
     raw::{RawNetwork, RawNode, RawPatch, RawRoleRule, RawScenario, Text, yaml_options},
+};
+use crate::cluster::{
+    ClusterSpec, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, RoleRule, SpecError, SpecSubject,
+    SpecWarning, TailnetSpec, default_role_rules,
 };
 
 /// More nodes than any host can carry; larger numbers are typing errors.

@@ -1,13 +1,13 @@
 //! The `cluster.cni:` part of a scenario file: manifests of a network plugin.
 
 use lab_model::Diagnostic;
-use lab_plan::cluster::{Manifest, NetworkPlugin};
 
 use super::{
     file::Lowering,
     lower_cluster::yaml_fault,
     raw::{RawCni, Text, yaml_options},
 };
+use crate::cluster::{Manifest, NetworkPlugin};
 
 impl Lowering<'_> {
     pub(super) fn network_plugin(&mut self, raw: Option<&RawCni>) -> NetworkPlugin {

@@ -9,10 +9,6 @@ use lab_model::{
     events::{Step, TurnedAway},
     node::Kind,
 };
-use lab_plan::{
-    cluster::{ControlServerState, ImageDelivery, KeyState, RouteApproval, StartOrder},
-    config::{Profile, TalosContract},
-};
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -20,7 +16,11 @@ use serde::{
 use serde_saphyr::Spanned;
 
 use super::check_entry::RawCheck;
-use crate::session::Start;
+use crate::{
+    cluster::{ControlServerState, ImageDelivery, KeyState, RouteApproval, StartOrder},
+    config::{Profile, TalosContract},
+    scenario::Start,
+};
 
 /// How scenario and patch files are read: places instead of printed snippets, and only `true` and
 /// `false` as booleans, as the YAML 1.2 readers of machine configs do.

@@ -29,11 +29,11 @@ pub fn vocabulary<C: ?Sized>(table: &[CheckDefinition<C>]) -> BTreeSet<&'static 
         words_of::<RawLabPatches>(),
         words_of::<RawFault>(),
         words_of::<RawExpect>(),
-        words_of::<lab_plan::config::Profile>(),
-        words_of::<crate::session::Start>(),
-        words_of::<lab_plan::cluster::StartOrder>(),
-        words_of::<lab_plan::cluster::ImageDelivery>(),
-        words_of::<lab_plan::cluster::TalosContract>(),
+        words_of::<crate::config::Profile>(),
+        words_of::<crate::scenario::Start>(),
+        words_of::<crate::cluster::StartOrder>(),
+        words_of::<crate::cluster::ImageDelivery>(),
+        words_of::<crate::cluster::TalosContract>(),
         words_of::<lab_model::node::Kind>(),
         words_of::<lab_model::events::Step>(),
         words_of::<lab_model::events::TurnedAway>(),
@@ -52,7 +52,7 @@ pub fn vocabulary<C: ?Sized>(table: &[CheckDefinition<C>]) -> BTreeSet<&'static 
 }
 
 /// The names of the fields or variants that a type asks its deserializer for, and those of the types of its fields.
-pub(super) fn words_of<'de, T: Deserialize<'de>>() -> BTreeSet<&'static str> {
+pub fn words_of<'de, T: Deserialize<'de>>() -> BTreeSet<&'static str> {
     // A type that is given nothing fails, and has told its words by then.
     let mut words = BTreeSet::new();
     let _ = T::deserialize(Ask { words: &mut words, field: None });

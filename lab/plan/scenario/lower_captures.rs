@@ -1,9 +1,9 @@
 //! The links of a scenario whose frames are kept.
 
 use lab_model::{Diagnostic, network::Link};
-use lab_plan::cluster::ClusterSpec;
 
 use super::{file::Lowering, raw::RawScenario};
+use crate::cluster::ClusterSpec;
 
 /// The links whose frames are to be kept.
 pub(super) fn lower_captures(
