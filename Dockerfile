@@ -1,4 +1,4 @@
-# The lab with all that it boots, for hosts where nothing is to be built: `docker build --tag lab .`
+# The lab and everything that it boots, for hosts without build tools: `docker build --tag lab .`
 #
 #   docker run --rm --volume "$PWD/results:/results" lab                      every scenario, emulated
 #   docker run --rm --device /dev/kvm --group-add "$(stat -c %g /dev/kvm)" …  with KVM, on an arm64 host
@@ -13,7 +13,7 @@ COPY scripts/setup scripts/setup
 RUN scripts/setup && useradd --create-home lab && chown -R lab /lab
 USER lab
 COPY --chown=lab . .
-RUN cargo build --locked && target/debug/lab images build && target/debug/lab images programs
+RUN cargo build --locked && target/debug/lab image build && target/debug/lab image programs
 # What is linked to is kept, what it was made from is not.
 RUN mkdir -p /lab/out/images && cp -RL target/images/compute target/images/gateway target/images/workloads \
       target/images/tailnet /lab/out/images && cp target/debug/lab /lab/out
@@ -24,7 +24,6 @@ RUN apt-get update -q && \
     rm -rf /var/lib/apt/lists/* && \
     useradd --create-home --uid 1000 lab && mkdir -p /lab/target/lab /results && chown -R lab /lab /results
 WORKDIR /lab
-COPY --chown=lab scenarios scenarios
 COPY --chown=lab scripts/ci scripts/ci
 COPY --from=build --chown=lab /lab/out/lab target/debug/lab
 COPY --from=build --chown=lab /lab/out/images target/images

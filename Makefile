@@ -1,4 +1,4 @@
-# One target a chore. A newcomer needs `make demo` and `make test`.
+# One target for each task. A newcomer needs `make demo` and `make test`.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,7 +15,7 @@ setup: ## Install what is missing on this machine (Debian, Ubuntu)
 	@scripts/setup
 
 .PHONY: setup-tests
-setup-tests: ## The same, and the browser that tests look at reports with
+setup-tests: ## Install the same, and the browser for the tests of reports
 	@scripts/setup --for-tests
 
 .PHONY: build
@@ -24,13 +24,13 @@ build: ## Build the lab command
 
 .PHONY: images
 images: build ## Build the reference node images and the workload images
-	target/debug/lab images build
-	target/debug/lab images programs
+	target/debug/lab image build
+	target/debug/lab image programs
 
 .PHONY: demo
-demo: setup build ## Form a three-node cluster, live, and give a verdict
-	target/debug/lab images build compute
-	target/debug/lab run scenarios/01-compute-only-cluster.yaml
+demo: setup build ## Form a three-node cluster and report a verdict
+	target/debug/lab image build compute
+	target/debug/lab run 01
 
 .PHONY: test
 test: setup-tests images ## Run every test: unit, component, whole clusters
@@ -45,7 +45,7 @@ test-unit: ## Run the tests that need no VM (seconds)
 .PHONY: test-component
 test-component: images ## Run the tests against real processes, without clusters
 	cargo test --locked --test network --test network_faults --test machine --test killed --test talos_config --test scenario_files --test registry --test preflight \
-	  --test inspect --test tailnet --test ci --test report
+	  --test inspect --test tailnet --test ci --test report --test command_line
 
 .PHONY: test-cluster
 test-cluster: images ## Run the tests that form whole clusters
@@ -57,13 +57,15 @@ test-long: setup-tests images ## Run the tests that take too long for every chan
 	cargo test --locked --test ci --test rehearsal --test start_order --test tailscale_routing -- --ignored --nocapture
 
 .PHONY: soak
-soak: images ## Run a test of clusters again and again, and stop when it fails (TEST=compute_only TIMES=10)
+soak: images ## Repeat a cluster test, and stop at the first failure (TEST=compute_only TIMES=10)
 	@for time in $$(seq $(or $(TIMES),10)); do echo "$$time of $(or $(TIMES),10)"; \
 	  cargo test --locked --test $(or $(TEST),compute_only); done
 
 .PHONY: check
-check: images ## Formatting, lints, licences
+check: images ## Check formatting, lints and licences
 	cargo fmt --check
+	@# The macro that lists the checks declares their modules; cargo fmt does not look into it.
+	rustfmt --check --edition 2024 lab/scenario/checks/*.rs
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo check --locked --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz/check --bins
@@ -82,7 +84,7 @@ check: images ## Formatting, lints, licences
 	@scripts/deny
 
 .PHONY: fuzz
-fuzz: ## Fuzz every reader of foreign bytes, a minute each (SECONDS=60)
+fuzz: ## Fuzz every parser of foreign bytes for a minute (SECONDS=60)
 	fuzz/campaign.sh $(or $(SECONDS),60)
 
 .PHONY: bench

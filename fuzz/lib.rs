@@ -5,6 +5,10 @@
 
 #[path = "../lab/assets/mod.rs"]
 pub mod assets;
+/// The positions that the reader of machine configs gives.
+#[allow(dead_code)]
+#[path = "../lab/diagnostic/position.rs"]
+pub mod diagnostic;
 #[allow(dead_code)]
 #[path = "../lab/events/mod.rs"]
 pub mod events;
@@ -215,5 +219,5 @@ pub fn config(data: &[u8]) {
     };
     // In YAML a carriage return alone ends a line, too.
     let lines = data.iter().filter(|byte| matches!(byte, b'\r' | b'\n')).count() + 1;
-    assert!(documents.iter().all(|node| node.place.line <= lines), "a place behind the end");
+    assert!(documents.iter().all(|node| node.position.line <= lines), "a place behind the end");
 }

@@ -9,6 +9,8 @@ mod error;
 mod files;
 #[path = "../lab/oci/image.rs"]
 mod image;
+#[path = "../lab/oci/layout.rs"]
+mod layout;
 #[path = "../lab/oci/lock.rs"]
 mod lock;
 #[path = "../lab/oci/names.rs"]
@@ -17,6 +19,8 @@ mod names;
 mod source;
 
 use std::{fs, path::Path};
+
+pub use layout::{Layout, LayoutError, index_of};
 
 use crate::assets::Digest;
 
@@ -45,11 +49,11 @@ pub fn image(data: &[u8]) {
                 fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
                 fs::write(path, bytes).expect("write");
             }
-            Ok(content::Content::directory(&from))
+            Ok(content::ImageFiles::directory(&from))
         }
         _ => {
             fs::write(&from, if files.is_empty() { data.to_vec() } else { archive(&files) }).expect("write");
-            content::Content::archive(&from, work.path())
+            content::ImageFiles::archive(&from, work.path())
         }
     };
     if let Ok(content) = content

@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, header};
 
 use crate::assets::Digest;
 use content::Part;
-use manifest::Manifest;
+use manifest::ServedManifest;
 use request::{Target, Wanted};
 use store::Store;
 
@@ -81,11 +81,11 @@ pub fn mirror(data: &[u8]) {
     let at = data.iter().position(|byte| *byte == 0).unwrap_or(data.len());
     let (index, manifest) = (&data[..at], data.get(at + 1..).unwrap_or_default());
     let subject = Digest::of_bytes(index);
-    if let Some(manifest) = Manifest::parse(manifest) {
+    if let Some(manifest) = ServedManifest::parse(manifest) {
         assert!(!manifest.refers_to(&subject) || data.len() > 64, "a subject out of nothing");
         let descriptor = manifest.descriptor(&subject, data.len());
         assert_eq!(descriptor["mediaType"], manifest.media_type());
-        assert_eq!(manifest::index(&[descriptor])["manifests"][0]["size"], data.len());
+        assert_eq!(crate::oci::index_of(&[descriptor])["manifests"][0]["size"], data.len());
     }
     let layout = tempfile::tempdir().expect("a directory");
     std::fs::write(layout.path().join("index.json"), index).expect("write");

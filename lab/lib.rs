@@ -9,5 +9,6 @@
 //! The large entry points return boxed futures: their code is then compiled once, here, and not
 //! again in the command and in every test that polls them.
 
+pub mod experiment;
 pub mod scenario;
 pub mod session;

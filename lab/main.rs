@@ -2,8 +2,6 @@
 
 mod cli;
 
-use clap::Parser;
-
 fn main() -> std::process::ExitCode {
-    cli::Arguments::parse().run()
+    cli::Arguments::of_process().run()
 }

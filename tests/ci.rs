@@ -3,12 +3,16 @@
 
 #[path = "ci/action.rs"]
 mod action;
+#[path = "ci/dependencies.rs"]
+mod dependencies;
 #[path = "ci/expression.rs"]
 mod expression;
 #[path = "ci/jobs.rs"]
 mod jobs;
 #[path = "ci/runner.rs"]
 mod runner;
+#[path = "ci/sources.rs"]
+mod sources;
 #[path = "ci/workflows.rs"]
 mod workflows;
 

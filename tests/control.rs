@@ -18,9 +18,13 @@ use kube::{Api, ResourceExt, api::ListParams};
 use lab::session::{ClusterRequest, RunningCluster, Session, SessionOptions, Start};
 use lab_cluster::{
     control::{Answer, ControlClient, ControlServer, LONGEST_REQUEST, Request, Running},
-    formation::Cluster,
+    formation::{Cluster, FormedCluster},
 };
-use lab_model::{Ending, events::Outcome, network::LinkFault};
+use lab_model::{
+    Ending,
+    events::{Happening, Outcome, Step, Subject, Subscription},
+    network::LinkFault,
+};
 use lab_plan::cluster::ClusterSpec;
 use lab_report::Display;
 use lab_vm::host::WhenShort;
@@ -116,37 +120,39 @@ async fn links_are_disturbed_by_command_and_nonsense_ends_nothing() -> Result<()
     let mode = std::fs::metadata(&living.socket)?.permissions().mode();
     ensure!(mode & 0o777 == 0o600, "the socket's mode is {mode:o}");
 
-    ensure!(living.done("link cut worker-1").await? == "the link of worker-1 is cut\n");
-    let shape = "link shape uplink --delay 50ms --jitter 10ms --loss 2% --rate 10Mbit";
+    ensure!(living.done("net cut worker-1").await? == "the link of worker-1 is cut\n");
+    let shape = "net shape uplink --delay 50ms --jitter 10ms --loss 2% --rate 10Mbit";
     ensure!(living.done(shape).await?.contains("delay 50ms ± 10ms, loss 2%, rate 10Mbit"));
-    ensure!(living.done("link partition cp-1 / worker-1 --uplink cp-1").await?.contains("uplink for cp-1"));
+    ensure!(living.done("net partition cp-1 / worker-1 --uplink cp-1").await?.contains("uplink for cp-1"));
     let faults = living.cluster().lan().faults();
     ensure!(faults.links[0].1 == LinkFault::Cut && faults.links.len() == 2, "{faults:?}");
     ensure!(faults.partition.is_some(), "{faults:?}");
-    let status = living.done("link status").await?;
+    let status = living.done("net status").await?;
     for line in
         ["cp-1         gone", "worker-1     link cut", "uplink       link shaped", "network parted: cp-1"]
     {
         ensure!(status.contains(line), "no \"{line}\" in:\n{status}");
     }
-    ensure!(living.done("link heal").await? == "the network is whole again\n");
-    ensure!(living.done("link restore").await? == "whole again: worker-1, uplink\n");
-    ensure!(living.done("link status").await?.contains("all links are whole"));
+    ensure!(living.done("net heal").await? == "the network is whole again\n");
+    ensure!(living.done("net restore").await? == "whole again: worker-1, uplink\n");
+    ensure!(living.done("net status").await?.contains("all links are whole"));
 
     let file = living.session.path().join("mine.pcapng");
-    let started = living.done(&format!("link capture start cp-1 --file {} --json", file.display())).await?;
+    let started = living.done(&format!("net capture start cp-1 --file {} --json", file.display())).await?;
     let started: serde_json::Value = serde_json::from_str(&started)?;
     ensure!(started["done"]["file"] == file.to_string_lossy().as_ref(), "{started}");
-    ensure!(living.done("link capture stop cp-1").await?.starts_with("0 frames in "));
+    ensure!(living.done("net capture stop cp-1").await?.starts_with("0 frames in "));
 
     for (command, why) in [
-        ("link cut worker-9", "no link worker-9; its links are cp-1, worker-1 and uplink"),
-        ("link partition cp-1,worker-1", "nothing would be parted"),
-        ("link shape worker-1", "nothing would be different"),
-        ("link shape worker-1 --loss 120%", "is not a share of frames"),
-        ("link capture stop cp-1", "not being captured"),
-        ("pause worker-1", "worker-1 has no QEMU"),
-        ("reboot worker-9", "there is no node worker-9; the nodes are cp-1, worker-1"),
+        ("net cut worker-9", "no link worker-9; its links are cp-1, worker-1 and uplink"),
+        ("net partition cp-1,worker-1", "nothing would be parted"),
+        ("net shape worker-1", "nothing would be different"),
+        ("net shape worker-1 --loss 120%", "is not a share of frames"),
+        ("net capture stop cp-1", "not being captured"),
+        ("node pause worker-1", "worker-1 has no QEMU"),
+        ("node reboot worker-9", "there is no node worker-9; the nodes are cp-1, worker-1"),
+        ("snapshot save early", "there is nothing to save: the cluster has not formed yet"),
+        ("cluster kubectl", "has no kubeconfig yet; its cluster is forming"),
     ] {
         let said = living.refused(command).await?;
         ensure!(said.contains(why), "lab {command}: {said}");
@@ -169,8 +175,21 @@ async fn links_are_disturbed_by_command_and_nonsense_ends_nothing() -> Result<()
     })
     .await??;
     let socket = living.socket.clone();
+    let mut events = living.session.recorder().subscribe();
     living.end().await?;
     ensure!(!socket.exists(), "the socket is left behind");
+    let mut steps = Vec::new();
+    while let Some(event) = events.recv().await {
+        match event.happening {
+            Happening::StepStarted { subject: Subject::Cluster, step } => steps.push((step, None)),
+            Happening::StepFinished { subject: Subject::Cluster, step, outcome } => {
+                steps.push((step, Some(outcome)));
+            }
+            _ => {}
+        }
+    }
+    let teardown = [(Step::Teardown, None), (Step::Teardown, Some(Outcome::Passed))];
+    ensure!(steps == teardown, "the teardown was recorded as {steps:?}");
     Ok(())
 }
 
@@ -178,18 +197,59 @@ async fn links_are_disturbed_by_command_and_nonsense_ends_nothing() -> Result<()
 async fn nodes_are_paused_killed_and_rebooted_and_pods_are_entered() -> Result<()> {
     let _turn = turns::turn(2).await?;
     let living = Living::start("control-nodes").await?;
-    living.cluster().form().await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
-    living.session.save_kubeconfig(living.cluster())?;
+    let kubeconfig = kubeconfig_step(living.session.recorder().subscribe());
+    let formed = async { Ok(living.session.form(living.cluster()).await?) };
+    let published = async {
+        kubeconfig.await?;
+        // Well before the cluster has formed.
+        finds_the_kubeconfig(&living).await?;
+        ensure!(FormedCluster::of(living.cluster()).is_err(), "the cluster had formed by then");
+        Ok(())
+    };
+    let (formed, ()) = tokio::try_join!(formed, published)?;
     living.session.publish(living.cluster(), "ready")?;
 
-    enters_pods(&living).await?;
-    pauses_kills_and_reboots(&living).await?;
+    enters_pods(&living, &formed).await?;
+    pauses_kills_and_reboots(&living, &formed).await?;
     living.end().await
 }
 
-async fn enters_pods(living: &Living) -> Result<()> {
-    let api = living.cluster().kubernetes().context("no API")?;
-    let pods: Api<Pod> = Api::namespaced(api.client(), "kube-system");
+/// Waits for the end of the step that hands out the kubeconfig.
+async fn kubeconfig_step(mut events: Subscription) -> Result<()> {
+    while let Some(event) = events.recv().await {
+        if let Happening::StepFinished { step: Step::Kubeconfig, outcome, .. } = event.happening {
+            ensure!(outcome == Outcome::Passed, "{outcome:?}");
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the run ended before its cluster had a kubeconfig")
+}
+
+/// `lab cluster kubectl` runs kubectl with the kubeconfig of the lab, and ends as it does.
+async fn finds_the_kubeconfig(living: &Living) -> Result<()> {
+    // A kubectl that says how it was run.
+    let directory = tempfile::tempdir()?;
+    let program = directory.path().join("kubectl");
+    std::fs::write(&program, "#!/bin/sh\necho \"$KUBECONFIG $*\"\nexit 5\n")?;
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755))?;
+    let run = async |path: &Path| -> Result<Output> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+        command
+            .args(["cluster", "kubectl", "--lab", living.session.name(), "get", "pods", "-A"])
+            .env("PATH", path);
+        Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+    };
+    let found = run(directory.path()).await?;
+    let kubeconfig = living.cluster().directory().join("kubeconfig");
+    ensure!(text(&found.stdout) == format!("{} get pods -A\n", kubeconfig.display()), "{found:?}");
+    ensure!(found.status.code() == Some(5), "{found:?}");
+    let missing = run(Path::new("/nowhere")).await?;
+    ensure!(missing.status.code() == Some(3) && text(&missing.stderr).contains("install it"), "{missing:?}");
+    Ok(())
+}
+
+async fn enters_pods(living: &Living, formed: &FormedCluster) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(formed.kubernetes().client(), "kube-system");
     let limit = Instant::now() + Duration::from_secs(120);
     let pod = loop {
         let dns = pods.list(&ListParams::default().labels("k8s-app=kube-dns")).await?;
@@ -201,46 +261,28 @@ async fn enters_pods(living: &Living) -> Result<()> {
         ensure!(Instant::now() < limit, "no DNS pod runs");
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
-    let version = living.done(&format!("exec kube-system/{pod} -- /coredns -version")).await?;
+    let version = living.done(&format!("cluster exec kube-system/{pod} -- /coredns -version")).await?;
     ensure!(version.starts_with("CoreDNS-1."), "{version}");
-    let stdin = format!("exec -i kube-system/{pod} -c coredns -- /coredns -conf stdin");
+    let stdin = format!("cluster exec -i kube-system/{pod} -c coredns -- /coredns -conf stdin");
     let wrong = living.lab(&stdin, ".:5300 {\n nonsense\n}\n").await?;
     ensure!(wrong.status.code() == Some(1), "{wrong:?}");
     ensure!(
         text(&wrong.stdout).contains("nonsense") || text(&wrong.stderr).contains("nonsense"),
         "{wrong:?}"
     );
-    let missing = living.refused("exec kube-system/nobody -- /coredns").await?;
+    let missing = living.refused("cluster exec kube-system/nobody -- /coredns").await?;
     ensure!(missing.contains("nobody"), "{missing}");
-
-    // A kubectl that says how it was run.
-    let directory = tempfile::tempdir()?;
-    let program = directory.path().join("kubectl");
-    std::fs::write(&program, "#!/bin/sh\necho \"$KUBECONFIG $*\"\nexit 5\n")?;
-    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755))?;
-    let run = |path: &Path| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
-        command.args(["kubectl", "--lab", living.session.name(), "get", "pods", "-A"]).env("PATH", path);
-        command.output()
-    };
-    let found = run(directory.path())?;
-    let kubeconfig = living.cluster().directory().join("kubeconfig");
-    ensure!(text(&found.stdout) == format!("{} get pods -A\n", kubeconfig.display()), "{found:?}");
-    ensure!(found.status.code() == Some(5), "{found:?}");
-    let missing = run(Path::new("/nowhere"))?;
-    ensure!(missing.status.code() == Some(3) && text(&missing.stderr).contains("install it"), "{missing:?}");
     Ok(())
 }
 
-async fn pauses_kills_and_reboots(living: &Living) -> Result<()> {
-    let worker = &living.cluster().plan().nodes[1];
-    let name = &worker.spec.name;
+async fn pauses_kills_and_reboots(living: &Living, formed: &FormedCluster) -> Result<()> {
+    let worker = formed.node("worker-1")?;
+    let name = worker.name();
     let boot_id = async || -> Result<String> {
-        let client = living.cluster().connect(worker).await?;
+        let client = worker.connect().await?;
         Ok(client.read_file("/proc/sys/kernel/random/boot_id", Duration::from_secs(20)).await?)
     };
-    let green =
-        async || living.cluster().wait_green(worker).await.map_err(|failure| anyhow::anyhow!("{failure}"));
+    let green = async || worker.wait_ready().await;
     let state = || -> Result<Running> {
         match ControlClient::connect(&living.socket)?.ask(&Request::Status)? {
             Answer::Status(state) => Ok(state.nodes[1].running),
@@ -250,16 +292,16 @@ async fn pauses_kills_and_reboots(living: &Living) -> Result<()> {
     let state = async || tokio::task::block_in_place(state);
 
     ensure!(state().await? == Running::Yes);
-    living.done("pause worker-1").await?;
+    living.done("node pause worker-1").await?;
     ensure!(state().await? == Running::Paused);
-    living.done("resume worker-1").await?;
+    living.done("node resume worker-1").await?;
     ensure!(state().await? == Running::Yes);
 
-    let attached = living.lab("console worker-1 --attach", "\n\x1dnot typed any more").await?;
+    let attached = living.lab("node console worker-1 --attach", "\n\x1dnot typed any more").await?;
     ensure!(attached.status.success() && text(&attached.stderr).contains("Ctrl-] leaves"), "{attached:?}");
 
     let first = boot_id().await?;
-    let said = living.done("reboot worker-1").await?;
+    let said = living.done("node reboot worker-1").await?;
     ensure!(said.contains("as its machine API was asked to"), "{said}");
     let limit = Instant::now() + Duration::from_secs(180);
     let second = loop {
@@ -271,17 +313,17 @@ async fn pauses_kills_and_reboots(living: &Living) -> Result<()> {
     };
     green().await?;
 
-    living.done("kill worker-1").await?;
+    living.done("node kill worker-1").await?;
     ensure!(state().await? == Running::Gone);
-    let said = living.done("reboot worker-1").await?;
+    let said = living.done("node reboot worker-1").await?;
     ensure!(said.contains("started anew"), "{said}");
     green().await?;
     let third = boot_id().await?;
     ensure!(third != second, "{name} did not boot again");
 
     // A node that hangs takes no request to reboot; its power is cut.
-    living.done("pause worker-1").await?;
-    let said = living.done("reboot worker-1").await?;
+    living.done("node pause worker-1").await?;
+    let said = living.done("node reboot worker-1").await?;
     ensure!(said.contains("lost power"), "{said}");
     green().await?;
     ensure!(boot_id().await? != third);
@@ -322,8 +364,8 @@ async fn a_run_pauses_at_its_failure_and_ends_with_that_failures_exit_code() -> 
         let at = lines.find(|line| line.starts_with("Paused at ")).context("it did not pause")?;
         ensure!(at.starts_with("Paused at step \"boot\": ") && at.contains("QEMU"), "{at}");
         let entered: Vec<String> = lines.by_ref().take_while(|line| !line.contains("ends it")).collect();
-        ensure!(entered.iter().any(|line| line.trim() == "lab console cp-1"), "{entered:?}");
-        let status = lab().args(["link", "status", "--lab", "doomed"]).output()?;
+        ensure!(entered.iter().any(|line| line.trim() == "lab node console cp-1"), "{entered:?}");
+        let status = lab().args(["net", "status", "--lab", "doomed"]).output()?;
         ensure!(text(&status.stdout).contains("cp-1         gone"), "{status:?}");
         let phase = text(&lab().arg("status").output()?.stdout);
         ensure!(phase.contains("paused at step \"boot\""), "{phase}");

@@ -68,6 +68,6 @@ fn two_gateways_are_refused_when_the_file_is_read() {
     let directory = tempfile::tempdir().expect("tempdir");
     let path = directory.path().join("two.yaml");
     std::fs::write(&path, text).expect("write");
-    let error = lab::scenario::Scenario::load(&path).expect_err("two gateways").to_string();
+    let error = lab::scenario::load(&path).expect_err("two gateways").to_string();
     insta::assert_snapshot!(error.replace(&path.display().to_string(), "FILE"));
 }

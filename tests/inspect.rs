@@ -1,4 +1,4 @@
-//! `lab inspect`: what it prints of small images, and how fast it is on the built ones.
+//! `lab image inspect`: what it prints of small images, and how fast it is on the built ones.
 
 #[path = "support/command.rs"]
 mod command;
@@ -102,7 +102,11 @@ fn stable(text: &str, directory: &Path) -> String {
 }
 
 fn lab(arguments: &[&str], images: &[&Path]) -> Result<Output> {
-    Ok(Command::new(env!("CARGO_BIN_EXE_lab")).arg("inspect").args(arguments).args(images).output()?)
+    Ok(Command::new(env!("CARGO_BIN_EXE_lab"))
+        .args(["image", "inspect"])
+        .args(arguments)
+        .args(images)
+        .output()?)
 }
 
 #[test]

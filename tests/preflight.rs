@@ -8,7 +8,8 @@ mod oci_layout;
 
 use std::{
     fs,
-    path::Path,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     process::{Command, Output},
     time::{Duration, Instant},
 };
@@ -49,7 +50,7 @@ async fn both_images_of_a_registry_are_checked_within_ten_seconds() -> Result<()
     add_built(&layout, "gateway")?;
     let registry = Registry::start(Store::open(&[layout])?).await?;
     let at = registry.address();
-    let pair = format!("preflight --cache cache compute={at}/compute:v1 gateway={at}/gateway:v1");
+    let pair = format!("image preflight --cache cache compute={at}/compute:v1 gateway={at}/gateway:v1");
     let first = lab(work.path(), words(&pair)).await?;
     assert_eq!(first.status.code(), Some(0), "{}", said(&first));
     let started = Instant::now();
@@ -60,7 +61,8 @@ async fn both_images_of_a_registry_are_checked_within_ten_seconds() -> Result<()
     assert!(summary.contains(&format!("| {at}/gateway:v1 | gateway |")), "{summary}");
 
     // The compute image under the gateway's name, which has happened to people.
-    let swapped = format!("preflight --cache cache --json compute={at}/compute:v1 gateway={at}/compute:v1");
+    let swapped =
+        format!("image preflight --cache cache --json compute={at}/compute:v1 gateway={at}/compute:v1");
     let swapped = lab(work.path(), words(&swapped)).await?;
     assert_eq!(swapped.status.code(), Some(1), "{}", said(&swapped));
     let value: Value = serde_json::from_slice(&swapped.stdout)?;
@@ -69,7 +71,8 @@ async fn both_images_of_a_registry_are_checked_within_ten_seconds() -> Result<()
     assert_eq!(checks, ["role", "same"]);
 
     // Pinned, they need no registry any more.
-    let pin = lab(work.path(), words(&format!("pin --cache cache {at}/compute:v1 {at}/gateway:v1"))).await?;
+    let pin =
+        lab(work.path(), words(&format!("image pin --cache cache {at}/compute:v1 {at}/gateway:v1"))).await?;
     assert_eq!(pin.status.code(), Some(0), "{}", said(&pin));
     drop(registry);
     let offline = lab(work.path(), words(&pair)).await?;
@@ -131,13 +134,74 @@ async fn with_pull_through_only_images_that_nobody_has_are_refused_and_the_other
     assert_eq!(with.status.code(), Some(0), "{}", said(&with));
     let told = "fetched once a node asks for them (--pull-through): registry.k8s.io/coredns/coredns:v1.14.6 (for cp-1); \
                 registry.k8s.io/pause:3.10 (for cp-1)";
-    assert!(recorded(work.path())?.contains(told), "{}", recorded(work.path())?);
+    assert!(said(&with).contains(told), "{}", said(&with));
 
     let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/01-compute-only-cluster.yaml");
     let refused = lab(work.path(), words(&format!("{run} --pull-through {}", scenario.display()))).await?;
     let text = said(&refused);
     assert!(text.contains("the cluster needs: lab.local/echo:v1 (for the checks)"), "{text}");
     assert!(!text.contains("registry.k8s.io"), "{text}");
+    Ok(())
+}
+
+/// A QEMU that answers what it can do, notes each other start of it, and then does nothing.
+fn stand_in(work: &Path) -> Result<PathBuf> {
+    let qemu = work.join("qemu");
+    let script = "#!/bin/sh\ncase \"$*\" in *'-qmp stdio'*) exec qemu-system-aarch64 \"$@\" ;; esac\n\
+                  echo \"$*\" >> \"${0%/*}/started\"\nexit 1\n";
+    fs::write(&qemu, script)?;
+    fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755))?;
+    Ok(qemu)
+}
+
+/// How the stand-in below `work` was started.
+fn started(work: &Path) -> String {
+    fs::read_to_string(work.join("started")).unwrap_or_default()
+}
+
+/// The names of what is in a directory.
+fn names(directory: &Path) -> Result<Vec<String>> {
+    let names = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let mut names = names.collect::<Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names)
+}
+
+#[tokio::test]
+async fn a_dry_run_starts_and_measures_nothing_and_leaves_no_run_and_no_image_disk() -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let images = built("compute")?;
+    let images = images.parent().expect("parent").display();
+    fs::write(work.path().join("small.yaml"), format!("{SMALL}  imageDelivery: disk\n"))?;
+    let qemu = stand_in(work.path())?;
+    let run = format!("run --qemu {} --images {images} --run-root runs --json small.yaml", qemu.display());
+    let dry = |work: PathBuf| {
+        let arguments = words(&format!("{run} --dry-run"));
+        async move {
+            let output = lab(&work, arguments).await?;
+            assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+            let plan: Value = serde_json::from_slice(&output.stdout)?;
+            anyhow::Ok((plan, String::from_utf8(output.stderr)?))
+        }
+    };
+    let (plan, notes) = dry(work.path().to_owned()).await?;
+    assert!(notes.contains("small: speed factor 1.00: assumed, for nothing is measured now"), "{notes}");
+    assert!(notes.contains("small: image disk: a run puts ") && plan["image_disk"].is_null(), "{notes}");
+    assert_eq!(plan["budgets"]["speed_factor"], 1.0);
+    assert_eq!(started(work.path()), "");
+    assert_eq!(names(&work.path().join("runs"))?, ["cache"]);
+    assert_eq!(names(&work.path().join("runs/cache"))?, ["boot"]);
+
+    // The same without --dry-run does all of it, and what it measures is what the next dry run takes.
+    let output = lab(work.path(), words(&run)).await?;
+    assert_eq!(output.status.code(), Some(1), "no VM comes up: {}", said(&output));
+    assert!(started(work.path()).contains("-kernel"), "{}", started(work.path()));
+    assert!(names(&work.path().join("runs"))?.iter().any(|name| name.starts_with("small-")));
+    assert!(work.path().join("runs/cache/image-disks").is_dir());
+    let before = started(work.path());
+    let (_, notes) = dry(work.path().to_owned()).await?;
+    assert!(notes.contains("measured by an earlier run"), "{notes}");
+    assert_eq!(started(work.path()), before);
     Ok(())
 }
 
@@ -155,9 +219,19 @@ async fn ports_that_patches_name_as_mirrors_are_answered_and_a_taken_one_is_told
         mirror(free_port)
     );
     fs::write(work.path().join("ports.yaml"), format!("{SMALL}{patch}"))?;
-    let run = "run --dry-run --pull-through --images images --run-root runs ports.yaml";
-    let output = lab(work.path(), words(run)).await?;
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let qemu = stand_in(work.path())?;
+    let run =
+        format!("run --pull-through --qemu {} --images images --run-root runs ports.yaml", qemu.display());
+    let planned = lab(work.path(), words(&format!("{run} --dry-run"))).await?;
+    assert_eq!(planned.status.code(), Some(0), "{}", said(&planned));
+    let would =
+        format!("a run answers at port {taken_port}, too, as the mirror of docker.io, if the port is free");
+    assert!(said(&planned).contains(&would) && !said(&planned).contains("is taken"), "{}", said(&planned));
+    assert_eq!(started(work.path()), "", "a dry run starts no QEMU");
+
+    let output = lab(work.path(), words(&run)).await?;
+    assert_eq!(output.status.code(), Some(1), "no VM comes up: {}", said(&output));
+    assert_ne!(started(work.path()), "");
     let text = recorded(work.path())?;
     let taken =
         format!("port {taken_port}, which the machine configs name as the mirror of docker.io, is taken");

@@ -350,9 +350,9 @@ fn run_root() -> Result<tempfile::TempDir> {
 #[test]
 fn the_command_tells_the_newest_run_a_named_one_and_a_recording() -> Result<()> {
     let root = run_root()?;
-    let newest = lab(root.path(), &["report"])?;
+    let newest = lab(root.path(), &["report", "show"])?;
     ensure!(newest.status.success() && said(&newest).contains("foreign-token"), "{}", said(&newest));
-    let named = lab(root.path(), &["report", "green", "--junit", "-"])?;
+    let named = lab(root.path(), &["report", "show", "green", "--junit", "-"])?;
     ensure!(said(&named).contains("<testsuite name=\"compute-only-cluster\""), "{}", said(&named));
     ensure!(
         said(&named).contains("[[ATTACHMENT|target/lab/green-run/nodes/cp-1/console.log]]"),
@@ -360,7 +360,8 @@ fn the_command_tells_the_newest_run_a_named_one_and_a_recording() -> Result<()> 
         said(&named)
     );
     let files = ["--html", "a.html", "--trace", "a.json", "--markdown", "a.md", "--text", "a.txt"];
-    let arguments: Vec<_> = ["report", "target/lab/red-run/events.jsonl"].into_iter().chain(files).collect();
+    let arguments: Vec<_> =
+        ["report", "show", "target/lab/red-run/events.jsonl"].into_iter().chain(files).collect();
     let written = lab(root.path(), &arguments)?;
     ensure!(written.status.success() && said(&written).is_empty(), "{}", said(&written));
     for file in ["a.html", "a.json", "a.md", "a.txt"] {
@@ -384,15 +385,18 @@ fn what_cannot_be_told_is_refused_with_what_to_do() -> Result<()> {
         );
         Ok(())
     };
-    refused(&["report", "nothing"], "`lab history` lists runs")?;
-    refused(&["report", "--html", "-", "--text", "-"], "only one format")?;
-    refused(&["report", "--run-root", "nowhere"], "no run has been recorded")?;
+    refused(&["report", "show", "nothing"], "`lab report history` lists runs")?;
+    refused(&["report", "show", "--html", "-", "--text", "-"], "only one format")?;
+    refused(&["report", "show", "--run-root", "nowhere"], "no run has been recorded")?;
     fs::write(
         root.path().join("mine.yaml"),
         "- id: mine\n  where: console\n  pattern: '('\n  cause: c\n  fix: f\n",
     )?;
-    refused(&["report", "--signatures", "mine.yaml"], "mine.yaml:3: the pattern is no regular expression")?;
-    refused(&["report", "--signatures", "none.yaml"], "read the signatures of none.yaml")
+    refused(
+        &["report", "show", "--signatures", "mine.yaml"],
+        "mine.yaml:3: the pattern is no regular expression",
+    )?;
+    refused(&["report", "show", "--signatures", "none.yaml"], "read the signatures of none.yaml")
 }
 
 #[test]
@@ -405,7 +409,7 @@ fn users_bring_signatures_by_flag_and_beside_them() -> Result<()> {
     };
     fs::write(root.path().join("mine.yaml"), mine("by-flag"))?;
     fs::write(root.path().join("lab-signatures.yaml"), mine("beside"))?;
-    let text = said(&lab(root.path(), &["report", "green", "--signatures", "mine.yaml"])?);
+    let text = said(&lab(root.path(), &["report", "show", "green", "--signatures", "mine.yaml"])?);
     for known in ["known, without harm: by-flag (", "known, without harm: beside ("] {
         ensure!(text.contains(known), "{text}");
     }
@@ -415,7 +419,7 @@ fn users_bring_signatures_by_flag_and_beside_them() -> Result<()> {
 #[test]
 fn history_is_told_from_recordings_that_no_line_tells_of() -> Result<()> {
     let root = run_root()?;
-    let output = lab(root.path(), &["history", "--json"])?;
+    let output = lab(root.path(), &["report", "history", "--json"])?;
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).with_context(|| said(&output))?;
     let told: Vec<_> = value["runs"]
         .as_array()
@@ -429,7 +433,7 @@ fn history_is_told_from_recordings_that_no_line_tells_of() -> Result<()> {
         ("tailscale-routing-test", "failed"),
     ];
     ensure!(told == both, "{told:?}");
-    let one = said(&lab(root.path(), &["history", "--scenario", "foreign-token"])?);
+    let one = said(&lab(root.path(), &["report", "history", "--scenario", "foreign-token"])?);
     ensure!(one.contains("foreign-token, 2 nodes, tcg") && !one.contains("compute-only"), "{one}");
     Ok(())
 }
@@ -452,7 +456,7 @@ fn a_page_tells_what_is_another_than_in_the_run_before() -> Result<()> {
         })
         .collect();
     fs::write(runs.join("later-run/events.jsonl"), later.join("\n") + "\n")?;
-    let page = said(&lab(root.path(), &["report", "target/lab/later-run", "--html", "-"])?);
+    let page = said(&lab(root.path(), &["report", "show", "target/lab/later-run", "--html", "-"])?);
     let part = page.split("Against the run before").nth(1).context("the part of the page")?;
     ensure!(
         part.contains("compute-only-cluster-20261122-061908") && part.contains("2026-11-22 06:19 UTC"),
@@ -461,7 +465,7 @@ fn a_page_tells_what_is_another_than_in_the_run_before() -> Result<()> {
     ensure!(part.contains("<b>architecture</b>: passed → failed"), "{part}");
     ensure!(part.contains("<td>maintenance mode</td>") && part.contains("+0 %"), "{part}");
     // The run before has none before it.
-    let first = said(&lab(root.path(), &["report", "green", "--html", "-"])?);
+    let first = said(&lab(root.path(), &["report", "show", "green", "--html", "-"])?);
     ensure!(!first.contains("Against the run before"));
     Ok(())
 }

@@ -41,6 +41,38 @@ fn programs() -> Result<&'static Programs> {
         .map_err(|error| anyhow::anyhow!(error.clone()))
 }
 
+/// A compiler that notes where it is called and makes its output an empty file.
+const GO: &str = r#"#!/bin/sh
+test -f go.mod && test -f go.sum || exit 1
+pwd >> "$WORK/called"
+while [ "$1" != -o ]; do shift; done
+: > "$2"
+"#;
+
+#[test]
+fn a_lab_that_was_installed_elsewhere_builds_the_programs_from_sources_that_it_brings() -> Result<()> {
+    use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+    let work = tempfile::tempdir()?;
+    let place = work.path().canonicalize()?;
+    fs::create_dir(place.join("bin"))?;
+    fs::write(place.join("bin/go"), GO)?;
+    fs::set_permissions(place.join("bin/go"), fs::Permissions::from_mode(0o755))?;
+    let output = Command::new(env!("CARGO_BIN_EXE_lab"))
+        .args(["images", "programs", "--out", "images"])
+        .current_dir(&place)
+        .env("PATH", format!("{}:/usr/bin:/bin", place.join("bin").display()))
+        .env("WORK", &place)
+        .output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let called = fs::read_to_string(place.join("called"))?;
+    ensure!(
+        called.lines().count() == 3 && called.lines().all(|line| Path::new(line).starts_with(&place)),
+        "{called}"
+    );
+    Programs::at(&place.join("images/tailnet"))?;
+    Ok(())
+}
+
 /// A control server with its run directory.
 struct Bench {
     control: ControlServer,

@@ -8,7 +8,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use lab::{
-    scenario::Scenario,
+    scenario,
     session::{Session, SessionOptions, write_bundle},
 };
 use lab_cluster::{
@@ -75,7 +75,7 @@ async fn a_route_that_another_gateway_has_is_the_named_link() -> Result<()> {
 #[tokio::test]
 async fn a_tailnet_of_the_users_own_is_joined_by_url_and_key() -> Result<()> {
     let file = "tests/scenarios/tailnet/real.yaml";
-    let scenario = Scenario::load(Path::new(file))?;
+    let scenario = scenario::load(Path::new(file))?;
     let directory = tempfile::tempdir()?;
     let processes = Processes::new(directory.path().join("processes"))?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -109,14 +109,14 @@ const PLANTED: &str = "plantedCNTRL-0123456789";
 #[tokio::test]
 async fn no_artefact_of_a_run_holds_a_key() -> Result<()> {
     let file = "tests/scenarios/tailnet/planted-key.yaml";
-    let scenario = Scenario::load(Path::new(file))?;
+    let scenario = scenario::load(Path::new(file))?;
     let _turn = turn(scenario.cluster.nodes.len()).await?;
     let session = Session::open(options("planted-key")).await?;
     let mut events = session.recorder().subscribe();
-    let running = session.start(scenario.request(WhenShort::WaitUpTo(MEMORY_PATIENCE))).await?;
+    let running = session.start(scenario::request(&scenario, WhenShort::WaitUpTo(MEMORY_PATIENCE))).await?;
     say_how_it_started(file, &mut events);
-    running.cluster.form().await?;
-    session.save_kubeconfig(&running.cluster)?;
+    let formed = running.cluster.form().await?;
+    session.save_kubeconfig(&formed)?;
     let tailnet = running.cluster.tailnet().context("the cluster has a tailnet")?;
     let client = tailnet.outside_client(Duration::from_secs(300)).await?;
     let mut secrets = vec![PLANTED.to_owned()];

@@ -1,4 +1,4 @@
-//! `lab console --attach`: what is typed here goes to a node's serial console.
+//! `lab node console --attach`: keyboard input goes to the serial console of a node.
 
 use std::{
     fs::File,
@@ -12,20 +12,20 @@ use lab_cluster::control::{ControlClient, ControlError, Request};
 use lab_model::node::NodeName;
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
-/// The key that leaves: Ctrl-].
+/// The key that ends the session: Ctrl-].
 const LEAVE: u8 = 0x1d;
-/// How much of what was written before is shown.
+/// How much of the earlier output is shown, in bytes.
 const BEFORE: u64 = 4 << 10;
-/// How often the console's file is looked at: a growing file tells nobody.
+/// Interval for reading the console file: there is no event for a growing file.
 const LOOK: Duration = Duration::from_millis(30);
 
-/// A terminal that hands every key on as it is, until this is dropped.
+/// A terminal in raw mode, until this value is dropped.
 pub(super) struct RawTerminal {
     before: Termios,
 }
 
 impl RawTerminal {
-    /// Of standard input.
+    /// Sets the terminal of standard input to raw mode.
     pub(super) fn enter() -> io::Result<Self> {
         let stdin = io::stdin();
         let before = tcgetattr(stdin.as_fd())?;
@@ -38,7 +38,7 @@ impl RawTerminal {
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing.
+        // The terminal may be closed.
         let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, &self.before);
     }
 }
@@ -93,7 +93,7 @@ fn from_its_end(console: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Copies what is written to standard output, for ever.
+/// Copies new output of the console to standard output, without end.
 fn show(mut file: File) {
     let mut buffer = vec![0; 64 << 10];
     loop {

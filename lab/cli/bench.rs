@@ -1,4 +1,4 @@
-//! `lab bench`: figures that others can measure again.
+//! `lab bench`: reproducible measurements.
 
 use std::fmt::Display;
 
@@ -12,24 +12,24 @@ use lab_report::Display as Show;
 
 use super::{Failed, Guests, print_json};
 
-/// Measure.
+/// Benchmarks.
 #[derive(Subcommand)]
 pub enum Bench {
-    /// Cold formation of a three-node cluster: seconds per phase and node, peak memory
+    /// Measure the cold formation of a cluster: seconds per phase and node, peak memory
     Formation(Formation),
-    /// A cluster that forms and is saved, and then is restored again and again
+    /// Form and save a cluster, and measure how long each restore takes
     Warm(Warm),
-    /// How an image comes to three nodes at once: over the LAN, and on a disk that they share
+    /// Measure how long three nodes take to get an image: over the LAN, and from a shared disk
     Images(Images),
 }
 
-/// An image that all nodes pull.
+/// Measure how long three nodes take to get an image.
 #[derive(Args)]
 pub struct Images {
-    /// How many times
+    /// Number of runs
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=100))]
     runs: u16,
-    /// Size of the image in MiB
+    /// Size of the image, in MiB
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u16).range(1..=1500))]
     mib: u16,
     /// Print JSON instead of a table
@@ -39,16 +39,16 @@ pub struct Images {
     guests: Guests,
 }
 
-/// Warm starts of a cluster, after one cold start in the same run.
+/// Measure warm starts of a cluster after one cold start.
 #[derive(Args)]
 pub struct Warm {
-    /// How many restores
+    /// Number of restores
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: u16,
-    /// Number of nodes: one control plane, the rest workers
+    /// Number of nodes: one control plane and workers
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     nodes: u16,
-    /// A mixed-role cluster, whose last node is the gateway of a tailnet
+    /// Use a mixed-role cluster: its last node is the gateway of a tailnet
     #[arg(long)]
     mixed: bool,
     /// Print JSON instead of a table
@@ -58,20 +58,19 @@ pub struct Warm {
     guests: Guests,
 }
 
-/// Cold formation of a cluster.
+/// Measure the cold formation of a cluster.
 #[derive(Args)]
 pub struct Formation {
-    /// How many times
+    /// Number of runs
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
     runs: u16,
-    /// Number of nodes: one control plane, the rest workers
+    /// Number of nodes: one control plane and workers
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     nodes: u16,
-    /// Measure a second CPU model in turn with the first, e.g. max
+    /// Alternate with a second CPU model, e.g. max
     #[arg(long, value_name = "MODEL")]
     versus: Option<String>,
-    /// Measure a mixed-role cluster, whose last node is the gateway of a tailnet, in turn with the
-    /// compute-only one
+    /// Alternate with a mixed-role cluster: its last node is the gateway of a tailnet
     #[arg(long)]
     mixed: bool,
     /// Print JSON instead of a table

@@ -1,4 +1,4 @@
-//! `lab config`: machine configs, looked at before anything boots.
+//! `lab config`: machine configs, checked before a boot.
 
 use std::path::PathBuf;
 
@@ -17,38 +17,38 @@ use super::{Failed, print_json, print_line};
 
 #[derive(Subcommand)]
 pub enum Config {
-    /// Say what is wrong with machine configs and patches, with file, line and a way out
+    /// Check machine configs and patches; each finding has a file, a line and a fix
     Check(Check),
-    /// List the rules, or explain one, with an example that breaks it and one that does not
+    /// List the rules, or explain one rule with a wrong and a right example
     Rules {
-        /// The rule's id
+        /// Id of the rule
         rule: Option<String>,
     },
-    /// List what the lab lays over machine configs, each patch with its reason, or print one
+    /// List the patches that the lab applies to machine configs, with their reasons, or print one patch
     Lab(Lab),
 }
 
-/// List what the lab lays over machine configs, each patch with its reason, or print one.
+/// List the patches that the lab applies to machine configs, with their reasons, or print one patch.
 #[derive(Args)]
 pub struct Lab {
-    /// The patch's id, e.g. lab/time; `cluster.labPatches.off` of a scenario switches it off
+    /// Id of the patch, e.g. lab/time; a scenario disables it with `cluster.labPatches.off`
     #[arg(value_name = "PATCH")]
     patch: Option<LabPatchId>,
-    /// The Talos version whose config it is printed for
+    /// Talos version to print the patch for
     #[arg(long, value_name = "VERSION", default_value = TalosContract::default().as_str(), value_parser = contract)]
     talos: TalosContract,
 }
 
-/// Say what is wrong with machine configs and patches, with file, line and a way out.
+/// Check machine configs and patches; each finding has a file, a line and a fix.
 #[derive(Args)]
 pub struct Check {
-    /// Config files, of one document or several, or patches; all of one cluster
+    /// Files with machine configs or patches of one cluster; a file can hold several documents
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The Talos version that will read them
+    /// Talos version that will read the files
     #[arg(long, value_name = "VERSION", default_value = TalosContract::default().as_str(), value_parser = contract)]
     talos: TalosContract,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

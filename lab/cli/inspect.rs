@@ -1,4 +1,4 @@
-//! `lab inspect`: what is in an image, without booting it.
+//! `lab image inspect`: the contents of images, without a boot.
 
 use clap::Args;
 use lab_model::{ExitCode, Source};
@@ -6,16 +6,16 @@ use lab_oci::preflight::{Candidate, PreflightImage};
 
 use super::{Failed, preflight::Images, print_json, print_line};
 
-/// Tell what is in images, and how they differ, without booting them.
+/// Show the contents of images and the differences between them, without a boot.
 #[derive(Args)]
 pub struct Inspect {
-    /// Images: directories, files, archives, or HOST/NAME:TAG; the second and later ones are compared with the first
+    /// Images: directories, files, archives or HOST/NAME:TAG; each further image is compared with the first
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
-    /// The extensions that the second image must have more than the first: no fewer, no others
+    /// Fail unless these are exactly the extensions that the second image has in addition to the first
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     adds: Option<Vec<String>>,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -49,7 +49,7 @@ impl Inspect {
         Ok(if wrong.is_empty() { ExitCode::Passed } else { ExitCode::VerdictFailed })
     }
 
-    /// One sentence for everything that is not as it should be.
+    /// One sentence for each problem.
     fn wrong(&self, images: &[PreflightImage]) -> Result<Vec<String>, Failed> {
         let mut wrong: Vec<_> = images
             .iter()

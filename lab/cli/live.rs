@@ -1,4 +1,4 @@
-//! `lab status`, `lab console`, `lab down`, `lab doctor`: living labs and the host they live on.
+//! `lab status`, `lab down`, `lab doctor` and `lab node console`: running labs and their host.
 
 use std::{
     fs::File,
@@ -13,15 +13,15 @@ use lab_vm::host::{Diagnosis, Facts, LabState, LiveLab, Needs, live_labs, reap};
 
 use super::{Failed, attach::attach, print_json};
 
-/// How long a lab may take to end its machines.
+/// Time limit for a lab to stop its machines.
 const END_PATIENCE: Duration = Duration::from_secs(30);
-/// How often a console's file is looked at while it is followed.
+/// Interval for reading the console file while it is followed.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
 
-/// Where runs are kept.
+/// The directory of the runs.
 #[derive(Args, Clone)]
 struct Runs {
-    /// Where runs are kept
+    /// Directory of the runs
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     run_root: PathBuf,
 }
@@ -32,10 +32,10 @@ impl Runs {
     }
 }
 
-/// Which living lab a command is for.
+/// The running lab that a command is for.
 #[derive(Args, Clone)]
 pub struct At {
-    /// Which lab, if several are alive: its run's name or the start of it
+    /// Name of the run, or the beginning of its name; needed if several labs are running
     #[arg(long)]
     lab: Option<String>,
     #[command(flatten)]
@@ -43,12 +43,12 @@ pub struct At {
 }
 
 impl At {
-    /// The one lab that is meant.
+    /// The lab that the command is for.
     pub(super) fn lab(&self) -> Result<LabState, Failed> {
         self.lab_that("is alive", |_| true)
     }
 
-    /// The control channel of the lab that is meant.
+    /// The control socket of that lab.
     pub(super) fn control(&self) -> Result<PathBuf, Failed> {
         let state = self.lab()?;
         state.control.ok_or_else(|| {
@@ -57,7 +57,7 @@ impl At {
         })
     }
 
-    /// The one lab that `is`; `what` says what that is.
+    /// The only lab with the property `is`; `what` describes the property.
     fn lab_that(&self, what: &str, is: impl Fn(&LabState) -> bool) -> Result<LabState, Failed> {
         let labs = self.runs.live()?;
         let named =
@@ -78,10 +78,10 @@ impl At {
     }
 }
 
-/// List the labs that are alive.
+/// List running labs and their nodes.
 #[derive(Args)]
 pub struct Status {
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -119,15 +119,15 @@ impl Status {
     }
 }
 
-/// Show a node's serial console, and follow it.
+/// Show the serial console of a node and follow it.
 #[derive(Args)]
 pub struct Console {
-    /// The node
+    /// Name of the node
     node: NodeName,
-    /// Print what there is and end
+    /// Print the existing output and exit
     #[arg(long, conflicts_with = "attach")]
     no_follow: bool,
-    /// Type into it as well; Ctrl-] leaves
+    /// Send keyboard input to the console as well; Ctrl-] exits
     #[arg(long)]
     attach: bool,
     #[command(flatten)]
@@ -153,8 +153,7 @@ impl Console {
     }
 }
 
-/// Copies a file that may still grow to standard output; a growing file tells nobody, so it is
-/// looked at again and again.
+/// Copies a growing file to standard output. There is no event for a growing file, so this reads it at an interval.
 fn follow(path: &std::path::Path, forever: bool) -> std::io::Result<()> {
     let mut file = File::open(path)?;
     let mut buffer = vec![0; 64 << 10];
@@ -172,10 +171,10 @@ fn follow(path: &std::path::Path, forever: bool) -> std::io::Result<()> {
     }
 }
 
-/// End living labs.
+/// Stop running labs, and clean up after labs that died.
 #[derive(Args)]
 pub struct Down {
-    /// Which labs: their runs' names or the starts of them [default: all]
+    /// Names of runs, or the beginnings of their names [default: all]
     labs: Vec<String>,
     #[command(flatten)]
     runs: Runs,
@@ -197,15 +196,15 @@ impl Down {
     }
 }
 
-/// Check what this host can do, with a fix for what it cannot.
+/// Check what this host supports, and print a fix for each problem.
 #[derive(Args)]
 pub struct Doctor {
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     runs: Runs,
-    /// Where the built images are
+    /// Directory of the built images
     #[arg(long, value_name = "DIR", default_value = "target/images")]
     images: PathBuf,
 }

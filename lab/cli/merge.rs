@@ -1,4 +1,4 @@
-//! `lab merge`: the recordings of shards, joined into one.
+//! `lab report merge`: one recording from the recordings of shards.
 
 use std::path::PathBuf;
 
@@ -12,13 +12,13 @@ use serde_json::json;
 
 use super::{Failed, print_json, print_line};
 
-/// Join the recordings of a run's shards into one recording with one verdict.
+/// Merge the recordings of shards into one recording with one verdict.
 #[derive(Args)]
 pub struct Merge {
-    /// Run directories of the shards, or their events.jsonl; `lab run --shard` makes them
+    /// Run directories of the shards that `lab run --shard` created, or their events.jsonl
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// Where the joined recording goes: a directory that is empty or not there yet
+    /// Directory for the merged recording; it must be empty or not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Print the shards and the summary as JSON on standard output

@@ -1,4 +1,4 @@
-//! `lab mirror`: the container images that nodes pull, kept on this host.
+//! `lab mirror`: container images that nodes pull, stored on this host.
 
 use std::path::PathBuf;
 
@@ -8,24 +8,24 @@ use lab_oci::{images::Mirror as Directory, registry::Store};
 
 use super::{Failed, print_line, reference};
 
-/// The mirror of whoever names none.
+/// The mirror without `--mirror`.
 pub(super) const DEFAULT: &str = "target/mirror";
 
 #[derive(Subcommand)]
 pub enum Mirror {
-    /// Fetch images into the mirror, with all that an arm64 node needs of them
+    /// Fetch images into the mirror: everything that an arm64 node pulls
     Pull(Pull),
-    /// List what the mirror has
+    /// List the images of the mirror
     Ls {
         #[command(flatten)]
         place: Place,
     },
 }
 
-/// Where the mirror is.
+/// The mirror.
 #[derive(Args)]
 pub struct Place {
-    /// The mirror, an OCI image layout
+    /// Directory of the mirror, an OCI image layout
     #[arg(long = "mirror", value_name = "DIR", default_value = DEFAULT)]
     directory: PathBuf,
 }
@@ -33,7 +33,7 @@ pub struct Place {
 /// Fetch images into the mirror.
 #[derive(Args)]
 pub struct Pull {
-    /// References, HOST/NAME:TAG
+    /// References: HOST/NAME:TAG
     #[arg(required = true, value_name = "REFERENCE")]
     references: Vec<String>,
     #[command(flatten)]

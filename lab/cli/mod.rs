@@ -1,152 +1,133 @@
-//! The command line: what each subcommand takes, and what it does with the library.
+//! The command line: which subcommands there are, what each takes, and how it uses the library.
+//!
+//! [`help`] writes the page of `lab --help`, [`moved`] answers commands by their old names, and [`scenarios`] finds the
+//! scenario that a word on the command line names.
 
 mod attach;
 mod bench;
+mod cluster;
 mod config;
-mod exec;
-mod fault;
-mod images;
+mod help;
+mod image;
 mod inspect;
 mod live;
 mod merge;
 mod mirror;
+mod moved;
+mod net;
 mod node;
 mod preflight;
 mod rehearse;
 mod report;
 mod run;
+mod scenarios;
 mod snapshot;
 mod tailnet;
 mod up;
 
 use std::{path::PathBuf, process::ExitCode as Status};
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, FromArgMatches, Parser, Subcommand};
 use lab::session::{ImageFiguresError, OnFailure, Session, SessionError, SessionOptions, StartError};
-use lab_cluster::control::Request;
 use lab_model::{
     ExitCode, Source,
     accelerator::{Accelerator, CpuModel},
     node::Role,
 };
-use lab_oci::registry::RegistryError;
+use lab_oci::{images::Reference, registry::RegistryError};
 use lab_plan::cluster::PlanError;
-use lab_oci::images::Reference;
 use lab_report::Display;
 
-/// Boots clusters of Talos-layout ARM64 images in QEMU and says, with a cause, whether they form.
+/// Boots clusters of Talos-layout ARM64 images in QEMU and reports whether they form, and if not, why.
 #[derive(Parser)]
-#[command(version, after_help = ExitCode::table())]
+#[command(name = "lab", version)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
+/// The commands, in the order of `lab --help`: the common ones, then the groups.
 #[derive(Subcommand)]
 enum Command {
-    /// Run scenarios and give a verdict
+    /// Run scenarios and report a verdict
     Run(run::Run),
-    /// Check a pair of images, form every scenario's cluster from them, and tick off what they must show
+    /// Check a pair of images, then run scenarios 01 to 04 with them against a stopwatch
     Rehearse(rehearse::Rehearse),
-    /// Join the recordings of a run's shards into one recording with one verdict
-    Merge(merge::Merge),
-    /// Tell a recorded run again: as text, Markdown, JUnit XML, trace or HTML page
-    Report(report::Report),
-    /// What earlier runs of each scenario came to, with medians
-    History(report::History),
-    /// Form a cluster and keep it until Ctrl-C
+    /// Form a cluster and keep it running until Ctrl-C
     Up(up::Up),
-    /// Save a living cluster, and bring it back in seconds
-    #[command(subcommand)]
-    Snapshot(snapshot::Snapshot),
-    /// What is kept between runs: saved clusters, unpacked images
-    #[command(subcommand)]
-    Cache(snapshot::Cache),
-    /// List the labs that are alive
-    Status(live::Status),
-    /// Show a node's serial console, and follow it
-    Console(live::Console),
-    /// Cut, slow, part and capture the links of a living lab
-    #[command(subcommand)]
-    Link(fault::LinkCommand),
-    /// Stop a node's CPUs
-    Pause(node::NodeCommand),
-    /// Let a paused node's CPUs run
-    Resume(node::NodeCommand),
-    /// Kill a node's QEMU, as an accident would
-    Kill(node::NodeCommand),
-    /// Boot a node again: by its machine API, else by its power switch; a killed one is started anew
-    Reboot(node::NodeCommand),
-    /// Run the host's kubectl on a living cluster
-    Kubectl(exec::Kubectl),
-    /// Run a command in a container of a living cluster
-    Exec(exec::Exec),
-    /// End living labs
+    /// Stop running labs
     Down(live::Down),
-    /// Check what this host can do, with a fix for what it cannot
+    /// List running labs and their nodes
+    Status(live::Status),
+    /// Check what this host supports, and print a fix for each problem
     Doctor(live::Doctor),
-    /// Tell what is in images, and how they differ, without booting them
-    Inspect(inspect::Inspect),
-    /// Check images without booting them: content, checksums, architecture, age, differences
-    Preflight(preflight::Preflight),
-    /// Fetch images and write down the digests that their tags stand for
-    Pin(preflight::Pin),
-    /// Machine configs: check them, explain the rules, list what the lab lays over them
+    /// Nodes of a running lab
     #[command(subcommand)]
-    Config(config::Config),
-    /// The container images that nodes pull, kept on this host
+    Node(node::NodeCommand),
+    /// Network links of a running lab
+    #[command(subcommand)]
+    Net(net::NetCommand),
+    /// Kubernetes cluster of a running lab
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Node images
+    #[command(subcommand)]
+    Image(image::ImageCommand),
+    /// Container images that nodes pull
     #[command(subcommand)]
     Mirror(mirror::Mirror),
-    /// Node and workload images
+    /// Machine configs
     #[command(subcommand)]
-    Images(images::Images),
-    /// Measure
+    Config(config::Config),
+    /// Reports of recorded runs
+    #[command(subcommand)]
+    Report(report::ReportCommand),
+    /// Saved clusters
+    #[command(subcommand)]
+    Snapshot(snapshot::Snapshot),
+    /// Data kept between runs
+    #[command(subcommand)]
+    Cache(snapshot::Cache),
+    /// Benchmarks
     #[command(subcommand)]
     Bench(bench::Bench),
     /// Print a completion script for a shell
     Completions {
-        /// Which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
 }
 
-/// How guests are run; the same for every command that runs some.
+/// Options of every command that starts guests.
 #[derive(Args, Clone, Debug)]
 pub struct Guests {
-    /// Accelerator [default: the best one that works: kvm, hvf, tcg]
-    #[arg(long, value_parser = accelerator)]
+    /// Accelerator: kvm, hvf or tcg [default: the first of these that works]
+    #[arg(long)]
     accel: Option<Accelerator>,
-    /// QEMU's name of the guests' CPU model, e.g. cortex-a72 [default: the accelerator's best]
+    /// CPU model of the guests, by its QEMU name, e.g. cortex-a72 [default: the best for the accelerator]
     #[arg(long, value_name = "MODEL")]
     cpu: Option<String>,
-    /// The emulator [default: qemu-system-aarch64 on PATH]
+    /// QEMU program [default: qemu-system-aarch64 on PATH]
     #[arg(long, value_name = "FILE")]
     qemu: Option<PathBuf>,
-    /// Where the built images are
+    /// Directory of the built images
     #[arg(long, value_name = "DIR", default_value = "target/images")]
     images: PathBuf,
-    /// A role's image in place of the reference node's: a path, or HOST/NAME:TAG; more than once
+    /// Image for a role, instead of the reference node's: a path or HOST/NAME:TAG; repeatable
     #[arg(long = "image", value_name = "ROLE=IMAGE", value_parser = given)]
     given: Vec<(Role, Source)>,
-    /// An OCI image layout that nodes pull from, besides the workload images; see `lab mirror`; more than once
+    /// OCI image layout that nodes pull from, in addition to the workload images; see `lab mirror`; repeatable
     #[arg(long = "mirror", value_name = "DIR")]
     mirrors: Vec<PathBuf>,
-    /// Fetch images that nodes ask for and no mirror has, and keep them in the first --mirror [default: target/mirror]
+    /// Fetch images that nodes request and no mirror has, and store them in the first --mirror [default: target/mirror]
     #[arg(long)]
     pull_through: bool,
-    /// Known failures of your own, besides the lab's and those in lab-signatures.yaml; more than once
+    /// File with known failures, in addition to the built-in ones and lab-signatures.yaml; repeatable
     #[arg(long, value_name = "FILE")]
     signatures: Vec<PathBuf>,
-    /// Where runs are kept
+    /// Directory of the runs
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     run_root: PathBuf,
-}
-
-fn accelerator(text: &str) -> Result<Accelerator, String> {
-    [Accelerator::Kvm, Accelerator::Hvf, Accelerator::Tcg]
-        .into_iter()
-        .find(|known| known.name().split(',').next() == Some(text))
-        .ok_or_else(|| "choose kvm, hvf or tcg".to_owned())
 }
 
 fn given(text: &str) -> Result<(Role, Source), String> {
@@ -155,10 +136,10 @@ fn given(text: &str) -> Result<(Role, Source), String> {
     Ok((role, Source::parse(source).map_err(|error| error.to_string())?))
 }
 
-/// What is done at a failure; the same for every command that forms a cluster.
+/// Options of every command that forms a cluster: what to do at a failure.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Failures {
-    /// Keep the cluster at the step or check that fails, until Ctrl-C or lab down
+    /// Keep the cluster running at the step or check that fails, until Ctrl-C or `lab down`
     #[arg(long)]
     pause_on_failure: bool,
 }
@@ -249,37 +230,40 @@ impl From<StartError> for Failed {
 }
 
 impl Arguments {
-    /// Does what was asked for.
+    /// Reads the command line of this process. Ends the process if it asks for help, is wrong, or uses a command by its
+    /// old name.
+    pub fn of_process() -> Self {
+        let words: Vec<_> =
+            std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+        if let Some(message) = moved::answer(&words) {
+            eprintln!("error: {message}");
+            std::process::exit(ExitCode::BadInput.code().into());
+        }
+        Self::from_arg_matches(&help::command().get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// Runs the command.
     pub fn run(self) -> Status {
         let done = match self.command {
             Command::Run(run) => block_on(run.run()),
             Command::Rehearse(rehearse) => block_on(rehearse.run()),
-            Command::Merge(merge) => merge.run(),
-            Command::Report(report) => report.run(),
-            Command::History(history) => history.run(),
             Command::Up(up) => block_on(up.up()),
+            Command::Down(down) => down.run(),
+            Command::Status(status) => status.run(),
+            Command::Doctor(doctor) => block_on(doctor.run()),
+            Command::Node(node) => node.run(),
+            Command::Net(net) => net.run(),
+            Command::Cluster(cluster::ClusterCommand::Kubectl(kubectl)) => kubectl.run(),
+            Command::Cluster(cluster::ClusterCommand::Exec(exec)) => return ended(block_on(exec.run())),
+            Command::Image(image) => image.run(),
+            Command::Mirror(mirror) => block_on(mirror.run()),
+            Command::Config(config) => config.run(),
+            Command::Report(report) => report.run(),
             Command::Snapshot(snapshot) => block_on(snapshot.run()),
             Command::Cache(cache) => cache.run(),
-            Command::Status(status) => status.run(),
-            Command::Console(console) => console.run(),
-            Command::Link(link) => link.run(),
-            Command::Pause(node) => node.run(|node| Request::Pause { node }),
-            Command::Resume(node) => node.run(|node| Request::Resume { node }),
-            Command::Kill(node) => node.run(|node| Request::Kill { node }),
-            Command::Reboot(node) => node.run(|node| Request::Reboot { node }),
-            Command::Kubectl(kubectl) => kubectl.run(),
-            Command::Exec(exec) => return ended(block_on(exec.run())),
-            Command::Down(down) => down.run(),
-            Command::Doctor(doctor) => block_on(doctor.run()),
-            Command::Inspect(inspect) => block_on(inspect.run()),
-            Command::Preflight(preflight) => block_on(preflight.run()),
-            Command::Mirror(mirror) => block_on(mirror.run()),
-            Command::Pin(pin) => block_on(pin.run()),
-            Command::Config(config) => config.run(),
-            Command::Images(images) => images.run(),
             Command::Bench(bench) => block_on(bench.run()),
             Command::Completions { shell } => {
-                clap_complete::generate(shell, &mut Self::command(), "lab", &mut std::io::stdout());
+                clap_complete::generate(shell, &mut help::command(), "lab", &mut std::io::stdout());
                 Ok(ExitCode::Passed)
             }
         };
@@ -287,7 +271,7 @@ impl Arguments {
     }
 }
 
-/// The status that this process ends with.
+/// The exit status of this process.
 fn ended(done: Result<u8, Failed>) -> Status {
     Status::from(done.unwrap_or_else(|failed| {
         eprintln!("error: {}", failed.message);
@@ -299,7 +283,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failed>>) -> Result<T, Faile
     tokio::runtime::Runtime::new().map_err(|error| Failed::new(ExitCode::Internal, error))?.block_on(work)
 }
 
-/// Resolves when the user wants the lab to end: Ctrl-C or a termination signal.
+/// Resolves when the user ends the lab with Ctrl-C or a termination signal.
 async fn asked_to_end() {
     use tokio::signal::unix::{SignalKind, signal};
     let mut signals = Vec::new();
@@ -312,8 +296,8 @@ async fn asked_to_end() {
     futures::future::select_all(signals.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
 }
 
-/// Does `work` unless the user wants the lab to end. A run that has stopped at a failure is ended by that wish, but
-/// comes to its own result.
+/// Does `work` until the user ends the lab. If the run is paused at a failure, the request to end resumes it, and the run ends
+/// with the result of that failure.
 async fn unless_ended<T>(session: &Session, work: impl Future<Output = T>) -> Option<T> {
     let mut work = std::pin::pin!(work);
     tokio::select! {
@@ -328,7 +312,7 @@ async fn unless_ended<T>(session: &Session, work: impl Future<Output = T>) -> Op
     Some(work.await)
 }
 
-/// Prints a line. A reader that has seen enough, as `head` has, is no error.
+/// Prints a line. A closed pipe, as after `head`, is not an error.
 fn print_line(line: impl std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{line}");
@@ -341,7 +325,7 @@ fn print_json(value: &impl serde::Serialize) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Adds to the summary of a job of GitHub Actions, when this is one.
+/// Adds to the summary of the job, if this process runs in a job of GitHub Actions.
 fn add_to_step_summary(markdown: &str) -> Result<(), Failed> {
     use std::io::Write;
     let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) else {
@@ -353,7 +337,7 @@ fn add_to_step_summary(markdown: &str) -> Result<(), Failed> {
     })
 }
 
-/// A reference in a registry; `why` says why no path will do.
+/// A reference in a registry; `why` says why a path is not accepted.
 fn reference(text: &str, why: &str) -> Result<Box<Reference>, Failed> {
     match Source::parse(text)? {
         Source::Registry(reference) => Ok(reference),
@@ -361,7 +345,7 @@ fn reference(text: &str, why: &str) -> Result<Box<Reference>, Failed> {
     }
 }
 
-/// Says where a run's files are.
+/// Prints the path of the run directory.
 fn say_where(session: &Session) {
     eprintln!("run directory: {}", session.path().display());
 }
@@ -372,6 +356,14 @@ mod tests {
 
     #[test]
     fn the_arguments_of_every_command_are_consistent() {
-        Arguments::command().debug_assert();
+        help::command().debug_assert();
+    }
+
+    #[test]
+    fn an_unknown_accelerator_is_refused_in_the_words_of_its_type() {
+        let parsed = |name| Arguments::try_parse_from(["lab", "run", "--accel", name, "a.yaml"]);
+        let refused = parsed("xen").err().expect("refused").to_string();
+        assert!(refused.contains("\"xen\" is not an accelerator; use kvm, hvf or tcg"), "{refused}");
+        assert!(["kvm", "hvf", "tcg"].into_iter().all(|name| parsed(name).is_ok()));
     }
 }

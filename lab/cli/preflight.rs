@@ -1,10 +1,9 @@
-//! `lab preflight` and `lab pin`: images looked at, and fixed, before anything boots.
+//! `lab image preflight` and `lab image pin`: checks of images, and their digests, before a boot.
 
 use std::path::PathBuf;
 
 use clap::Args;
-use lab_model::{ExitCode, Source, node::Role};
-use lab_model::SourceError;
+use lab_model::{ExitCode, Source, SourceError, node::Role};
 use lab_oci::{
     images::{ImageStore, LOCK_FILE, Lock, OciError},
     preflight::{Candidate, Limits, Preflight as Checked, PreflightError, PreflightImage},
@@ -12,13 +11,13 @@ use lab_oci::{
 
 use super::{Failed, add_to_step_summary, given, print_json, print_line, reference};
 
-/// Where images are kept, and how their references are taken.
+/// The cache of fetched images, and the lock file with their digests.
 #[derive(Args, Clone, Debug)]
 pub struct Images {
-    /// Where fetched images are kept
+    /// Directory of fetched images
     #[arg(long, value_name = "DIR", default_value = "target/lab/cache")]
     cache: PathBuf,
-    /// The lock file that `lab pin` writes
+    /// Lock file that `lab image pin` writes
     #[arg(long, value_name = "FILE", default_value = LOCK_FILE)]
     lock: PathBuf,
 }
@@ -29,16 +28,16 @@ impl Images {
     }
 }
 
-/// Check images without booting them: content, checksums, architecture, age, and how they differ.
+/// Check images without a boot: contents, checksums, architecture, age, differences.
 #[derive(Args)]
 pub struct Preflight {
-    /// Images: directories, files, archives, or HOST/NAME:TAG; with a role, as compute=IMAGE and gateway=IMAGE
+    /// Images: directories, files, archives or HOST/NAME:TAG; optionally with their role: compute=IMAGE, gateway=IMAGE
     #[arg(required = true, value_name = "[ROLE=]IMAGE", value_parser = candidate)]
     images: Vec<Candidate>,
-    /// From how many days on a tag's build is old
+    /// Age in days from which the build of a tag is old
     #[arg(long, value_name = "DAYS", default_value_t = Limits::OLD_DAYS)]
     old: u64,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -72,10 +71,10 @@ impl Preflight {
     }
 }
 
-/// Fetch images and write down the digests that their tags stand for.
+/// Fetch images and write the digests of their tags to the lock file.
 #[derive(Args)]
 pub struct Pin {
-    /// References, HOST/NAME:TAG
+    /// References: HOST/NAME:TAG
     #[arg(required = true, value_name = "REFERENCE")]
     references: Vec<String>,
     #[command(flatten)]
@@ -84,7 +83,7 @@ pub struct Pin {
 
 impl Pin {
     pub(super) async fn run(self) -> Result<ExitCode, Failed> {
-        // What was pinned before is asked for anew.
+        // Without the lock file: the registry determines the current digest.
         let store = ImageStore::new(self.from.cache.clone(), Lock::default());
         let mut lock = Lock::read(&self.from.lock)?;
         for text in &self.references {

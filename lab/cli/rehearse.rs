@@ -1,4 +1,4 @@
-//! `lab rehearse`: a pair of images through everything, before a demo.
+//! `lab rehearse`: a pair of images in scenarios 01 to 04, before a demo.
 
 use std::path::PathBuf;
 
@@ -7,35 +7,36 @@ use lab_model::{ExitCode, Source, node::Role};
 use lab_oci::preflight::{Candidate, Limits, Preflight, PreflightImage};
 use lab_report::{Criterion, Display, Stopwatch};
 
-use super::{Failed, Guests, print_json, print_line, run};
+use super::{Failed, Guests, print_json, print_line, run, scenarios};
 
 /// The scenarios, in order.
 const SCENARIOS: [&str; 4] = [
-    "01-compute-only-cluster.yaml",
-    "02-mixed-role-cluster.yaml",
-    "03-tailscale-routing-test.yaml",
-    "04-extension-isolation.yaml",
+    "01-compute-only-cluster",
+    "02-mixed-role-cluster",
+    "03-tailscale-routing-test",
+    "04-extension-isolation",
 ];
 
-/// Check a pair of images, form every scenario's cluster from them, and tick off what they must show.
+/// Check a pair of images, then run scenarios 01 to 04 with them against a stopwatch.
 #[derive(Args)]
+#[command(after_help = run::exit_codes())]
 pub struct Rehearse {
-    /// The compute image: a path, or HOST/NAME:TAG
+    /// Compute image: a path or HOST/NAME:TAG
     #[arg(long, value_name = "IMAGE")]
     compute: String,
-    /// The gateway image
+    /// Gateway image: a path or HOST/NAME:TAG
     #[arg(long, value_name = "IMAGE")]
     gateway: String,
-    /// Where the four scenario files are
-    #[arg(long, value_name = "DIR", default_value = "scenarios")]
-    scenarios: PathBuf,
-    /// Boot even when the check of the images finds errors
+    /// Directory of the four scenario files [default: the built-in scenarios]
+    #[arg(long, value_name = "DIR")]
+    scenarios: Option<PathBuf>,
+    /// Run the scenarios even if the check of the images finds errors
     #[arg(long)]
     in_spite: bool,
-    /// Fail when a time of the stopwatch exceeds its budget
+    /// Fail if a time of the stopwatch exceeds its budget
     #[arg(long)]
     strict_budgets: bool,
-    /// Show a line per node in place of the whole terminal
+    /// Show one line per node instead of the full-screen view
     #[arg(long)]
     lines: bool,
     /// Print the summary, the criteria and the stopwatch as JSON on standard output
@@ -47,8 +48,11 @@ pub struct Rehearse {
 
 impl Rehearse {
     pub(super) async fn run(self) -> Result<ExitCode, Failed> {
-        let files: Vec<_> = SCENARIOS.iter().map(|name| self.scenarios.join(name)).collect();
-        let scenarios = run::loaded(&files)?;
+        let named = |name: &&str| match &self.scenarios {
+            Some(directory) => directory.join(format!("{name}.yaml")),
+            None => PathBuf::from(name),
+        };
+        let scenarios = scenarios::load(&SCENARIOS.iter().map(named).collect::<Vec<_>>())?;
         let display = if self.lines { Display::for_stderr() } else { Display::screen_on_stderr() };
         let mut options = self.guests.options("rehearsal", display);
         let mut candidates = Vec::new();

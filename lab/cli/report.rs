@@ -1,51 +1,72 @@
-//! `lab report` and `lab history`: recorded runs, told again.
+//! `lab report`: reports of recorded runs.
 
 use std::{
     io::Write,
     path::{Path, PathBuf},
 };
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use lab_model::{ExitCode, files::replace_file};
-use lab_report::{History as Past, Recording, RecordingError, Report as Told, Signatures};
+use lab_report::{History as Past, Recording, RecordingError, Report, Signatures};
 
-use super::{Failed, print_json};
+use super::{Failed, merge::Merge, print_json};
 
 /// The name by which a format goes to standard output.
 const STANDARD_OUTPUT: &str = "-";
 
-/// Tell a recorded run again: as text, Markdown, JUnit XML, trace or HTML page.
+/// Reports of recorded runs.
+#[derive(Subcommand)]
+pub enum ReportCommand {
+    /// Show a recorded run as text, Markdown, JUnit XML, trace or HTML page
+    Show(Show),
+    /// List the results of earlier runs of each scenario, with medians
+    History(History),
+    /// Merge the recordings of shards into one recording with one verdict
+    Merge(Merge),
+}
+
+impl ReportCommand {
+    pub(super) fn run(self) -> Result<ExitCode, Failed> {
+        match self {
+            Self::Show(show) => show.run(),
+            Self::History(history) => history.run(),
+            Self::Merge(merge) => merge.run(),
+        }
+    }
+}
+
+/// Show a recorded run as text, Markdown, JUnit XML, trace or HTML page.
 ///
-/// Each option names a file to write, or - for standard output. Without any, the text is printed.
+/// Each option names a file to write, or - for standard output. Without these options, the text is printed.
 #[derive(Args)]
-pub struct Report {
-    /// A run's directory, the beginning of its name, or a recording [default: the newest run]
+pub struct Show {
+    /// Directory of a run, the beginning of its name, or a recording [default: the newest run]
     #[arg(value_name = "RUN")]
     run: Option<PathBuf>,
-    /// The page that needs nothing else
+    /// HTML page, complete in one file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// JUnit XML, for CI systems
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// A trace for Perfetto or Chrome
+    /// Trace for Perfetto or Chrome
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Markdown, e.g. for the summary of a CI step
+    /// Markdown, e.g. for the summary of a CI job
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// The TEST RESULTS block
+    /// TEST RESULTS block
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
-    /// Known failures of your own, besides the lab's and those in lab-signatures.yaml; more than once
+    /// File with known failures, in addition to the built-in ones and lab-signatures.yaml; repeatable
     #[arg(long, value_name = "FILE")]
     signatures: Vec<PathBuf>,
-    /// Where runs are kept
+    /// Directory of the runs
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     run_root: PathBuf,
 }
 
-impl Report {
+impl Show {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let wanted = [&self.html, &self.junit, &self.trace, &self.markdown, &self.text];
         if wanted.iter().filter(|file| file.as_deref().is_some_and(is_standard_output)).count() > 1 {
@@ -58,12 +79,12 @@ impl Report {
             Some(run) => Recording::find(run, &self.run_root)?,
             None => Recording::newest(&self.run_root)?,
         };
-        let report = Told::of(&recording, &signatures);
+        let report = Report::of(&recording, &signatures);
         if wanted.iter().all(|file| file.is_none()) {
             return put(Path::new(STANDARD_OUTPUT), &report.text());
         }
-        let makers: [fn(&Told) -> String; 5] =
-            [Told::html, Told::junit, Told::trace, Told::markdown, Told::text];
+        let makers: [fn(&Report) -> String; 5] =
+            [Report::html, Report::junit, Report::trace, Report::markdown, Report::text];
         for (file, make) in wanted.into_iter().zip(makers) {
             if let Some(file) = file {
                 put(file, &make(&report))?;
@@ -88,16 +109,16 @@ fn put(file: &Path, text: &str) -> Result<ExitCode, Failed> {
     Ok(ExitCode::Passed)
 }
 
-/// What earlier runs of each scenario came to, with medians.
+/// List the results of earlier runs of each scenario, with medians.
 #[derive(Args)]
 pub struct History {
-    /// Only this scenario
+    /// Name of one scenario [default: all]
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Where runs are kept
+    /// Directory of the runs
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     run_root: PathBuf,
 }

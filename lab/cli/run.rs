@@ -4,8 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use lab::{
-    scenario::Scenario,
-    session::{Session, SessionOptions},
+    scenario::{self, Scenario},
+    session::{Preview, Session, SessionOptions},
 };
 use lab_model::{
     Ending, ExitCode,
@@ -15,29 +15,35 @@ use lab_report::{Display, HTML, Recording, Report, Summary};
 use lab_vm::host::WhenShort;
 
 use super::{
-    Failed, Failures, Guests, add_to_step_summary, print_json, say_where, tailnet::TailnetOptions,
+    Failed, Failures, Guests, add_to_step_summary, print_json, print_line, say_where,
+    scenarios::{self, BuiltIn},
+    tailnet::TailnetOptions,
     unless_ended,
 };
 
-/// How long a run waits for memory that other labs hold.
+/// How long a run waits for memory that other labs have reserved.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(600);
 
-/// Run scenarios and give a verdict.
+/// Run scenarios and report a verdict.
 #[derive(Args)]
+#[command(after_help = exit_codes())]
 pub struct Run {
-    /// Scenario files
-    #[arg(required = true, value_name = "SCENARIO")]
+    /// Scenario files, or built-in scenarios by number or name, e.g. 01 or mixed-role
+    #[arg(required_unless_present = "list", value_name = "SCENARIO")]
     scenarios: Vec<PathBuf>,
-    /// Run one part of the scenarios, e.g. 2/4, and leave the others to other hosts; see `lab merge`
+    /// List the built-in scenarios and exit
+    #[arg(long, exclusive = true)]
+    list: bool,
+    /// Run one part of the scenarios, e.g. 2/4; other hosts run the other parts; see `lab report merge`
     #[arg(long, value_name = "NUMBER/COUNT")]
     shard: Option<ShardNumber>,
-    /// Print the plan and boot nothing
+    /// Print the plan; nothing is booted, measured or opened
     #[arg(long)]
     dry_run: bool,
     /// Print the summary as JSON on standard output
     #[arg(long)]
     json: bool,
-    /// Form every cluster, though one like it was saved; nothing is saved either
+    /// Form every cluster; do not restore saved clusters, and do not save clusters
     #[arg(long)]
     cold: bool,
     #[command(flatten)]
@@ -50,19 +56,21 @@ pub struct Run {
 
 impl Run {
     pub(super) async fn run(self) -> Result<ExitCode, Failed> {
-        let (scenarios, shard) = picked(loaded(&self.scenarios)?, self.shard);
+        if self.list {
+            return listed();
+        }
+        let (scenarios, shard) = picked(scenarios::load(&self.scenarios)?, self.shard);
         let title = match &shard {
             Some(shard) if scenarios.is_empty() => format!("no scenario is in shard {}", shard.number),
             _ => names(&scenarios).join("+"),
         };
-        let display = if self.dry_run { Display::Quiet } else { Display::for_stderr() };
-        let mut options = self.guests.options(&title, display);
+        let mut options = self.guests.options(&title, Display::for_stderr());
         options.tailnet = self.tailnet.real()?;
         options.cold = self.cold;
         options.shard = shard;
         options.on_failure = self.failures.into();
         if self.dry_run {
-            return self.print_plans(Session::open(options).await?, &scenarios).await;
+            return self.print_plans(Preview::open(options).await?, &scenarios).await;
         }
         let (_recording, summary, code) = carried_out(options, &scenarios).await?;
         if self.json {
@@ -73,9 +81,12 @@ impl Run {
         Ok(code)
     }
 
-    async fn print_plans(&self, session: Session, scenarios: &[Scenario]) -> Result<ExitCode, Failed> {
+    async fn print_plans(&self, preview: Preview, scenarios: &[Scenario]) -> Result<ExitCode, Failed> {
         for scenario in scenarios {
-            let (plan, _registry) = session.plan(scenario.request(WhenShort::Refuse)).await?;
+            let (plan, notes) = preview.plan(scenario::request(scenario, WhenShort::Refuse)).await?;
+            for note in notes {
+                eprintln!("{}: {note}", scenario.name);
+            }
             let text = if self.json {
                 serde_json::to_string_pretty(&plan).map_err(|error| error.to_string())
             } else {
@@ -83,7 +94,6 @@ impl Run {
             };
             println!("{}", text.map_err(|error| Failed::new(ExitCode::Internal, error))?);
         }
-        session.close(Outcome::Passed, Ending::Passed).await?;
         Ok(ExitCode::Passed)
     }
 }
@@ -103,16 +113,20 @@ fn picked(scenarios: Vec<Scenario>, number: Option<ShardNumber>) -> (Vec<Scenari
     (own.map(|(_, scenario)| scenario).collect(), Some(Shard { number, of_scenarios }))
 }
 
-/// All files, read before anything starts: a mistake in the last one costs no time.
-pub(super) fn loaded(files: &[PathBuf]) -> Result<Vec<Scenario>, Failed> {
-    let load = |path: &PathBuf| {
-        Scenario::load(path)
-            .map_err(|error| Failed::new(ExitCode::BadInput, format!("{:?}", miette::Report::new(error))))
-    };
-    files.iter().map(load).collect()
+/// The exit codes, for the end of a help page.
+pub(super) fn exit_codes() -> String {
+    format!("Exit codes:\n{}", ExitCode::table())
 }
 
-/// Runs scenarios in a session of their own and returns its recording, and what that tells.
+fn listed() -> Result<ExitCode, Failed> {
+    for built_in in BuiltIn::ALL {
+        let scenario = built_in.scenario().map_err(|error| Failed::new(ExitCode::Internal, error))?;
+        print_line(format_args!("{built_in:<26} {}", scenario.question));
+    }
+    Ok(ExitCode::Passed)
+}
+
+/// Runs scenarios in a new session. Returns the recording, its summary and the exit code.
 pub(super) async fn carried_out(
     mut options: SessionOptions,
     scenarios: &[Scenario],
@@ -142,7 +156,7 @@ pub(super) async fn carried_out(
 async fn verdicts(session: &Session, scenarios: &[Scenario]) -> (Outcome, Ending, ExitCode) {
     let (mut failures, mut host_unable) = (Vec::new(), false);
     for scenario in scenarios {
-        let verdict = scenario.run(session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
+        let verdict = scenario::run(scenario, session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
         if let Some(cause) = verdict.outcome.cause_of(&scenario.name) {
             failures.push(cause);
             host_unable |= verdict.host_unable;
@@ -166,11 +180,9 @@ mod tests {
 
     #[test]
     fn the_shards_of_the_scenarios_have_each_of_them_once() {
-        let files: Vec<PathBuf> =
-            ["04-extension-isolation", "01-compute-only-cluster", "03-tailscale-routing-test"]
-                .map(|name| PathBuf::from(format!("scenarios/{name}.yaml")))
-                .into();
-        let all = || loaded(&files).map_err(|failed| failed.message).expect("scenarios");
+        let files =
+            ["04-extension-isolation", "01-compute-only-cluster", "scenarios/03-tailscale-routing-test.yaml"];
+        let all = || scenarios::load(&files).map_err(|failed| failed.message).expect("scenarios");
         let part = |text: &str| {
             let (scenarios, shard) = picked(all(), Some(text.parse().expect("a part")));
             assert_eq!(shard.map(|shard| shard.of_scenarios), Some(names(&all())));

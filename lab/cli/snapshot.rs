@@ -1,4 +1,4 @@
-//! `lab snapshot` and `lab cache`: saved clusters, and what else is kept between runs.
+//! `lab snapshot` and `lab cache`: saved clusters, and other data kept between runs.
 
 use std::{
     fs,
@@ -14,31 +14,31 @@ use lab_model::{ExitCode, Size, node::NodeName};
 use serde_json::json;
 use walkdir::WalkDir;
 
-use super::{Failed, fault::How, print_json, print_line, up::Up};
+use super::{Failed, net::How, print_json, print_line, up::Up};
 
 /// Saved clusters.
 #[derive(Subcommand)]
 pub enum Snapshot {
-    /// Save a living cluster, as it is now, under a name; it goes on afterwards
+    /// Save the current state of a running cluster under a name; the cluster continues to run
     Save {
-        /// Its name from now on
+        /// Name for the saved cluster
         name: NodeName,
         #[command(flatten)]
         how: How,
     },
-    /// Bring a saved cluster back and keep it until Ctrl-C
+    /// Restore a saved cluster and keep it running until Ctrl-C
     Restore(Box<Restore>),
-    /// List saved clusters: those with a name, and those that runs saved for the next
+    /// List saved clusters: those with a name, and those that runs saved for later runs
     Ls {
         #[command(flatten)]
         place: Place,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Remove saved clusters
     Rm {
-        /// Names, or keys as `lab snapshot ls` tells them
+        /// Names or keys from `lab snapshot ls`
         #[arg(required = true)]
         clusters: Vec<String>,
         #[command(flatten)]
@@ -46,32 +46,32 @@ pub enum Snapshot {
     },
 }
 
-/// Bring a saved cluster back and keep it until Ctrl-C.
+/// Restore a saved cluster and keep it running until Ctrl-C.
 #[derive(Args)]
 pub struct Restore {
-    /// Its name
+    /// Name of the saved cluster
     saved: NodeName,
     #[command(flatten)]
     up: Up,
 }
 
-/// What is kept between runs.
+/// Data kept between runs.
 #[derive(Subcommand)]
 pub enum Cache {
-    /// List what is kept, with its size
+    /// List the cached data and its size
     Ls {
         #[command(flatten)]
         place: Place,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Remove the saved clusters that were not used for longest; those with a name stay
+    /// Remove the least recently used saved clusters; clusters with a name stay
     Prune {
-        /// What the rest may take
+        /// Maximum size of the saved clusters that remain
         #[arg(long, value_name = "SIZE", default_value = "0MiB")]
         max_size: Size,
-        /// Remove unpacked images, image disks and fetched images as well; the next run makes them again
+        /// Also remove unpacked images, image disks and fetched images; the next run creates them again
         #[arg(long)]
         all: bool,
         #[command(flatten)]
@@ -79,10 +79,10 @@ pub enum Cache {
     },
 }
 
-/// Where runs are kept.
+/// The directory of the runs.
 #[derive(Args)]
 pub struct Place {
-    /// Where runs are kept
+    /// Directory of the runs
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     run_root: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! Which tailnet clusters join that have one.
+//! The options that select the tailnet of a cluster.
 
 use std::{fs, path::PathBuf};
 
@@ -9,37 +9,37 @@ use lab_plan::tailnet::AuthKey;
 
 use super::Failed;
 
-/// The environment variable of the auth key, as everywhere in Tailscale.
+/// The environment variable with the auth key; Tailscale's own programs use the same name.
 const KEY: &str = "TS_AUTHKEY";
 
-/// Which tailnet.
+/// The options that select the tailnet.
 #[derive(Args)]
 pub(super) struct TailnetOptions {
-    /// The tailnet of clusters that have one: `local` is the run's own on loopback, `real` is yours
+    /// Tailnet of the cluster: `local` is headscale on this host, `real` is your own tailnet
     #[arg(long, value_name = "WHICH")]
     pub(super) tailnet: Option<Which>,
-    /// Control server of the real tailnet [default: Tailscale's own]
+    /// Control server of the real tailnet [default: Tailscale's]
     #[arg(long, value_name = "URL", requires = "tailnet")]
     tailnet_login_server: Option<String>,
-    /// PEM certificate to trust for that server, in place of the system's
+    /// PEM certificate of that server, instead of the certificates of this host
     #[arg(long, value_name = "FILE", requires = "tailnet_login_server")]
     tailnet_authority: Option<PathBuf>,
-    /// File of mode 0600 with the real tailnet's auth key, a reusable one [default: the environment's TS_AUTHKEY]
+    /// File (mode 0600) with a reusable auth key of the real tailnet [default: the environment variable TS_AUTHKEY]
     #[arg(long, value_name = "FILE", requires = "tailnet")]
     tailnet_key_file: Option<PathBuf>,
 }
 
-/// Which tailnet.
+/// A tailnet.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Which {
-    /// The run's own: headscale on loopback
+    /// headscale on this host, for this run
     Local,
-    /// The user's own
+    /// Your own tailnet
     Real,
 }
 
 impl TailnetOptions {
-    /// The user's own tailnet, if it is asked for.
+    /// The real tailnet, if the options select it.
     pub(super) fn real(&self) -> Result<Option<RealTailnet>, Failed> {
         if self.tailnet != Some(Which::Real) {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! `lab up`: a cluster for hands-on work.
+//! `lab up`: a cluster that runs until Ctrl-C.
 
 use std::{
     convert::Infallible,
@@ -10,7 +10,7 @@ use clap::Args;
 use lab::session::{ClusterRequest, Session, Start, write_bundle};
 use lab_cluster::{
     control::ControlServer,
-    formation::{Cluster, Stage},
+    formation::{Cluster, FormedCluster, Stage},
     tailnet::OutsideClient,
 };
 use lab_model::{Ending, ExitCode, events::Outcome, node::NodeName};
@@ -18,23 +18,23 @@ use lab_plan::cluster::{ClusterSpec, TailnetSpec};
 use lab_report::Display;
 
 use super::{
-    Failed, Failures, Guests, asked_to_end, run::loaded, say_where, tailnet::TailnetOptions, unless_ended,
+    Failed, Failures, Guests, asked_to_end, say_where, scenarios, tailnet::TailnetOptions, unless_ended,
 };
 
-/// How long the outside client may take to join, and the gateway's routes to come, on the reference host.
+/// Time limit for the outside client to join and to get the routes of the gateway, on the reference host.
 const JOIN: Duration = Duration::from_secs(60);
 
-/// Form a cluster and keep it until Ctrl-C.
+/// Form a cluster and keep it running until Ctrl-C.
 #[derive(Args)]
 pub struct Up {
-    /// Number of nodes: one control plane, the rest workers
+    /// Number of nodes: one control plane and workers
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     nodes: u16,
-    /// Restore the cluster if one like it was saved before; else form it and save it
+    /// Restore a saved cluster of the same kind; if there is none, form a cluster and save it
     #[arg(long)]
     warm: bool,
-    /// The cluster of this scenario file instead; its faults and checks are left out
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "name"])]
+    /// Use the cluster of a scenario, by file or built-in name; faults and checks of the scenario do not apply
+    #[arg(long, value_name = "SCENARIO", conflicts_with_all = ["nodes", "name"])]
     scenario: Option<PathBuf>,
     /// Name of the cluster
     #[arg(long, default_value = "lab")]
@@ -53,12 +53,13 @@ impl Up {
         self.kept(spec, None).await
     }
 
-    /// Where runs are kept.
+    /// The directory of the runs.
     pub(super) fn run_root(&self) -> &Path {
         &self.guests.run_root
     }
 
-    /// The cluster that was saved under a name; `saved` is what it was, unless a scenario file tells it.
+    /// Restores the cluster that was saved under a name. `saved` is its specification; a scenario on the command line takes
+    /// precedence.
     pub(super) async fn restore(
         self,
         name: NodeName,
@@ -85,7 +86,7 @@ impl Up {
             .map_err(|error| Failed::new(ExitCode::Internal, format!("open the control channel: {error}")))?;
         session.publish(&running.cluster, "forming")?;
         let formed = tokio::select! {
-            formed = running.cluster.form() => Some(formed),
+            formed = session.form(&running.cluster) => Some(formed),
             () = asked_to_end() => None,
         };
         let (outcome, ending, code) = match formed {
@@ -103,9 +104,9 @@ impl Up {
                 }
                 (Outcome::Failed { cause }, Ending::Failed, ExitCode::VerdictFailed)
             }
-            Some(Ok(())) => {
+            Some(Ok(formed)) => {
                 let failed = tokio::select! {
-                    kept = keep(&session, &running.cluster) => kept.err(),
+                    kept = keep(&session, &formed) => kept.err(),
                     () = asked_to_end() => None,
                 };
                 match failed {
@@ -126,9 +127,10 @@ impl Up {
 impl Up {
     fn spec(&self) -> Result<ClusterSpec, Failed> {
         let spec = match &self.scenario {
-            Some(file) => {
-                loaded(std::slice::from_ref(file))?.into_iter().next().map(|scenario| scenario.cluster)
-            }
+            Some(file) => scenarios::load(std::slice::from_ref(file))?
+                .into_iter()
+                .next()
+                .map(|scenario| scenario.cluster),
             None => None,
         };
         let spec = match spec {
@@ -136,7 +138,7 @@ impl Up {
             None => ClusterSpec::of_compute_nodes(self.name.clone(), 1, usize::from(self.nodes) - 1)
                 .map_err(|error| Failed::new(ExitCode::BadInput, error))?,
         };
-        // The last node becomes the gateway, unless there is one.
+        // Without a gateway in the scenario, the last node becomes the gateway.
         Ok(match self.tailnet.tailnet {
             Some(_) if spec.tailnet.is_none() => spec.with_tailnet(TailnetSpec::default()),
             _ => spec,
@@ -144,45 +146,46 @@ impl Up {
     }
 }
 
-/// The end of a cluster that its user has ended is no failure.
+/// The result of a cluster that its user ended.
 fn interrupted() -> (Outcome, Ending, ExitCode) {
     (Outcome::NotRun { cause: "ended by its user".into() }, Ending::Interrupted, ExitCode::Interrupted)
 }
 
-fn how_to(cluster: &Cluster, kubeconfig: &Path, talosconfig: &Path) -> String {
+fn how_to(cluster: &Cluster, kubeconfig: &Path, talosconfig: &Path) -> Result<String, Failed> {
     let mut text = format!(
         "\nThe cluster is ready.\n\n  export KUBECONFIG={}\n  kubectl get nodes -o wide\n\n  export TALOSCONFIG={}\n",
         kubeconfig.display(),
         talosconfig.display()
     );
     for node in &cluster.plan().nodes {
-        if let Some(api) = cluster.machine_api(&node.spec.name) {
-            text.push_str(&format!(
-                "  # machine API of {} ({}), certificate for {}: {api}\n",
-                node.spec.name, node.spec.kind, node.address
-            ));
-        }
+        let api =
+            cluster.machine_api(&node.spec.name).map_err(|error| Failed::new(ExitCode::Internal, error))?;
+        text.push_str(&format!(
+            "  # machine API of {} ({}), certificate for {}: {api}\n",
+            node.spec.name, node.spec.kind, node.address
+        ));
     }
-    text
+    Ok(text)
 }
 
-/// Tells how to use the cluster, and keeps what that needs. Only ends when something fails.
-async fn keep(session: &Session, cluster: &Cluster) -> Result<Infallible, Failed> {
-    let kubeconfig = session.save_kubeconfig(cluster)?;
+/// Prints how to use the cluster, and keeps it running. Returns only after a failure.
+async fn keep(session: &Session, formed: &FormedCluster) -> Result<Infallible, Failed> {
+    let cluster = formed.cluster();
+    let kubeconfig = session.save_kubeconfig(formed)?;
     session.publish(cluster, "ready")?;
     let client = join(cluster).await?;
-    println!("{}", how_to(cluster, &kubeconfig, &session.path().join("talosconfig")));
+    println!("{}", how_to(cluster, &kubeconfig, &session.path().join("talosconfig"))?);
     if let Some(client) = &client {
         println!("{}", how_to_reach(client));
     }
     println!(
-        "\nlab console NODE shows a serial console, lab kubectl and lab exec enter, lab link and lab pause|kill|reboot \
-         disturb; Ctrl-C here, or lab down, ends the cluster."
+        "\nAccess: lab cluster kubectl, lab cluster exec, lab node console NODE. Faults: lab net, lab node \
+         pause|kill|reboot. Ctrl-C here, or lab down, stops the cluster."
     );
     std::future::pending().await
 }
 
-/// A client outside the cluster that uses the gateway's routes, if there is a tailnet.
+/// A client outside the cluster that uses the routes of the gateway, if the cluster has a tailnet.
 async fn join(cluster: &Cluster) -> Result<Option<OutsideClient>, Failed> {
     let Some(tailnet) = cluster.tailnet() else { return Ok(None) };
     let client = tailnet.routed_client(cluster.plan().budgets.on_this_host(JOIN)).await;

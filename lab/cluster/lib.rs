@@ -13,3 +13,4 @@ pub mod formation;
 pub mod kubernetes;
 pub mod machine_api;
 pub mod tailnet;
+pub mod wait;

@@ -20,7 +20,7 @@ const MODE_AT: usize = 6 + 8;
 
 /// An entry's header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct ArchiveEntry {
     /// Its path without a leading `./` or `/`.
     pub name: String,
     /// Bytes of content.
@@ -143,7 +143,7 @@ impl<R: BufRead> Archives<R> {
     /// See [`ArchiveError`]; an error of `visit` is one of reading.
     pub fn read(
         &mut self,
-        mut visit: impl FnMut(&Entry, &mut dyn Read) -> io::Result<()>,
+        mut visit: impl FnMut(&ArchiveEntry, &mut dyn Read) -> io::Result<()>,
     ) -> Result<(), ArchiveError> {
         while let Some(entry) = self.entry()? {
             let mut content = Counted { input: (&mut self.input).take(entry.size), read: 0 };
@@ -161,7 +161,7 @@ impl<R: BufRead> Archives<R> {
     }
 
     /// The next entry's header and name; nothing at the trailer.
-    fn entry(&mut self) -> Result<Option<Entry>, ArchiveError> {
+    fn entry(&mut self) -> Result<Option<ArchiveEntry>, ArchiveError> {
         let offset = self.offset;
         let header = self.take(HEADER as u64, "a header")?;
         let wrong = || ArchiveError::Header {
@@ -187,7 +187,7 @@ impl<R: BufRead> Archives<R> {
         if self.offset.saturating_add(size) > self.limit {
             return Err(ArchiveError::TooLarge { offset, name, size, limit: self.limit });
         }
-        Ok(Some(Entry { name, size, mode, offset }))
+        Ok(Some(ArchiveEntry { name, size, mode, offset }))
     }
 
     fn name(&mut self, offset: u64, length: u64) -> Result<String, ArchiveError> {

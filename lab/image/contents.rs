@@ -10,6 +10,11 @@ use std::{
     io::{Read, Seek},
 };
 
+use object::{
+    Endianness,
+    elf::{EM_AARCH64, EM_X86_64, FileHeader32, FileHeader64},
+    read::elf::FileHeader,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -202,14 +207,19 @@ fn wrong(layer: &str, entry: &str, problem: String) -> ContentsError {
     ContentsError::Entry { layer: layer.to_owned(), entry: entry.to_owned(), problem: plain(&problem).into() }
 }
 
-/// For what machine a program is, when it is not arm64 (ELF-64 object file format, `e_machine`).
+/// For what machine a program is, when it is not arm64. What is no ELF file is no program.
 fn other_machine(head: &[u8]) -> Option<String> {
-    let machine = u16::from_le_bytes([*head.get(18)?, *head.get(19)?]);
-    match (head.starts_with(b"\x7fELF"), machine) {
-        (false, _) | (true, object::elf::EM_AARCH64) => None,
-        (true, object::elf::EM_X86_64) => Some("amd64".to_owned()),
-        (true, other) => Some(format!("machine type {other}")),
+    let machine = machine_of::<FileHeader64<Endianness>>(head);
+    match machine.or_else(|| machine_of::<FileHeader32<Endianness>>(head))? {
+        EM_AARCH64 => None,
+        EM_X86_64 => Some("amd64".to_owned()),
+        other => Some(format!("machine type {other}")),
     }
+}
+
+fn machine_of<Header: FileHeader>(head: &[u8]) -> Option<u16> {
+    let header = Header::parse(head).ok()?;
+    Some(header.e_machine(header.endian().ok()?))
 }
 
 /// `drbd` of `…/drbd.ko`, compressed or not.

@@ -1,5 +1,6 @@
-use super::*;
 use lab_image_fixtures::squashfs;
+
+use super::*;
 
 const TAILSCALE: &str = "\
 name: tailscale

@@ -4,7 +4,7 @@
 use std::io;
 
 /// One entry of an archive.
-pub struct Entry {
+pub struct CpioEntry {
     /// Path without a leading slash.
     pub name: String,
     /// File type and permission bits.
@@ -16,7 +16,7 @@ const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 
-impl Entry {
+impl CpioEntry {
     /// A directory.
     pub fn directory(name: &str) -> Self {
         Self { name: name.into(), mode: DIRECTORY, content: Vec::new() }
@@ -34,7 +34,7 @@ impl Entry {
 }
 
 /// Writes the archive; entries keep their order, so directories come before what is in them.
-pub fn write(entries: &[Entry], mut to: impl io::Write) -> io::Result<()> {
+pub fn write(entries: &[CpioEntry], mut to: impl io::Write) -> io::Result<()> {
     for (index, entry) in entries.iter().enumerate() {
         let length = u32::try_from(entry.content.len()).map_err(io::Error::other)?;
         let mut writer = cpio::NewcBuilder::new(&entry.name)
@@ -58,9 +58,9 @@ mod tests {
     #[test]
     fn an_archive_reads_back_and_is_the_same_each_time() {
         let entries = [
-            Entry::directory("modules"),
-            Entry::program("init", b"#!x".to_vec()),
-            Entry::file("a", vec![7; 5]),
+            CpioEntry::directory("modules"),
+            CpioEntry::program("init", b"#!x".to_vec()),
+            CpioEntry::file("a", vec![7; 5]),
         ];
         let archive = || {
             let mut out = Vec::new();

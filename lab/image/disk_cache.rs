@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lab_model::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -15,7 +16,6 @@ use super::{
     uki::UnifiedImage,
 };
 use crate::AssetError;
-use lab_model::Digest;
 
 /// The name of the unified kernel image in an entry.
 const UNIFIED: &str = "unified.efi";

@@ -17,7 +17,7 @@ use gpt::{disk::LogicalBlockSize, header, partition, partition_types};
 use super::{
     boot_entries::Choice,
     compression::{Compression, decompress, unpacked},
-    fat::{Entry, Fat, FatError},
+    fat::{Fat, FatEntry, FatError},
     kernel::KernelError,
 };
 
@@ -231,7 +231,7 @@ impl<R: Read + Seek> DiskImage<R> {
     }
 
     /// Why it is no disk image that the lab boots, by the boot programs that it has instead.
-    fn without_unified(&self, programs: &[Entry]) -> DiskImageError {
+    fn without_unified(&self, programs: &[FatEntry]) -> DiskImageError {
         // Names of boot programs by machine (UEFI specification 2.10, 3.5.1.1).
         let has = |name: &str| programs.iter().any(|program| program.is_named(name));
         if has("BOOTX64.EFI") && !has("BOOTAA64.EFI") {
@@ -260,7 +260,7 @@ impl<R: Read + Seek> DiskImage<R> {
 }
 
 /// The EFI programs among files.
-fn programs(mut files: Vec<Entry>) -> Vec<Entry> {
+fn programs(mut files: Vec<FatEntry>) -> Vec<FatEntry> {
     files.retain(|file| !file.is_directory && file.name.to_ascii_lowercase().ends_with(".efi"));
     files
 }

@@ -1,9 +1,9 @@
 use std::io::Cursor;
 
+use lab_image_fixtures::{disk, fat, gzip, partitioned, xz};
 use proptest::prelude::*;
 
 use super::*;
-use lab_image_fixtures::{disk, fat, gzip, partitioned, xz};
 
 /// What is taken out of a disk image.
 fn taken(disk: &[u8]) -> Result<(String, Vec<u8>), DiskImageError> {

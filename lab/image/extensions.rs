@@ -41,7 +41,7 @@ pub enum ExtensionsError {
 }
 
 #[derive(Deserialize)]
-struct Manifest {
+struct ExtensionsYaml {
     #[serde(default)]
     layers: Option<Vec<RawLayer>>,
 }
@@ -49,11 +49,11 @@ struct Manifest {
 #[derive(Deserialize)]
 struct RawLayer {
     image: String,
-    metadata: Metadata,
+    metadata: LayerMetadata,
 }
 
 #[derive(Deserialize)]
-struct Metadata {
+struct LayerMetadata {
     name: String,
     #[serde(default)]
     version: String,
@@ -69,7 +69,7 @@ impl Extension {
     /// # Errors
     /// See [`ExtensionsError`].
     pub fn parse(text: &[u8]) -> Result<Vec<Self>, ExtensionsError> {
-        let manifest: Manifest = serde_yaml::from_slice(text)
+        let manifest: ExtensionsYaml = serde_yaml::from_slice(text)
             .map_err(|error| ExtensionsError::Malformed(plain(&error.to_string()).into()))?;
         let mut names = BTreeSet::new();
         let layers = manifest.layers.unwrap_or_default().into_iter().enumerate();

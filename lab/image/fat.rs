@@ -33,7 +33,7 @@ fn damaged<T>(what: impl Into<String>) -> Result<T, FatError> {
 
 /// A file or directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct FatEntry {
     /// Its long name, or its short one when it has no other.
     pub(super) name: String,
     /// Whether it is a directory.
@@ -138,7 +138,7 @@ impl<'a, R: Read + Seek> Fat<'a, R> {
 
     /// What is in the directory at `path`, names joined with `/` in any case; `None` when there is
     /// no such directory.
-    pub(super) fn list(&mut self, path: &str) -> Result<Option<Vec<Entry>>, FatError> {
+    pub(super) fn list(&mut self, path: &str) -> Result<Option<Vec<FatEntry>>, FatError> {
         let mut entries = entries(&self.root_directory()?);
         for name in path.split('/').filter(|name| !name.is_empty()) {
             let found = entries.iter().find(|entry| entry.is_directory && entry.is_named(name));
@@ -149,7 +149,7 @@ impl<'a, R: Read + Seek> Fat<'a, R> {
     }
 
     /// Writes the content of a file.
-    pub(super) fn copy(&mut self, file: &Entry, to: &mut impl Write) -> Result<(), FatError> {
+    pub(super) fn copy(&mut self, file: &FatEntry, to: &mut impl Write) -> Result<(), FatError> {
         // A chain that leads round in a circle would go on for ever.
         if file.size > u64::from(self.clusters) * self.cluster_size {
             return damaged(format!(
@@ -237,14 +237,14 @@ impl<'a, R: Read + Seek> Fat<'a, R> {
     }
 }
 
-impl Entry {
+impl FatEntry {
     pub(super) fn is_named(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
 }
 
 /// The entries of a directory.
-fn entries(directory: &[u8]) -> Vec<Entry> {
+fn entries(directory: &[u8]) -> Vec<FatEntry> {
     let mut found = Vec::new();
     let mut long = LongName::default();
     for raw in directory.chunks_exact(ENTRY) {
@@ -260,7 +260,7 @@ fn entries(directory: &[u8]) -> Vec<Entry> {
                 let word = |at: usize| u32::from(u16::from_le_bytes([raw[at], raw[at + 1]]));
                 let is_directory = attributes & 0x10 != 0;
                 let size = if is_directory { 0 } else { u64::from(word(28) | word(30) << 16) };
-                let entry = Entry { name, is_directory, size, cluster: word(20) << 16 | word(26) };
+                let entry = FatEntry { name, is_directory, size, cluster: word(20) << 16 | word(26) };
                 // No name may have control characters, which would reach a terminal.
                 if ![".", ".."].contains(&entry.name.as_str()) && !entry.name.contains(char::is_control) {
                     found.push(entry);

@@ -1,14 +1,14 @@
 use std::io::Cursor;
 
 use fatfs::FatType;
+use lab_image_fixtures::fat;
 use proptest::prelude::*;
 
 use super::*;
-use lab_image_fixtures::fat;
 
 const MIB: usize = 1 << 20;
 
-fn listed(volume: &[u8], path: &str) -> Result<Option<Vec<Entry>>, FatError> {
+fn listed(volume: &[u8], path: &str) -> Result<Option<Vec<FatEntry>>, FatError> {
     Fat::open(&mut Cursor::new(volume), 0, volume.len() as u64)?.list(path)
 }
 

@@ -5,16 +5,16 @@
 
 use std::io::{self, BufReader, Read, Seek};
 
+use lab_model::Digest;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use super::{
-    archive::{ArchiveError, Archives, Entry},
+    archive::{ArchiveEntry, ArchiveError, Archives},
     compression::{Compression, unpacked},
     contents::{Contents, ContentsError, LayerContents},
     extensions::{Extension, ExtensionsError},
+    hashed::Hashed,
 };
-use lab_model::Digest;
 
 /// More than any initramfs unpacks to, in bytes.
 const UNPACKED_LIMIT: u64 = 2 << 30;
@@ -35,14 +35,14 @@ pub struct Initramfs {
     /// Bytes unpacked.
     pub unpacked: u64,
     /// Its squashfs files.
-    pub layers: Vec<Layer>,
+    pub layers: Vec<InitramfsLayer>,
     /// What they bring to a node.
     pub contents: Contents,
 }
 
 /// A squashfs file of an initramfs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Layer {
+pub struct InitramfsLayer {
     /// Its name, e.g. `rootfs.sqsh`.
     pub name: String,
     /// Its size.
@@ -87,12 +87,13 @@ impl Initramfs {
     /// # Errors
     /// See [`InitramfsError`].
     pub fn read(file: impl Read) -> Result<Self, InitramfsError> {
-        let mut file = Hashed { input: file, hasher: Sha256::new(), bytes: 0 };
-        let mut content = Content::default();
+        let mut file = Hashed::new(file);
+        let mut content = InitramfsContent::default();
         let (compression, unpacked) = content.take_archives(&mut file)?;
         // Behind the last archive there may be padding, which belongs to the digest.
         io::copy(&mut file, &mut io::sink())?;
-        let unpacked = unpacked.unwrap_or(file.bytes);
+        let packed = file.count();
+        let unpacked = unpacked.unwrap_or(packed);
         let extensions = Extension::parse(&content.manifest)?;
         let missing = |e: &&Extension| !content.layers.iter().any(|layer| layer.name == e.layer);
         if let Some(Extension { layer, name, .. }) = extensions.iter().find(missing) {
@@ -101,8 +102,8 @@ impl Initramfs {
         let found = content.found.into_iter().collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             compression,
-            packed: file.bytes,
-            digest: Digest::of_hash(file.hasher),
+            packed,
+            digest: file.digest()?,
             unpacked,
             layers: content.layers,
             contents: Contents::of(&extensions, &found),
@@ -111,22 +112,22 @@ impl Initramfs {
 }
 
 /// What is collected while archives are read.
-struct Content {
-    layers: Vec<Layer>,
+struct InitramfsContent {
+    layers: Vec<InitramfsLayer>,
     /// What is in them. A damaged layer is told of after the archive is known to be whole: a
     /// damaged archive is the better reason.
     found: Vec<Result<LayerContents, ContentsError>>,
     manifest: Vec<u8>,
 }
 
-impl Default for Content {
+impl Default for InitramfsContent {
     fn default() -> Self {
         // An image without the file has no extensions.
         Self { layers: Vec::new(), found: Vec::new(), manifest: b"layers: []".to_vec() }
     }
 }
 
-impl Content {
+impl InitramfsContent {
     /// Reads all archives; returns how they are compressed, and their bytes unpacked when they are.
     fn take_archives(&mut self, file: impl Read) -> Result<(Compression, Option<u64>), InitramfsError> {
         let fail = |place: &str| {
@@ -156,7 +157,7 @@ impl Content {
         }
     }
 
-    fn take(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
+    fn take(&mut self, entry: &ArchiveEntry, data: &mut dyn Read) -> io::Result<()> {
         let refused = |problem: String| Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         if entry.name == "extensions.yaml" {
             if entry.size > MANIFEST_LIMIT {
@@ -173,42 +174,14 @@ impl Content {
             }
             // A squashfs file is read by seeking, which the stream cannot.
             let mut spool = io::BufWriter::with_capacity(1 << 20, tempfile::tempfile()?);
-            let digest = Digest::of_reader(Copied { from: data, to: &mut spool })?;
+            let mut data = Hashed::new(data);
+            io::copy(&mut data, &mut spool)?;
+            let digest = data.digest()?;
             let mut layer = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
             layer.rewind()?;
             self.found.push(LayerContents::read(&entry.name, layer));
-            self.layers.push(Layer { name: entry.name.clone(), bytes: entry.size, digest });
+            self.layers.push(InitramfsLayer { name: entry.name.clone(), bytes: entry.size, digest });
         }
         Ok(())
-    }
-}
-
-/// Counts and hashes what is read.
-struct Hashed<R> {
-    input: R,
-    hasher: Sha256,
-    bytes: u64,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.input.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
-        self.bytes += read as u64;
-        Ok(read)
-    }
-}
-
-/// Writes what is read of `from` to `to`, too.
-struct Copied<'a, W> {
-    from: &'a mut dyn Read,
-    to: &'a mut W,
-}
-
-impl<W: io::Write> Read for Copied<'_, W> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.from.read(buffer)?;
-        self.to.write_all(&buffer[..read])?;
-        Ok(read)
     }
 }

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lab_model::Digest;
 use serde::Serialize;
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
     contents::Contents,
     difference::Difference,
     disk_cache::DiskCache,
-    initramfs::{Initramfs, InitramfsError, Layer},
+    initramfs::{Initramfs, InitramfsError, InitramfsLayer},
     kernel::{KERNEL_LIMIT, raw_kernel},
     layout::Found,
     node_image::{digest_of, identity_of},
@@ -21,7 +22,6 @@ use super::{
     promised::promised,
 };
 use crate::AssetError;
-use lab_model::Digest;
 
 /// What a kernel's version string begins with (`linux_banner`, Linux init/version.c).
 const BANNER: &[u8] = b"Linux version ";
@@ -49,7 +49,7 @@ pub struct Inspection {
     pub initramfs_bytes: (u64, u64),
     /// The squashfs files in the initramfs: root file system and extensions, with `modules.dep`
     /// and `schematic`.
-    pub layers: Vec<Layer>,
+    pub layers: Vec<InitramfsLayer>,
     /// What the layers bring to a node.
     pub contents: Contents,
     /// Each file that is covered by checksums or should be.

@@ -1,7 +1,8 @@
-use super::*;
-use crate::NodeImage;
 use lab_image_fixtures::{disk, pe};
 use lab_model::Digest;
+
+use super::*;
+use crate::NodeImage;
 
 fn directory(files: &[&str]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("tempdir");

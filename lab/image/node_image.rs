@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use sha2::{Digest as _, Sha256};
-
 use lab_model::Digest;
+use sha2::{Digest as _, Sha256};
 
 use super::{asset_error::AssetError, disk_cache::DiskCache, layout::Found, part::Part, promised::promised};
 

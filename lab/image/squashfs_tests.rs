@@ -1,9 +1,8 @@
 use std::io::Cursor;
 
 use backhand::compression::Compressor;
-use proptest::prelude::*;
-
 use lab_image_fixtures as fixture;
+use proptest::prelude::*;
 
 use super::{super::contents::LayerContents, *};
 

@@ -1,9 +1,11 @@
 //! Two things done with files throughout the lab: replacing one whole, and holding a lock that
 //! the kernel drops when its owner dies, however it dies.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
-use std::path::Path;
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    path::Path,
+};
 
 /// Replaces `path` with `contents` in one step: readers see the old file or the new one, never a
 /// part, also when the writer is killed half-way. The file gets mode 0600.

@@ -22,7 +22,7 @@ pub mod words;
 pub mod workloads;
 pub mod yaml;
 
-pub use diagnostic::Severity;
+pub use diagnostic::{Diagnostic, Diagnostics, InvalidFile, Position, Severity};
 pub use digest::Digest;
 pub use exit_code::ExitCode;
 pub use redact::redact;

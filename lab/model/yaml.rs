@@ -1,34 +1,26 @@
-//! YAML as a tree in which every key and value knows its place.
+//! YAML as a tree in which every key and value knows its position.
 
 use std::collections::HashMap;
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span};
-use serde::Serialize;
+use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span};
+
+use crate::diagnostic::Position;
 
 /// More nodes than any machine config has; aliases of aliases would otherwise fill the memory.
 const NODES_LIMIT: usize = 200_000;
 
-/// A place in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Place {
-    /// Line, from 1.
-    pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
-}
-
-/// A value with its place.
+/// A value with its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct YamlNode {
     /// Where it begins.
-    pub place: Place,
+    pub position: Position,
     /// What it is.
-    pub value: Value,
+    pub value: YamlValue,
 }
 
 /// What a node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
+pub enum YamlValue {
     /// A text, number, truth value or nothing.
     Scalar {
         /// As it is written, escapes resolved.
@@ -39,25 +31,25 @@ pub enum Value {
         block: bool,
     },
     /// A list.
-    List(Vec<Node>),
+    List(Vec<YamlNode>),
     /// A mapping, in the order of the file.
-    Map(Vec<Entry>),
+    Map(Vec<YamlEntry>),
 }
 
 /// One `key: value` of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct YamlEntry {
     /// The key.
     pub key: String,
     /// Where the key is.
-    pub place: Place,
+    pub position: Position,
     /// Its value.
-    pub node: Node,
+    pub node: YamlNode,
 }
 
-impl Node {
+impl YamlNode {
     /// The value below a path of keys; `None` when a key is missing, or its value is nothing.
-    pub fn get(&self, path: &[&str]) -> Option<&Node> {
+    pub fn get(&self, path: &[&str]) -> Option<&YamlNode> {
         let found = path.iter().try_fold(self, |node, key| {
             node.entries().iter().find(|entry| entry.key == *key).map(|entry| &entry.node)
         })?;
@@ -72,8 +64,8 @@ impl Node {
     /// The text of a scalar.
     pub fn text(&self) -> Option<&str> {
         match &self.value {
-            Value::Scalar { text, .. } => Some(text),
-            Value::List(_) | Value::Map(_) => None,
+            YamlValue::Scalar { text, .. } => Some(text),
+            YamlValue::List(_) | YamlValue::Map(_) => None,
         }
     }
 
@@ -83,60 +75,60 @@ impl Node {
     }
 
     /// The items of the list below a path of keys; none when there is no list.
-    pub fn items_at(&self, path: &[&str]) -> &[Node] {
-        self.get(path).map_or(&[], Node::items)
+    pub fn items_at(&self, path: &[&str]) -> &[YamlNode] {
+        self.get(path).map_or(&[], YamlNode::items)
     }
 
     /// The entries of the mapping below a path of keys; none when there is no mapping.
-    pub fn entries_at(&self, path: &[&str]) -> &[Entry] {
-        self.get(path).map_or(&[], Node::entries)
+    pub fn entries_at(&self, path: &[&str]) -> &[YamlEntry] {
+        self.get(path).map_or(&[], YamlNode::entries)
     }
 
     /// The entries of a mapping; none when it is another thing.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[YamlEntry] {
         match &self.value {
-            Value::Map(entries) => entries,
-            Value::List(_) | Value::Scalar { .. } => &[],
+            YamlValue::Map(entries) => entries,
+            YamlValue::List(_) | YamlValue::Scalar { .. } => &[],
         }
     }
 
     /// The items of a list; none when it is another thing.
-    pub fn items(&self) -> &[Node] {
+    pub fn items(&self) -> &[YamlNode] {
         match &self.value {
-            Value::List(items) => items,
-            Value::Map(_) | Value::Scalar { .. } => &[],
+            YamlValue::List(items) => items,
+            YamlValue::Map(_) | YamlValue::Scalar { .. } => &[],
         }
     }
 
     /// Whether it is a true truth value, in the words of the YAML reader that Talos uses (Go
     /// yaml.v3, `resolve.go`).
     pub fn is_true(&self) -> bool {
-        matches!(&self.value, Value::Scalar { text, plain: true, .. }
+        matches!(&self.value, YamlValue::Scalar { text, plain: true, .. }
             if matches!(text.to_ascii_lowercase().as_str(), "true" | "yes" | "on" | "y"))
     }
 
     /// Whether nothing is written.
     pub fn is_nothing(&self) -> bool {
-        matches!(&self.value, Value::Scalar { text, plain: true, .. } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+        matches!(&self.value, YamlValue::Scalar { text, plain: true, .. } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
     /// Calls `look` with every scalar in it, with the path to it.
-    pub fn each_scalar<'a>(&'a self, look: &mut dyn FnMut(&str, &'a Node)) {
+    pub fn each_scalar<'a>(&'a self, look: &mut dyn FnMut(&str, &'a YamlNode)) {
         self.walk(&mut String::new(), look);
     }
 
-    fn walk<'a>(&'a self, path: &mut String, look: &mut dyn FnMut(&str, &'a Node)) {
+    fn walk<'a>(&'a self, path: &mut String, look: &mut dyn FnMut(&str, &'a YamlNode)) {
         let length = path.len();
         match &self.value {
-            Value::Scalar { .. } => look(path, self),
-            Value::List(items) => {
+            YamlValue::Scalar { .. } => look(path, self),
+            YamlValue::List(items) => {
                 for (index, item) in items.iter().enumerate() {
                     path.push_str(&format!("[{index}]"));
                     item.walk(path, look);
                     path.truncate(length);
                 }
             }
-            Value::Map(entries) => {
+            YamlValue::Map(entries) => {
                 for entry in entries {
                     if !path.is_empty() {
                         path.push('.');
@@ -154,30 +146,30 @@ impl Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct YamlError {
     /// Where.
-    pub place: Place,
+    pub position: Position,
     /// What.
     pub message: String,
 }
 
 impl YamlError {
     fn new(span: Span, message: impl Into<String>) -> Self {
-        Self { place: start(span), message: message.into() }
+        Self { position: start(span), message: message.into() }
     }
 }
 
 impl From<ScanError> for YamlError {
     fn from(error: ScanError) -> Self {
         let marker = error.marker();
-        let place = Place { line: marker.line(), column: marker.col() + 1 };
+        let position = Position { line: marker.line(), column: marker.col() + 1 };
         let text = error.to_string();
-        // The place is shown anyway.
+        // The position is shown anyway.
         let message = text.split(" at line ").next().unwrap_or_default().to_owned();
-        Self { place, message }
+        Self { position, message }
     }
 }
 
 /// The documents of a YAML stream; empty ones, as a leading `---` makes them, are left out.
-pub fn documents(text: &str) -> Result<Vec<Node>, YamlError> {
+pub fn documents(text: &str) -> Result<Vec<YamlNode>, YamlError> {
     let mut builder = Builder::default();
     for next in Parser::new_from_str(text) {
         let (event, span) = next?;
@@ -186,44 +178,44 @@ pub fn documents(text: &str) -> Result<Vec<Node>, YamlError> {
     Ok(builder.documents)
 }
 
-fn start(span: Span) -> Place {
-    Place { line: span.start.line(), column: span.start.col() + 1 }
+fn start(span: Span) -> Position {
+    Position { line: span.start.line(), column: span.start.col() + 1 }
 }
 
 /// A collection that is not complete yet.
 struct Open {
-    node: Node,
+    node: YamlNode,
     anchor: usize,
     /// The key that waits for its value.
-    key: Option<(String, Place)>,
+    key: Option<(String, Position)>,
 }
 
 #[derive(Default)]
 struct Builder {
-    documents: Vec<Node>,
+    documents: Vec<YamlNode>,
     open: Vec<Open>,
-    anchors: HashMap<usize, Node>,
+    anchors: HashMap<usize, YamlNode>,
     nodes: usize,
 }
 
 impl Builder {
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), YamlError> {
-        let place = start(span);
+        let position = start(span);
         match event {
             Event::Scalar(text, style, anchor, _) => {
-                let value = Value::Scalar {
+                let value = YamlValue::Scalar {
                     text: text.into_owned(),
                     plain: style == ScalarStyle::Plain,
                     block: matches!(style, ScalarStyle::Literal | ScalarStyle::Folded),
                 };
-                self.complete(Node { place, value }, anchor, span)
+                self.complete(YamlNode { position, value }, anchor, span)
             }
             Event::SequenceStart(_, anchor, _) => {
-                self.begin(Value::List(Vec::new()), anchor, place);
+                self.begin(YamlValue::List(Vec::new()), anchor, position);
                 Ok(())
             }
             Event::MappingStart(_, anchor, _) => {
-                self.begin(Value::Map(Vec::new()), anchor, place);
+                self.begin(YamlValue::Map(Vec::new()), anchor, position);
                 Ok(())
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
@@ -246,8 +238,8 @@ impl Builder {
         }
     }
 
-    fn begin(&mut self, value: Value, anchor: usize, place: Place) {
-        self.open.push(Open { node: Node { place, value }, anchor, key: None });
+    fn begin(&mut self, value: YamlValue, anchor: usize, position: Position) {
+        self.open.push(Open { node: YamlNode { position, value }, anchor, key: None });
     }
 
     fn within_limit(&self, span: Span) -> Result<(), YamlError> {
@@ -257,7 +249,7 @@ impl Builder {
         Err(YamlError::new(span, format!("more than {NODES_LIMIT} values; no machine config has so many")))
     }
 
-    fn complete(&mut self, node: Node, anchor: usize, span: Span) -> Result<(), YamlError> {
+    fn complete(&mut self, node: YamlNode, anchor: usize, span: Span) -> Result<(), YamlError> {
         self.nodes += 1;
         self.within_limit(span)?;
         if anchor != 0 {
@@ -270,30 +262,32 @@ impl Builder {
             return Ok(());
         };
         match &mut open.node.value {
-            Value::List(items) => items.push(node),
-            Value::Map(entries) => match (open.key.take(), node) {
-                (Some((key, place)), node) => {
+            YamlValue::List(items) => items.push(node),
+            YamlValue::Map(entries) => match (open.key.take(), node) {
+                (Some((key, position)), node) => {
                     if entries.iter().any(|entry| entry.key == key) {
                         let message = format!("the key \"{key}\" is given twice in one mapping");
-                        return Err(YamlError { place, message });
+                        return Err(YamlError { position, message });
                     }
-                    entries.push(Entry { key, place, node });
+                    entries.push(YamlEntry { key, position, node });
                 }
-                (None, Node { place, value: Value::Scalar { text, .. } }) => open.key = Some((text, place)),
+                (None, YamlNode { position, value: YamlValue::Scalar { text, .. } }) => {
+                    open.key = Some((text, position))
+                }
                 (None, _) => return Err(YamlError::new(span, "a key that is no text")),
             },
-            Value::Scalar { .. } => {}
+            YamlValue::Scalar { .. } => {}
         }
         Ok(())
     }
 }
 
 /// How many values there are in a value, itself included.
-fn size(node: &Node) -> usize {
+fn size(node: &YamlNode) -> usize {
     match &node.value {
-        Value::Scalar { .. } => 1,
-        Value::List(items) => 1 + items.iter().map(size).sum::<usize>(),
-        Value::Map(entries) => 1 + entries.iter().map(|entry| size(&entry.node)).sum::<usize>(),
+        YamlValue::Scalar { .. } => 1,
+        YamlValue::List(items) => 1 + items.iter().map(size).sum::<usize>(),
+        YamlValue::Map(entries) => 1 + entries.iter().map(|entry| size(&entry.node)).sum::<usize>(),
     }
 }
 
@@ -303,7 +297,7 @@ mod tests {
 
     use super::*;
 
-    fn only(text: &str) -> Node {
+    fn only(text: &str) -> YamlNode {
         let mut documents = documents(text).expect("YAML");
         assert_eq!(documents.len(), 1);
         documents.remove(0)
@@ -313,8 +307,8 @@ mod tests {
     fn keys_and_values_know_their_places() {
         let root = only("machine:\n  kubelet:\n    image: x\n");
         let kubelet = &root.get(&["machine"]).expect("machine").entries()[0];
-        assert_eq!((kubelet.key.as_str(), kubelet.place), ("kubelet", Place { line: 2, column: 3 }));
-        assert_eq!(kubelet.node.get(&["image"]).expect("image").place, Place { line: 3, column: 12 });
+        assert_eq!((kubelet.key.as_str(), kubelet.position), ("kubelet", Position { line: 2, column: 3 }));
+        assert_eq!(kubelet.node.get(&["image"]).expect("image").position, Position { line: 3, column: 12 });
     }
 
     #[test]
@@ -340,7 +334,7 @@ mod tests {
     #[test]
     fn a_key_given_twice_is_an_error_with_the_place_of_the_second() {
         let error = documents("a: 1\nb: 2\na: 3\n").expect_err("twice");
-        assert_eq!(error.place, Place { line: 3, column: 1 });
+        assert_eq!(error.position, Position { line: 3, column: 1 });
     }
 
     #[test]
@@ -357,7 +351,7 @@ mod tests {
         #[test]
         fn any_text_is_a_tree_or_an_error_with_a_place(text in "[a-z:&*\\[\\]{}\\-\"' \n|>#0-9]{0,200}") {
             if let Err(error) = documents(&text) {
-                prop_assert!(error.place.line <= text.lines().count() + 2);
+                prop_assert!(error.position.line <= text.lines().count() + 2);
             }
         }
     }

@@ -14,3 +14,4 @@ pub mod lint;
 pub mod network;
 pub mod own_configs;
 pub mod tailnet;
+pub mod user_config;

@@ -6,15 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rand::{RngCore, SeedableRng};
+use lab_model::{Digest, workloads::ECHO_IMAGE};
+use lab_oci::{
+    images::{CONFIG_TYPE, LAYER_TYPE, Layout, MANIFEST_TYPE},
+    registry::Store,
+};
+use rand::{SeedableRng, TryRngCore, rngs::StdRng};
 use serde_json::Value;
 
-use super::{
-    oci_layout::{self, LAYER, MANIFEST},
-    step::{RecipeError, file},
-};
-use lab_model::{Digest, workloads::ECHO_IMAGE};
-use lab_oci::registry::Store;
+use super::step::{RecipeError, file};
 
 /// The reference of an image of `mib` MiB.
 pub fn ballast_image(mib: u16) -> String {
@@ -38,17 +38,16 @@ pub fn ballast_layout(workloads: &Path, directory: &Path, mib: u16) -> Result<Pa
         .tempdir_in(directory)
         .map_err(file("write in", directory))?;
     let (mut manifest, mut config) = echo(workloads)?;
-    let layer = oci_layout::put(partial.path(), &layer(mib).map_err(file("pack", &layout))?)?;
+    let made = Layout::new(partial.path());
+    let layer = made.put(LAYER_TYPE, &layer(mib).map_err(file("pack", &layout))?)?;
     append(&mut config["rootfs"]["diff_ids"], Value::from(layer.digest.clone()));
     append(&mut config["history"], serde_json::json!({ "created_by": "lab bench images" }));
-    append(&mut manifest["layers"], oci_layout::descriptor(LAYER, &layer));
-    let config = oci_layout::put(partial.path(), config.to_string().as_bytes())?;
+    append(&mut manifest["layers"], serde_json::json!(layer));
+    let config = made.put(CONFIG_TYPE, config.to_string().as_bytes())?;
     manifest["config"]["digest"] = config.digest.into();
     manifest["config"]["size"] = config.size.into();
-    let manifest = oci_layout::put(partial.path(), manifest.to_string().as_bytes())?;
-    let mut entry = oci_layout::descriptor(MANIFEST, &manifest);
-    entry["annotations"] = serde_json::json!({ "org.opencontainers.image.ref.name": ballast_image(mib) });
-    oci_layout::write_index(partial.path(), &[entry])?;
+    let image = made.put(MANIFEST_TYPE, manifest.to_string().as_bytes())?;
+    made.write_index(&[image.named(ballast_image(mib))])?;
     lab_image::keep_directory(partial, &layout).map_err(file("create", &layout))?;
     Ok(layout)
 }
@@ -88,17 +87,9 @@ fn layer(mib: u16) -> io::Result<Vec<u8>> {
     header.set_mode(0o644);
     header.set_size(size);
     let mut archive = tar::Builder::new(Vec::new());
-    archive.append_data(&mut header, "ballast", Noise(rand::rngs::StdRng::seed_from_u64(size)).take(size))?;
+    let mut noise = StdRng::seed_from_u64(size);
+    archive.append_data(&mut header, "ballast", noise.read_adapter().take(size))?;
     archive.into_inner()
-}
-
-struct Noise(rand::rngs::StdRng);
-
-impl Read for Noise {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.fill_bytes(buffer);
-        Ok(buffer.len())
-    }
 }
 
 #[cfg(test)]

@@ -7,21 +7,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab_image::cpio_archive::{self, Entry};
+use lab_image::cpio_archive::{self, CpioEntry};
+use lab_model::workloads::{ECHO_IMAGE, WASM_IMAGE};
 
 use super::{
     debian,
     go_program::GoProgram,
     kernel_modules::KernelModules,
-    layer::{self, Content, Layer},
+    layer::{self, FinishedLayer, LayerContent},
     listing::Listing,
     oci_layout::{self, WorkloadImage},
-    report::{Report, checksums},
+    report::{BuildReport, checksums},
     root_tree::{RootTree, pack},
     step::{Key, RecipeError, Workshop, file, remove},
-    variants::{Manifest, Variants},
+    variants::{ExtensionManifest, Variants},
 };
-use lab_model::workloads::{ECHO_IMAGE, WASM_IMAGE};
 
 /// Version of Kubernetes in `images/kubernetes/go.mod`.
 pub const KUBERNETES_VERSION: &str = "v1.34.2";
@@ -82,7 +82,7 @@ struct Built {
 /// A built extension.
 struct BuiltLayer {
     built: Built,
-    manifest: Manifest,
+    manifest: ExtensionManifest,
     /// Its programs, for the report.
     programs: Vec<PathBuf>,
 }
@@ -210,7 +210,7 @@ impl Recipe<'_> {
         let mut built = BTreeMap::new();
         for (name, ingredients) in &variants.extensions {
             let folder = self.sources.join(name);
-            let manifest = Manifest::read(&folder.join("manifest.yaml"), name)?;
+            let manifest = ExtensionManifest::read(&folder.join("manifest.yaml"), name)?;
             let mut programs = Vec::new();
             for (path, program) in &ingredients.programs {
                 let step = path.rsplit('/').next().unwrap_or(path);
@@ -227,7 +227,7 @@ impl Recipe<'_> {
                 key = key.text(path).after(&program.key);
             }
             let key = key.done();
-            let content = Content {
+            let content = LayerContent {
                 folder: &folder,
                 programs: &programs.iter().map(|(path, built)| (*path, &*built.path)).collect::<Vec<_>>(),
                 kernel_modules: &ingredients.kernel_modules,
@@ -247,7 +247,7 @@ impl Recipe<'_> {
         names: &[String],
         variants: &Variants,
         extensions: &BTreeMap<String, BuiltLayer>,
-    ) -> Result<Vec<(Key, Layer, Vec<PathBuf>)>, RecipeError> {
+    ) -> Result<Vec<(Key, FinishedLayer, Vec<PathBuf>)>, RecipeError> {
         let mut layers = Vec::new();
         let mut kernel_modules = Vec::new();
         for name in names {
@@ -257,7 +257,7 @@ impl Recipe<'_> {
             };
             let metadata = layer.manifest.metadata.clone();
             let path = layer.built.path.clone();
-            layers.push((layer.built.key.clone(), Layer { metadata, path }, layer.programs.clone()));
+            layers.push((layer.built.key.clone(), FinishedLayer { metadata, path }, layer.programs.clone()));
             kernel_modules.extend(ingredients.kernel_modules.iter().map(String::as_str));
         }
         if kernel_modules.is_empty() {
@@ -274,7 +274,7 @@ impl Recipe<'_> {
         })?;
         layers.push((
             key,
-            Layer { metadata: layer::module_index_metadata(&modules.version), path },
+            FinishedLayer { metadata: layer::module_index_metadata(&modules.version), path },
             Vec::new(),
         ));
         Ok(layers)
@@ -285,7 +285,7 @@ impl Recipe<'_> {
         &self,
         name: &str,
         base: &Base<'_>,
-        layers: &[(Key, Layer, Vec<PathBuf>)],
+        layers: &[(Key, FinishedLayer, Vec<PathBuf>)],
     ) -> Result<Built, RecipeError> {
         let key = Key::of(name, 3).after(&base.debian.key).after(&base.init.key).after(&base.root.key);
         let key = layers.iter().fold(key, |key, (layer, ..)| key.after(layer)).done();
@@ -308,7 +308,7 @@ impl Recipe<'_> {
             for path in layers.iter().flat_map(|(.., programs)| programs) {
                 programs.push((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), path));
             }
-            Report {
+            BuildReport {
                 kernel: &modules.version,
                 kubernetes: KUBERNETES_VERSION,
                 extensions: &extensions
@@ -329,7 +329,7 @@ impl Recipe<'_> {
         &self,
         modules: &KernelModules,
         base: &Base<'_>,
-        layers: &[(Key, Layer, Vec<PathBuf>)],
+        layers: &[(Key, FinishedLayer, Vec<PathBuf>)],
         to: &Path,
     ) -> Result<(), RecipeError> {
         let list = Listing::read(&self.list("modules"))?;
@@ -337,22 +337,22 @@ impl Recipe<'_> {
             list.pairs()?.into_iter().filter(|(when, _)| *when == "early").map(|(_, name)| name).collect();
         let program = fs::read(&base.init.path).map_err(file("read", &base.init.path))?;
         let mut entries = vec![
-            Entry::directory("dev"),
-            Entry::directory("modules"),
-            Entry::directory("proc"),
-            Entry::directory("root"),
-            Entry::directory("sys"),
-            Entry::program("init", program),
+            CpioEntry::directory("dev"),
+            CpioEntry::directory("modules"),
+            CpioEntry::directory("proc"),
+            CpioEntry::directory("root"),
+            CpioEntry::directory("sys"),
+            CpioEntry::program("init", program),
         ];
         let mut order = String::new();
         for module in modules.with_dependencies(&early)? {
             let name = format!("modules/{}", module.path.file_name().unwrap_or_default().to_string_lossy());
             order.push_str(&format!("/{name}\n"));
-            entries.push(Entry::file(&name, module.content));
+            entries.push(CpioEntry::file(&name, module.content));
         }
-        entries.push(Entry::file("modules.load", order.into_bytes()));
+        entries.push(CpioEntry::file("modules.load", order.into_bytes()));
         let stacked: Vec<_> = layers.iter().map(|(_, layer, _)| layer).collect();
-        entries.push(Entry::file("extensions.yaml", layer::extensions_yaml(&stacked)?.into_bytes()));
+        entries.push(CpioEntry::file("extensions.yaml", layer::extensions_yaml(&stacked)?.into_bytes()));
         for (index, layer) in stacked.iter().enumerate() {
             entries.push(host_file(&format!("{index}.sqsh"), &layer.path)?);
         }
@@ -407,8 +407,8 @@ fn publish(from: &Path, to: &Path) -> Result<(), RecipeError> {
 }
 
 /// A file of the host, as it is, as an entry of an archive.
-fn host_file(name: &str, path: &Path) -> Result<Entry, RecipeError> {
-    Ok(Entry::file(name, std::fs::read(path).map_err(file("read", path))?))
+fn host_file(name: &str, path: &Path) -> Result<CpioEntry, RecipeError> {
+    Ok(CpioEntry::file(name, std::fs::read(path).map_err(file("read", path))?))
 }
 
 #[cfg(test)]

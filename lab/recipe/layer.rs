@@ -11,13 +11,13 @@ use super::{
     listing::Listing,
     root_tree::{RootTree, pack},
     step::{RecipeError, file, remove},
-    variants::Metadata,
+    variants::ManifestMetadata,
 };
 
 /// A finished layer.
-pub(super) struct Layer {
+pub(super) struct FinishedLayer {
     /// What `extensions.yaml` says of it.
-    pub(super) metadata: Metadata,
+    pub(super) metadata: ManifestMetadata,
     /// The squashfs.
     pub(super) path: PathBuf,
 }
@@ -26,7 +26,7 @@ pub(super) struct Layer {
 pub(super) const MODULE_INDEX: &str = "modules.dep";
 
 /// What goes into an extension's layer.
-pub(super) struct Content<'a> {
+pub(super) struct LayerContent<'a> {
     /// The extension's folder in `images`.
     pub(super) folder: &'a Path,
     /// Compiled programs by their path in the root file system.
@@ -35,7 +35,7 @@ pub(super) struct Content<'a> {
     pub(super) kernel_modules: &'a [String],
 }
 
-impl Content<'_> {
+impl LayerContent<'_> {
     /// Packs the layer to the file `to`.
     pub(super) fn make(&self, modules: &KernelModules, to: &Path) -> Result<(), RecipeError> {
         let staging = Staging::new(to)?;
@@ -74,18 +74,18 @@ pub(super) fn make_module_index(
 }
 
 /// What the layer of the module index says of itself, as Talos' imager writes it.
-pub(super) fn module_index_metadata(kernel: &str) -> Metadata {
-    Metadata {
+pub(super) fn module_index_metadata(kernel: &str) -> ManifestMetadata {
+    ManifestMetadata {
         name: MODULE_INDEX.to_owned(),
         version: kernel.to_owned(),
-        author: "lab images build".to_owned(),
+        author: "lab image build".to_owned(),
         description: "Index of the kernel modules of all layers".to_owned(),
         compatibility: serde_json::Value::Null,
     }
 }
 
 /// `extensions.yaml` of an initramfs that holds these layers as `0.sqsh`, `1.sqsh` and so on.
-pub(super) fn extensions_yaml(layers: &[&Layer]) -> Result<String, RecipeError> {
+pub(super) fn extensions_yaml(layers: &[&FinishedLayer]) -> Result<String, RecipeError> {
     let layers: Vec<_> = layers
         .iter()
         .enumerate()
@@ -150,15 +150,15 @@ mod tests {
 
     #[test]
     fn the_list_is_what_the_inspection_reads() {
-        let drbd = Metadata {
+        let drbd = ManifestMetadata {
             name: "drbd".into(),
             version: "8.4.11".into(),
             author: String::new(),
             description: "Block devices".into(),
             compatibility: serde_json::json!({ "talos": { "version": ">= v1.11.0" } }),
         };
-        let layers =
-            [drbd, module_index_metadata("6.12")].map(|metadata| Layer { metadata, path: PathBuf::new() });
+        let layers = [drbd, module_index_metadata("6.12")]
+            .map(|metadata| FinishedLayer { metadata, path: PathBuf::new() });
         let text = extensions_yaml(&layers.iter().collect::<Vec<_>>()).expect("yaml");
         let read = Extension::parse(text.as_bytes()).expect("parse");
         let seen: Vec<_> = read.iter().map(|e| (e.name.as_str(), e.layer.as_str())).collect();

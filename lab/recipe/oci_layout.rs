@@ -8,10 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lab_oci::images::{LAYER_TYPE, Layout};
 use serde_json::json;
 
 use super::step::{RecipeError, file};
-use lab_model::Digest;
 
 /// An image of one static program.
 pub(super) struct WorkloadImage {
@@ -23,29 +23,13 @@ pub(super) struct WorkloadImage {
     pub(super) file: PathBuf,
 }
 
-/// Content of a layout.
-pub(super) struct Blob {
-    pub(super) digest: String,
-    pub(super) size: usize,
-}
-
-/// Puts content into the layout `output`.
-pub(super) fn put(output: &Path, content: &[u8]) -> Result<Blob, RecipeError> {
-    let digest = Digest::of_bytes(content);
-    let blobs = output.join("blobs/sha256");
-    fs::create_dir_all(&blobs).map_err(file("create", &blobs))?;
-    let path = blobs.join(digest.hex());
-    fs::write(&path, content).map_err(file("write", &path))?;
-    Ok(Blob { digest: digest.to_string(), size: content.len() })
-}
-
 /// Writes the layout with all `images` to the directory `output`.
 pub(super) fn write(images: &[WorkloadImage], output: &Path) -> Result<(), RecipeError> {
-    let put = |content: &[u8]| put(output, content);
-    let mut manifests = Vec::new();
+    let layout = Layout::new(output);
+    let mut listed = Vec::new();
     for image in images {
-        let layer = put(&layer(image)?)?;
-        let config = put(json!({
+        let layer = layout.put(LAYER_TYPE, &layer(image)?)?;
+        let config = json!({
             "architecture": "arm64",
             "os": "linux",
             "config": {
@@ -54,46 +38,12 @@ pub(super) fn write(images: &[WorkloadImage], output: &Path) -> Result<(), Recip
                 "User": "65534:65534",
             },
             "rootfs": { "type": "layers", "diff_ids": [layer.digest] },
-            "history": [{ "created_by": "lab images build" }],
-        })
-        .to_string()
-        .as_bytes())?;
-        let manifest = put(json!({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-            "layers": [descriptor(LAYER, &layer)],
-        })
-        .to_string()
-        .as_bytes())?;
-        let mut entry = descriptor(MANIFEST, &manifest);
-        entry["platform"] = json!({ "architecture": "arm64", "os": "linux" });
-        entry["annotations"] = json!({ "org.opencontainers.image.ref.name": image.reference });
-        manifests.push(entry);
+            "history": [{ "created_by": "lab image build" }],
+        });
+        let manifest = layout.put_image(&config, &[layer])?;
+        listed.push(manifest.for_architecture("arm64").named(&image.reference));
     }
-    write_index(output, &manifests)
-}
-
-/// Writes what makes a directory a layout, last: the index of its images.
-pub(super) fn write_index(output: &Path, manifests: &[serde_json::Value]) -> Result<(), RecipeError> {
-    let index = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests });
-    for (name, content) in [
-        ("index.json", index.to_string()),
-        ("oci-layout", json!({ "imageLayoutVersion": "1.0.0" }).to_string()),
-    ] {
-        let path = output.join(name);
-        fs::write(&path, content).map_err(file("write", &path))?;
-    }
-    Ok(())
-}
-
-/// Media type of an image manifest.
-pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// Media type of a layer that is not compressed.
-pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-
-pub(super) fn descriptor(media_type: &str, blob: &Blob) -> serde_json::Value {
-    json!({ "mediaType": media_type, "digest": blob.digest, "size": blob.size })
+    Ok(layout.write_index(&listed)?)
 }
 
 /// The layer: the program and its directories, owned by root, without times.
@@ -120,6 +70,7 @@ fn layer(image: &WorkloadImage) -> Result<Vec<u8>, RecipeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lab_model::Digest;
     use lab_oci::registry::Store;
 
     #[test]

@@ -7,8 +7,9 @@ use std::{
     process::Command,
 };
 
-use super::step::{RecipeError, file, run, size};
 use lab_model::Digest;
+
+use super::step::{RecipeError, file, run, size};
 
 /// Writes `checksums.sha256` of the image directory, in the form that `sha256sum -c` reads there.
 pub(super) fn checksums(image: &Path) -> Result<(), RecipeError> {
@@ -23,7 +24,7 @@ pub(super) fn checksums(image: &Path) -> Result<(), RecipeError> {
 }
 
 /// The content of `validation/build-report.txt`.
-pub(super) struct Report<'a> {
+pub(super) struct BuildReport<'a> {
     /// Kernel version.
     pub(super) kernel: &'a str,
     /// Kubernetes version.
@@ -38,7 +39,7 @@ pub(super) struct Report<'a> {
     pub(super) programs: &'a [(&'a str, &'a Path)],
 }
 
-impl Report<'_> {
+impl BuildReport<'_> {
     /// Writes the report into the image directory. It comes after the checksums and is not covered
     /// by them, as in users' own builds.
     pub(super) fn write(&self, image: &Path) -> Result<(), RecipeError> {

@@ -7,6 +7,7 @@ use std::{
     time::Instant,
 };
 
+use lab_oci::images::LayoutError;
 use sha2::{Digest as _, Sha256};
 
 /// Why an image cannot be built.
@@ -61,6 +62,15 @@ pub enum RecipeError {
     /// Something that the packages should bring and do not.
     #[error("{0}")]
     Missing(String),
+}
+
+impl From<LayoutError> for RecipeError {
+    fn from(error: LayoutError) -> Self {
+        match error {
+            LayoutError::File { action, path, source } => Self::File { action, path, source },
+            error @ LayoutError::Index { .. } => Self::Missing(error.to_string()),
+        }
+    }
 }
 
 /// For `map_err`: names the action and the file of an I/O error.

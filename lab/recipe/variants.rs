@@ -47,14 +47,14 @@ pub(super) struct Program {
 
 /// An extension's `manifest.yaml`, in the form of Talos (pkg/machinery/extensions, `Manifest`).
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Manifest {
+pub(super) struct ExtensionManifest {
     /// What the running node tells of the extension.
-    pub(super) metadata: Metadata,
+    pub(super) metadata: ManifestMetadata,
 }
 
 /// What `extensions.yaml` repeats of a manifest.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct Metadata {
+pub(super) struct ManifestMetadata {
     /// Name.
     pub(super) name: String,
     /// Version.
@@ -106,7 +106,7 @@ impl Variants {
     }
 }
 
-impl Manifest {
+impl ExtensionManifest {
     /// Reads the manifest of the extension `name`.
     pub(super) fn read(path: &Path, name: &str) -> Result<Self, RecipeError> {
         let manifest: Self = yaml(path)?;
@@ -145,7 +145,7 @@ mod tests {
         compute.push("tailscale".to_owned());
         assert_eq!(read.variants["gateway"], compute);
         for name in read.extensions.keys() {
-            Manifest::read(&sources.join(name).join("manifest.yaml"), name).expect("manifest");
+            ExtensionManifest::read(&sources.join(name).join("manifest.yaml"), name).expect("manifest");
         }
     }
 

@@ -6,10 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lab_model::redact;
 use serde_json::Value;
 use walkdir::WalkDir;
-
-use lab_model::redact;
 
 /// Names of files that hold credentials, or that only a living lab needs.
 const LEFT_OUT: [&str; 4] = ["kubeconfig", "talosconfig", "lab.json", "lab.lock"];

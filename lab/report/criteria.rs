@@ -4,13 +4,13 @@
 
 use std::fmt;
 
+use lab_model::events::Outcome;
 use serde::Serialize;
 
-use super::summary::{CheckResult, ScenarioSummary, Summary};
-use lab_model::events::Outcome;
-
-/// The guide that the lab brings for choosing roles.
-const ROLE_GUIDE: &str = include_str!("../../docs/role-guide.md");
+use super::{
+    role_guide::RoleGuide,
+    summary::{CheckResult, ScenarioSummary, Summary},
+};
 
 /// The four scenarios, by name.
 const SCENARIOS: [&str; 4] =
@@ -48,15 +48,7 @@ impl Criterion {
     pub fn all(summary: &Summary) -> Vec<Self> {
         let mut criteria: Vec<_> =
             SHOWN.iter().map(|(text, checks)| Self::shown(summary, text, checks)).collect();
-        let headings = ROLE_GUIDE.lines().filter(|line| line.starts_with("## "));
-        criteria.push(Self {
-            text: "the documentation guides the choice of roles",
-            holds: headings.clone().count() > 0,
-            evidence: vec![format!(
-                "docs/role-guide.md: {}",
-                headings.map(|line| line.trim_start_matches("## ")).collect::<Vec<_>>().join("; ")
-            )],
-        });
+        criteria.push(Self::guided(summary));
         let seen: Vec<_> = SCENARIOS.iter().map(|name| (*name, scenario(summary, name))).collect();
         criteria.push(Self {
             text: "tests cover every formation scenario",
@@ -71,11 +63,27 @@ impl Criterion {
     /// The criteria whose scenarios were all run: the others are not broken, nobody looked.
     pub fn of_what_was_run(summary: &Summary) -> Vec<Self> {
         let ran = |name: &str| scenario(summary, name).is_some();
-        let any = SCENARIOS.iter().any(|name| ran(name));
+        // Older recordings do not tell the images of their nodes.
+        let told = of_the_four(summary).flat_map(|scenario| &scenario.nodes).any(|node| node.image.is_some());
         let all = SCENARIOS.iter().all(|name| ran(name));
         let shown = SHOWN.iter().map(|(_, checks)| checks.iter().all(|(name, _)| ran(name)));
-        let wanted: Vec<bool> = shown.chain([any, all]).collect();
+        let wanted: Vec<bool> = shown.chain([told, all]).collect();
         Self::all(summary).into_iter().zip(wanted).filter_map(|(one, wanted)| wanted.then_some(one)).collect()
+    }
+
+    /// Whether each node has a role and an image as the guide's table has them.
+    fn guided(summary: &Summary) -> Self {
+        let text = "the documentation guides the choice of roles";
+        match RoleGuide::embedded() {
+            Ok(guide) => {
+                let compared = guide.compare(of_the_four(summary));
+                let holds = !compared.differs && !compared.evidence.is_empty();
+                Self { text, holds, evidence: compared.evidence }
+            }
+            Err(problem) => {
+                Self { text, holds: false, evidence: vec![format!("docs/role-guide.md: {problem}")] }
+            }
+        }
     }
 
     fn shown(summary: &Summary, text: &'static str, checks: &[(&str, &str)]) -> Self {
@@ -87,6 +95,11 @@ impl Criterion {
             evidence: results.iter().map(|(name, id, result)| of_check(name, id, *result)).collect(),
         }
     }
+}
+
+/// Those of the four scenarios that were run.
+fn of_the_four(summary: &Summary) -> impl Iterator<Item = &ScenarioSummary> {
+    summary.scenarios.iter().filter(|scenario| SCENARIOS.contains(&scenario.name.as_str()))
 }
 
 fn scenario<'a>(summary: &'a Summary, name: &str) -> Option<&'a ScenarioSummary> {
@@ -129,7 +142,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use lab_model::events::{Event, Happening};
+    use lab_model::{
+        events::{Event, Happening, PlannedImage},
+        node::{Kind, Role},
+    };
 
     fn summary(happenings: Vec<Happening>) -> Summary {
         let event = |(seq, happening)| Event { seq, at: Duration::from_secs(seq), happening };
@@ -138,8 +154,10 @@ mod tests {
     }
 
     fn ran(scenario: &str, checks: &[&str], outcome: Outcome) -> Vec<Happening> {
-        let mut happenings =
-            vec![Happening::ScenarioStarted { scenario: scenario.into(), question: String::new() }];
+        let mut happenings = vec![
+            Happening::ScenarioStarted { scenario: scenario.into(), question: String::new() },
+            compute_node(Some(&["spin"])),
+        ];
         for check in checks {
             let (check, title) = ((*check).to_owned(), String::new());
             happenings.push(Happening::CheckStarted { check: check.clone(), title: title.clone() });
@@ -148,6 +166,32 @@ mod tests {
         }
         happenings.push(Happening::ScenarioFinished { scenario: scenario.into(), outcome });
         happenings
+    }
+
+    /// A node of the role compute, with the extensions of its image, if they are told.
+    fn compute_node(extensions: Option<&[&str]>) -> Happening {
+        let extensions = extensions.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        Happening::NodePlanned {
+            node: "worker-1".parse().expect("name"),
+            kind: Kind::Worker,
+            role: Role::new("compute").expect("role"),
+            address: [10, 5, 0, 2].into(),
+            image: extensions.map(|extensions| PlannedImage { source: "compute".into(), extensions }),
+        }
+    }
+
+    #[test]
+    fn the_choice_of_roles_is_judged_by_the_nodes_of_the_run() {
+        let began = Happening::ScenarioStarted { scenario: SCENARIOS[0].into(), question: String::new() };
+        let all = |image| Criterion::all(&summary(vec![began.clone(), compute_node(image)]));
+        assert!(all(Some(&["spin"]))[3].holds);
+        let wrong = &all(Some(&["tailscale"]))[3];
+        assert!(!wrong.holds && wrong.evidence[0].contains("an image without tailscale"), "{wrong:?}");
+        // Of no nodes nothing can be said.
+        assert!(!Criterion::all(&summary(vec![began.clone()]))[3].holds);
+        // An older recording is not blamed for what it does not tell.
+        let older = summary(vec![began.clone(), compute_node(None)]);
+        assert!(Criterion::of_what_was_run(&older).iter().all(|one| one.text != wrong.text));
     }
 
     #[test]

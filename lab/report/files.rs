@@ -2,8 +2,9 @@
 
 use std::{fs, io, path::Path};
 
-use super::{history::History, recording::Recording, report::Report, signatures::Signatures};
 use lab_model::files::replace_file;
+
+use super::{history::History, recording::Recording, report::Report, signatures::Signatures};
 
 /// The page.
 pub const HTML: &str = "report.html";

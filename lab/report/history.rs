@@ -8,13 +8,13 @@ use std::{
     path::Path,
 };
 
+use lab_model::{events::Outcome, files::FileLock};
 use serde::{Deserialize, Serialize};
 
 use super::{
     recording::Recording,
     summary::{ScenarioSummary, Summary},
 };
-use lab_model::{events::Outcome, files::FileLock};
 
 /// The file in the run root.
 pub const HISTORY: &str = "history.jsonl";

@@ -6,9 +6,8 @@ use std::{
     path::Path,
 };
 
-use tokio::task::JoinHandle;
-
 use lab_model::events::{Event, Subscription};
+use tokio::task::JoinHandle;
 
 /// Writes every event to a file as it happens, so that a run that dies leaves what it saw.
 pub struct JsonLines {

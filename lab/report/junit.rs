@@ -2,13 +2,13 @@
 
 use std::{path::Path, time::Duration};
 
+use lab_model::events::Outcome;
 use quick_junit::{NonSuccessKind, Property, Report as Xml, TestCase, TestCaseStatus, TestSuite};
 
 use super::{
     report::Report,
     summary::{CheckResult, ScenarioSummary},
 };
-use lab_model::events::Outcome;
 
 /// The case that stands for the verdict itself. A suite is red exactly when the verdict is, also when
 /// the cluster did not form and no check was run, or when a check fails that is expected to.

@@ -20,6 +20,7 @@ mod plain;
 mod recording;
 mod report;
 mod results;
+mod role_guide;
 mod screen;
 mod signature_file;
 mod signatures;

@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, io::IsTerminal, time::Duration};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tokio::task::JoinHandle;
-
-use super::{plain, screen};
 use lab_model::{
     events::{Event, Happening, Layer, LayerState, Outcome, Subject, Subscription},
     node::NodeName,
 };
+use tokio::task::JoinHandle;
+
+use super::{plain, screen};
 
 /// How a run is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl View {
                 self.finish();
                 self.print(event);
             }
-            Happening::NodePlanned { node, kind, role, address } => {
+            Happening::NodePlanned { node, kind, role, address, .. } => {
                 let bar = self.line(&format!("{node:<12} {kind:<13} {role:<8} {address:<11}"));
                 let line = NodeLine { bar, step: String::new(), layers: BTreeMap::new() };
                 self.nodes.insert(node.clone(), line);

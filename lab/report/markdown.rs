@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
+use lab_model::events::Outcome;
+
 use super::{
     report::Report,
     results::mark,
     summary::{NodeSummary, ScenarioSummary},
 };
-use lab_model::events::Outcome;
 
 /// How much of a text is shown; a summary of GitHub Actions has room for a megabyte in all.
 const LONGEST: usize = 600;

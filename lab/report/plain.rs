@@ -27,7 +27,9 @@ pub(super) fn text(event: &Event) -> Option<String> {
         Happening::ClusterStarts { warm, reason } => {
             format!("starts {}: {reason}", if *warm { "warm" } else { "cold" })
         }
-        Happening::NodePlanned { node, kind, role, address } => format!("{node}: {kind}, {role}, {address}"),
+        Happening::NodePlanned { node, kind, role, address, .. } => {
+            format!("{node}: {kind}, {role}, {address}")
+        }
         Happening::StepStarted { subject, step } => format!("{}{} …", of(subject), step.label()),
         Happening::StepFinished { subject, step, outcome } => {
             format!("{}{} {}", of(subject), step.label(), outcome_text(outcome))

@@ -6,12 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::json_lines::read_recording;
-use lab_model::redact;
 use lab_model::{
     events::{Event, Happening},
     node::NodeName,
+    redact,
 };
+
+use super::json_lines::read_recording;
 
 /// The name of the recording in a run's directory.
 pub const RECORDING: &str = "events.jsonl";
@@ -30,7 +31,7 @@ pub struct Recording {
 pub enum RecordingError {
     /// Nothing of this name.
     #[error(
-        "{} is no run directory and no recording, and no run below {} begins so; `lab history` lists runs",
+        "{} is no run directory and no recording, and no run below {} begins so; `lab report history` lists runs",
         .0.display(), .1.display()
     )]
     Missing(PathBuf, PathBuf),

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use lab_model::events::{Happening, Outcome};
+
 use super::{
     beside::{BootedImage, artefacts, planned},
     criteria::Criterion,
@@ -11,7 +13,6 @@ use super::{
     summary::{ScenarioSummary, Summary},
     timeline::Timeline,
 };
-use lab_model::events::{Happening, Outcome};
 
 /// A run as reports tell it. All formats are made of this and therefore say the same.
 #[derive(Clone, Debug)]

@@ -1,9 +1,10 @@
 //! The summary as the `TEST RESULTS` block that people paste.
 
-use std::{fmt, fmt::Write as _};
+use std::fmt::{self, Write as _};
+
+use lab_model::events::{Outcome, Step};
 
 use super::summary::{CheckResult, NodeSummary, ScenarioSummary, Summary};
-use lab_model::events::{Outcome, Step};
 
 /// The steps shown per node, in order.
 const COLUMNS: [Step; 5] = [Step::Boot, Step::Maintenance, Step::ApplyConfig, Step::SecureApi, Step::Ready];
@@ -153,6 +154,7 @@ mod tests {
                 kind: Kind::ControlPlane,
                 role: Role::new("compute").expect("role"),
                 address: [10, 5, 0, 2].into(),
+                image: None,
             },
         ];
         for step in COLUMNS {

@@ -5,12 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lab_model::words::choice;
 use regex::Regex;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::signatures::{Examples, Place, Signature};
-use lab_model::words::choice;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

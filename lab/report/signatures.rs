@@ -7,11 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lab_model::events::{Event, Happening, Outcome, Subject};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::signature_file::{SignatureError, parse};
-use lab_model::events::{Event, Happening, Outcome, Subject};
 
 /// The lab's own signatures.
 pub(super) const OWN: &str = include_str!("signatures.yaml");

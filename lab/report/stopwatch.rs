@@ -2,10 +2,10 @@
 
 use std::{fmt, time::Duration};
 
+use lab_model::events::{Event, Happening};
 use serde::{Serialize, Serializer};
 
 use super::laps::{BOOT, BOOTSTRAP, Lap, Laps, Promise, WHOLE, slowest};
-use lab_model::events::{Event, Happening};
 
 /// The figures of a run. Made from its events alone.
 #[derive(Clone, Debug, PartialEq, Serialize)]

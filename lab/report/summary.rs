@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use lab_model::{
+    events::{Event, Happening, Layer, LayerState, Outcome, PlannedImage, Step, Subject},
+    node::{Kind, NodeName, Role},
+};
 use serde::Serialize;
 
 use super::signatures::KnownFailure;
-use lab_model::{
-    events::{Event, Happening, Layer, LayerState, Outcome, Step, Subject},
-    node::{Kind, NodeName, Role},
-};
 
 /// What came of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -67,6 +67,8 @@ pub struct NodeSummary {
     pub kind: Kind,
     /// Which image it boots.
     pub role: Role,
+    /// The image itself, where the recording tells it.
+    pub image: Option<PlannedImage>,
     /// Seconds that each finished step took when it was done first: a reboot repeats some.
     pub steps: BTreeMap<Step, f64>,
     /// Seconds from the start of its VM until Kubernetes called it Ready for the first time.
@@ -166,10 +168,11 @@ impl ScenarioSummary {
             Happening::ClusterStarts { warm, reason } => {
                 self.start = Some(format!("{}: {reason}", if *warm { "warm" } else { "cold" }));
             }
-            Happening::NodePlanned { node, kind, role, .. } => self.nodes.push(NodeSummary {
+            Happening::NodePlanned { node, kind, role, image, .. } => self.nodes.push(NodeSummary {
                 node: node.clone(),
                 kind: *kind,
                 role: role.clone(),
+                image: image.clone(),
                 steps: BTreeMap::new(),
                 node_ready_after: None,
                 ready_after: None,

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use super::plain;
 use lab_model::{
     events::{ChainLink, Event, Happening, Layer, LayerState, Outcome, Step, Subject, Target},
     node::{Kind, NodeName, Role},
 };
+
+use super::plain;
 
 /// One scenario from its first event to its last. Times are seconds since the run began.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -178,7 +179,7 @@ impl Timeline {
                 self.network =
                     Some(Network { lan: lan.clone(), gateway: *gateway, tailnet: tailnet.clone() });
             }
-            Happening::NodePlanned { node, kind, role, address } => {
+            Happening::NodePlanned { node, kind, role, address, .. } => {
                 let node = Node { name: node.clone(), kind: *kind, role: role.clone(), address: *address };
                 self.lanes.push(Lane { node: Some(node), ..Lane::default() });
             }
@@ -324,6 +325,7 @@ mod tests {
             kind: Kind::Worker,
             role: Role::new("compute").expect("role"),
             address: [10, 5, 0, 11].into(),
+            image: None,
         }
     }
 

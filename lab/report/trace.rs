@@ -2,6 +2,7 @@
 //!
 //! Format: "Trace Event Format" of the Chromium project; times are microseconds.
 
+use lab_model::events::{Layer, LayerState, Outcome};
 use serde_json::{Value, json};
 
 use super::{
@@ -9,7 +10,6 @@ use super::{
     results::{NO_VERDICT, verdict},
     timeline::{Lane, MarkKind, Timeline},
 };
-use lab_model::events::{Layer, LayerState, Outcome};
 
 /// Threads of layers and marks, behind those of steps.
 const LAYERS: usize = 100;

@@ -1,21 +1,135 @@
-//! What is looked at once a cluster stands, and in which words it is asked.
+//! What the lab knows of a check before anything boots: how scenario files spell it, its parameters, its words, and
+//! what it needs.
+//!
+//! A check is a type that implements [`CheckKind`]. The reader of scenario files knows no check by name. It is given
+//! a table of [`CheckDefinition`]s, and hands out each check behind [`PlannedCheck`] or a trait that extends it; what
+//! looks at a live cluster is such a trait.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use lab_model::node::NodeName;
+use lab_plan::cluster::ClusterSpec;
+use serde::{
+    Serialize, Serializer,
+    de::DeserializeOwned,
+    ser::{Error as _, SerializeStruct},
+};
 
-use lab_model::network::{Impairment, Partition};
-use lab_model::node::{NodeName, Role};
-use lab_model::workloads::{ECHO_IMAGE, WASM_IMAGE};
-use lab_plan::cluster::{ClusterSpec, Patch};
+use super::{
+    check_context::CheckContext,
+    check_entry::{CheckReader, Parameters},
+    vocabulary::words_of,
+};
 
-/// A check of a scenario: what to look at and how to say it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckSpec {
-    /// Unique in the scenario; the `check` of events and reports.
-    pub id: String,
-    /// What to look at.
-    pub check: Check,
+/// A kind of check. What implements it are the parameters of the check, read and found right.
+pub trait CheckKind: Serialize + fmt::Debug + Send + Sync + Sized + 'static {
+    /// The name in scenario files.
+    const NAME: &'static str;
+
+    /// The parameters as scenario files spell them. It derives `Deserialize` with `deny_unknown_fields`; text that may
+    /// be wrong is [`super::Text`], so that an error can point at it. A check whose parameters all have defaults may
+    /// be written as its name alone.
+    type Written: DeserializeOwned;
+
+    /// The check with these parameters, or `None` when a problem with them was reported to `context`.
+    fn read(written: Self::Written, context: &mut CheckContext<'_, '_>) -> Option<Self>;
+
+    /// GIVEN, WHEN and THEN, unless the scenario has its own words.
+    fn words(&self, cluster: &ClusterSpec) -> Words;
+
+    /// The nodes that the check names.
+    fn nodes(&self) -> Vec<&NodeName> {
+        Vec::new()
+    }
+
+    /// The container images of the workloads that it starts.
+    fn images(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether a node has restarted once it is done.
+    fn restarts_nodes(&self) -> bool {
+        false
+    }
+
+    /// The node whose boot may be held up by an extension service when the check begins.
+    fn held_node(&self) -> Option<&NodeName> {
+        None
+    }
+}
+
+/// A check of a scenario, of whatever kind: what [`CheckKind`] says of it.
+pub trait PlannedCheck: fmt::Debug + Send + Sync {
+    /// See [`CheckKind::NAME`].
+    fn name(&self) -> &'static str;
+    /// Its parameters; `None` when it has none.
+    ///
+    /// # Errors
+    /// When they cannot be written as JSON.
+    fn parameters(&self) -> Result<Option<serde_json::Value>, serde_json::Error>;
+    /// See [`CheckKind::words`].
+    fn words(&self, cluster: &ClusterSpec) -> Words;
+    /// See [`CheckKind::nodes`].
+    fn nodes(&self) -> Vec<&NodeName>;
+    /// See [`CheckKind::images`].
+    fn images(&self) -> &'static [&'static str];
+    /// See [`CheckKind::restarts_nodes`].
+    fn restarts_nodes(&self) -> bool;
+    /// See [`CheckKind::held_node`].
+    fn held_node(&self) -> Option<&NodeName>;
+}
+
+impl<K: CheckKind> PlannedCheck for K {
+    fn name(&self) -> &'static str {
+        K::NAME
+    }
+
+    fn parameters(&self) -> Result<Option<serde_json::Value>, serde_json::Error> {
+        let value = serde_json::to_value(self)?;
+        Ok(value.as_object().is_none_or(|keys| !keys.is_empty()).then_some(value))
+    }
+
+    fn words(&self, cluster: &ClusterSpec) -> Words {
+        CheckKind::words(self, cluster)
+    }
+
+    fn nodes(&self) -> Vec<&NodeName> {
+        CheckKind::nodes(self)
+    }
+
+    fn images(&self) -> &'static [&'static str] {
+        CheckKind::images(self)
+    }
+
+    fn restarts_nodes(&self) -> bool {
+        CheckKind::restarts_nodes(self)
+    }
+
+    fn held_node(&self) -> Option<&NodeName> {
+        CheckKind::held_node(self)
+    }
+}
+
+/// A line of the table of checks: the name of a kind of check, and how its parameters are read. `C` is the trait
+/// behind which checks are handed out.
+pub struct CheckDefinition<C: ?Sized> {
+    /// See [`CheckKind::NAME`].
+    pub name: &'static str,
+    /// The keys of the parameters.
+    pub(super) keys: fn() -> BTreeSet<&'static str>,
+    pub(super) read: CheckReader<C>,
+}
+
+impl<C: ?Sized> CheckDefinition<C> {
+    /// The line of a kind of check. `read` calls [`Parameters::read`] for it.
+    pub const fn new<K: CheckKind>(read: CheckReader<C>) -> Self {
+        Self { name: K::NAME, keys: words_of::<K::Written>, read }
+    }
+}
+
+/// The words in which a check is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Words {
     /// The state that is assumed.
     pub given: String,
     /// What is done.
@@ -24,320 +138,94 @@ pub struct CheckSpec {
     pub then: String,
 }
 
-impl CheckSpec {
+impl Words {
+    /// The three parts.
+    pub fn new(given: impl Into<String>, when: impl Into<String>, then: impl Into<String>) -> Self {
+        Self { given: given.into(), when: when.into(), then: then.into() }
+    }
+
+    /// How many nodes the cluster has, as "3 nodes".
+    pub fn count_nodes(cluster: &ClusterSpec) -> String {
+        match cluster.nodes.len() {
+            1 => "1 node".to_owned(),
+            count => format!("{count} nodes"),
+        }
+    }
+
+    /// The words for a formed cluster.
+    pub fn formed(cluster: &ClusterSpec) -> String {
+        format!("a cluster formed of {}", Self::count_nodes(cluster))
+    }
+}
+
+impl fmt::Display for Words {
+    /// GIVEN … WHEN … THEN, in one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GIVEN {} WHEN {} THEN {}", self.given, self.when, self.then)
+    }
+}
+
+/// A check of a scenario with its identifier and its words.
+#[derive(Debug)]
+pub struct CheckSpec<C: ?Sized> {
+    /// Unique in the scenario; the `check` of events and reports.
+    pub id: String,
+    /// The check.
+    pub check: Arc<C>,
+    /// GIVEN, WHEN and THEN.
+    pub words: Words,
+}
+
+impl<C: ?Sized> CheckSpec<C> {
     /// GIVEN … WHEN … THEN, in one line.
     pub fn title(&self) -> String {
-        format!("GIVEN {} WHEN {} THEN {}", self.given, self.when, self.then)
+        self.words.to_string()
     }
 }
 
-/// What can be looked at. Checks are data; the code that does them reads this.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Check {
-    /// Every node is green in all three layers of readiness.
-    LayersGreen,
-    /// Every node reports this processor architecture.
-    Architecture {
-        /// As Kubernetes spells it.
-        is: Architecture,
-    },
-    /// No node has a Tailscale image, service, process, interface or address.
-    NoTailscale {
-        /// Only nodes of this role.
-        role: Option<Role>,
-    },
-    /// A pod on each node reaches a pod on each other node.
-    PodNetwork {
-        /// Also through a ClusterIP service.
-        service: bool,
-        /// Also by the service's DNS name.
-        dns: bool,
-    },
-    /// A node that loses power comes back Ready with the same identity.
-    PowerCycle {
-        /// The node.
-        node: NodeName,
-    },
-    /// Every node runs what the image of its role holds: extensions, services, runtime handlers.
-    Roles,
-    /// A WebAssembly workload runs on every node and answers pods on other nodes, directly and
-    /// through a service.
-    Wasm,
-    /// A tailnet client outside the cluster reaches pods and services through the gateway, and only
-    /// through it.
-    TailnetRouting,
-    /// What a tailnet client reaches, it reaches again after each of these.
-    TailnetRecovery {
-        /// What is disturbed, one after the other.
-        after: Vec<Disturbance>,
-    },
-    /// These kernel modules are loaded on every node.
-    KernelModules {
-        /// As the kernel names them.
-        names: Vec<String>,
-    },
-    /// A node whose link is cut is missed by Kubernetes, and comes back when it is restored.
-    LinkCut {
-        /// The node.
-        node: NodeName,
-    },
-    /// While the LAN is parted pods reach each other within a group only, afterwards everywhere.
-    Partition {
-        /// Who still reaches whom.
-        partition: Partition,
-        /// For how long.
-        lasts: Duration,
-    },
-    /// While a node's link is slow or lossy its pod is reached all the same, and as late as asked for.
-    LinkShape {
-        /// The node.
-        node: NodeName,
-        /// What its link does.
-        impairment: Impairment,
-    },
-    /// The boot of a node is held up by an extension service without its document, and ends so.
-    BootHold {
-        /// The node.
-        node: NodeName,
-        /// How the hold ends.
-        ends: HoldEnd,
-    },
+impl<C: ?Sized> Clone for CheckSpec<C> {
+    fn clone(&self) -> Self {
+        Self { id: self.id.clone(), check: Arc::clone(&self.check), words: self.words.clone() }
+    }
 }
 
-/// How a boot ends that an extension service holds up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HoldEnd {
-    /// The document is applied, and the boot goes on without a reboot.
-    Release {
-        /// The document.
-        document: Patch,
-    },
-    /// Nobody applies one, and the node reboots when its time is up.
-    Reboot,
+impl<C: PlannedCheck + ?Sized> Serialize for CheckSpec<C> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut spec = serializer.serialize_struct("CheckSpec", 5)?;
+        spec.serialize_field("id", &self.id)?;
+        spec.serialize_field("check", &NameAndParameters(&*self.check))?;
+        spec.serialize_field("given", &self.words.given)?;
+        spec.serialize_field("when", &self.words.when)?;
+        spec.serialize_field("then", &self.words.then)?;
+        spec.end()
+    }
 }
 
-/// Something that happens to a routed tailnet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Disturbance {
-    /// The gateway's network cable is pulled out and put back in.
-    LinkCut,
-    /// The gateway loses power and is started again.
-    GatewayReboot,
-    /// The control server is away for a moment.
-    ControlServerRestart,
-    /// No datagram passes between the gateway and the outside, so that only the relay is left.
-    NoDirectPath,
-}
+/// A check as a variant of all checks, by its name.
+struct NameAndParameters<'a, C: ?Sized>(&'a C);
 
-impl Disturbance {
-    /// In words, after "after".
-    fn label(self) -> &'static str {
-        match self {
-            Self::LinkCut => "its link was cut",
-            Self::GatewayReboot => "it lost power",
-            Self::ControlServerRestart => "the control server was restarted",
-            Self::NoDirectPath => "UDP was blocked",
+impl<C: PlannedCheck + ?Sized> Serialize for NameAndParameters<'_, C> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.parameters().map_err(S::Error::custom)? {
+            None => serializer.serialize_unit_variant("Check", 0, self.0.name()),
+            Some(parameters) => serializer.serialize_newtype_variant("Check", 0, self.0.name(), &parameters),
         }
     }
 }
 
-/// A processor architecture as Kubernetes spells it (`status.nodeInfo.architecture`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Architecture {
-    /// ARM, 64 bit.
-    Arm64,
-    /// x86, 64 bit.
-    Amd64,
-}
+/// How a check is read from its entry.
+pub type ReadCheck<C> = Box<dyn FnOnce(&mut CheckContext<'_, '_>) -> Option<Arc<C>>>;
 
-impl Architecture {
-    /// As Kubernetes spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Architecture::Arm64 => "arm64",
-            Architecture::Amd64 => "amd64",
-        }
-    }
-}
-
-impl Check {
-    /// The names of all checks, as scenario files spell them.
-    pub const NAMES: [&'static str; 14] = [
-        "layers-green",
-        "architecture",
-        "no-tailscale",
-        "pod-network",
-        "power-cycle",
-        "roles",
-        "wasm",
-        "kernel-modules",
-        "boot-hold",
-        "link-cut",
-        "partition",
-        "link-shape",
-        "tailnet-routing",
-        "tailnet-recovery",
-    ];
-
-    /// The check's name, as scenario files spell it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Check::LayersGreen => "layers-green",
-            Check::Architecture { .. } => "architecture",
-            Check::NoTailscale { .. } => "no-tailscale",
-            Check::PodNetwork { .. } => "pod-network",
-            Check::PowerCycle { .. } => "power-cycle",
-            Check::Roles => "roles",
-            Check::Wasm => "wasm",
-            Check::TailnetRouting => "tailnet-routing",
-            Check::TailnetRecovery { .. } => "tailnet-recovery",
-            Check::KernelModules { .. } => "kernel-modules",
-            Check::BootHold { .. } => "boot-hold",
-            Check::LinkCut { .. } => "link-cut",
-            Check::Partition { .. } => "partition",
-            Check::LinkShape { .. } => "link-shape",
-        }
-    }
-
-    /// The nodes that the check names.
-    pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
-        match self {
-            Check::PowerCycle { node }
-            | Check::BootHold { node, .. }
-            | Check::LinkCut { node }
-            | Check::LinkShape { node, .. } => Some(node),
-            _ => None,
-        }
-        .into_iter()
-    }
-
-    /// The container images of the workloads that it starts.
-    pub(super) fn images(&self) -> &'static [&'static str] {
-        match self {
-            Check::PodNetwork { .. }
-            | Check::TailnetRouting
-            | Check::TailnetRecovery { .. }
-            | Check::LinkCut { .. }
-            | Check::Partition { .. }
-            | Check::LinkShape { .. } => &[ECHO_IMAGE],
-            Check::Wasm => &[ECHO_IMAGE, WASM_IMAGE],
-            Check::LayersGreen
-            | Check::Architecture { .. }
-            | Check::NoTailscale { .. }
-            | Check::PowerCycle { .. }
-            | Check::Roles
-            | Check::KernelModules { .. }
-            | Check::BootHold { .. } => &[],
-        }
-    }
-
-    /// Its GIVEN, WHEN and THEN, unless the scenario has its own.
-    pub(super) fn words(&self, cluster: &ClusterSpec) -> [String; 3] {
-        let count = cluster.nodes.len();
-        let nodes = if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") };
-        let formed = format!("a cluster formed of {nodes}");
-        let words = |given: String, when: &str, then: String| [given, when.to_owned(), then];
-        match self {
-            Check::LayersGreen => words(
-                format!("{nodes} with their machine configs"),
-                "the cluster forms",
-                "every node is green in boot sequence, services and Kubernetes".to_owned(),
-            ),
-            Check::Architecture { is } => words(
-                formed,
-                "Kubernetes is asked for the nodes' architecture",
-                format!("every node says {}", is.as_str()),
-            ),
-            Check::NoTailscale { role } => words(
-                formed,
-                "images, services, processes and interfaces of every node are searched",
-                match role {
-                    None => "there is no Tailscale anywhere".to_owned(),
-                    Some(role) => format!("there is no Tailscale on any {role} node"),
-                },
-            ),
-            Check::PodNetwork { service, dns } => {
-                let mut reached = String::from("every other node's pod answers");
-                for (asked, way) in [(service, "through a ClusterIP service"), (dns, "by DNS name")] {
-                    if *asked {
-                        reached.push_str(", also ");
-                        reached.push_str(way);
-                    }
-                }
-                words(format!("a pod on each of {nodes}"), "each pod calls each other pod", reached)
-            }
-            Check::Roles => words(
-                formed,
-                "each node is compared with the image of its role",
-                "it runs exactly what that image holds".to_owned(),
-            ),
-            Check::Wasm => words(
-                format!("a WebAssembly module with the runtime class wasmtime-spin-v2 on each of {nodes}"),
-                "pods of the ordinary runtime on other nodes call it",
-                "it answers, directly and through a service".to_owned(),
-            ),
-            Check::TailnetRouting => words(
-                "a gateway with its document and a tailnet client outside the cluster".to_owned(),
-                "the client calls pods on other nodes, and a service",
-                "packets arrive through the gateway, and only the gateway is in the tailnet".to_owned(),
-            ),
-            Check::TailnetRecovery { after } => words(
-                "a tailnet client that reaches a pod through the gateway".to_owned(),
-                "the gateway or its way is disturbed",
-                format!(
-                    "the pod answers again without help after {}",
-                    after.iter().map(|disturbance| disturbance.label()).collect::<Vec<_>>().join(", ")
-                ),
-            ),
-            Check::KernelModules { names } => words(
-                formed,
-                "each node's kernel is asked for its modules",
-                format!("{} is loaded on every node", names.join(", ")),
-            ),
-            Check::BootHold { node, ends } => {
-                let (when, then) = match ends {
-                    HoldEnd::Release { .. } => {
-                        ("its document is applied", "the boot goes on at once and without a reboot")
-                    }
-                    HoldEnd::Reboot => ("nobody configures it", "the node reboots when its time is up"),
-                };
-                words(
-                    format!("the boot of {node}, held up by an extension service without its document"),
-                    when,
-                    then.to_owned(),
-                )
-            }
-            Check::LinkCut { node } => words(
-                formed,
-                "the link of NODE is cut, and restored once Kubernetes misses it",
-                "it goes NotReady, and is Ready again without help and without a reboot".to_owned(),
-            )
-            .map(|text| text.replace("NODE", node.as_str())),
-            Check::Partition { partition, lasts } => words(
-                format!("a pod on each of {nodes}"),
-                "the network is parted for a while",
-                format!(
-                    "pods reach each other within a group and in no other ({partition}) for {} s, and everywhere \
-                     afterwards",
-                    lasts.as_secs()
-                ),
-            ),
-            Check::LinkShape { node, impairment } => words(
-                format!("a pod on each of {nodes}"),
-                "the link of NODE is impaired: IMPAIRMENT",
-                "its pod is reached all the same, and as late as that".to_owned(),
-            )
-            .map(|text| text.replace("NODE", node.as_str()).replace("IMPAIRMENT", &impairment.to_string())),
-            Check::PowerCycle { node } => words(
-                formed,
-                "NODE loses power and is started again",
-                "it is Ready again with the same identity".to_owned(),
-            )
-            .map(|text| text.replace("NODE", node.as_str())),
-        }
+impl Parameters<'_> {
+    /// Reads the parameters of a check of the kind `K`, which `erase` hides behind `C`.
+    ///
+    /// # Errors
+    /// When they do not have the form of [`CheckKind::Written`].
+    pub fn read<K: CheckKind, C: ?Sized + 'static>(
+        &self,
+        erase: fn(K) -> Arc<C>,
+    ) -> Result<ReadCheck<C>, serde_saphyr::Error> {
+        let written = self.written::<K::Written>(K::NAME)?;
+        Ok(Box::new(move |context| K::read(written, context).map(erase)))
     }
 }

@@ -1,9 +1,10 @@
 //! What a scenario must come to: success, or failure for a named reason.
 
+use lab_model::{
+    events::{Outcome, Step, TurnedAway},
+    node::NodeName,
+};
 use serde::{Deserialize, Serialize};
-
-use lab_model::events::{Outcome, Step};
-use lab_model::node::NodeName;
 
 /// What must happen for a scenario's verdict to be green.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub enum Expectation {
         node: Option<NodeName>,
         /// In this check (by identifier) instead of a step.
         check: Option<String>,
+        /// Because the cluster does not accept this of the node.
+        turned_away: Option<TurnedAway>,
         /// With a cause that holds each of these texts, in any case of letters.
         cause_contains: Vec<String>,
     },
@@ -44,6 +47,8 @@ pub enum SeenFailure {
         step: Step,
         /// Of which node; `None` for the cluster.
         node: Option<NodeName>,
+        /// What of the node the cluster does not accept, if that is why.
+        turned_away: Option<TurnedAway>,
         /// Why.
         cause: String,
     },
@@ -60,10 +65,10 @@ impl std::fmt::Display for SeenFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             SeenFailure::Refused { cause } => write!(f, "refused before boot: {cause}"),
-            SeenFailure::Step { step, node: Some(node), cause } => {
+            SeenFailure::Step { step, node: Some(node), cause, .. } => {
                 write!(f, "{node} failed at \"{}\": {cause}", step.label())
             }
-            SeenFailure::Step { step, node: None, cause } => {
+            SeenFailure::Step { step, node: None, cause, .. } => {
                 write!(f, "the cluster failed at \"{}\": {cause}", step.label())
             }
             SeenFailure::Check { check, cause } => write!(f, "check {check} failed: {cause}"),
@@ -93,15 +98,16 @@ impl Expectation {
                 holds_all(cause, cause_contains)
             }
             (
-                Expectation::Fails { step, node, check: None, cause_contains },
-                SeenFailure::Step { step: seen_step, node: seen_node, cause },
+                Expectation::Fails { step, node, check: None, turned_away, cause_contains },
+                SeenFailure::Step { step: seen_step, node: seen_node, turned_away: seen_why, cause },
             ) => {
                 step.is_none_or(|step| step == *seen_step)
                     && node.as_ref().is_none_or(|node| Some(node) == seen_node.as_ref())
+                    && (turned_away.is_none() || turned_away == seen_why)
                     && holds_all(cause, cause_contains)
             }
             (
-                Expectation::Fails { step: None, node, check, cause_contains },
+                Expectation::Fails { step: None, node, check, turned_away: None, cause_contains },
                 SeenFailure::Check { check: seen_check, cause },
             ) => {
                 check.as_ref().is_none_or(|check| check == seen_check)
@@ -129,7 +135,7 @@ impl std::fmt::Display for Expectation {
             Expectation::Refused { cause_contains } => {
                 write!(f, "that it is refused before boot{}", cause(cause_contains))
             }
-            Expectation::Fails { step, node, check, cause_contains } => {
+            Expectation::Fails { step, node, check, turned_away, cause_contains } => {
                 f.write_str("that ")?;
                 match (check, node) {
                     (Some(check), _) => write!(f, "check {check}")?,
@@ -139,6 +145,9 @@ impl std::fmt::Display for Expectation {
                 f.write_str(" fails")?;
                 if let Some(step) = step {
                     write!(f, " at \"{}\"", step.label())?;
+                }
+                if let Some(what) = turned_away {
+                    write!(f, " because the cluster does not accept its {what}")?;
                 }
                 f.write_str(&cause(cause_contains))
             }
@@ -156,7 +165,7 @@ mod tests {
 
     fn panic_of(name: &str) -> SeenFailure {
         let cause = "the console shows: Kernel panic - not syncing".to_owned();
-        SeenFailure::Step { step: Step::Boot, node: Some(node(name)), cause }
+        SeenFailure::Step { step: Step::Boot, node: Some(node(name)), turned_away: None, cause }
     }
 
     fn expected_panic() -> Expectation {
@@ -164,6 +173,7 @@ mod tests {
             step: Some(Step::Boot),
             node: Some(node("worker-1")),
             check: None,
+            turned_away: None,
             cause_contains: vec!["kernel PANIC".into()],
         }
     }
@@ -177,6 +187,35 @@ mod tests {
         assert_eq!(expected.judge(std::slice::from_ref(&refused)), Outcome::Passed);
         assert!(!expected_panic().judge(&[refused]).passed());
         assert!(!expected.judge(&[panic_of("worker-1")]).passed());
+    }
+
+    #[test]
+    fn a_node_is_turned_away_for_what_was_found_out_and_not_for_the_words_of_the_cause() {
+        let failed = |turned_away, cause: &str| SeenFailure::Step {
+            step: Step::Ready,
+            node: Some(node("worker-1")),
+            turned_away,
+            cause: cause.to_owned(),
+        };
+        let expected = Expectation::Fails {
+            step: Some(Step::Ready),
+            node: Some(node("worker-1")),
+            check: None,
+            turned_away: Some(TurnedAway::BootstrapToken),
+            cause_contains: Vec::new(),
+        };
+        let words = "not done within 60 s; last seen: no token was asked for";
+        assert!(expected.judge(&[failed(Some(TurnedAway::BootstrapToken), "refused")]).passed());
+        assert_eq!(
+            expected.judge(&[failed(None, words)]).cause_of("foreign-token").expect("a cause"),
+            format!(
+                "foreign-token: expected that worker-1 fails at \"ready\" because the cluster does not accept its \
+                 bootstrap token, but worker-1 failed at \"ready\": {words}"
+            )
+        );
+        assert!(!expected.judge(&[failed(Some(TurnedAway::MachineToken), words)]).passed());
+        let check = SeenFailure::Check { check: "a".into(), cause: "worker-1: no token".into() };
+        assert!(!expected.judge(&[check]).passed());
     }
 
     #[test]

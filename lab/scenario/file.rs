@@ -1,29 +1,29 @@
 //! From a scenario file to a `Scenario`: reading, and the order of the steps.
 
-use std::io;
-use std::path::Path;
-use std::time::Duration;
+use std::{io, path::Path, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
-use super::check::Check;
-use super::check::CheckSpec;
-use super::expectation::Expectation;
-use super::lower_checks::{lower_checks, lower_expectation, lower_faults};
-use super::lower_cluster::lower_cluster;
-use super::lower_links::lower_captures;
-use super::problem::{Problem, ScenarioError};
-use super::raw::RawScenario;
-use crate::session::Start;
-use lab_model::Size;
-use lab_model::network::Link;
-use lab_model::node::NodeName;
+use lab_model::{Diagnostic, Size, events::Planned, network::Link, node::NodeName};
 use lab_plan::cluster::{Budgets, ClusterSpec, Fault, SpecWarning};
+use serde::Serialize;
+
+use super::{
+    check::{CheckDefinition, CheckSpec, PlannedCheck},
+    check_entry::{ReadEntry, read_entry},
+    expectation::Expectation,
+    lower_captures::lower_captures,
+    lower_checks::{lower_checks, lower_expectation, lower_faults},
+    lower_cluster::lower_cluster,
+    problem::{ScenarioError, from_yaml},
+    raw::RawScenario,
+};
+use crate::session::Start;
 
 /// A scenario: a cluster, what is done wrong to it on purpose, what is looked at, and what it
-/// must come to. Plain data; nothing of it has been looked up on the host except patch files.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Scenario {
+/// must come to. Plain data; nothing of it has been looked up on the host except patch files. `C` is the trait behind
+/// which it holds its checks.
+#[derive(Debug, Serialize)]
+#[serde(bound = "C: PlannedCheck")]
+pub struct Scenario<C: ?Sized> {
     /// Its name, usable as a file name.
     pub name: String,
     /// Its name for people.
@@ -33,10 +33,9 @@ pub struct Scenario {
     /// The cluster.
     pub cluster: ClusterSpec,
     /// Whether a saved cluster will do.
-    #[serde(default)]
     pub start: Start,
     /// Links whose frames are kept in files, from before the first machine starts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub captures: Vec<Link>,
     /// What is done wrong to the cluster on purpose.
     pub faults: Vec<Fault>,
@@ -44,7 +43,7 @@ pub struct Scenario {
     /// it on purpose.
     pub host_memory: Option<Size>,
     /// What is looked at, in this order.
-    pub checks: Vec<CheckSpec>,
+    pub checks: Vec<CheckSpec<C>>,
     /// What it must come to.
     pub expect: Expectation,
     /// How long each step may take; the host's speed is not in it yet.
@@ -53,15 +52,15 @@ pub struct Scenario {
     pub warnings: Vec<String>,
 }
 
-impl Scenario {
-    /// Reads a scenario file and the patch files that it names.
+impl<C: PlannedCheck + ?Sized> Scenario<C> {
+    /// Reads a scenario file and the patch files that it names. `checks` is the table of the checks that it may name.
     ///
     /// # Errors
     /// When it cannot be read or is wrong, with everything that is wrong.
-    pub fn load(path: &Path) -> Result<Self, ScenarioError> {
+    pub fn load(path: &Path, checks: &[CheckDefinition<C>]) -> Result<Self, ScenarioError> {
         let file = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| {
-            let problem = Problem::of_file(format!("the scenario file cannot be read: {error}"));
+            let problem = Diagnostic::of_file(format!("the scenario file cannot be read: {error}"));
             ScenarioError::new(
                 &file,
                 "",
@@ -69,11 +68,12 @@ impl Scenario {
             )
         })?;
         let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Self::parse(&file, &text, directory, &|path| std::fs::read_to_string(path))
+        Self::parse(&file, &text, directory, &|path| std::fs::read_to_string(path), checks)
     }
 
     /// Understands the text of a scenario file. `file` is its name for messages, `directory` what
-    /// relative paths in it start from, and `read` gives the text of a patch file.
+    /// relative paths in it start from, and `read` gives the text of a patch file. `checks` is the table of the checks
+    /// that it may name; a scenario that names none has the first.
     ///
     /// # Errors
     /// When it is wrong, with everything that is wrong. Never panics, whatever the text.
@@ -82,16 +82,32 @@ impl Scenario {
         text: &str,
         directory: &Path,
         read: &dyn Fn(&Path) -> io::Result<String>,
+        checks: &[CheckDefinition<C>],
     ) -> Result<Self, ScenarioError> {
+        let wrong_form = |problem| ScenarioError::new(file, text, vec![problem]);
         let options = super::raw::yaml_options();
         let raw: RawScenario = serde_saphyr::from_str_with_options(text, options)
-            .map_err(|error| ScenarioError::new(file, text, vec![Problem::from_yaml(&error)]))?;
+            .map_err(|error| wrong_form(from_yaml(&error)))?;
+        let raw = raw.with_default_check(checks.first().map(|definition| definition.name));
+        let entries: Vec<_> = (0..)
+            .zip(&raw.checks)
+            .map(|(number, entry)| read_entry(text, number, entry, checks))
+            .collect::<Result<_, _>>()
+            .map_err(wrong_form)?;
         let mut lowering = Lowering { file, directory, read, problems: Vec::new() };
-        let scenario = lowering.scenario(&raw);
+        let scenario = lowering.scenario(&raw, entries);
         match scenario {
             Some(scenario) if lowering.problems.is_empty() => Ok(scenario),
             _ => Err(ScenarioError::new(file, text, lowering.problems)),
         }
+    }
+}
+
+impl<C: ?Sized> Scenario<C> {
+    /// What a run that has the scenario before it says of it.
+    pub fn planned(&self) -> Planned {
+        let checks = self.checks.iter().map(|check| check.id.clone()).collect();
+        Planned { scenario: self.name.clone(), checks }
     }
 }
 
@@ -104,28 +120,30 @@ pub(super) struct Lowering<'a> {
     pub file: &'a str,
     pub directory: &'a Path,
     pub read: &'a dyn Fn(&Path) -> io::Result<String>,
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Diagnostic>,
 }
 
 impl Lowering<'_> {
-    pub fn report(&mut self, problem: Problem) {
+    pub fn report(&mut self, problem: Diagnostic) {
         self.problems.push(problem);
     }
 
     /// `None` only together with a reported problem.
-    fn scenario(&mut self, raw: &RawScenario) -> Option<Scenario> {
+    fn scenario<C: PlannedCheck + ?Sized>(
+        &mut self,
+        raw: &RawScenario,
+        entries: Vec<ReadEntry<C>>,
+    ) -> Option<Scenario<C>> {
         if let Err(error) = NodeName::new(raw.name.value.as_str()) {
             let message = error.to_string().replace("is not a node name", "is not a scenario name");
-            self.report(Problem::at(&raw.name, message));
+            self.report(Diagnostic::at(&raw.name, message));
         }
         let (mut cluster, warnings) = lower_cluster(self, raw)?;
         let budgets = self.budgets(raw);
         let (faults, host_memory) = lower_faults(self, raw, &cluster);
-        let checks = lower_checks(self, raw, &cluster);
+        let checks = lower_checks(self, raw, entries, &cluster);
         for node in &mut cluster.nodes {
-            node.may_be_held = checks
-                .iter()
-                .any(|spec| matches!(&spec.check, Check::BootHold { node: held, .. } if *held == node.name));
+            node.may_be_held = checks.iter().any(|spec| spec.check.held_node() == Some(&node.name));
         }
         let title = raw.title.clone().unwrap_or_else(|| sentence(&raw.name.value));
         Some(Scenario {
@@ -163,7 +181,7 @@ impl Lowering<'_> {
                 let message = format!("a budget of {} s is not a time that a step can take", seconds.value);
                 let longest = LONGEST_BUDGET.as_secs();
                 let help = format!("give seconds on the reference host, more than 0 and at most {longest}");
-                self.report(Problem::at(seconds, message).help(help));
+                self.report(Diagnostic::at(seconds, message).help(help));
             }
         }
         budgets

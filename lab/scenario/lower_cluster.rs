@@ -1,22 +1,28 @@
 //! The `cluster:` part of a scenario file, as a valid `ClusterSpec`.
 
-use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::path::{Component, Path, PathBuf};
-use std::str::FromStr;
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    path::{Component, Path, PathBuf},
+    str::FromStr,
+};
 
 use ipnet::Ipv4Net;
-use serde_saphyr::Spanned;
-
-use super::file::Lowering;
-use super::problem::Problem;
-use super::raw::{RawNetwork, RawNode, RawPatch, RawRoleRule, RawScenario, Text, yaml_options};
-use lab_model::Source;
-use lab_model::node::{NodeName, Role};
-use lab_model::words::choice;
+use lab_model::{
+    Diagnostic, Source,
+    node::{NodeName, Role},
+    words::choice,
+};
 use lab_plan::cluster::{
     ClusterSpec, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, RoleRule, SpecError, SpecSubject,
     SpecWarning, TailnetSpec, default_role_rules,
+};
+use serde_saphyr::Spanned;
+
+use super::{
+    file::Lowering,
+    problem::from_yaml,
+    raw::{RawNetwork, RawNode, RawPatch, RawRoleRule, RawScenario, Text, yaml_options},
 };
 
 /// More nodes than any host can carry; larger numbers are typing errors.
@@ -65,7 +71,7 @@ pub(super) fn lower_cluster(
     });
     let role_rules = lowering.role_rules(cluster.roles.as_ref());
     if let Some(seconds) = cluster.boot_timeout.as_ref().filter(|seconds| seconds.value == 0) {
-        lowering.report(Problem::at(seconds, "a boot needs some time").help("give seconds, 1 or more"));
+        lowering.report(Diagnostic::at(seconds, "a boot needs some time").help("give seconds, 1 or more"));
     }
     let spec = ClusterSpec {
         name: name?,
@@ -103,10 +109,10 @@ pub(super) fn lower_cluster(
 }
 
 /// The problem at the place in the file that an error of the spec is about.
-fn place(error: &SpecError, raw: &RawScenario, origins: &[(NodeName, &RawNode)]) -> Problem {
+fn place(error: &SpecError, raw: &RawScenario, origins: &[(NodeName, &RawNode)]) -> Diagnostic {
     let cluster = &raw.cluster;
-    let at_nodes = || Problem::at(&cluster.nodes, error.to_string());
-    let at = |text: Option<&Text>| text.map_or_else(at_nodes, |t| Problem::at(t, error.to_string()));
+    let at_nodes = || Diagnostic::at(&cluster.nodes, error.to_string());
+    let at = |text: Option<&Text>| text.map_or_else(at_nodes, |t| Diagnostic::at(t, error.to_string()));
     let network = |name: &str| {
         match name {
             "pods" => &cluster.network.pods,
@@ -133,7 +139,7 @@ fn place(error: &SpecError, raw: &RawScenario, origins: &[(NodeName, &RawNode)])
         SpecSubject::Network(name) => at(network(name)),
         SpecSubject::DnsDomain => at(cluster.network.dns_domain.as_ref()),
         SpecSubject::Gateways => match &cluster.gateways {
-            Some(gateways) => Problem::at(gateways, error.to_string()),
+            Some(gateways) => Diagnostic::at(gateways, error.to_string()),
             None => at_nodes(),
         },
     }
@@ -149,7 +155,7 @@ impl Lowering<'_> {
         match text.value.parse() {
             Ok(value) => Some(value),
             Err(error) => {
-                self.report(Problem::at(text, error.to_string()));
+                self.report(Diagnostic::at(text, error.to_string()));
                 None
             }
         }
@@ -162,7 +168,7 @@ impl Lowering<'_> {
                 Ok(role) => Some(role),
                 Err(error) => {
                     let message = error.to_string().replace("is not a node name", "is not a role");
-                    self.report(Problem::at(text, message));
+                    self.report(Diagnostic::at(text, message));
                     None
                 }
             },
@@ -190,13 +196,13 @@ impl Lowering<'_> {
         if !(1..=MOST_NODES_OF_ONE_ENTRY).contains(&count.value) {
             let message = format!("{} nodes are asked for", count.value);
             let help = format!("give a count of 1 to {MOST_NODES_OF_ONE_ENTRY}");
-            self.report(Problem::at(count, message).help(help));
+            self.report(Diagnostic::at(count, message).help(help));
             return Vec::new();
         }
         let names: Result<Vec<NodeName>, _> =
             (1..=count.value).map(|n| NodeName::new(format!("{}-{n}", raw.name.value))).collect();
         names.unwrap_or_else(|error| {
-            self.report(Problem::at(&raw.name, error.to_string()));
+            self.report(Diagnostic::at(&raw.name, error.to_string()));
             Vec::new()
         })
     }
@@ -209,7 +215,7 @@ impl Lowering<'_> {
                 Ok(net) => Some(net),
                 Err(_) => {
                     let message = format!("\"{}\" is not an IPv4 network", text.value);
-                    self.report(Problem::at(text, message).help(format!("write it like {default}")));
+                    self.report(Diagnostic::at(text, message).help(format!("write it like {default}")));
                     None
                 }
             },
@@ -228,7 +234,7 @@ impl Lowering<'_> {
         for (key, text) in raw {
             let Some(role) = images.keys().find(|role| role.as_str() == key).cloned() else {
                 let mut problem =
-                    Problem::at(text, format!("an image for \"{key}\", but no node has that role"));
+                    Diagnostic::at(text, format!("an image for \"{key}\", but no node has that role"));
                 problem.help = choice(key, &roles, "roles of the nodes");
                 self.report(problem);
                 continue;
@@ -245,7 +251,7 @@ impl Lowering<'_> {
                     }
                     Err(error) => {
                         let message = error.to_string().replace("is not a node name", "is not a variant");
-                        self.report(Problem::at(text, message));
+                        self.report(Diagnostic::at(text, message));
                     }
                 }
             } else if is_path {
@@ -260,7 +266,7 @@ impl Lowering<'_> {
                         let message = format!("\"{}\" is not an image", text.value);
                         let help = "write `reference`, `reference:VARIANT`, a path beginning with ./, ../ or /, or \
                                     an image in a registry, HOST/NAME:TAG";
-                        self.report(Problem::at(text, message).help(help));
+                        self.report(Diagnostic::at(text, message).help(help));
                     }
                 }
             }
@@ -284,8 +290,8 @@ impl Lowering<'_> {
                     let mut roles: Vec<&str> = nodes.iter().map(|node| node.role.as_str()).collect();
                     roles.dedup();
                     let mut problem = list.first().map_or_else(
-                        || Problem::of_file(message.clone()),
-                        |first| Problem::at(first, message.clone()),
+                        || Diagnostic::of_file(message.clone()),
+                        |first| Diagnostic::at(first, message.clone()),
                     );
                     problem.help = choice(key, &roles, "roles of the nodes");
                     self.report(problem);
@@ -310,7 +316,7 @@ impl Lowering<'_> {
                 }
                 Err(error) => {
                     let message = error.to_string().replace("is not a node name", "is not a role");
-                    self.report(Problem::of_file(message));
+                    self.report(Diagnostic::of_file(message));
                     return None;
                 }
             }
@@ -329,7 +335,7 @@ impl Lowering<'_> {
                 match serde_saphyr::to_string(patch) {
                     Ok(text) => Some(Patch { origin, text }),
                     Err(error) => {
-                        self.report(Problem::at(
+                        self.report(Diagnostic::at(
                             raw,
                             format!("the patch cannot be written as YAML: {error}"),
                         ));
@@ -342,7 +348,7 @@ impl Lowering<'_> {
                 if let Err((line, what)) = patch_form(&text) {
                     let message = format!("the patch file is wrong: {origin}:{line}: {what}");
                     let help = "a patch is one or more YAML mappings, or one list of operations (RFC 6902)";
-                    self.report(Problem::at(raw, message).help(help));
+                    self.report(Diagnostic::at(raw, message).help(help));
                     return None;
                 }
                 Some(Patch { origin, text })
@@ -369,7 +375,7 @@ impl Lowering<'_> {
             Err(error) => {
                 let message = format!("the {what} {origin} cannot be read: {error}");
                 let help = "paths start from the directory of the scenario file";
-                self.report(Problem::at(place, message).help(help));
+                self.report(Diagnostic::at(place, message).help(help));
                 None
             }
         }
@@ -377,7 +383,7 @@ impl Lowering<'_> {
 }
 
 /// What is wrong with the form of a patch, and in which line.
-fn patch_form(text: &str) -> Result<(), (u64, String)> {
+fn patch_form(text: &str) -> Result<(), (usize, String)> {
     type Documents<T> = Result<Vec<T>, serde_saphyr::Error>;
     let operations: Documents<Vec<serde_json::Map<String, serde_json::Value>>> =
         serde_saphyr::from_multiple_with_options(text, yaml_options());
@@ -390,7 +396,7 @@ fn patch_form(text: &str) -> Result<(), (u64, String)> {
 }
 
 /// The line of another file that is wrong, and what is wrong in it.
-pub(super) fn yaml_fault(error: &serde_saphyr::Error) -> (u64, String) {
-    let inner = Problem::from_yaml(error);
-    (inner.place.map_or(1, |place| place.line), inner.message)
+pub(super) fn yaml_fault(error: &serde_saphyr::Error) -> (usize, String) {
+    let inner = from_yaml(error);
+    (inner.position.map_or(1, |position| position.line), inner.message)
 }

@@ -1,12 +1,13 @@
 //! The `cluster.cni:` part of a scenario file: manifests of a network plugin.
 
+use lab_model::Diagnostic;
+use lab_plan::cluster::{Manifest, NetworkPlugin};
+
 use super::{
     file::Lowering,
     lower_cluster::yaml_fault,
-    problem::Problem,
     raw::{RawCni, Text, yaml_options},
 };
-use lab_plan::cluster::{Manifest, NetworkPlugin};
 
 impl Lowering<'_> {
     pub(super) fn network_plugin(&mut self, raw: Option<&RawCni>) -> NetworkPlugin {
@@ -27,7 +28,7 @@ impl Lowering<'_> {
                 Err(error) => {
                     let (line, what) = yaml_fault(&error);
                     let message = format!("the manifest file is wrong: {origin}:{line}: {what}");
-                    self.report(Problem::at(file, message).help(HELP));
+                    self.report(Diagnostic::at(file, message).help(HELP));
                     return Vec::new();
                 }
             };
@@ -40,12 +41,12 @@ impl Lowering<'_> {
                 Some(Err(problem)) => {
                     let message =
                         format!("the manifest file is wrong: {origin}, document {}: {problem}", number + 1);
-                    self.report(Problem::at(file, message).help(HELP));
+                    self.report(Diagnostic::at(file, message).help(HELP));
                 }
             }
         }
         if manifests.is_empty() && self.problems.len() == before {
-            self.report(Problem::at(file, format!("the manifest file {origin} has no object in it")));
+            self.report(Diagnostic::at(file, format!("the manifest file {origin} has no object in it")));
         }
         manifests
     }

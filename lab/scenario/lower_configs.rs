@@ -3,14 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use super::file::Lowering;
-use super::problem::Problem;
-use super::raw::{RawCluster, RawNetwork, RawNode, Text};
-use lab_model::node::{Kind, NodeName};
-use lab_model::words::choice;
-use lab_plan::cluster::{NetworkSpec, NodeSpec, PatchSet};
-use lab_plan::config::{LabPatchId, LabPatches};
-use lab_plan::own_configs::{Asked, AskedNode, OwnCluster, OwnFile, judge};
+use lab_model::{
+    Diagnostic,
+    node::{Kind, NodeName},
+    words::choice,
+};
+use lab_plan::{
+    cluster::{NetworkSpec, NodeSpec, PatchSet},
+    config::{LabPatchId, LabPatches},
+    own_configs::{OwnCluster, OwnFile, RequestedCluster, RequestedNode, judge},
+};
+
+use super::{
+    file::Lowering,
+    raw::{RawCluster, RawNetwork, RawNode, Text},
+};
 
 impl Lowering<'_> {
     /// Which of the lab's patches are on.
@@ -23,7 +30,7 @@ impl Lowering<'_> {
                 }
                 Err(error) => {
                     let names: Vec<_> = LabPatchId::all().map(LabPatchId::as_str).collect();
-                    let mut problem = Problem::at(text, error.to_string());
+                    let mut problem = Diagnostic::at(text, error.to_string());
                     problem.help = choice(&text.value, &names, "`lab config lab` tells what they are for");
                     self.report(problem);
                 }
@@ -57,14 +64,14 @@ impl Lowering<'_> {
         for (kind, text) in &raw.configs {
             if !nodes.iter().any(|node| node.kind == *kind) {
                 let message = format!("a config for the kind {}, but no node is one", kind.machine_type());
-                self.report(Problem::at(text, message).help("add such a node, or remove the line"));
+                self.report(Diagnostic::at(text, message).help("add such a node, or remove the line"));
             }
         }
         let talosconfig = match &raw.talosconfig {
             Some(text) if files.is_empty() => {
                 let message = "a talosconfig without configs: generated ones have secrets of their own";
                 let help = "give the configs that it belongs to: cluster.configs";
-                self.report(Problem::at(text, message).help(help));
+                self.report(Diagnostic::at(text, message).help(help));
                 None
             }
             Some(text) => Some((self.own_file(text, "talosconfig")?, text)),
@@ -74,13 +81,13 @@ impl Lowering<'_> {
         if files.is_empty() || !has_control_plane || self.problems.len() > before {
             return None;
         }
-        let asked_nodes = nodes.iter().map(|node| AskedNode {
+        let asked_nodes = nodes.iter().map(|node| RequestedNode {
             name: &node.name,
             kind: node.kind,
             file: node.config.as_ref(),
             patches: patches.of(node).map(|patch| patch.text.as_str()).collect(),
         });
-        let asked = Asked {
+        let asked = RequestedCluster {
             nodes: asked_nodes.collect(),
             lan: raw.network.lan.as_ref().and_then(|text| text.value.parse().ok()),
             lab_patches,
@@ -93,13 +100,13 @@ impl Lowering<'_> {
                 let named = files.values().chain(&talosconfig);
                 let places: Vec<_> = named.map(|(file, text)| (file.origin.clone(), *text)).collect();
                 for refusal in refusals {
-                    let message = format!("this file cannot be used as it is: {refusal}");
+                    let message = format!("this file cannot be used as it is: {}", refusal.without_help());
                     let place = places.iter().find(|(origin, _)| *origin == refusal.file);
                     let problem = place.map_or_else(
-                        || Problem::of_file(message.clone()),
-                        |(_, text)| Problem::at(text, message.clone()),
+                        || Diagnostic::of_file(message.clone()),
+                        |(_, text)| Diagnostic::at(text, message.clone()),
                     );
-                    self.report(problem.help(refusal.help));
+                    self.report(Diagnostic { help: refusal.help, ..problem });
                 }
                 None
             }
@@ -129,7 +136,7 @@ impl Lowering<'_> {
         ] {
             if let Some(text) = text.as_ref().filter(|_| here != there) {
                 let message = format!("the scenario says {here} and its control plane's own config {there}");
-                self.report(Problem::at(text, message).help("leave the line out: the config decides"));
+                self.report(Diagnostic::at(text, message).help("leave the line out: the config decides"));
             }
         }
         (self.problems.len() == before).then_some(theirs)

@@ -1,26 +1,26 @@
 //! The scenario file exactly as it is written: one struct a mapping, strict, with the places of
 //! values where a later step may find fault with them.
 //!
-//! Everything here is private to `scenario`; what the rest of the lab sees is `Scenario`.
+//! What the rest of the lab sees is `Scenario`; parameters of checks may use [`Text`] and [`RawPatch`].
 
-pub(super) mod check;
+use std::{collections::BTreeMap, fmt};
 
-use std::collections::BTreeMap;
-use std::fmt;
-
-use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
-use serde::{Deserialize, Deserializer};
-use serde_saphyr::Spanned;
-
-use crate::session::Start;
-use check::RawCheck;
-use lab_model::events::Step;
-use lab_model::node::Kind;
-use lab_plan::config::Profile;
+use lab_model::{
+    events::{Step, TurnedAway},
+    node::Kind,
+};
 use lab_plan::{
     cluster::{ControlServerState, ImageDelivery, KeyState, RouteApproval, StartOrder},
-    config::TalosContract,
+    config::{Profile, TalosContract},
 };
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use serde_saphyr::Spanned;
+
+use super::check_entry::RawCheck;
+use crate::session::Start;
 
 /// How scenario and patch files are read: places instead of printed snippets, and only `true` and
 /// `false` as booleans, as the YAML 1.2 readers of machine configs do.
@@ -29,7 +29,7 @@ pub(super) fn yaml_options() -> serde_saphyr::Options {
 }
 
 /// A text with its place in the file.
-pub(super) type Text = Spanned<String>;
+pub type Text = Spanned<String>;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -49,6 +49,17 @@ pub(super) struct RawScenario {
     pub expect: Option<RawExpect>,
     #[serde(default)]
     pub budgets: RawBudgets,
+}
+
+impl RawScenario {
+    /// The same scenario; when it names no check it has this one.
+    pub fn with_default_check(mut self, name: Option<&str>) -> Self {
+        if let Some(name) = name.filter(|_| self.checks.is_empty()) {
+            let nowhere = serde_saphyr::Location::UNKNOWN;
+            self.checks.push(Spanned::new(RawCheck::Bare(name.to_owned()), nowhere, nowhere));
+        }
+        self
+    }
 }
 
 /// Seconds on the reference host.
@@ -211,8 +222,10 @@ pub(super) struct RawPatches {
 
 /// A file's path, or the patch itself.
 #[derive(Debug)]
-pub(super) enum RawPatch {
+pub enum RawPatch {
+    /// The path.
     File(String),
+    /// The patch.
     Inline(serde_json::Value),
 }
 
@@ -252,6 +265,8 @@ pub(super) enum RawFault {
     ForeignToken { node: Text },
     LostDisk { node: Text },
     StuckLink { node: Text },
+    OtherArchitecture { node: Text },
+    WrongClock { node: Text },
     KillQemu { node: Text, at: Spanned<Step> },
     OtherImage { node: Text, role: Text },
     MissingExtension { node: Text, extension: Text },
@@ -262,8 +277,16 @@ pub(super) enum RawFault {
 #[serde(rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub(super) enum RawExpect {
     Passes,
-    Fails { step: Option<Step>, node: Option<Text>, check: Option<Text>, cause_contains: Option<RawWords> },
-    Refused { cause_contains: Option<RawWords> },
+    Fails {
+        step: Option<Step>,
+        node: Option<Text>,
+        check: Option<Text>,
+        turned_away: Option<TurnedAway>,
+        cause_contains: Option<RawWords>,
+    },
+    Refused {
+        cause_contains: Option<RawWords>,
+    },
 }
 
 /// One text or a list of texts.

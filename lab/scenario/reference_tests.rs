@@ -1,98 +1,20 @@
 //! The reference of the format against the format: every key is explained, every example is right.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde::de::{Deserialize, Deserializer, Visitor, value::Error};
-
-use super::{Check, Scenario, raw};
 use lab_model::node::{Kind, NodeName};
-use lab_plan::cluster::Budgets;
-use lab_plan::config::{
-    ClusterConfig, LabPatchId, LabPatches, NodeConfig, SecretsBundle, TalosContract, generate,
+use lab_plan::{
+    cluster::Budgets,
+    config::{ClusterConfig, LabPatchId, LabPatches, NodeConfig, SecretsBundle, TalosContract, generate},
 };
+
+use super::{CHECKS, parse, vocabulary};
 
 const REFERENCE: &str = include_str!("../../docs/scenario-files.md");
 
-/// Notes the field or variant names that a type asks its deserializer for, and gives it nothing.
-struct Names<'a>(&'a mut BTreeSet<&'static str>);
-
-impl<'de> Deserializer<'de> for Names<'_> {
-    type Error = Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
-        Err(serde::de::Error::custom("only names are asked for"))
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.0.extend(fields);
-        self.deserialize_any(visitor)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.0.extend(variants);
-        self.deserialize_any(visitor)
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
-        unit_struct newtype_struct seq tuple tuple_struct map identifier ignored_any
-    }
-}
-
-fn names_of<'de, T: Deserialize<'de>>() -> BTreeSet<&'static str> {
-    let mut names = BTreeSet::new();
-    let _ = T::deserialize(Names(&mut names));
-    names
-}
-
-fn all_names() -> BTreeSet<&'static str> {
-    [
-        names_of::<raw::RawScenario>(),
-        names_of::<raw::RawBudgets>(),
-        names_of::<raw::RawCluster>(),
-        names_of::<raw::RawNetwork>(),
-        names_of::<raw::RawCni>(),
-        names_of::<raw::RawNode>(),
-        names_of::<raw::RawPatches>(),
-        names_of::<raw::RawLabPatches>(),
-        names_of::<lab_plan::config::Profile>(),
-        names_of::<raw::check::RawCheckKeys>(),
-        names_of::<raw::check::RawArchitecture>(),
-        names_of::<raw::check::RawArchitectureName>(),
-        names_of::<raw::check::RawPodNetwork>(),
-        names_of::<raw::check::RawPowerCycle>(),
-        names_of::<raw::check::RawPartition>(),
-        names_of::<raw::check::RawLinkShape>(),
-        names_of::<raw::RawFault>(),
-        names_of::<raw::RawExpect>(),
-        names_of::<crate::session::Start>(),
-        names_of::<lab_plan::cluster::StartOrder>(),
-        names_of::<lab_plan::cluster::ImageDelivery>(),
-        names_of::<lab_plan::config::TalosContract>(),
-        names_of::<lab_model::node::Kind>(),
-        names_of::<lab_model::events::Step>(),
-        // Keys of enum variants cannot be asked for; these are the ones in `raw`.
-        BTreeSet::from(["node", "at", "available", "step", "check", "causeContains"]),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
 #[test]
 fn every_key_and_word_of_the_format_is_in_the_reference() {
-    let names = all_names();
+    let names = vocabulary(CHECKS);
     assert!(names.len() > 50, "{names:?}");
     // A word counts as explained where it stands in backquotes, alone or at the head of `word: …`.
     let explained =
@@ -116,7 +38,7 @@ fn every_example_of_the_reference_is_right() {
             Some("worker.yaml") => Ok(own_config(Kind::Worker, &secrets)),
             _ => std::fs::read_to_string(path),
         };
-        if let Err(error) = Scenario::parse("example", example, Path::new("."), &read) {
+        if let Err(error) = parse("example", example, Path::new("."), &read) {
             panic!("{error}\n{example}");
         }
     }
@@ -162,10 +84,12 @@ fn the_budgets_of_the_reference_are_the_defaults() {
 }
 
 #[test]
-fn the_names_of_checks_are_the_keys_of_the_file() {
-    let mut keys = names_of::<raw::check::RawCheckKeys>();
-    for common in ["id", "given", "when", "then"] {
-        keys.remove(common);
-    }
-    assert_eq!(keys, BTreeSet::from(Check::NAMES));
+fn every_check_has_a_row_and_every_row_a_check() {
+    let table = REFERENCE.split("| check | parameters | passes when |").nth(1).expect("the table of checks");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let mut rows: Vec<_> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+    let mut names: Vec<_> = CHECKS.iter().map(|check| check.name).collect();
+    rows.sort_unstable();
+    names.sort_unstable();
+    assert_eq!(rows, names);
 }

@@ -1,24 +1,26 @@
 //! From a scenario to its verdict: start, form, check, judge.
 
-use std::sync::Arc;
+use std::{io, path::Path};
 
-use super::{
-    check::CheckSpec,
-    checks::{Fixtures, Observation, look},
-    expectation::{Expectation, SeenFailure},
-    file::Scenario,
-};
-use crate::session::{ClusterRequest, RunningCluster, Session, StartError, write_bundle};
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{
     control::ControlServer,
-    formation::{Cluster, Failure, Stage},
+    formation::{Cluster, Failure, FormedCluster, Stage},
 };
 use lab_model::{
-    events::{Happening, Outcome, Planned, Recorder, Subject},
+    events::{Happening, Outcome, Recorder, Subject},
     words::chain,
 };
 use lab_vm::{host::WhenShort, network::CAPTURE_LIMIT};
+
+use super::{
+    check,
+    checks::{CHECKS, Check, Fixtures, Observation, look},
+    expectation::{Expectation, SeenFailure},
+    file,
+    problem::ScenarioError,
+};
+use crate::session::{ClusterRequest, RunningCluster, Session, StartError, write_bundle};
 
 /// What a scenario came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,58 +33,86 @@ pub struct Verdict {
     pub host_unable: bool,
 }
 
-impl Scenario {
-    /// What to start for this scenario.
-    pub fn request(&self, when_short: WhenShort) -> ClusterRequest {
-        ClusterRequest {
-            spec: self.cluster.clone(),
-            faults: self.faults.clone(),
-            budgets: self.budgets.clone(),
-            when_short,
-            pretended_memory: self.host_memory,
-            start: self.start,
-            snapshot: None,
-            keep: Stage::Formed,
-            title: self.name.clone(),
-            workloads: self
-                .checks
-                .iter()
-                .flat_map(|spec| spec.check.images())
-                .map(|image| (*image).to_owned())
-                .collect(),
-        }
-    }
+/// A scenario whose checks look at live clusters.
+pub type Scenario = file::Scenario<dyn Check>;
 
-    /// What a run that has it before it says of it.
-    pub fn planned(&self) -> Planned {
-        let checks = self.checks.iter().map(|check| check.id.clone()).collect();
-        Planned { scenario: self.name.clone(), checks }
-    }
+type CheckSpec = check::CheckSpec<dyn Check>;
 
-    /// Runs the scenario in `session` and takes its cluster down again.
-    pub fn run<'a>(&'a self, session: &'a Session, when_short: WhenShort) -> BoxFuture<'a, Verdict> {
-        self.carried_out(session, when_short).boxed()
-    }
+/// Reads a scenario file and the files that it names.
+///
+/// # Errors
+/// When it cannot be read or is wrong, with everything that is wrong.
+pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
+    Scenario::load(path, CHECKS)
+}
 
-    async fn carried_out(&self, session: &Session, when_short: WhenShort) -> Verdict {
+/// Understands the text of a scenario file; see [`Scenario::parse`].
+///
+/// # Errors
+/// When it is wrong, with everything that is wrong.
+pub fn parse(
+    file: &str,
+    text: &str,
+    directory: &Path,
+    read: &dyn Fn(&Path) -> io::Result<String>,
+) -> Result<Scenario, ScenarioError> {
+    Scenario::parse(file, text, directory, read, CHECKS)
+}
+
+/// What to start for a scenario.
+pub fn request(scenario: &Scenario, when_short: WhenShort) -> ClusterRequest {
+    let images = scenario.checks.iter().flat_map(|spec| spec.check.images());
+    ClusterRequest {
+        spec: scenario.cluster.clone(),
+        faults: scenario.faults.clone(),
+        budgets: scenario.budgets.clone(),
+        when_short,
+        pretended_memory: scenario.host_memory,
+        start: scenario.start,
+        snapshot: None,
+        keep: Stage::Formed,
+        title: scenario.name.clone(),
+        workloads: images.map(|image| (*image).to_owned()).collect(),
+    }
+}
+
+/// Runs a scenario in `session` and takes its cluster down again.
+pub fn run<'a>(
+    scenario: &'a Scenario,
+    session: &'a Session,
+    when_short: WhenShort,
+) -> BoxFuture<'a, Verdict> {
+    Run { scenario }.to_verdict(session, when_short).boxed()
+}
+
+/// A scenario that is run.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    scenario: &'a Scenario,
+}
+
+impl Run<'_> {
+    async fn to_verdict(self, session: &Session, when_short: WhenShort) -> Verdict {
         let recorder = session.recorder();
         recorder.record(Happening::ScenarioStarted {
-            scenario: self.name.clone(),
-            question: self.question.clone(),
+            scenario: self.scenario.name.clone(),
+            question: self.scenario.question.clone(),
         });
-        for text in &self.warnings {
+        for text in &self.scenario.warnings {
             recorder.record(Happening::Note { subject: Subject::Cluster, text: text.clone() });
         }
         let (seen, host_unable) = self.observe(session, when_short).await;
-        let outcome = self.expect.judge(&seen);
-        recorder
-            .record(Happening::ScenarioFinished { scenario: self.name.clone(), outcome: outcome.clone() });
+        let outcome = self.scenario.expect.judge(&seen);
+        recorder.record(Happening::ScenarioFinished {
+            scenario: self.scenario.name.clone(),
+            outcome: outcome.clone(),
+        });
         Verdict { outcome, seen, host_unable }
     }
 
     async fn observe(&self, session: &Session, when_short: WhenShort) -> (Vec<SeenFailure>, bool) {
         let recorder = session.recorder();
-        let running = match session.start(self.request(when_short)).await {
+        let running = match session.start(request(self.scenario, when_short)).await {
             Ok(running) => running,
             Err(error) => {
                 self.skip_checks(recorder, "the cluster was not started");
@@ -93,7 +123,7 @@ impl Scenario {
         self.start_captures(&running.cluster);
         // Other commands may disturb it from now on; without that the run goes on.
         let _control = self.open_to_others(session, &running);
-        let seen = match running.cluster.form().await {
+        let seen = match session.form(&running.cluster).await {
             Err(failure) => {
                 let seen = vec![seen_failure(&failure)];
                 let step = format!("step \"{}\"", failure.step.label());
@@ -101,11 +131,9 @@ impl Scenario {
                 self.skip_checks(recorder, "the cluster did not form");
                 seen
             }
-            Ok(()) => {
-                // A kubeconfig helps whoever looks in while the checks run; they do not need it.
-                let _ = session.save_kubeconfig(&running.cluster);
+            Ok(formed) => {
                 let _ = session.publish(&running.cluster, "checking");
-                let seen = self.check_all(session, &running).await;
+                let seen = self.check_all(session, &running, &formed).await;
                 self.pause_if_unexpected(session, &running, &seen, "the end of its checks").await;
                 seen
             }
@@ -134,7 +162,7 @@ impl Scenario {
         seen: &[SeenFailure],
         at: &str,
     ) {
-        if let Outcome::Failed { cause } = self.expect.judge(seen)
+        if let Outcome::Failed { cause } = self.scenario.expect.judge(seen)
             && let Err(error) = session.pause_at(&running.cluster, at, &cause).await
         {
             let text = format!("the run does not pause: {error}");
@@ -144,7 +172,7 @@ impl Scenario {
 
     /// Frames are evidence beside the checks': a capture that cannot be had is told and stops nothing.
     fn start_captures(&self, cluster: &Cluster) {
-        for link in &self.captures {
+        for link in &self.scenario.captures {
             if let Err(error) = cluster.lan().start_capture(link.clone(), None, CAPTURE_LIMIT) {
                 let text = chain(&error);
                 cluster.recorder().record(Happening::Note { subject: Subject::Cluster, text });
@@ -154,7 +182,7 @@ impl Scenario {
 
     /// A run that came to something unexpected leaves a bundle.
     async fn keep_evidence(&self, running: &RunningCluster, seen: &[SeenFailure]) {
-        if let Outcome::Failed { cause } = self.expect.judge(seen)
+        if let Outcome::Failed { cause } = self.scenario.expect.judge(seen)
             && let Err(error) = write_bundle(&running.cluster, &cause).await
         {
             let text = error.to_string();
@@ -162,25 +190,29 @@ impl Scenario {
         }
     }
 
-    async fn check_all(&self, session: &Session, running: &RunningCluster) -> Vec<SeenFailure> {
-        let cluster: &Arc<Cluster> = &running.cluster;
-        let recorder = cluster.recorder();
-        let fixtures = Fixtures::of(cluster);
+    async fn check_all(
+        &self,
+        session: &Session,
+        running: &RunningCluster,
+        formed: &FormedCluster,
+    ) -> Vec<SeenFailure> {
+        let recorder = session.recorder();
+        let fixtures = Fixtures::of(formed.clone());
         let mut seen = Vec::new();
-        for (done, spec) in self.checks.iter().enumerate() {
+        for (done, spec) in self.scenario.checks.iter().enumerate() {
             if session.has_paused() {
                 self.skip_from(done, recorder, "the run was paused at an earlier check and then ended");
                 break;
             }
             recorder.record(Happening::CheckStarted { check: spec.id.clone(), title: spec.title() });
-            let observation = look(&fixtures, &spec.check).await;
+            let observation = look(&fixtures, &*spec.check).await;
             if let Some(cause) = observation.cause() {
                 seen.push(SeenFailure::Check { check: spec.id.clone(), cause });
             }
             let failed = observation.cause().is_some();
             recorder.record(finished(spec, observation));
             // Of an expected failure it shows at the end only whether it came.
-            if failed && self.expect == Expectation::Passes {
+            if failed && self.scenario.expect == Expectation::Passes {
                 self.pause_if_unexpected(session, running, &seen, &format!("check {}", spec.id)).await;
             }
         }
@@ -192,7 +224,7 @@ impl Scenario {
     }
 
     fn skip_from(&self, first: usize, recorder: &Recorder, cause: &str) {
-        for spec in self.checks.iter().skip(first) {
+        for spec in self.scenario.checks.iter().skip(first) {
             recorder.record(Happening::CheckFinished {
                 check: spec.id.clone(),
                 title: spec.title(),
@@ -220,7 +252,7 @@ fn seen_failure(failure: &Failure) -> SeenFailure {
         Subject::Cluster => None,
         Subject::Node(node) => Some(node.clone()),
     };
-    SeenFailure::Step { step: failure.step, node, cause: failure.reason() }
+    SeenFailure::Step { step: failure.step, node, turned_away: failure.turned_away, cause: failure.reason() }
 }
 
 fn one_line(error: &dyn std::error::Error) -> String {

@@ -45,10 +45,13 @@ async fn gather_bundle(cluster: &Cluster, cause: &str) -> Result<(), BundleError
             bundle.add(format!("nodes/{node}/{name}"), text);
         }
     }
-    if let Some(api) = cluster.kubernetes() {
-        for dump in dump_objects(api, PATIENCE).await {
-            bundle.add(format!("kubernetes/{}", dump.file), dump.text);
+    match cluster.formation().kubernetes() {
+        Ok(api) => {
+            for dump in dump_objects(api, PATIENCE).await {
+                bundle.add(format!("kubernetes/{}", dump.file), dump.text);
+            }
         }
+        Err(not_formed) => bundle.add("kubernetes/not-asked.txt", not_formed.to_string()),
     }
     bundle.add("network.txt", format!("{:#?}", cluster.lan().counters()));
     bundle.write(&cluster.directory().join("bundle"))

@@ -3,15 +3,15 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::formation::Cluster;
+use lab_model::events::Step;
+use lab_report::{NodeSummary, Summary};
 use serde::Serialize;
 
 use super::{
     open::Session,
     start::{ClusterRequest, StartError},
 };
-use lab_cluster::formation::Cluster;
-use lab_model::events::Step;
-use lab_report::{NodeSummary, Summary};
 
 /// How often memory is looked at; the peak of a formation is broad.
 const LOOK: Duration = Duration::from_millis(500);
@@ -55,18 +55,13 @@ impl Session {
     async fn figures_of_formation(&self, request: ClusterRequest) -> Result<FormationFigures, StartError> {
         let mut events = self.recorder.subscribe();
         let running = self.start(request).await?;
-        let kernel = running.cluster.plan().nodes.first().map(|node| node.image.boot.kernel.clone());
-        let bare = match kernel {
-            Some(kernel) => {
-                let mut times = Vec::new();
-                for _ in 0..BARE_KERNELS {
-                    times.push(self.time_bare_kernel(&kernel, &self.cpu_model()).await?);
-                }
-                times.sort_unstable();
-                times[BARE_KERNELS / 2]
-            }
-            None => Duration::ZERO,
-        };
+        let kernel = running.cluster.plan().control_plane().image.boot.kernel.clone();
+        let mut times = Vec::new();
+        for _ in 0..BARE_KERNELS {
+            times.push(self.time_bare_kernel(&kernel, &self.cpu_model()).await?);
+        }
+        times.sort_unstable();
+        let bare = times[BARE_KERNELS / 2];
         let mut peak = 0.0_f64;
         let formed = {
             let forming = running.cluster.form();

@@ -6,16 +6,16 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{
+    formation::FormedCluster,
+    kubernetes::{CLUSTER_DNS, EchoWorkload, KubernetesError, ready_endpoint},
+};
 use serde::Serialize;
 
 use super::{
     figures::{cpu_seconds, median_by},
     open::Session,
     start::{ClusterRequest, StartError},
-};
-use lab_cluster::{
-    formation::Cluster,
-    kubernetes::{CLUSTER_DNS, EchoWorkload, KubernetesError, ready_endpoint},
 };
 
 /// How long 300 MiB may take to all nodes on the reference host, times ten.
@@ -38,9 +38,6 @@ pub enum ImageFiguresError {
     /// The cluster.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// A formed cluster without its API, which formation rules out.
-    #[error("the Kubernetes API was never reached")]
-    NoKubernetes,
     /// What was asked of Kubernetes.
     #[error(transparent)]
     Kubernetes(#[from] KubernetesError),
@@ -61,7 +58,7 @@ impl Session {
             let running = self.start(request).await?;
             let formed = running.cluster.form().await.map_err(|failure| StartError::from(Box::new(failure)));
             let measured = match formed {
-                Ok(()) => pulled(&running.cluster, &image).await,
+                Ok(formed) => pulled(&formed, &image).await,
                 Err(error) => Err(error.into()),
             };
             running.shut_down().await;
@@ -71,8 +68,8 @@ impl Session {
     }
 }
 
-async fn pulled(cluster: &std::sync::Arc<Cluster>, image: &str) -> Result<ImageFigures, ImageFiguresError> {
-    let api = cluster.kubernetes().ok_or(ImageFiguresError::NoKubernetes)?;
+async fn pulled(formed: &FormedCluster, image: &str) -> Result<ImageFigures, ImageFiguresError> {
+    let (cluster, api) = (formed.cluster(), formed.kubernetes());
     // Its image is on its way, too, as soon as the cluster has formed.
     ready_endpoint(api, CLUSTER_DNS, LIMIT).await?;
     let nodes: Vec<_> = cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();

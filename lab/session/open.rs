@@ -7,9 +7,6 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use tokio::{sync::watch, task::JoinHandle};
-
-use super::pause::{OnFailure, Pause};
 use lab_cluster::formation::RealTailnet;
 use lab_model::{
     Ending, RunDirectoryError, RunResult, Source,
@@ -24,6 +21,9 @@ use lab_vm::{
     machine::{HostPlatform, QemuBinary, QemuError, choose_accelerator},
     process::Processes,
 };
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::pause::{OnFailure, Pause};
 
 /// How a run is to be done.
 #[derive(Clone, Debug)]

@@ -2,14 +2,14 @@
 
 use std::{fmt, path::PathBuf};
 
-use tokio::sync::watch;
-
-use super::open::{Session, SessionError};
 use lab_cluster::formation::Cluster;
 use lab_model::{
     events::{Happening, Subject},
     node::NodeName,
 };
+use tokio::sync::watch;
+
+use super::open::{Session, SessionError};
 
 /// What a run does when something fails that should not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,15 +53,11 @@ impl Session {
         if self.options.on_failure == OnFailure::End || self.has_paused() {
             return Ok(());
         }
-        let kubeconfig = match cluster.kubeconfig() {
-            Some(_) => Some(self.save_kubeconfig(cluster)?),
-            None => None,
-        };
-        self.publish(cluster, &format!("paused at {at}"))?;
+        let kubeconfig = self.publish(cluster, &format!("paused at {at}"))?;
         let text = format!("paused at {at}; the cluster is kept");
         self.recorder.record(Happening::Note { subject: Subject::Cluster, text });
-        let node = cluster.plan().nodes.first().map(|node| node.spec.name.clone());
-        let Some(node) = node else { return Ok(()) };
+        let plan = cluster.plan();
+        let node = plan.nodes.first().unwrap_or(plan.control_plane()).spec.name.clone();
         self.pause.send_replace(Pause::Now(Paused {
             run: self.name().to_owned(),
             at: at.to_owned(),
@@ -102,12 +98,12 @@ impl fmt::Display for Paused {
         writeln!(f, "\nPaused at {at}: {cause}\n\nThe cluster lives on:\n")?;
         if let Some(kubeconfig) = kubeconfig {
             writeln!(f, "  export KUBECONFIG={}", kubeconfig.display())?;
-            writeln!(f, "  lab kubectl get pods -A -o wide")?;
-            writeln!(f, "  lab exec NAMESPACE/POD -- COMMAND")?;
+            writeln!(f, "  lab cluster kubectl get pods -A -o wide")?;
+            writeln!(f, "  lab cluster exec NAMESPACE/POD -- COMMAND")?;
         }
         writeln!(f, "  export TALOSCONFIG={}", talosconfig.display())?;
-        writeln!(f, "  lab console {node}")?;
-        writeln!(f, "  lab link status")?;
+        writeln!(f, "  lab node console {node}")?;
+        writeln!(f, "  lab net status")?;
         write!(f, "\nCtrl-C here, or lab down {run}, ends it; the verdict stays that of the failure.")
     }
 }
@@ -133,11 +129,11 @@ mod tests {
         The cluster lives on:
 
           export KUBECONFIG=/run/kubeconfig
-          lab kubectl get pods -A -o wide
-          lab exec NAMESPACE/POD -- COMMAND
+          lab cluster kubectl get pods -A -o wide
+          lab cluster exec NAMESPACE/POD -- COMMAND
           export TALOSCONFIG=/run/talosconfig
-          lab console cp-1
-          lab link status
+          lab node console cp-1
+          lab net status
 
         Ctrl-C here, or lab down pods-1, ends it; the verdict stays that of the failure.
         ");

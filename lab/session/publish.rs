@@ -1,55 +1,128 @@
 //! Telling other commands how a live cluster is reached.
 
-use super::open::{Session, SessionError};
-use lab_cluster::{control::ControlServer, formation::Cluster};
+use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, path::PathBuf};
+
+use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{
+    control::ControlServer,
+    formation::{Cluster, Failure, FormedCluster, NotForwarded},
+};
+use lab_model::events::{Happening, Subject};
+use lab_plan::cluster::NodePlan;
 use lab_vm::{
     host::{LabState, LiveNode},
     process::ProcessIdentity,
 };
 
+use super::{
+    open::{Session, SessionError},
+    start::write,
+};
+
+/// The name of the kubeconfig in a cluster's directory.
+const KUBECONFIG: &str = "kubeconfig";
+
 impl Session {
-    /// Publishes the cluster for `lab status`, `lab console` and `lab down`; `phase` is for people.
+    /// Forms a cluster, and publishes its kubeconfig for `lab kubectl` as soon as there is one.
+    ///
+    /// # Errors
+    /// See [`Cluster::form`].
+    pub fn form<'a>(
+        &'a self,
+        cluster: &'a std::sync::Arc<Cluster>,
+    ) -> BoxFuture<'a, Result<FormedCluster, Failure>> {
+        async move {
+            tokio::select! {
+                formed = cluster.form() => formed,
+                never = self.publish_kubeconfig(cluster) => match never {},
+            }
+        }
+        .boxed()
+    }
+
+    /// Publishes the cluster as "forming" whenever it has another kubeconfig.
+    async fn publish_kubeconfig(&self, cluster: &Cluster) -> Infallible {
+        let mut formation = cluster.watch_formation();
+        let mut published = None;
+        loop {
+            let known = formation.borrow_and_update().kubeconfig().ok().map(str::to_owned);
+            if known != published {
+                if let Err(error) = self.publish(cluster, "forming") {
+                    let text = format!("other commands do not find the kubeconfig of this cluster: {error}");
+                    self.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+                }
+                published = known;
+            }
+            if formation.changed().await.is_err() {
+                // The cluster has the sender.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Leaves the kubeconfig of a formed cluster in its directory and returns its path.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn publish(&self, cluster: &Cluster, phase: &str) -> Result<(), SessionError> {
+    pub fn save_kubeconfig(&self, formed: &FormedCluster) -> Result<PathBuf, SessionError> {
+        leave_kubeconfig(formed.cluster(), formed.kubeconfig())
+    }
+
+    /// Publishes the cluster for `lab status`, `lab node console`, `lab cluster kubectl` and `lab down`, with the
+    /// kubeconfig once there is one, whose path is returned; `phase` is for people.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn publish(&self, cluster: &Cluster, phase: &str) -> Result<Option<PathBuf>, SessionError> {
         let owner = ProcessIdentity::of(std::process::id()).ok_or_else(|| SessionError::Host {
             action: "find out when this process started".into(),
             source: std::io::Error::other("the system does not say"),
         })?;
-        let nodes = cluster.plan().nodes.iter().map(|node| {
-            let name = &node.spec.name;
-            let machine = cluster.machine(name);
-            let mut forwards: std::collections::BTreeMap<_, _> = cluster
-                .machine_api(name)
-                .map(|address| ("machine-api".to_owned(), address))
-                .into_iter()
-                .collect();
-            if cluster.plan().control_plane().is_some_and(|first| first.spec.name == *name) {
-                forwards
-                    .extend(cluster.kubernetes_api().map(|address| ("kubernetes-api".to_owned(), address)));
-            }
-            LiveNode {
-                name: name.clone(),
-                kind: node.spec.kind,
-                role: node.spec.role.clone(),
-                address: node.address,
-                pid: machine.as_ref().map(|machine| machine.pid()),
-                forwards,
-                console: Some(cluster.node_directory(name).join("console.log")),
-            }
-        });
-        let kubeconfig = cluster.directory().join("kubeconfig");
+        let nodes = cluster.plan().nodes.iter().map(|node| live_node(cluster, node));
+        let nodes = nodes.collect::<Result<_, _>>().map_err(|error: NotForwarded| SessionError::Host {
+            action: "publish how the nodes are reached".into(),
+            source: std::io::Error::other(error),
+        })?;
+        let kubeconfig = match cluster.formation().kubeconfig() {
+            Ok(text) => Some(leave_kubeconfig(cluster, text)?),
+            // A cluster that forms has none for a while; who reads this is told so.
+            Err(_not_formed) => None,
+        };
         let state = LabState {
             name: self.name().to_owned(),
             owner,
             started: jiff::Timestamp::now(),
             phase: phase.to_owned(),
-            nodes: nodes.collect(),
-            kubeconfig: kubeconfig.exists().then_some(kubeconfig),
+            nodes,
+            kubeconfig: kubeconfig.clone(),
             talosconfig: Some(cluster.directory().join("talosconfig")),
             control: ControlServer::socket_of(cluster),
         };
-        Ok(self.directory.publish(&state)?)
+        self.directory.publish(&state)?;
+        Ok(kubeconfig)
     }
+}
+
+fn live_node(cluster: &Cluster, node: &NodePlan) -> Result<LiveNode, NotForwarded> {
+    let name = &node.spec.name;
+    let mut forwards: BTreeMap<String, SocketAddr> = BTreeMap::new();
+    forwards.insert("machine-api".to_owned(), cluster.machine_api(name)?);
+    if cluster.plan().control_plane().spec.name == *name {
+        forwards.insert("kubernetes-api".to_owned(), cluster.kubernetes_api()?);
+    }
+    Ok(LiveNode {
+        name: name.clone(),
+        kind: node.spec.kind,
+        role: node.spec.role.clone(),
+        address: node.address,
+        // None before it is started.
+        pid: cluster.machine(name).map(|machine| machine.pid()),
+        forwards,
+        console: Some(cluster.node_directory(name).join("console.log")),
+    })
+}
+
+fn leave_kubeconfig(cluster: &Cluster, text: &str) -> Result<PathBuf, SessionError> {
+    write(cluster.directory(), KUBECONFIG, text.to_owned())?;
+    Ok(cluster.directory().join(KUBECONFIG))
 }

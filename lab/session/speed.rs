@@ -11,13 +11,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lab_image::cpio_archive::{self, CpioEntry};
+use lab_model::{
+    accelerator::{Accelerator, CpuModel},
+    events::Happening,
+};
+use lab_plan::cluster::PreparedImage;
+use lab_vm::{
+    host::{HostLoad, SpeedCache, SpeedFactor, SpeedKey, SpeedMeasurement, host_key},
+    machine::QemuBinary,
+};
 use tempfile::NamedTempFile;
 
-use super::open::{Session, SessionError};
-use lab_image::cpio_archive::{self, Entry};
-use lab_model::{accelerator::CpuModel, events::Happening};
-use lab_plan::cluster::PreparedImage;
-use lab_vm::host::{HostLoad, SpeedCache, SpeedFactor, SpeedKey, SpeedMeasurement, host_key};
+use super::open::{Session, SessionError, SessionOptions};
 
 /// How long a bare kernel may take before the host counts as this slow.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -26,23 +32,16 @@ impl Session {
     /// The speed factor for `image`, from the cache or measured now. Never below 1: a faster host
     /// needs no shorter limits.
     pub(super) async fn speed_factor(&self, image: &PreparedImage) -> Result<SpeedFactor, SessionError> {
-        let cache = SpeedCache::new(self.options.root.join("speed.json"));
-        let cpu = self.cpu_model();
-        let key = SpeedKey {
-            host: host_key(),
-            qemu: self.qemu.version.to_string(),
-            accelerator: format!("{} {}", self.accelerator, cpu.as_str()),
-            image: image.digest.to_string(),
-        };
+        let key = speed_key(&self.options, &self.qemu, self.accelerator, image);
         let now = tokio::task::spawn_blocking(HostLoad::now).await;
         let now = now.map_err(|error| failed(io::Error::other(error)))?;
-        let factor = match cache.get(&key) {
+        let factor = match kept_measurement(&self.options, &key) {
             Some(known) => known.factor.under(now, known.load),
             None => {
-                let seen = self.time_bare_kernel(&image.boot.kernel, &cpu).await?;
+                let seen = self.time_bare_kernel(&image.boot.kernel, &self.cpu_model()).await?;
                 let measured = SpeedMeasurement::new(seen, now);
                 // Without the cache the next run measures again; nothing else is lost.
-                let _ = cache.put(&key, measured);
+                let _ = cache(&self.options).put(&key, measured);
                 measured.factor
             }
         };
@@ -56,7 +55,7 @@ impl Session {
 
     /// The CPU model that guests of this run see.
     pub(super) fn cpu_model(&self) -> CpuModel {
-        self.options.cpu_model.clone().unwrap_or_else(|| CpuModel::default_for(self.accelerator))
+        cpu_model(&self.options, self.accelerator)
     }
 
     /// Time from the start of QEMU until the kernel has started its first process.
@@ -87,6 +86,34 @@ impl Session {
     }
 }
 
+/// What a measurement with this image is valid for.
+pub(super) fn speed_key(
+    options: &SessionOptions,
+    qemu: &QemuBinary,
+    accelerator: Accelerator,
+    image: &PreparedImage,
+) -> SpeedKey {
+    SpeedKey {
+        host: host_key(),
+        qemu: qemu.version.to_string(),
+        accelerator: format!("{accelerator} {}", cpu_model(options, accelerator).as_str()),
+        image: image.digest.to_string(),
+    }
+}
+
+/// The measurement of an earlier run, as long as it is valid.
+pub(super) fn kept_measurement(options: &SessionOptions, key: &SpeedKey) -> Option<SpeedMeasurement> {
+    cache(options).get(key)
+}
+
+fn cache(options: &SessionOptions) -> SpeedCache {
+    SpeedCache::new(options.root.join("speed.json"))
+}
+
+fn cpu_model(options: &SessionOptions, accelerator: Accelerator) -> CpuModel {
+    options.cpu_model.clone().unwrap_or_else(|| CpuModel::default_for(accelerator))
+}
+
 fn failed(source: io::Error) -> SessionError {
     SessionError::Host { action: "measure the host's speed".into(), source }
 }
@@ -94,6 +121,6 @@ fn failed(source: io::Error) -> SessionError {
 /// An initramfs whose `/init` is no program.
 fn least_initramfs() -> io::Result<NamedTempFile> {
     let mut file = NamedTempFile::new()?;
-    cpio_archive::write(&[Entry::program("init", b"no program".to_vec())], &mut file)?;
+    cpio_archive::write(&[CpioEntry::program("init", b"no program".to_vec())], &mut file)?;
     Ok(file)
 }

@@ -1,47 +1,36 @@
 //! From a cluster spec to a live cluster: images, registry, memory, plan, LAN.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::{
-    open::{Session, SessionError},
-    warm::Start,
-};
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{
     formation::{Cluster, Failure, Host, Stage, Tailnet, Warm},
     tailnet::{Programs, ProgramsError, TailnetError},
 };
-use lab_image::{BootCache, InspectError, Inspection, NodeImage};
-use lab_model::{
-    Severity, Size, Source,
-    events::{Happening, Subject},
-    node::{NodeName, Role},
-};
+use lab_image::InspectError;
+use lab_model::{Diagnostic, Size, node::NodeName};
 use lab_oci::{
-    images::{Mirror, OciError, PullThrough, Resolved},
+    images::{Mirror, OciError, PullThrough},
     registry::{CacheDiskError, Registry, RegistryError, RegistryOptions, Store, StoreError, cache_disk},
 };
-use lab_plan::{
-    cluster::{
-        Budgets, ClusterSpec, Fault, ImageDelivery, ImageSource, MissingImages, Plan, PlanError, PlanInputs,
-        PreparedImage, REGISTRY_PORT, TailnetSpecError,
-    },
-    lint::Finding,
+use lab_plan::cluster::{
+    Budgets, ClusterSpec, Fault, ImageDelivery, MissingImages, Plan, PlanError, TailnetSpecError,
 };
-use lab_recipe::KUBERNETES_VERSION;
 use lab_vm::host::{MemoryReservation, WhenShort};
+
+use super::{
+    open::{Session, SessionError},
+    planning::{ANY_UPSTREAM, Planning},
+    warm::Start,
+};
 
 /// MiB that QEMU itself and the lab need beside a guest's RAM (translation cache, buffers).
 pub const OVERHEAD_PER_NODE_MIB: u64 = 320;
-
-/// How machine configs name all upstreams that have no mirror of their own (Talos,
-/// `machine.registries.mirrors`).
-const ANY_UPSTREAM: &str = "*";
 
 /// What cluster to start, and how.
 #[derive(Clone, Debug)]
@@ -126,7 +115,7 @@ pub enum StartError {
         "the machine configs are wrong (a rule is explained by `lab config rules RULE`): {}",
         .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     )]
-    Config(Vec<Finding>),
+    Config(Vec<Diagnostic>),
     /// The plan.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -166,34 +155,19 @@ impl RunningCluster {
     }
 
     async fn ended(self) {
-        // Anybody else who still holds the cluster ends it by dropping it.
-        if let Some(cluster) = Arc::into_inner(self.cluster) {
-            cluster.shut_down().await;
-        }
+        self.cluster.shut_down().await;
     }
 }
 
 impl Session {
-    /// The plan for a request, without starting any VM, and the registry it counts on.
-    ///
-    /// # Errors
-    /// When an image is missing or damaged, or the spec is impossible.
-    pub fn plan(&self, request: ClusterRequest) -> BoxFuture<'_, Result<(Plan, Registry), StartError>> {
-        async move {
-            let cold = ClusterRequest { start: Start::Cold, ..request };
-            let (plan, registry, _warm) = self.planned(cold).await?;
-            Ok((plan, registry))
-        }
-        .boxed()
+    fn planning(&self) -> Planning<'_> {
+        Planning { options: &self.options, accelerator: self.accelerator, recorder: &self.recorder }
     }
 
     async fn planned(&self, request: ClusterRequest) -> Result<(Plan, Registry, Option<Warm>), StartError> {
-        let images = self.prepare_images(&request.spec).await?;
-        let store = Store::open(&self.layouts())?;
-        let there: BTreeSet<String> = store.references().map(str::to_owned).collect();
-        let mut upstreams: Vec<_> = store.upstreams().into_iter().map(str::to_owned).collect();
-        // Whatever a node asks for may then be there.
-        upstreams.extend(self.options.pull_through.is_some().then(|| ANY_UPSTREAM.to_owned()));
+        let planning = self.planning();
+        let images = planning.prepare_images(&request.spec).await?;
+        let store = Store::open(&planning.layouts())?;
         let pull_through = self.options.pull_through.clone().map(|to| PullThrough::new(Mirror::new(to)));
         let mut registry = Registry::start(RegistryOptions {
             store: store.clone(),
@@ -205,35 +179,18 @@ impl Session {
         if let Some(image) = images.values().next() {
             budgets.speed_factor = self.speed_factor(image).await?.get();
         }
-        let mut inputs = PlanInputs {
-            images,
-            accelerator: self.accelerator,
-            cpu_model: self.options.cpu_model.clone(),
-            budgets,
-            upstreams,
-            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            kubernetes_version: KUBERNETES_VERSION.trim_start_matches('v').to_owned(),
-            faults: request.faults.clone(),
-            saved: None,
-            now: jiff::Timestamp::now(),
-        };
-        let mut plan = Plan::new(request.spec.clone(), inputs.clone())?;
+        let inputs = planning.inputs(&request, images, &store, budgets);
+        let mut plan = Plan::new(request.spec.clone(), inputs)?;
         let warm = self.warm(&request, &plan, &store).await?;
         if let Some(snapshot) = warm.as_ref().and_then(|warm| warm.restore.as_ref()) {
             let access = &snapshot.access;
-            inputs.saved = Some((access.secrets.clone(), access.talosconfig.clone()));
-            plan = Plan::new(request.spec.clone(), inputs)?;
+            plan = plan.with_secrets(access.secrets.clone(), access.talosconfig.clone())?;
         }
-        self.check_configs(&plan)?;
+        planning.check_configs(&plan)?;
         self.open_mirror_ports(&plan, &mut registry).await?;
-        let workloads = request.workloads.iter().cloned().map(|image| (image, "the checks".to_owned()));
-        let needed: Vec<_> = plan.pulled_images().chain(workloads).collect();
-        if let Some(missing) = MissingImages::among(needed.clone(), |image| there.contains(image)) {
-            self.refuse_or_fetch(missing)?;
-        }
+        let pulled = planning.images_to_pull(&plan, &request, &store)?;
         if plan.spec.image_delivery == ImageDelivery::Disk {
-            let images = needed.into_iter().map(|(image, _)| image).filter(|image| there.contains(image));
-            plan.image_disk = Some(self.image_disk(store, images.collect()).await?);
+            plan.image_disk = Some(self.image_disk(store, pulled).await?);
         }
         Ok((plan, registry, warm))
     }
@@ -252,9 +209,7 @@ impl Session {
     /// Has the registry answer at the ports that machine configs name as mirrors of their own. What
     /// listens at such a port already may be meant, so it is told and left.
     async fn open_mirror_ports(&self, plan: &Plan, registry: &mut Registry) -> Result<(), StartError> {
-        let mut ports = plan.mirror_ports();
-        ports.remove(&REGISTRY_PORT);
-        for (port, upstreams) in ports {
+        for (port, upstreams) in self.planning().further_ports(plan) {
             let names: Vec<_> = upstreams.iter().map(String::as_str).collect();
             let only = <[&str; 1]>::try_from(names.as_slice()).ok().map(|[name]| name);
             let text = match registry.also_at(port, only.filter(|name| *name != ANY_UPSTREAM)).await {
@@ -269,44 +224,9 @@ impl Session {
                 }
                 Err(error) => return Err(error.into()),
             };
-            let text = format!("image registry: {text}");
-            self.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+            self.planning().note(format!("image registry: {text}"));
         }
         Ok(())
-    }
-
-    /// The layouts that nodes pull from. The one that is filled by pulling need not be there yet.
-    fn layouts(&self) -> Vec<PathBuf> {
-        let filled = self.options.pull_through.as_ref();
-        let given = self.options.mirrors.iter().filter(|mirror| Some(*mirror) != filled).cloned();
-        let filled = filled.filter(|mirror| mirror.join("index.json").is_file()).cloned();
-        std::iter::once(self.options.images.join("workloads")).chain(given).chain(filled).collect()
-    }
-
-    /// Refuses missing images, unless they will be fetched; then says which.
-    fn refuse_or_fetch(&self, missing: MissingImages) -> Result<(), StartError> {
-        if self.options.pull_through.is_none() {
-            return Err(StartError::MissingImages(missing));
-        }
-        let (fetched, lost) = missing.by_whether_they_can_be_fetched();
-        if let Some(lost) = lost {
-            return Err(StartError::MissingImages(lost));
-        }
-        if let Some(fetched) = fetched {
-            let text = format!("fetched once a node asks for them (--pull-through): {}", fetched.each());
-            self.recorder.record(Happening::Note { subject: Subject::Cluster, text });
-        }
-        Ok(())
-    }
-
-    /// Refuses configs with errors, and notes what may be meant.
-    fn check_configs(&self, plan: &Plan) -> Result<(), StartError> {
-        let (errors, warnings): (Vec<_>, Vec<_>) =
-            plan.config_findings().into_iter().partition(|finding| finding.severity == Severity::Error);
-        for warning in warnings {
-            self.recorder.record(Happening::Note { subject: Subject::Cluster, text: warning.to_string() });
-        }
-        if errors.is_empty() { Ok(()) } else { Err(StartError::Config(errors)) }
     }
 
     /// Starts a cluster's LAN and registry; [`Cluster::form`] then boots and forms it. The plan is
@@ -369,8 +289,8 @@ impl Session {
         };
         let document = spec.resolve(&plan.spec)?;
         let programs = self.options.images.join(Programs::DIRECTORY);
-        let sources = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("images");
-        let built = tokio::task::spawn_blocking(move || Programs::at_or_built(&programs, &sources));
+        let sources = self.cache("program-sources")?;
+        let built = tokio::task::spawn_blocking(move || Programs::at_or_built_here(&programs, &sources));
         let programs = built.await.map_err(|error| SessionError::Host {
             action: "build the tailnet's programs".into(),
             source: std::io::Error::other(error),
@@ -386,66 +306,10 @@ impl Session {
             }
         }))
     }
-
-    async fn prepare_images(&self, spec: &ClusterSpec) -> Result<BTreeMap<Role, PreparedImage>, StartError> {
-        let store = self.options.image_store()?;
-        let mut resolved = Vec::new();
-        for (role, source) in &spec.images {
-            resolved.push((role.clone(), store.resolve(&self.source_of(role, source)).await?));
-        }
-        let (cache, disks) = (BootCache::new(self.options.root.join("cache/boot")), store.disks());
-        // Hashing and unpacking would hold up the event loop.
-        let prepare = move |Resolved { path, origin }: Resolved| {
-            let image = NodeImage::open(&path, &disks)?;
-            let boot = cache.prepare(&image)?;
-            let contents =
-                cache.contents(&image, || Inspection::of(&path, &disks).map(|seen| seen.contents))?;
-            Ok::<_, InspectError>(PreparedImage { origin, digest: image.digest, boot, contents })
-        };
-        // A core for each role.
-        let prepared = tokio::task::spawn_blocking(move || {
-            std::thread::scope(|scope| {
-                let prepare = &prepare;
-                let begun =
-                    resolved.into_iter().map(|(role, image)| (role, scope.spawn(move || prepare(image))));
-                let begun: Vec<_> = begun.collect();
-                let done = begun.into_iter().map(|(role, image)| {
-                    let image = image.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                    Ok((role, image?))
-                });
-                done.collect::<Result<BTreeMap<_, _>, InspectError>>()
-            })
-        });
-        let prepared = prepared.await.map_err(|error| SessionError::Host {
-            action: "prepare the images".into(),
-            source: std::io::Error::other(error),
-        })?;
-        Ok(prepared?)
-    }
-
-    fn source_of(&self, role: &Role, source: &ImageSource) -> Source {
-        let built = |name: &str| Source::Path(self.options.images.join(name));
-        match source {
-            ImageSource::Reference => {
-                self.options.given.get(role).cloned().unwrap_or_else(|| built(role.as_str()))
-            }
-            ImageSource::ReferenceVariant(name) => built(name),
-            ImageSource::Given(source) => source.clone(),
-        }
-    }
-
-    /// Leaves the kubeconfig of a formed cluster in its directory and returns its path.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn save_kubeconfig(&self, cluster: &Cluster) -> Result<PathBuf, SessionError> {
-        write(cluster.directory(), "kubeconfig", cluster.kubeconfig().unwrap_or_default().to_owned())?;
-        Ok(cluster.directory().join("kubeconfig"))
-    }
 }
 
 /// Writes a file of a cluster that only its owner may read.
-fn write(directory: &Path, name: &str, text: String) -> Result<(), SessionError> {
+pub(super) fn write(directory: &Path, name: &str, text: String) -> Result<(), SessionError> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let path = directory.join(name);
     let open = || {

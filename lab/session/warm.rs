@@ -2,12 +2,6 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
-use super::{
-    open::{Session, SessionError},
-    start::{ClusterRequest, StartError},
-};
 use lab_cluster::{
     formation::{Lookup, SavedImages, Snapshot, Stage, Warm, WarmKey, WarmStore},
     tailnet::SavedControlServer,
@@ -15,6 +9,12 @@ use lab_cluster::{
 use lab_model::events::Happening;
 use lab_oci::registry::Store;
 use lab_plan::cluster::Plan;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    open::{Session, SessionError},
+    start::{ClusterRequest, StartError},
+};
 
 /// How a cluster comes to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

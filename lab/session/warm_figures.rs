@@ -3,6 +3,7 @@
 use std::{fmt, time::Instant};
 
 use futures::{FutureExt, future::BoxFuture};
+use lab_model::events::{Happening, Subscription};
 use serde::Serialize;
 
 use super::{
@@ -10,7 +11,6 @@ use super::{
     open::Session,
     start::{ClusterRequest, StartError},
 };
-use lab_model::events::{Happening, Subscription};
 
 /// What one start of a cluster took, from the plan until all layers were green.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -44,18 +44,15 @@ impl Session {
     }
 }
 
-/// A cluster that was to be restored and formed after all has told so in a note; its start is none
-/// of the warm ones.
+/// Whether the cluster came back as it was saved; one that did not has started cold after that.
 fn was_warm(events: &mut Subscription) -> bool {
-    let (mut warm, mut restored) = (false, false);
+    let mut was_warm = false;
     while let Ok(event) = events.try_recv() {
-        match event.happening {
-            Happening::ClusterStarts { warm: starts_warm, .. } => warm = starts_warm,
-            Happening::Note { text, .. } => restored |= text.starts_with("restored warm"),
-            _ => {}
+        if let Happening::ClusterStarts { warm, .. } = event.happening {
+            was_warm = warm;
         }
     }
-    warm && restored
+    was_warm
 }
 
 impl StartFigures {
@@ -69,5 +66,26 @@ impl fmt::Display for StartFigures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let how = if self.warm { "warm" } else { "cold" };
         write!(f, "{how}, all green after {:.2} s (speed factor {:.2})", self.seconds, self.speed_factor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lab_model::events::{Recorder, Subject};
+
+    #[test]
+    fn a_start_was_warm_by_what_is_recorded_of_it_and_not_by_the_words_of_a_note() {
+        let starts = |warm| Happening::ClusterStarts { warm, reason: String::new() };
+        let note = |text: &str| Happening::Note { subject: Subject::Cluster, text: text.into() };
+        let was_warm = |happenings: Vec<Happening>| {
+            let recorder = Recorder::new();
+            let mut events = recorder.subscribe();
+            happenings.into_iter().for_each(|happening| recorder.record(happening));
+            was_warm(&mut events)
+        };
+        assert!(was_warm(vec![starts(true), note("the cluster is back")]));
+        assert!(!was_warm(vec![starts(true), note("restored warm in part"), starts(false)]));
+        assert!(!was_warm(vec![starts(false), note("restored warm in 3 s")]));
     }
 }

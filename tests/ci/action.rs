@@ -142,8 +142,8 @@ fn a_pair_that_does_not_fit_is_refused_before_anything_runs() -> Result<()> {
 fn an_input_that_means_nothing_is_told() -> Result<()> {
     let caller = Caller::new()?;
     for (input, value, told) in [
-        ("scenarios", "05-no-such", "scenario 05-no-such: there is no such file"),
-        ("scenarios", "0", "not one scenario of the lab whose name begins so"),
+        ("scenarios", "05-no-such", "no built-in scenario of that name"),
+        ("scenarios", "0", "scenario \"0\" is ambiguous"),
         ("shard", "5/4", "is no part of a run"),
         ("pull-through", "maybe", "write true or false"),
         ("accelerator", "fast", "choose kvm, hvf or tcg"),

@@ -10,7 +10,10 @@ use k8s_openapi::{
     },
     apimachinery::pkg::api::resource::Quantity,
 };
-use lab::{scenario::Scenario, session::OVERHEAD_PER_NODE_MIB};
+use lab::{
+    scenario::{self, Scenario},
+    session::OVERHEAD_PER_NODE_MIB,
+};
 use lab_model::{Size, events::ShardNumber};
 use lab_vm::host::HOST_RESERVE_MIB;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -115,7 +118,7 @@ fn variable<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
 /// Every scenario of the lab, in order.
 fn scenarios() -> Result<Vec<Scenario>> {
     let names = files()?.into_iter().filter(|name| name.starts_with("scenarios/") && name.ends_with(".yaml"));
-    names.map(|name| Ok(Scenario::load(&root().join(name))?)).collect()
+    names.map(|name| Ok(scenario::load(&root().join(name))?)).collect()
 }
 
 #[test]

@@ -3,21 +3,21 @@
 
 use std::collections::BTreeSet;
 
-use lab_model::{Severity, node::Kind};
+use lab_model::{Diagnostics, Severity, node::Kind};
 use lab_plan::{
     config::{SecretsBundle, TalosContract, generate},
-    lint::{ConfigSet, Findings, Schema, catalogue, check},
+    lint::{ConfigSet, Schema, catalogue, check},
 };
 use rstest::rstest;
 use serde_json::json;
 
 use super::{additions, cluster, node, oracle::Machinery, version};
 
-fn findings(files: impl IntoIterator<Item = (String, String)>, contract: TalosContract) -> Findings {
+fn findings(files: impl IntoIterator<Item = (String, String)>, contract: TalosContract) -> Diagnostics {
     check(&ConfigSet::new(files, Schema::of(contract)))
 }
 
-fn words(findings: &Findings) -> Vec<String> {
+fn words(findings: &Diagnostics) -> Vec<String> {
     findings.iter().map(ToString::to_string).collect()
 }
 
@@ -40,7 +40,7 @@ fn every_rule_finds_its_bad_example_and_nothing_in_the_good_one() {
         let bad = findings(rule.bad.clone(), TalosContract::V1_13);
         assert!(!bad.is_empty(), "{}: nothing found", rule.id);
         for finding in bad.iter() {
-            assert_eq!(finding.rule, rule.id, "{finding}");
+            assert_eq!(finding.rule.as_deref(), Some(rule.id.as_str()), "{finding}");
             assert_eq!(finding.severity, rule.severity, "{finding}");
         }
         let good = findings(rule.good.clone(), TalosContract::V1_13);

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, io, path::Path};
 
-use lab::scenario::Scenario;
+use lab::scenario::{self, Scenario};
 use lab_image::{BootFiles, Contents};
 use lab_model::{Digest, Origin, accelerator::Accelerator, node::Kind};
 use lab_plan::{
@@ -28,7 +28,7 @@ fn scenario(cluster: &str, files: Files<'_>) -> Scenario {
         let found = files.iter().find(|(name, _)| Path::new("dir").join(name) == path);
         found.map(|(_, text)| text.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
     };
-    Scenario::parse("own.yaml", &text, Path::new("dir"), &read).unwrap_or_else(|error| panic!("{error}"))
+    scenario::parse("own.yaml", &text, Path::new("dir"), &read).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn planned(scenario: Scenario) -> Result<Plan, PlanError> {
@@ -49,7 +49,6 @@ fn planned(scenario: Scenario) -> Result<Plan, PlanError> {
         upstreams: vec!["registry.k8s.io".into(), "docker.io".into()],
         kubernetes_version: "1.34.2".into(),
         faults: scenario.faults,
-        saved: None,
         now: jiff::Timestamp::now(),
     };
     Plan::new(scenario.cluster, inputs)
@@ -99,7 +98,7 @@ fn their_configs_stay_as_they_are_but_for_what_the_lab_must_change(
     }
     assert_eq!(value(&plan, 0, "/machine/install/disk"), Some(&json!("/dev/vda")));
     assert_eq!(value(&plan, 0, "/cluster/apiServer/auditPolicy/rules/0/level"), Some(&json!("Metadata")));
-    assert_eq!(plan.control_plane().expect("one").address.to_string(), "10.5.0.2");
+    assert_eq!(plan.control_plane().address.to_string(), "10.5.0.2");
     let found = plan.config_findings();
     assert!(found.is_empty(), "{found:#?}");
 }
@@ -185,6 +184,26 @@ fn their_client_file_is_used_and_dials_the_labs_nodes() {
     assert_eq!(context.endpoints, ["10.5.0.2", "10.5.0.10"]);
 }
 
+/// What `lab run` does when it restores a saved cluster: the plan is made once, and takes the secrets of that.
+#[rstest]
+fn a_plan_with_the_secrets_of_another_is_that_other(
+    #[values(TalosContract::V1_11, TalosContract::V1_13)] contract: TalosContract,
+    #[values(false, true)] from_files: bool,
+) {
+    let files = files(contract, shared_secrets());
+    let lines = format!("  talosContract: {}\n", contract.as_str());
+    let lines = if from_files { format!("{lines}{CONFIGS}") } else { lines };
+    let [saved, fresh] = [(); 2].map(|()| planned(scenario(&lines, &files)).expect("plan"));
+    let sent =
+        |plan: &Plan| -> Vec<_> { plan.nodes.iter().map(|node| node.config.to_yaml().unwrap()).collect() };
+    // Those of files are the files' own, in every plan.
+    assert_eq!(sent(&saved) == sent(&fresh), from_files);
+    let same = fresh.with_secrets(saved.secrets.clone(), saved.talosconfig.clone()).expect("a plan");
+    assert_eq!(sent(&same), sent(&saved));
+    assert!(same.secrets == saved.secrets && same.talosconfig == saved.talosconfig);
+    assert_eq!(serde_json::to_string(&same).unwrap(), serde_json::to_string(&saved).unwrap());
+}
+
 #[test]
 fn a_node_that_the_lab_would_not_find_is_refused() {
     let lines =
@@ -220,7 +239,7 @@ proptest! {
         });
         let lines = format!("  talosContract: {}\n{CONFIGS}", contract.as_str());
         let plan = planned(scenario(&lines, &files)).map_err(|error| TestCaseError::fail(error.to_string()))?;
-        let control_plane = plan.control_plane().expect("one");
+        let control_plane = plan.control_plane();
         prop_assert_eq!(control_plane.address.octets(), [172, 20, third, host]);
         prop_assert!(SecretsBundle::of_control_plane(&control_plane.config) == secrets, "other secrets");
         prop_assert_eq!(&plan.talosconfig.current().expect("context").ca, &secrets.certs.os.crt);

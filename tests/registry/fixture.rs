@@ -1,6 +1,6 @@
 //! Image layouts, and an HTTP client to ask a registry for their content.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path};
 
 use anyhow::{Context, Result};
 use http::HeaderMap;
@@ -10,12 +10,13 @@ use lab_model::{
     Digest,
     events::{Happening, Subscription},
 };
-use lab_oci::registry::{Registry, Store};
+use lab_oci::{
+    images::{LAYER_TYPE, Layout},
+    registry::{Registry, Store},
+};
 use serde_json::{Value, json};
 
-pub const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-pub const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
-pub const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+pub use lab_oci::images::{CONFIG_TYPE, MANIFEST_TYPE};
 
 /// An image in a layout.
 pub struct Image {
@@ -28,29 +29,20 @@ pub struct Image {
 
 /// Adds a blob to a layout.
 pub fn put(layout: &Path, content: &[u8]) -> Result<Digest> {
-    let blobs = layout.join("blobs/sha256");
-    fs::create_dir_all(&blobs)?;
-    let digest = Digest::of_bytes(content);
-    fs::write(blobs.join(digest.hex()), content)?;
-    Ok(digest)
+    Ok(Layout::new(layout).put_blob(content)?)
 }
 
 /// Adds a manifest, and lists it under `name` if there is one.
 pub fn list(layout: &Path, manifest: &Value, name: Option<&str>) -> Result<Digest> {
-    let text = manifest.to_string();
-    let digest = put(layout, text.as_bytes())?;
-    let mut entry =
-        json!({ "mediaType": manifest["mediaType"], "digest": digest.to_string(), "size": text.len() });
+    let layout = Layout::new(layout);
+    let media_type = manifest["mediaType"].as_str().unwrap_or_default();
+    let mut image = layout.put(media_type, manifest.to_string().as_bytes())?;
+    let digest = image.digest().context("a digest")?;
+    image.media_type = manifest["mediaType"].as_str().map(str::to_owned);
     if let Some(name) = name {
-        entry["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
+        image = image.named(name);
     }
-    let index = layout.join("index.json");
-    let mut value: Value = match fs::read(&index) {
-        Ok(text) => serde_json::from_slice(&text)?,
-        Err(_) => json!({ "schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [] }),
-    };
-    value["manifests"].as_array_mut().context("a list")?.push(entry);
-    fs::write(index, value.to_string())?;
+    layout.list(image)?;
     Ok(digest)
 }
 
@@ -58,13 +50,12 @@ pub fn list(layout: &Path, manifest: &Value, name: Option<&str>) -> Result<Diges
 pub fn manifest(layout: &Path, layer: &[u8]) -> Result<Value> {
     let config =
         json!({ "architecture": "arm64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] } });
-    let config = config.to_string();
-    let described = |digest: Digest, media_type: &str, size: usize| json!({ "mediaType": media_type, "digest": digest.to_string(), "size": size });
+    let layout = Layout::new(layout);
     Ok(json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
-        "config": described(put(layout, config.as_bytes())?, CONFIG_TYPE, config.len()),
-        "layers": [described(put(layout, layer)?, "application/vnd.oci.image.layer.v1.tar", layer.len())],
+        "config": layout.put(CONFIG_TYPE, config.to_string().as_bytes())?,
+        "layers": [layout.put(LAYER_TYPE, layer)?],
     }))
 }
 

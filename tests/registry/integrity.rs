@@ -51,6 +51,31 @@ async fn a_flipped_byte_is_refused_named_and_told_once_also_after_the_content_wa
 }
 
 #[tokio::test]
+async fn a_request_that_is_refused_is_told_once_and_one_that_is_answered_is_not() -> Result<()> {
+    let layout = tempfile::tempdir()?;
+    image(layout.path(), "docker.io/app:v1", b"layer")?;
+    let recorder = Recorder::new();
+    let mut events = recorder.subscribe();
+    let options = RegistryOptions { recorder, ..Store::open(&[layout.path().to_owned()])?.into() };
+    let registry = Registry::start(options).await?;
+    assert_eq!(get(&registry, "/v2/app/manifests/v1").await?.status, 200);
+    assert_eq!(notes(&mut events), [""; 0]);
+    for (path, told) in [
+        ("/v2/app/manifests/v2", "docker.io/app:v2 is not in the mirror"),
+        ("/v2/App/manifests/v1", "\"App\" is no name of a repository"),
+        ("/v2/app/blobs/sha256:1", "\"sha256:1\" is no digest"),
+        ("/v2/other/tags/list", "this registry has no image of docker.io/other"),
+    ] {
+        for _ in 0..2 {
+            assert_eq!(get(&registry, path).await?.status, 404, "{path}");
+        }
+        let notes = notes(&mut events);
+        assert!(notes.len() == 1 && notes[0].contains(told), "{path}: {notes:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_damaged_manifest_is_refused_by_tag_and_by_digest() -> Result<()> {
     let layout = tempfile::tempdir()?;
     let app = image(layout.path(), "docker.io/app:v1", b"layer")?;

@@ -10,10 +10,9 @@ use lab_model::{
     events::{Recorder, Subscription},
 };
 use lab_oci::{
-    images::{Mirror, PullThrough},
+    images::{Mirror, PullThrough, Reference},
     registry::{Registry, RegistryOptions, Store},
 };
-use lab_oci::images::Reference;
 
 use super::{
     fixture::{Image, ask_with, get, image, notes, serve},

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use lab::{
-    scenario::{Expectation, Scenario, SeenFailure, Verdict},
+    scenario::{self, Expectation, Scenario, SeenFailure, Verdict},
     session::{Session, SessionOptions},
 };
 use lab_model::{
@@ -25,7 +25,7 @@ pub use turns::{MEMORY_PATIENCE, turn};
 
 /// Runs a scenario and returns its verdict, and the directory of its run.
 pub async fn run_in(file: &str) -> Result<(Verdict, PathBuf)> {
-    let scenario = Scenario::load(Path::new(file)).with_context(|| format!("loading {file}"))?;
+    let scenario = scenario::load(Path::new(file)).with_context(|| format!("loading {file}"))?;
     let options = options(&scenario.name);
     run_with(file, scenario, options).await
 }
@@ -40,7 +40,7 @@ pub async fn run_with(file: &str, scenario: Scenario, options: SessionOptions) -
     let session = Session::open(options).await.context("opening a session")?;
     let mut events = session.recorder().subscribe();
     let directory = session.path().to_owned();
-    let verdict = scenario.run(&session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
+    let verdict = scenario::run(&scenario, &session, WhenShort::WaitUpTo(MEMORY_PATIENCE)).await;
     say_how_it_started(file, &mut events);
     let ending = if verdict.outcome.passed() { Ending::Passed } else { Ending::Failed };
     session.close(verdict.outcome.clone(), ending).await.context("closing the session")?;
@@ -80,7 +80,7 @@ fn text(seen: &SeenFailure) -> String {
     let text = match seen {
         SeenFailure::Refused { cause } => format!("refused: {cause}"),
         SeenFailure::Check { check, cause } => format!("check {check}: {cause}"),
-        SeenFailure::Step { step, node, cause } => {
+        SeenFailure::Step { step, node, cause, .. } => {
             let node = node.as_ref().map_or_else(|| "the cluster".to_owned(), ToString::to_string);
             format!("{node} at \"{}\": {cause}", step.label())
         }
@@ -91,7 +91,7 @@ fn text(seen: &SeenFailure) -> String {
 }
 
 /// What changes from run to run, and what stands for it in snapshots.
-const CHANGING: [(&str, &str); 7] = [
+const CHANGING: [(&str, &str); 8] = [
     (r"(sha256:)?[0-9a-f]{12,64}", "DIGEST"),
     (r"restarted \d+ times", "restarted N times"),
     (r"(wasm|echo)-[a-z0-9]{5}\b", "$1-POD"),
@@ -99,5 +99,6 @@ const CHANGING: [(&str, &str); 7] = [
     (r"\(error sending request .*? \(\d+ tries\)\)", "(NO ANSWER)"),
     (r"\d+ of \d+ (not )?answered", "N of N ${1}answered"),
     (r"took \d+ ms instead of \d+ ms", "took N ms instead of N ms"),
+    (r"by [+-][\d.]+ s to [+-][\d.]+ s", "by N s to N s"),
     (r"\b10\.(9[6-9]|1[01]\d)\.\d+\.\d+ did", "CLUSTER-IP did"),
 ];

@@ -2,10 +2,9 @@
 
 use std::{fmt, path::PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use lab_model::node::NodeName;
 use lab_vm::network::LanFaults;
+use serde::{Deserialize, Serialize};
 
 /// The answer to one request, as JSON on one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,61 +1,76 @@
 //! What a request does to a cluster.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use super::{Answer, ClusterState, NodeState, Request, Running};
-use crate::{formation::Cluster, machine_api::BootReason};
 use lab_model::{
     events::{Happening, Subject},
     network::Link,
     node::NodeName,
     words::chain,
 };
-use lab_plan::cluster::NodePlan;
-use lab_vm::{
-    machine::{Machine, MachineError},
-    network::CAPTURE_LIMIT,
-};
+use lab_vm::network::CAPTURE_LIMIT;
 
-/// How long a node may take to agree to a reboot before its power is cut.
-const AGREE: Duration = Duration::from_secs(10);
+use super::{Answer, ClusterState, NodeState, Request, Running};
+use crate::formation::{Cluster, FormedCluster, MachineState, NodeError, Reboot, SaveError, SaveFigures};
 
 /// Does what is asked for. The error is for a person.
-pub(super) async fn carry_out(cluster: &Cluster, request: Request) -> Result<Answer, String> {
+pub(super) async fn carry_out(cluster: &Arc<Cluster>, request: Request) -> Result<Answer, String> {
     match request {
         Request::Status => Ok(Answer::Status(state(cluster).await)),
-        Request::Pause { node } => {
-            machine(cluster, &node)?.pause().await.map_err(said)?;
-            told(cluster, &node, "paused: its CPUs are stopped")
-        }
-        Request::Resume { node } => {
-            machine(cluster, &node)?.resume().await.map_err(said)?;
-            told(cluster, &node, "resumed: its CPUs run")
-        }
-        Request::Kill { node } => {
-            let machine = machine(cluster, &node)?;
-            machine.kill();
-            // So that whoever asks next finds it gone.
-            machine.failure().await;
-            told(cluster, &node, "killed: its QEMU is gone; lab reboot starts it anew")
-        }
-        Request::Reboot { node } => reboot(cluster, &node).await,
         Request::Save { name } => {
-            let figures = cluster.save_as(name.clone()).await.map_err(|error| chain(&error))?;
+            let figures = save(cluster, name.clone()).await.map_err(|error| chain(&error))?;
             Ok(Answer::done(format!(
                 "saved as {name} in {:.1} s, {:.1} s of which its nodes stood still; lab snapshot restore {name} \
                  brings it back",
                 figures.seconds, figures.stood_still
             )))
         }
-        Request::Type { node, keys } => {
-            let machine = machine(cluster, &node)?;
-            let typed = tokio::task::spawn_blocking(move || machine.type_keys(&keys)).await;
-            let typed = typed.map_err(|error| error.to_string())?;
-            typed.map_err(|error| format!("{node}: its serial console takes nothing: {error}"))?;
-            Ok(Answer::done("typed"))
-        }
+        Request::Pause { .. }
+        | Request::Resume { .. }
+        | Request::Kill { .. }
+        | Request::Reboot { .. }
+        | Request::Type { .. } => act(cluster, request).await.map_err(|error| chain(&error)),
         links => disturb(cluster, links).map_err(|error| chain(&error)),
     }
+}
+
+async fn save(cluster: &Arc<Cluster>, name: NodeName) -> Result<SaveFigures, SaveError> {
+    FormedCluster::of(cluster)?.save_as(name).await
+}
+
+/// The requests that are a node's matter.
+async fn act(cluster: &Cluster, request: Request) -> Result<Answer, NodeError> {
+    Ok(match request {
+        Request::Pause { node } => {
+            cluster.node(&node)?.pause().await?;
+            told(cluster, &node, "paused: its CPUs are stopped")
+        }
+        Request::Resume { node } => {
+            cluster.node(&node)?.resume().await?;
+            told(cluster, &node, "resumed: its CPUs run")
+        }
+        Request::Kill { node } => {
+            cluster.node(&node)?.kill().await?;
+            told(cluster, &node, "killed: its QEMU is gone; lab node reboot starts it again")
+        }
+        Request::Reboot { node } => {
+            let text = match cluster.node(&node)?.reboot().await? {
+                Reboot::Started => "started anew with the disk that it had".to_owned(),
+                Reboot::Agreed => "reboots, as its machine API was asked to".to_owned(),
+                Reboot::PowerCycled { refusal } => {
+                    format!("lost power and boots again; its machine API said: {refusal}")
+                }
+                Reboot::PowerCycledWhilePaused => "lost power and boots again; it had been paused".to_owned(),
+            };
+            told(cluster, &node, &text)
+        }
+        Request::Type { node, keys } => {
+            cluster.node(&node)?.type_keys(keys).await?;
+            Answer::done("typed")
+        }
+        // All others are the switch's or the cluster's.
+        _ => Answer::Error { message: "this request is no node's".to_owned() },
+    })
 }
 
 /// The requests that are the switch's matter.
@@ -114,78 +129,18 @@ fn disturb(cluster: &Cluster, request: Request) -> Result<Answer, lab_vm::networ
 async fn state(cluster: &Cluster) -> ClusterState {
     let mut nodes = Vec::new();
     for node in &cluster.plan().nodes {
-        let name = &node.spec.name;
-        let running = match living(cluster, name) {
-            None => Running::Gone,
-            Some(machine) => match machine.is_running().await {
-                Ok(true) => Running::Yes,
-                Ok(false) => Running::Paused,
-                Err(_) => Running::Gone,
-            },
+        let running = match cluster.node_of(node).state().await {
+            MachineState::Running => Running::Yes,
+            MachineState::Paused => Running::Paused,
+            MachineState::Gone => Running::Gone,
         };
-        nodes.push(NodeState { node: name.clone(), running });
+        nodes.push(NodeState { node: node.spec.name.clone(), running });
     }
     ClusterState { nodes, network: cluster.lan().faults() }
 }
 
-async fn reboot(cluster: &Cluster, name: &NodeName) -> Result<Answer, String> {
-    let node = planned(cluster, name)?;
-    let Some(machine) = living(cluster, name) else {
-        cluster.boot(node).await.map_err(|cause| cause.to_string())?;
-        return told(cluster, name, "started anew with the disk that it had");
-    };
-    if machine.is_running().await.map_err(said)? {
-        match ask_to_reboot(cluster, node).await {
-            Ok(()) => return told(cluster, name, "reboots, as its machine API was asked to"),
-            Err(why) => {
-                machine.power_cycle().await.map_err(said)?;
-                return told(
-                    cluster,
-                    name,
-                    &format!("lost power and boots again; its machine API said: {why}"),
-                );
-            }
-        }
-    }
-    machine.power_cycle().await.map_err(said)?;
-    machine.resume().await.map_err(said)?;
-    told(cluster, name, "lost power and boots again; it had been paused")
-}
-
-async fn ask_to_reboot(cluster: &Cluster, node: &NodePlan) -> Result<(), String> {
-    let asked = async {
-        let client = cluster.connect(node).await?;
-        client.reboot(BootReason::PowerCycle, AGREE).await
-    };
-    match tokio::time::timeout(AGREE, asked).await {
-        Ok(agreed) => agreed.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("nothing within {} s", AGREE.as_secs())),
-    }
-}
-
-fn planned<'a>(cluster: &'a Cluster, name: &NodeName) -> Result<&'a NodePlan, String> {
-    cluster.plan().node(name).ok_or_else(|| {
-        let nodes = cluster.plan().nodes.iter().map(|node| node.spec.name.as_str());
-        format!("there is no node {name}; the nodes are {}", nodes.collect::<Vec<_>>().join(", "))
-    })
-}
-
-/// The machine of a node, if its QEMU lives.
-fn living(cluster: &Cluster, name: &NodeName) -> Option<Arc<Machine>> {
-    cluster.machine(name).filter(|machine| !machine.has_ended())
-}
-
-fn machine(cluster: &Cluster, name: &NodeName) -> Result<Arc<Machine>, String> {
-    planned(cluster, name)?;
-    living(cluster, name).ok_or_else(|| format!("{name} has no QEMU; lab reboot {name} starts it"))
-}
-
-fn told(cluster: &Cluster, node: &NodeName, text: &str) -> Result<Answer, String> {
+fn told(cluster: &Cluster, node: &NodeName, text: &str) -> Answer {
     let subject = Subject::Node(node.clone());
     cluster.recorder().record(Happening::Note { subject, text: format!("by request: {text}") });
-    Ok(Answer::done(format!("{node} {text}")))
-}
-
-fn said(error: MachineError) -> String {
-    chain(&error)
+    Answer::done(format!("{node} {text}"))
 }

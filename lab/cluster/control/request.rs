@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 use lab_model::{
     network::{Impairment, Link, Partition},
     node::NodeName,
 };
+use serde::{Deserialize, Serialize};
 
 /// The longest line that is read, bytes.
 pub const LONGEST_REQUEST: usize = 64 << 10;

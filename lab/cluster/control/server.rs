@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use lab_model::events::{Happening, Recorder, Subject};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
@@ -34,7 +35,7 @@ impl ControlServer {
     pub fn start(cluster: &Arc<Cluster>) -> io::Result<Self> {
         let listener = UnixListener::bind(socket_path(cluster)?)?;
         std::fs::set_permissions(socket_path(cluster)?, Permissions::from_mode(0o600))?;
-        let task = tokio::spawn(serve(listener, Arc::downgrade(cluster)));
+        let task = tokio::spawn(serve(listener, Arc::downgrade(cluster), cluster.recorder().clone()));
         Ok(Self { _task: AbortOnDropHandle::new(task) })
     }
 
@@ -48,13 +49,19 @@ fn socket_path(cluster: &Cluster) -> io::Result<PathBuf> {
     cluster.lan().sockets().socket(SOCKET)
 }
 
-async fn serve(listener: UnixListener, cluster: Weak<Cluster>) {
+async fn serve(listener: UnixListener, cluster: Weak<Cluster>, recorder: Recorder) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => drop(connections.spawn(converse(stream, cluster.clone()))),
-                Err(error) => return tracing::warn!(%error, "the control channel stopped listening"),
+                Err(error) => {
+                    let text = format!(
+                        "the control channel does not listen any more: {error}; other commands do not reach this \
+                         cluster from now on"
+                    );
+                    return recorder.record(Happening::Note { subject: Subject::Cluster, text });
+                }
             },
             Some(_) = connections.join_next() => {}
         }
@@ -93,4 +100,30 @@ async fn answer(line: &[u8], cluster: &Weak<Cluster>) -> Answer {
         (Ok(request), Some(cluster)) => carry_out(&cluster, request).await,
     };
     done.unwrap_or_else(|message| Answer::Error { message })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Shutdown;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_channel_that_cannot_listen_any_more_is_told() {
+        let directory = tempfile::tempdir().expect("directory");
+        let listener =
+            std::os::unix::net::UnixListener::bind(directory.path().join("control")).expect("listen");
+        listener.set_nonblocking(true).expect("non-blocking");
+        // To accept on it is an error from now on.
+        let socket: std::os::fd::OwnedFd = listener.try_clone().expect("another handle").into();
+        std::os::unix::net::UnixStream::from(socket).shutdown(Shutdown::Both).expect("shut down");
+        let recorder = Recorder::new();
+        let mut events = recorder.subscribe();
+        serve(UnixListener::from_std(listener).expect("listener"), Weak::new(), recorder).await;
+        let happening = events.try_recv().map(|event| event.happening);
+        assert!(
+            matches!(&happening, Ok(Happening::Note { text, .. }) if text.contains("the control channel does not listen")),
+            "{happening:?}"
+        );
+    }
 }

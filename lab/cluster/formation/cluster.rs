@@ -4,34 +4,39 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use tokio_util::task::AbortOnDropHandle;
-
-use super::{
-    failure::{Cause, Failure},
-    tailnet::Tailnet,
-    warm::{Warm, WarmKey, WarmStore},
-};
-use crate::kubernetes::KubernetesApi;
-use crate::machine_api::NodeClient;
 use lab_image::without_extension;
 use lab_model::{
-    events::{Happening, Recorder, Step, Subject},
+    events::{Happening, Outcome, PlannedImage, Recorder, Step, Subject},
     node::NodeName,
 };
 use lab_oci::registry::Registry;
 use lab_plan::{
-    cluster::{NodePlan, Plan},
+    cluster::{Fault, NodePlan, Plan},
     network::{KUBERNETES_API_PORT, MACHINE_API_PORT, REGISTRY_PORT},
 };
 use lab_vm::{
     host::{DISK, NODES},
     machine::{DeviceBus, GicVersion, Machine, MachineSpec, QemuBinary, make_disk},
-    network::{Egress, Lan},
+    network::{Egress, Lan, NetworkError},
     process::Processes,
 };
+use tokio::sync::watch;
+
+use super::{
+    failure::{Cause, Failure, NotForwarded},
+    formation_state::FormationState,
+    tailnet::Tailnet,
+    warm::{Warm, WarmKey, WarmStore},
+};
+use crate::machine_api::NodeClient;
+
+/// By how much the clock of a node with the fault [`Fault::WrongClock`] is ahead. Certificates that the lab has just
+/// issued are valid by then, so that the cluster forms.
+const WRONG_BY: Duration = Duration::from_secs(90);
 
 /// What a cluster runs on.
 #[derive(Clone)]
@@ -46,7 +51,9 @@ pub struct Host {
     pub recorder: Recorder,
 }
 
-/// A live cluster. Dropping it ends every process of it; [`Cluster::shut_down`] does so in order.
+/// A live cluster, from before its first machine. [`Cluster::form`] makes a
+/// [`FormedCluster`](super::FormedCluster) out of it. Dropping it ends every process of it;
+/// [`Cluster::shut_down`] does so in order.
 pub struct Cluster {
     pub(super) plan: Plan,
     pub(super) host: Host,
@@ -58,10 +65,8 @@ pub struct Cluster {
     pub(super) warm: Mutex<Option<Warm>>,
     /// Under which key it may be saved, and where; none when a fault was put into it.
     pub(super) saved_as: Option<(WarmStore, WarmKey)>,
-    pub(super) kubeconfig: OnceLock<String>,
-    pub(super) kubernetes: OnceLock<KubernetesApi>,
-    /// Ends with the cluster.
-    pub(super) kubernetes_events: OnceLock<AbortOnDropHandle<()>>,
+    /// How far it has come.
+    pub(super) formation: watch::Sender<FormationState>,
 }
 
 impl Cluster {
@@ -89,6 +94,10 @@ impl Cluster {
                 kind: node.spec.kind,
                 role: node.spec.role.clone(),
                 address: node.address,
+                image: Some(PlannedImage {
+                    source: node.image.origin.source.clone(),
+                    extensions: node.image.contents.extensions.iter().map(|one| one.name.clone()).collect(),
+                }),
             });
         }
         let lan = Lan::start(
@@ -104,8 +113,13 @@ impl Cluster {
             step: Step::Prepare,
             cause: error.into(),
             findings: Vec::new(),
-            console: Vec::new(),
+            turned_away: None,
         })?;
+        for fault in &plan.faults {
+            if let Fault::WrongClock { node } = fault {
+                lan.set_time_ahead(node, WRONG_BY);
+            }
+        }
         lan.redirect(REGISTRY_PORT, registry.address().port());
         if let Some((name, address)) = plan.endpoint_name() {
             lan.add_name(name, address);
@@ -122,9 +136,7 @@ impl Cluster {
             machines: Mutex::default(),
             warm: Mutex::default(),
             saved_as: None,
-            kubeconfig: OnceLock::new(),
-            kubernetes: OnceLock::new(),
-            kubernetes_events: OnceLock::new(),
+            formation: watch::Sender::default(),
         })
     }
 
@@ -171,14 +183,14 @@ impl Cluster {
         &self.host.recorder
     }
 
-    /// The administrator's kubeconfig for the host, once the cluster has handed it out.
-    pub fn kubeconfig(&self) -> Option<&str> {
-        self.kubeconfig.get().map(String::as_str)
+    /// How far it has come by now.
+    pub fn formation(&self) -> FormationState {
+        self.formation.borrow().clone()
     }
 
-    /// The API server, once it has been reached.
-    pub fn kubernetes(&self) -> Option<&KubernetesApi> {
-        self.kubernetes.get()
+    /// How far it has come, to wait for changes.
+    pub fn watch_formation(&self) -> watch::Receiver<FormationState> {
+        self.formation.subscribe()
     }
 
     /// The VM of a node, once it was started.
@@ -193,13 +205,21 @@ impl Cluster {
     }
 
     /// Where a node's machine API is reached from the host.
-    pub fn machine_api(&self, node: &NodeName) -> Option<SocketAddr> {
-        self.lan.forward(node, MACHINE_API_PORT)
+    ///
+    /// # Errors
+    /// When the LAN does not forward it.
+    pub fn machine_api(&self, node: &NodeName) -> Result<SocketAddr, NotForwarded> {
+        let address = self.lan.forward(node, MACHINE_API_PORT);
+        address.ok_or_else(|| NotForwarded::new(node))
     }
 
     /// Where the Kubernetes API server is reached from the host.
-    pub fn kubernetes_api(&self) -> Option<SocketAddr> {
-        self.lan.forward(&self.plan.control_plane()?.spec.name, KUBERNETES_API_PORT)
+    ///
+    /// # Errors
+    /// When the LAN does not forward it.
+    pub fn kubernetes_api(&self) -> Result<SocketAddr, NotForwarded> {
+        let address = self.lan.forward(&self.plan.control_plane().spec.name, KUBERNETES_API_PORT);
+        address.ok_or_else(|| NotForwarded::new("the API server"))
     }
 
     /// An authenticated connection to a node's machine API, made anew.
@@ -209,7 +229,7 @@ impl Cluster {
     pub async fn connect(&self, node: &NodePlan) -> Result<NodeClient, crate::machine_api::ApiError> {
         let address = IpAddr::from(node.address);
         let via =
-            self.machine_api(&node.spec.name).ok_or_else(|| crate::machine_api::ApiError::Unreachable {
+            self.machine_api(&node.spec.name).map_err(|_| crate::machine_api::ApiError::Unreachable {
                 node: address,
                 reason: "its API port is not forwarded".into(),
             })?;
@@ -240,6 +260,8 @@ impl Cluster {
             })?;
             initramfs = edited;
         }
+        let lan_socket = self.lan.socket(name);
+        let lan_socket = lan_socket.ok_or_else(|| NetworkError::UnknownNode { node: name.clone() })?;
         let spec = MachineSpec {
             name: name.clone(),
             kernel: node.boots.kernel.clone(),
@@ -253,7 +275,7 @@ impl Cluster {
             disk,
             image_disk: self.plan.image_disk.clone(),
             mac: node.mac,
-            lan_socket: self.lan.socket(name).map(Path::to_owned).unwrap_or_default(),
+            lan_socket: lan_socket.to_owned(),
             mtu: self.plan.lan.mtu,
             paused: false,
             incoming,
@@ -288,9 +310,13 @@ impl Cluster {
     }
 
     /// Ends all VMs at once and returns when they are gone. Throw-away nodes are not asked to shut
-    /// down.
-    pub async fn shut_down(self) {
+    /// down. The LAN ends with the last handle of the cluster.
+    pub async fn shut_down(&self) {
+        let recorder = self.host.recorder.clone();
+        let (subject, step) = (Subject::Cluster, Step::Teardown);
+        recorder.record(Happening::StepStarted { subject: subject.clone(), step });
         self.end_machines().await;
+        recorder.record(Happening::StepFinished { subject, step, outcome: Outcome::Passed });
     }
 
     /// Ends all VMs; others may be started in their place.

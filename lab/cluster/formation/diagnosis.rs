@@ -1,13 +1,18 @@
 //! Why a node did not make it in time, or never will: what its own API and logs say, put into one
 //! sentence.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::OnceLock, time::Duration};
 
-use super::{cluster::Cluster, failure::Cause, network_plugin::lacks_network_plugin, readiness::NodeTable};
-use crate::kubernetes::NodeFacts;
-use crate::machine_api::{MaintenanceClient, NodeClient, Stage};
-use lab_model::node::NodeName;
+use lab_model::{events::TurnedAway, node::NodeName};
 use lab_plan::cluster::NodePlan;
+
+use super::{cluster::Cluster, failure::Cause, network_plugin::lacks_network_plugin};
+use crate::{
+    formation::NodeTable,
+    kubernetes::{KubernetesApi, NodeFacts},
+    machine_api::{MaintenanceClient, NodeClient, Stage},
+    wait::Wait,
+};
 
 /// How long each question may take; the node may be unwell.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,8 +31,17 @@ struct Symptom {
     service: &'static str,
     all_of: &'static [&'static str],
     finding: &'static str,
-    /// Whether it means that the node is turned away, rather than not let in yet.
-    refusal: bool,
+    /// What of the node is not accepted, if it is turned away rather than not let in yet.
+    turned_away: Option<TurnedAway>,
+}
+
+/// What a look at a node says about why it is late.
+#[derive(Default)]
+pub(super) struct Diagnosis {
+    /// One sentence each.
+    pub(super) findings: Vec<String>,
+    /// What of the node the cluster does not accept.
+    pub(super) turned_away: Option<TurnedAway>,
 }
 
 const SYMPTOMS: &[Symptom] = &[
@@ -36,7 +50,7 @@ const SYMPTOMS: &[Symptom] = &[
         all_of: &["certificate signing request", "Unauthorized"],
         finding: "the API server does not accept the node's bootstrap token: cluster.token of its machine \
                   config is not this cluster's",
-        refusal: true,
+        turned_away: Some(TurnedAway::BootstrapToken),
     },
     // Until it has its certificate, kubelet asks for all else as nobody: that says nothing of its token.
     Symptom {
@@ -44,21 +58,21 @@ const SYMPTOMS: &[Symptom] = &[
         all_of: &["Unauthorized"],
         finding: "kubelet has no certificate of the cluster: look at the node's certificate signing request and at \
                   kube-controller-manager, which signs it",
-        refusal: false,
+        turned_away: None,
     },
     Symptom {
         service: "kubelet",
         all_of: &["certificate signed by unknown authority"],
         finding: "kubelet does not trust the API server: cluster.ca of the node's machine config is another \
                   cluster's",
-        refusal: true,
+        turned_away: Some(TurnedAway::ClusterCa),
     },
     Symptom {
         service: "apid",
         all_of: &["trustd", "nauthenticated"],
         finding: "the control plane's trustd does not accept the node's token: machine.token of its config \
                   is not this cluster's",
-        refusal: true,
+        turned_away: Some(TurnedAway::MachineToken),
     },
 ];
 
@@ -86,61 +100,50 @@ impl Cluster {
         client: NodeClient,
         mut table: NodeTable,
     ) -> Cause {
-        match self.plan.control_plane() {
-            Some(control_plane) => table.ready(&control_plane.spec.name).await,
-            None => std::future::pending().await,
-        }
-        let mut before = None;
-        while !table.knows(&node.spec.name) {
-            if let Ok(log) = client.logs("kubelet", 200, PATIENCE).await {
-                let before = before.get_or_insert_with(|| log.lines().map(str::to_owned).collect());
-                if let Some((symptom, times)) = symptom("kubelet", &log, before)
-                    && symptom.refusal
-                    && times >= TURNED_AWAY
-                    && self.api_server_is_at_ease().await
-                {
-                    return Cause::TurnedAway { finding: symptom.finding, times };
-                }
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-        std::future::pending().await
-    }
-
-    async fn api_server_is_at_ease(&self) -> bool {
-        match self.kubernetes.get() {
-            Some(api) => matches!(tokio::time::timeout(AT_EASE, api.ready()).await, Ok(Ok(()))),
-            None => false,
+        table.ready(&self.plan.control_plane().spec.name).await;
+        let (mut registered, before) = (table.clone(), OnceLock::new());
+        let look = async || turned_away(&client, table.api(), &before).await.ok_or("not turned away");
+        let wait = Wait::without_limit().every(LOOK_AGAIN);
+        tokio::select! {
+            Ok(cause) = wait.retry(look) => cause,
+            () = registered.registered(&node.spec.name) => std::future::pending().await,
         }
     }
 
     /// What can be found out about a node that is late.
-    pub(super) async fn diagnose(&self, name: &NodeName) -> Vec<String> {
-        let Some(node) = self.plan.node(name) else {
-            return Vec::new();
+    pub(super) async fn diagnose(&self, name: &NodeName) -> Diagnosis {
+        let node = match self.node(name) {
+            Ok(node) => node.plan(),
+            Err(error) => return Diagnosis { findings: vec![error.to_string()], turned_away: None },
         };
-        let facts = self.ask_kubernetes(name).await;
+        let said = self.ask_kubernetes(name).await;
         // A kubelet that reports was let in; what its log says of refusals was before that.
-        let reports = facts.as_ref().is_some_and(|facts| facts.readiness.reason != STATUS_UNKNOWN);
+        let reports = said.facts().is_some_and(|facts| facts.readiness.reason != STATUS_UNKNOWN);
         let logs: &[_] = if reports { &["apid"] } else { &["kubelet", "apid"] };
-        let mut findings = match tokio::time::timeout(PATIENCE, self.connect(node)).await {
+        let mut diagnosis = match tokio::time::timeout(PATIENCE, self.connect(node)).await {
             Ok(Ok(client)) => ask_configured(&client, logs).await,
-            _ => self.ask_maintenance(node).await,
+            _ => Diagnosis { findings: self.ask_maintenance(node).await, turned_away: None },
         };
-        if facts.is_some_and(|facts| lacks_network_plugin(&facts.readiness)) {
-            findings.insert(0, NO_NETWORK_PLUGIN.to_owned());
+        if said.facts().is_some_and(|facts| lacks_network_plugin(&facts.readiness)) {
+            diagnosis.findings.insert(0, NO_NETWORK_PLUGIN.to_owned());
         }
-        findings
+        diagnosis
     }
 
-    async fn ask_kubernetes(&self, name: &NodeName) -> Option<NodeFacts> {
-        let asked = tokio::time::timeout(PATIENCE, self.kubernetes.get()?.node(name.as_str())).await;
-        asked.ok()?.ok()?
+    async fn ask_kubernetes(&self, name: &NodeName) -> Said {
+        let formation = self.formation();
+        let Ok(api) = formation.kubernetes() else { return Said::NotAsked };
+        match tokio::time::timeout(PATIENCE, api.node(name.as_str())).await {
+            Ok(Ok(Some(facts))) => Said::Facts(Box::new(facts)),
+            Ok(Ok(None)) => Said::NotRegistered,
+            Ok(Err(_)) | Err(_) => Said::NoAnswer,
+        }
     }
 
     async fn ask_maintenance(&self, node: &NodePlan) -> Vec<String> {
-        let Some(via) = self.machine_api(&node.spec.name) else {
-            return Vec::new();
+        let via = match self.machine_api(&node.spec.name) {
+            Ok(via) => via,
+            Err(error) => return vec![error.to_string()],
         };
         let ask = async {
             let client = MaintenanceClient::connect(via, node.address.into()).await.ok()?;
@@ -155,13 +158,53 @@ impl Cluster {
     }
 }
 
-async fn ask_configured(client: &NodeClient, logs: &[&str]) -> Vec<String> {
-    let mut findings = Vec::new();
+/// What Kubernetes said of a late node.
+enum Said {
+    /// There is no API server to ask; the step that waits for it says why.
+    NotAsked,
+    NoAnswer,
+    NotRegistered,
+    Facts(Box<NodeFacts>),
+}
+
+impl Said {
+    fn facts(&self) -> Option<&NodeFacts> {
+        match self {
+            Self::Facts(facts) => Some(facts),
+            Self::NotAsked | Self::NoAnswer | Self::NotRegistered => None,
+        }
+    }
+}
+
+/// Whether a node's kubelet has been refused often since the first look, by an API server that is well.
+async fn turned_away(
+    client: &NodeClient,
+    api: &KubernetesApi,
+    before: &OnceLock<HashSet<String>>,
+) -> Option<Cause> {
+    let log = client.logs("kubelet", 200, PATIENCE).await.ok()?;
+    let before = before.get_or_init(|| log.lines().map(str::to_owned).collect());
+    let (symptom, times) = symptom("kubelet", &log, before)?;
+    let what = symptom.turned_away?;
+    let stands = times >= TURNED_AWAY && is_at_ease(api).await;
+    stands.then_some(Cause::TurnedAway { what, finding: symptom.finding, times })
+}
+
+/// Whether the API server says at once that it is ready.
+async fn is_at_ease(api: &KubernetesApi) -> bool {
+    matches!(tokio::time::timeout(AT_EASE, api.ready()).await, Ok(Ok(())))
+}
+
+async fn ask_configured(client: &NodeClient, logs: &[&str]) -> Diagnosis {
+    let Diagnosis { mut findings, mut turned_away } = Diagnosis::default();
     for service in logs {
         let Ok(log) = client.logs(service, 200, PATIENCE).await else {
             continue;
         };
-        findings.extend(finding(service, &log).map(str::to_owned));
+        if let Some(symptom) = symptom_of(service, &log) {
+            findings.push(symptom.finding.to_owned());
+            turned_away = turned_away.or(symptom.turned_away);
+        }
     }
     if let Ok(services) = client.services(PATIENCE).await {
         findings.extend(
@@ -171,12 +214,12 @@ async fn ask_configured(client: &NodeClient, logs: &[&str]) -> Vec<String> {
                 .map(|service| format!("service {} is {}: {}", service.id, service.state, service.message)),
         );
     }
-    findings
+    Diagnosis { findings, turned_away }
 }
 
-/// The meaning of the first symptom in a log.
-fn finding(service: &str, log: &str) -> Option<&'static str> {
-    symptom(service, log, &HashSet::new()).map(|(symptom, _)| symptom.finding)
+/// The first symptom in a log.
+fn symptom_of(service: &str, log: &str) -> Option<&'static Symptom> {
+    symptom(service, log, &HashSet::new()).map(|(symptom, _)| symptom)
 }
 
 /// The first symptom in the lines of a log that are not among those from before, and how many of
@@ -211,15 +254,17 @@ mod tests {
         let log = "E1 \"Failed to watch\" err=\"failed to list *v1.Node: Unauthorized\"\n\
                    E1 \"Failed to ensure lease exists, will retry\" err=\"Unauthorized\"\n";
         let (symptom, times) = symptom("kubelet", log, &HashSet::new()).expect("a symptom");
-        assert!(!symptom.refusal && times == 2);
+        assert!(symptom.turned_away.is_none() && times == 2);
         assert!(symptom.finding.contains("signing request"));
     }
 
     #[test]
     fn a_refused_bootstrap_token_is_recognised() {
         let log = "I1 start\nE1 \"Failed to run kubelet\" err=\"failed to run Kubelet: cannot create certificate signing request: Unauthorized\"\n";
-        assert!(finding("kubelet", log).expect("finding").contains("cluster.token"));
-        assert_eq!(finding("apid", log), None);
-        assert_eq!(finding("kubelet", "all is well"), None);
+        let symptom = symptom_of("kubelet", log).expect("symptom");
+        assert_eq!(symptom.turned_away, Some(TurnedAway::BootstrapToken));
+        assert!(symptom.finding.contains("cluster.token"), "{symptom:?}");
+        assert_eq!(symptom_of("apid", log), None);
+        assert_eq!(symptom_of("kubelet", "all is well"), None);
     }
 }

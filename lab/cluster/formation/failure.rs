@@ -2,17 +2,18 @@
 
 use std::{fmt, time::Duration};
 
-use super::{hold::Hold, warm::WarmError};
-use crate::machine_api::ApiError;
-use crate::{kubernetes::KubernetesError, tailnet::TailnetError};
 use lab_model::{
-    events::{Step, Subject},
+    events::{Step, Subject, TurnedAway},
+    node::NodeName,
     words::chain,
 };
 use lab_vm::{
     machine::{MachineError, MachineFailure},
     network::NetworkError,
 };
+
+use super::{hold::Hold, warm::WarmError};
+use crate::{kubernetes::KubernetesError, machine_api::ApiError, tailnet::TailnetError};
 
 /// The end of a formation, or of a wait, with its cause.
 #[derive(Debug)]
@@ -25,8 +26,8 @@ pub struct Failure {
     pub cause: Cause,
     /// What a look at the node says about the cause, one sentence each.
     pub findings: Vec<String>,
-    /// The last lines of the node's console.
-    pub console: Vec<String>,
+    /// What of the node the cluster does not accept, when that was found out.
+    pub turned_away: Option<TurnedAway>,
 }
 
 /// Why a step failed.
@@ -38,6 +39,12 @@ pub enum Cause {
     /// The VM could not be started or commanded.
     #[error("{}", chain(.0))]
     Start(#[from] MachineError),
+    /// The node has no VM.
+    #[error(transparent)]
+    NoMachine(#[from] NoMachine),
+    /// A port of the node does not lead to the host.
+    #[error(transparent)]
+    NotForwarded(#[from] NotForwarded),
     /// The LAN broke.
     #[error("{}", chain(.0))]
     Network(#[from] NetworkError),
@@ -78,6 +85,8 @@ pub enum Cause {
     /// The cluster turns the node away, however often it asks.
     #[error("{finding} (turned away {times} times since the control plane's own node was let in)")]
     TurnedAway {
+        /// What of the node it does not accept.
+        what: TurnedAway,
         /// What the node's log means.
         finding: &'static str,
         /// How often it was seen.
@@ -94,6 +103,27 @@ pub enum Cause {
         /// What was seen last.
         last_seen: String,
     },
+}
+
+/// A node without a machine to act on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{node} has no QEMU; lab node reboot {node} starts it")]
+pub struct NoMachine {
+    /// Its name.
+    pub node: NodeName,
+}
+
+/// A node's port that does not lead to the host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("reach {what}: its port is not forwarded")]
+pub struct NotForwarded {
+    what: String,
+}
+
+impl NotForwarded {
+    pub(super) fn new(what: impl fmt::Display) -> Self {
+        Self { what: what.to_string() }
+    }
 }
 
 impl Failure {

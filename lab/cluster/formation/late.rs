@@ -3,24 +3,30 @@
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
+use lab_model::events::{Step, Subject};
+use lab_plan::{
+    cluster::{NodePlan, Patch},
+    config::ConfigError,
+};
 
 use super::{
     cluster::Cluster,
     failure::{Cause, Failure},
+    formed::FormedCluster,
     hold::Hold,
-    readiness::{NodeTable, Readiness},
+    readiness::Readiness,
     steps::LastSeen,
 };
-use crate::machine_api::{ApiError, ApplyMode, NodeClient};
-use lab_model::events::{Step, Subject};
-use lab_plan::cluster::{NodePlan, Patch};
-use lab_plan::config::ConfigError;
+use crate::{
+    formation::NodeTable,
+    machine_api::{ApplyMode, NodeClient},
+};
 
 /// How long a node may take to see a document that was applied to it, before a service that still
 /// waits is taken to wait for another one.
 const DOCUMENT_SEEN: Duration = Duration::from_secs(30);
 
-impl Cluster {
+impl FormedCluster {
     /// Applies what a held node waits for, and waits until it is green.
     async fn released(
         &self,
@@ -31,16 +37,17 @@ impl Cluster {
         hold: &Hold,
         seen: &LastSeen,
     ) -> Result<(), Cause> {
-        self.apply_late(node, &client, documents).await?;
+        let cluster = self.cluster();
+        cluster.apply_late(node, &client, documents).await?;
         let released = Instant::now();
-        match self.three_layers(node, client, table, DOCUMENT_SEEN, seen).await? {
+        match cluster.three_layers(node, client, table, DOCUMENT_SEEN, seen).await? {
             Readiness::Green => {
                 let text = format!(
                     "{} is configured: green {:.1} s after its document was applied, without a reboot",
                     hold.service,
                     released.elapsed().as_secs_f64()
                 );
-                self.note(node, text);
+                cluster.note(node, text);
                 Ok(())
             }
             // The document was for another service.
@@ -48,43 +55,39 @@ impl Cluster {
         }
     }
 
-    /// Whether a node gets the tailnet's document once the cluster is up.
-    pub(super) fn joins_tailnet(&self, node: &NodePlan) -> bool {
-        self.tailnet().is_some() && node.spec.role.is_gateway() && !node.spec.may_be_held
-    }
-
     /// Applies late documents, the tailnet's among them, to the nodes that wait for some. They come
     /// last: a cluster that was saved before them serves every document.
     pub(super) async fn configure_late(&self) -> Result<(), Failure> {
-        let Some(api) = self.kubernetes.get() else { return Ok(()) };
-        let nodes: Vec<_> = self
-            .plan
-            .nodes
-            .iter()
-            .filter(|node| !self.plan.late_documents(node).is_empty() || self.joins_tailnet(node))
-            .collect();
-        if nodes.is_empty() {
-            return Ok(());
-        }
-        let table = NodeTable::watch(api);
-        try_join_all(nodes.into_iter().map(|node| self.configure_node_late(node, table.clone()))).await?;
-        Ok(())
+        let (cluster, plan) = (self.cluster(), self.plan());
+        let waiting = |node: &&NodePlan| !plan.late_documents(node).is_empty() || cluster.joins_tailnet(node);
+        let nodes = plan.nodes.iter().filter(waiting);
+        try_join_all(nodes.map(|node| self.configure_node_late(node))).await.map(drop)
     }
 
-    async fn configure_node_late(&self, node: &NodePlan, table: NodeTable) -> Result<(), Failure> {
+    async fn configure_node_late(&self, node: &NodePlan) -> Result<(), Failure> {
+        let (cluster, table) = (self.cluster(), self.nodes().clone());
         let subject = Subject::Node(node.spec.name.clone());
-        let client = self.secure_api(node, &subject).await?;
-        self.step(&subject, Step::Ready, |seen| async move {
-            // One that was held when it formed may not be for a moment, while another of its services starts.
-            let now = self.three_layers(node, client.clone(), table.clone(), Duration::ZERO, &seen).await?;
-            let Readiness::Held(hold) = now else { return Ok(()) };
-            let mut documents = self.plan.late_documents(node).to_vec();
-            if let Some(tailnet) = self.tailnet().filter(|_| self.joins_tailnet(node)) {
-                documents.push(tailnet.gateway_document().await?);
-            }
-            self.released(node, client, table, &documents, &hold, &seen).await
-        })
-        .await
+        let client = cluster.secure_api(node, &subject).await?;
+        cluster
+            .step(&subject, Step::Ready, |seen| async move {
+                // One that was held when it formed may not be for a moment, while another of its services starts.
+                let now =
+                    cluster.three_layers(node, client.clone(), table.clone(), Duration::ZERO, &seen).await?;
+                let Readiness::Held(hold) = now else { return Ok(()) };
+                let mut documents = self.plan().late_documents(node).to_vec();
+                if let Some(tailnet) = cluster.tailnet().filter(|_| cluster.joins_tailnet(node)) {
+                    documents.push(tailnet.gateway_document().await?);
+                }
+                self.released(node, client, table, &documents, &hold, &seen).await
+            })
+            .await
+    }
+}
+
+impl Cluster {
+    /// Whether a node gets the tailnet's document once the cluster is up.
+    pub(super) fn joins_tailnet(&self, node: &NodePlan) -> bool {
+        self.tailnet().is_some() && node.spec.role.is_gateway() && !node.spec.may_be_held
     }
 
     /// Applies documents to a running node, beside the config that it has.
@@ -105,24 +108,5 @@ impl Cluster {
         let yaml = config.and_then(|config| config.to_yaml()).map_err(whole)?;
         client.apply_configuration(&yaml, ApplyMode::NoReboot, self.plan.budgets.call).await?;
         Ok(())
-    }
-
-    /// What holds a node's boot up now, if anything does.
-    ///
-    /// # Errors
-    /// When the node does not answer.
-    pub async fn hold(&self, node: &NodePlan) -> Result<Option<Hold>, ApiError> {
-        let call = self.plan.budgets.call;
-        let client = self.connect(node).await?;
-        let status = client.machine_status(call).await?;
-        let services = client.services(call).await?;
-        let ready = match self.kubernetes.get() {
-            Some(api) => {
-                let facts = api.node(node.spec.name.as_str()).await;
-                facts.is_ok_and(|facts| facts.is_some_and(|facts| facts.readiness.ready))
-            }
-            None => false,
-        };
-        Ok(Hold::find(&status, &services, ready, self.plan.boot_timeout()))
     }
 }

@@ -3,23 +3,36 @@
 //! A [`Cluster`] is live: it owns processes, and everything it waits for is a step that is announced
 //! on the event stream, bounded by a budget and ended early by whatever makes it hopeless. [`warm`] saves
 //! formed clusters and restores them.
+//!
+//! [`Cluster::form`] returns a [`FormedCluster`]. Code that needs Kubernetes takes that; code that runs
+//! before, or in both states, takes a `Cluster` and asks for its [`FormationState`].
 
 mod cluster;
 mod diagnosis;
 mod failure;
 #[expect(clippy::module_inception, reason = "formation is the idea of this folder")]
 mod formation;
+mod formation_state;
+mod formed;
+mod formed_node;
 mod hold;
 mod late;
 mod network_plugin;
+mod node_handle;
+mod node_table;
 mod readiness;
 mod steps;
 mod tailnet;
 mod warm;
 
 pub use cluster::{Cluster, Host};
-pub use failure::{Cause, Failure};
+pub use failure::{Cause, Failure, NoMachine, NotForwarded};
+pub use formation_state::{FormationState, KubernetesAccess, NotFormed};
+pub use formed::FormedCluster;
+pub use formed_node::FormedNode;
 pub use hold::Hold;
+pub use node_handle::{MachineState, NodeError, NodeHandle, Reboot};
+pub use node_table::NodeTable;
 pub use tailnet::{RealTailnet, Tailnet};
 pub use warm::{
     Draft, Lookup, SaveError, SaveFigures, SavedAccess, SavedCluster, SavedFile, SavedImages, SavedNode,

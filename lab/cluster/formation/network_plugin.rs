@@ -1,17 +1,16 @@
 //! A network plugin (CNI) of the user's: the machine configs say `cni: none`, nodes register without
 //! being Ready, and the plugin's manifests are applied as soon as nothing else is missing.
 
-use tokio::sync::watch;
+use lab_model::events::{Happening, Step, Subject};
+use lab_plan::cluster::NetworkPlugin;
 
 use super::{
     cluster::Cluster,
     failure::{Cause, Failure},
-    formation::RETRY,
-    readiness::NodeTable,
+    formation::Signals,
+    steps::retry,
 };
-use crate::kubernetes::NodeReadiness;
-use lab_model::events::{Happening, Step, Subject};
-use lab_plan::cluster::NetworkPlugin;
+use crate::kubernetes::{KubernetesError, NodeReadiness};
 
 /// How kubelet begins what it says when containerd has found no CNI configuration; other problems
 /// would stand before it in a list (pkg/kubelet/nodestatus/setters.go, `ReadyCondition`).
@@ -24,18 +23,13 @@ pub(super) fn lacks_network_plugin(readiness: &NodeReadiness) -> bool {
 }
 
 impl Cluster {
-    /// Applies the user's plugin once a node lacks nothing else.
-    pub(super) async fn install_network_plugin(
-        &self,
-        mut table: watch::Receiver<Option<NodeTable>>,
-    ) -> Result<(), Failure> {
+    /// Applies the user's plugin, if the configs leave it to the user, once a node lacks nothing else.
+    pub(super) async fn install_network_plugin(&self, signals: &Signals) -> Result<(), Failure> {
         let NetworkPlugin::Manifests(manifests) = &self.plan.spec.network_plugin else {
             return Ok(());
         };
-        let Some(mut table) = table.wait_for(Option::is_some).await.ok().and_then(|table| table.clone())
-        else {
-            return Ok(());
-        };
+        let access = signals.kubernetes.wait().await;
+        let mut table = access.nodes.clone();
         self.step(&Subject::Cluster, Step::NetworkPlugin, |seen| async move {
             seen.set("no node that lacks a network plugin and nothing else");
             let first = table
@@ -57,17 +51,10 @@ impl Cluster {
                     manifests.len()
                 ),
             });
-            // Formation sets it before it gives out the table.
-            let Some(api) = self.kubernetes.get() else { return Ok(()) };
             for manifest in manifests {
                 // A kind that a manifest before it has just defined is not served at once.
-                while let Err(error) = api.apply(manifest).await {
-                    if error.is_refusal() {
-                        return Err(error.into());
-                    }
-                    seen.set(error);
-                    tokio::time::sleep(RETRY).await;
-                }
+                let passes = |error: &KubernetesError| !error.is_refusal();
+                retry(&seen, passes, || access.api.apply(manifest)).await?;
             }
             Ok(())
         })

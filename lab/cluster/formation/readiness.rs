@@ -1,83 +1,22 @@
 //! The three layers of readiness of a node, watched apart.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, stream::BoxStream};
-use tokio::sync::watch;
-use tokio_util::task::AbortOnDropHandle;
-
-use super::{cluster::Cluster, failure::Cause, hold::Hold, steps::LastSeen};
-use crate::kubernetes::{KubernetesApi, NodeChange, NodeFacts, node_changes};
-use crate::machine_api::{ApiError, MachineStatus, NodeClient, ServiceState, Stage};
 use lab_model::{
     events::{Happening, Layer, LayerState},
     node::NodeName,
 };
 use lab_plan::cluster::NodePlan;
 
+use super::{cluster::Cluster, failure::Cause, hold::Hold, node_table::NodeTable, steps::LastSeen};
+use crate::{
+    kubernetes::NodeFacts,
+    machine_api::{ApiError, MachineStatus, NodeClient, ServiceState, Stage},
+};
+
 /// Pause between two looks at the services while a node is not green; ServiceList has no watch.
 const LOOK_AGAIN: Duration = Duration::from_millis(1500);
-
-/// What Kubernetes says of all nodes, kept up to date by one watch for the whole cluster.
-#[derive(Clone)]
-pub(super) struct NodeTable {
-    table: watch::Receiver<BTreeMap<String, NodeFacts>>,
-    _watcher: Arc<AbortOnDropHandle<()>>,
-}
-
-impl NodeTable {
-    pub(super) fn watch(api: &KubernetesApi) -> Self {
-        let (sender, table) = watch::channel(BTreeMap::new());
-        let mut changes = node_changes(api).boxed();
-        let watcher = tokio::spawn(async move {
-            while let Some(change) = changes.next().await {
-                match change {
-                    NodeChange::Seen(facts) => sender.send_modify(|table| {
-                        table.insert(facts.name.clone(), *facts);
-                    }),
-                    NodeChange::Deleted(name) => sender.send_modify(|table| {
-                        table.remove(&name);
-                    }),
-                    NodeChange::Interrupted(reason) => tracing::debug!(reason, "the watch over nodes broke"),
-                }
-            }
-        });
-        Self { table, _watcher: Arc::new(AbortOnDropHandle::new(watcher)) }
-    }
-
-    /// Waits until Kubernetes calls a node Ready.
-    pub(super) async fn ready(&mut self, node: &NodeName) {
-        let ready = |table: &BTreeMap<String, NodeFacts>| {
-            table.get(node.as_str()).is_some_and(|facts| facts.readiness.ready)
-        };
-        if self.table.wait_for(ready).await.is_err() {
-            // The watch lives as long as its table; only the end of the run drops it.
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Waits for the first node that is `wanted`.
-    pub(super) async fn first(&mut self, mut wanted: impl FnMut(&NodeFacts) -> bool) -> NodeFacts {
-        loop {
-            let found = self.table.borrow_and_update().values().find(|facts| wanted(facts)).cloned();
-            if let Some(facts) = found {
-                return facts;
-            }
-            if self.table.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
-    /// Whether a node has registered.
-    pub(super) fn knows(&self, node: &NodeName) -> bool {
-        self.table.borrow().contains_key(node.as_str())
-    }
-}
 
 /// How the wait for a node's layers ended well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,12 +118,12 @@ impl Cluster {
         let began = Instant::now();
         let mut layers = Layers::default();
         let (mut last_status, mut last_services) = (None, Vec::new());
-        let mut machine = self.machine_statuses(&client).await;
+        let (mut machine, mut lost) = (self.machine_statuses(&client).await, false);
         let mut look = tokio::time::interval(LOOK_AGAIN);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let before = layers.clone();
-            layers.kubernetes = of_kubernetes(table.table.borrow_and_update().get(name.as_str()));
+            layers.kubernetes = of_kubernetes(table.look(name).as_ref());
             self.report_changes(name, &before, &layers);
             seen.set(layers.waiting());
             if layers.all_green() {
@@ -199,10 +138,7 @@ impl Cluster {
             }
             let before = layers.clone();
             tokio::select! {
-                changed = table.table.changed() => if changed.is_err() {
-                    // The watch lives as long as its table; only the end of the run drops it.
-                    std::future::pending::<()>().await;
-                },
+                () = table.changed() => {}
                 status = machine.next() => match status {
                     Some(Ok(status)) => {
                         layers.boot_sequence = of_machine(&status);
@@ -211,15 +147,19 @@ impl Cluster {
                     }
                     Some(Err(_)) | None => {
                         layers.boot_sequence = Standing { green: false, detail: "the machine API does not answer".into() };
-                        tokio::time::sleep(LOOK_AGAIN).await;
+                        (machine, lost) = (futures::stream::pending().boxed(), true);
+                        look.reset();
+                    }
+                },
+                _ = look.tick(), if lost || !layers.services.green => {
+                    if lost {
                         if let Ok(fresh) = self.connect(node).await {
                             client = fresh;
                         }
-                        machine = self.machine_statuses(&client).await;
+                        (machine, lost) = (self.machine_statuses(&client).await, false);
+                    } else {
+                        (layers.services, last_services) = self.services(&client).await;
                     }
-                },
-                _ = look.tick(), if !layers.services.green => {
-                    (layers.services, last_services) = self.services(&client).await;
                 }
             }
             self.report_changes(name, &before, &layers);

@@ -1,18 +1,32 @@
 //! One step of formation: announced, bounded, raced against everything that can end it.
 
 use std::{
+    fmt,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+
+use futures::FutureExt;
+use lab_model::events::{Happening, Outcome, Step, Subject};
+use lab_plan::cluster::Fault;
+use lab_vm::machine::Machine;
 
 use super::{
     cluster::Cluster,
-    failure::{Cause, Failure},
+    diagnosis::Diagnosis,
+    failure::{Cause, Failure, NoMachine},
 };
-use lab_model::{
-    events::{Happening, Outcome, Step, Subject},
-    node::NodeName,
-};
+use crate::wait::Wait;
+
+/// Pause between two tries of a call that is not possible yet. There is no event to wait for: the
+/// other side has no way to speak first.
+pub(super) const RETRY: Duration = Duration::from_millis(300);
+
+/// The line the kernel writes when it hands over to the first user process (init/main.c).
+pub(super) const FIRST_PROCESS: &str = "as init process";
+/// The line by which Talos says that its maintenance API is up.
+pub(super) const REACHABLE: &str = "this machine is reachable at";
 
 /// What a step saw last, for the message when its time is up.
 #[derive(Clone, Default)]
@@ -32,7 +46,8 @@ impl LastSeen {
 
 impl Cluster {
     /// Runs `work` as a step of `subject`: it ends with its result, with the machine's failure,
-    /// with the LAN's failure, or when the step's budget is spent, whichever comes first.
+    /// with the LAN's failure, or when the step's budget is spent, whichever comes first. A step of a node that
+    /// has no machine, other than those that make one, fails.
     pub(super) async fn step<T, F>(
         &self,
         subject: &Subject,
@@ -46,19 +61,9 @@ impl Cluster {
         recorder.record(Happening::StepStarted { subject: subject.clone(), step });
         let last_seen = LastSeen::default();
         let limit = self.plan.budgets.limit(step);
-        let machine = match subject {
-            Subject::Node(node) => self.machine(node),
-            Subject::Cluster => None,
-        };
-        let machine_failure = async {
-            match &machine {
-                Some(machine) => machine.failure().await,
-                None => std::future::pending().await,
-            }
-        };
         let result = tokio::select! {
             biased;
-            failure = machine_failure => Err(Cause::from(failure)),
+            cause = self.machine_failure(subject, step) => Err(cause),
             error = self.lan.failure() => Err(Cause::from(error)),
             result = work(last_seen.clone()) => result,
             () = tokio::time::sleep(limit) => Err(Cause::Deadline { limit, last_seen: last_seen.get() }),
@@ -84,19 +89,62 @@ impl Cluster {
         }
     }
 
-    /// A failure with what can be found out about it now.
-    pub(super) async fn failure(&self, subject: &Subject, step: Step, cause: Cause) -> Failure {
-        let (mut findings, mut console) = (Vec::new(), Vec::new());
-        if let Subject::Node(node) = subject {
-            console = self.console_tail(node);
-            if matches!(cause, Cause::Deadline { .. }) {
-                findings = self.diagnose(node).await;
-            }
+    /// Resolves when the machine that a step is about fails; a step that is about none has none that can.
+    async fn machine_failure(&self, subject: &Subject, step: Step) -> Cause {
+        let Subject::Node(node) = subject else { return std::future::pending().await };
+        let Some(machine) = self.machine(node) else {
+            return match step {
+                Step::Prepare | Step::Restore => std::future::pending().await,
+                _ => NoMachine { node: node.clone() }.into(),
+            };
+        };
+        if self.has_fault(node, |fault| matches!(fault, Fault::KillQemu { at, .. } if *at == step)) {
+            machine.kill();
         }
-        Failure { subject: subject.clone(), step, cause, findings, console }
+        machine.failure().await.into()
     }
 
-    fn console_tail(&self, node: &NodeName) -> Vec<String> {
-        self.machine(node).map(|machine| machine.console_tail(20)).unwrap_or_default()
+    /// A failure with what can be found out about it now.
+    pub(super) async fn failure(&self, subject: &Subject, step: Step, cause: Cause) -> Failure {
+        let Diagnosis { findings, turned_away } = match (subject, &cause) {
+            (Subject::Node(node), Cause::Deadline { .. }) => self.diagnose(node).await,
+            (_, Cause::TurnedAway { what, .. }) => {
+                Diagnosis { findings: Vec::new(), turned_away: Some(*what) }
+            }
+            _ => Diagnosis::default(),
+        };
+        Failure { subject: subject.clone(), step, cause, findings, turned_away }
     }
+}
+
+/// Tries until a call succeeds or fails in a way that does not pass; the step around it bounds the tries.
+pub(super) async fn retry<T, E, F>(
+    seen: &LastSeen,
+    passes: impl Fn(&E) -> bool,
+    mut call: impl FnMut() -> F,
+) -> Result<T, E>
+where
+    E: fmt::Display,
+    F: Future<Output = Result<T, E>>,
+{
+    let attempt = || call().map(|result| result.inspect_err(|error| seen.set(error)));
+    let tried = Wait::without_limit().every(RETRY).retry_if(passes, attempt).await;
+    tried.map_err(|(_, error)| error)
+}
+
+/// Asks until there is no reason against it any more; the step around it bounds the questions.
+pub(super) async fn until<F>(seen: &LastSeen, ask: impl FnMut() -> F)
+where
+    F: Future<Output = Result<(), String>>,
+{
+    if retry(seen, |_| true, ask).await.is_err() {
+        // Every reason passes, so only success ends the tries.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits for a line on the console since the machine was last powered on.
+pub(super) async fn console_line(machine: &Machine, text: &str, seen: &LastSeen) -> Result<(), Cause> {
+    seen.set(format!("no line \"{text}\" on the console"));
+    machine.wait_console(text).await.map(drop).map_err(Cause::from)
 }

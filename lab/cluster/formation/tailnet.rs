@@ -6,15 +6,16 @@ use std::{
     time::Duration,
 };
 
-use lab_plan::cluster::{ControlServerState, KeyState, OUTSIDE_CLIENT, RouteApproval, TailnetSpec};
+use lab_plan::{
+    cluster::{ControlServerState, KeyState, NodePlan, OUTSIDE_CLIENT, Patch, RouteApproval, TailnetSpec},
+    tailnet::{AuthKey, ControlAccess, ExtensionServiceConfig},
+};
+use lab_vm::process::Processes;
 
 use crate::tailnet::{
     Approval, ClientSpec, ControlServer, ControlSpec, GATEWAY_TAG, KeyOptions, OutsideClient, Programs,
     TAILSCALE, TailnetError, Transport,
 };
-use lab_plan::cluster::{NodePlan, Patch};
-use lab_plan::tailnet::{AuthKey, ControlAccess, ExtensionServiceConfig};
-use lab_vm::process::Processes;
 
 /// A tailnet of the user's own.
 #[derive(Clone, Debug)]

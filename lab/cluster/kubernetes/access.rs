@@ -9,7 +9,6 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-
 use lab_model::words::chain;
 
 /// A connection to one cluster's API server.
@@ -52,7 +51,8 @@ pub enum KubernetesError {
 }
 
 impl KubernetesError {
-    pub(super) fn request(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+    /// For `map_err`: the failure of a request, named by what was tried.
+    pub fn request(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         move |source| Self::Request { action: action.into(), source: Box::new(source) }
     }
 
@@ -103,6 +103,12 @@ impl KubernetesApi {
         config.read_timeout = Some(Duration::from_secs(295));
         let client = Client::try_from(config).map_err(|error| text(&error))?;
         Ok(Self { client })
+    }
+
+    /// An API server that a test plays.
+    #[doc(hidden)]
+    pub fn of_client(client: Client) -> Self {
+        Self { client }
     }
 
     /// The underlying client, for typed APIs.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use futures::StreamExt;
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
     core::v1::{Event, Namespace, Pod, Service},
@@ -19,7 +20,7 @@ use serde_json::json;
 use super::{
     access::{KubernetesApi, KubernetesError},
     service::ready_endpoint,
-    watch::next_shown,
+    watch::shown,
 };
 
 /// The port of HTTP in every echo pod.
@@ -127,10 +128,9 @@ impl EchoWorkload {
         let pods: Api<Pod> = Api::namespaced(self.api.client(), &self.namespace);
         let mut seen: BTreeMap<String, Result<EchoPod, String>> = BTreeMap::new();
         let watch = async {
-            let changes = watcher(pods, watcher::Config::default().labels(&format!("app={}", self.name)));
-            let mut changes = std::pin::pin!(changes);
-            loop {
-                let pod = next_shown(&mut changes).await;
+            let of_workload = watcher::Config::default().labels(&format!("app={}", self.name));
+            let mut changes = shown(pods, of_workload);
+            while let Some(pod) = changes.next().await {
                 if let Some((node, state)) = pod_state(&pod) {
                     seen.insert(node, state);
                 }
@@ -169,10 +169,8 @@ impl EchoWorkload {
     /// its words.
     pub async fn start_refused(&self) -> String {
         let events: Api<Event> = Api::namespaced(self.api.client(), &self.namespace);
-        let changes = watcher(events, watcher::Config::default());
-        let mut changes = std::pin::pin!(changes);
-        loop {
-            let event = next_shown(&mut changes).await;
+        let mut changes = shown(events, watcher::Config::default());
+        while let Some(event) = changes.next().await {
             if let Some(message) = event.message
                 && NO_RUNTIME.iter().any(|words| message.contains(words))
             {
@@ -181,6 +179,8 @@ impl EchoWorkload {
                 return format!("{host}: pod {pod} cannot start: {message}");
             }
         }
+        // The watch has no end.
+        std::future::pending().await
     }
 
     /// Deletes the namespace and all in it, without waiting for the end.

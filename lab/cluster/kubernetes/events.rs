@@ -8,13 +8,13 @@ use kube::{
     Api,
     runtime::{WatchStreamExt, watcher},
 };
-use tokio_util::task::AbortOnDropHandle;
-
-use super::access::KubernetesApi;
 use lab_model::{
     events::{Happening, Recorder, Subject},
     node::NodeName,
 };
+use tokio_util::task::AbortOnDropHandle;
+
+use super::access::KubernetesApi;
 
 /// Records the Events of all namespaces until the handle is dropped. One that comes again and again
 /// is recorded when its count has doubled.

@@ -5,6 +5,7 @@
 //! its certificate carries.
 
 mod access;
+mod condition;
 mod echo;
 mod events;
 mod manifest;
@@ -15,9 +16,10 @@ mod service;
 mod watch;
 
 pub use access::{KubernetesApi, KubernetesError, forwarded_kubeconfig};
+pub use condition::{has_boot_id, is_ready};
 pub use echo::{ECHO_PORT, EchoPod, EchoWorkload, WASM_HANDLER, WASM_RUNTIME_CLASS};
 pub use events::record_kubernetes_events;
-pub use node::{NodeChange, NodeFacts, Readiness as NodeReadiness, node_changes};
+pub use node::{NodeChange, NodeFacts, Readiness as NodeReadiness, node_changes, node_facts};
 pub use objects::{ObjectDump, dump_objects};
 pub use probe::{ProbeReply, Prober, ResolveReply};
 pub use service::{CLUSTER_DNS, ready_endpoint};

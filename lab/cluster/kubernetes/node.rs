@@ -124,6 +124,18 @@ pub fn node_changes(api: &KubernetesApi) -> impl Stream<Item = NodeChange> + Sen
     })
 }
 
+/// The Node of this name whenever it changes, starting with what it is now. Endless, as [`node_changes`].
+pub fn node_facts(api: &KubernetesApi, name: &str) -> impl Stream<Item = NodeFacts> + Send + use<> {
+    let nodes: Api<Node> = Api::all(api.client());
+    let of_name = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    watcher(nodes, of_name).default_backoff().filter_map(|event| async {
+        match event {
+            Ok(watcher::Event::Apply(node) | watcher::Event::InitApply(node)) => Some(NodeFacts::from(&node)),
+            Ok(watcher::Event::Delete(_) | watcher::Event::Init | watcher::Event::InitDone) | Err(_) => None,
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

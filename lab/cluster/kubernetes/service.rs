@@ -1,22 +1,21 @@
 //! Services: whether somebody answers behind one.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::{Api, runtime::watcher};
 
 use super::{
     access::{KubernetesApi, KubernetesError},
-    watch::next_shown,
+    watch::shown,
 };
+use crate::wait::Wait;
 
 /// The service of cluster DNS, in every distribution of Kubernetes.
 pub const CLUSTER_DNS: (&str, &str) = ("kube-system", "kube-dns");
 
 /// How long a service that is part of every cluster may be missing in one that has just formed.
 const APPEARANCE: Duration = Duration::from_secs(15);
-/// Pause between two looks for it.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Waits, by watching, until a service of a formed cluster has a ready endpoint.
 ///
@@ -30,39 +29,31 @@ pub async fn ready_endpoint(
     appeared(api, namespace, service).await?;
     let slices: Api<EndpointSlice> = Api::namespaced(api.client(), namespace);
     let of_service = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}"));
-    let mut last_seen = "no endpoints of it".to_owned();
-    let watch = async {
-        let mut changes = std::pin::pin!(watcher(slices, of_service));
-        loop {
-            let slice = next_shown(&mut changes).await;
-            if is_ready(&slice) {
-                break;
-            }
-            last_seen = format!("{} endpoints of it, none ready", slice.endpoints.len());
-        }
+    let any_ready = |slice: &EndpointSlice| match is_ready(slice) {
+        true => Ok(()),
+        false => Err(format!("{} endpoints of it, none ready", slice.endpoints.len())),
     };
-    match tokio::time::timeout(limit, watch).await {
-        Ok(()) => Ok(()),
-        Err(_) => Err(KubernetesError::Timeout {
+    match Wait::up_to(limit).on(shown(slices, of_service), any_ready).await {
+        Ok(_) => Ok(()),
+        Err(expired) => Err(KubernetesError::Timeout {
             waited_for: format!("a ready endpoint of the service {namespace}/{service}"),
             limit,
-            last_seen,
+            last_seen: if expired.looks == 0 { "no endpoints of it".to_owned() } else { expired.last },
         }),
     }
 }
 
 async fn appeared(api: &KubernetesApi, namespace: &str, service: &str) -> Result<(), KubernetesError> {
     let services: Api<Service> = Api::namespaced(api.client(), namespace);
-    let began = Instant::now();
-    loop {
-        let found = services.get_opt(service).await;
-        if found.map_err(KubernetesError::request(format!("get service {namespace}/{service}")))?.is_some() {
-            return Ok(());
-        }
-        if began.elapsed() >= APPEARANCE {
-            return Err(KubernetesError::NoService { name: format!("{namespace}/{service}") });
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
+    let action = format!("get service {namespace}/{service}");
+    if services.get_opt(service).await.map_err(KubernetesError::request(action))?.is_some() {
+        return Ok(());
+    }
+    let of_name = watcher::Config::default().fields(&format!("metadata.name={service}"));
+    let there = |_: &Service| Ok(());
+    match Wait::up_to(APPEARANCE).on(shown(services, of_name), there).await {
+        Ok(_) => Ok(()),
+        Err(_) => Err(KubernetesError::NoService { name: format!("{namespace}/{service}") }),
     }
 }
 

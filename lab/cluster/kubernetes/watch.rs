@@ -1,23 +1,43 @@
 //! Watching objects of the Kubernetes API.
 
-use std::time::Duration;
+use std::{fmt::Debug, pin::Pin, time::Duration};
 
 use futures::{Stream, StreamExt};
-use kube::runtime::watcher;
+use kube::{
+    Api, Resource,
+    runtime::{WatchStreamExt, utils::Backoff, watcher},
+};
+use serde::de::DeserializeOwned;
 
-/// Pause before a broken watch is re-established, which asking it again does.
+/// Pause before a broken watch is established again. The waits here are bounded, so it does not grow.
 const AGAIN: Duration = Duration::from_millis(300);
 
-/// The next object that a watch shows: one that was there when it began, a new or a changed one.
-/// Whoever asks bounds the wait.
-pub(super) async fn next_shown<K>(
-    changes: &mut (impl Stream<Item = watcher::Result<watcher::Event<K>>> + Unpin),
-) -> K {
-    loop {
-        match changes.next().await {
-            Some(Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object))) => return object,
-            Some(Ok(_)) => {}
-            Some(Err(_)) | None => tokio::time::sleep(AGAIN).await,
+/// Every object that a watch shows: those that were there when it began, then new and changed ones. Endless: a watch
+/// that breaks is established again.
+pub(super) fn shown<K>(api: Api<K>, of: watcher::Config) -> Pin<Box<dyn Stream<Item = K> + Send>>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let events = watcher(api, of).backoff(Steady);
+    Box::pin(events.filter_map(|event| async {
+        match event {
+            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => Some(object),
+            Ok(_) | Err(_) => None,
         }
+    }))
+}
+
+/// The same pause each time.
+struct Steady;
+
+impl Iterator for Steady {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(AGAIN)
     }
+}
+
+impl Backoff for Steady {
+    fn reset(&mut self) {}
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
+use lab_plan::config::Credentials;
 use tonic::{Response, Status, transport::Channel};
 
 use super::{
@@ -25,7 +26,6 @@ use super::{
         time::time_service_client::TimeServiceClient,
     },
 };
-use lab_plan::config::Credentials;
 
 fn moment(timestamp: common::Timestamp) -> Option<jiff::Timestamp> {
     jiff::Timestamp::new(timestamp.seconds, timestamp.nanos).ok()

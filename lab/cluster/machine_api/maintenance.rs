@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use lab_model::Digest;
 use tonic::transport::Channel;
 
 use super::{
@@ -20,7 +21,6 @@ use super::{
         resource::{GetRequest, state_client::StateClient},
     },
 };
-use lab_model::Digest;
 
 /// How a config is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,8 @@ use std::{
 };
 
 use hyper_util::rt::TokioIo;
+use lab_model::Digest;
+use lab_plan::config::{Credentials, pki};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -20,8 +22,6 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::api_error::ApiError;
-use lab_model::Digest;
-use lab_plan::config::{Credentials, pki};
 
 /// How long a TCP connection and its TLS handshake may take together; an emulated node that is
 /// starting everything at once takes a second or two.

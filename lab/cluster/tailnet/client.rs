@@ -11,7 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::stream;
 use ipnet::IpNet;
+use lab_model::words::chain;
+use lab_plan::tailnet::{AuthKey, ControlAccess};
+use lab_vm::process::{Processes, SocketDirectory};
 
 use super::{
     Programs, TailnetError,
@@ -22,9 +26,7 @@ use super::{
     error::file,
     local_api::LocalApi,
 };
-use lab_model::words::chain;
-use lab_plan::tailnet::{AuthKey, ControlAccess};
-use lab_vm::process::{Processes, SocketDirectory};
+use crate::wait::{PollError, Wait};
 
 /// How long the daemon may take to answer; 0.3 s on an idle host.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -176,30 +178,26 @@ impl OutsideClient {
         patience: Duration,
         condition: impl Fn(&ClientStatus) -> bool,
     ) -> Result<ClientStatus, TailnetError> {
-        let deadline = Instant::now() + patience;
-        let mut changes = self.api.changes().await?;
-        let mut watching = true;
+        let changes = stream::unfold(self.api.changes().await?, async |mut changes| {
+            changes.next().await.then_some(((), changes))
+        });
+        let wanted =
+            |status: &ClientStatus| if condition(status) { Ok(()) } else { Err(format!("{status:?}")) };
         let keys = self.keys();
-        loop {
-            let status = self.status().await?;
-            if condition(&status) {
-                return Ok(status);
-            }
-            if Instant::now() >= deadline {
-                return Err(TailnetError::Late {
+        let wait = Wait::up_to(patience).every(LOOK_EVERY);
+        tokio::select! {
+            status = wait.poll_woken(changes, || self.status(), wanted) => match status {
+                Ok(status) => Ok(status),
+                Err(PollError::Probe(error)) => Err(error),
+                Err(PollError::Expired(expired)) => Err(TailnetError::Late {
                     program: format!("tailscaled-{}", self.spec.hostname),
                     awaited: awaited.to_owned(),
                     seconds: patience.as_secs(),
-                    seen: redacted(format!("{status:?}"), &keys),
+                    seen: redacted(expired.last, &self.keys()),
                     log: self.last_words(),
-                });
-            }
-            let keys = self.keys();
-            tokio::select! {
-                more = changes.next(), if watching => watching = more,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-                ended = self.daemon.ended(&keys) => return Err(ended),
-            }
+                }),
+            },
+            ended = self.daemon.ended(&keys) => Err(ended),
         }
     }
 

@@ -11,6 +11,9 @@ use std::{
     time::Duration,
 };
 
+use lab_model::files::replace_file;
+use lab_plan::tailnet::{AuthKey, ControlAccess};
+use lab_vm::process::{Processes, SocketDirectory};
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -25,9 +28,6 @@ use super::{
     error::file,
     saved_server::SavedControlServer,
 };
-use lab_model::files::replace_file;
-use lab_plan::tailnet::{AuthKey, ControlAccess};
-use lab_vm::process::{Processes, SocketDirectory};
 
 /// The user who owns the run's keys and nodes.
 const USER: &str = "lab";

@@ -6,12 +6,16 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
-use super::{TailnetError, error::file};
 use lab_plan::tailnet::AuthKey;
 use lab_vm::process::{Process, Processes};
+use tokio::time::Instant;
+
+use super::{TailnetError, error::file};
+use crate::wait::Wait;
 
 /// How often a daemon that does not tell when it is ready is asked.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -66,27 +70,32 @@ impl Daemon {
         mut ready: impl FnMut() -> F,
     ) -> Result<T, TailnetError> {
         let deadline = Instant::now() + patience;
-        let mut seen = "no answer at all".to_owned();
-        loop {
-            tokio::select! {
-                answer = ready() => match answer {
-                    Ok(value) => return Ok(value),
-                    Err(now) => seen = now,
-                },
-                ended = self.ended(keys) => return Err(ended),
-                () = tokio::time::sleep_until(deadline.into()) => {}
+        let seen = Mutex::new("no answer at all".to_owned());
+        let lock = || seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let attempt = || {
+            let answer = tokio::time::timeout_at(deadline, ready());
+            async {
+                match answer.await {
+                    Ok(Ok(value)) => Ok(value),
+                    Ok(Err(now)) => {
+                        *lock() = now;
+                        Err(())
+                    }
+                    Err(_) => Err(()),
+                }
             }
-            if Instant::now() >= deadline {
-                return Err(TailnetError::Late {
-                    program: self.program.clone(),
-                    awaited: awaited.to_owned(),
-                    seconds: patience.as_secs(),
-                    seen: redacted(seen, keys),
-                    log: self.last_words(keys),
-                });
-            }
-            // Neither program announces it.
-            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        // Neither program announces it.
+        let wait = Wait::up_to(patience).every(LOOK_EVERY);
+        tokio::select! {
+            answer = wait.retry_if(|()| true, attempt) => answer.map_err(|_| TailnetError::Late {
+                program: self.program.clone(),
+                awaited: awaited.to_owned(),
+                seconds: patience.as_secs(),
+                seen: redacted(lock().clone(), keys),
+                log: self.last_words(keys),
+            }),
+            ended = self.ended(keys) => Err(ended),
         }
     }
 

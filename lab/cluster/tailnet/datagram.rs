@@ -6,9 +6,8 @@ use std::{
 };
 
 use fast_socks5::{SocksError, client::Socks5Datagram};
-use tokio::net::TcpStream;
-
 use lab_model::words::chain;
+use tokio::net::TcpStream;
 
 /// The largest answer that is read, bytes.
 const LARGEST: usize = 2048;

@@ -4,6 +4,7 @@
 
 use std::{net::IpAddr, path::Path, time::Duration};
 
+use lab_model::words::chain;
 use reqwest::{Client, Method, Response};
 use serde::de::DeserializeOwned;
 
@@ -12,7 +13,6 @@ use super::{
     certificate::tls_trusting,
     client_status::{ClientStatus, PingResult, Pong, Preferences},
 };
-use lab_model::words::chain;
 
 /// The host name by which tailscaled tells its own clients from browsers.
 const HOST: &str = "local-tailscaled.sock";

@@ -24,6 +24,7 @@ mod gateway_log;
 mod ledger;
 mod link;
 mod local_api;
+mod program_sources;
 mod programs;
 mod saved_server;
 

@@ -8,6 +8,8 @@ use std::{
 
 use lab_model::files::FileLock;
 
+use super::program_sources::unpacked;
+
 /// Each program with its Go module below `images/` and its package. Versions are pinned in the
 /// modules' `go.mod`. There are two modules because headscale does not compile against the
 /// tailscale.com version of the client.
@@ -105,6 +107,20 @@ impl Programs {
             }
         }
         Self::at(directory)
+    }
+
+    /// The programs in `directory`, after building what is missing there from the Go modules that the
+    /// lab brings, which are unpacked below `cache`. Blocks as [`Programs::at_or_built`].
+    ///
+    /// # Errors
+    /// When there is no Go, the modules cannot be unpacked, or one does not build.
+    pub fn at_or_built_here(directory: &Path, cache: &Path) -> Result<Self, ProgramsError> {
+        if let Ok(programs) = Self::at(directory) {
+            return Ok(programs);
+        }
+        let sources =
+            unpacked(cache).map_err(file("unpack the sources of the tailnet's programs below", cache))?;
+        Self::at_or_built(directory, &sources)
     }
 
     /// The control server.

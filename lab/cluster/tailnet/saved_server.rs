@@ -6,6 +6,9 @@ use std::{
     path::Path,
 };
 
+use lab_model::files::replace_file;
+use lab_plan::tailnet::AuthKey;
+use lab_vm::process::Processes;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -13,9 +16,6 @@ use super::{
     control_config::{Placement, SOCKET},
     error::file,
 };
-use lab_model::files::replace_file;
-use lab_plan::tailnet::AuthKey;
-use lab_vm::process::Processes;
 
 /// In the directory of a saved server: what it is.
 const STATE: &str = "control-server.json";

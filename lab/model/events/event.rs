@@ -70,9 +70,10 @@ pub enum Step {
 }
 
 impl Step {
-    /// All steps, as they follow one another.
-    pub const ALL: [Step; 11] = [
+    /// All steps, as they follow one another; a cluster takes those of a cold or of a warm start.
+    pub const ALL: [Step; 12] = [
         Step::Prepare,
+        Step::Restore,
         Step::Boot,
         Step::Maintenance,
         Step::ApplyConfig,
@@ -190,6 +191,15 @@ pub struct Planned {
     pub checks: Vec<String>,
 }
 
+/// The image of a planned node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedImage {
+    /// Where it came from: a path, or a reference in a registry.
+    pub source: String,
+    /// The names of its system extensions.
+    pub extensions: Vec<String>,
+}
+
 /// What a pod asked for inside the cluster's network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -254,7 +264,7 @@ pub enum Happening {
         /// How many times slower than the reference host; budgets are multiplied by it.
         speed_factor: f64,
     },
-    /// A cluster comes to be, in one of two ways.
+    /// A cluster comes to be, in one of two ways. A warm start that fails is followed by a cold one.
     ClusterStarts {
         /// Whether a saved one is restored; else it forms.
         warm: bool,
@@ -293,6 +303,9 @@ pub enum Happening {
         role: Role,
         /// Its address on the lab LAN.
         address: std::net::Ipv4Addr,
+        /// The image itself; older recordings do not tell it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<PlannedImage>,
     },
     /// A step began.
     StepStarted {
@@ -439,6 +452,17 @@ impl Happening {
                 | Happening::CheckStarted { .. }
                 | Happening::CheckFinished { .. }
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_steps_are_listed_in_their_order() {
+        let places: Vec<_> = Step::ALL.into_iter().map(|step| step as usize).collect();
+        assert_eq!(places, (0..=Step::Teardown as usize).collect::<Vec<_>>());
     }
 }
 

@@ -6,9 +6,12 @@
 mod event;
 mod recorder;
 mod shard;
+mod turned_away;
 
 pub use event::{
-    ChainLink, Event, FORMAT, Happening, Layer, LayerState, Outcome, Planned, Step, Subject, Target,
+    ChainLink, Event, FORMAT, Happening, Layer, LayerState, Outcome, Planned, PlannedImage, Step, Subject,
+    Target,
 };
 pub use recorder::{Recorder, Subscription};
 pub use shard::{InvalidShard, Shard, ShardNumber};
+pub use turned_away::TurnedAway;

@@ -7,12 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::de::DeserializeOwned;
-use sha2::{Digest as _, Sha256};
-
-use super::error::OciError;
 use lab_image::{Compression, decompress};
 use lab_model::Digest;
+use serde::de::DeserializeOwned;
+
+use super::error::OciError;
 
 /// More than any manifest or config has, in bytes.
 const TEXT_LIMIT: u64 = 4 << 20;
@@ -22,21 +21,21 @@ const ARCHIVE_LIMIT: u64 = 8 << 30;
 const ENTRIES: usize = 10_000;
 
 /// Where the files of an image lie.
-pub(super) struct Content {
+pub(super) struct ImageFiles {
     /// What it is called in messages.
     pub(super) name: String,
-    place: Place,
+    storage: Storage,
 }
 
-enum Place {
+enum Storage {
     Directory(PathBuf),
     Archive { file: PathBuf, entries: BTreeMap<String, (u64, u64)>, _unpacked: Option<tempfile::TempPath> },
 }
 
-impl Content {
+impl ImageFiles {
     /// A directory: an image layout, or one with the same `blobs/`.
     pub(super) fn directory(path: &Path) -> Self {
-        Self { name: path.display().to_string(), place: Place::Directory(path.to_owned()) }
+        Self { name: path.display().to_string(), storage: Storage::Directory(path.to_owned()) }
     }
 
     /// A tar archive, compressed or not; a compressed one is unpacked into `scratch` for as long as
@@ -56,25 +55,25 @@ impl Content {
             (out.path().to_owned(), Some(out.into_temp_path()))
         };
         let entries = entries(&file).map_err(OciError::file("read", path))?;
-        let place = Place::Archive { file, entries, _unpacked: unpacked };
-        Ok(Self { name: path.display().to_string(), place })
+        let storage = Storage::Archive { file, entries, _unpacked: unpacked };
+        Ok(Self { name: path.display().to_string(), storage })
     }
 
     /// Whether there is a file of this name.
     pub(super) fn has(&self, name: &str) -> bool {
-        match &self.place {
-            Place::Directory(directory) => directory.join(name).is_file(),
-            Place::Archive { entries, .. } => entries.contains_key(name),
+        match &self.storage {
+            Storage::Directory(directory) => directory.join(name).is_file(),
+            Storage::Archive { entries, .. } => entries.contains_key(name),
         }
     }
 
     /// Opens a file by its name.
     pub(super) fn open(&self, name: &str) -> Result<Box<dyn Read>, OciError> {
-        let opened = match &self.place {
-            Place::Directory(directory) => {
+        let opened = match &self.storage {
+            Storage::Directory(directory) => {
                 File::open(directory.join(name)).map(|file| Box::new(file) as Box<dyn Read>)
             }
-            Place::Archive { file, entries, .. } => match entries.get(name) {
+            Storage::Archive { file, entries, .. } => match entries.get(name) {
                 None => Err(io::ErrorKind::NotFound.into()),
                 Some((offset, size)) => section(file, *offset, *size),
             },
@@ -132,30 +131,4 @@ fn entries(archive: &Path) -> io::Result<BTreeMap<String, (u64, u64)>> {
         }
     }
     Ok(found)
-}
-
-/// Hashes what passes through it.
-pub(super) struct Hashed<R> {
-    input: R,
-    hasher: Sha256,
-}
-
-impl<R: Read> Hashed<R> {
-    pub(super) fn new(input: R) -> Self {
-        Self { input, hasher: Sha256::new() }
-    }
-
-    /// Reads what is left and returns the digest of all.
-    pub(super) fn digest(mut self) -> io::Result<Digest> {
-        io::copy(&mut self, &mut io::sink())?;
-        Ok(Digest::of_hash(self.hasher))
-    }
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(out)?;
-        self.hasher.update(&out[..count]);
-        Ok(count)
-    }
 }

@@ -4,6 +4,8 @@ use std::{io, path::PathBuf};
 
 use lab_model::SourceError;
 
+use super::layout::LayoutError;
+
 /// What went wrong, with what, and what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum OciError {
@@ -74,7 +76,7 @@ pub enum OciError {
     /// The registry could not be reached, and nothing is known from before.
     #[error(
         "{reference} is not in the cache, and its registry could not be reached: {said}; fetch it once while \
-         online: with `lab pin {reference}` if nodes boot from it, with `lab mirror pull {reference}` if they run it"
+         online: with `lab image pin {reference}` if nodes boot from it, with `lab mirror pull {reference}` if they run it"
     )]
     Unreachable {
         /// What was asked for.
@@ -106,5 +108,18 @@ impl OciError {
         path: &'a std::path::Path,
     ) -> impl FnOnce(io::Error) -> OciError + use<'a> {
         move |source| OciError::File { action, path: path.to_owned(), source }
+    }
+}
+
+impl From<LayoutError> for OciError {
+    fn from(error: LayoutError) -> Self {
+        match error {
+            LayoutError::File { action, path, source } => Self::File { action, path, source },
+            LayoutError::Index { path, source } => Self::Damaged {
+                within: path.parent().unwrap_or(&path).display().to_string(),
+                part: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                why: source.to_string(),
+            },
+        }
     }
 }

@@ -9,12 +9,13 @@ use std::{
     path::{Component, Path},
 };
 
+use lab_image::{Compression, Hashed, unpacked};
+
 use super::{
-    content::{Content, Hashed},
+    content::ImageFiles,
     error::OciError,
-    image::{Image, Layer, Proof},
+    image::{Image, ImageLayer, Proof},
 };
-use lab_image::{Compression, unpacked};
 
 /// More than the layers of a node image unpack to, in bytes.
 const LIMIT: u64 = 8 << 30;
@@ -29,7 +30,7 @@ const OPAQUE: &str = ".wh..wh..opq";
 /// When a layer is missing, damaged, or not what its digest promises, or a file cannot be written.
 pub(super) fn extract(
     image: &Image,
-    content: &Content,
+    content: &ImageFiles,
     wanted: impl Fn(&str) -> bool,
     into: &Path,
 ) -> Result<(), OciError> {
@@ -59,7 +60,7 @@ pub(super) fn extract(
     Ok(())
 }
 
-fn prove(content: &Content, layer: &Layer, found: &lab_model::Digest) -> Result<(), OciError> {
+fn prove(content: &ImageFiles, layer: &ImageLayer, found: &lab_model::Digest) -> Result<(), OciError> {
     let (Proof::Packed(promised) | Proof::Unpacked(promised)) = &layer.proof;
     if promised == found {
         return Ok(());

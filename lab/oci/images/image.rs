@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use lab_model::Digest;
 use oci_client::manifest::{ImageIndexEntry, OciImageManifest, OciManifest};
 use serde::Deserialize;
 
-use super::{content::Content, error::OciError};
-use lab_model::Digest;
+use super::{
+    content::ImageFiles,
+    error::OciError,
+    layout::{INDEX, REF_NAME, blob_name},
+};
 
-/// The annotation that names an image of a layout (OCI image specification v1.1, annotations).
-pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// Where blobs are in a layout.
-pub(super) const BLOBS: &str = "blobs/sha256/";
 /// How deep indexes may stand in one another.
 const NESTING: usize = 3;
 
@@ -24,12 +24,12 @@ pub struct Image {
     pub created: Option<String>,
     /// The architecture that its config names, if any.
     pub architecture: Option<String>,
-    pub(super) layers: Vec<Layer>,
+    pub(super) layers: Vec<ImageLayer>,
 }
 
 /// A layer of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Layer {
+pub(super) struct ImageLayer {
     /// Its file.
     pub(super) name: String,
     /// What proves it: the digest of the file, or of what is in it unpacked.
@@ -47,7 +47,7 @@ pub(super) enum Proof {
 
 /// What is read of a config; artifacts may have an empty one.
 #[derive(Debug, Default, Deserialize)]
-struct Config {
+struct ImageConfig {
     created: Option<String>,
     architecture: Option<String>,
     #[serde(default)]
@@ -63,7 +63,7 @@ struct RootFs {
 /// An image of the `manifest.json` of `docker save`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Saved {
+struct SavedImage {
     config: String,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
@@ -72,14 +72,14 @@ struct Saved {
 
 impl Image {
     /// The image of a layout or archive, when `content` is one.
-    pub(super) fn within(content: &Content) -> Result<Option<Self>, OciError> {
-        if content.has("index.json") {
-            let manifest: OciManifest = content.json("index.json", None)?;
+    pub(super) fn within(content: &ImageFiles) -> Result<Option<Self>, OciError> {
+        if content.has(INDEX) {
+            let manifest: OciManifest = content.json(INDEX, None)?;
             return match manifest {
                 OciManifest::ImageIndex(index) => {
                     Self::of_entries(content, index.manifests, NESTING).map(Some)
                 }
-                OciManifest::Image(_) => Err(content.damaged("index.json", "it is no image index")),
+                OciManifest::Image(_) => Err(content.damaged(INDEX, "it is no image index")),
             };
         }
         if content.has("manifest.json") {
@@ -89,12 +89,12 @@ impl Image {
     }
 
     /// The image of a manifest or an index with this digest among the blobs of `content`.
-    pub(super) fn of_digest(content: &Content, digest: &Digest) -> Result<Self, OciError> {
+    pub(super) fn of_digest(content: &ImageFiles, digest: &Digest) -> Result<Self, OciError> {
         Self::of_manifest(content, digest, NESTING)
     }
 
-    fn of_manifest(content: &Content, digest: &Digest, nesting: usize) -> Result<Self, OciError> {
-        let manifest: OciManifest = content.json(&blob(digest), Some(digest))?;
+    fn of_manifest(content: &ImageFiles, digest: &Digest, nesting: usize) -> Result<Self, OciError> {
+        let manifest: OciManifest = content.json(&blob_name(digest), Some(digest))?;
         match manifest {
             OciManifest::Image(manifest) => Self::of(content, digest.clone(), &manifest),
             OciManifest::ImageIndex(index) => Self::of_entries(content, index.manifests, nesting),
@@ -102,7 +102,7 @@ impl Image {
     }
 
     fn of_entries(
-        content: &Content,
+        content: &ImageFiles,
         entries: Vec<ImageIndexEntry>,
         nesting: usize,
     ) -> Result<Self, OciError> {
@@ -114,20 +114,20 @@ impl Image {
         Self::of_manifest(content, &digest, nesting - 1)
     }
 
-    fn of(content: &Content, digest: Digest, manifest: &OciImageManifest) -> Result<Self, OciError> {
+    fn of(content: &ImageFiles, digest: Digest, manifest: &OciImageManifest) -> Result<Self, OciError> {
         let config_digest = parsed(content, &manifest.config.digest)?;
-        let config = content.text(&blob(&config_digest), Some(&config_digest))?;
-        let config: Config = serde_json::from_slice(&config).unwrap_or_default();
+        let config = content.text(&blob_name(&config_digest), Some(&config_digest))?;
+        let config: ImageConfig = serde_json::from_slice(&config).unwrap_or_default();
         let layers = manifest.layers.iter().map(|layer| {
             let digest = parsed(content, &layer.digest)?;
-            Ok(Layer { name: blob(&digest), proof: Proof::Packed(digest) })
+            Ok(ImageLayer { name: blob_name(&digest), proof: Proof::Packed(digest) })
         });
         let layers = layers.collect::<Result<_, OciError>>()?;
         Ok(Self { digest, created: config.created, architecture: config.architecture, layers })
     }
 
-    fn saved(content: &Content) -> Result<Self, OciError> {
-        let mut saved: Vec<Saved> = content.json("manifest.json", None)?;
+    fn saved(content: &ImageFiles) -> Result<Self, OciError> {
+        let mut saved: Vec<SavedImage> = content.json("manifest.json", None)?;
         let image = match (saved.pop(), saved.len()) {
             (Some(image), 0) => image,
             (None, _) => return Err(content.damaged("manifest.json", "it lists no image")),
@@ -138,7 +138,7 @@ impl Image {
                 return Err(OciError::Several { within: content.name.clone(), names: names.join(", ") });
             }
         };
-        let config: Config = content.json(&image.config, None)?;
+        let config: ImageConfig = content.json(&image.config, None)?;
         let digest = Digest::of_reader(content.open(&image.config)?)
             .map_err(|error| content.damaged(&image.config, error))?;
         let ids = config.rootfs.diff_ids;
@@ -150,7 +150,7 @@ impl Image {
             .layers
             .into_iter()
             .zip(ids)
-            .map(|(name, id)| Ok(Layer { name, proof: Proof::Unpacked(parsed(content, &id)?) }));
+            .map(|(name, id)| Ok(ImageLayer { name, proof: Proof::Unpacked(parsed(content, &id)?) }));
         let layers = layers.collect::<Result<_, OciError>>()?;
         Ok(Self { digest, created: config.created, architecture: config.architecture, layers })
     }
@@ -184,11 +184,6 @@ pub(super) fn for_arm64(within: &str, entries: Vec<ImageIndexEntry>) -> Result<I
     }
 }
 
-/// The file of a blob in a layout.
-pub(super) fn blob(digest: &Digest) -> String {
-    format!("{BLOBS}{}", digest.hex())
-}
-
-fn parsed(content: &Content, digest: &str) -> Result<Digest, OciError> {
+fn parsed(content: &ImageFiles, digest: &str) -> Result<Digest, OciError> {
     Digest::parse(digest).ok_or_else(|| content.damaged(digest, "it is no sha256 digest"))
 }

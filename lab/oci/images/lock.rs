@@ -2,18 +2,17 @@
 
 use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
+use lab_model::{Digest, Origin, files::replace_file};
 use oci_client::Reference;
 use serde::{Deserialize, Serialize};
 
 use super::error::OciError;
-use lab_model::Origin;
-use lab_model::{Digest, files::replace_file};
 
 /// Its name, beside the scenarios of a project.
 pub const LOCK_FILE: &str = "images.lock.yaml";
 /// What the file says of itself.
 const HEAD: &str =
-    "# Written by `lab pin`: the images that tags stood for. References are taken by these digests.\n";
+    "# Written by `lab image pin`: the images that tags stood for. References are taken by these digests.\n";
 
 /// Digests of references.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,36 +1,33 @@
 //! Images fetched into a mirror: an OCI image layout that the lab's registry serves to nodes.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
 use futures::{FutureExt, future::BoxFuture};
+use lab_model::{Digest, files::FileLock};
 use oci_client::Reference;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
-    cache::Cache,
-    content::Content,
+    cache::FetchCache,
+    content::ImageFiles,
     error::OciError,
-    image::{REF_NAME, blob},
+    layout::{Descriptor, INDEX_TYPE, Layout, MANIFEST_TYPE, blob_name},
     registry::fetch,
-};
-use lab_model::{
-    Digest,
-    files::{FileLock, replace_file},
 };
 
 /// A mirror's directory.
 #[derive(Clone, Debug)]
 pub struct Mirror {
-    directory: PathBuf,
+    layout: Layout,
 }
 
 impl Mirror {
     /// The mirror in `directory`, which is made when first needed.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self { layout: Layout::new(directory) }
     }
 
     /// Fetches the arm64 image of a reference with all its parts, and lists it under that name.
@@ -49,58 +46,26 @@ impl Mirror {
 
     /// Where it is.
     pub fn directory(&self) -> &Path {
-        &self.directory
+        self.layout.directory()
     }
 
-    pub(super) fn cache(&self) -> Cache {
-        Cache::new(self.directory.clone())
+    pub(super) fn cache(&self) -> FetchCache {
+        FetchCache { layout: self.layout.clone() }
     }
 
     /// Lists an image, all of whose parts are there, under the name of `reference`.
     pub(super) fn list(&self, reference: &Reference, digest: &Digest) -> Result<(), OciError> {
-        let name = blob(digest);
-        let manifest: Value = Content::directory(&self.directory).json(&name, Some(digest))?;
-        let path = self.directory.join(&name);
+        let manifest: Value =
+            ImageFiles::directory(self.directory()).json(&blob_name(digest), Some(digest))?;
+        let path = self.layout.blob(digest);
         let size = fs::metadata(&path).map_err(OciError::file("read", &path))?.len();
         // A manifest of Docker's always says its type; the specification lets others leave it out.
-        let fallback = if manifest.get("manifests").is_some() { INDEX } else { MANIFEST };
-        let entry = json!({
-            "mediaType": manifest["mediaType"].as_str().unwrap_or(fallback),
-            "digest": digest.to_string(),
-            "size": size,
-            "annotations": { (REF_NAME): reference.whole() },
-        });
+        let fallback = if manifest.get("manifests").is_some() { INDEX_TYPE } else { MANIFEST_TYPE };
+        let media_type = manifest["mediaType"].as_str().unwrap_or(fallback);
+        let image = Descriptor::new(media_type, digest, size).named(reference.whole());
         // Another run may list something at the same time.
-        let lock = self.directory.join(".lock");
+        let lock = self.directory().join(".lock");
         let _held = FileLock::acquire(&lock).map_err(OciError::file("lock", &lock))?;
-        self.enter(&reference.whole(), entry)
-    }
-
-    fn enter(&self, name: &str, entry: Value) -> Result<(), OciError> {
-        let path = self.directory.join("index.json");
-        let mut entries = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(OciError::file("read", &path)(error)),
-            Ok(text) => {
-                let index: Value = serde_json::from_slice(&text).map_err(|error| OciError::Damaged {
-                    within: self.directory.display().to_string(),
-                    part: "index.json".into(),
-                    why: error.to_string(),
-                })?;
-                index["manifests"].as_array().cloned().unwrap_or_default()
-            }
-        };
-        entries.retain(|entry| entry["annotations"][REF_NAME] != name);
-        entries.push(entry);
-        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries });
-        let layout = json!({ "imageLayoutVersion": "1.0.0" });
-        for (name, content) in [("index.json", index), ("oci-layout", layout)] {
-            let path = self.directory.join(name);
-            replace_file(&path, content.to_string().as_bytes()).map_err(OciError::file("write", &path))?;
-        }
-        Ok(())
+        Ok(self.layout.list(image)?)
     }
 }
-
-const INDEX: &str = oci_client::manifest::OCI_IMAGE_INDEX_MEDIA_TYPE;
-const MANIFEST: &str = oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;

@@ -12,6 +12,7 @@ mod content;
 mod error;
 mod files;
 mod image;
+mod layout;
 mod lock;
 mod mirror;
 mod names;
@@ -23,6 +24,9 @@ pub use oci_client::Reference;
 
 pub use error::OciError;
 pub use image::Image;
+pub use layout::{
+    CONFIG_TYPE, Descriptor, INDEX_TYPE, LAYER_TYPE, Layout, LayoutError, MANIFEST_TYPE, REF_NAME, index_of,
+};
 pub use lock::{LOCK_FILE, Lock, Pinned};
 pub use mirror::Mirror;
 pub use pull_through::PullThrough;

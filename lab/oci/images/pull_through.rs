@@ -11,16 +11,15 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
+use lab_model::Digest;
 use oci_client::Reference;
 
 use super::{
-    cache::Cache,
+    cache::FetchCache,
     error::OciError,
-    image::blob,
     mirror::Mirror,
-    registry::{Registry, image_parts},
+    registry::{RegistryClient, image_parts},
 };
-use lab_model::Digest;
 
 /// What came of a fetch; shared by all who waited for it.
 type Fetched = Result<Digest, Arc<OciError>>;
@@ -60,7 +59,7 @@ impl PullThrough {
             {
                 return Ok(digest);
             }
-            Registry::new(&reference, &cache)?.top(&reference).await
+            RegistryClient::new(&reference, &cache)?.top(&reference).await
         })
     }
 
@@ -74,8 +73,8 @@ impl PullThrough {
             // Somebody else may have fetched it since the mirror was looked at; and what is there may
             // be damaged.
             if !holds(&cache, &digest).await {
-                cache.forget(&blob(&digest))?;
-                Registry::new(&reference, &cache)?.part(&reference, &digest.to_string()).await?;
+                cache.layout.forget(&digest)?;
+                RegistryClient::new(&reference, &cache)?.part(&reference, &digest.to_string()).await?;
             }
             Ok::<_, OciError>(digest)
         })
@@ -134,8 +133,8 @@ fn ended(what: &impl std::fmt::Display, error: &tokio::task::JoinError) -> OciEr
 }
 
 /// Whether the mirror has a blob, undamaged.
-async fn holds(cache: &Cache, digest: &Digest) -> bool {
-    let path = cache.directory().join(blob(digest));
+async fn holds(cache: &FetchCache, digest: &Digest) -> bool {
+    let path = cache.layout.blob(digest);
     let read = tokio::task::spawn_blocking(move || fs::File::open(path).and_then(Digest::of_reader));
     matches!(read.await, Ok(Ok(found)) if found == *digest)
 }

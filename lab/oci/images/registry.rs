@@ -7,6 +7,7 @@ use std::{
 };
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
+use lab_model::{Digest, words::chain};
 use oci_client::{
     Client, Reference,
     client::{ClientConfig, ClientProtocol},
@@ -19,13 +20,13 @@ use oci_client::{
 };
 
 use super::{
-    cache::{Cache, LastSeen},
-    content::Content,
+    cache::{FetchCache, LastSeen},
+    content::ImageFiles,
     error::OciError,
-    image::{blob, for_arm64},
+    image::for_arm64,
+    layout::blob_name,
     names,
 };
-use lab_model::{Digest, words::chain};
 
 /// The media types of what a reference may name.
 const ACCEPTED: [&str; 4] = [
@@ -50,10 +51,10 @@ pub(super) struct Fetched {
 /// Brings all parts of the arm64 image of `reference` into the cache. A reference with a digest
 /// whose parts are there needs no network; a tag is asked for, and when its registry cannot be
 /// reached, taken as it was when last asked.
-pub(super) async fn fetch(reference: &Reference, cache: &Cache) -> Result<Fetched, OciError> {
-    let registry = Registry::new(reference, cache)?;
+pub(super) async fn fetch(reference: &Reference, cache: &FetchCache) -> Result<Fetched, OciError> {
+    let registry = RegistryClient::new(reference, cache)?;
     if let Some(digest) = reference.digest().and_then(Digest::parse)
-        && cache.has(&digest)
+        && cache.layout.has(&digest)
         && registry.parts(reference, &digest).await.is_ok()
     {
         return Ok(Fetched { digest, note: None });
@@ -71,8 +72,10 @@ pub(super) async fn fetch(reference: &Reference, cache: &Cache) -> Result<Fetche
         }
         Err(OciError::Unreachable { reference: whole, said }) => {
             let seen = cache.last_seen(&whole);
-            let known =
-                seen.as_ref().and_then(|seen| Digest::parse(&seen.digest)).filter(|digest| cache.has(digest));
+            let known = seen
+                .as_ref()
+                .and_then(|seen| Digest::parse(&seen.digest))
+                .filter(|digest| cache.layout.has(digest));
             let (Some(seen), Some(digest)) = (seen, known) else {
                 return Err(OciError::Unreachable { reference: whole, said });
             };
@@ -96,21 +99,21 @@ pub(super) async fn fetch(reference: &Reference, cache: &Cache) -> Result<Fetche
 pub(super) async fn image_parts(
     reference: &Reference,
     digest: &Digest,
-    cache: &Cache,
+    cache: &FetchCache,
 ) -> Result<Vec<Digest>, OciError> {
-    let manifest = Registry::new(reference, cache)?.image(reference, digest).await?;
+    let manifest = RegistryClient::new(reference, cache)?.image(reference, digest).await?;
     parts_of(&manifest).map(|part| parsed(reference, part)).collect()
 }
 
 /// A connection to the registry of one reference.
-pub(super) struct Registry<'a> {
+pub(super) struct RegistryClient<'a> {
     client: Client,
     auth: RegistryAuth,
-    cache: &'a Cache,
+    cache: &'a FetchCache,
 }
 
-impl<'a> Registry<'a> {
-    pub(super) fn new(reference: &Reference, cache: &'a Cache) -> Result<Self, OciError> {
+impl<'a> RegistryClient<'a> {
+    pub(super) fn new(reference: &Reference, cache: &'a FetchCache) -> Result<Self, OciError> {
         // Another part of the process may have installed it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let host = reference.resolve_registry();
@@ -132,7 +135,7 @@ impl<'a> Registry<'a> {
     pub(super) async fn top(&self, reference: &Reference) -> Result<Digest, OciError> {
         let pulled = self.client.pull_manifest_raw(reference, &self.auth, &ACCEPTED).await;
         let (bytes, _) = pulled.map_err(|error| self.failed(reference, &error))?;
-        let digest = self.cache.put(&bytes)?;
+        let digest = self.cache.layout.put_blob(&bytes)?;
         match reference.digest().and_then(Digest::parse) {
             Some(promised) if promised != digest => Err(OciError::Damaged {
                 within: reference.whole(),
@@ -159,7 +162,8 @@ impl<'a> Registry<'a> {
                 OciManifest::ImageIndex(index) => {
                     let entry = for_arm64(&reference.whole(), index.manifests)?;
                     let inner = reference.clone_with_digest(entry.digest.clone());
-                    digest = match Digest::parse(&entry.digest).filter(|digest| self.cache.has(digest)) {
+                    digest = match Digest::parse(&entry.digest).filter(|digest| self.cache.layout.has(digest))
+                    {
                         Some(known) => known,
                         None => self.top(&inner).await?,
                     };
@@ -170,30 +174,30 @@ impl<'a> Registry<'a> {
     }
 
     fn manifest(&self, reference: &Reference, digest: &Digest) -> Result<OciManifest, OciError> {
-        Content::directory(self.cache.directory()).json(&blob(digest), Some(digest)).map_err(|error| {
-            match error {
+        ImageFiles::directory(self.cache.layout.directory()).json(&blob_name(digest), Some(digest)).map_err(
+            |error| match error {
                 OciError::Damaged { part, why, .. } => {
                     OciError::Damaged { within: reference.whole(), part, why }
                 }
                 other => other,
-            }
-        })
+            },
+        )
     }
 
     /// Fetches a blob, unless it is in the cache.
     pub(super) async fn part(&self, reference: &Reference, part: &str) -> Result<(), OciError> {
         let digest = parsed(reference, part)?;
-        if self.cache.has(&digest) {
+        if self.cache.layout.has(&digest) {
             return Ok(());
         }
         self.client.store_auth_if_needed(reference.resolve_registry(), &self.auth).await;
-        let file = self.cache.begin()?;
+        let file = self.cache.layout.begin()?;
         let path = file.path().to_owned();
         let out = tokio::fs::File::create(&path).await.map_err(OciError::file("write", &path))?;
         // It compares the digest, too.
         let pulled = self.client.pull_blob(reference, part, out).await;
         pulled.map_err(|error| self.failed(reference, &error))?;
-        self.cache.keep(file, &digest)
+        Ok(self.cache.layout.keep(file, &digest)?)
     }
 
     /// Says under which other known name the image is.

@@ -6,19 +6,20 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
+use lab_image::{DiskCache, belongs, keep_directory};
+use lab_model::Digest;
 use oci_client::Reference;
 
 use super::{
-    cache::Cache,
-    content::Content,
+    cache::FetchCache,
+    content::ImageFiles,
     error::OciError,
     files::extract,
-    image::{BLOBS, Image},
+    image::Image,
+    layout::{INDEX, Layout, blob_digest},
     lock::Lock,
     registry::{Fetched, fetch},
 };
-use lab_image::{DiskCache, belongs, keep_directory};
-use lab_model::Digest;
 pub use lab_model::Origin;
 use lab_model::Source;
 
@@ -73,15 +74,16 @@ impl ImageStore {
                     Some(pinned) => reference.clone_with_digest(pinned.to_string()),
                     None => (**reference).clone(),
                 };
-                let cache = Cache::new(self.directory.join("oci"));
-                let (fetched, path, image) = match self.fetched(&wanted, &cache).await {
-                    // What is damaged on disk is fetched again, once.
-                    Err(OciError::Damaged { part, .. }) if part.starts_with(BLOBS) => {
-                        cache.forget(&part)?;
-                        self.fetched(&wanted, &cache).await?
-                    }
-                    fetched => fetched?,
-                };
+                let cache = FetchCache::new(self.directory.join("oci"));
+                let mut fetched = self.fetched(&wanted, &cache).await;
+                // What is damaged on disk is fetched again, once.
+                if let Err(OciError::Damaged { part, .. }) = &fetched
+                    && let Some(digest) = blob_digest(part)
+                {
+                    cache.layout.forget(&digest)?;
+                    fetched = self.fetched(&wanted, &cache).await;
+                }
+                let (fetched, path, image) = fetched?;
                 let mut notes: Vec<_> = fetched.note.into_iter().collect();
                 notes.extend(pinned.map(|digest| format!("pinned to {digest} by {}", self.lock.name())));
                 let origin = Origin {
@@ -103,18 +105,16 @@ impl ImageStore {
             path: path.to_owned(),
             origin: Origin { source: source.clone(), ..Origin::default() },
         };
-        let content = if path.join("index.json").is_file() && path.join("blobs").is_dir() {
-            Content::directory(path)
+        let content = if Layout::new(path).exists() {
+            ImageFiles::directory(path)
         } else if path.is_file() && is_archive(path) {
-            Content::archive(path, &self.directory)?
+            ImageFiles::archive(path, &self.directory)?
         } else {
             return Ok(plain());
         };
         let Some(image) = Image::within(&content)? else {
-            return Err(content.damaged(
-                "index.json",
-                "neither that nor manifest.json is in it: it is no archive of an image",
-            ));
+            return Err(content
+                .damaged(INDEX, "neither that nor manifest.json is in it: it is no archive of an image"));
         };
         let path = self.take(&image, &content, true)?;
         let Image { digest, created, architecture, .. } = image;
@@ -125,11 +125,11 @@ impl ImageStore {
     async fn fetched(
         &self,
         wanted: &Reference,
-        cache: &Cache,
+        cache: &FetchCache,
     ) -> Result<(Fetched, PathBuf, Image), OciError> {
         let fetched = fetch(wanted, cache).await?;
         let (store, digest, content) =
-            (self.clone(), fetched.digest.clone(), Content::directory(cache.directory()));
+            (self.clone(), fetched.digest.clone(), ImageFiles::directory(cache.layout.directory()));
         let (path, image) = blocking(move || {
             let image = Image::of_digest(&content, &digest)?;
             Ok((store.take(&image, &content, false)?, image))
@@ -140,7 +140,7 @@ impl ImageStore {
 
     /// The directory with the files of an image. What was taken out before is proven again; with
     /// `again`, the image itself is, too.
-    fn take(&self, image: &Image, content: &Content, again: bool) -> Result<PathBuf, OciError> {
+    fn take(&self, image: &Image, content: &ImageFiles, again: bool) -> Result<PathBuf, OciError> {
         let images = self.directory.join("images");
         let entry = images.join(image.digest.hex());
         let intact = is_intact(&entry);

@@ -2,12 +2,12 @@
 
 use std::{fs, path::Path};
 
+use lab_image::NodeImage;
+use lab_image_fixtures::{BootFiles, LAYOUTS, OwnedFiles, gzip, initramfs, kernel};
 use serde_json::json;
 
 use super::*;
 use crate::registry::{Registry, Store};
-use lab_image::NodeImage;
-use lab_image_fixtures::{BootFiles, LAYOUTS, OwnedFiles, gzip, initramfs, kernel};
 
 /// Files of a layer; one without content is a whiteout.
 type Files = Vec<(String, Option<Vec<u8>>)>;
@@ -24,43 +24,21 @@ fn layer(files: &Files) -> Vec<u8> {
     archive.into_inner().expect("layer")
 }
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
 /// Writes an OCI image layout with one image of `layers` for `platform`, called `name`.
 fn oci_layout(layers: &[Files], platform: &str, name: &str, into: &Path) -> Digest {
-    let blobs = into.join("blobs/sha256");
-    fs::create_dir_all(&blobs).expect("mkdir");
-    let put = |content: &[u8]| {
-        let digest = Digest::of_bytes(content);
-        fs::write(blobs.join(digest.hex()), content).expect("write");
-        json!({ "digest": digest.to_string(), "size": content.len() })
-    };
-    let described = |mut descriptor: serde_json::Value, media_type: &str| {
-        descriptor["mediaType"] = media_type.into();
-        descriptor
-    };
+    let layout = Layout::new(into);
     let config = json!({ "architecture": platform, "os": "linux", "created": "2026-01-02T03:04:05Z",
         "rootfs": { "type": "layers", "diff_ids": [] } });
-    let config = described(put(config.to_string().as_bytes()), "application/vnd.oci.image.config.v1+json");
-    let layers: Vec<_> = layers
-        .iter()
-        .map(|files| described(put(&gzip(&layer(files))), "application/vnd.oci.image.layer.v1.tar+gzip"))
-        .collect();
-    let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers });
-    let mut entry = described(put(manifest.to_string().as_bytes()), MANIFEST);
-    let digest = entry["digest"].as_str().and_then(Digest::parse);
-    entry["platform"] = json!({ "architecture": platform, "os": "linux" });
-    entry["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
-    let index = into.join("index.json");
-    let mut entries = match fs::read(&index) {
-        Ok(text) => serde_json::from_slice::<serde_json::Value>(&text).expect("json")["manifests"].take(),
-        Err(_) => json!([]),
-    };
-    entries.as_array_mut().expect("entries").push(entry);
-    let text = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries });
-    fs::write(index, text.to_string()).expect("write");
-    fs::write(into.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("write");
-    digest.expect("digest")
+    let gzipped =
+        |files: &Files| layout.put("application/vnd.oci.image.layer.v1.tar+gzip", &gzip(&layer(files)));
+    let layers: Vec<_> = layers.iter().map(|files| gzipped(files).expect("layer")).collect();
+    let image = layout.put_image(&config, &layers).expect("image").for_architecture(platform).named(name);
+    let digest = image.digest().expect("digest");
+    // Two images of one name are for two architectures.
+    let mut images = layout.images_so_far().expect("index");
+    images.push(image);
+    layout.write_index(&images).expect("index");
+    digest
 }
 
 /// What `docker save` writes.

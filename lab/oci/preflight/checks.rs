@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
+use lab_image::FileVerdict;
+use lab_model::{Diagnostic, Diagnostics, Severity, node::Role};
 use serde::Serialize;
 
-use super::{
-    finding::{Finding, Severity},
-    image::PreflightImage,
-};
-use lab_image::FileVerdict;
-use lab_model::node::Role;
+use super::image::PreflightImage;
 
 /// The extension that makes a gateway.
 const TAILSCALE: &str = "tailscale";
@@ -39,7 +36,8 @@ pub struct Preflight {
     /// The images.
     pub images: Vec<PreflightImage>,
     /// What is wrong, the worst first.
-    pub findings: Vec<Finding>,
+    #[serde(serialize_with = "super::report::findings")]
+    pub findings: Diagnostics,
 }
 
 impl Preflight {
@@ -53,13 +51,12 @@ impl Preflight {
             role(image, &mut findings);
         }
         together(&images, &mut findings);
-        findings.sort_by_key(|finding| finding.severity);
-        Self { images, findings }
+        Self { images, findings: Diagnostics::worst_first(findings) }
     }
 
     /// Whether nothing stands in the way of booting them.
     pub fn passed(&self) -> bool {
-        self.findings.iter().all(|finding| finding.severity == Severity::Warning)
+        self.findings.count(Severity::Error) == 0
     }
 }
 
@@ -70,8 +67,9 @@ impl PreflightImage {
         check: &'static str,
         message: String,
         help: &'static str,
-    ) -> Finding {
-        Finding { severity, check, image: self.origin.source.clone(), message, help }
+    ) -> Diagnostic {
+        let finding = Diagnostic::of_file(message).in_file(&self.origin.source).help(help);
+        finding.severity(severity).rule(check)
     }
 
     fn has(&self, extension: &str) -> bool {
@@ -79,7 +77,7 @@ impl PreflightImage {
     }
 }
 
-fn checksums(image: &PreflightImage, findings: &mut Vec<Finding>) {
+fn checksums(image: &PreflightImage, findings: &mut Vec<Diagnostic>) {
     let files = &image.inspection.checksums;
     let uncovered = |verdict| verdict == FileVerdict::Uncovered;
     if files.iter().all(|file| uncovered(file.verdict)) {
@@ -104,7 +102,7 @@ fn checksums(image: &PreflightImage, findings: &mut Vec<Finding>) {
     }
 }
 
-fn architecture(image: &PreflightImage, findings: &mut Vec<Finding>) {
+fn architecture(image: &PreflightImage, findings: &mut Vec<Diagnostic>) {
     for program in &image.inspection.contents.foreign {
         let help = "the extension was built for another architecture (exec format error at run time): take its arm64 image";
         findings.push(image.finding(Severity::Error, "architecture", program.clone(), help));
@@ -116,7 +114,7 @@ fn architecture(image: &PreflightImage, findings: &mut Vec<Finding>) {
     }
 }
 
-fn age(image: &PreflightImage, limits: Limits, findings: &mut Vec<Finding>) {
+fn age(image: &PreflightImage, limits: Limits, findings: &mut Vec<Diagnostic>) {
     let Some(created) = image.origin.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok())
     else {
         return;
@@ -128,11 +126,11 @@ fn age(image: &PreflightImage, limits: Limits, findings: &mut Vec<Finding>) {
     }
     let days = age.as_hours() / 24;
     let message = format!("the tag names a build of {days} days ago");
-    let help = "push a new build, or pin it with `lab pin` when it is meant";
+    let help = "push a new build, or pin it with `lab image pin` when it is meant";
     findings.push(image.finding(Severity::Warning, "age", message, help));
 }
 
-fn role(image: &PreflightImage, findings: &mut Vec<Finding>) {
+fn role(image: &PreflightImage, findings: &mut Vec<Diagnostic>) {
     let (role, help) = match image.role.as_ref().map(Role::as_str) {
         Some(Role::COMPUTE) if image.has(TAILSCALE) => (
             "is meant for compute nodes and has the extension tailscale",
@@ -149,7 +147,7 @@ fn role(image: &PreflightImage, findings: &mut Vec<Finding>) {
 
 /// What only shows beside the other images: the first compute image, or else the first image, is
 /// what the others are compared with.
-fn together(images: &[PreflightImage], findings: &mut Vec<Finding>) {
+fn together(images: &[PreflightImage], findings: &mut Vec<Diagnostic>) {
     let compute =
         images.iter().position(|image| image.role.as_ref().is_some_and(|r| r.as_str() == Role::COMPUTE));
     let Some(base) = images.get(compute.unwrap_or(0)) else { return };

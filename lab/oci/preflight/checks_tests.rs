@@ -2,10 +2,11 @@
 
 use std::{fs, path::Path};
 
-use super::*;
 use lab_image::{DiskCache, Inspection};
 use lab_image_fixtures::{self as fixture, Files};
 use lab_model::{Digest, Origin};
+
+use super::*;
 
 /// An image directory with checksums.
 fn directory(extensions: &[(&str, &Files<'_>)]) -> tempfile::TempDir {
@@ -28,13 +29,20 @@ fn image(name: &str, role: Option<&str>, directory: &Path) -> PreflightImage {
     }
 }
 
-fn found(images: Vec<PreflightImage>) -> Vec<String> {
+fn checked(images: Vec<PreflightImage>) -> Preflight {
     let limits = Limits {
         age: Duration::from_secs(60 * 24 * 3600),
         now: "2026-06-01T00:00:00Z".parse().expect("time"),
     };
-    let checked = Preflight::of(images, limits);
-    let line = |finding: &Finding| format!("{}: {}: {}", finding.check, finding.image, finding.message);
+    Preflight::of(images, limits)
+}
+
+fn found(images: Vec<PreflightImage>) -> Vec<String> {
+    let checked = checked(images);
+    let line = |finding: &Diagnostic| {
+        let check = finding.rule.as_deref().unwrap_or("no check");
+        format!("{check}: {}: {}", finding.file, finding.message)
+    };
     checked.findings.iter().map(line).collect()
 }
 
@@ -91,16 +99,23 @@ fn checksums_that_fail_are_told_file_by_file() {
 
 #[test]
 fn programs_of_another_architecture_are_found() {
-    let elf = |machine: u16| {
-        let mut head = b"\x7fELF\x02\x01\x01".to_vec();
+    // The head of an ELF-64 file; its byte order is that of the machine.
+    let elf = |order: u8, machine: [u8; 2]| {
+        let mut head = [b"\x7fELF\x02", &[order, 1][..]].concat();
         head.resize(18, 0);
-        head.extend(machine.to_le_bytes());
+        head.extend(machine);
+        head.resize(64, 0);
         head
     };
-    let (arm64, amd64) = (elf(0xb7), elf(0x3e));
-    let mixed =
-        directory(&[("good", &[("usr/local/bin/a", &arm64)]), ("bad", &[("usr/local/bin/b", &amd64)])]);
-    let expected = ["architecture: c: 1.sqsh: usr/local/bin/b is a program for amd64"];
+    let (arm64, amd64, s390x) = (elf(1, [0xb7, 0]), elf(1, [0x3e, 0]), elf(2, [0, 22]));
+    let mixed = directory(&[
+        ("good", &[("usr/local/bin/a", &arm64)]),
+        ("bad", &[("usr/local/bin/b", &amd64), ("usr/local/bin/c", &s390x)]),
+    ]);
+    let expected = [
+        "architecture: c: 1.sqsh: usr/local/bin/b is a program for amd64",
+        "architecture: c: 1.sqsh: usr/local/bin/c is a program for machine type 22",
+    ];
     assert_eq!(found(vec![image("c", None, mixed.path())]), expected);
     let good = directory(&[SPIN]);
     let mut mislabelled = image("c", None, good.path());
@@ -123,4 +138,19 @@ fn only_a_tag_can_be_old() {
     assert!(of("2026-01-02T03:04:05Z", false).is_empty());
     assert!(of("2026-05-20T03:04:05Z", true).is_empty());
     assert!(of("1970-01-01T00:00:00Z", true).is_empty());
+}
+
+#[test]
+fn a_finding_has_the_names_of_an_images_in_the_json() {
+    let directory = directory(&[SPIN]);
+    fs::remove_file(directory.path().join("checksums.sha256")).expect("remove");
+    let checked = checked(vec![image("c", None, directory.path())]);
+    let json = serde_json::to_value(&checked).expect("json");
+    assert_eq!(
+        json["findings"].to_string(),
+        "[{\"severity\":\"warning\",\"check\":\"checksums\",\"image\":\"c\",\"message\":\"no checksum file covers the boot \
+         files\",\"help\":\"put checksums.sha256 beside them: sha256sum boot/vmlinuz boot/initramfs.xz > \
+         checksums.sha256\"}]"
+    );
+    assert!(checked.passed(), "a warning does not stand in the way");
 }

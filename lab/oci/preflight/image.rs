@@ -3,12 +3,12 @@
 use std::fmt;
 
 use futures::{FutureExt, future::BoxFuture};
+use lab_image::{InspectError, Inspection};
+use lab_model::{Origin, Source, node::Role};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
 use crate::images::{ImageStore, OciError};
-use lab_image::{InspectError, Inspection};
-use lab_model::{Origin, Source, node::Role};
 
 /// An image to look at, with the role that it is meant for, if that is said.
 #[derive(Clone, Debug, PartialEq, Eq)]

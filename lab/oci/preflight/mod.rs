@@ -2,10 +2,8 @@
 //! together. Fit for every pull request: no VM, seconds.
 
 mod checks;
-mod finding;
 mod image;
 mod report;
 
 pub use checks::{Limits, Preflight};
-pub use finding::{Finding, Severity};
 pub use image::{Candidate, PreflightError, PreflightImage};

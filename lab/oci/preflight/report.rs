@@ -2,13 +2,37 @@
 
 use std::fmt;
 
-use super::{checks::Preflight, finding::Severity};
+use lab_model::{Diagnostics, Severity};
+use serde::{Serialize, Serializer};
+
+use super::checks::Preflight;
+
+/// What is wrong with an image, in the JSON of `lab image preflight`.
+#[derive(Serialize)]
+struct ImageFinding<'a> {
+    severity: Severity,
+    check: &'a str,
+    image: &'a str,
+    message: &'a str,
+    help: &'a str,
+}
+
+/// Writes findings with the names that an image's have.
+pub(super) fn findings<S: Serializer>(findings: &Diagnostics, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(findings.iter().map(|finding| ImageFinding {
+        severity: finding.severity,
+        check: finding.rule.as_deref().unwrap_or_default(),
+        image: &finding.file,
+        message: &finding.message,
+        help: finding.help.as_deref().unwrap_or_default(),
+    }))
+}
 
 impl Preflight {
     fn verdict(&self) -> String {
-        let count = |severity| self.findings.iter().filter(|finding| finding.severity == severity).count();
         let sign = if self.passed() { "✅" } else { "❌" };
-        let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+        let (errors, warnings) =
+            (self.findings.count(Severity::Error), self.findings.count(Severity::Warning));
         format!("{sign} {} images, {errors} errors, {warnings} warnings", self.images.len())
     }
 
@@ -34,7 +58,7 @@ impl Preflight {
         }
         text.push('\n');
         for finding in &self.findings {
-            let line = finding.to_string().replace("\n    fix: ", "; fix: ");
+            let line = finding.with_sign().to_string().replace("\n    fix: ", "; fix: ");
             text += &format!("- {}\n", cell(&line));
         }
         text + &format!("\n{}\n", self.verdict())
@@ -50,7 +74,7 @@ impl fmt::Display for Preflight {
                 writeln!(f, "{} against {}: {difference}", other.origin.source, first.origin.source)?;
             }
         }
-        self.findings.iter().try_for_each(|finding| writeln!(f, "{finding}"))?;
+        self.findings.iter().try_for_each(|finding| writeln!(f, "{}", finding.with_sign()))?;
         f.write_str(&self.verdict())
     }
 }

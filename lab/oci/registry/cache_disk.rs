@@ -14,11 +14,11 @@ use std::{
 };
 
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
+use lab_model::Digest;
 use oci_client::{Reference, manifest::OciManifest};
 use sha2::{Digest as _, Sha256};
 
 use super::store::Store;
-use lab_model::Digest;
 
 /// The file system's label; Talos wants the first six characters.
 const LABEL: [u8; 11] = *b"TALOS_LAB  ";
@@ -68,7 +68,7 @@ pub fn cache_disk(
     images: &BTreeSet<String>,
     directory: &Path,
 ) -> Result<PathBuf, CacheDiskError> {
-    let mut content = Content::default();
+    let mut content = DiskContent::default();
     for image in images {
         content.add(store, image)?;
     }
@@ -86,14 +86,14 @@ pub fn cache_disk(
 
 /// What goes on the disk: each file's name below `imagecache/` and the store's blob that it is.
 #[derive(Default)]
-struct Content(BTreeMap<String, Blob>);
+struct DiskContent(BTreeMap<String, DiskFile>);
 
-struct Blob {
+struct DiskFile {
     path: PathBuf,
     size: u64,
 }
 
-impl Content {
+impl DiskContent {
     fn add(&mut self, store: &Store, image: &str) -> Result<(), CacheDiskError> {
         let wrong = |problem: String| CacheDiskError::Image { image: image.to_owned(), problem };
         let reference: Reference = image.parse().map_err(|error| wrong(format!("{error}")))?;
@@ -138,7 +138,7 @@ impl Content {
         if size > LARGEST_FILE {
             return Err(format!("its part {digest} has {size} bytes; a FAT file has at most {LARGEST_FILE}"));
         }
-        self.0.insert(name, Blob { path: path.clone(), size });
+        self.0.insert(name, DiskFile { path: path.clone(), size });
         Ok(path)
     }
 
@@ -193,42 +193,21 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+    use crate::images::{Descriptor, INDEX_TYPE, LAYER_TYPE, Layout, MANIFEST_TYPE, index_of};
 
     /// A layout with one image behind an index, as registries have it.
     fn layout(directory: &Path) -> Digest {
-        let blobs = directory.join("blobs/sha256");
-        fs::create_dir_all(&blobs).expect("mkdir");
-        let put = |content: &[u8]| {
-            let hex = hex::encode(Sha256::digest(content));
-            fs::write(blobs.join(&hex), content).expect("write");
-            (format!("sha256:{hex}"), content.len())
-        };
-        let (layer, size) = put(&[7; 100_000]);
-        let (config, config_size) = put(b"{}");
-        let manifest = serde_json::json!({
-            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config,
-                "size": config_size },
-            "layers": [{ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": size }],
-        });
-        let (manifest, manifest_size) = put(manifest.to_string().as_bytes());
-        let index = serde_json::json!({
-            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": [
-                { "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": manifest,
-                    "size": manifest_size, "platform": { "os": "linux", "architecture": "arm64" } },
-                { "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                    "digest": format!("sha256:{}", "0".repeat(64)), "size": 1,
-                    "platform": { "os": "linux", "architecture": "amd64" } },
-            ],
-        });
-        let (index, index_size) = put(index.to_string().as_bytes());
-        let top = serde_json::json!({ "schemaVersion": 2, "manifests": [{
-            "mediaType": "application/vnd.oci.image.index.v1+json", "digest": index, "size": index_size,
-            "annotations": { "org.opencontainers.image.ref.name": "lab.local/team/app:v1" },
-        }]});
-        fs::write(directory.join("index.json"), top.to_string()).expect("write");
-        Digest::parse(&layer).expect("a digest")
+        let layout = Layout::new(directory);
+        let layer = layout.put(LAYER_TYPE, &[7; 100_000]).expect("layer");
+        let image = layout.put_image(&serde_json::json!({}), std::slice::from_ref(&layer)).expect("image");
+        let absent = Digest::parse(&format!("sha256:{}", "0".repeat(64))).expect("digest");
+        let index = index_of(&[
+            image.for_architecture("arm64"),
+            Descriptor::new(MANIFEST_TYPE, &absent, 1).for_architecture("amd64"),
+        ]);
+        let index = layout.put(INDEX_TYPE, index.to_string().as_bytes()).expect("index");
+        layout.write_index(&[index.named("lab.local/team/app:v1")]).expect("index");
+        layer.digest().expect("a digest")
     }
 
     fn images(names: &[&str]) -> BTreeSet<String> {

@@ -20,11 +20,10 @@ impl Complaints {
         Self { recorder, said: Arc::default() }
     }
 
-    /// Tells the log and, through the run's event stream, the person.
+    /// Tells the person, through the run's event stream.
     pub(super) fn tell(&self, what: &str) {
         let text = format!("image registry: {what}");
         if self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone()) {
-            tracing::warn!("{text}");
             self.recorder.record(Happening::Note { subject: Subject::Cluster, text });
         }
     }

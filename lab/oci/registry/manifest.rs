@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use lab_model::Digest;
 use oci_client::manifest::{OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
-
-use lab_model::Digest;
 
 /// More than any manifest has, in bytes; the specification wants registries to take 4 MiB ("Pushing
 /// Manifests").
@@ -15,27 +14,27 @@ pub(super) const LIMIT: u64 = 4 << 20;
 /// A manifest or an index (OCI image specification v1.1), or Docker's of the same shape.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Manifest {
+pub(super) struct ServedManifest {
     media_type: Option<String>,
     artifact_type: Option<String>,
     manifests: Option<IgnoredAny>,
-    config: Option<Config>,
-    subject: Option<Subject>,
+    config: Option<ManifestConfig>,
+    subject: Option<ManifestSubject>,
     annotations: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Config {
+struct ManifestConfig {
     media_type: String,
 }
 
 #[derive(Deserialize)]
-struct Subject {
+struct ManifestSubject {
     digest: String,
 }
 
-impl Manifest {
+impl ServedManifest {
     /// Reads one; `None` when the bytes are something else, as a config or a layer is.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let manifest: Self = serde_json::from_slice(bytes).ok()?;
@@ -74,18 +73,14 @@ impl Manifest {
     }
 }
 
-/// The list of referrers.
-pub(super) fn index(manifests: &[Value]) -> Value {
-    json!({ "schemaVersion": 2, "mediaType": OCI_IMAGE_INDEX_MEDIA_TYPE, "manifests": manifests })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_manifest_says_its_type_or_shows_it() {
-        let media_type = |text: &str| Manifest::parse(text.as_bytes()).map(|m| m.media_type().to_owned());
+        let media_type =
+            |text: &str| ServedManifest::parse(text.as_bytes()).map(|m| m.media_type().to_owned());
         let config = r#""config":{"mediaType":"c"}"#;
         assert_eq!(media_type(&format!("{{{config}}}")).as_deref(), Some(OCI_IMAGE_MEDIA_TYPE));
         assert_eq!(media_type(r#"{"manifests":[]}"#).as_deref(), Some(OCI_IMAGE_INDEX_MEDIA_TYPE));
@@ -99,7 +94,7 @@ mod tests {
     fn an_artifact_has_its_own_type_or_its_configs() {
         let artifact_type = |text: &str| {
             let text = format!(r#"{{"config":{{"mediaType":"of-config"}}{text}}}"#);
-            Manifest::parse(text.as_bytes()).and_then(|m| m.artifact_type().map(str::to_owned))
+            ServedManifest::parse(text.as_bytes()).and_then(|m| m.artifact_type().map(str::to_owned))
         };
         assert_eq!(artifact_type("").as_deref(), Some("of-config"));
         assert_eq!(artifact_type(r#","artifactType":"own""#).as_deref(), Some("own"));

@@ -16,9 +16,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::sync::OnceCell;
-
 use lab_model::Digest;
+use tokio::sync::OnceCell;
 
 /// How long a file must have been at rest for its times to tell the next change: longer than any
 /// file system's clock stands still between two ticks.
@@ -29,12 +28,12 @@ const CHUNK: usize = 256 << 10;
 /// The digests of files, as they were when last looked at.
 #[derive(Default)]
 pub(super) struct Proofs {
-    known: Mutex<HashMap<Identity, Arc<OnceCell<Digest>>>>,
+    known: Mutex<HashMap<FileIdentity, Arc<OnceCell<Digest>>>>,
 }
 
 /// A file in one state of its content.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Identity {
+struct FileIdentity {
     device: u64,
     inode: u64,
     size: u64,
@@ -42,7 +41,7 @@ struct Identity {
     changed: (i64, i64),
 }
 
-impl Identity {
+impl FileIdentity {
     fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -64,7 +63,7 @@ impl Proofs {
     /// The digest of what `file` holds; leaves it at its beginning. Any number may ask for the same
     /// file at once: it is read by one of them.
     pub(super) async fn digest_of(&self, file: &mut File) -> io::Result<Digest> {
-        let identity = Identity::of(&file.metadata()?);
+        let identity = FileIdentity::of(&file.metadata()?);
         let at_rest = identity.is_at_rest();
         let cell = Arc::clone(self.lock().entry(identity.clone()).or_default());
         let content = file.try_clone()?;
@@ -82,7 +81,7 @@ impl Proofs {
         Ok(digest)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Identity, Arc<OnceCell<Digest>>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<FileIdentity, Arc<OnceCell<Digest>>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -112,7 +111,7 @@ mod tests {
         assert_eq!(ask().await, Digest::of_bytes(b"two"));
 
         // A stand-in for the digest of a file at rest shows that it is not read again.
-        let identity = Identity::of(&fs::metadata(&path).expect("stat"));
+        let identity = FileIdentity::of(&fs::metadata(&path).expect("stat"));
         let cell = Arc::new(OnceCell::new_with(Some(Digest::of_bytes(b"known"))));
         proofs.lock().insert(identity, cell);
         assert_eq!(ask().await, Digest::of_bytes(b"known"));

@@ -2,9 +2,9 @@
 //! specification v1.1 ("Pulling manifests" for names and tags, "Endpoints" for the paths).
 
 use axum::http::StatusCode;
+use lab_model::Digest;
 
 use super::refusal::{Code, Refusal};
-use lab_model::Digest;
 
 /// Longer names fit into no reference of a client (a host name and a repository in 255 characters).
 const NAME_LIMIT: usize = 255;

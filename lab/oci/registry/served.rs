@@ -11,19 +11,20 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use lab_model::Digest;
 use serde_json::json;
 
 use super::{
     complaints::Complaints,
     content::{self, Part},
-    manifest::{self, Manifest},
+    manifest::{self, ServedManifest},
     proof::Proofs,
     refusal::{Code, Refusal},
     request::{Target, Wanted},
     store::Store,
     upstreams::Upstreams,
 };
-use lab_model::Digest;
+use crate::images::index_of;
 
 /// All that is served, whichever port it is asked at.
 pub(super) struct Served {
@@ -35,7 +36,7 @@ pub(super) struct Served {
 }
 
 /// A request for content.
-pub(super) struct Request<'a> {
+pub(super) struct ContentRequest<'a> {
     /// GET or HEAD.
     pub(super) method: &'a Method,
     /// The registry that is stood in for.
@@ -58,7 +59,7 @@ impl Served {
         Self { store, complaints, bytes: AtomicU64::new(0), upstreams, proofs: Proofs::default() }
     }
 
-    pub(super) async fn answer(&self, request: Request<'_>) -> Result<Response, Refusal> {
+    pub(super) async fn answer(&self, request: ContentRequest<'_>) -> Result<Response, Refusal> {
         match &request.target {
             Target::Blob { repository, digest } => self.blob(&request, repository, digest).await,
             Target::Manifest { repository, reference } => {
@@ -71,7 +72,7 @@ impl Served {
 
     async fn blob(
         &self,
-        request: &Request<'_>,
+        request: &ContentRequest<'_>,
         repository: &str,
         digest: &Digest,
     ) -> Result<Response, Refusal> {
@@ -96,7 +97,7 @@ impl Served {
 
     async fn manifest(
         &self,
-        request: &Request<'_>,
+        request: &ContentRequest<'_>,
         repository: &str,
         reference: &Wanted<'_>,
     ) -> Result<Response, Refusal> {
@@ -139,7 +140,7 @@ impl Served {
         Ok(response)
     }
 
-    fn tags(&self, request: &Request<'_>, repository: &str) -> Result<Response, Refusal> {
+    fn tags(&self, request: &ContentRequest<'_>, repository: &str) -> Result<Response, Refusal> {
         let name = format!("{}/{repository}", request.upstream);
         let Some(mut tags) = self.store.tags(&name) else {
             let message = format!("this registry has no image of {name}");
@@ -160,7 +161,7 @@ impl Served {
         Ok((json_type, json!({ "name": repository, "tags": tags }).to_string()).into_response())
     }
 
-    async fn referrers(&self, request: &Request<'_>, subject: &Digest) -> Response {
+    async fn referrers(&self, request: &ContentRequest<'_>, subject: &Digest) -> Response {
         let wanted = request.query.get("artifactType");
         let mut found = Vec::new();
         for digest in self.store.listed() {
@@ -172,7 +173,7 @@ impl Served {
             }
         }
         let media_type = [(header::CONTENT_TYPE, oci_client::manifest::OCI_IMAGE_INDEX_MEDIA_TYPE)];
-        let mut response = (media_type, manifest::index(&found).to_string()).into_response();
+        let mut response = (media_type, index_of(&found).to_string()).into_response();
         if wanted.is_some() {
             let filters = HeaderValue::from_static("artifactType");
             response.headers_mut().insert("oci-filters-applied", filters);
@@ -206,12 +207,13 @@ impl Served {
     }
 
     /// A manifest and its bytes.
-    async fn read(&self, digest: &Digest) -> Result<(Manifest, Vec<u8>), Lack> {
+    async fn read(&self, digest: &Digest) -> Result<(ServedManifest, Vec<u8>), Lack> {
         let file = self.file(digest).await?;
         let mut bytes = Vec::new();
         let read = file.take(manifest::LIMIT + 1).read_to_end(&mut bytes);
         read.map_err(|error| Lack::read(digest, &error))?;
-        let manifest = (bytes.len() as u64 <= manifest::LIMIT).then(|| Manifest::parse(&bytes)).flatten();
+        let manifest =
+            (bytes.len() as u64 <= manifest::LIMIT).then(|| ServedManifest::parse(&bytes)).flatten();
         // A blob that is no manifest is, as one, not there.
         manifest.map(|manifest| (manifest, bytes)).ok_or(Lack::Missing)
     }
@@ -223,10 +225,12 @@ impl Served {
                     "{name} is not in the mirror; while the host is online, `lab mirror pull` fetches images into it, \
                      and --pull-through those that nodes ask for"
                 );
-                self.complaints.tell(&message);
                 Refusal::not_found(code, message)
             }
-            Lack::Unusable(why) => Refusal::failure(format!("{name} cannot be served: {why}")),
+            Lack::Unusable(why) => {
+                self.complaints.tell(&why);
+                Refusal::failure(format!("{name} cannot be served: {why}"))
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use axum::{
     routing::any,
 };
 use futures::{FutureExt, future::BoxFuture};
+use lab_model::events::Recorder;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -21,12 +22,11 @@ use super::{
     complaints::Complaints,
     refusal::Refusal,
     request::Target,
-    served::{Request, Served},
+    served::{ContentRequest, Served},
     store::Store,
     upstreams::Upstreams,
 };
 use crate::images::PullThrough;
-use lab_model::events::Recorder;
 
 /// The upstream of a request that names none, where the port does not say: as in containerd's
 /// resolver.
@@ -160,11 +160,14 @@ async fn pull(
     let upstream = query.get("ns").map_or(&*port.upstream, String::as_str);
     let answer = async {
         let target = Target::parse(&path)?;
-        let request = Request { method: &method, upstream, target, query: &query, headers: &headers };
+        let request = ContentRequest { method: &method, upstream, target, query: &query, headers: &headers };
         port.served.answer(request).await
     };
     answer.await.unwrap_or_else(|refusal| {
-        tracing::info!(%method, upstream, path, refusal.message, "refused");
+        // Content that cannot be served was told where it was read.
+        if refusal.status != StatusCode::INTERNAL_SERVER_ERROR {
+            port.served.complaints.tell(&refusal.message);
+        }
         refusal.into_response()
     })
 }

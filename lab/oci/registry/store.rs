@@ -2,37 +2,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    io,
     path::PathBuf,
 };
 
-use serde::Deserialize;
-
 use lab_model::Digest;
 
-/// The annotation that names an image in a layout's index (OCI image specification v1.1,
-/// annotations); here always a full reference such as `registry.k8s.io/pause:3.10`.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+use crate::images::{Layout, LayoutError};
 
 /// What the registry can serve: manifests by reference, blobs by digest.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     named: BTreeMap<String, Digest>,
     listed: BTreeSet<Digest>,
-    layouts: Vec<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct Index {
-    manifests: Vec<Entry>,
-}
-
-/// An entry of an index (OCI image specification, descriptor).
-#[derive(Deserialize)]
-struct Entry {
-    digest: String,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
+    layouts: Vec<Layout>,
 }
 
 /// Why image content cannot be used.
@@ -64,6 +47,15 @@ pub enum StoreError {
     },
 }
 
+impl From<LayoutError> for StoreError {
+    fn from(error: LayoutError) -> Self {
+        match error {
+            LayoutError::File { path, source, .. } => Self::Read { path, source },
+            LayoutError::Index { path, source } => Self::Index { path, source },
+        }
+    }
+}
+
 impl Store {
     /// Opens OCI image layout directories; a reference in a later one replaces the same
     /// reference of an earlier one.
@@ -71,21 +63,20 @@ impl Store {
     /// # Errors
     /// When a layout's index is missing or malformed.
     pub fn open(layouts: &[PathBuf]) -> Result<Self, StoreError> {
-        let mut store = Self { layouts: layouts.to_vec(), ..Self::default() };
-        for layout in layouts {
-            let path = layout.join("index.json");
-            let text = fs::read(&path).map_err(|source| StoreError::Read { path: path.clone(), source })?;
-            let index: Index = serde_json::from_slice(&text)
-                .map_err(|source| StoreError::Index { path: path.clone(), source })?;
-            for Entry { digest, mut annotations } in index.manifests {
-                let Some(parsed) = Digest::parse(&digest) else {
-                    return Err(StoreError::Digest { path, digest });
+        let mut store = Self::default();
+        for directory in layouts {
+            let layout = Layout::new(directory);
+            for image in layout.images()? {
+                let Some(digest) = image.digest() else {
+                    let path = directory.join("index.json");
+                    return Err(StoreError::Digest { path, digest: image.digest });
                 };
-                if let Some(reference) = annotations.remove(REF_NAME) {
-                    store.named.insert(reference, parsed.clone());
+                if let Some(reference) = image.name() {
+                    store.named.insert(reference.to_owned(), digest.clone());
                 }
-                store.listed.insert(parsed);
+                store.listed.insert(digest);
             }
+            store.layouts.push(layout);
         }
         Ok(store)
     }
@@ -93,6 +84,7 @@ impl Store {
     /// Also looks for content in a layout that is filled while this is in use; what its index lists
     /// by now is not read.
     pub(super) fn look_in(&mut self, layout: PathBuf) {
+        let layout = Layout::new(layout);
         if !self.layouts.contains(&layout) {
             self.layouts.push(layout);
         }
@@ -130,7 +122,6 @@ impl Store {
 
     /// The files that should hold the content of `digest`.
     pub fn files(&self, digest: &Digest) -> impl Iterator<Item = PathBuf> {
-        let name = format!("blobs/sha256/{}", digest.hex());
-        self.layouts.iter().map(move |layout| layout.join(&name)).filter(|path| path.is_file())
+        self.layouts.iter().map(|layout| layout.blob(digest)).filter(|path| path.is_file())
     }
 }

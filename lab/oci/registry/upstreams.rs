@@ -1,14 +1,14 @@
 //! What the mirror lacks, out of the registries that it stands in for.
 
 use axum::http::StatusCode;
+use lab_model::Digest;
+use oci_client::Reference;
 
 use super::{
     complaints::Complaints,
     refusal::{Code, Refusal},
 };
 use crate::images::{OciError, PullThrough};
-use lab_model::Digest;
-use oci_client::Reference;
 
 /// Fetches for the registry, and tells what came of it.
 pub(super) struct Upstreams {

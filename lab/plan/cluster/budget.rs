@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use lab_model::events::Step;
+use serde::{Deserialize, Serialize};
 
 /// Time limits per step on the reference host: 2 cores, arm64 emulated, whose bare kernel reaches
 /// its first user process in 1.4 s. They are multiplied by how much slower this host is.

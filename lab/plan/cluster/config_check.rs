@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use lab_model::Diagnostic;
+
 use super::plan::Plan;
-use crate::lint::{ConfigSet, Finding, Schema, check};
+use crate::lint::{ConfigSet, Schema, check};
 
 impl Plan {
     /// What is wrong with the nodes' configs, each thing once: told of the patch or of the user's file
     /// that brings it, where one does, else of the node. Configs that a fault spoils on purpose are left out.
-    pub fn config_findings(&self) -> Vec<Finding> {
+    pub fn config_findings(&self) -> Vec<Diagnostic> {
         let schema = Schema::of(self.spec.talos_contract);
         let mut origins = BTreeSet::new();
         let patches = self.spec.nodes.iter().flat_map(|node| self.spec.patches_for(node));
@@ -31,18 +33,13 @@ impl Plan {
         // whole is asked of the whole only.
         let whole = check(&ConfigSet::new(configs, schema));
         let part = check(&ConfigSet::new(parts, schema));
-        let of_whole: BTreeSet<_> =
-            whole.iter().map(|finding| (finding.rule, finding.message.clone())).collect();
-        let brought: BTreeSet<_> =
-            part.iter().map(|finding| (finding.rule, finding.message.clone())).collect();
-        for finding in
-            part.iter().filter(|f| of_whole.contains(&(f.rule, f.message.clone()))).chain(whole.iter())
-        {
-            if told.insert((finding.rule, finding.message.clone())) {
+        let what = |finding: &Diagnostic| (finding.rule.clone(), finding.message.clone());
+        let of_whole: BTreeSet<_> = whole.iter().map(what).collect();
+        let brought: BTreeSet<_> = part.iter().map(what).collect();
+        for finding in part.iter().filter(|finding| of_whole.contains(&what(finding))).chain(&whole) {
+            if told.insert(what(finding)) {
                 let mut finding = finding.clone();
-                if !brought.contains(&(finding.rule, finding.message.clone()))
-                    && !finding.file.starts_with("machine ")
-                {
+                if !brought.contains(&what(&finding)) && !finding.file.starts_with("machine ") {
                     // Lines of what a node gets are not those of the file.
                     finding.file = format!("{} with its patches", finding.file);
                 }

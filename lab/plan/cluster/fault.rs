@@ -1,11 +1,10 @@
 //! Faults that are put into a cluster on purpose, so that a check can be shown to fail.
 
-use serde::{Deserialize, Serialize};
-
 use lab_model::{
     events::Step,
     node::{NodeName, Role},
 };
+use serde::{Deserialize, Serialize};
 
 /// One fault, put into one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +49,16 @@ pub enum Fault {
         /// Which node.
         node: NodeName,
     },
+    /// The lab's time server tells the node a wrong time.
+    WrongClock {
+        /// Which node.
+        node: NodeName,
+    },
+    /// The node's machine API reports another processor architecture (reference node only).
+    OtherArchitecture {
+        /// Which node.
+        node: NodeName,
+    },
     /// The node's QEMU process is killed when a step of it begins.
     KillQemu {
         /// Which node.
@@ -78,6 +87,8 @@ impl Fault {
             | Fault::ForeignToken { node }
             | Fault::LostDisk { node }
             | Fault::StuckLink { node }
+            | Fault::OtherArchitecture { node }
+            | Fault::WrongClock { node }
             | Fault::OtherImage { node, .. }
             | Fault::MissingExtension { node, .. }
             | Fault::KillQemu { node, .. } => node,

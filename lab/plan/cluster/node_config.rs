@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use lab_model::{node::Kind, redact};
 use serde::Serialize;
 use serde_json::json;
 use similar::TextDiff;
@@ -10,12 +11,13 @@ use super::{
     plan_error::PlanError,
     spec::{ClusterSpec, NodeSpec},
 };
-use crate::config::{
-    ClusterConfig, LabPatchId, MachineConfig, NodeConfig, SecretsBundle, SecretsError, Talosconfig, generate,
-    talosconfig,
+use crate::{
+    config::{
+        ClusterConfig, LabPatchId, MachineConfig, NodeConfig, SecretsBundle, SecretsError, Talosconfig,
+        generate, talosconfig,
+    },
+    own_configs::OwnFile,
 };
-use crate::own_configs::OwnFile;
-use lab_model::{node::Kind, redact};
 
 /// What the lab changed in a config of the user's, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -10,10 +10,10 @@
 
 use std::fmt;
 
+use lab_model::accelerator::Accelerator;
 use serde::{Deserialize, Serialize};
 
 use crate::config::NodeSoftware;
-use lab_model::accelerator::Accelerator;
 
 /// What a user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,8 +1,14 @@
 //! What will be done: a spec with everything resolved that can be resolved without a VM.
 
-use crate::network::{KUBERNETES_API_PORT, MACHINE_API_PORT, REGISTRY_PORT};
 use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, time::Duration};
 
+use lab_image::{BootFiles, Contents};
+use lab_model::{
+    Digest, Origin,
+    accelerator::{Accelerator, CpuModel},
+    network::{Attachment, LanPlan, MacAddr},
+    node::{Kind, NodeName, Role},
+};
 use serde::Serialize;
 
 use super::{
@@ -15,16 +21,12 @@ use super::{
     plan_error::PlanError,
     spec::{ClusterSpec, NodeSpec, Patch},
 };
-use crate::config::{
-    ClusterConfig, Credentials, LabPatchId, LabPatchLine, MachineConfig, RegistryMirror, SecretsBundle,
-    SecretsError, TalosContract, Talosconfig,
-};
-use lab_image::{BootFiles, Contents};
-use lab_model::{
-    Digest, Origin,
-    accelerator::{Accelerator, CpuModel},
-    network::{Attachment, LanPlan, MacAddr},
-    node::{Kind, NodeName, Role},
+use crate::{
+    config::{
+        ClusterConfig, Credentials, LabPatchId, LabPatchLine, MachineConfig, RegistryMirror, SecretsBundle,
+        SecretsError, TalosContract, Talosconfig,
+    },
+    network::{KUBERNETES_API_PORT, MACHINE_API_PORT, REGISTRY_PORT},
 };
 
 /// How long `startAllServices` waits for every service (Talos, v1alpha1_sequencer_tasks.go).
@@ -62,8 +64,6 @@ pub struct PlanInputs {
     pub kubernetes_version: String,
     /// Faults to put in.
     pub faults: Vec<Fault>,
-    /// The secrets and the client file of a saved cluster, which is then planned again.
-    pub saved: Option<(SecretsBundle, Talosconfig)>,
     /// The present.
     pub now: jiff::Timestamp,
 }
@@ -87,6 +87,9 @@ pub struct Plan {
     pub lan: LanPlan,
     /// The nodes, in the spec's order.
     pub nodes: Vec<NodePlan>,
+    /// Which of them is the control plane.
+    #[serde(skip)]
+    control_plane: usize,
     /// A read-only disk with container images that all nodes share.
     pub image_disk: Option<PathBuf>,
     /// Faults to put in.
@@ -140,10 +143,7 @@ impl Plan {
             return Err(PlanError::Fault(fault.node().clone()));
         }
         check_roles(&spec, &inputs.images)?;
-        let secrets = match &inputs.saved {
-            Some((secrets, _)) => secrets.clone(),
-            None => secrets(&spec, inputs.now)?,
-        };
+        let secrets = secrets(&spec, inputs.now)?;
         let places = spec
             .nodes
             .iter()
@@ -153,8 +153,9 @@ impl Plan {
                 None => Err(PlanError::LanFull { lan: spec.network.lan, node: node.name.clone() }),
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let mut endpoints = places.iter().filter(|(node, _)| node.kind == Kind::ControlPlane);
-        let (Some((_, endpoint)), None) = (endpoints.next(), endpoints.next()) else {
+        let mut endpoints =
+            places.iter().enumerate().filter(|(_, (node, _))| node.kind == Kind::ControlPlane);
+        let (Some((control_plane, (_, endpoint))), None) = (endpoints.next(), endpoints.next()) else {
             return Err(PlanError::ControlPlanes { count: spec.nodes_of(Kind::ControlPlane).count() });
         };
         let cluster = cluster_config(&spec, &inputs, *endpoint);
@@ -170,10 +171,7 @@ impl Plan {
             attachments: nodes.iter().map(attachment).collect(),
         };
         let addresses: Vec<_> = places.iter().map(|(_, address)| (*address).into()).collect();
-        let talosconfig = match &inputs.saved {
-            Some((_, talosconfig)) => talosconfig.clone(),
-            None => client_file(&spec, &addresses, &secrets, inputs.now)?,
-        };
+        let talosconfig = client_file(&spec, &addresses, &secrets, inputs.now)?;
         let credentials = Credentials::of(&talosconfig).ok_or(SecretsError::Encoding)?;
         let software: Vec<_> = nodes.iter().map(NodePlan::software).collect();
         let capacity = Capacity {
@@ -192,11 +190,28 @@ impl Plan {
             spec,
             lan,
             nodes,
+            control_plane,
             image_disk: None,
             secrets,
             talosconfig,
             credentials,
         })
+    }
+
+    /// The same plan with the secrets and the client file of a cluster that was saved.
+    ///
+    /// # Errors
+    /// When the client file holds no credentials.
+    pub fn with_secrets(
+        mut self,
+        secrets: SecretsBundle,
+        talosconfig: Talosconfig,
+    ) -> Result<Self, PlanError> {
+        for node in &mut self.nodes {
+            node.config = self.secrets.replaced_by(&secrets, node.config.clone());
+        }
+        self.credentials = Credentials::of(&talosconfig).ok_or(SecretsError::Encoding)?;
+        Ok(Self { secrets, talosconfig, ..self })
     }
 
     /// The node of that name.
@@ -217,12 +232,17 @@ impl Plan {
     /// The name by which configs call the control plane, when it is no address, with its address.
     pub fn endpoint_name(&self) -> Option<(&str, Ipv4Addr)> {
         let name = self.spec.own.as_ref()?.endpoint_name.as_deref()?;
-        Some((name, self.control_plane()?.address))
+        Some((name, self.control_plane().address))
     }
 
-    /// The one control plane.
-    pub fn control_plane(&self) -> Option<&NodePlan> {
-        self.nodes.iter().find(|node| node.spec.kind == Kind::ControlPlane)
+    /// The one control plane, without which there is no plan.
+    pub fn control_plane(&self) -> &NodePlan {
+        &self.nodes[self.control_plane]
+    }
+
+    /// All other nodes.
+    pub fn workers(&self) -> impl Iterator<Item = &NodePlan> {
+        self.nodes.iter().filter(|node| node.spec.kind != Kind::ControlPlane)
     }
 }
 
@@ -295,6 +315,9 @@ fn node_plan(
             }
             _ => {}
         }
+    }
+    if has(|fault| matches!(fault, Fault::OtherArchitecture { .. })) {
+        cmdline.push_str(" lab.architecture=amd64");
     }
     if has(|fault| matches!(fault, Fault::KernelPanic { .. })) {
         cmdline.push_str(" rdinit=/no-such-init");

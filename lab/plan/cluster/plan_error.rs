@@ -1,11 +1,12 @@
 //! Why there is no plan.
 
-use super::validation::SpecError;
-use crate::config::{ConfigError, SecretsError};
 use lab_model::{
     Digest,
     node::{NodeName, Role},
 };
+
+use super::validation::SpecError;
+use crate::config::{ConfigError, SecretsError};
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]

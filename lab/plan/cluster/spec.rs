@@ -4,17 +4,14 @@
 //! files or running machines. [`ClusterSpec::validate`] says whether such a cluster can exist;
 //! the plan is made only from a spec that passed.
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use crate::network::NetworkSpec;
 use serde::{Deserialize, Serialize};
 
 use super::{images::ImageDelivery, network_plugin::NetworkPlugin, order::StartOrder};
-use crate::cluster::TailnetSpec;
-use crate::config::LabPatches;
 pub use crate::config::TalosContract;
 use crate::own_configs::{OwnCluster, OwnFile};
+use crate::{cluster::TailnetSpec, config::LabPatches, network::NetworkSpec};
 use lab_model::Size;
 use lab_model::Source;
 use lab_model::node::{Kind, NodeName, Role};

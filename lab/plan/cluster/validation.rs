@@ -1,12 +1,13 @@
 //! Whether a cluster as asked for can exist.
 
-use crate::network::TAILNET;
-
 use ipnet::Ipv4Net;
+use lab_model::{
+    Size,
+    node::{Kind, NodeName, Role},
+};
 
 use super::spec::{ClusterSpec, NodeSpec};
-use lab_model::Size;
-use lab_model::node::{Kind, NodeName, Role};
+use crate::network::TAILNET;
 
 /// More virtual CPUs than any host of this kind has; larger numbers are typing errors.
 const MOST_VCPUS: u32 = 64;

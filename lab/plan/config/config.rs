@@ -6,6 +6,7 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use lab_model::node::{Kind, NodeName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -15,7 +16,6 @@ use super::{
     pki::CertificateAndKey,
     secrets::SecretsBundle,
 };
-use lab_model::node::{Kind, NodeName};
 
 /// Which generation of documents a Talos version wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -4,13 +4,14 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{deletion, lab_patches::LabPatch, merge::merge_document, written};
+use crate::user_config::UserConfig;
 
 /// A machine config: one v1alpha1 document and any number of others.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MachineConfig {
     documents: Vec<Value>,
-    /// The text that a person wrote, from which as little as possible is changed.
-    written: Option<String>,
+    /// The file that a person wrote, of which as little as possible is changed.
+    written: Option<UserConfig>,
 }
 
 impl std::fmt::Debug for MachineConfig {
@@ -137,7 +138,7 @@ impl MachineConfig {
     /// # Errors
     /// Naming document, line and column.
     pub fn as_written(text: &str) -> Result<Self, ConfigError> {
-        Ok(Self { written: Some(text.to_owned()), ..Self::from_yaml(text)? })
+        Ok(Self { written: UserConfig::parse("machine config", text).ok(), ..Self::from_yaml(text)? })
     }
 
     /// The documents as YAML text, ready to send to a node.
@@ -145,7 +146,7 @@ impl MachineConfig {
     /// # Errors
     /// None in practice.
     pub fn to_yaml(&self) -> Result<String, ConfigError> {
-        let kept = self.written.as_deref().and_then(|text| written::rewritten(text, &self.documents));
+        let kept = self.written.as_ref().and_then(|file| written::rewritten(file, &self.documents));
         if let Some(text) = kept {
             return Ok(text);
         }
@@ -197,6 +198,11 @@ impl MachineConfig {
             }
         }
         Ok(self)
+    }
+
+    /// Puts other texts in place of those that `other` knows another one for, wherever they are values.
+    pub(super) fn replace_texts<'a>(&mut self, other: impl Fn(&str) -> Option<&'a str>) {
+        self.documents.iter_mut().for_each(|document| replace_texts(document, &other));
     }
 
     /// Lays a patch of the lab over the config.
@@ -299,6 +305,19 @@ impl std::fmt::Display for Identity<'_> {
             (kind, "") => write!(f, "{}/{kind}", self.api_version),
             (kind, name) => write!(f, "{}/{kind} {name}", self.api_version),
         }
+    }
+}
+
+fn replace_texts<'a>(value: &mut Value, other: &impl Fn(&str) -> Option<&'a str>) {
+    match value {
+        Value::String(text) => {
+            if let Some(other) = other(text) {
+                *text = other.to_owned();
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| replace_texts(value, other)),
+        Value::Object(map) => map.values_mut().for_each(|value| replace_texts(value, other)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
+use lab_model::node::Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -13,7 +14,6 @@ use super::{
     config::{ClusterConfig, NodeConfig, TalosContract},
     documents::Cleared,
 };
-use lab_model::node::Kind;
 
 /// Which of the lab's patches are laid over configs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub enum Profile {
 /// The name of one of the lab's patches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-#[expect(missing_docs, reason = "each has its reason in the table below")]
+#[expect(missing_docs, reason = "each has its reason in `entry`")]
 pub enum LabPatchId {
     Time,
     KubeletSubnet,
@@ -72,123 +72,16 @@ pub enum AppliesTo {
     ControlPlanes,
 }
 
+/// What is fixed of a patch.
 struct Entry {
-    id: LabPatchId,
     name: &'static str,
     applies: AppliesTo,
     reason: &'static str,
 }
 
-const fn entry(id: LabPatchId, name: &'static str, applies: AppliesTo, reason: &'static str) -> Entry {
-    Entry { id, name, applies, reason }
+const fn entry(name: &'static str, applies: AppliesTo, reason: &'static str) -> Entry {
+    Entry { name, applies, reason }
 }
-
-/// All patches, in the order in which they are laid over a config.
-const ENTRIES: [Entry; 19] = {
-    use AppliesTo::{All, ControlPlanes};
-    use LabPatchId as Id;
-    [
-        entry(
-            Id::Time,
-            "lab/time",
-            All,
-            "etcd and kubelet wait for a clock in sync; the LAN's gateway answers NTP, nothing else does",
-        ),
-        entry(
-            Id::KubeletSubnet,
-            "lab/kubelet-subnet",
-            All,
-            "a node may get more addresses, a tailnet's for one; Kubernetes must use the LAN's",
-        ),
-        entry(
-            Id::Mirrors,
-            "lab/mirrors",
-            All,
-            "images come from the lab's registry; one that it lacks is missing at once, not after a time-out",
-        ),
-        entry(Id::Discovery, "lab/discovery", All, "the discovery service is on the internet"),
-        entry(Id::Hostname, "lab/hostname", All, "Kubernetes, the reports and you call a node the same"),
-        entry(
-            Id::InstallDisk,
-            "lab/install-disk",
-            All,
-            "a config must name a disk, and a VM has /dev/vda alone; it counts as installed already",
-        ),
-        entry(
-            Id::EtcdSubnet,
-            "lab/etcd-subnet",
-            ControlPlanes,
-            "as for kubelet: etcd must announce its address on the LAN",
-        ),
-        entry(
-            Id::ImageCache,
-            "lab/image-cache",
-            All,
-            "with imageDelivery: disk, Talos looks for images on the disk that all nodes share before it asks a mirror",
-        ),
-        entry(
-            Id::NetworkPlugin,
-            "lab/network-plugin",
-            All,
-            "with cni in the scenario, the network plugin comes from its manifests and nowhere else",
-        ),
-        entry(
-            Id::Scheduling,
-            "lab/scheduling",
-            ControlPlanes,
-            "whether ordinary pods may run there is the scenario's allowSchedulingOnControlPlanes",
-        ),
-        entry(
-            Id::Audit,
-            "lab/audit",
-            ControlPlanes,
-            "nobody reads the audit log of a throw-away cluster, and writing it costs the guest",
-        ),
-        entry(
-            Id::SpeedEtcdSync,
-            "speed/etcd-sync",
-            ControlPlanes,
-            "syncing every write protects from a crash of the host alone, and the disk is thrown away",
-        ),
-        entry(
-            Id::SpeedEtcdTiming,
-            "speed/etcd-timing",
-            ControlPlanes,
-            "a starved guest misses heartbeats of 100 ms, and etcd elects itself anew",
-        ),
-        entry(
-            Id::SpeedLeaderElection,
-            "speed/leader-election",
-            ControlPlanes,
-            "one control plane has nobody to elect; a lease that is renewed late restarts the program",
-        ),
-        entry(
-            Id::SpeedControllers,
-            "speed/controllers",
-            ControlPlanes,
-            "controllers of objects that a throw-away cluster has none of watch the API server all the same",
-        ),
-        entry(
-            Id::SpeedQueues,
-            "speed/queues",
-            ControlPlanes,
-            "fair queues protect from many clients; here they cost a dozen objects at start and work per request",
-        ),
-        entry(
-            Id::SpeedRates,
-            "speed/rates",
-            ControlPlanes,
-            "the controller manager's 20 requests a second are meant for API servers that many share",
-        ),
-        entry(
-            Id::SpeedLeases,
-            "speed/leases",
-            All,
-            "kubelet renews its lease every 30 s instead of 10 s; a dead node is noticed after 3 min",
-        ),
-        entry(Id::SpeedAudit, "speed/audit", ControlPlanes, "as lab/audit, and for your own configs too"),
-    ]
-};
 
 /// One patch for one node: what goes, then what is merged.
 #[derive(Clone, Debug, PartialEq)]
@@ -218,14 +111,125 @@ pub struct LabPatchLine {
 pub struct UnknownLabPatch(String);
 
 impl LabPatchId {
+    /// In the order in which the patches are laid over a config, which is that of the variants.
+    const ALL: [Self; 19] = [
+        Self::Time,
+        Self::KubeletSubnet,
+        Self::Mirrors,
+        Self::Discovery,
+        Self::Hostname,
+        Self::InstallDisk,
+        Self::EtcdSubnet,
+        Self::ImageCache,
+        Self::NetworkPlugin,
+        Self::Scheduling,
+        Self::Audit,
+        Self::SpeedEtcdSync,
+        Self::SpeedEtcdTiming,
+        Self::SpeedLeaderElection,
+        Self::SpeedControllers,
+        Self::SpeedQueues,
+        Self::SpeedRates,
+        Self::SpeedLeases,
+        Self::SpeedAudit,
+    ];
+
     /// All names, in the order in which the patches are laid over a config.
     pub fn all() -> impl Iterator<Item = Self> {
-        ENTRIES.iter().map(|entry| entry.id)
+        Self::ALL.into_iter()
     }
 
-    fn entry(self) -> &'static Entry {
-        // Every variant has its row; a test looks.
-        ENTRIES.iter().find(|entry| entry.id == self).unwrap_or(&ENTRIES[0])
+    const fn entry(self) -> Entry {
+        use AppliesTo::{All, ControlPlanes};
+        match self {
+            Self::Time => entry(
+                "lab/time",
+                All,
+                "etcd and kubelet wait for a clock in sync; the LAN's gateway answers NTP, nothing else does",
+            ),
+            Self::KubeletSubnet => entry(
+                "lab/kubelet-subnet",
+                All,
+                "a node may get more addresses, a tailnet's for one; Kubernetes must use the LAN's",
+            ),
+            Self::Mirrors => entry(
+                "lab/mirrors",
+                All,
+                "images come from the lab's registry; one that it lacks is missing at once, not after a time-out",
+            ),
+            Self::Discovery => entry("lab/discovery", All, "the discovery service is on the internet"),
+            Self::Hostname => {
+                entry("lab/hostname", All, "Kubernetes, the reports and you call a node the same")
+            }
+            Self::InstallDisk => entry(
+                "lab/install-disk",
+                All,
+                "a config must name a disk, and a VM has /dev/vda alone; it counts as installed already",
+            ),
+            Self::EtcdSubnet => entry(
+                "lab/etcd-subnet",
+                ControlPlanes,
+                "as for kubelet: etcd must announce its address on the LAN",
+            ),
+            Self::ImageCache => entry(
+                "lab/image-cache",
+                All,
+                "with imageDelivery: disk, Talos looks for images on the disk that all nodes share before it asks a mirror",
+            ),
+            Self::NetworkPlugin => entry(
+                "lab/network-plugin",
+                All,
+                "with cni in the scenario, the network plugin comes from its manifests and nowhere else",
+            ),
+            Self::Scheduling => entry(
+                "lab/scheduling",
+                ControlPlanes,
+                "whether ordinary pods may run there is the scenario's allowSchedulingOnControlPlanes",
+            ),
+            Self::Audit => entry(
+                "lab/audit",
+                ControlPlanes,
+                "nobody reads the audit log of a throw-away cluster, and writing it costs the guest",
+            ),
+            Self::SpeedEtcdSync => entry(
+                "speed/etcd-sync",
+                ControlPlanes,
+                "syncing every write protects from a crash of the host alone, and the disk is thrown away",
+            ),
+            Self::SpeedEtcdTiming => entry(
+                "speed/etcd-timing",
+                ControlPlanes,
+                "a starved guest misses heartbeats of 100 ms, and etcd elects itself anew",
+            ),
+            Self::SpeedLeaderElection => entry(
+                "speed/leader-election",
+                ControlPlanes,
+                "one control plane has nobody to elect; a lease that is renewed late restarts the program",
+            ),
+            Self::SpeedControllers => entry(
+                "speed/controllers",
+                ControlPlanes,
+                "controllers of objects that a throw-away cluster has none of watch the API server all the same",
+            ),
+            Self::SpeedQueues => entry(
+                "speed/queues",
+                ControlPlanes,
+                "fair queues protect from many clients; here they cost a dozen objects at start and work per request",
+            ),
+            Self::SpeedRates => entry(
+                "speed/rates",
+                ControlPlanes,
+                "the controller manager's 20 requests a second are meant for API servers that many share",
+            ),
+            Self::SpeedLeases => entry(
+                "speed/leases",
+                All,
+                "kubelet renews its lease every 30 s instead of 10 s; a dead node is noticed after 3 min",
+            ),
+            Self::SpeedAudit => {
+                entry("speed/audit", ControlPlanes, "as lab/audit, and for your own configs too")
+            }
+        }
     }
 
     /// As scenario files write it, e.g. `lab/time`.
@@ -388,8 +392,7 @@ impl fmt::Display for AppliesTo {
 impl FromStr for LabPatchId {
     type Err = UnknownLabPatch;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let found = ENTRIES.iter().find(|entry| entry.name == text);
-        found.map(|entry| entry.id).ok_or_else(|| UnknownLabPatch(text.to_owned()))
+        Self::all().find(|id| id.as_str() == text).ok_or_else(|| UnknownLabPatch(text.to_owned()))
     }
 }
 
@@ -411,15 +414,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_patch_has_one_row_and_its_name_leads_back_to_it() {
-        let mut seen = BTreeSet::new();
-        for entry in &ENTRIES {
-            assert!(seen.insert(entry.id), "{} is there twice", entry.name);
-            assert_eq!(entry.name.parse(), Ok(entry.id));
-            assert!(entry.reason.len() > 20, "{}", entry.name);
+    fn every_patch_is_listed_once_and_its_name_leads_back_to_it() {
+        for (at, id) in LabPatchId::all().enumerate() {
+            assert_eq!(id as usize, at, "{id} is not in the order of the variants");
+            assert_eq!(id.as_str().parse(), Ok(id));
+            assert!(id.line().reason.len() > 20, "{id}");
         }
-        // The last variant: one more would be a row that is missing.
-        assert_eq!(LabPatchId::SpeedAudit as usize + 1, ENTRIES.len());
+        // The last variant: one more would be missing in the list.
+        assert_eq!(LabPatchId::SpeedAudit as usize + 1, LabPatchId::ALL.len());
         assert_eq!(
             "lab/tim".parse::<LabPatchId>().map_err(|error| error.to_string()),
             Err("the lab has no patch \"lab/tim\"".to_owned())
@@ -432,7 +434,7 @@ mod tests {
         assert!(standard.on().all(|id| id.profile() == Profile::Standard));
         let speed =
             LabPatches { profile: Profile::Speed, off: [LabPatchId::Time, LabPatchId::SpeedAudit].into() };
-        assert_eq!(speed.on().count(), ENTRIES.len() - 2);
+        assert_eq!(speed.on().count(), LabPatchId::ALL.len() - 2);
         assert!(!speed.on().any(|id| speed.off.contains(&id)));
     }
 }

@@ -5,10 +5,10 @@
 //! `DefaultCoreDNSVersion`, `CoreDNSImage`, `FlannelVersion`). The sandbox image is the one that
 //! v1.11.5 was seen to pull; of v1.13 it is not known to differ.
 
+use lab_model::node::Kind;
 use serde_json::Value;
 
 use super::{config::TalosContract, documents::MachineConfig};
-use lab_model::node::Kind;
 
 /// What runs on a node, as far as it decides what is pulled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

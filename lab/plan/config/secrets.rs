@@ -1,12 +1,17 @@
 //! The secrets bundle of a cluster, in the file form of `talosctl gen secrets`.
 
-use base64::{Engine, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE};
-use rand::{Rng, RngCore};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE},
+};
+use rand::Rng;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::documents::MachineConfig;
-use super::pki::{self, CertificateAndKey, KeyType, PrivateKey};
+use super::{
+    documents::MachineConfig,
+    pki::{self, CertificateAndKey, KeyType, PrivateKey},
+};
 
 /// Why secrets cannot be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -96,12 +101,12 @@ impl SecretsBundle {
         let service_account = KeyType::EcdsaP256.generate()?;
         Ok(Self {
             cluster: ClusterIdentity {
-                id: URL_SAFE.encode(random_bytes()),
-                secret: STANDARD.encode(random_bytes()),
+                id: URL_SAFE.encode(rand::random::<[u8; 32]>()),
+                secret: STANDARD.encode(rand::random::<[u8; 32]>()),
             },
             secrets: KubernetesSecrets {
                 bootstraptoken: token(),
-                secretboxencryptionsecret: STANDARD.encode(random_bytes()),
+                secretboxencryptionsecret: STANDARD.encode(rand::random::<[u8; 32]>()),
             },
             trustdinfo: TrustdInfo { token: token() },
             certs: Certificates {
@@ -140,6 +145,39 @@ impl SecretsBundle {
         }
     }
 
+    /// A config with the secrets of `other` where it has these.
+    #[must_use]
+    pub fn replaced_by(&self, other: &Self, mut config: MachineConfig) -> MachineConfig {
+        let (own, others) = (self.texts(), other.texts());
+        config.replace_texts(|text| {
+            let found = own.iter().zip(others).find(|(own, _)| !own.is_empty() && **own == text);
+            found.map(|(_, other)| other)
+        });
+        config
+    }
+
+    /// All texts of the bundle; each is a value of its own in a machine config.
+    fn texts(&self) -> [&str; 14] {
+        let Self { cluster, secrets, trustdinfo, certs } = self;
+        let Certificates { etcd, k8s, k8saggregator, k8sserviceaccount, os } = certs;
+        [
+            &cluster.id,
+            &cluster.secret,
+            &secrets.bootstraptoken,
+            &secrets.secretboxencryptionsecret,
+            &trustdinfo.token,
+            &etcd.crt,
+            &etcd.key,
+            &k8s.crt,
+            &k8s.key,
+            &k8saggregator.crt,
+            &k8saggregator.key,
+            &k8sserviceaccount.key,
+            &os.crt,
+            &os.key,
+        ]
+    }
+
     /// A fresh token of the form that both kubelet bootstrap and trustd use.
     pub fn fresh_token() -> String {
         token()
@@ -160,12 +198,6 @@ impl SecretsBundle {
     pub fn from_yaml(text: &str) -> Result<Self, SecretsError> {
         Ok(serde_yaml::from_str(text)?)
     }
-}
-
-fn random_bytes() -> [u8; 32] {
-    let mut bytes = [0; 32];
-    rand::rng().fill_bytes(&mut bytes);
-    bytes
 }
 
 /// `[a-z0-9]{6}.[a-z0-9]{16}` (Kubernetes, bootstrap tokens).
@@ -189,6 +221,44 @@ mod tests {
         assert_eq!(SecretsBundle::from_yaml(&text).expect("read"), bundle);
         assert_eq!(format!("{bundle:?}"), "SecretsBundle(redacted)");
         assert!(SecretsBundle::from_yaml("cluster: 1").is_err());
+    }
+
+    #[test]
+    fn a_config_with_other_secrets_is_the_one_that_is_generated_with_them() {
+        use crate::{
+            cluster::TalosContract,
+            config::{ClusterConfig, LabPatches, NodeConfig, generate},
+        };
+        use lab_model::node::Kind;
+        let [first, second] =
+            [(); 2].map(|()| SecretsBundle::generate(jiff::Timestamp::now()).expect("secrets"));
+        for (contract, kind) in [TalosContract::V1_11, TalosContract::V1_13]
+            .into_iter()
+            .flat_map(|contract| [Kind::ControlPlane, Kind::Worker].map(|kind| (contract, kind)))
+        {
+            let cluster = ClusterConfig {
+                name: "lab".into(),
+                endpoint_address: [10, 5, 0, 10].into(),
+                contract,
+                kubernetes_version: "1.34.1".into(),
+                lan: "10.5.0.0/24".parse().expect("network"),
+                gateway: [10, 5, 0, 1].into(),
+                pods: "10.244.0.0/16".parse().expect("network"),
+                services: "10.96.0.0/12".parse().expect("network"),
+                dns_domain: "cluster.local".into(),
+                mirrors: Vec::new(),
+                image_cache: false,
+                own_network_plugin: false,
+                schedule_on_control_planes: false,
+                lab_patches: LabPatches::default(),
+            };
+            let node = NodeConfig { name: "node-1".parse().expect("name"), kind };
+            let [of_first, of_second] = [&first, &second].map(|secrets| generate(&cluster, &node, secrets));
+            assert_ne!(of_first, of_second);
+            assert_eq!(first.replaced_by(&second, of_first.clone()).to_yaml().ok(), of_second.to_yaml().ok());
+            // What it does not hold stays as it is.
+            assert_eq!(second.replaced_by(&first, of_first.clone()), of_first);
+        }
     }
 
     #[test]

@@ -4,11 +4,11 @@
 //! The text is edited entry by entry where it is written as blocks; an entry in braces is written anew as a
 //! whole. Whatever comes out is read again and must say exactly what was meant, else nothing is edited.
 
+use lab_model::yaml::YamlNode;
 use serde_json::{Map, Value};
 
 use super::documents::{Identity, parse};
-use lab_model::yaml;
-use lab_model::yaml::Node;
+use crate::user_config::UserConfig;
 
 /// Lines to put in place of lines.
 struct Edit {
@@ -22,13 +22,14 @@ struct Editor<'a> {
     edits: Vec<Edit>,
 }
 
-/// `text` so that its documents are `wanted`; `None` when that cannot be done by editing lines.
-pub(super) fn rewritten(text: &str, wanted: &[Value]) -> Option<String> {
+/// The text of `file` so that its documents are `wanted`; `None` when that cannot be done by editing lines.
+pub(super) fn rewritten(file: &UserConfig, wanted: &[Value]) -> Option<String> {
+    let text = file.text();
     let before = said(text)?;
     if before == wanted {
         return Some(text.to_owned());
     }
-    let trees = yaml::documents(text).ok()?;
+    let trees = &file.documents;
     if trees.len() != before.len() {
         return None;
     }
@@ -38,8 +39,8 @@ pub(super) fn rewritten(text: &str, wanted: &[Value]) -> Option<String> {
         others.iter().find(|other| Identity::of(other) == Identity::of(one)).cloned()
     };
     for (index, (tree, document)) in trees.iter().zip(&before).enumerate() {
-        let end = trees.get(index + 1).map_or(lines.len(), |next| next.place.line - 1);
-        let start = tree.place.line - 1;
+        let end = trees.get(index + 1).map_or(lines.len(), |next| next.position.line - 1);
+        let start = tree.position.line - 1;
         let end = editor.content_end(start, end);
         match twin(document, wanted) {
             None => editor.remove_document(start, end),
@@ -91,21 +92,23 @@ impl Editor<'_> {
     /// Edits a mapping that ends before the line `end`; false when it must be written anew as a whole.
     fn map(
         &mut self,
-        node: &Node,
+        node: &YamlNode,
         before: &Map<String, Value>,
         after: &Map<String, Value>,
         end: usize,
     ) -> bool {
         let entries = node.entries();
-        let Some(column) = entries.first().map(|first| first.place.column) else { return false };
+        let Some(column) = entries.first().map(|first| first.position.column) else { return false };
         let own_line = |line: usize| {
             let text = self.lines.get(line - 1).copied().unwrap_or_default();
             text.chars().take(column - 1).all(|c| c == ' ')
         };
-        let mut lines = entries.iter().map(|entry| entry.place.line).collect::<Vec<_>>();
+        let mut lines = entries.iter().map(|entry| entry.position.line).collect::<Vec<_>>();
         let sound = entries.len() == before.len()
             && entries.iter().all(|entry| {
-                entry.place.column == column && own_line(entry.place.line) && before.contains_key(&entry.key)
+                entry.position.column == column
+                    && own_line(entry.position.line)
+                    && before.contains_key(&entry.key)
             })
             && lines.is_sorted_by(|a, b| a < b);
         if !sound || (after.is_empty() && !before.is_empty()) {
@@ -114,7 +117,7 @@ impl Editor<'_> {
         lines.push(end + 1);
         let mut last = end;
         for (entry, next) in entries.iter().zip(&lines[1..]) {
-            let from = entry.place.line - 1;
+            let from = entry.position.line - 1;
             let to = self.content_end(from, next - 1);
             last = to;
             let old = &before[&entry.key];

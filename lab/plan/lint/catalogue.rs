@@ -3,9 +3,8 @@
 
 use std::{collections::BTreeMap, fmt, sync::LazyLock};
 
-use serde::Deserialize;
-
 use lab_model::Severity;
+use serde::Deserialize;
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -5,12 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    finding::Finding,
-    schema::Schema,
-    tree::{self, Node, Place},
-};
-use lab_model::Severity;
+use lab_model::{Diagnostic, Position, Severity, yaml::YamlNode};
+
+use super::schema::Schema;
+use crate::user_config::UserConfig;
 
 /// The rule of text that is no YAML.
 pub const NOT_YAML: &str = "not-yaml";
@@ -19,20 +17,11 @@ pub const NOT_YAML: &str = "not-yaml";
 #[derive(Debug)]
 pub struct ConfigSet {
     /// The files.
-    pub files: Vec<ConfigFile>,
+    pub files: Vec<UserConfig>,
     /// The keys of the Talos version that is meant.
     pub schema: &'static Schema,
     /// What is no YAML.
-    pub(super) unreadable: Vec<Finding>,
-}
-
-/// One file: a config, several documents, or a patch.
-#[derive(Debug)]
-pub struct ConfigFile {
-    /// As it was named.
-    pub name: String,
-    /// Its documents.
-    pub documents: Vec<Node>,
+    pub(super) unreadable: Vec<Diagnostic>,
 }
 
 /// A file that could not be read.
@@ -45,30 +34,17 @@ pub struct ReadError {
     pub source: io::Error,
 }
 
-/// What kind of machine a config is for (`machine.type`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MachineType {
-    /// `controlplane`, or its old name `init`.
-    ControlPlane,
-    /// `worker`, or its old name `join`.
-    Worker,
-}
-
 impl ConfigSet {
     /// Takes texts with their names.
     pub fn new(texts: impl IntoIterator<Item = (String, String)>, schema: &'static Schema) -> Self {
         let mut set = Self { files: Vec::new(), schema, unreadable: Vec::new() };
         for (name, text) in texts {
-            match tree::documents(&text) {
-                Ok(documents) => set.files.push(ConfigFile { name, documents }),
-                Err(error) => set.unreadable.push(Finding {
-                    file: name,
-                    place: error.place,
-                    severity: Severity::Error,
-                    rule: NOT_YAML,
-                    message: error.message,
-                    help: "mend the YAML here, or a little above: quotes, indentation, a doubled key".into(),
-                }),
+            match UserConfig::parse(name, text) {
+                Ok(file) => set.files.push(file),
+                Err(error) => {
+                    let help = "mend the YAML here, or a little above: quotes, indentation, a doubled key";
+                    set.unreadable.push(error.rule(NOT_YAML).help(help));
+                }
             }
         }
         set
@@ -88,18 +64,16 @@ impl ConfigSet {
     }
 
     /// The machine configs, each with its file.
-    pub(super) fn machines(&self) -> impl Iterator<Item = (&ConfigFile, &Node)> {
-        self.files.iter().flat_map(|file| {
-            file.documents.iter().filter(|document| is_machine_config(document)).map(move |node| (file, node))
-        })
+    pub(super) fn machines(&self) -> impl Iterator<Item = (&UserConfig, &YamlNode)> {
+        self.files.iter().flat_map(|file| file.machine_configs().map(move |node| (file, node)))
     }
 
     /// The documents of a kind, each with its file.
-    pub(super) fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = (&'a ConfigFile, &'a Node)> {
-        self.files.iter().flat_map(move |file| {
-            let of_kind = move |document: &&Node| document.kind() == Some(kind);
-            file.documents.iter().filter(of_kind).map(move |node| (file, node))
-        })
+    pub(super) fn of_kind<'a>(
+        &'a self,
+        kind: &'a str,
+    ) -> impl Iterator<Item = (&'a UserConfig, &'a YamlNode)> {
+        self.files.iter().flat_map(move |file| file.of_kind(kind).map(move |node| (file, node)))
     }
 }
 
@@ -115,31 +89,17 @@ fn read_text(path: &Path) -> io::Result<String> {
     std::fs::read_to_string(path)
 }
 
-/// Whether a document is the one without a kind, which holds `machine` and `cluster`.
-pub fn is_machine_config(document: &Node) -> bool {
-    document.kind().is_none()
-}
-
-/// What a machine config is for, as Talos reads it (machinery, config/machine/type.go); `None` in a
-/// patch that does not say.
-pub fn machine_type(config: &Node) -> Option<MachineType> {
-    match config.text_at(&["machine", "type"])? {
-        "controlplane" | "init" => Some(MachineType::ControlPlane),
-        "worker" | "join" => Some(MachineType::Worker),
-        _ => None,
-    }
-}
-
-impl ConfigFile {
+impl UserConfig {
     /// A finding in this file.
     pub(super) fn finding(
         &self,
         severity: Severity,
         rule: &'static str,
-        place: Place,
+        position: Position,
         message: impl Into<String>,
         help: impl Into<String>,
-    ) -> Finding {
-        Finding { file: self.name.clone(), place, severity, rule, message: message.into(), help: help.into() }
+    ) -> Diagnostic {
+        let finding = Diagnostic::at(&position, message).in_file(&self.name);
+        finding.severity(severity).rule(rule).help(help)
     }
 }

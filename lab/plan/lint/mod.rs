@@ -1,7 +1,7 @@
 //! What is wrong with machine configs, told before anything boots: `lab config check`.
 //!
 //! ```text
-//! files -> ConfigSet (documents with places) -> rules -> Findings (rule, place, message, fix)
+//! files -> ConfigSet (UserConfigs) -> rules -> Diagnostics (position, severity, rule, message, help)
 //! ```
 //!
 //! A file is what a user brings: the output of `talosctl gen config`, a rendered multi-document
@@ -11,14 +11,10 @@
 
 mod catalogue;
 mod config_set;
-mod finding;
 mod rules;
 mod schema;
 
 pub use catalogue::{CatalogueEntry, catalogue};
-pub use config_set::{ConfigFile, ConfigSet, ReadError};
-pub use finding::{Finding, Findings};
-pub use lab_model::Severity;
-use lab_model::yaml as tree;
+pub use config_set::{ConfigSet, ReadError};
 pub use rules::check;
 pub use schema::Schema;

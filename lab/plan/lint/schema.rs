@@ -6,11 +6,14 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
+use lab_model::{
+    Diagnostic,
+    words::choice,
+    yaml::{YamlEntry, YamlNode, YamlValue},
+};
 use serde::Deserialize;
 
-use super::tree::{Entry, Node, Place, Value};
 use crate::config::TalosContract;
-use lab_model::words::choice;
 
 /// The type of the document without a kind.
 const MACHINE_CONFIG: &str = "";
@@ -78,40 +81,6 @@ impl Holds {
     }
 }
 
-/// What does not fit the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Misfit {
-    /// A key that the version does not know.
-    UnknownKey {
-        /// Where the key is.
-        place: Place,
-        /// The whole path to it.
-        path: String,
-        /// The nearest right key, or where it belongs.
-        help: String,
-    },
-    /// A value of another shape.
-    WrongType {
-        /// Where the value is.
-        place: Place,
-        /// The whole path to it.
-        path: String,
-        /// What must stand there.
-        expected: String,
-        /// What stands there.
-        found: &'static str,
-    },
-    /// A document of a kind that the version does not know.
-    UnknownKind {
-        /// Where.
-        place: Place,
-        /// Which.
-        kind: String,
-        /// The nearest right one.
-        help: String,
-    },
-}
-
 static V1_11: LazyLock<Schema> = LazyLock::new(|| table(include_str!("schema/v1.11.yaml")));
 static V1_13: LazyLock<Schema> = LazyLock::new(|| table(include_str!("schema/v1.13.yaml")));
 
@@ -141,72 +110,75 @@ impl Schema {
         }
     }
 
-    /// Everything in a document that does not fit.
-    pub(super) fn misfits(&self, document: &Node) -> Vec<Misfit> {
+    /// Everything in a document that does not fit the table.
+    pub(super) fn check(&self, document: &YamlNode) -> Vec<Diagnostic> {
         let kind = document.kind().unwrap_or(MACHINE_CONFIG);
-        let mut misfits = Vec::new();
+        let mut found = Vec::new();
         match self.documents.get(kind) {
-            Some(name) => self.look_at(document, &Holds::Type(name.clone()), "", &mut misfits),
+            Some(name) => self.look_at(document, &Holds::Type(name.clone()), "", &mut found),
             None => {
                 let kinds: Vec<_> = self.kinds().collect();
-                misfits.push(Misfit::UnknownKind {
-                    place: document.get(&["kind"]).map_or(document.place, |kind| kind.place),
-                    kind: kind.to_owned(),
-                    help: choice(kind, &kinds, "kinds").unwrap_or_default(),
-                });
+                let position = document.get(&["kind"]).map_or(document.position, |kind| kind.position);
+                let message =
+                    format!("there is no document of the kind {kind}; Talos says \"not registered\"");
+                let help = choice(kind, &kinds, "kinds").unwrap_or_default();
+                found.push(Diagnostic::at(&position, message).rule("unknown-kind").help(help));
             }
         }
-        misfits
+        found
     }
 
-    fn look_at(&self, node: &Node, holds: &Holds, path: &str, misfits: &mut Vec<Misfit>) {
+    fn look_at(&self, node: &YamlNode, holds: &Holds, path: &str, found: &mut Vec<Diagnostic>) {
         if node.is_nothing() {
             return;
         }
         match (holds, &node.value) {
             (Holds::Any, _) => {}
             (Holds::Type(name), _) if !self.types.contains_key(name) => {}
-            (Holds::List(item), Value::List(items)) => {
+            (Holds::List(item), YamlValue::List(items)) => {
                 for (index, node) in items.iter().enumerate() {
-                    self.look_at(node, item, &format!("{path}[{index}]"), misfits);
+                    self.look_at(node, item, &format!("{path}[{index}]"), found);
                 }
             }
-            (Holds::Map(item), Value::Map(entries)) => {
-                for Entry { key, node, .. } in entries {
-                    self.look_at(node, item, &joined(path, key), misfits);
+            (Holds::Map(item), YamlValue::Map(entries)) => {
+                for YamlEntry { key, node, .. } in entries {
+                    self.look_at(node, item, &joined(path, key), found);
                 }
             }
-            (Holds::Type(name), Value::Map(entries)) => {
+            (Holds::Type(name), YamlValue::Map(entries)) => {
                 let Some(keys) = self.types.get(name) else { return };
-                for Entry { key, place, node } in entries {
+                for YamlEntry { key, position, node } in entries {
                     match keys.get(key) {
-                        Some(holds) => self.look_at(node, holds, &joined(path, key), misfits),
+                        Some(holds) => self.look_at(node, holds, &joined(path, key), found),
                         // The marks of a strategic-merge patch are no keys.
                         None if key.starts_with('$') => {}
-                        None => misfits.push(Misfit::UnknownKey {
-                            place: *place,
-                            path: joined(path, key),
-                            help: self.help(key, keys),
-                        }),
+                        None => {
+                            let message = format!(
+                                "Talos does not know the key {}; it says \"unknown keys found during decoding\"",
+                                joined(path, key)
+                            );
+                            let unknown = Diagnostic::at(position, message).rule("unknown-key");
+                            found.push(unknown.help(self.help(key, keys)));
+                        }
                     }
                 }
             }
-            (Holds::Text, Value::Scalar { .. }) => {}
-            (Holds::Flag, Value::Scalar { text, .. }) if is_flag(text) => {}
+            (Holds::Text, YamlValue::Scalar { .. }) => {}
+            (Holds::Flag, YamlValue::Scalar { text, .. }) if is_flag(text) => {}
             // Go's reader takes 0x1f, 0o17 and 1_000 as well (yaml.v3, resolve.go).
-            (Holds::Number, Value::Scalar { text, .. }) if is_number(text) => {}
+            (Holds::Number, YamlValue::Scalar { text, .. }) if is_number(text) => {}
             // `key: $patch: delete` takes a list or a map away.
-            (_, Value::Map(entries)) if entries.iter().any(|entry| entry.key == "$patch") => {}
-            (_, value) => misfits.push(Misfit::WrongType {
-                place: node.place,
-                path: path.to_owned(),
-                expected: holds.words(),
-                found: match value {
-                    Value::Scalar { .. } => "a single value",
-                    Value::List(_) => "a list",
-                    Value::Map(_) => "a mapping",
-                },
-            }),
+            (_, YamlValue::Map(entries)) if entries.iter().any(|entry| entry.key == "$patch") => {}
+            (_, value) => {
+                let what = match value {
+                    YamlValue::Scalar { .. } => "a single value",
+                    YamlValue::List(_) => "a list",
+                    YamlValue::Map(_) => "a mapping",
+                };
+                let message = format!("{path} is {what}; Talos cannot unmarshal it");
+                let wrong = Diagnostic::at(&node.position, message).rule("wrong-type");
+                found.push(wrong.help(format!("write {}", holds.words())));
+            }
         }
     }
 
@@ -250,11 +222,20 @@ fn is_number(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tree::documents, *};
+    use super::*;
+    use lab_model::{Position, yaml::documents};
 
-    fn misfits(text: &str) -> Vec<Misfit> {
+    fn found(text: &str) -> Vec<Diagnostic> {
         let documents = documents(text).expect("YAML");
-        documents.iter().flat_map(|document| Schema::of(TalosContract::V1_13).misfits(document)).collect()
+        documents.iter().flat_map(|document| Schema::of(TalosContract::V1_13).check(document)).collect()
+    }
+
+    /// The rule and the message of the one thing that is found, and its help.
+    fn only(text: &str) -> (Option<Position>, String, String) {
+        let found = found(text);
+        let [one] = found.as_slice() else { panic!("{found:?}") };
+        let rule = one.rule.as_deref().unwrap_or("no rule");
+        (one.position, format!("{rule}: {}", one.message), one.help.clone().unwrap_or_default())
     }
 
     #[test]
@@ -269,38 +250,35 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_told_with_its_path_and_the_nearest_one() {
-        let found = misfits("machine:\n  kubelet:\n    registerWithFQDNs: true\n");
-        let [Misfit::UnknownKey { place, path, help }] = found.as_slice() else { panic!("{found:?}") };
-        assert_eq!((place.line, place.column), (3, 5));
-        assert_eq!(path, "machine.kubelet.registerWithFQDNs");
+        let (position, message, help) = only("machine:\n  kubelet:\n    registerWithFQDNs: true\n");
+        assert_eq!(position, Some(Position { line: 3, column: 5 }));
+        let expected = "unknown-key: Talos does not know the key machine.kubelet.registerWithFQDNs;";
+        assert!(message.starts_with(expected), "{message}");
         assert!(help.contains("did you mean \"registerWithFQDN\"?"), "{help}");
     }
 
     #[test]
     fn a_key_in_the_wrong_place_is_told_its_own() {
-        let found = misfits("cluster:\n  certSANs: [a]\n");
-        let [Misfit::UnknownKey { help, .. }] = found.as_slice() else { panic!("{found:?}") };
-        assert!(help.contains("certSANs"), "{help}");
+        let (_, message, help) = only("cluster:\n  certSANs: [a]\n");
+        assert!(message.starts_with("unknown-key: ") && help.contains("certSANs"), "{message} {help}");
     }
 
     #[test]
     fn a_list_in_place_of_a_mapping_is_told() {
-        let found = misfits("machine:\n  features: [rbac]\n");
-        assert!(matches!(found.as_slice(), [Misfit::WrongType { found: "a list", .. }]), "{found:?}");
+        let (_, message, _) = only("machine:\n  features: [rbac]\n");
+        assert!(message.starts_with("wrong-type: machine.features is a list;"), "{message}");
     }
 
     #[test]
     fn what_go_reads_as_a_number_or_a_text_is_one() {
         assert_eq!(
-            misfits(
-                "cluster:\n  clusterName: 12\nmachine:\n  network:\n    interfaces:\n      - mtu: 0x5dc\n"
-            ),
+            found("cluster:\n  clusterName: 12\nmachine:\n  network:\n    interfaces:\n      - mtu: 0x5dc\n"),
             []
         );
     }
 
     #[test]
     fn patches_may_delete() {
-        assert_eq!(misfits("machine:\n  certSANs:\n    $patch: delete\n"), []);
+        assert_eq!(found("machine:\n  certSANs:\n    $patch: delete\n"), []);
     }
 }

@@ -6,16 +6,16 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
+use lab_model::{Diagnostic, node::NodeName};
 
-use super::{facts::Facts, file::Refusal};
+use super::patched::{ENDPOINT, PatchedConfig};
 use crate::cluster::NetworkSpec;
-use lab_model::node::NodeName;
 
 /// A node as far as its address goes.
 pub(super) struct Placed<'a> {
     pub name: &'a NodeName,
-    /// What its own file says, when it has one.
-    pub facts: Option<&'a Facts<'a>>,
+    /// Its own config, when it has one.
+    pub config: Option<&'a PatchedConfig>,
     pub is_control_plane: bool,
 }
 
@@ -36,9 +36,9 @@ pub(super) fn place(
     lan: Option<Ipv4Net>,
     endpoint: Option<Ipv4Addr>,
     default: Ipv4Net,
-) -> Result<Addresses, Vec<Refusal>> {
+) -> Result<Addresses, Vec<Diagnostic>> {
     let fixed: Vec<_> =
-        nodes.iter().filter_map(|node| Some((node, node.facts?, node.facts?.static_address()?))).collect();
+        nodes.iter().filter_map(|node| Some((node, node.config?, node.config?.static_address()?))).collect();
     let around = |net: Ipv4Net| {
         let length = if net.prefix_len() > NARROWEST { 24 } else { net.prefix_len() };
         Ipv4Net::new(net.addr(), length).map_or(net, |net| net.trunc())
@@ -48,12 +48,12 @@ pub(super) fn place(
     let mut refusals = Vec::new();
     let mut taken: BTreeMap<Ipv4Addr, &NodeName> = BTreeMap::new();
     let mut addresses = BTreeMap::new();
-    for (node, facts, net) in &fixed {
+    for (node, config, net) in &fixed {
         let address = net.addr();
-        let place = facts.place_of(&address.to_string());
+        let value = address.to_string();
         if !lan.contains(&address) {
-            refusals.push(facts.refusal(
-                place,
+            refusals.push(config.refused_value(
+                &value,
                 format!(
                     "{}'s address {address} is not on the lab LAN {lan}; all nodes are on one LAN",
                     node.name
@@ -61,8 +61,8 @@ pub(super) fn place(
                 "give all nodes addresses of one network, or leave cluster.network.lan out of the scenario",
             ));
         } else if let Some(other) = taken.insert(address, node.name) {
-            refusals.push(facts.refusal(
-                place,
+            refusals.push(config.refused_value(
+                &value,
                 format!("the address {address} is {other}'s and {}'s", node.name),
                 "give each node a file of its own (`config:` of the node), or take the address out: the LAN has DHCP",
             ));
@@ -70,7 +70,7 @@ pub(super) fn place(
         addresses.insert(node.name.clone(), address);
     }
     let shared: BTreeSet<Ipv4Addr> =
-        nodes.iter().filter_map(|node| node.facts).flat_map(Facts::shared_addresses).collect();
+        nodes.iter().filter_map(|node| node.config).flat_map(PatchedConfig::shared_addresses).collect();
     let control_plane = nodes.iter().find(|node| node.is_control_plane);
     if let (Some(endpoint), Some(node)) = (endpoint, control_plane) {
         match addresses.get(node.name).copied() {
@@ -84,10 +84,9 @@ pub(super) fn place(
                     Some(own) => format!("its only control plane {} has {own}", node.name),
                     None => format!("its LAN is {lan}"),
                 };
-                let place = |facts: &Facts<'_>| facts.place(&["cluster", "controlPlane", "endpoint"]);
-                refusals.extend(node.facts.map(|facts| {
-                    facts.refusal(
-                        place(facts),
+                refusals.extend(node.config.map(|config| {
+                    config.refused(
+                        &ENDPOINT,
                         format!("no node of the lab owns the endpoint {endpoint}: {owner}"),
                         "patch it for the lab: cluster.patches.all: [{cluster: {controlPlane: {endpoint: \
                          'https://ADDRESS:6443'}}}], or leave cluster.network.lan out of the scenario",
@@ -100,7 +99,7 @@ pub(super) fn place(
         return Err(refusals);
     }
     let mut used: BTreeSet<Ipv4Addr> = addresses.values().copied().chain(shared).collect();
-    let routed = nodes.iter().filter_map(|node| node.facts).flat_map(Facts::gateways);
+    let routed = nodes.iter().filter_map(|node| node.config).flat_map(PatchedConfig::gateways);
     let gateway = routed
         .chain(lan.hosts())
         .find(|address| lan.contains(address) && !used.contains(address))

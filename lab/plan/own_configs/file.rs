@@ -1,10 +1,8 @@
-//! A file of the user's, and what is said against one.
+//! A file of the user.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-
-use lab_model::yaml::Place;
 
 /// A file as its owner wrote it. Serializes, and shows in debug output, as its name alone: the text holds
 /// secrets.
@@ -20,25 +18,5 @@ pub struct OwnFile {
 impl fmt::Debug for OwnFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "OwnFile({})", self.origin)
-    }
-}
-
-/// Why the lab cannot form a cluster of a file, without values that may be secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The file.
-    pub file: String,
-    /// Where in it; its beginning for what is missing.
-    pub place: Place,
-    /// What is wrong.
-    pub message: String,
-    /// What to do.
-    pub help: String,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, place, message, .. } = self;
-        write!(f, "{file}:{}:{}: {message}", place.line, place.column)
     }
 }

@@ -3,25 +3,28 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
+use lab_model::{
+    Diagnostic, Position,
+    node::{Kind, NodeName},
+    yaml::YamlNode,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
     addresses::{Placed, place},
-    facts::Facts,
-    file::{OwnFile, Refusal},
+    file::OwnFile,
+    patched::{ENDPOINT, PatchedConfig},
 };
-use crate::cluster::KUBERNETES_API_PORT;
-use crate::config::{LabPatchId, LabPatches, Talosconfig};
-use lab_model::{
-    node::{Kind, NodeName},
-    yaml::Place,
+use crate::{
+    cluster::KUBERNETES_API_PORT,
+    config::{LabPatchId, LabPatches, Talosconfig},
 };
 
 /// What a scenario asks for.
 #[derive(Debug)]
-pub struct Asked<'a> {
+pub struct RequestedCluster<'a> {
     /// All nodes.
-    pub nodes: Vec<AskedNode<'a>>,
+    pub nodes: Vec<RequestedNode<'a>>,
     /// Its LAN, when it names one.
     pub lan: Option<Ipv4Net>,
     /// Which of the lab's patches are on.
@@ -34,7 +37,7 @@ pub struct Asked<'a> {
 
 /// A node of a scenario.
 #[derive(Debug)]
-pub struct AskedNode<'a> {
+pub struct RequestedNode<'a> {
     /// Its name.
     pub name: &'a NodeName,
     /// What it is for.
@@ -88,35 +91,33 @@ const OF_CONTROL_PLANES: [&[&str]; 9] = [
 const OF_WORKERS: [&[&str]; 4] =
     [&["machine", "token"], &["machine", "ca", "crt"], &["cluster", "token"], &["cluster", "ca", "crt"]];
 
-const ENDPOINT: [&str; 3] = ["cluster", "controlPlane", "endpoint"];
-
 /// Looks at all files together.
 ///
 /// # Errors
 /// Everything that the lab cannot work with and may not change.
-pub fn judge(asked: &Asked<'_>) -> Result<OwnCluster, Vec<Refusal>> {
+pub fn judge(asked: &RequestedCluster<'_>) -> Result<OwnCluster, Vec<Diagnostic>> {
     let mut refusals = Vec::new();
-    let mut facts = Vec::new();
+    let mut configs = Vec::new();
     for node in &asked.nodes {
-        let read = node.file.map(|file| Facts::read(file, &node.patches)).transpose();
-        facts.push(read.unwrap_or_else(|refusal| {
-            refusals.push(refusal);
+        let read = node.file.map(|file| PatchedConfig::read(file, &node.patches)).transpose();
+        configs.push(read.unwrap_or_else(|refusal| {
+            refusals.push(*refusal);
             None
         }));
     }
     if !refusals.is_empty() {
         return Err(once(refusals));
     }
-    let placed = || asked.nodes.iter().zip(&facts);
-    for (node, facts) in placed().filter_map(|(node, facts)| Some((node, facts.as_ref()?))) {
-        of_node(asked, node, facts, &mut refusals);
+    let placed = || asked.nodes.iter().zip(&configs);
+    for (node, config) in placed().filter_map(|(node, config)| Some((node, config.as_ref()?))) {
+        of_node(asked, node, config, &mut refusals);
     }
     let control_plane = placed().find(|(node, _)| node.kind == Kind::ControlPlane);
     let Some((_, Some(first))) = control_plane else {
-        let workers = placed().filter_map(|(node, facts)| Some((node, facts.as_ref()?)));
-        refusals.extend(workers.map(|(node, facts)| {
-            facts.refusal(
-                facts.place(&["machine", "ca"]),
+        let workers = placed().filter_map(|(node, config)| Some((node, config.as_ref()?)));
+        refusals.extend(workers.map(|(node, config)| {
+            config.refused(
+                &["machine", "ca"],
                 format!(
                     "{} has a config of its own and the control plane a generated one, with secrets of its own: \
                      they are two clusters",
@@ -128,41 +129,42 @@ pub fn judge(asked: &Asked<'_>) -> Result<OwnCluster, Vec<Refusal>> {
         return Err(once(refusals));
     };
     if let Some(file) = asked.talosconfig {
-        refusals.extend(client_file(file, first).err());
+        refusals.extend(client_file(file, first).err().map(|refusal| *refusal));
     }
-    let endpoint = endpoint(first).map_err(|refusal| refusals.push(refusal)).ok();
+    let endpoint = endpoint(first).map_err(|refusal| refusals.push(*refusal)).ok();
     let (Some((endpoint, host)), true) = (endpoint, refusals.is_empty()) else {
         return Err(once(refusals));
     };
     let nodes: Vec<_> = placed()
-        .map(|(node, facts)| Placed {
+        .map(|(node, config)| Placed {
             name: node.name,
-            facts: facts.as_ref(),
+            config: config.as_ref(),
             is_control_plane: node.kind == Kind::ControlPlane,
         })
         .collect();
     let address = host.parse().ok();
     let found = place(&nodes, asked.lan, address, asked.default_lan)?;
     Ok(OwnCluster {
-        name: first.config.text_at(&["cluster", "clusterName"]).map(str::to_owned),
+        name: first.says.text_at(&["cluster", "clusterName"]).map(str::to_owned),
         endpoint,
         endpoint_name: address.is_none().then_some(host),
         lan: found.lan,
         gateway: found.gateway,
         addresses: found.nodes,
-        pods: first.network("/cluster/network/podSubnets"),
-        services: first.network("/cluster/network/serviceSubnets"),
-        dns_domain: first.config.text_at(&["cluster", "network", "dnsDomain"]).map(str::to_owned),
+        pods: first.network("pod"),
+        services: first.network("service"),
+        dns_domain: first.says.text_at(&["cluster", "network", "dnsDomain"]).map(str::to_owned),
         schedule_on_control_planes: first
-            .at("/cluster/allowSchedulingOnControlPlanes")
-            .and_then(serde_json::Value::as_bool)
-            .unwrap_or(false),
+            .says
+            .main()
+            .and_then(|main| main.get(&["cluster", "allowSchedulingOnControlPlanes"]))
+            .is_some_and(YamlNode::is_true),
         talosconfig: asked.talosconfig.cloned(),
     })
 }
 
 /// Each refusal once: nodes may share a file.
-fn once(refusals: Vec<Refusal>) -> Vec<Refusal> {
+fn once(refusals: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut told = Vec::new();
     for refusal in refusals {
         if !told.contains(&refusal) {
@@ -173,26 +175,31 @@ fn once(refusals: Vec<Refusal>) -> Vec<Refusal> {
 }
 
 /// What is wrong with one node's config alone.
-fn of_node(asked: &Asked<'_>, node: &AskedNode<'_>, facts: &Facts<'_>, refusals: &mut Vec<Refusal>) {
+fn of_node(
+    asked: &RequestedCluster<'_>,
+    node: &RequestedNode<'_>,
+    config: &PatchedConfig,
+    refusals: &mut Vec<Diagnostic>,
+) {
     let name = node.name;
-    if facts.kind() != Some(node.kind) {
-        let said = facts.config.text_at(&["machine", "type"]).unwrap_or("not there");
-        refusals.push(facts.refusal(
-            facts.place(&["machine", "type"]),
+    if config.says.machine_kind() != Some(node.kind) {
+        let said = config.says.text_at(&["machine", "type"]).unwrap_or("not there");
+        refusals.push(config.refused(
+            &["machine", "type"],
             format!("machine.type is {said} and {name} is a {} of the scenario", node.kind.machine_type()),
             "give each kind of node the file that was made for it",
         ));
         // What it lacks besides would be told of the wrong file.
         return;
     }
-    match facts.config.hostname() {
-        Some(host) if host.split('.').next() != Some(name.as_str()) => refusals.push(facts.refusal(
-            facts.place_of(host),
+    match config.says.hostname() {
+        Some(host) if host.split('.').next() != Some(name.as_str()) => refusals.push(config.refused_value(
+            host,
             format!("it names its node {host}, and the scenario calls it {name}; the lab finds nodes by their names"),
             format!("call the node {host} in the scenario, or take the name out of the file: the lab then sets it"),
         )),
-        None if asked.lab_patches.off.contains(&LabPatchId::Hostname) => refusals.push(facts.refusal(
-            facts.place(&["machine", "network"]),
+        None if asked.lab_patches.off.contains(&LabPatchId::Hostname) => refusals.push(config.refused(
+            &["machine", "network"],
             format!("nothing names the node {name}, for lab/hostname is off"),
             "name it in the file, or leave lab/hostname on",
         )),
@@ -203,8 +210,8 @@ fn of_node(asked: &Asked<'_>, node: &AskedNode<'_>, facts: &Facts<'_>, refusals:
         Kind::Worker => &OF_WORKERS,
     };
     let mut missing: Vec<_> =
-        needed.iter().filter(|path| facts.config.text_at(path).is_none()).copied().collect();
-    let signs = facts.config.text_at(&["machine", "ca", "key"]).is_some();
+        needed.iter().filter(|path| config.says.text_at(path).is_none()).copied().collect();
+    let signs = config.says.text_at(&["machine", "ca", "key"]).is_some();
     if node.kind == Kind::ControlPlane && !signs && asked.talosconfig.is_none() {
         missing.push(&["machine", "ca", "key"]);
     }
@@ -215,11 +222,11 @@ fn of_node(asked: &Asked<'_>, node: &AskedNode<'_>, facts: &Facts<'_>, refusals:
         } else {
             "give the file as talosctl gen config wrote it, with its secrets"
         };
-        facts.refusal(facts.place(path), format!("{} is missing", path.join(".")), help)
+        config.refused(path, format!("{} is missing", path.join(".")), help)
     }));
-    if facts.has_kubespan() && !asked.lab_patches.off.contains(&LabPatchId::Discovery) {
-        refusals.push(facts.refusal(
-            facts.place(&["machine", "network", "kubespan"]),
+    if config.says.kubespan().is_some() && !asked.lab_patches.off.contains(&LabPatchId::Discovery) {
+        refusals.push(config.refused(
+            &["machine", "network", "kubespan"],
             "KubeSpan is on; its peers find each other by the discovery service, which is on the internet",
             "switch it off for the lab: cluster.patches.all: [{machine: {network: {kubespan: {enabled: false}}}}]",
         ));
@@ -227,10 +234,10 @@ fn of_node(asked: &Asked<'_>, node: &AskedNode<'_>, facts: &Facts<'_>, refusals:
 }
 
 /// The endpoint's URL and its host.
-fn endpoint(facts: &Facts<'_>) -> Result<(String, String), Refusal> {
-    let refusal = |message: String, help: &str| facts.refusal(facts.place(&ENDPOINT), message, help);
+fn endpoint(config: &PatchedConfig) -> Result<(String, String), Box<Diagnostic>> {
+    let refusal = |message: String, help: &str| Box::new(config.refused(&ENDPOINT, message, help));
     let example = "write it as https://ADDRESS:6443";
-    let Some(url) = facts.config.text_at(&ENDPOINT) else {
+    let Some(url) = config.says.text_at(&ENDPOINT) else {
         return Err(refusal("cluster.controlPlane.endpoint is missing".into(), example));
     };
     let Some(authority) = url.strip_prefix("https://").map(|rest| rest.split('/').next().unwrap_or(rest))
@@ -264,23 +271,19 @@ fn endpoint(facts: &Facts<'_>) -> Result<(String, String), Refusal> {
 }
 
 /// Whether a client file is for this cluster.
-fn client_file(file: &OwnFile, facts: &Facts<'_>) -> Result<(), Refusal> {
+fn client_file(file: &OwnFile, control_plane: &PatchedConfig) -> Result<(), Box<Diagnostic>> {
     let refusal = |key: &str, message: String| {
         let line =
             file.text.lines().position(|line| line.trim_start().starts_with(key)).map_or(1, |at| at + 1);
-        Refusal {
-            file: file.origin.clone(),
-            place: Place { line, column: 1 },
-            message,
-            help: "give the talosconfig that talosctl gen config wrote beside the configs".into(),
-        }
+        let refusal = Diagnostic::at(&Position { line, column: 1 }, message).in_file(&file.origin);
+        Box::new(refusal.help("give the talosconfig that talosctl gen config wrote beside the configs"))
     };
     let config = Talosconfig::from_yaml(&file.text)
         .map_err(|error| refusal("", format!("it is no talosconfig: {error}")))?;
     let Some(context) = config.current() else {
         return Err(refusal("context:", format!("it has no context {}", config.context)));
     };
-    if facts.config.text_at(&["machine", "ca", "crt"]) != Some(context.ca.trim()) {
+    if control_plane.says.text_at(&["machine", "ca", "crt"]) != Some(context.ca.trim()) {
         return Err(refusal(
             "ca:",
             "its authority is another one than machine.ca of the control plane's config: it is another cluster's".into(),

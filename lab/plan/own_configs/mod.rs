@@ -2,7 +2,7 @@
 //! form their cluster without changing what it may not change.
 //!
 //! ```text
-//! OwnFile (text) + patches -> Facts (what it says, with lines) -> OwnCluster (networks, addresses) or Refusals
+//! OwnFile (text) + patches -> PatchedConfig (what it says) -> OwnCluster (networks, addresses) or Diagnostics
 //! ```
 //!
 //! The addresses are theirs: the lab LAN takes the network in which their static addresses and their endpoint
@@ -11,11 +11,11 @@
 //! ([`crate::talos::MachineConfig::as_written`]).
 
 mod addresses;
-mod facts;
 mod file;
 mod judge;
+mod patched;
 #[cfg(test)]
 mod tests;
 
-pub use file::{OwnFile, Refusal};
-pub use judge::{Asked, AskedNode, OwnCluster, judge};
+pub use file::OwnFile;
+pub use judge::{OwnCluster, RequestedCluster, RequestedNode, judge};

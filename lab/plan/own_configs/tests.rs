@@ -2,14 +2,17 @@
 
 use std::sync::OnceLock;
 
+use lab_model::{
+    Diagnostic,
+    node::{Kind, NodeName},
+};
 use rstest::rstest;
 
-use super::{Asked, AskedNode, OwnCluster, OwnFile, Refusal, judge};
+use super::{OwnCluster, OwnFile, RequestedCluster, RequestedNode, judge};
 use crate::config::{
     ClusterConfig, LabPatchId, LabPatches, MachineConfig, NodeConfig, SecretsBundle, TalosContract, generate,
     talosconfig,
 };
-use lab_model::node::{Kind, NodeName};
 
 fn secrets() -> &'static SecretsBundle {
     static SECRETS: OnceLock<SecretsBundle> = OnceLock::new();
@@ -65,16 +68,16 @@ impl Case {
         }
     }
 
-    fn judged(&self) -> Result<OwnCluster, Vec<Refusal>> {
+    fn judged(&self) -> Result<OwnCluster, Vec<Diagnostic>> {
         let names = [name("cp-1"), name("worker-1"), name("worker-2")];
-        let node = |index: usize, kind, file| AskedNode {
+        let node = |index: usize, kind, file| RequestedNode {
             name: &names[index],
             kind,
             file,
             patches: self.patches.clone(),
         };
         let worker = self.worker.as_ref();
-        judge(&Asked {
+        judge(&RequestedCluster {
             nodes: vec![
                 node(0, Kind::ControlPlane, self.control_plane.as_ref()),
                 node(1, Kind::Worker, worker),
@@ -89,7 +92,7 @@ impl Case {
 
     fn refusals(&self) -> Vec<String> {
         let refusals = self.judged().expect_err("refused");
-        refusals.iter().map(|refusal| format!("{refusal}; {}", refusal.help)).collect()
+        refusals.iter().map(|refusal| refusal.on_one_line().to_string()).collect()
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use lab_model::events::{ChainLink, Outcome, Target};
 use maud::{Markup, html};
 
 use crate::timeline::{Asked, Route, Timeline};
-use lab_model::events::{ChainLink, Outcome, Target};
 
 /// A table from each pod's node to everything that was asked for; nothing when nobody asked.
 pub(super) fn matrix(timeline: &Timeline) -> Option<Markup> {

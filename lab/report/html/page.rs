@@ -1,12 +1,12 @@
 //! The page around the scenarios.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use lab_model::events::Outcome;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
 use super::scenario::verdict_word;
 use crate::{Criterion, KnownFailure, Report};
-use lab_model::events::Outcome;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("report.js");
@@ -50,7 +50,7 @@ impl Report {
                             section #artefacts { h2 { "Files of the run" } (self.files()) }
                         }
                     }
-                    footer { "Made by lab from the recording of the run alone. " code { "lab report " (summary.run) } " makes it again." }
+                    footer { "Made by lab from the recording of the run alone. " code { "lab report show " (summary.run) } " makes it again." }
                     script { (PreEscaped(SCRIPT)) }
                 }
             }

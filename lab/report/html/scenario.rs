@@ -1,11 +1,12 @@
 //! A scenario's part of the page.
 
+use lab_model::events::Outcome;
 use maud::{Markup, html};
 
 use super::{chart::Scale, events, network, resources, steps, topology};
-use crate::{CheckResult, Ended, NodeSummary, PastRun, Report, ScenarioSummary};
-use crate::{report::Comparison, timeline::Timeline};
-use lab_model::events::Outcome;
+use crate::{
+    CheckResult, Ended, NodeSummary, PastRun, Report, ScenarioSummary, report::Comparison, timeline::Timeline,
+};
 
 /// Shares below this are the noise of a shared host.
 const WORTH_TELLING: f64 = 0.1;

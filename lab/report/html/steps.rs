@@ -1,5 +1,6 @@
 //! The charts of a scenario's course: steps and marks of each node, and its layers of readiness.
 
+use lab_model::events::{Layer, LayerState, Outcome};
 use maud::{Markup, html};
 
 use super::{
@@ -7,7 +8,6 @@ use super::{
     events,
 };
 use crate::timeline::{Bar, Lane, Mark, MarkKind, Node, Timeline, What};
-use lab_model::events::{Layer, LayerState, Outcome};
 
 /// Height of a bar, of the space for marks, and of a layer's strip, pixels.
 const BAR: u32 = 22;

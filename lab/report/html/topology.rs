@@ -1,9 +1,9 @@
 //! The picture of the cluster: the switch, its nodes, and the tailnet when there is one.
 
+use lab_model::node::Kind;
 use maud::{Markup, html};
 
 use crate::timeline::Timeline;
-use lab_model::node::Kind;
 
 /// Units of the drawing; a phone shows it almost as large.
 const WIDTH: u32 = 440;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use lab_model::events::{Event, Happening, Outcome, Shard, ShardNumber};
 use serde::Serialize;
 
 use super::{
     error::MergeError,
     recording::{Block, ShardRecording},
 };
-use lab_model::events::{Event, Happening, Outcome, Shard, ShardNumber};
 
 /// The joined recording.
 #[derive(Clone, Debug, PartialEq)]

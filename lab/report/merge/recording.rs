@@ -2,9 +2,10 @@
 
 use std::{io, path::Path, time::Duration};
 
+use lab_model::events::{Event, FORMAT, Happening, Outcome, Shard};
+
 use super::error::MergeError;
 use crate::read_recording;
-use lab_model::events::{Event, FORMAT, Happening, Outcome, Shard};
 
 /// The name of a recording in a run directory.
 pub(super) const FILE: &str = "events.jsonl";

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use proptest::prelude::*;
-
-use super::*;
-use crate::Summary;
 use lab_model::{
     events::{Event, FORMAT, Happening, Layer, LayerState, Outcome, Shard, ShardNumber, Step, Subject},
     node::{Kind, NodeName, Role},
 };
+use proptest::prelude::*;
+
+use super::*;
+use crate::Summary;
 
 /// A scenario that is to be recorded: its name, and whether it passes.
 type Played<'a> = (&'a str, bool);
@@ -28,6 +28,7 @@ fn scenario(name: &str, passes: bool) -> Vec<Happening> {
             kind: Kind::ControlPlane,
             role: Role::new("compute").expect("role"),
             address: [10, 5, 0, 10].into(),
+            image: None,
         },
     ];
     for step in [Step::Boot, Step::Maintenance, Step::KubernetesApi] {

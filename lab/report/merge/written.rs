@@ -5,8 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{join::Merged, recording::FILE};
 use lab_model::{Ending, RunDirectoryError, RunResult, events::Outcome, files::replace_file};
+
+use super::{join::Merged, recording::FILE};
 
 /// Why the joined recording is not on disk.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lab_model::events::{Layer, LayerState, Outcome};
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -12,7 +13,6 @@ use ratatui::{
 
 use super::state::{CheckRow, Pane, ScenarioRow, State, StepRow};
 use crate::laps::Lapse;
-use lab_model::events::{Layer, LayerState, Outcome};
 
 /// The width of a pane in which most console lines can still be told apart.
 const PANE: u16 = 38;

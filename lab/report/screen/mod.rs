@@ -7,6 +7,7 @@ mod state;
 
 use std::{io, time::Duration};
 
+use lab_model::events::Subscription;
 use ratatui::{
     Terminal,
     backend::CrosstermBackend,
@@ -16,11 +17,10 @@ use ratatui::{
         terminal::{EnterAlternateScreen, LeaveAlternateScreen},
     },
 };
+use state::State;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::plain;
-use lab_model::events::Subscription;
-use state::State;
 
 /// Pause between two pictures: times are shown in seconds, and drawing takes from the guests what they need.
 const FRAME: Duration = Duration::from_millis(500);
@@ -89,7 +89,10 @@ mod tests {
 
     use super::*;
     use crate::read_recording;
-    use lab_model::events::{Event, Happening, Outcome, Planned, Subject};
+    use lab_model::{
+        events::{Event, Happening, Outcome, Planned, Step, Subject},
+        node::{Kind, Role},
+    };
 
     /// The picture of a recorded run at a second of it, on a terminal of that size.
     fn picture(events: &[Event], at: u64, (columns, rows): (u16, u16)) -> String {
@@ -106,7 +109,8 @@ mod tests {
 
     /// A recorded run, as one of two scenarios that are planned.
     fn rehearsal(recording: &str) -> Vec<Event> {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/recordings").join(recording);
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/recordings").join(recording);
         let mut events = read_recording(&path).expect("recording");
         let of = |event: &Event| match &event.happening {
             Happening::ScenarioStarted { scenario, .. } => Some(scenario.clone()),
@@ -146,6 +150,36 @@ mod tests {
         for size in [(1, 1), (10, 3), (72, 20), (300, 100)] {
             assert!(!picture(&events, 40, size).is_empty());
         }
+    }
+
+    #[test]
+    fn what_comes_next_is_a_step_of_the_way_that_the_cluster_starts() {
+        let node: lab_model::node::NodeName = "cp-1".parse().expect("name");
+        let next = |warm: bool, step: Step| {
+            let subject = Subject::Node(node.clone());
+            let happenings = [
+                Happening::ScenarioStarted { scenario: "a".into(), question: String::new() },
+                Happening::ClusterStarts { warm, reason: String::new() },
+                Happening::NodePlanned {
+                    node: node.clone(),
+                    kind: Kind::ControlPlane,
+                    role: Role::new("compute").expect("role"),
+                    address: [10, 5, 0, 2].into(),
+                    image: None,
+                },
+                Happening::StepStarted { subject, step },
+            ];
+            let mut state = State::default();
+            for (seq, happening) in (0..).zip(happenings) {
+                state.add(&Event { seq, at: Duration::ZERO, happening });
+            }
+            state.next()
+        };
+        assert_eq!(next(true, Step::Restore), "machine API (a)");
+        assert_eq!(next(true, Step::Prepare), "restore (a)");
+        assert_eq!(next(false, Step::Prepare), "boot (a)");
+        assert_eq!(next(false, Step::ApplyConfig), "machine API (a)");
+        assert_eq!(next(false, Step::Teardown), "the verdict");
     }
 
     #[test]

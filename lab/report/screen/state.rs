@@ -5,11 +5,12 @@ use std::{
     time::Duration,
 };
 
-use super::super::{laps::Laps, plain};
 use lab_model::{
     events::{Event, Happening, Layer, LayerState, Outcome, Planned, Step, Subject},
     node::{Kind, NodeName, Role},
 };
+
+use super::super::{laps::Laps, plain};
 
 /// How many lines of a console and of the log are kept: more than any screen shows.
 const LINES: usize = 120;
@@ -97,7 +98,7 @@ impl State {
                 }
                 self.note(event);
             }
-            Happening::NodePlanned { node, kind, role, address } => self.nodes.push(Pane {
+            Happening::NodePlanned { node, kind, role, address, .. } => self.nodes.push(Pane {
                 name: node.clone(),
                 kind: *kind,
                 role: role.clone(),
@@ -186,7 +187,7 @@ impl State {
         let Some(present) = present else {
             return next_scenario().map_or("the verdict".to_owned(), |row| format!("scenario {}", row.name));
         };
-        match self.forms_with() {
+        match self.forms_with(present.warm == Some(true)) {
             Some(step) => format!("{} ({})", step.label(), present.name),
             None => match (present.checks.iter().find(|check| check.began.is_none()), next_scenario()) {
                 (Some(check), _) => format!("check {}", check.id),
@@ -196,14 +197,21 @@ impl State {
         }
     }
 
-    /// The step of formation that follows the earliest one that goes on; none when that is the last, or nothing forms.
-    fn forms_with(&self) -> Option<Step> {
+    /// The step that follows the earliest one that goes on, on the way that the cluster starts; none when that is the
+    /// last, or nothing starts.
+    fn forms_with(&self, warm: bool) -> Option<Step> {
         let place = |step: Step| Step::ALL.iter().position(|known| *known == step);
         let rows = self.nodes.iter().filter_map(|pane| pane.step.as_ref()).chain(&self.cluster_step);
         let earliest = rows.filter(|row| row.ended.is_none()).filter_map(|row| place(row.step)).min()?;
         let ready = place(Step::Ready)?;
-        // Few clusters have a network plugin of their own.
-        (earliest + 1..=ready).map(|next| Step::ALL[next]).find(|step| *step != Step::NetworkPlugin)
+        let taken = |step: &Step| match step {
+            Step::Restore => warm,
+            Step::Boot | Step::Maintenance | Step::ApplyConfig | Step::Bootstrap => !warm,
+            // Few clusters have a network plugin of their own.
+            Step::NetworkPlugin => false,
+            _ => true,
+        };
+        (earliest + 1..=ready).map(|next| Step::ALL[next]).find(taken)
     }
 
     fn present(&mut self) -> Option<&mut ScenarioRow> {

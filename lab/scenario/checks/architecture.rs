@@ -1,37 +1,96 @@
 //! Every node reports the processor architecture that is expected, to Kubernetes and over the
 //! machine API.
 
-use super::{Observation, QUESTION};
-use crate::scenario::Architecture;
-use lab_cluster::formation::Cluster;
+use futures::{FutureExt, future::BoxFuture};
+use lab_plan::cluster::ClusterSpec;
+use serde::{Deserialize, Serialize};
 
-pub(super) async fn look(cluster: &Cluster, expected: Architecture) -> Observation {
-    let mut observation = Observation::default();
-    let Some(api) = cluster.kubernetes() else {
-        observation.problem("the Kubernetes API was never reached");
-        return observation;
-    };
-    for node in &cluster.plan().nodes {
-        let name = node.spec.name.as_str();
-        match api.node(name).await {
-            Ok(Some(facts)) => observation.note(
-                facts.architecture == expected.as_str(),
-                format!("{name}: kubelet reports {}", facts.architecture),
-            ),
-            Ok(None) => observation.problem(format!("{name}: Kubernetes does not know it")),
-            Err(error) => observation.problem(format!("{name}: {error}")),
-        }
-        let version = match cluster.connect(node).await {
-            Ok(client) => client.version(QUESTION).await,
-            Err(error) => Err(error),
-        };
-        match version {
-            Ok(version) => observation.note(
-                version.architecture == expected.as_str(),
-                format!("{name}: the machine API reports {} ({})", version.architecture, version.tag),
-            ),
-            Err(error) => observation.problem(format!("{name}: {error}")),
+use crate::scenario::{CheckContext, CheckKind, Words};
+use super::{Observation, QUESTION, Check, CheckError, Fixtures};
+
+/// The check.
+#[derive(Debug, Serialize)]
+pub struct Architecture {
+    /// What every node must report.
+    pub is: ArchitectureName,
+}
+
+/// Its parameters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Written {
+    is: Option<ArchitectureName>,
+}
+
+/// A processor architecture as Kubernetes spells it (`status.nodeInfo.architecture`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ArchitectureName {
+    /// ARM, 64 bit.
+    #[default]
+    Arm64,
+    /// x86, 64 bit.
+    Amd64,
+}
+
+impl ArchitectureName {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Arm64 => "arm64",
+            Self::Amd64 => "amd64",
         }
     }
-    observation
+}
+
+impl CheckKind for Architecture {
+    const NAME: &'static str = "architecture";
+    type Written = Written;
+
+    fn read(written: Written, _: &mut CheckContext<'_, '_>) -> Option<Self> {
+        Some(Self { is: written.is.unwrap_or_default() })
+    }
+
+    fn words(&self, cluster: &ClusterSpec) -> Words {
+        Words::new(
+            Words::formed(cluster),
+            "Kubernetes is asked for the nodes' architecture",
+            format!("every node says {}", self.is.as_str()),
+        )
+    }
+}
+
+impl Check for Architecture {
+    fn look<'a>(
+        &'a self,
+        fixtures: &'a Fixtures,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        async move {
+            let (cluster, api) = (fixtures.cluster(), fixtures.api());
+            for node in &cluster.plan().nodes {
+                let name = node.spec.name.as_str();
+                match api.node(name).await {
+                    Ok(Some(facts)) => seen.note(
+                        facts.architecture == self.is.as_str(),
+                        format!("{name}: kubelet reports {}", facts.architecture),
+                    ),
+                    Ok(None) => seen.problem(format!("{name}: Kubernetes does not know it")),
+                    Err(error) => seen.problem(format!("{name}: {error}")),
+                }
+                let version = match cluster.connect(node).await {
+                    Ok(client) => client.version(QUESTION).await,
+                    Err(error) => Err(error),
+                };
+                match version {
+                    Ok(version) => seen.note(
+                        version.architecture == self.is.as_str(),
+                        format!("{name}: the machine API reports {} ({})", version.architecture, version.tag),
+                    ),
+                    Err(error) => seen.problem(format!("{name}: {error}")),
+                }
+            }
+            Ok(())
+        }
+        .boxed()
+    }
 }

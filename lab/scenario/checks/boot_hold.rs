@@ -3,120 +3,220 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Observation, QUESTION, attempts::Attempts};
-use crate::scenario::HoldEnd;
-use lab_cluster::{
-    formation::{Cluster, Hold},
-    machine_api::{ApiError, Stage},
-};
-use lab_model::node::NodeName;
-use lab_plan::cluster::NodePlan;
+use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{formation::{FormedCluster, FormedNode, Hold}, machine_api::Stage, wait::Wait};
+use lab_model::{node::NodeName, Diagnostic};
+use lab_plan::cluster::{Patch, ClusterSpec};
+use serde::{Deserialize, Serialize};
+use serde_saphyr::Spanned;
+
+use crate::scenario::{CheckContext, CheckKind, RawPatch, Text, Words};
+use super::{Observation, QUESTION, Check, CheckError, Fixtures, boot_id::boot_id, patient};
 
 /// How long after the node's own limit its reboot may be seen, on the reference host.
 const GRACE: Duration = Duration::from_secs(90);
-/// Pause between two looks at the boot id.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// The kernel's id of the present boot (random(4)).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-pub(super) async fn look(cluster: &Cluster, name: &NodeName, ends: &HoldEnd) -> Observation {
-    let mut observation = Observation::default();
-    let Some(node) = cluster.plan().node(name) else {
-        observation.problem(format!("the plan has no node {name}"));
-        return observation;
-    };
-    let seen = match ends {
-        HoldEnd::Release { document } => {
-            let release = Release { cluster, node };
-            release.look(std::slice::from_ref(document), &mut observation).await
-        }
-        HoldEnd::Reboot => reboots(cluster, node, &mut observation).await,
-    };
-    if let Err(cause) = seen {
-        observation.problem(cause);
+/// The check.
+#[derive(Debug, Serialize)]
+pub struct BootHold {
+    /// The node.
+    pub node: NodeName,
+    /// How the hold ends.
+    pub ends: HoldEnd,
+}
+
+/// How a boot ends that an extension service holds up.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HoldEnd {
+    /// The document is applied, and the boot goes on without a reboot.
+    Release {
+        /// The document.
+        document: Patch,
+    },
+    /// Nobody applies one, and the node reboots when its time is up.
+    Reboot,
+}
+
+/// Its parameters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Written {
+    node: Text,
+    ends: WrittenEnd,
+    #[serde(default)]
+    document: Option<Spanned<RawPatch>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WrittenEnd {
+    Release,
+    Reboot,
+}
+
+impl CheckKind for BootHold {
+    const NAME: &'static str = "boot-hold";
+    type Written = Written;
+
+    fn read(written: Written, context: &mut CheckContext<'_, '_>) -> Option<Self> {
+        let node = context.node(&written.node)?;
+        let document = match &written.document {
+            Some(document) => Some(context.patch(document)?),
+            None => None,
+        };
+        let ends = match (written.ends, document) {
+            (WrittenEnd::Release, Some(document)) => HoldEnd::Release { document },
+            (WrittenEnd::Reboot, None) => HoldEnd::Reboot,
+            (WrittenEnd::Release, None) => {
+                let message = "what releases the boot is not said";
+                context.report(Diagnostic::at(&written.node, message).help("give `document`"));
+                return None;
+            }
+            (WrittenEnd::Reboot, Some(_)) => {
+                let message = "a boot that ends in a reboot is not released";
+                context.report(Diagnostic::at(&written.node, message).help("leave `document` out"));
+                return None;
+            }
+        };
+        Some(Self { node, ends })
     }
-    observation
+
+    fn words(&self, _: &ClusterSpec) -> Words {
+        let (when, then) = match self.ends {
+            HoldEnd::Release { .. } => {
+                ("its document is applied", "the boot goes on at once and without a reboot")
+            }
+            HoldEnd::Reboot => ("nobody configures it", "the node reboots when its time is up"),
+        };
+        let given =
+            format!("the boot of {}, held up by an extension service without its document", self.node);
+        Words::new(given, when, then)
+    }
+
+    fn nodes(&self) -> Vec<&NodeName> {
+        vec![&self.node]
+    }
+
+    fn restarts_nodes(&self) -> bool {
+        matches!(self.ends, HoldEnd::Reboot)
+    }
+
+    fn held_node(&self) -> Option<&NodeName> {
+        Some(&self.node)
+    }
+}
+
+impl Check for BootHold {
+    fn look<'a>(
+        &'a self,
+        fixtures: &'a Fixtures,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        async move {
+            let (formed, node) = (fixtures.formed(), fixtures.formed().node(&self.node)?);
+            let hold = held(formed, node).await?;
+            seen.note(hold.kubernetes_ready, format!("{}: {hold}", self.node));
+            match &self.ends {
+                HoldEnd::Release { document } => release(formed, node, document, seen).await,
+                HoldEnd::Reboot => reboots(formed, node, &hold, seen).await,
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Why no hold was found.
+enum NoHold {
+    /// Nothing holds the boot up yet, and the boot is not over.
+    Unclear,
+    /// The boot is over.
+    Running,
+    /// The node could not be asked.
+    Error(CheckError),
+}
+
+impl<E: Into<CheckError>> From<E> for NoHold {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
 }
 
 /// What holds the boot up. Services that have just started are unhealthy for a moment, and as long as
 /// others are not up it cannot be told which one it is.
-async fn held(cluster: &Cluster, node: &NodePlan) -> Result<Hold, String> {
-    let name = &node.spec.name;
-    let said = |error: ApiError| format!("{name}: {error}");
-    let mut tries = Attempts::patient(cluster.plan().budgets.patience());
-    while tries.another().await {
-        if let Some(hold) = cluster.hold(node).await.map_err(said)? {
+async fn held(formed: &FormedCluster, node: FormedNode<'_>) -> Result<Hold, CheckError> {
+    let name = node.name();
+    let attempt = || async {
+        if let Some(hold) = node.hold().await? {
             return Ok(hold);
         }
-        let client = cluster.connect(node).await.map_err(said)?;
-        if client.machine_status(QUESTION).await.map_err(said)?.stage == Stage::Running {
-            break;
+        let status = node.connect().await?.machine_status(QUESTION).await?;
+        Err(if status.stage == Stage::Running { NoHold::Running } else { NoHold::Unclear })
+    };
+    let wait = patient(formed.plan().budgets.patience());
+    match wait.retry_if(|why| matches!(why, NoHold::Unclear), attempt).await {
+        Ok(hold) => Ok(hold),
+        Err((_, NoHold::Error(error))) => Err(CheckError::of(name)(error)),
+        Err((_, NoHold::Unclear | NoHold::Running)) => {
+            Err(CheckError::seen(format!("{name}: nothing holds its boot sequence up")))
         }
     }
-    Err(format!("{name}: nothing holds its boot sequence up"))
 }
 
-async fn boot_id(cluster: &Cluster, node: &NodePlan) -> Result<String, String> {
-    let client = cluster.connect(node).await.map_err(|error| error.to_string())?;
-    let id = client.read_file(BOOT_ID, QUESTION).await.map_err(|error| error.to_string())?;
-    Ok(id.trim().to_owned())
+async fn release(
+    formed: &FormedCluster,
+    node: FormedNode<'_>,
+    document: &Patch,
+    seen: &mut Observation,
+) -> Result<(), CheckError> {
+    let name = node.name();
+    let before = boot_id(node).await?;
+    let client = node.connect().await?;
+    let applied = Instant::now();
+    formed.cluster().apply_late(node.plan(), &client, std::slice::from_ref(document)).await?;
+    node.wait_ready().await?;
+    seen.fact(format!(
+        "{name}: green {:.1} s after its document was applied",
+        applied.elapsed().as_secs_f64()
+    ));
+    let after = boot_id(node).await?;
+    seen.note(
+        before == after,
+        if before == after {
+            format!("{name}: the same boot went on ({after})")
+        } else {
+            format!("{name}: it rebooted on the way ({before}, now {after})")
+        },
+    );
+    Ok(())
 }
 
-struct Release<'a> {
-    cluster: &'a Cluster,
-    node: &'a NodePlan,
-}
-
-impl Release<'_> {
-    async fn look(
-        &self,
-        documents: &[lab_plan::cluster::Patch],
-        observation: &mut Observation,
-    ) -> Result<(), String> {
-        let (cluster, node, name) = (self.cluster, self.node, &self.node.spec.name);
-        let hold = held(cluster, node).await?;
-        observation.note(hold.kubernetes_ready, format!("{name}: {hold}"));
-        let before = boot_id(cluster, node).await?;
-        let client = cluster.connect(node).await.map_err(|error| error.to_string())?;
-        let applied = Instant::now();
-        cluster.apply_late(node, &client, documents).await.map_err(|cause| cause.to_string())?;
-        cluster.wait_green(node).await.map_err(|failure| failure.to_string())?;
-        observation.fact(format!(
-            "{name}: green {:.1} s after its document was applied",
-            applied.elapsed().as_secs_f64()
-        ));
-        let after = boot_id(cluster, node).await?;
-        observation.note(
-            before == after,
-            if before == after {
-                format!("{name}: the same boot went on ({after})")
-            } else {
-                format!("{name}: it rebooted on the way ({before}, now {after})")
-            },
-        );
-        Ok(())
-    }
-}
-
-async fn reboots(cluster: &Cluster, node: &NodePlan, observation: &mut Observation) -> Result<(), String> {
-    let name = &node.spec.name;
-    let hold = held(cluster, node).await?;
-    observation.note(hold.kubernetes_ready, format!("{name}: {hold}"));
-    let before = boot_id(cluster, node).await?;
-    let limit = hold.boot_timeout + cluster.plan().budgets.on_this_host(GRACE);
+async fn reboots(
+    formed: &FormedCluster,
+    node: FormedNode<'_>,
+    hold: &Hold,
+    seen: &mut Observation,
+) -> Result<(), CheckError> {
+    let name = node.name();
+    let before = boot_id(node).await?;
+    let limit = hold.boot_timeout + formed.plan().budgets.on_this_host(GRACE);
     let started = Instant::now();
-    while started.elapsed() < limit {
-        tokio::time::sleep(LOOK_AGAIN).await;
-        // While it reboots nobody answers, and that is no news yet.
-        if let Ok(after) = boot_id(cluster, node).await
-            && after != before
-        {
-            observation.fact(format!(
+    // While it reboots nobody answers, and that is no news yet.
+    let attempt = || async {
+        match boot_id(node).await {
+            Ok(after) if after != before => Ok(after),
+            Ok(_) => Err("it is in the same boot".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    match Wait::up_to(limit).retry(attempt).await {
+        Ok(after) => {
+            seen.fact(format!(
                 "{name}: it rebooted by itself (boot {before}, now {after}), {:.0} s after the check began",
                 started.elapsed().as_secs_f64()
             ));
-            return Ok(());
+            Ok(())
         }
+        Err(_) => Err(CheckError::seen(format!("{name}: it did not reboot within {} s", limit.as_secs()))),
     }
-    Err(format!("{name}: it did not reboot within {} s", limit.as_secs()))
 }

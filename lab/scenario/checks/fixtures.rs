@@ -3,18 +3,18 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
-
-use super::text;
 use lab_cluster::{
-    formation::Cluster,
+    formation::{Cluster, FormedCluster},
     kubernetes::{EchoPod, EchoWorkload, KubernetesApi},
 };
 use lab_model::events::Step;
+use tokio::sync::Mutex;
+
+use super::CheckError;
 
 /// A formed cluster while checks look at it.
-pub(in crate::scenario) struct Fixtures<'a> {
-    pub(super) cluster: &'a Cluster,
+pub struct Fixtures {
+    formed: FormedCluster,
     echo: Mutex<Echo>,
 }
 
@@ -31,32 +31,43 @@ pub(super) struct EchoPods {
     pub(super) pods: Vec<EchoPod>,
 }
 
-impl<'a> Fixtures<'a> {
-    pub(in crate::scenario) fn of(cluster: &'a Cluster) -> Self {
-        Self { cluster, echo: Mutex::default() }
+impl Fixtures {
+    /// The fixtures of a cluster, none of which are started yet.
+    pub fn of(formed: FormedCluster) -> Self {
+        Self { formed, echo: Mutex::default() }
+    }
+
+    /// The cluster.
+    pub fn formed(&self) -> &FormedCluster {
+        &self.formed
+    }
+
+    /// Its LAN, its machines and its plan.
+    pub(super) fn cluster(&self) -> &Cluster {
+        self.formed.cluster()
     }
 
     /// The Kubernetes API.
-    pub(super) fn api(&self) -> Result<&'a KubernetesApi, String> {
-        self.cluster.kubernetes().ok_or_else(|| "the Kubernetes API was never reached".to_owned())
+    pub(super) fn api(&self) -> &KubernetesApi {
+        self.formed.kubernetes()
     }
 
     /// The echo pods, once one is ready on every node and their service stands for one of them.
-    pub(super) async fn echo(&self) -> Result<EchoPods, String> {
-        let api = self.api()?;
+    pub(super) async fn echo(&self) -> Result<EchoPods, CheckError> {
+        let api = self.api();
         let workload = {
             let mut echo = self.echo.lock().await;
             match &echo.workload {
                 Some(workload) => Arc::clone(workload),
                 None => {
                     let namespace = format!("lab-checks-{}", echo.before + 1);
-                    let made = Arc::new(EchoWorkload::create(api, &namespace).await.map_err(text)?);
+                    let made = Arc::new(EchoWorkload::create(api, &namespace).await?);
                     echo.workload = Some(Arc::clone(&made));
                     made
                 }
             }
         };
-        let pods = on_every_node(self.cluster, &workload).await?;
+        let pods = on_every_node(self.cluster(), &workload).await?;
         Ok(EchoPods { workload, pods })
     }
 
@@ -74,10 +85,10 @@ impl<'a> Fixtures<'a> {
 pub(super) async fn on_every_node(
     cluster: &Cluster,
     workload: &EchoWorkload,
-) -> Result<Vec<EchoPod>, String> {
+) -> Result<Vec<EchoPod>, CheckError> {
     let nodes: Vec<_> = cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();
     let limit = cluster.plan().budgets.limit(Step::Ready);
-    let pods = workload.ready_pods(&nodes, limit).await.map_err(text)?;
-    workload.ready_service(limit).await.map_err(text)?;
+    let pods = workload.ready_pods(&nodes, limit).await?;
+    workload.ready_service(limit).await?;
     Ok(pods)
 }

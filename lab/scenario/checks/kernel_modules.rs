@@ -1,25 +1,62 @@
 //! Kernel modules that an extension brings are loaded on every node.
 
-use super::{Observation, QUESTION};
-use lab_cluster::formation::Cluster;
+use futures::{FutureExt, future::BoxFuture};
+use lab_plan::cluster::ClusterSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::{CheckContext, CheckKind, Words};
+use super::{Observation, QUESTION, Check, CheckError, Fixtures};
 
 /// The kernel's list of loaded modules, one a line, the name first (proc(5)).
 const LIST: &str = "/proc/modules";
 
-pub(super) async fn look(cluster: &Cluster, names: &[String]) -> Observation {
-    let mut observation = Observation::default();
-    for node in &cluster.plan().nodes {
-        let name = node.spec.name.as_str();
-        let list = match cluster.connect(node).await {
-            Ok(client) => client.read_file(LIST, QUESTION).await,
-            Err(error) => Err(error),
-        };
-        match list {
-            Ok(list) => judge(name, names, &list, &mut observation),
-            Err(error) => observation.problem(format!("{name}: {error}")),
-        }
+/// The check.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KernelModules {
+    /// As the kernel names them.
+    pub names: Vec<String>,
+}
+
+impl CheckKind for KernelModules {
+    const NAME: &'static str = "kernel-modules";
+    type Written = Self;
+
+    fn read(written: Self, _: &mut CheckContext<'_, '_>) -> Option<Self> {
+        Some(written)
     }
-    observation
+
+    fn words(&self, cluster: &ClusterSpec) -> Words {
+        Words::new(
+            Words::formed(cluster),
+            "each node's kernel is asked for its modules",
+            format!("{} is loaded on every node", self.names.join(", ")),
+        )
+    }
+}
+
+impl Check for KernelModules {
+    fn look<'a>(
+        &'a self,
+        fixtures: &'a Fixtures,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        async move {
+            for node in &fixtures.cluster().plan().nodes {
+                let name = node.spec.name.as_str();
+                let list = match fixtures.cluster().connect(node).await {
+                    Ok(client) => client.read_file(LIST, QUESTION).await,
+                    Err(error) => Err(error),
+                };
+                match list {
+                    Ok(list) => judge(name, &self.names, &list, seen),
+                    Err(error) => seen.problem(format!("{name}: {error}")),
+                }
+            }
+            Ok(())
+        }
+        .boxed()
+    }
 }
 
 fn judge(node: &str, names: &[String], list: &str, observation: &mut Observation) {

@@ -2,58 +2,120 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Observation, asker::Asker, fixtures::Fixtures, links::Links};
-use lab_cluster::kubernetes::{EchoPod, EchoWorkload, KubernetesApi, NodeFacts};
-use lab_model::{events::Step, node::NodeName};
+use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{kubernetes::{EchoPod, EchoWorkload, is_ready, node_facts}, wait::{Condition, Wait}};
+use lab_model::{events::Step, node::NodeName, workloads::ECHO_IMAGE, Diagnostic};
+use lab_plan::cluster::ClusterSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::{CheckContext, CheckKind, Text, Words};
+use super::{Observation, asker::Asker, fixtures::Fixtures, links::Links, Check, CheckError, asked::AskError, patient};
 
 /// How long Kubernetes may take to miss a node, on the reference host: it does so 50 s after the last sign of life
 /// (kube-controller-manager, `--node-monitor-grace-period`), of which kubelet gives one every 10 s.
 const MISSED: Duration = Duration::from_secs(100);
-/// Pause between two looks at the node.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-pub(super) async fn look(fixtures: &Fixtures<'_>, name: &NodeName) -> Observation {
-    let mut observation = Observation::default();
-    if let Err(cause) = cut_and_restore(fixtures, name, &mut observation).await {
-        observation.problem(cause);
+/// The check.
+#[derive(Debug, Serialize)]
+pub struct LinkCut {
+    /// The node.
+    pub node: NodeName,
+}
+
+/// Its parameters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Written {
+    node: Text,
+}
+
+impl CheckKind for LinkCut {
+    const NAME: &'static str = "link-cut";
+    type Written = Written;
+
+    fn read(written: Written, context: &mut CheckContext<'_, '_>) -> Option<Self> {
+        let node = context.node(&written.node)?;
+        if context.is_control_plane(&node) {
+            let message =
+                format!("{node} is the control plane: while its link is cut, nobody tells what it misses");
+            let help = "name a worker, or use the check partition";
+            context.report(Diagnostic::at(&written.node, message).help(help));
+            return None;
+        }
+        Some(Self { node })
     }
-    observation
+
+    fn words(&self, cluster: &ClusterSpec) -> Words {
+        Words::new(
+            Words::formed(cluster),
+            format!("the link of {} is cut, and restored once Kubernetes misses it", self.node),
+            "it goes NotReady, and is Ready again without help and without a reboot",
+        )
+    }
+
+    fn nodes(&self) -> Vec<&NodeName> {
+        vec![&self.node]
+    }
+
+    fn images(&self) -> &'static [&'static str] {
+        &[ECHO_IMAGE]
+    }
+}
+
+impl Check for LinkCut {
+    fn look<'a>(
+        &'a self,
+        fixtures: &'a Fixtures,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        cut_and_restore(fixtures, &self.node, seen).boxed()
+    }
 }
 
 async fn cut_and_restore(
-    fixtures: &Fixtures<'_>,
+    fixtures: &Fixtures,
     name: &NodeName,
-    observation: &mut Observation,
-) -> Result<(), String> {
-    let (cluster, api) = (fixtures.cluster, fixtures.api()?);
+    seen: &mut Observation,
+) -> Result<(), CheckError> {
+    let (cluster, api) = (fixtures.cluster(), fixtures.api());
     let pods = fixtures.echo().await?.pods;
     let on_it = |pod: &&EchoPod| pod.node == name.as_str();
-    let pod = pods.iter().find(on_it).ok_or_else(|| format!("no pod runs on {name}"))?;
-    let asking = pods.iter().find(|pod| !on_it(pod)).ok_or("the cluster has no other node")?;
-    let asker = Asker::new(api, &cluster.plan().budgets);
-    let way = Way { asker: &asker, from: asking, to: pod };
-    way.again().await?;
-    let before = facts(api, name).await?;
+    let pod = pods.iter().find(on_it).ok_or_else(|| CheckError::lacks(format!("no pod runs on {name}")))?;
+    let asking = pods.iter().find(|pod| !on_it(pod));
+    let asking = asking.ok_or_else(|| CheckError::lacks("the cluster has no other node"))?;
+    let budgets = &cluster.plan().budgets;
+    let patience = patient(budgets.patience());
+    let path = PodPath { asker: Asker::new(api), from: asking, to: pod };
+    path.answers(&patience).await?;
+    let before = match api.node(name.as_str()).await.map_err(CheckError::of(name))? {
+        Some(facts) => facts,
+        None => return Err(CheckError::seen(format!("{name}: Kubernetes does not know it"))),
+    };
     if !before.readiness.ready {
-        return Err(format!("{name}: not Ready before anything is cut: {}", before.readiness.reason));
+        let reason = &before.readiness.reason;
+        return Err(CheckError::seen(format!("{name}: not Ready before anything is cut: {reason}")));
     }
 
     let links = Links::of(cluster);
     let cut = Instant::now();
     links.cut(name)?;
-    if way.once().await.is_ok() {
+    if path.answers(&Wait::once()).await.is_ok() {
         // Nobody will miss a node that is there.
-        return Err(format!("{name}: its link is cut, and the pod on it answers all the same"));
+        return Err(CheckError::seen(format!(
+            "{name}: its link is cut, and the pod on it answers all the same"
+        )));
     }
-    observation.fact(format!("{name}: its link is cut, and the pod on it does not answer"));
-    let budgets = &cluster.plan().budgets;
+    seen.fact(format!("{name}: its link is cut, and the pod on it does not answer"));
     let limit = budgets.on_this_host(MISSED);
-    let missed = until(api, name, limit, |facts| !facts.readiness.ready).await;
-    let Some(missed) = missed else {
+    let not_ready = is_ready().not("it is Ready");
+    let missed = Wait::up_to(limit).on(node_facts(api, name.as_str()), not_ready).await;
+    let missed = missed.map_err(|_| {
         let seconds = limit.as_secs();
-        return Err(format!("{name}: its link is cut, and it stayed Ready for Kubernetes for {seconds} s"));
-    };
-    observation.fact(format!(
+        CheckError::seen(format!(
+            "{name}: its link is cut, and it stayed Ready for Kubernetes for {seconds} s"
+        ))
+    })?;
+    seen.fact(format!(
         "{name}: NotReady {:.1} s after its link was cut ({})",
         cut.elapsed().as_secs_f64(),
         missed.readiness.reason
@@ -62,16 +124,19 @@ async fn cut_and_restore(
     let restored = Instant::now();
     links.mend();
     let limit = budgets.limit(Step::Ready);
-    let back = until(api, name, limit, |facts| facts.readiness.ready).await;
-    let back = back.ok_or_else(|| {
-        format!("{name}: its link is restored, and it was not Ready again within {} s", limit.as_secs())
+    let back = Wait::up_to(limit).on(node_facts(api, name.as_str()), is_ready()).await;
+    let back = back.map_err(|_| {
+        let seconds = limit.as_secs();
+        CheckError::seen(format!(
+            "{name}: its link is restored, and it was not Ready again within {seconds} s"
+        ))
     })?;
-    observation.fact(format!(
+    seen.fact(format!(
         "{name}: Ready again {:.1} s after its link was restored, without help",
         restored.elapsed().as_secs_f64()
     ));
     let same = back.boot_id == before.boot_id;
-    observation.note(
+    seen.note(
         same,
         if same {
             format!("{name}: the same boot went on ({})", back.boot_id)
@@ -79,8 +144,8 @@ async fn cut_and_restore(
             format!("{name}: it rebooted on the way ({}, now {})", before.boot_id, back.boot_id)
         },
     );
-    way.again().await?;
-    observation.fact(format!(
+    path.answers(&patience).await?;
+    seen.fact(format!(
         "{name}: the pod on it answers again, {:.1} s after its link was restored",
         restored.elapsed().as_secs_f64()
     ));
@@ -88,52 +153,17 @@ async fn cut_and_restore(
 }
 
 /// From a pod on another node to the one on the node.
-struct Way<'a> {
-    asker: &'a Asker,
+struct PodPath<'a> {
+    asker: Asker,
     from: &'a EchoPod,
     to: &'a EchoPod,
 }
 
-impl Way<'_> {
-    async fn once(&self) -> Result<(), String> {
+impl PodPath<'_> {
+    async fn answers(&self, patience: &Wait) -> Result<(), AskError> {
         let url = EchoWorkload::url(&self.to.address);
-        self.asker.ask_once(self.from, &url, |node| node == self.to.node).await.map(drop)
-    }
-
-    /// Once it answers.
-    async fn again(&self) -> Result<(), String> {
-        let url = EchoWorkload::url(&self.to.address);
-        let right = |node: &str| node == self.to.node;
-        let asked = self.asker.ask(self.from, &url, &Observation::default(), right).await;
-        asked.map(drop).map_err(|why| format!("{} -> pod on {}: {why}", self.from.node, self.to.node))
-    }
-}
-
-/// The node as soon as it is `wanted`; `None` when it was not within `limit`.
-async fn until(
-    api: &KubernetesApi,
-    name: &NodeName,
-    limit: Duration,
-    wanted: impl Fn(&NodeFacts) -> bool,
-) -> Option<NodeFacts> {
-    let began = Instant::now();
-    loop {
-        if let Ok(facts) = facts(api, name).await
-            && wanted(&facts)
-        {
-            return Some(facts);
-        }
-        if began.elapsed() >= limit {
-            return None;
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-}
-
-async fn facts(api: &KubernetesApi, name: &NodeName) -> Result<NodeFacts, String> {
-    match api.node(name.as_str()).await {
-        Ok(Some(facts)) => Ok(facts),
-        Ok(None) => Err(format!("{name}: Kubernetes does not know it")),
-        Err(error) => Err(format!("{name}: {error}")),
+        let asked = self.asker.ask(self.from, &url, patience, |node| node == self.to.node).await;
+        let path = format!("{} -> pod on {}", self.from.node, self.to.node);
+        asked.map(drop).map_err(AskError::means(path))
     }
 }

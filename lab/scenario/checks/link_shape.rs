@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Observation, doors::Doors, fixtures::Fixtures, links::Links};
-use lab_model::{
-    network::{Impairment, Loss},
-    node::NodeName,
-};
+use futures::{FutureExt, future::BoxFuture};
+use lab_model::{network::{Impairment, Loss}, node::NodeName, workloads::ECHO_IMAGE, Diagnostic};
+use lab_plan::cluster::ClusterSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::{CheckContext, CheckKind, Text, Words};
+use super::{Observation, fixtures::Fixtures, links::Links, Check, CheckError, node_ports::NodePorts};
 
 /// How many answers are timed.
 const TIMED: usize = 7;
@@ -15,31 +17,91 @@ const UNTIL_LOST: usize = 300;
 /// How long the transfer over a slow link takes at the least, when the link is as slow as it should be.
 const TRANSFER: Duration = Duration::from_millis(1000);
 
-pub(super) async fn look(fixtures: &Fixtures<'_>, name: &NodeName, impairment: Impairment) -> Observation {
-    let mut observation = Observation::default();
-    if let Err(cause) = shape_and_restore(fixtures, name, impairment, &mut observation).await {
-        observation.problem(cause);
+/// The check.
+#[derive(Debug, Serialize)]
+pub struct LinkShape {
+    /// The node.
+    pub node: NodeName,
+    /// What its link does.
+    pub impairment: Impairment,
+}
+
+/// Its parameters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Written {
+    node: Text,
+    delay: Option<Text>,
+    jitter: Option<Text>,
+    loss: Option<Text>,
+    rate: Option<Text>,
+    seed: Option<u64>,
+}
+
+impl CheckKind for LinkShape {
+    const NAME: &'static str = "link-shape";
+    type Written = Written;
+
+    fn read(written: Written, context: &mut CheckContext<'_, '_>) -> Option<Self> {
+        let node = context.node(&written.node)?;
+        let impairment = Impairment {
+            delay: context.parsed(written.delay.as_ref())?.unwrap_or_default(),
+            jitter: context.parsed(written.jitter.as_ref())?.unwrap_or_default(),
+            loss: context.parsed(written.loss.as_ref())?.unwrap_or_default(),
+            rate: context.parsed(written.rate.as_ref())?,
+            seed: written.seed.unwrap_or_default(),
+        };
+        if let Err(error) = impairment.check() {
+            context.report(Diagnostic::at(&written.node, error.to_string()));
+            return None;
+        }
+        Some(Self { node, impairment })
     }
-    observation
+
+    fn words(&self, cluster: &ClusterSpec) -> Words {
+        Words::new(
+            format!("a pod on each of {}", Words::count_nodes(cluster)),
+            format!("the link of {} is impaired: {}", self.node, self.impairment),
+            "its pod is reached all the same, and as late as that",
+        )
+    }
+
+    fn nodes(&self) -> Vec<&NodeName> {
+        vec![&self.node]
+    }
+
+    fn images(&self) -> &'static [&'static str] {
+        &[ECHO_IMAGE]
+    }
+}
+
+impl Check for LinkShape {
+    fn look<'a>(
+        &'a self,
+        fixtures: &'a Fixtures,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        shape_and_restore(fixtures, &self.node, self.impairment, seen).boxed()
+    }
 }
 
 async fn shape_and_restore(
-    fixtures: &Fixtures<'_>,
+    fixtures: &Fixtures,
     name: &NodeName,
     impairment: Impairment,
-    observation: &mut Observation,
-) -> Result<(), String> {
-    let doors = Doors::open(fixtures).await?;
-    let pairs = doors.pairs();
+    seen: &mut Observation,
+) -> Result<(), CheckError> {
+    let ports = NodePorts::open(fixtures).await?;
+    let pairs = ports.pairs();
     let found = pairs.iter().find(|(from, to)| *to == name && *from != name);
-    let (from, to) = found.ok_or("the cluster has no other node")?;
-    let way = Way { doors: &doors, from, to };
-    let links = Links::of(fixtures.cluster);
-    let plain = way.median().await?;
+    let (from, to) = found.ok_or_else(|| CheckError::lacks("the cluster has no other node"))?;
+    let path = PodPath { ports: &ports, from, to };
+    let links = Links::of(fixtures.cluster());
+    let plain = path.median().await?;
     let lost_before = links.lost(name);
     links.shape(name, impairment)?;
-    let shaped = way.median().await?;
-    observation.fact(format!(
+    let shaped = path.median().await?;
+    seen.fact(format!(
         "{from} -> {to}: answered in {} ms, and in {} ms with {impairment} at the link of {name}",
         plain.as_millis(),
         shaped.as_millis()
@@ -47,12 +109,12 @@ async fn shape_and_restore(
     if !impairment.delay.is_zero() {
         // A connection and a request are two round trips, and each goes over the link twice.
         let least = 4 * impairment.delay.duration().saturating_sub(impairment.jitter.duration());
-        later(plain, shaped, least, observation);
+        later(plain, shaped, least, seen);
     }
     if let Some(rate) = impairment.rate {
         let bytes = bytes_of(rate.time_of(1000));
-        let took = doors.bring(from, to, bytes).await?.took;
-        observation.note(
+        let took = ports.bring(from, to, bytes).await?.took;
+        seen.note(
             took >= TRANSFER,
             format!("{from} <- {to}: {bytes} bytes in {:.1} s at a rate of {rate}", took.as_secs_f64()),
         );
@@ -60,18 +122,18 @@ async fn shape_and_restore(
     if impairment.loss != Loss::default() {
         let mut asked = 0;
         while links.lost(name) == lost_before && asked < UNTIL_LOST {
-            way.patiently().await?;
+            path.patiently().await?;
             asked += 1;
         }
         let lost = links.lost(name) - lost_before;
-        observation.note(
+        seen.note(
             lost > 0,
             format!("{from} -> {to}: {lost} frames were lost, and every question was answered"),
         );
     }
     links.mend();
-    let mended = way.median().await?;
-    observation.fact(format!("link restored: answered in {} ms", mended.as_millis()));
+    let mended = path.median().await?;
+    seen.fact(format!("link restored: answered in {} ms", mended.as_millis()));
     Ok(())
 }
 
@@ -95,15 +157,15 @@ fn later(plain: Duration, shaped: Duration, least: Duration, observation: &mut O
 }
 
 /// From a pod on another node to the one on the node.
-struct Way<'a> {
-    doors: &'a Doors,
+struct PodPath<'a> {
+    ports: &'a NodePorts,
     from: &'a NodeName,
     to: &'a NodeName,
 }
 
-impl Way<'_> {
+impl PodPath<'_> {
     /// The median time of several answers.
-    async fn median(&self) -> Result<Duration, String> {
+    async fn median(&self) -> Result<Duration, CheckError> {
         let mut times = Vec::new();
         for _ in 0..TIMED {
             times.push(self.patiently().await?);
@@ -112,8 +174,8 @@ impl Way<'_> {
         Ok(times[TIMED / 2])
     }
 
-    async fn patiently(&self) -> Result<Duration, String> {
-        Ok(self.doors.ask_patiently(self.from, self.to).await?.took)
+    async fn patiently(&self) -> Result<Duration, CheckError> {
+        Ok(self.ports.ask_patiently(self.from, self.to).await?.took)
     }
 }
 

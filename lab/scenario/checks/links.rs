@@ -7,6 +7,8 @@ use lab_model::{
 };
 use lab_plan::cluster::Fault;
 
+use super::CheckError;
+
 /// The links of a cluster while a check disturbs them. Dropping this mends everything.
 pub(super) struct Links<'a> {
     cluster: &'a Cluster,
@@ -18,28 +20,28 @@ impl<'a> Links<'a> {
     }
 
     /// Cuts a node's link.
-    pub(super) fn cut(&self, node: &NodeName) -> Result<(), String> {
+    pub(super) fn cut(&self, node: &NodeName) -> Result<(), CheckError> {
         if self.is_stuck(node) {
             return Ok(());
         }
-        self.cluster.lan().cut(node).map_err(|error| lab_model::words::chain(&error))
+        Ok(self.cluster.lan().cut(node)?)
     }
 
     /// Impairs a node's link.
-    pub(super) fn shape(&self, node: &NodeName, impairment: Impairment) -> Result<(), String> {
+    pub(super) fn shape(&self, node: &NodeName, impairment: Impairment) -> Result<(), CheckError> {
         if self.is_stuck(node) {
             return Ok(());
         }
-        self.cluster.lan().shape(node, impairment).map_err(|error| lab_model::words::chain(&error))
+        Ok(self.cluster.lan().shape(node, impairment)?)
     }
 
     /// Parts the LAN. One node whose link stays as it is keeps the whole LAN together.
-    pub(super) fn part(&self, partition: &Partition) -> Result<(), String> {
+    pub(super) fn part(&self, partition: &Partition) -> Result<(), CheckError> {
         let mut members = partition.groups.iter().flatten();
         if members.any(|node| self.is_stuck(node)) {
             return Ok(());
         }
-        self.cluster.lan().partition(partition.clone()).map_err(|error| lab_model::words::chain(&error))
+        Ok(self.cluster.lan().partition(partition.clone())?)
     }
 
     /// Mends all links and heals the LAN.

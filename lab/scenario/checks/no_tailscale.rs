@@ -1,27 +1,74 @@
 //! No node has anything of Tailscale: no extension, service, process, interface or image.
 
-use super::{Observation, QUESTION};
-use lab_cluster::{
-    formation::Cluster,
-    machine_api::{ApiError, ExtensionStatus, NodeClient},
-};
+use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{formation::Cluster, machine_api::{ApiError, ExtensionStatus, NodeClient}};
 use lab_model::node::Role;
-use lab_plan::cluster::NodePlan;
+use lab_plan::cluster::{NodePlan, ClusterSpec};
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::{CheckContext, CheckKind, Text, Words};
+use super::{Observation, QUESTION, Check, CheckError, Fixtures};
 
 /// What everything of Tailscale has in its name.
 const NAME: &str = "tailscale";
 
-pub(super) async fn look(cluster: &Cluster, role: Option<&Role>) -> Observation {
-    let mut observation = Observation::default();
-    let nodes = cluster.plan().nodes.iter();
-    for node in nodes.filter(|node| role.is_none_or(|role| node.spec.role == *role)) {
-        let name = node.spec.name.as_str();
-        match places(cluster, node).await {
-            Ok(places) => judge(name, &places, &mut observation),
-            Err(error) => observation.problem(format!("{name}: {error}")),
-        }
+/// The check.
+#[derive(Debug, Serialize)]
+pub struct NoTailscale {
+    /// Only nodes of this role.
+    pub role: Option<Role>,
+}
+
+/// Its parameters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Written {
+    role: Option<Text>,
+}
+
+impl CheckKind for NoTailscale {
+    const NAME: &'static str = "no-tailscale";
+    type Written = Written;
+
+    fn read(written: Written, context: &mut CheckContext<'_, '_>) -> Option<Self> {
+        let role = match &written.role {
+            Some(text) => Some(context.role(text)?),
+            None => None,
+        };
+        Some(Self { role })
     }
-    observation
+
+    fn words(&self, cluster: &ClusterSpec) -> Words {
+        Words::new(
+            Words::formed(cluster),
+            "images, services, processes and interfaces of every node are searched",
+            match &self.role {
+                None => "there is no Tailscale anywhere".to_owned(),
+                Some(role) => format!("there is no Tailscale on any {role} node"),
+            },
+        )
+    }
+}
+
+impl Check for NoTailscale {
+    fn look<'a>(
+        &'a self,
+        fixtures: &'a Fixtures,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        async move {
+            let nodes = fixtures.cluster().plan().nodes.iter();
+            for node in nodes.filter(|node| self.role.as_ref().is_none_or(|role| node.spec.role == *role)) {
+                let name = node.spec.name.as_str();
+                match places(fixtures.cluster(), node).await {
+                    Ok(places) => judge(name, &places, seen),
+                    Err(error) => seen.problem(format!("{name}: {error}")),
+                }
+            }
+            Ok(())
+        }
+        .boxed()
+    }
 }
 
 /// A kind of place where Tailscale could be, and what was found there.

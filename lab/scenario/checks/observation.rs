@@ -4,25 +4,25 @@ use std::fmt::Display;
 
 /// Facts for the report, and what is wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Observation {
+pub struct Observation {
     /// What was observed, one fact a line.
-    pub(crate) evidence: Vec<String>,
+    pub evidence: Vec<String>,
     problems: Vec<String>,
 }
 
 impl Observation {
     /// Notes a fact.
-    pub(super) fn fact(&mut self, text: impl Display) {
+    pub fn fact(&mut self, text: impl Display) {
         self.evidence.push(text.to_string());
     }
 
     /// Notes something wrong; the check fails.
-    pub(super) fn problem(&mut self, text: impl Display) {
+    pub fn problem(&mut self, text: impl Display) {
         self.problems.push(text.to_string());
     }
 
     /// A fact if `good`, else a problem.
-    pub(super) fn note(&mut self, good: bool, text: impl Display) {
+    pub fn note(&mut self, good: bool, text: impl Display) {
         if good {
             self.fact(text);
         } else {
@@ -31,13 +31,18 @@ impl Observation {
     }
 
     /// Adds what another look saw.
-    pub(super) fn merge(&mut self, other: Observation) {
+    pub fn merge(&mut self, other: Observation) {
         self.evidence.extend(other.evidence);
         self.problems.extend(other.problems);
     }
 
+    /// Whether something wrong was noted.
+    pub fn has_problems(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
     /// Why the check fails, or `None` when it passes. A check that saw nothing at all fails.
-    pub(crate) fn cause(&self) -> Option<String> {
+    pub fn cause(&self) -> Option<String> {
         if !self.problems.is_empty() {
             Some(self.problems.join("; "))
         } else if self.evidence.is_empty() {

@@ -1,74 +1,195 @@
 //! While the LAN is parted, pods reach each other within a group and in no other, with or without their control plane;
 //! afterwards everybody reaches everybody without help.
 
-use std::time::{Duration, Instant};
+use std::{time::{Duration, Instant}, fmt};
 
-use super::{Observation, doors::Doors, fixtures::Fixtures, links::Links};
-use lab_cluster::{formation::Cluster, kubernetes::KubernetesApi};
-use lab_model::{
-    events::Step,
-    network::Partition,
-    node::{Kind, NodeName},
-};
+use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{formation::Cluster, kubernetes::KubernetesApi, wait::{Wait, sample}};
+use lab_model::{events::Step, network::{Partition, UplinkSide}, node::{Kind, NodeName}, workloads::ECHO_IMAGE, Diagnostic};
+use lab_plan::cluster::ClusterSpec;
+use serde::{Deserialize, Deserializer, Serialize, de::{self, Visitor, value::SeqAccessDeserializer}};
+use serde_saphyr::Spanned;
+use tokio::sync::Mutex;
+
+use crate::scenario::{CheckContext, CheckKind, Text, Words};
+use super::{Observation, fixtures::Fixtures, links::Links, Check, CheckError, asked::AskError, node_ports::NodePorts};
 
 /// Pause between two questions of a pod.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long a partition lasts unless it is said.
+const PARTITION_SECONDS: u32 = 30;
+/// The longest that a scenario may ask for.
+const LONGEST_PARTITION: u32 = 3600;
 
-pub(super) async fn look(fixtures: &Fixtures<'_>, partition: &Partition, lasts: Duration) -> Observation {
-    let mut observation = Observation::default();
-    if let Err(cause) = part_and_heal(fixtures, partition, lasts, &mut observation).await {
-        observation.problem(cause);
+/// The check.
+#[derive(Debug, Serialize)]
+pub struct PartitionCheck {
+    /// Who still reaches whom.
+    pub partition: Partition,
+    /// For how long.
+    pub lasts: Duration,
+}
+
+/// Its parameters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Written {
+    groups: Spanned<Vec<Vec<Text>>>,
+    #[serde(default)]
+    uplink: WrittenUplink,
+    #[serde(rename = "for")]
+    lasts: Option<Spanned<u32>>,
+}
+
+/// Who keeps the way to the host: `all`, or a list of nodes.
+#[derive(Default)]
+enum WrittenUplink {
+    #[default]
+    All,
+    Nodes(Vec<Text>),
+}
+
+impl<'de> Deserialize<'de> for WrittenUplink {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct UplinkVisitor;
+
+        impl<'de> Visitor<'de> for UplinkVisitor {
+            type Value = WrittenUplink;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`all`, or a list of the nodes that keep the uplink")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<WrittenUplink, E> {
+                match word {
+                    "all" => Ok(WrittenUplink::All),
+                    _ => Err(E::unknown_variant(word, &["all"])),
+                }
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, list: A) -> Result<WrittenUplink, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(list)).map(WrittenUplink::Nodes)
+            }
+        }
+
+        deserializer.deserialize_any(UplinkVisitor)
     }
-    observation
+}
+
+impl CheckKind for PartitionCheck {
+    const NAME: &'static str = "partition";
+    type Written = Written;
+
+    fn read(written: Written, context: &mut CheckContext<'_, '_>) -> Option<Self> {
+        let groups = written.groups.value.iter().map(|group| context.nodes(group)).collect::<Option<_>>()?;
+        let uplink = match &written.uplink {
+            WrittenUplink::All => UplinkSide::All,
+            WrittenUplink::Nodes(names) => UplinkSide::Nodes(context.nodes(names)?),
+        };
+        if uplink == UplinkSide::Nodes(Vec::new()) {
+            let problem =
+                Diagnostic::at(&written.groups, "nobody keeps the uplink, so nobody could be asked anything");
+            context.report(problem.help("name a node in `uplink`, or leave it out"));
+            return None;
+        }
+        let partition = Partition { groups, uplink };
+        let nodes: Vec<&NodeName> = context.cluster().nodes.iter().map(|node| &node.name).collect();
+        if let Err(error) = partition.check(&nodes) {
+            context.report(Diagnostic::at(&written.groups, error.to_string()));
+            return None;
+        }
+        let seconds = written.lasts.as_ref().map_or(PARTITION_SECONDS, |lasts| lasts.value);
+        if let Some(lasts) = &written.lasts
+            && !(1..=LONGEST_PARTITION).contains(&seconds)
+        {
+            let message = format!("a partition cannot last {seconds} s");
+            let help = format!("give 1 to {LONGEST_PARTITION} seconds");
+            context.report(Diagnostic::at(lasts, message).help(help));
+            return None;
+        }
+        Some(Self { partition, lasts: Duration::from_secs(seconds.into()) })
+    }
+
+    fn words(&self, cluster: &ClusterSpec) -> Words {
+        Words::new(
+            format!("a pod on each of {}", Words::count_nodes(cluster)),
+            "the network is parted for a while",
+            format!(
+                "pods reach each other within a group and in no other ({}) for {} s, and everywhere afterwards",
+                self.partition,
+                self.lasts.as_secs()
+            ),
+        )
+    }
+
+    fn nodes(&self) -> Vec<&NodeName> {
+        self.partition.groups.iter().flatten().collect()
+    }
+
+    fn images(&self) -> &'static [&'static str] {
+        &[ECHO_IMAGE]
+    }
+}
+
+impl Check for PartitionCheck {
+    fn look<'a>(
+        &'a self,
+        fixtures: &'a Fixtures,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        part_and_heal(fixtures, &self.partition, self.lasts, seen).boxed()
+    }
 }
 
 async fn part_and_heal(
-    fixtures: &Fixtures<'_>,
+    fixtures: &Fixtures,
     partition: &Partition,
     lasts: Duration,
-    observation: &mut Observation,
-) -> Result<(), String> {
-    let (cluster, api) = (fixtures.cluster, fixtures.api()?);
-    let doors = Doors::open(fixtures).await?;
+    seen: &mut Observation,
+) -> Result<(), CheckError> {
+    let (cluster, api) = (fixtures.cluster(), fixtures.api());
+    let ports = NodePorts::open(fixtures).await?;
     let links = Links::of(cluster);
     let parted = Instant::now();
     links.part(partition)?;
-    let pairs = doors.pairs().into_iter().filter(|(from, _)| partition.keeps_uplink(from));
+    let pairs = ports.pairs().into_iter().filter(|(from, _)| partition.keeps_uplink(from));
     // Each pair for itself: an answer that does not come is waited for long.
     let asked = pairs.map(async |(from, to)| {
-        let mut tally = Tally::default();
-        while parted.elapsed() < lasts {
-            tally.add(doors.ask(from, to).await.map(drop));
-            tokio::time::sleep(AGAIN).await;
-        }
-        (from, to, tally)
+        let tally = Mutex::new(Tally::default());
+        sample(lasts, AGAIN, || async {
+            let answer = ports.ask(from, to).await;
+            tally.lock().await.add(answer.map(drop));
+        })
+        .await;
+        (from, to, tally.into_inner())
     });
     let control_plane = async {
-        let mut control_plane = ControlPlane::of(cluster, partition);
-        while parted.elapsed() < lasts {
-            control_plane.add(api.ready().await);
-            tokio::time::sleep(AGAIN).await;
-        }
-        control_plane
+        let control_plane = Mutex::new(ControlPlane::of(cluster, partition));
+        sample(lasts, AGAIN, || async {
+            let answer = api.ready().await;
+            control_plane.lock().await.add(answer);
+        })
+        .await;
+        control_plane.into_inner()
     };
     let (tallies, control_plane) = futures::join!(futures::future::join_all(asked), control_plane);
     let seconds = parted.elapsed().as_secs_f64();
     let healed = Instant::now();
     links.mend();
     for (from, to, tally) in &tallies {
-        tally.judge(from, to, partition.is_one_group(from, to), seconds, observation);
+        tally.judge(from, to, partition.is_one_group(from, to), seconds, seen);
     }
-    control_plane.judge(observation);
+    control_plane.judge(seen);
 
-    everybody_ready(cluster, api, healed).await?;
-    observation.fact(format!(
+    everybody_ready(cluster, api).await?;
+    seen.fact(format!(
         "healed: the API server answers and every node is Ready {:.1} s later, without help",
         healed.elapsed().as_secs_f64()
     ));
-    for (from, to) in doors.pairs() {
-        doors.ask_patiently(from, to).await?;
+    for (from, to) in ports.pairs() {
+        ports.ask_patiently(from, to).await?;
     }
-    observation.fact(format!(
+    seen.fact(format!(
         "healed: every pod reaches every other {:.1} s later, without help",
         healed.elapsed().as_secs_f64()
     ));
@@ -76,29 +197,18 @@ async fn part_and_heal(
 }
 
 /// Waits until the API server answers and calls every node Ready.
-async fn everybody_ready(cluster: &Cluster, api: &KubernetesApi, since: Instant) -> Result<(), String> {
-    let limit = cluster.plan().budgets.limit(Step::Ready);
-    loop {
-        let last = match api.nodes().await {
-            Err(error) => error.to_string(),
-            Ok(nodes) => {
-                let away: Vec<_> = nodes
-                    .iter()
-                    .filter(|node| !node.readiness.ready)
-                    .map(|node| node.name.as_str())
-                    .collect();
-                if away.is_empty() {
-                    return Ok(());
-                }
-                format!("not Ready: {}", away.join(", "))
-            }
-        };
-        if since.elapsed() >= limit {
-            let seconds = limit.as_secs();
-            return Err(format!("the network is whole again, and {seconds} s later: {last}"));
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
+async fn everybody_ready(cluster: &Cluster, api: &KubernetesApi) -> Result<(), CheckError> {
+    let attempt = || async {
+        let nodes = api.nodes().await.map_err(|error| error.to_string())?;
+        let away: Vec<_> =
+            nodes.iter().filter(|node| !node.readiness.ready).map(|node| node.name.as_str()).collect();
+        if away.is_empty() { Ok(()) } else { Err(format!("not Ready: {}", away.join(", "))) }
+    };
+    let wait = Wait::up_to(cluster.plan().budgets.limit(Step::Ready)).every(AGAIN);
+    wait.retry(attempt).await.map_err(|expired| {
+        let (seconds, last) = (expired.limit.as_secs(), expired.last);
+        CheckError::seen(format!("the network is whole again, and {seconds} s later: {last}"))
+    })
 }
 
 /// What became of the questions of one pod to another.
@@ -110,12 +220,12 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, answer: Result<(), String>) {
+    fn add(&mut self, answer: Result<(), AskError>) {
         match answer {
             Ok(()) => self.answered += 1,
             Err(why) => {
                 self.failed += 1;
-                self.why = why;
+                self.why = why.to_string();
             }
         }
     }

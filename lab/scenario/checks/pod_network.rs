@@ -3,50 +3,92 @@
 
 use std::collections::BTreeSet;
 
-use futures::FutureExt;
+use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{kubernetes::{CLUSTER_DNS, EchoPod, EchoWorkload, ready_endpoint}, wait::Wait};
+use lab_model::{events::{Happening, Outcome, Recorder, Step, Target}, workloads::ECHO_IMAGE};
+use lab_plan::cluster::ClusterSpec;
+use serde::{Deserialize, Serialize};
 
-use super::{
-    Observation,
-    asker::Asker,
-    fixtures::{EchoPods, Fixtures},
-};
-use lab_cluster::kubernetes::{CLUSTER_DNS, EchoPod, EchoWorkload, ready_endpoint};
-use lab_model::events::{Happening, Outcome, Recorder, Step, Target};
+use crate::scenario::{CheckContext, CheckKind, Words};
+use super::{Observation, asker::Asker, fixtures::{EchoPods, Fixtures}, Check, CheckError, asked::AskError, patient};
 
-pub(super) async fn look(fixtures: &Fixtures<'_>, service: bool, dns: bool) -> Observation {
-    let mut observation = Observation::default();
-    if let Err(error) = ask_all(fixtures, service, dns, &mut observation).await {
-        observation.problem(error);
-    }
-    observation
+/// The check.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PodNetwork {
+    /// Also through a ClusterIP service.
+    pub service: bool,
+    /// Also by the service's DNS name.
+    pub dns: bool,
 }
 
-async fn ask_all(
-    fixtures: &Fixtures<'_>,
-    service: bool,
-    dns: bool,
-    observation: &mut Observation,
-) -> Result<(), String> {
-    let (cluster, api) = (fixtures.cluster, fixtures.api()?);
-    let EchoPods { workload, pods } = fixtures.echo().await?;
-    let asker = Asker::new(api, &cluster.plan().budgets);
-    let names = Names {
-        service: service.then(|| workload.cluster_ip.clone()),
-        dns: dns.then(|| workload.dns_name(&cluster.plan().spec.network.dns_domain)),
-    };
-    let limit = cluster.plan().budgets.limit(Step::Ready);
-    let dns = async { ready_endpoint(api, CLUSTER_DNS, limit).await.map_err(|error| error.to_string()) };
-    let dns = dns.boxed().shared();
-    // The pods ask at the same time, each one question after the other.
-    let recorder = cluster.recorder();
-    let asked = pods.iter().map(|from| ask_from(&asker, from, &pods, &names, recorder, dns.clone()));
-    for seen in futures::future::join_all(asked).await {
-        observation.merge(seen);
+/// Its parameters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Written {
+    service: Option<bool>,
+    dns: Option<bool>,
+}
+
+impl CheckKind for PodNetwork {
+    const NAME: &'static str = "pod-network";
+    type Written = Written;
+
+    fn read(written: Written, _: &mut CheckContext<'_, '_>) -> Option<Self> {
+        Some(Self { service: written.service.unwrap_or(true), dns: written.dns.unwrap_or(true) })
     }
-    if let (Some(name), Some(Err(cause))) = (&names.dns, dns.peek()) {
-        observation.problem(format!("{name}: {cause}"));
+
+    fn words(&self, cluster: &ClusterSpec) -> Words {
+        let mut reached = String::from("every other node's pod answers");
+        for (asked, way) in [(self.service, "through a ClusterIP service"), (self.dns, "by DNS name")] {
+            if asked {
+                reached.push_str(", also ");
+                reached.push_str(way);
+            }
+        }
+        let pods = format!("a pod on each of {}", Words::count_nodes(cluster));
+        Words::new(pods, "each pod calls each other pod", reached)
     }
-    Ok(())
+
+    fn images(&self) -> &'static [&'static str] {
+        &[ECHO_IMAGE]
+    }
+}
+
+impl Check for PodNetwork {
+    fn look<'a>(
+        &'a self,
+        fixtures: &'a Fixtures,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        async move {
+            let (cluster, api) = (fixtures.cluster(), fixtures.api());
+            let EchoPods { workload, pods } = fixtures.echo().await?;
+            let asker = Asker::new(api);
+            let names = Names {
+                service: self.service.then(|| workload.cluster_ip.clone()),
+                dns: self.dns.then(|| workload.dns_name(&cluster.plan().spec.network.dns_domain)),
+            };
+            let budgets = &cluster.plan().budgets;
+            let limit = budgets.limit(Step::Ready);
+            let dns =
+                async { ready_endpoint(api, CLUSTER_DNS, limit).await.map_err(|error| error.to_string()) };
+            let dns = dns.boxed().shared();
+            // The pods ask at the same time, each one question after the other.
+            let recorder = cluster.recorder();
+            let asked = pods.iter().map(|from| {
+                let patience = patient(budgets.patience());
+                ask_from(&asker, from, &pods, &names, recorder, dns.clone(), patience)
+            });
+            for answers in futures::future::join_all(asked).await {
+                seen.merge(answers);
+            }
+            if let (Some(name), Some(Err(cause))) = (&names.dns, dns.peek()) {
+                seen.problem(format!("{name}: {cause}"));
+            }
+            Ok(())
+        }
+        .boxed()
+    }
 }
 
 /// The two names of the service under which it is asked, each when the scenario wants it.
@@ -56,7 +98,8 @@ struct Names {
 }
 
 /// All questions of one pod: to each pod on another node, and to the service by its names. By the
-/// DNS name only once somebody answers for names, which is what `dns` waits for.
+/// DNS name only once somebody answers for names, which is what `dns` waits for. Once a question has no right
+/// answer the verdict stands, and the others are asked once.
 async fn ask_from(
     asker: &Asker,
     from: &EchoPod,
@@ -64,32 +107,33 @@ async fn ask_from(
     names: &Names,
     recorder: &Recorder,
     dns: impl Future<Output = Result<(), String>>,
+    mut patience: Wait,
 ) -> Observation {
-    let mut observation = Observation::default();
+    let mut seen = Observation::default();
     for to in pods.iter().filter(|to| to.node != from.node) {
         let url = EchoWorkload::url(&to.address);
-        let reached = asker.ask(from, &url, &observation, |node| node == to.node).await;
+        let reached = asker.ask(from, &url, &patience, |node| node == to.node).await;
         record(recorder, from, Target::PodOn(to.node.clone()), &to.address, &reached);
-        note(&mut observation, from, &format!("pod {} on {}", to.address, to.node), reached);
+        note(&mut seen, from, &format!("pod {} on {}", to.address, to.node), reached, &mut patience);
     }
     let nodes: BTreeSet<_> = pods.iter().map(|pod| pod.node.as_str()).collect();
     if let Some(address) = &names.service {
         let url = EchoWorkload::url(address);
-        let reached = asker.ask(from, &url, &observation, |node| nodes.contains(node)).await;
+        let reached = asker.ask(from, &url, &patience, |node| nodes.contains(node)).await;
         record(recorder, from, Target::Service, address, &reached);
-        note(&mut observation, from, &format!("service {address}"), reached);
+        note(&mut seen, from, &format!("service {address}"), reached, &mut patience);
     }
     if let Some(name) = &names.dns {
-        let somebody_answers = observation.cause().is_some() || dns.await.is_ok();
+        let somebody_answers = seen.has_problems() || dns.await.is_ok();
         // Why nobody does is told once, not by each pod.
         if somebody_answers {
             let url = EchoWorkload::url(name);
-            let reached = asker.ask(from, &url, &observation, |node| nodes.contains(node)).await;
+            let reached = asker.ask(from, &url, &patience, |node| nodes.contains(node)).await;
             record(recorder, from, Target::ServiceName, name, &reached);
-            note(&mut observation, from, name, reached);
+            note(&mut seen, from, name, reached, &mut patience);
         }
     }
-    observation
+    seen
 }
 
 fn record(
@@ -97,7 +141,7 @@ fn record(
     from: &EchoPod,
     target: Target,
     address: &str,
-    reached: &Result<String, String>,
+    reached: &Result<String, AskError>,
 ) {
     recorder.record(Happening::NetworkAsked {
         from: from.node.clone(),
@@ -105,14 +149,81 @@ fn record(
         address: address.to_owned(),
         outcome: match reached {
             Ok(_) => Outcome::Passed,
-            Err(cause) => Outcome::Failed { cause: cause.clone() },
+            Err(error) => Outcome::Failed { cause: error.to_string() },
         },
     });
 }
 
-fn note(observation: &mut Observation, from: &EchoPod, way: &str, reached: Result<String, String>) {
+fn note(
+    seen: &mut Observation,
+    from: &EchoPod,
+    way: &str,
+    reached: Result<String, AskError>,
+    patience: &mut Wait,
+) {
     match reached {
-        Ok(node) => observation.fact(format!("{} -> {way}: answered by the pod on {node}", from.node)),
-        Err(cause) => observation.problem(format!("{} -> {way}: {cause}", from.node)),
+        Ok(node) => seen.fact(format!("{} -> {way}: answered by the pod on {node}", from.node)),
+        Err(error) => {
+            seen.problem(format!("{} -> {way}: {error}", from.node));
+            *patience = Wait::once();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        convert::Infallible,
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use kube::client::Body;
+
+    use super::*;
+    use lab_cluster::kubernetes::KubernetesApi;
+
+    /// An API server whose pod proxy gives these answers, one after the other, and then the last one again.
+    fn api(answers: &[&str]) -> KubernetesApi {
+        let answers: VecDeque<String> = answers.iter().map(|answer| (*answer).to_owned()).collect();
+        let answers = Arc::new(Mutex::new(answers));
+        let service = tower::service_fn(move |_: http::Request<Body>| {
+            let mut answers = answers.lock().expect("answers");
+            let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
+            let answer = answer.expect("an answer").into_bytes();
+            async { Ok::<_, Infallible>(http::Response::new(Body::from(answer))) }
+        });
+        KubernetesApi::of_client(kube::Client::new(service, "default"))
+    }
+
+    fn pod(node: &str, address: &str) -> EchoPod {
+        EchoPod { name: node.into(), node: node.into(), address: address.into(), namespace: "checks".into() }
+    }
+
+    async fn asked(answers: &[&str], names: &Names) -> Observation {
+        let pods = [pod("worker-1", "10.244.1.2"), pod("worker-2", "10.244.2.2")];
+        let patience = patient(Duration::from_secs(60));
+        let dns = std::future::ready(Ok(()));
+        let asker = Asker::new(&api(answers));
+        ask_from(&asker, &pods[0], &pods, names, &Recorder::new(), dns, patience).await
+    }
+
+    const NO_ROUTE: &str = r#"{"error":"no route to host"}"#;
+    const OF_WORKER_2: &str = r#"{"status":200,"body":"{\"node\":\"worker-2\"}"}"#;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_question_of_a_pod_is_asked_again() {
+        let seen = asked(&[NO_ROUTE, NO_ROUTE, OF_WORKER_2], &Names { service: None, dns: None }).await;
+        assert_eq!(seen.cause(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn once_a_question_has_no_right_answer_the_others_are_asked_once() {
+        let names = Names { service: Some("10.96.0.9".into()), dns: None };
+        let seen = asked(&[NO_ROUTE], &names).await;
+        let cause = seen.cause().expect("a cause");
+        let tries = ["no route to host (15 tries)", "no route to host (1 tries)"];
+        assert!(tries.iter().all(|text| cause.contains(text)), "{cause}");
     }
 }

@@ -1,57 +1,122 @@
 //! A node that loses power comes back Ready with the same identity.
 //!
-//! That it really was away shows in the kernel's boot id, which is new at each boot; that it is
-//! the same node shows in its machine id and in the UID of its Kubernetes Node.
+//! That it really was away shows in the kernel's boot id, which is new at each boot. The node itself tells it, and what
+//! Kubernetes says counts once it says so of that boot: for a while after the power cut the Node object is still as the
+//! boot before left it. That it is the same node shows in its machine id and in the UID of its Kubernetes Node.
 
-use super::Observation;
-use lab_cluster::{
-    formation::Cluster,
-    kubernetes::{KubernetesApi, NodeFacts},
-};
-use lab_model::node::NodeName;
+use std::time::Instant;
 
-pub(super) async fn look(cluster: &Cluster, name: &NodeName) -> Observation {
-    let mut observation = Observation::default();
-    if let Err(cause) = cycle(cluster, name, &mut observation).await {
-        observation.problem(cause);
+use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{kubernetes::{KubernetesApi, NodeFacts, has_boot_id, is_ready, node_facts}, wait::{Condition, Wait}};
+use lab_model::{node::NodeName, events::Step};
+use lab_plan::cluster::ClusterSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::{CheckContext, CheckKind, Text, Words};
+use super::{Observation, Check, CheckError, Fixtures, boot_id::boot_id};
+
+/// The check.
+#[derive(Debug, Serialize)]
+pub struct PowerCycle {
+    /// The node.
+    pub node: NodeName,
+}
+
+/// Its parameters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Written {
+    node: Text,
+}
+
+impl CheckKind for PowerCycle {
+    const NAME: &'static str = "power-cycle";
+    type Written = Written;
+
+    fn read(written: Written, context: &mut CheckContext<'_, '_>) -> Option<Self> {
+        Some(Self { node: context.node(&written.node)? })
     }
-    observation
-}
 
-async fn cycle(cluster: &Cluster, name: &NodeName, observation: &mut Observation) -> Result<(), String> {
-    let api = cluster.kubernetes().ok_or("the Kubernetes API was never reached")?;
-    let node = cluster.plan().node(name).ok_or_else(|| format!("the plan has no node {name}"))?;
-    let before = facts(api, name).await?;
-    let started = std::time::Instant::now();
-    cluster.power_cycle(node).await.map_err(|failure| failure.to_string())?;
-    let after = facts(api, name).await?;
-    compare(&before, &after, observation);
-    observation.fact(format!(
-        "{name}: green again {:.1} s after its power was cut",
-        started.elapsed().as_secs_f64()
-    ));
-    Ok(())
-}
+    fn words(&self, cluster: &ClusterSpec) -> Words {
+        Words::new(
+            Words::formed(cluster),
+            format!("{} loses power and is started again", self.node),
+            "it is Ready again with the same identity",
+        )
+    }
 
-async fn facts(api: &KubernetesApi, name: &NodeName) -> Result<NodeFacts, String> {
-    match api.node(name.as_str()).await {
-        Ok(Some(facts)) => Ok(facts),
-        Ok(None) => Err(format!("{name}: Kubernetes does not know it")),
-        Err(error) => Err(format!("{name}: {error}")),
+    fn nodes(&self) -> Vec<&NodeName> {
+        vec![&self.node]
+    }
+
+    fn restarts_nodes(&self) -> bool {
+        true
     }
 }
 
-fn compare(before: &NodeFacts, after: &NodeFacts, observation: &mut Observation) {
-    let name = &before.name;
-    observation.note(
-        !after.boot_id.is_empty() && before.boot_id != after.boot_id,
-        format!("{name}: boot id {} became {}", before.boot_id, after.boot_id),
+impl Check for PowerCycle {
+    fn look<'a>(
+        &'a self,
+        fixtures: &'a Fixtures,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        async move {
+            let (api, name) = (fixtures.api(), &self.node);
+            let node = fixtures.formed().node(name)?;
+            let before = Boot { id: boot_id(node).await?, node: facts(api, name).await? };
+            let started = Instant::now();
+            node.power_cycle().await?;
+            let id = boot_id(node).await?;
+            // At the deadline the comparison tells what is still missing.
+            let of_this_boot = has_boot_id(id.clone()).and(is_ready());
+            let limit = fixtures.formed().plan().budgets.limit(Step::Ready);
+            let _ = Wait::up_to(limit).on(node_facts(api, name.as_str()), of_this_boot).await;
+            let after = Boot { id, node: facts(api, name).await? };
+            compare(&before, &after, seen);
+            seen.fact(format!(
+                "{name}: green again {:.1} s after its power was cut",
+                started.elapsed().as_secs_f64()
+            ));
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+/// A boot of a node.
+struct Boot {
+    /// The boot id that the node itself tells.
+    id: String,
+    /// What Kubernetes says of the node.
+    node: NodeFacts,
+}
+
+async fn facts(api: &KubernetesApi, name: &NodeName) -> Result<NodeFacts, CheckError> {
+    match api.node(name.as_str()).await.map_err(CheckError::of(name))? {
+        Some(facts) => Ok(facts),
+        None => Err(CheckError::seen(format!("{name}: Kubernetes does not know it"))),
+    }
+}
+
+fn compare(before: &Boot, after: &Boot, seen: &mut Observation) {
+    let name = &before.node.name;
+    seen.note(
+        !after.id.is_empty() && before.id != after.id,
+        format!("{name}: boot id {} became {}", before.id, after.id),
     );
+    if after.node.boot_id != after.id {
+        // All else that Kubernetes says is of another boot.
+        return seen.problem(format!(
+            "{name}: it is in boot {}, and Kubernetes still tells of boot {}",
+            after.id, after.node.boot_id
+        ));
+    }
+    let (before, after) = (&before.node, &after.node);
     for (what, old, new) in
         [("machine id", &before.machine_id, &after.machine_id), ("Node UID", &before.uid, &after.uid)]
     {
         let same = !old.is_empty() && old == new;
-        observation.note(
+        seen.note(
             same,
             if same {
                 format!("{name}: {what} is still {old}")
@@ -60,7 +125,7 @@ fn compare(before: &NodeFacts, after: &NodeFacts, observation: &mut Observation)
             },
         );
     }
-    observation.note(after.readiness.ready, format!("{name}: {}", after.readiness.reason));
+    seen.note(after.readiness.ready, format!("{name}: {}", after.readiness.reason));
 }
 
 #[cfg(test)]
@@ -68,38 +133,48 @@ mod tests {
     use super::*;
     use lab_cluster::kubernetes::NodeReadiness as Readiness;
 
-    fn node(uid: &str, machine: &str, boot: &str) -> NodeFacts {
-        NodeFacts {
+    /// A boot of which Kubernetes knows.
+    fn boot(uid: &str, machine: &str, id: &str) -> Boot {
+        let node = NodeFacts {
             name: "worker-2".into(),
             uid: uid.into(),
             readiness: Readiness { ready: true, reason: "KubeletReady".into(), message: String::new() },
             architecture: "arm64".into(),
             machine_id: machine.into(),
-            boot_id: boot.into(),
+            boot_id: id.into(),
             kubelet_version: "v1.34.2".into(),
             os_image: String::new(),
-        }
+        };
+        Boot { id: id.into(), node }
     }
 
-    fn judged(before: &NodeFacts, after: &NodeFacts) -> Option<String> {
-        let mut observation = Observation::default();
-        compare(before, after, &mut observation);
-        observation.cause()
+    fn judged(before: &Boot, after: &Boot) -> Option<String> {
+        let mut seen = Observation::default();
+        compare(before, after, &mut seen);
+        seen.cause()
     }
 
     #[test]
     fn a_reboot_keeps_identity_and_changes_the_boot_id() {
-        assert_eq!(judged(&node("u", "m", "1"), &node("u", "m", "2")), None);
+        assert_eq!(judged(&boot("u", "m", "1"), &boot("u", "m", "2")), None);
     }
 
     #[test]
     fn each_way_of_not_being_the_same_rebooted_node_fails() {
-        let before = node("u", "m", "1");
-        for after in [node("u", "m", "1"), node("v", "m", "2"), node("u", "n", "2"), node("u", "", "2")] {
-            assert!(judged(&before, &after).is_some(), "{after:?}");
+        let before = boot("u", "m", "1");
+        for after in [boot("u", "m", "1"), boot("v", "m", "2"), boot("u", "n", "2"), boot("u", "", "2")] {
+            assert!(judged(&before, &after).is_some(), "{:?}", after.node);
         }
-        let mut unready = node("u", "m", "2");
-        unready.readiness.ready = false;
+        let mut unready = boot("u", "m", "2");
+        unready.node.readiness.ready = false;
         assert!(judged(&before, &unready).is_some());
+    }
+
+    #[test]
+    fn what_kubernetes_says_of_the_boot_before_is_no_evidence() {
+        let mut slow = boot("u", "m", "2");
+        slow.node.boot_id = "1".into();
+        let cause = judged(&boot("u", "m", "1"), &slow).expect("no evidence of the new boot");
+        assert_eq!(cause, "worker-2: it is in boot 2, and Kubernetes still tells of boot 1");
     }
 }

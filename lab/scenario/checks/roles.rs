@@ -2,37 +2,68 @@
 
 use std::collections::BTreeSet;
 
-use super::{Observation, QUESTION};
-use lab_cluster::{
-    formation::Cluster,
-    machine_api::{ApiError, ExtensionStatus},
-};
+use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{formation::Cluster, machine_api::{ApiError, ExtensionStatus}};
 use lab_image::Contents;
-use lab_plan::cluster::NodePlan;
+use lab_plan::cluster::{NodePlan, ClusterSpec};
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::{CheckContext, CheckKind, Words};
+use super::{Observation, QUESTION, Check, CheckError, Fixtures};
 
 /// containerd's configuration on a node, with the parts of all extensions (Talos, constants.CRIConfig).
 const CRI_CONFIG: &str = "/etc/cri/conf.d/cri.toml";
 /// Layers that Talos lists among the extensions and that are none.
 const PSEUDO: [&str; 2] = ["modules.dep", "schematic"];
 
-pub(super) async fn look(cluster: &Cluster) -> Observation {
-    let mut observation = Observation::default();
-    let plan = cluster.plan();
-    for node in &plan.nodes {
-        match actual(cluster, node).await {
-            Ok(actual) => {
-                let others = plan.nodes.iter().filter(|other| other.spec.role != node.spec.role);
-                let others: Vec<_> = others
-                    .map(|other| (other.spec.role.as_str(), Traits::of(&other.image.contents)))
-                    .collect();
-                let expected = Traits::of(&node.image.contents);
-                let node = Node { name: node.spec.name.as_str(), role: node.spec.role.as_str() };
-                judge(&node, &expected, &actual, &others, &mut observation);
-            }
-            Err(error) => observation.problem(format!("{}: {error}", node.spec.name)),
-        }
+/// The check; it has no parameters.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Roles {}
+
+impl CheckKind for Roles {
+    const NAME: &'static str = "roles";
+    type Written = Self;
+
+    fn read(written: Self, _: &mut CheckContext<'_, '_>) -> Option<Self> {
+        Some(written)
     }
-    observation
+
+    fn words(&self, cluster: &ClusterSpec) -> Words {
+        Words::new(
+            Words::formed(cluster),
+            "each node is compared with the image of its role",
+            "it runs exactly what that image holds",
+        )
+    }
+}
+
+impl Check for Roles {
+    fn look<'a>(
+        &'a self,
+        fixtures: &'a Fixtures,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        async move {
+            let plan = fixtures.cluster().plan();
+            for node in &plan.nodes {
+                match actual(fixtures.cluster(), node).await {
+                    Ok(actual) => {
+                        let others = plan.nodes.iter().filter(|other| other.spec.role != node.spec.role);
+                        let others: Vec<_> = others
+                            .map(|other| (other.spec.role.as_str(), Traits::of(&other.image.contents)))
+                            .collect();
+                        let expected = Traits::of(&node.image.contents);
+                        let node = Node { name: node.spec.name.as_str(), role: node.spec.role.as_str() };
+                        judge(&node, &expected, &actual, &others, seen);
+                    }
+                    Err(error) => seen.problem(format!("{}: {error}", node.spec.name)),
+                }
+            }
+            Ok(())
+        }
+        .boxed()
+    }
 }
 
 /// What tells one image from another.

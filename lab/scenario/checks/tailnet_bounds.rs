@@ -2,12 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Observation, QUESTION};
 use lab_cluster::{
     formation::{Cluster, Tailnet},
     tailnet::{ControlServer, OutsideClient},
 };
 use lab_plan::cluster::{NodePlan, OUTSIDE_CLIENT, TAILNET};
+
+use super::{CheckError, Observation, QUESTION};
 
 /// A gateway whose tailnet must end at it.
 pub(super) struct Bounds<'a> {
@@ -47,7 +48,7 @@ impl Bounds<'_> {
     }
 
     /// Of the cluster only gateways are members of the tailnet.
-    pub(super) async fn members(&self, observation: &mut Observation) -> Result<(), String> {
+    pub(super) async fn members(&self, observation: &mut Observation) -> Result<(), CheckError> {
         match self.tailnet.control() {
             Some(control) => self.only_the_gateway(control, observation).await?,
             None => observation.fact("who else is in the user's tailnet is not looked at"),
@@ -59,8 +60,8 @@ impl Bounds<'_> {
         &self,
         control: &ControlServer,
         observation: &mut Observation,
-    ) -> Result<(), String> {
-        let nodes = control.nodes().await.map_err(|error| error.to_string())?;
+    ) -> Result<(), CheckError> {
+        let nodes = control.nodes().await?;
         let gateways = self.cluster.plan().nodes.iter().filter(|node| node.spec.role.is_gateway());
         let members: Vec<String> = gateways.map(|node| self.tailnet.gateway_name(node)).collect();
         let strangers: Vec<_> = nodes
@@ -79,12 +80,11 @@ impl Bounds<'_> {
         Ok(())
     }
 
-    async fn no_tailnet_address(&self, observation: &mut Observation) -> Result<(), String> {
+    async fn no_tailnet_address(&self, observation: &mut Observation) -> Result<(), CheckError> {
         for node in self.cluster.plan().nodes.iter().filter(|node| !node.spec.role.is_gateway()) {
             let name = &node.spec.name;
-            let api = self.cluster.connect(node).await.map_err(|error| error.to_string())?;
-            let addresses = api.list("network", "AddressStatuses.net.talos.dev", QUESTION).await;
-            let addresses = addresses.map_err(|error| error.to_string())?;
+            let api = self.cluster.connect(node).await?;
+            let addresses = api.list("network", "AddressStatuses.net.talos.dev", QUESTION).await?;
             let texts: Vec<_> = addresses.iter().map(|resource| resource.id.clone()).collect();
             let found = texts.iter().find(|id| in_tailnet(id));
             observation.note(

@@ -1,17 +1,15 @@
 //! What a routed tailnet does when something breaks: it comes back by itself, or goes another way.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, time::{Duration, Instant}};
 
-use super::{Observation, fixtures::Fixtures, tailnet_requests::Answer, text};
-use crate::scenario::Disturbance;
-use lab_cluster::{
-    formation::{Cluster, Tailnet},
-    tailnet::{Node, OutsideClient, Path},
-};
-use lab_plan::cluster::NodePlan;
+use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{formation::{Cluster, FormedCluster, Tailnet}, tailnet::{Node, OutsideClient, Path, Pong, TailnetError}, wait::{PollError, Wait}};
+use lab_model::workloads::ECHO_IMAGE;
+use lab_plan::cluster::{NodePlan, ClusterSpec};
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::{CheckContext, CheckKind, Words};
+use super::{Observation, fixtures::Fixtures, tailnet_requests::Answer, Check, CheckError, tailnet_routing::tailnet_of};
 
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(4);
@@ -20,47 +18,120 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// How long login, routes and each way back may take, on the reference host.
 const RECOVERY: Duration = Duration::from_secs(120);
 
-pub(super) async fn look(fixtures: &Fixtures<'_>, after: &[Disturbance]) -> Observation {
-    let mut observation = Observation::default();
-    if let Err(problem) = look_at(fixtures, after, &mut observation).await {
-        observation.problem(problem);
-    }
-    observation
+/// The check.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TailnetRecovery {
+    /// What is disturbed, one after the other.
+    pub after: Vec<Disturbance>,
 }
 
-async fn look_at(
-    fixtures: &Fixtures<'_>,
+/// Something that happens to a routed tailnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Disturbance {
+    /// The gateway's network cable is pulled out and put back in.
+    LinkCut,
+    /// The gateway loses power and is started again.
+    GatewayReboot,
+    /// The control server is away for a moment.
+    ControlServerRestart,
+    /// No datagram passes between the gateway and the outside, so that only the relay is left.
+    NoDirectPath,
+}
+
+impl Disturbance {
+    /// In words, after "after".
+    fn label(self) -> &'static str {
+        match self {
+            Self::LinkCut => "its link was cut",
+            Self::GatewayReboot => "it lost power",
+            Self::ControlServerRestart => "the control server was restarted",
+            Self::NoDirectPath => "UDP was blocked",
+        }
+    }
+}
+
+impl CheckKind for TailnetRecovery {
+    const NAME: &'static str = "tailnet-recovery";
+    type Written = Self;
+
+    fn read(written: Self, _: &mut CheckContext<'_, '_>) -> Option<Self> {
+        Some(written)
+    }
+
+    fn words(&self, _: &ClusterSpec) -> Words {
+        let after: Vec<_> = self.after.iter().map(|disturbance| disturbance.label()).collect();
+        Words::new(
+            "a tailnet client that reaches a pod through the gateway",
+            "the gateway or its way is disturbed",
+            format!("the pod answers again without help after {}", after.join(", ")),
+        )
+    }
+
+    fn images(&self) -> &'static [&'static str] {
+        &[ECHO_IMAGE]
+    }
+
+    fn restarts_nodes(&self) -> bool {
+        self.after.contains(&Disturbance::GatewayReboot)
+    }
+}
+
+impl Check for TailnetRecovery {
+    fn look<'a>(
+        &'a self,
+        fixtures: &'a Fixtures,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        disturb(fixtures, &self.after, seen).boxed()
+    }
+}
+
+async fn disturb(
+    fixtures: &Fixtures,
     after: &[Disturbance],
-    observation: &mut Observation,
-) -> Result<(), String> {
-    let cluster = fixtures.cluster;
-    let tailnet =
-        cluster.tailnet().ok_or("the scenario has no tailnet; give the cluster `tailnet: local`")?;
+    seen: &mut Observation,
+) -> Result<(), CheckError> {
+    let cluster = fixtures.cluster();
+    let tailnet = tailnet_of(cluster)?;
     let is_gateway = |node: &&NodePlan| node.spec.role.is_gateway();
-    let gateway = cluster.plan().nodes.iter().find(is_gateway).ok_or("the cluster has no gateway")?;
+    let gateway = cluster.plan().nodes.iter().find(is_gateway);
+    let gateway = gateway.ok_or_else(|| CheckError::lacks("the cluster has no gateway"))?;
     let patience = cluster.plan().budgets.on_this_host(RECOVERY);
-    let client = tailnet.routed_client(patience).await.map_err(text)?;
+    let client = tailnet.routed_client(patience).await?;
 
     let pods = fixtures.echo().await?.pods;
     let far = pods.iter().find(|pod| pod.node != gateway.spec.name.as_str());
-    let pod = far.ok_or("no pod runs on another node than the gateway")?.address.clone();
-    let http = client.http(REQUEST).map_err(text)?;
+    let far = far.ok_or_else(|| CheckError::lacks("no pod runs on another node than the gateway"))?;
+    let pod = far.address.clone();
+    let http = client.http(REQUEST)?;
 
-    let way = Way { cluster, tailnet, gateway, client: &client, http, pod, patience };
-    way.reached("before anything is disturbed").await?;
+    let path = ClientPath {
+        formed: fixtures.formed(),
+        cluster,
+        tailnet,
+        gateway,
+        client: &client,
+        http,
+        pod,
+        patience,
+    };
+    path.reached("before anything is disturbed").await?;
     for disturbance in after {
         match disturbance {
-            Disturbance::LinkCut => way.link_cut(observation).await?,
-            Disturbance::GatewayReboot => way.gateway_reboot(observation).await?,
-            Disturbance::ControlServerRestart => way.control_server_restart(observation).await?,
-            Disturbance::NoDirectPath => way.no_direct_path(observation).await?,
+            Disturbance::LinkCut => path.link_cut(seen).await?,
+            Disturbance::GatewayReboot => path.gateway_reboot(seen).await?,
+            Disturbance::ControlServerRestart => path.control_server_restart(seen).await?,
+            Disturbance::NoDirectPath => path.no_direct_path(seen).await?,
         }
     }
     Ok(())
 }
 
-/// The way from the outside client through the gateway to a pod on another node.
-struct Way<'a> {
+/// The path from the outside client through the gateway to a pod on another node.
+struct ClientPath<'a> {
+    formed: &'a FormedCluster,
     cluster: &'a Cluster,
     tailnet: &'a Tailnet,
     gateway: &'a NodePlan,
@@ -70,53 +141,53 @@ struct Way<'a> {
     patience: Duration,
 }
 
-impl Way<'_> {
+impl ClientPath<'_> {
     /// Asks until the pod answers, and says after how many seconds it did.
-    async fn reached(&self, when: &str) -> Result<f64, String> {
+    async fn reached(&self, when: &str) -> Result<f64, CheckError> {
         let started = Instant::now();
-        loop {
-            match Answer::of(&self.http, &self.pod).await.seen {
-                Ok(_) => return Ok(started.elapsed().as_secs_f64()),
-                Err(why) if started.elapsed() >= self.patience => {
-                    let seconds = self.patience.as_secs();
-                    return Err(format!(
-                        "{when} the pod {} does not answer within {seconds} s: {why}",
-                        self.pod
-                    ));
-                }
-                Err(_) => tokio::time::sleep(AGAIN).await,
-            }
+        let wait = Wait::up_to(self.patience).every(AGAIN);
+        let answered = wait.retry(|| async { Answer::of(&self.http, &self.pod).await.seen }).await;
+        match answered {
+            Ok(_) => Ok(started.elapsed().as_secs_f64()),
+            Err(expired) => Err(CheckError::seen(format!(
+                "{when} the pod {} does not answer within {} s: {}",
+                self.pod,
+                expired.limit.as_secs(),
+                expired.last
+            ))),
         }
     }
 
     /// The gateway as the control server, or else the client, knows it: exactly one entry.
-    async fn member(&self) -> Result<Member, String> {
+    async fn member(&self) -> Result<Member, CheckError> {
         let name = self.tailnet.gateway_name(self.gateway);
         let mut own: Vec<Member> = match self.tailnet.control() {
             Some(control) => {
-                let nodes = control.nodes().await.map_err(text)?;
+                let nodes = control.nodes().await?;
                 let own = nodes.into_iter().filter(|node| node.name.starts_with(&name));
                 own.map(|node| Member { id: node.id.to_string(), addresses: node.addresses }).collect()
             }
             None => {
-                let peers = self.client.status().await.map_err(text)?.peers;
+                let peers = self.client.status().await?.peers;
                 let own = peers.into_iter().filter(|(_, peer)| peer.host_name.starts_with(&name));
                 own.map(|(id, peer)| Member { id, addresses: peer.addresses }).collect()
             }
         };
         match (own.pop(), own.len()) {
             (Some(member), 0) => Ok(member),
-            (None, _) => Err(format!("the tailnet has no node {name}")),
-            (Some(_), others) => Err(format!("the tailnet has {} nodes called {name}", others + 1)),
+            (None, _) => Err(CheckError::seen(format!("the tailnet has no node {name}"))),
+            (Some(_), others) => {
+                Err(CheckError::seen(format!("the tailnet has {} nodes called {name}", others + 1)))
+            }
         }
     }
 
-    async fn link_cut(&self, observation: &mut Observation) -> Result<(), String> {
+    async fn link_cut(&self, seen: &mut Observation) -> Result<(), CheckError> {
         let name = &self.gateway.spec.name;
-        self.cluster.lan().cut(name).map_err(text)?;
+        self.cluster.lan().cut(name)?;
         let cut = Answer::of(&self.http, &self.pod).await.seen;
-        self.cluster.lan().restore(name).map_err(text)?;
-        observation.note(
+        self.cluster.lan().restore(name)?;
+        seen.note(
             cut.is_err(),
             match cut {
                 Err(why) => format!("link of {name} cut: no answer ({why})"),
@@ -124,23 +195,23 @@ impl Way<'_> {
             },
         );
         let seconds = self.reached("after the link was restored").await?;
-        observation.fact(format!("link restored: answers again after {seconds:.1} s, without help"));
+        seen.fact(format!("link restored: answers again after {seconds:.1} s, without help"));
         Ok(())
     }
 
-    async fn gateway_reboot(&self, observation: &mut Observation) -> Result<(), String> {
+    async fn gateway_reboot(&self, seen: &mut Observation) -> Result<(), CheckError> {
         let name = &self.gateway.spec.name;
         let before = self.member().await?;
         let cut = Instant::now();
-        self.cluster.power_cycle(self.gateway).await.map_err(text)?;
+        self.formed.node(name)?.power_cycle().await?;
         self.reached(&format!("after {name} was started again")).await?;
-        observation.fact(format!(
+        seen.fact(format!(
             "{name} lost power: answers again after {:.1} s, boot included, with the key that it had",
             cut.elapsed().as_secs_f64()
         ));
         let after = self.member().await?;
         let same = before == after;
-        observation.note(
+        seen.note(
             same,
             if same {
                 format!("{name} is still node {} of the tailnet", after.id)
@@ -151,12 +222,14 @@ impl Way<'_> {
         Ok(())
     }
 
-    async fn control_server_restart(&self, observation: &mut Observation) -> Result<(), String> {
-        let control = self.tailnet.control().ok_or("only a control server of the run's own is restarted")?;
+    async fn control_server_restart(&self, seen: &mut Observation) -> Result<(), CheckError> {
+        let control = self.tailnet.control();
+        let control = control
+            .ok_or_else(|| CheckError::lacks("only a control server of the run's own is restarted"))?;
         control.stop().await;
         let alone = Answer::of(&self.http, &self.pod).await.seen;
-        control.resume().await.map_err(text)?;
-        observation.note(
+        control.resume().await?;
+        seen.note(
             alone.is_ok(),
             match alone {
                 Ok(_) => "control server down: packets go on without it".to_owned(),
@@ -165,40 +238,47 @@ impl Way<'_> {
         );
         let resumed = Instant::now();
         let online = |nodes: &[Node]| nodes.iter().filter(|node| node.online).count() >= 2;
-        control
-            .wait_for_nodes("gateway and client to be connected", self.patience, online)
-            .await
-            .map_err(text)?;
-        observation.fact(format!(
+        control.wait_for_nodes("gateway and client to be connected", self.patience, online).await?;
+        seen.fact(format!(
             "control server back: gateway and client are connected to it again after {:.1} s",
             resumed.elapsed().as_secs_f64()
         ));
         self.reached("after the control server was restarted").await.map(drop)
     }
 
-    async fn no_direct_path(&self, observation: &mut Observation) -> Result<(), String> {
+    async fn no_direct_path(&self, seen: &mut Observation) -> Result<(), CheckError> {
         let name = &self.gateway.spec.name;
         let member = self.member().await?;
-        let address = *member.addresses.first().ok_or_else(|| format!("{name} has no tailnet address"))?;
-        let pong = self.client.ping(address, self.patience).await.map_err(text)?;
-        observation.fact(format!("path to {name}: {}, {} ms", pong.path, pong.latency.as_millis()));
+        let address = member.addresses.first().copied();
+        let address = address.ok_or_else(|| CheckError::seen(format!("{name} has no tailnet address")))?;
+        let pong = self.client.ping(address, self.patience).await?;
+        seen.fact(format!("path to {name}: {}, {} ms", pong.path, pong.latency.as_millis()));
         self.cluster.lan().set_datagrams(name, false);
-        let seen = self.through_relay(address, observation).await;
+        let seen = self.through_relay(address, seen).await;
         self.cluster.lan().set_datagrams(name, true);
         seen
     }
 
-    async fn through_relay(&self, address: IpAddr, observation: &mut Observation) -> Result<(), String> {
-        let blocked = Instant::now();
-        let seconds = self.reached("with UDP blocked").await?;
-        let pong = loop {
-            let pong = self.client.ping(address, self.patience).await.map_err(text)?;
-            if matches!(pong.path, Path::Relay(_)) || blocked.elapsed() >= self.patience {
-                break pong;
-            }
-            tokio::time::sleep(AGAIN).await;
+    /// The first ping that took the relay, or else the last one within `limit`.
+    async fn ping_through_relay(&self, address: IpAddr, limit: Duration) -> Result<Pong, TailnetError> {
+        let relayed = |pong: &Pong| match pong.path {
+            Path::Relay(_) => Ok(()),
+            _ => Err(pong.path.to_string()),
         };
-        observation.note(
+        let ping = || self.client.ping(address, self.patience);
+        match Wait::up_to(limit).every(AGAIN).poll(ping, relayed).await {
+            Ok(pong) => Ok(pong),
+            Err(PollError::Probe(error)) => Err(error),
+            Err(PollError::Expired(_)) => ping().await,
+        }
+    }
+
+    async fn through_relay(&self, address: IpAddr, seen: &mut Observation) -> Result<(), CheckError> {
+        let left = Instant::now() + self.patience;
+        let seconds = self.reached("with UDP blocked").await?;
+        let left = left.saturating_duration_since(Instant::now());
+        let pong = self.ping_through_relay(address, left).await?;
+        seen.note(
             matches!(pong.path, Path::Relay(_)),
             format!(
                 "UDP blocked at the switch: answers after {seconds:.1} s {}, {} ms",

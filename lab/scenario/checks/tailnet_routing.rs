@@ -1,33 +1,17 @@
 //! The gateway routes the cluster's networks to a tailnet client: followed link by link, proven by
 //! packets.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::{Duration, Instant},
-};
+use std::{time::{Duration, Instant}, sync::OnceLock};
 
+use futures::{FutureExt, future::BoxFuture};
 use ipnet::IpNet;
+use lab_cluster::{formation::{Cluster, Tailnet}, machine_api::{ApiError, NodeClient, ServiceState}, tailnet::{Carries, ClientStatus, ControlServer, Fact, OutsideClient, RouteLedger, telling_line}, wait::Wait};
+use lab_model::{events::{ChainLink, Happening, Recorder}, redact, workloads::ECHO_IMAGE};
+use lab_plan::cluster::{NodePlan, ClusterSpec};
+use serde::{Deserialize, Serialize};
 
-use super::{
-    Observation, QUESTION,
-    attempts::Attempts,
-    fixtures::{EchoPods, Fixtures},
-    tailnet_bounds::Bounds,
-    tailnet_requests::Answer,
-};
-use lab_cluster::{
-    formation::{Cluster, Tailnet},
-    kubernetes::{ECHO_PORT, EchoPod, EchoWorkload},
-    machine_api::{ApiError, NodeClient, ServiceState},
-    tailnet::{
-        Carries, ClientStatus, ControlServer, Fact, OutsideClient, Probe, Protocol, RouteLedger, telling_line,
-    },
-};
-use lab_model::{
-    events::{ChainLink, Happening, Recorder},
-    redact,
-};
-use lab_plan::cluster::NodePlan;
+use crate::scenario::{CheckContext, CheckKind, Words};
+use super::{Observation, QUESTION, fixtures::Fixtures, tailnet_bounds::Bounds, Check, CheckError};
 
 /// The extension's service on a node.
 const SERVICE: &str = "ext-tailscale";
@@ -42,40 +26,67 @@ const LOGIN: Duration = Duration::from_secs(60);
 /// How long the approval of routes may take once the control server has heard of them, on the reference host: it
 /// approves by its policy at once, and the lab's own call follows within a second.
 const APPROVAL: Duration = Duration::from_secs(10);
-/// How long one request may take; the first to a target also looks for a path.
-const REQUEST: Duration = Duration::from_secs(10);
-/// How long a datagram may be under way, there and back.
-const DATAGRAM: Duration = Duration::from_secs(5);
-/// How many datagrams are sent before a target counts as not reached.
-const TRIES: usize = 6;
-/// How often a target is asked once it has answered.
-const REPEATS: usize = 3;
-/// Bytes of the large transfer: many full segments, so that a black hole for them shows.
-const LARGE: usize = 2 << 20;
 
-pub(super) async fn look(fixtures: &Fixtures<'_>) -> Observation {
-    let cluster = fixtures.cluster;
-    let mut observation = Observation::default();
-    let Some(tailnet) = cluster.tailnet() else {
-        observation.problem("the scenario has no tailnet; give the cluster `tailnet: local`");
-        return observation;
-    };
-    let gateways = cluster.plan().nodes.iter().filter(|node| node.spec.role.is_gateway());
-    for gateway in gateways {
-        let mut routing = Routing { fixtures, tailnet, gateway, ledger: ledger(cluster, tailnet, gateway) };
-        if let Err(problem) = routing.follow(&mut observation).await {
-            observation.problem(problem);
-        }
-        record(cluster.recorder(), &routing.ledger);
-        for line in routing.ledger.to_string().lines() {
-            observation.fact(line);
-        }
-        match routing.ledger.first_broken_link() {
-            None => observation.fact("every link of the chain holds"),
-            Some(broken) => observation.problem(broken),
-        }
+/// The check; it has no parameters.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TailnetRouting {}
+
+impl CheckKind for TailnetRouting {
+    const NAME: &'static str = "tailnet-routing";
+    type Written = Self;
+
+    fn read(written: Self, _: &mut CheckContext<'_, '_>) -> Option<Self> {
+        Some(written)
     }
-    observation
+
+    fn words(&self, _: &ClusterSpec) -> Words {
+        Words::new(
+            "a gateway with its document and a tailnet client outside the cluster",
+            "the client calls pods on other nodes, and a service",
+            "packets arrive through the gateway, and only the gateway is in the tailnet",
+        )
+    }
+
+    fn images(&self) -> &'static [&'static str] {
+        &[ECHO_IMAGE]
+    }
+}
+
+impl Check for TailnetRouting {
+    fn look<'a>(
+        &'a self,
+        fixtures: &'a Fixtures,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        async move {
+            let cluster = fixtures.cluster();
+            let tailnet = tailnet_of(cluster)?;
+            for gateway in cluster.plan().nodes.iter().filter(|node| node.spec.role.is_gateway()) {
+                let ledger = ledger(cluster, tailnet, gateway);
+                let mut routing = Routing { fixtures, tailnet, gateway, ledger };
+                if let Err(error) = routing.follow(seen).await {
+                    seen.problem(error);
+                }
+                record(cluster.recorder(), &routing.ledger);
+                for line in routing.ledger.to_string().lines() {
+                    seen.fact(line);
+                }
+                match routing.ledger.first_broken_link() {
+                    None => seen.fact("every link of the chain holds"),
+                    Some(broken) => seen.problem(broken),
+                }
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+/// The tailnet of a cluster that must have one.
+pub(super) fn tailnet_of(cluster: &Cluster) -> Result<&Tailnet, CheckError> {
+    let tailnet = cluster.tailnet();
+    tailnet.ok_or_else(|| CheckError::lacks("the scenario has no tailnet; give the cluster `tailnet: local`"))
 }
 
 fn record(recorder: &Recorder, ledger: &RouteLedger) {
@@ -117,26 +128,27 @@ fn ledger(cluster: &Cluster, tailnet: &Tailnet, gateway: &NodePlan) -> RouteLedg
     RouteLedger::new(&tailnet.gateway_name(gateway), routes.into_iter().map(|route| (route, carries(route))))
 }
 
-struct Routing<'a> {
-    fixtures: &'a Fixtures<'a>,
+/// A gateway, and what is known of the chain from it to the client.
+pub(super) struct Routing<'a> {
+    pub(super) fixtures: &'a Fixtures,
     tailnet: &'a Tailnet,
-    gateway: &'a NodePlan,
-    ledger: RouteLedger,
+    pub(super) gateway: &'a NodePlan,
+    pub(super) ledger: RouteLedger,
 }
 
 impl Routing<'_> {
     /// Looks at one link after the other; a link that does not hold ends the way, for the ledger
     /// then names it.
-    async fn follow(&mut self, observation: &mut Observation) -> Result<(), String> {
+    async fn follow(&mut self, seen: &mut Observation) -> Result<(), CheckError> {
         self.service().await;
-        let patience = self.fixtures.cluster.plan().budgets.on_this_host(LOGIN);
+        let patience = self.fixtures.cluster().plan().budgets.on_this_host(LOGIN);
         if let Some(control) = self.tailnet.control() {
-            self.login(control, patience, observation).await?;
+            self.login(control, patience, seen).await?;
         }
         if self.ledger.first_link_before_packets_is_broken() {
             return Ok(());
         }
-        let client = self.tailnet.outside_client(patience).await.map_err(|error| error.to_string())?;
+        let client = self.tailnet.outside_client(patience).await?;
         if self.tailnet.control().is_none() {
             self.login_as_the_client_sees_it(&client, patience).await?;
         }
@@ -144,12 +156,12 @@ impl Routing<'_> {
         if self.ledger.first_link_before_packets_is_broken() {
             return Ok(());
         }
-        self.packets(&client, observation).await?;
-        self.bounds().members(observation).await
+        self.packets(&client, seen).await?;
+        self.bounds().members(seen).await
     }
 
-    fn bounds(&self) -> Bounds<'_> {
-        Bounds { cluster: self.fixtures.cluster, tailnet: self.tailnet, gateway: self.gateway }
+    pub(super) fn bounds(&self) -> Bounds<'_> {
+        Bounds { cluster: self.fixtures.cluster(), tailnet: self.tailnet, gateway: self.gateway }
     }
 
     async fn service(&mut self) {
@@ -166,7 +178,7 @@ impl Routing<'_> {
 
     /// The service on the gateway, if there is one, and the connection that told of it.
     async fn state(&self) -> Result<(NodeClient, Option<ServiceState>), ApiError> {
-        let api = self.fixtures.cluster.connect(self.gateway).await?;
+        let api = self.fixtures.cluster().connect(self.gateway).await?;
         let services = api.services(QUESTION).await?;
         Ok((api, services.into_iter().find(|service| service.id == SERVICE)))
     }
@@ -176,12 +188,12 @@ impl Routing<'_> {
         &mut self,
         control: &ControlServer,
         patience: Duration,
-        observation: &mut Observation,
-    ) -> Result<(), String> {
+        seen: &mut Observation,
+    ) -> Result<(), CheckError> {
         let was_down = !control.is_running();
         if was_down {
-            observation.fact("the control server was down when the gateway came up, and is started now");
-            control.resume().await.map_err(|error| error.to_string())?;
+            seen.fact("the control server was down when the gateway came up, and is started now");
+            control.resume().await?;
         }
         let since = Instant::now();
         let name = self.ledger.gateway.clone();
@@ -193,7 +205,7 @@ impl Routing<'_> {
                 of_it.map(known).any(|known| routes.iter().all(|route| known.contains(route)))
             }
         };
-        let approval = self.fixtures.cluster.plan().budgets.on_this_host(APPROVAL);
+        let approval = self.fixtures.cluster().plan().budgets.on_this_host(APPROVAL);
         let routed = async {
             let advertised = all_of(|node| &node.advertised);
             control.wait_for_nodes("the gateway and its routes", patience, advertised).await?;
@@ -205,11 +217,11 @@ impl Routing<'_> {
             _ = routed => {}
             () = self.service_gives_up() => {}
         }
-        let nodes = control.nodes().await.map_err(|error| error.to_string())?;
+        let nodes = control.nodes().await?;
         self.ledger.note_nodes(&nodes);
         if was_down && self.ledger.login == Fact::Yes {
             let seconds = since.elapsed().as_secs_f64();
-            observation.fact(format!(
+            seen.fact(format!(
                 "the gateway logged in by itself {seconds:.1} s after the control server was there"
             ));
         }
@@ -232,12 +244,12 @@ impl Routing<'_> {
         &mut self,
         client: &OutsideClient,
         patience: Duration,
-    ) -> Result<(), String> {
+    ) -> Result<(), CheckError> {
         let name = self.ledger.gateway.clone();
         let online =
             |status: &ClientStatus| status.peers.values().any(|peer| peer.host_name == name && peer.online);
         let _ = client.wait_for("the gateway", patience, online).await;
-        let status = client.status().await.map_err(|error| error.to_string())?;
+        let status = client.status().await?;
         self.ledger.login =
             Fact::of(online(&status), format!("the client's map has no node {name} that is connected"));
         self.explain_login().await;
@@ -246,19 +258,18 @@ impl Routing<'_> {
 
     /// Resolves when the service ends again and again and its log says why: no wait will mend that.
     async fn service_gives_up(&self) {
-        let mut before = None;
-        loop {
-            tokio::time::sleep(LOOK_AGAIN).await;
-            let Ok((api, service)) = self.state().await else { continue };
+        let before = OnceLock::new();
+        let attempt = || async {
+            let (api, service) = self.state().await.map_err(drop)?;
             let restarts = service.map_or(0, |service| service.restarts);
-            let before = *before.get_or_insert(restarts);
-            if restarts >= before + GIVES_UP
-                && let Ok(log) = api.logs(SERVICE, LOG_LINES, QUESTION).await
-                && telling_line(&log).is_some()
-            {
-                return;
+            if restarts < before.get_or_init(|| restarts) + GIVES_UP {
+                return Err(());
             }
-        }
+            let log = api.logs(SERVICE, LOG_LINES, QUESTION).await.map_err(drop)?;
+            telling_line(&log).map(drop).ok_or(())
+        };
+        // Whoever waits for the login beside this has a deadline.
+        let _ = Wait::without_limit().every(LOOK_AGAIN).retry_if(|()| true, attempt).await;
     }
 
     /// What the service and its log tell of why nobody logged in.
@@ -272,131 +283,13 @@ impl Routing<'_> {
         (!said.is_empty()).then(|| said.join(", "))
     }
 
-    async fn accept(&mut self, client: &OutsideClient, patience: Duration) -> Result<(), String> {
+    async fn accept(&mut self, client: &OutsideClient, patience: Duration) -> Result<(), CheckError> {
         let routes: Vec<_> = self.ledger.routes.iter().map(|route| route.prefix).collect();
         let all = |status: &ClientStatus| status.routes_all(&routes);
         let _ = client.wait_for("the gateway's routes", patience, all).await;
-        let status = client.status().await.map_err(|error| error.to_string())?;
-        let preferences = client.preferences().await.map_err(|error| error.to_string())?;
+        let status = client.status().await?;
+        let preferences = client.preferences().await?;
         self.ledger.note_client(&status, &preferences);
         Ok(())
-    }
-
-    async fn packets(&mut self, client: &OutsideClient, observation: &mut Observation) -> Result<(), String> {
-        let EchoPods { workload, pods } = self.fixtures.echo().await?;
-        let http = client.http(REQUEST).map_err(|error| error.to_string())?;
-        self.bounds().attempts(client, observation).await;
-        // A pod on a compute node: the gateway has to route, not only to answer.
-        let far: Vec<&EchoPod> =
-            pods.iter().filter(|pod| pod.node != self.gateway.spec.name.as_str()).collect();
-        for pod in &far {
-            let answers = self.ask(&http, &pod.address).await;
-            self.note(&pod.address, &answers);
-            for (node, source) in answers.iter().filter_map(|answer| answer.seen.as_ref().ok()) {
-                observation.note(
-                    *node == pod.node,
-                    format!(
-                        "pod {} on {}: {node} answered; it saw {source} as the sender",
-                        pod.address, pod.node
-                    ),
-                );
-            }
-        }
-        let answers = self.ask(&http, &workload.cluster_ip).await;
-        self.note(&workload.cluster_ip, &answers);
-        if let Some(pod) = far.first() {
-            self.datagrams(client, &pod.address).await;
-            self.large(&http, pod, observation).await;
-        }
-        if answers.iter().any(|answer| answer.seen.is_ok()) {
-            self.datagrams(client, &workload.cluster_ip).await;
-        }
-        Ok(())
-    }
-
-    /// Asks one address until it answers, and then some more.
-    async fn ask(&self, http: &reqwest::Client, address: &str) -> Vec<Answer> {
-        let mut answers = Vec::new();
-        let mut tries = Attempts::patient(self.fixtures.cluster.plan().budgets.patience());
-        while tries.another().await {
-            let answer = Answer::of(http, address).await;
-            let came = answer.seen.is_ok();
-            answers.push(answer);
-            if came {
-                for _ in 0..REPEATS {
-                    answers.push(Answer::of(http, address).await);
-                }
-                break;
-            }
-        }
-        answers
-    }
-
-    /// Sends datagrams to one address until one comes back.
-    async fn datagrams(&mut self, client: &OutsideClient, address: &str) {
-        let Ok(ip) = address.parse::<IpAddr>() else { return };
-        let Some(prefix) = self.prefix_of(ip) else { return };
-        let target = SocketAddr::new(ip, ECHO_PORT);
-        let mut lost = String::new();
-        for attempt in 1..=TRIES {
-            let question = format!("datagram {attempt}");
-            let sent = Instant::now();
-            match client.udp(target, question.as_bytes(), DATAGRAM).await {
-                Ok(answer) if answer == question.as_bytes() => {
-                    let probe = Probe::answered(target.to_string(), Protocol::Udp, sent.elapsed());
-                    return self.ledger.note_probe(prefix, probe);
-                }
-                Ok(answer) => lost = format!("{} other bytes came back", answer.len()),
-                Err(error) => lost = error.to_string(),
-            }
-        }
-        let probe = Probe::lost(target.to_string(), Protocol::Udp, format!("{lost} ({TRIES} tries)"));
-        self.ledger.note_probe(prefix, probe);
-    }
-
-    fn prefix_of(&self, address: IpAddr) -> Option<IpNet> {
-        self.ledger.routes.iter().map(|route| route.prefix).find(|prefix| prefix.contains(&address))
-    }
-
-    /// Notes in the ledger what came of the requests to one address: the first answer apart from the
-    /// later ones, lost ones only when none came.
-    fn note(&mut self, address: &str, answers: &[Answer]) {
-        let Ok(ip) = address.parse::<IpAddr>() else { return };
-        let Some(prefix) = self.prefix_of(ip) else { return };
-        let answered: Vec<_> = answers.iter().filter(|answer| answer.seen.is_ok()).collect();
-        for answer in &answered {
-            self.ledger.note_probe(prefix, Probe::answered(address, Protocol::Tcp, answer.after));
-        }
-        if answered.is_empty()
-            && let Some(Err(why)) = answers.last().map(|answer| answer.seen.clone())
-        {
-            let why = format!("{why} ({} tries)", answers.len());
-            self.ledger.note_probe(prefix, Probe::lost(address, Protocol::Tcp, why));
-        }
-    }
-
-    /// A transfer of many full segments.
-    async fn large(&self, http: &reqwest::Client, pod: &EchoPod, observation: &mut Observation) {
-        let url = format!("{}bytes?n={LARGE}", EchoWorkload::url(&pod.address));
-        let started = Instant::now();
-        let transfer =
-            async { http.get(&url).timeout(REQUEST * 6).send().await?.error_for_status()?.bytes().await };
-        let text = match transfer.await {
-            Ok(bytes) if bytes.len() == LARGE => {
-                let seconds = started.elapsed().as_secs_f64();
-                let rate = LARGE as f64 / f64::from(1 << 20) / seconds;
-                return observation.fact(format!(
-                    "{} MiB from the pod on {} in {seconds:.1} s ({rate:.1} MiB/s)",
-                    LARGE >> 20,
-                    pod.node
-                ));
-            }
-            Ok(bytes) => format!("{} of {LARGE} bytes came", bytes.len()),
-            Err(error) => error.to_string(),
-        };
-        observation.problem(format!(
-            "small answers pass and a large transfer from the pod on {} does not: {text} (an MTU black hole?)",
-            pod.node
-        ));
     }
 }

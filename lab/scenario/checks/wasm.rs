@@ -1,63 +1,103 @@
 //! WebAssembly workloads run on every node, of whatever role, and answer ordinary pods.
 
-use super::{
-    Observation,
-    asker::Asker,
-    fixtures::{Fixtures, on_every_node},
-    text,
-};
-use lab_cluster::kubernetes::{EchoPod, EchoWorkload};
+use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{kubernetes::{EchoPod, EchoWorkload}, wait::Wait};
+use lab_model::workloads::{ECHO_IMAGE, WASM_IMAGE};
+use lab_plan::cluster::ClusterSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::{CheckContext, CheckKind, Words};
+use super::{Observation, asker::Asker, fixtures::{Fixtures, on_every_node}, Check, CheckError, patient};
 
 /// The namespace of the modules.
 const NAMESPACE: &str = "lab-wasm-check";
 
-pub(super) async fn look(fixtures: &Fixtures<'_>) -> Observation {
-    let mut observation = Observation::default();
-    if let Err(error) = ask_all(fixtures, &mut observation).await {
-        observation.problem(error);
+/// The check; it has no parameters.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wasm {}
+
+impl CheckKind for Wasm {
+    const NAME: &'static str = "wasm";
+    type Written = Self;
+
+    fn read(written: Self, _: &mut CheckContext<'_, '_>) -> Option<Self> {
+        Some(written)
     }
-    observation
+
+    fn words(&self, cluster: &ClusterSpec) -> Words {
+        let nodes = Words::count_nodes(cluster);
+        Words::new(
+            format!("a WebAssembly module with the runtime class wasmtime-spin-v2 on each of {nodes}"),
+            "pods of the ordinary runtime on other nodes call it",
+            "it answers, directly and through a service",
+        )
+    }
+
+    fn images(&self) -> &'static [&'static str] {
+        &[ECHO_IMAGE, WASM_IMAGE]
+    }
 }
 
-async fn ask_all(fixtures: &Fixtures<'_>, observation: &mut Observation) -> Result<(), String> {
-    let (cluster, api) = (fixtures.cluster, fixtures.api()?);
-    let modules = EchoWorkload::create_wasm(api, NAMESPACE).await.map_err(text)?;
-    let ready = async { tokio::try_join!(on_every_node(cluster, &modules), fixtures.echo()) };
-    let (module_pods, callers) = tokio::select! {
-        ready = ready => ready?,
-        refused = modules.start_refused() => {
-            observation.problem(refused);
-            return Ok(());
+impl Check for Wasm {
+    fn look<'a>(
+        &'a self,
+        fixtures: &'a Fixtures,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        async move {
+            let (cluster, api) = (fixtures.cluster(), fixtures.api());
+            let modules = EchoWorkload::create_wasm(api, NAMESPACE).await?;
+            let ready = async { tokio::try_join!(on_every_node(cluster, &modules), fixtures.echo()) };
+            let (module_pods, callers) = tokio::select! {
+                ready = ready => ready?,
+                refused = modules.start_refused() => return Err(CheckError::seen(refused)),
+            };
+            for pod in &module_pods {
+                seen.fact(format!("{}: a WebAssembly module runs", pod.node));
+                seen.fact(format!("{}: an ordinary pod runs beside it", pod.node));
+            }
+            let asker = Asker::new(api);
+            let patience = patient(cluster.plan().budgets.patience());
+            let asked = callers
+                .pods
+                .iter()
+                .map(|from| ask_from(&asker, from, &module_pods, &modules.cluster_ip, patience.clone()));
+            for answers in futures::future::join_all(asked).await {
+                seen.merge(answers);
+            }
+            Ok(())
         }
-    };
-    let asker = Asker::new(api, &cluster.plan().budgets);
-    for pod in &module_pods {
-        observation.fact(format!("{}: a WebAssembly module runs", pod.node));
-        observation.fact(format!("{}: an ordinary pod runs beside it", pod.node));
+        .boxed()
     }
-    let asked = callers.pods.iter().map(|from| ask_from(&asker, from, &module_pods, &modules.cluster_ip));
-    for seen in futures::future::join_all(asked).await {
-        observation.merge(seen);
-    }
-    Ok(())
 }
 
-/// Asks the modules on the other nodes, and the service over all of them.
-async fn ask_from(asker: &Asker, from: &EchoPod, modules: &[EchoPod], service: &str) -> Observation {
-    let mut observation = Observation::default();
+/// Asks the modules on the other nodes, and the service over all of them. Once a question has no right answer the
+/// verdict stands, and the others are asked once.
+async fn ask_from(
+    asker: &Asker,
+    from: &EchoPod,
+    modules: &[EchoPod],
+    service: &str,
+    mut patience: Wait,
+) -> Observation {
+    let mut seen = Observation::default();
     for module in modules.iter().filter(|module| module.node != from.node) {
         let url = EchoWorkload::url(&module.address);
         let way = format!("{} -> module {} on {}", from.node, module.address, module.node);
-        match asker.ask(from, &url, &observation, |node| node == module.node).await {
-            Ok(node) => observation.fact(format!("{way}: answered on {node}")),
-            Err(cause) => observation.problem(format!("{way}: {cause}")),
+        match asker.ask(from, &url, &patience, |node| node == module.node).await {
+            Ok(node) => seen.fact(format!("{way}: answered on {node}")),
+            Err(error) => {
+                seen.problem(format!("{way}: {error}"));
+                patience = Wait::once();
+            }
         }
     }
     let way = format!("{} -> service {service}", from.node);
     let is_module = |node: &str| modules.iter().any(|module| module.node == node);
-    match asker.ask(from, &EchoWorkload::url(service), &observation, is_module).await {
-        Ok(node) => observation.fact(format!("{way}: answered by the module on {node}")),
-        Err(cause) => observation.problem(format!("{way}: {cause}")),
+    match asker.ask(from, &EchoWorkload::url(service), &patience, is_module).await {
+        Ok(node) => seen.fact(format!("{way}: answered by the module on {node}")),
+        Err(error) => seen.problem(format!("{way}: {error}")),
     }
-    observation
+    seen
 }

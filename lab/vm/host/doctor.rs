@@ -5,14 +5,14 @@
 
 use std::fmt;
 
+use lab_model::{ExitCode, Size, accelerator::Accelerator};
 use serde::Serialize;
 
-use super::facts::{Facts, IMAGE_TOOLS};
-use super::memory::HOST_RESERVE_MIB;
+use super::{
+    facts::{Facts, IMAGE_TOOLS},
+    memory::HOST_RESERVE_MIB,
+};
 use crate::machine::{QemuVersion, choose_accelerator};
-use lab_model::ExitCode;
-use lab_model::Size;
-use lab_model::accelerator::Accelerator;
 
 /// How well a requirement is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

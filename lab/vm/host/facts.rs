@@ -1,8 +1,10 @@
 //! What `lab doctor` asks of the host: probing only, no opinion.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde::Serialize;
 

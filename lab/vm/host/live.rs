@@ -1,20 +1,26 @@
 //! The labs that live on this host now: what `lab status` lists and `lab down` ends.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::mpsc,
+    time::Duration,
+};
 
+use lab_model::{
+    RunDirectoryError,
+    files::FileLock,
+    node::{Kind, NodeName, Role},
+};
 use serde::{Deserialize, Serialize};
 
-use super::reap::{name_of, run_directories};
-use super::run_directory::{LOCK, STATE};
+use super::{
+    reap::{name_of, run_directories},
+    run_directory::{LOCK, STATE},
+};
 use crate::process::ProcessIdentity;
-use lab_model::RunDirectoryError;
-use lab_model::files::FileLock;
-use lab_model::node::{Kind, NodeName, Role};
 
 /// What a live lab publishes about itself (`lab.json`). No secrets: credentials are in the files
 /// that it names.

@@ -4,8 +4,7 @@
 //! therefore reserve before they boot (see [`super::MemoryReservation`]); the decision itself is
 //! here and pure.
 
-use std::fmt;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// Memory that stays with the host: page cache for the disk images, the lab itself, the user's
 /// editor.

@@ -1,17 +1,19 @@
 //! Cleaning up after labs that died: their processes, their socket directories, their marker.
 
-use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use lab_model::{
+    Ending, RESULT, RunDirectoryError, RunResult,
+    files::{FileLock, replace_file},
+    io_error,
+};
 
 use super::run_directory::{LOCK, PROCESSES, STATE, lock_root};
-use crate::process::ProcessIdentity;
-use crate::process::ProcessRecord;
-use crate::process::{may_remove, read_records};
-use lab_model::files::{FileLock, replace_file};
-use lab_model::{Ending, RESULT};
-use lab_model::{RunDirectoryError, RunResult, io_error};
+use crate::process::{ProcessIdentity, ProcessRecord, may_remove, read_records};
 
 /// How many finished runs are kept unless the user says otherwise.
 pub const DEFAULT_RUNS_KEPT: usize = 20;

@@ -3,16 +3,17 @@
 //! The account is a file in the user's runtime directory, changed only under a lock. An entry
 //! whose owner no longer runs counts for nothing, so a killed lab never blocks the next one.
 
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
+use lab_model::files::{FileLock, replace_file, runtime_directory};
 use serde::{Deserialize, Serialize};
 
 use super::memory::{Holder, HostMemory, MemoryShortage, decide, host_memory};
-use crate::process::ProcessIdentity;
-use crate::process::{resident_mib_of_tree, usage_of_all};
-use lab_model::files::{FileLock, replace_file, runtime_directory};
+use crate::process::{ProcessIdentity, resident_mib_of_tree, usage_of_all};
 
 /// How often a waiting lab looks again. Memory comes back without an event that could be waited
 /// for, at the earliest when another lab has ended.

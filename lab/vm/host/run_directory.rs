@@ -9,9 +9,10 @@
 //!   result.json    written last; a directory without it and without a lock holder has died
 //! ```
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use lab_model::{RunDirectoryError, RunResult, files::FileLock, io_error, write_json};
 

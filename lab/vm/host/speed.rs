@@ -4,14 +4,15 @@
 //! reaches its first user process in [`REFERENCE_BOOT`]. The same measurement here, divided by
 //! that, is the speed factor. It depends on host, accelerator, QEMU and image, and is kept for a while.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use lab_model::files::{FileLock, replace_file};
+use serde::{Deserialize, Serialize};
 
 /// QEMU start to first user process on the reference host (2 x86-64 cores, TCG, QEMU 7.2).
 pub const REFERENCE_BOOT: Duration = Duration::from_millis(1400);

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use lab_model::accelerator::{Accelerator, AcceleratorError};
-
 use serde::{Deserialize, Serialize};
 
 use super::QemuBinary;

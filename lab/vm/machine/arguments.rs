@@ -1,9 +1,13 @@
 //! The argument vector of a VM: a pure function, so that every host's vector has a snapshot.
 
-use std::{ffi::OsString, path::Path, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
-use super::{DeviceBus, GicVersion, MachineSpec, QemuBinary};
 use lab_model::accelerator::Accelerator;
+
+use super::{DeviceBus, GicVersion, MachineSpec};
 
 /// What the VM's console, monitor and network card are connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,12 +32,7 @@ pub enum Wiring {
 const TRANSLATION_CACHE_MIB: u32 = 768;
 
 /// The arguments, without the program's name. Reads nothing and changes nothing.
-pub fn arguments(
-    _qemu: &QemuBinary,
-    accelerator: Accelerator,
-    spec: &MachineSpec,
-    wiring: &Wiring,
-) -> Vec<OsString> {
+pub fn arguments(accelerator: Accelerator, spec: &MachineSpec, wiring: &Wiring) -> Vec<OsString> {
     let mut a = Vector::default();
     a.option("-name", format!("{},debug-threads=on", spec.name));
     a.option("-M", machine(accelerator, spec));
@@ -183,6 +182,7 @@ impl Vector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::QemuBinary;
     use lab_model::accelerator::CpuModel;
 
     fn spec(accelerator: Accelerator) -> MachineSpec {
@@ -224,40 +224,36 @@ mod tests {
 
     #[test]
     fn linux_kvm_arm64() {
-        let qemu = QemuBinary::for_tests();
-        insta::assert_snapshot!(lines(&arguments(&qemu, Accelerator::Kvm, &spec(Accelerator::Kvm), &lab())));
+        insta::assert_snapshot!(lines(&arguments(Accelerator::Kvm, &spec(Accelerator::Kvm), &lab())));
     }
 
     #[test]
     fn macos_hvf_arm64() {
-        let qemu = QemuBinary::for_tests();
-        insta::assert_snapshot!(lines(&arguments(&qemu, Accelerator::Hvf, &spec(Accelerator::Hvf), &lab())));
+        insta::assert_snapshot!(lines(&arguments(Accelerator::Hvf, &spec(Accelerator::Hvf), &lab())));
     }
 
     #[test]
     fn linux_tcg_x86_64() {
-        let qemu = QemuBinary::for_tests();
-        insta::assert_snapshot!(lines(&arguments(&qemu, Accelerator::Tcg, &spec(Accelerator::Tcg), &lab())));
+        insta::assert_snapshot!(lines(&arguments(Accelerator::Tcg, &spec(Accelerator::Tcg), &lab())));
     }
 
     #[test]
     fn mmio_devices_paused() {
         let spec = MachineSpec { bus: DeviceBus::Mmio, paused: true, ..spec(Accelerator::Tcg) };
-        let qemu = QemuBinary::for_tests();
-        insta::assert_snapshot!(lines(&arguments(&qemu, Accelerator::Tcg, &spec, &lab())));
+        insta::assert_snapshot!(lines(&arguments(Accelerator::Tcg, &spec, &lab())));
     }
 
     #[test]
     fn the_line_to_paste_needs_nothing_of_the_lab() {
         let qemu = QemuBinary::for_tests();
-        let arguments = arguments(&qemu, Accelerator::Tcg, &spec(Accelerator::Tcg), &Wiring::Terminal);
+        let arguments = arguments(Accelerator::Tcg, &spec(Accelerator::Tcg), &Wiring::Terminal);
         insta::assert_snapshot!(shell_line(&qemu.path, &arguments));
     }
 
     #[test]
     fn a_disk_of_images_comes_after_the_system_disk_and_is_read_only() {
         let spec = MachineSpec { image_disk: Some("/cache/a,b.img".into()), ..spec(Accelerator::Tcg) };
-        let lines = lines(&arguments(&QemuBinary::for_tests(), Accelerator::Tcg, &spec, &lab()));
+        let lines = lines(&arguments(Accelerator::Tcg, &spec, &lab()));
         let at = |text: &str| lines.find(text).unwrap_or_else(|| panic!("no {text} in {lines}"));
         assert!(at("virtio-blk-pci,drive=disk") < at("virtio-blk-pci,drive=images"));
         assert!(at("filename=/cache/a,,b.img,aio=threads,read-only=on") > 0);
@@ -266,7 +262,7 @@ mod tests {
     #[test]
     fn commas_in_paths_do_not_end_an_option() {
         let spec = MachineSpec { disk: "/a,b/disk".into(), ..spec(Accelerator::Tcg) };
-        let arguments = arguments(&QemuBinary::for_tests(), Accelerator::Tcg, &spec, &lab());
+        let arguments = arguments(Accelerator::Tcg, &spec, &lab());
         assert!(arguments.iter().any(|a| a.to_string_lossy().contains("filename=/a,,b/disk,")));
     }
 }

@@ -5,10 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lab_model::accelerator::Accelerator;
 use serde::{Deserialize, Serialize};
 
 use super::ask;
-use lab_model::accelerator::Accelerator;
 
 /// The binary's name on `PATH`.
 const PROGRAM: &str = "qemu-system-aarch64";

@@ -11,13 +11,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
-
-use super::{fatal::FatalPattern, fatal_pattern, line::LineSplitter};
 use lab_model::{
     events::{Happening, Recorder},
     node::NodeName,
 };
+use tokio::sync::watch;
+
+use super::{fatal::FatalPattern, fatal_pattern, line::LineSplitter};
 
 /// How many lines stay in memory; the file has all of them.
 const KEPT: usize = 4000;

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use lab_model::node::NodeName;
+
 use super::{FatalPattern, QmpError};
 use crate::process::ProcessError;
-use lab_model::node::NodeName;
 
 /// The end of a VM that nobody asked for, with its cause.
 #[derive(Clone, Debug, thiserror::Error)]

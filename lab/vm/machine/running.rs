@@ -3,28 +3,35 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    os::{fd::AsFd, unix::fs::PermissionsExt, unix::net::UnixStream as StdStream},
+    os::{
+        fd::AsFd,
+        unix::{fs::PermissionsExt, net::UnixStream as StdStream},
+    },
     path::Path,
     process::{Command, ExitStatus, Stdio},
-    sync::Arc,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use futures::{FutureExt, future::BoxFuture};
+use lab_model::{accelerator::Accelerator, events::Recorder};
 use tokio::{net::UnixListener, sync::watch};
 
 use super::{
     ConsoleMark, MachineError, MachineFailure, MachineSpec, MigrationState, QemuBinary, Qmp, Usage, Wiring,
     arguments,
     console::Console,
-    shell_line, usage,
+    shell_line,
     usage::record_usage,
     vigil::{Vigil, attach_console, in_words, observer, report_exit, tail_of},
 };
-use crate::process::{Process, Processes, SocketDirectory};
-use lab_model::accelerator::Accelerator;
-use lab_model::events::Recorder;
+use crate::{
+    machine::usage::{self},
+    process::{Process, Processes, SocketDirectory},
+};
 
 /// How long QEMU may take to connect its console and monitor; 0.1 s on an idle host.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -96,7 +103,7 @@ impl Machine {
         let wiring = Wiring::Lab { console: console_path, qmp: qmp_path };
         let mut command = Command::new(&qemu.path);
         command
-            .args(arguments(qemu, accelerator, &spec, &wiring))
+            .args(arguments(accelerator, &spec, &wiring))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr);
@@ -369,7 +376,7 @@ fn refused(spec: &MachineSpec, status: ExitStatus) -> MachineError {
 
 /// The same VM for a person, next to its logs.
 fn write_script(qemu: &QemuBinary, accelerator: Accelerator, spec: &MachineSpec) -> io::Result<()> {
-    let by_hand = shell_line(&qemu.path, &arguments(qemu, accelerator, spec, &Wiring::Terminal));
+    let by_hand = shell_line(&qemu.path, &arguments(accelerator, spec, &Wiring::Terminal));
     let mut file = File::create(spec.command_file())?;
     write!(
         file,

@@ -2,10 +2,8 @@
 
 use std::path::PathBuf;
 
+use lab_model::{accelerator::CpuModel, network::MacAddr, node::NodeName};
 use serde::{Deserialize, Serialize};
-
-use lab_model::accelerator::CpuModel;
-use lab_model::{network::MacAddr, node::NodeName};
 
 /// How the virtio devices are attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

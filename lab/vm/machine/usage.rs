@@ -2,13 +2,13 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval};
-
-use crate::process::Process;
 use lab_model::{
     events::{Happening, Recorder},
     node::NodeName,
 };
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::process::Process;
 
 /// Pause between two samples. Reading a file of `/proc` takes microseconds, starting ps(1) milliseconds.
 const PAUSE: Duration = Duration::from_secs(if cfg!(target_os = "linux") { 2 } else { 10 });

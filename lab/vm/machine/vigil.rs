@@ -7,19 +7,21 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::ExitStatus,
-    sync::Arc,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::{net::UnixStream, sync::watch};
-
-use super::{MachineFailure, MigrationState, QmpEvent, console::Console};
-use crate::process::Process;
 use lab_model::{
     events::{Happening, Recorder, Subject},
     node::NodeName,
 };
+use tokio::{net::UnixStream, sync::watch};
+
+use super::{MachineFailure, MigrationState, QmpEvent, console::Console};
+use crate::process::Process;
 
 /// How long console and monitor may take to drain after QEMU is gone.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);

@@ -13,10 +13,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use lab_model::network::Link;
 use serde::{Deserialize, Serialize};
 
 use super::{delays::Way, pcapng};
-use lab_model::network::Link;
 
 /// How large a file may become unless it is said: a few minutes of a busy node.
 pub const CAPTURE_LIMIT: u64 = 256 << 20;

@@ -5,9 +5,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use serde::Serialize;
-
 use lab_model::node::NodeName;
+use serde::Serialize;
 
 /// A reading of all counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -6,9 +6,9 @@ use dhcproto::{
     Decodable, Decoder, Encodable, Encoder,
     v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode},
 };
+use lab_model::network::{LanPlan, MacAddr, address};
 
 use super::packet::{Datagram, Endpoint, udp_frame};
-use lab_model::network::{LanPlan, MacAddr, address};
 
 /// Port of DHCP servers.
 pub(super) const PORT: u16 = 67;

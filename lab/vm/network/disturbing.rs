@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{CaptureState, Lan, LanFaults, NetworkError, port::Port, switch::Switch};
 use lab_model::network::{Impairment, Link, LinkFault, Partition};
+
+use super::{CaptureState, Lan, LanFaults, NetworkError, port::Port, switch::Switch};
 
 impl Lan {
     /// Pulls a cable out, at the switch. A fault that the link had is forgotten.

@@ -12,7 +12,6 @@ use hickory_proto::{
     op::{Message, MessageType, OpCode, ResponseCode},
     rr::{DNSClass, Name, RData, Record, RecordType, rdata},
 };
-
 use lab_model::network::LanPlan;
 
 /// Port of DNS servers.

@@ -6,13 +6,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use lab_model::node::NodeName;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Refused,
     packet::{Carries, carries, ethernet},
 };
-use lab_model::node::NodeName;
 
 /// Whether nodes may reach beyond the lab's LAN and the host's loopback.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::machine::QmpError;
-use crate::process::ProcessError;
-use lab_model::network::{ImpairmentError, LanPlanError, Link, PartitionError};
-use lab_model::node::NodeName;
+use lab_model::{
+    network::{ImpairmentError, LanPlanError, Link, PartitionError},
+    node::NodeName,
+};
+
+use crate::{machine::QmpError, process::ProcessError};
 
 /// Why the LAN could not be started, or ended.
 #[derive(Debug, thiserror::Error)]

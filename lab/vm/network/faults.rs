@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use lab_model::network::{Link, LinkFault, Partition, Sides};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -17,7 +18,6 @@ use super::{
     port::{Mark, Marks, PREFIX, Port},
     shaper::{Fate, Shaper},
 };
-use lab_model::network::{Link, LinkFault, Partition, Sides};
 
 /// All faults and captures at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,9 +8,11 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use futures::{FutureExt, future::BoxFuture};
+use lab_model::{events::Recorder, network::LanPlan, node::NodeName};
 use tokio::{net::UnixListener, sync::oneshot};
 
 use super::{
@@ -19,10 +21,10 @@ use super::{
     switch::Switch,
     uplink::{self, Uplink},
 };
-use crate::machine::QemuBinary;
-use crate::process::{Processes, SocketDirectory};
-use lab_model::network::LanPlan;
-use lab_model::{events::Recorder, node::NodeName};
+use crate::{
+    machine::QemuBinary,
+    process::{Processes, SocketDirectory},
+};
 
 /// The running LAN: switch, services and uplink. Dropping it takes all of it down. What it does to its links on purpose
 /// is in `disturbing`.
@@ -153,6 +155,13 @@ impl Lan {
         }
     }
 
+    /// The LAN's time server tells a node a time that is ahead of the host's. An unknown node changes nothing.
+    pub fn set_time_ahead(&self, node: &NodeName, ahead: Duration) {
+        if let Some(attachment) = self.plan.attachments.iter().find(|attachment| attachment.node == *node) {
+            self.switch.services.set_time_ahead(attachment.mac, ahead);
+        }
+    }
+
     /// Whether nodes may reach beyond the LAN; they may not until told otherwise.
     pub fn set_egress(&self, egress: Egress) {
         self.switch.set_egress(egress);
@@ -216,7 +225,12 @@ async fn serve_port(switch: Arc<Switch>, index: usize, listener: UnixListener) {
     let forward = |frame: &[u8]| switch.receive(index, frame);
     let greet = || switch.greet(index);
     if let Err(error) = switch.port(index).serve(listener, greet, forward).await {
-        tracing::warn!(port = switch.port(index).name(), %error, "a switch port stopped listening");
+        let name = switch.port(index).name();
+        let text = format!(
+            "the switch port of {name} does not listen any more: {error}; a QEMU that is started for it from now on has \
+             no network"
+        );
+        switch.note(index, text);
     }
 }
 
@@ -246,4 +260,31 @@ fn bind(
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NetworkError {
     let path = path.to_owned();
     move |source| NetworkError::File { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Shutdown, os::unix::net::UnixStream};
+
+    use super::*;
+    use lab_model::events::{Happening, Subject};
+
+    #[tokio::test]
+    async fn a_port_that_cannot_listen_any_more_is_told() {
+        let directory = tempfile::tempdir().expect("directory");
+        let listener = StdListener::bind(directory.path().join("port")).expect("listen");
+        listener.set_nonblocking(true).expect("non-blocking");
+        // To accept on it is an error from now on.
+        let socket: std::os::fd::OwnedFd = listener.try_clone().expect("another handle").into();
+        UnixStream::from(socket).shutdown(Shutdown::Both).expect("shut down");
+        let recorder = Recorder::new();
+        let mut events = recorder.subscribe();
+        let switch = Arc::new(Switch::new(&LanPlan::for_tests(1), recorder));
+        serve_port(switch, 0, UnixListener::from_std(listener).expect("listener")).await;
+        let happening = events.try_recv().map(|event| event.happening);
+        let Ok(Happening::Note { subject: Subject::Node(node), text }) = happening else {
+            panic!("{happening:?}");
+        };
+        assert!(node.as_str() == "node-1" && text.contains("the switch port of node-1"), "{text}");
+    }
 }

@@ -3,7 +3,6 @@
 use std::net::Ipv4Addr;
 
 use etherparse::{Icmpv4Type, PacketBuilder, SlicedPacket, TransportSlice, icmpv4::DestUnreachableHeader};
-
 use lab_model::network::MacAddr;
 
 /// Bytes of an Ethernet header.

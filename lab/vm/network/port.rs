@@ -5,10 +5,13 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
+    },
 };
 
+use lab_model::node::NodeName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixListener,
@@ -16,7 +19,6 @@ use tokio::{
 };
 
 use super::counters::PortTally;
-use lab_model::node::NodeName;
 
 /// Bytes of the length prefix.
 pub(super) const PREFIX: usize = 4;

@@ -1,12 +1,16 @@
 //! What the switch answers itself, before the uplink sees it.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     net::Ipv4Addr,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    sync::{Mutex, PoisonError},
-    time::SystemTime,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
 };
+
+use lab_model::network::{LanPlan, MacAddr};
 
 use super::{
     ServiceCounters,
@@ -15,7 +19,6 @@ use super::{
     ntp,
     packet::{Datagram, udp_destination_port, udp_frame, udp_source_port},
 };
-use lab_model::network::{LanPlan, MacAddr};
 
 /// DHCP, DNS and NTP of one LAN.
 pub(super) struct Services {
@@ -23,6 +26,8 @@ pub(super) struct Services {
     dhcp: DhcpServer,
     dns: Mutex<DnsServer>,
     strangers: Mutex<HashSet<MacAddr>>,
+    /// By how much the time that a node is told is ahead of the host's.
+    ahead: Mutex<HashMap<MacAddr, Duration>>,
     answered: Answered,
 }
 
@@ -56,6 +61,7 @@ impl Services {
             dhcp: DhcpServer::new(plan),
             dns: Mutex::new(DnsServer::new(plan)),
             strangers: Mutex::default(),
+            ahead: Mutex::default(),
             answered: Answered::default(),
         }
     }
@@ -65,6 +71,17 @@ impl Services {
         self.dns.lock().unwrap_or_else(PoisonError::into_inner).add(name, address);
     }
 
+    /// Tells the node with this network card a time that is ahead of the host's.
+    pub fn set_time_ahead(&self, node: MacAddr, ahead: Duration) {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner).insert(node, ahead);
+    }
+
+    fn ahead_of(&self, frame: &[u8]) -> Duration {
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let node = Datagram::parse(frame).map(|datagram| datagram.from.mac);
+        node.and_then(|node| ahead.get(&node).copied()).unwrap_or_default()
+    }
+
     /// Looks at a frame from a node. Anything but the three services costs a few comparisons.
     pub fn serve(&self, frame: &[u8]) -> Service {
         match udp_destination_port(frame) {
@@ -72,8 +89,9 @@ impl Services {
             Some(dns::PORT) => self.serve_at_gateway(frame, &self.answered.dns, |question| {
                 self.dns.lock().unwrap_or_else(PoisonError::into_inner).answer(question)
             }),
-            Some(ntp::PORT) => self
-                .serve_at_gateway(frame, &self.answered.ntp, |packet| ntp::answer(packet, SystemTime::now())),
+            Some(ntp::PORT) => self.serve_at_gateway(frame, &self.answered.ntp, |packet| {
+                ntp::answer(packet, SystemTime::now() + self.ahead_of(frame))
+            }),
             _ => Service::None,
         }
     }
@@ -126,5 +144,39 @@ impl Services {
             }
             None => Service::Taken,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::packet::Endpoint, *};
+
+    const CLIENT_REQUEST: u8 = (4 << 3) | 3;
+
+    /// The seconds that the time server tells the node with this network card.
+    fn told(services: &Services, mac: MacAddr) -> u32 {
+        let plan = LanPlan::for_tests(2);
+        let node = Endpoint { mac, address: plan.attachments[0].address, port: 40_123 };
+        let server = Endpoint {
+            mac: lab_model::network::address::gateway_mac(plan.gateway),
+            address: plan.gateway,
+            port: ntp::PORT,
+        };
+        let mut question = [0; 48];
+        question[0] = CLIENT_REQUEST;
+        let frame = udp_frame(node, server, &question).expect("frame");
+        let Service::Reply(reply) = services.serve(&frame) else { panic!("no answer") };
+        let reply = Datagram::parse(&reply).expect("datagram").payload.to_vec();
+        u32::from_be_bytes(reply[40..44].try_into().expect("seconds"))
+    }
+
+    #[test]
+    fn one_node_is_told_a_time_that_is_ahead_and_the_others_are_not() {
+        let plan = LanPlan::for_tests(2);
+        let services = Services::new(&plan);
+        let [fooled, other] = [0, 1].map(|index| plan.attachments[index].mac);
+        services.set_time_ahead(fooled, Duration::from_secs(90));
+        let ahead = told(&services, fooled) - told(&services, other);
+        assert!((89..=90).contains(&ahead), "{ahead}");
     }
 }

@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use lab_model::network::Impairment;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-
-use lab_model::network::Impairment;
 
 /// How much may be on its way. A bound for the lab's memory: whoever sends more loses it.
 pub(super) const HELD: usize = 4 << 20;

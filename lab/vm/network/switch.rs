@@ -3,8 +3,16 @@
 use std::{
     collections::HashMap,
     net::Ipv4Addr,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use lab_model::{
+    events::{Happening, Recorder, Subject},
+    network::{LanPlan, Link, MacAddr, address},
+    node::NodeName,
 };
 
 use super::{
@@ -17,11 +25,6 @@ use super::{
     port::{self, Mark, Marks, PREFIX, Port},
     redirect::Redirect,
     services::{Service, Services},
-};
-use lab_model::network::{LanPlan, Link, MacAddr, address};
-use lab_model::{
-    events::{Happening, Recorder, Subject},
-    node::NodeName,
 };
 
 /// How many stations are learned; containers may have addresses of their own, but a guest must

@@ -10,13 +10,17 @@ use std::{
     time::Duration,
 };
 
+use lab_model::{
+    network::{LanPlan, LanPlanError, address},
+    node::NodeName,
+};
 use tokio::net::UnixListener;
 
 use super::NetworkError;
-use crate::machine::{QemuBinary, Qmp};
-use crate::process::{Process, Processes, SocketDirectory};
-use lab_model::network::{LanPlan, LanPlanError, address};
-use lab_model::node::NodeName;
+use crate::{
+    machine::{QemuBinary, Qmp},
+    process::{Process, Processes, SocketDirectory},
+};
 
 /// How long QEMU may take to connect; 0.1 s on an idle host.
 const PATIENCE: Duration = Duration::from_secs(60);

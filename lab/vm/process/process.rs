@@ -5,8 +5,10 @@
 //! touched only when both still match. The program's name is for people: a shell that executes
 //! its last command is still the process that was started.
 
-use std::io;
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 

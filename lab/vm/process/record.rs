@@ -5,13 +5,13 @@
 //! removed when it has ended. Whether the owner still lives is not in it: the lock of the run
 //! directory says so. For the instant before the file is there, Linux has the parent-death signal.
 
-use std::fs;
-use std::io;
-use std::path::{Component, Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
+use std::{
+    fs, io,
+    path::{Component, Path, PathBuf},
+};
 
 use lab_model::files::replace_file;
+use serde::{Deserialize, Serialize};
 
 use super::process::ProcessIdentity;
 

@@ -41,10 +41,12 @@ type Machine struct {
 
 	Node     Node
 	Contract bootargs.Contract
-	Services *supervise.Supervisor
-	Logstore *logs.Store
-	Stream   *Events
-	Store    *resources.Store
+	// Architecture is what Version reports.
+	Architecture string
+	Services     *supervise.Supervisor
+	Logstore     *logs.Store
+	Stream       *Events
+	Store        *resources.Store
 }
 
 // ApplyConfiguration validates and applies a machine config.
@@ -110,7 +112,7 @@ func (m *Machine) Version(context.Context, *emptypb.Empty) (*machineapi.VersionR
 			Built:     "reference node of the lab, not a Talos build",
 			GoVersion: runtime.Version(),
 			Os:        runtime.GOOS,
-			Arch:      runtime.GOARCH,
+			Arch:      m.Architecture,
 		},
 		Platform: &machineapi.PlatformInfo{Name: "reference-node", Mode: "metal"},
 		Features: &machineapi.FeaturesInfo{Rbac: true},

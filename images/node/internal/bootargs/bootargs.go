@@ -4,6 +4,7 @@ package bootargs
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,8 @@ type Args struct {
 	Raw         string
 	Contract    Contract
 	BootTimeout time.Duration
+	// Architecture is what Version reports, unless it is what the agent was compiled for.
+	Architecture string
 	// Switches hold the "lab.speed.NAME=on|off" arguments, see package kube.
 	Switches map[string]bool
 }
@@ -49,7 +52,7 @@ func Read() (Args, error) {
 
 // Parse checks a kernel command line. The error names every argument that is missing.
 func Parse(cmdline string) (Args, error) {
-	args := Args{Raw: cmdline, Contract: ContractV113, BootTimeout: DefaultBootTimeout, Switches: map[string]bool{}}
+	args := Args{Raw: cmdline, Contract: ContractV113, BootTimeout: DefaultBootTimeout, Architecture: runtime.GOARCH, Switches: map[string]bool{}}
 	given := map[string]string{}
 
 	for field := range strings.FieldsSeq(cmdline) {
@@ -95,6 +98,10 @@ func Parse(cmdline string) (Args, error) {
 		}
 
 		args.BootTimeout = time.Duration(seconds) * time.Second
+	}
+
+	if v, ok := given["lab.architecture"]; ok {
+		args.Architecture = v
 	}
 
 	return args, nil

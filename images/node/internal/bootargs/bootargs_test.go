@@ -1,6 +1,7 @@
 package bootargs
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -14,11 +15,13 @@ func TestParse(t *testing.T) {
 		err      string
 		contract Contract
 		timeout  time.Duration
+		arch     string
 	}{
 		"complete":                {cmdline: good, contract: ContractV113, timeout: DefaultBootTimeout},
 		"slab_nomerge with equal": {cmdline: "talos.platform=metal slab_nomerge= pti=on", contract: ContractV113, timeout: DefaultBootTimeout},
 		"older contract":          {cmdline: good + " lab.talos-contract=v1.11", contract: ContractV111, timeout: DefaultBootTimeout},
 		"short boot timeout":      {cmdline: good + " lab.boot-timeout=90", contract: ContractV113, timeout: 90 * time.Second},
+		"another architecture":    {cmdline: good + " lab.architecture=amd64", contract: ContractV113, timeout: DefaultBootTimeout, arch: "amd64"},
 		"empty":                   {cmdline: "", err: "talos.platform=metal slab_nomerge pti=on"},
 		"pti off":                 {cmdline: "talos.platform=metal slab_nomerge pti=off", err: "missing: pti=on"},
 		"other platform":          {cmdline: "talos.platform=aws slab_nomerge pti=on", err: "missing: talos.platform=metal"},
@@ -39,7 +42,11 @@ func TestParse(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			if args.Contract != tc.contract || args.BootTimeout != tc.timeout {
+			if tc.arch == "" {
+				tc.arch = runtime.GOARCH
+			}
+
+			if args.Contract != tc.contract || args.BootTimeout != tc.timeout || args.Architecture != tc.arch {
 				t.Fatalf("got %+v", args)
 			}
 		})

@@ -111,5 +111,13 @@ func (m *Machine) maintenance(ctx context.Context) error {
 }
 
 func (m *Machine) apiMachine() *api.Machine {
-	return &api.Machine{Node: m, Contract: m.args.Contract, Services: m.services, Logstore: m.logs, Stream: m.events, Store: m.store}
+	return &api.Machine{
+		Node:         m,
+		Contract:     m.args.Contract,
+		Architecture: m.args.Architecture,
+		Services:     m.services,
+		Logstore:     m.logs,
+		Stream:       m.events,
+		Store:        m.store,
+	}
 }

@@ -3,13 +3,14 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use lab_model::{Digest, accelerator::Accelerator, node::NodeName};
+use lab_plan::{
+    cluster::{Patch, Plan},
+    config::SecretsBundle,
+};
+use lab_vm::{host::host_key, machine::QemuBinary};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-
-use lab_model::{Digest, accelerator::Accelerator, node::NodeName};
-use lab_plan::cluster::{Patch, Plan};
-use lab_plan::config::SecretsBundle;
-use lab_vm::{host::host_key, machine::QemuBinary};
 
 /// Goes up when the lab saves clusters in another way, or forms them so that old ones are of no use.
 const FORMAT: u32 = 1;

@@ -1,11 +1,14 @@
 //! Restoring a saved cluster, and making sure that it lives.
 
 use std::{
-    net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::future::{join_all, try_join_all};
+use lab_model::events::{Happening, Step, Subject};
+use lab_plan::cluster::NodePlan;
+use lab_vm::machine::{Machine, SavedMemory};
 
 use super::{
     files::{copy, sum_of},
@@ -13,19 +16,14 @@ use super::{
     store::{Snapshot, WarmError},
 };
 use crate::{
-    formation::{Cause, Cluster, Failure},
-    machine_api::NodeClient,
-};
-use crate::{
     formation::{
-        formation::{RETRY, no_forward_to},
-        readiness::NodeTable,
+        Cause, Cluster, Failure, FormationState, KubernetesAccess,
+        steps::{RETRY, until},
     },
-    kubernetes::{KubernetesApi, forwarded_kubeconfig},
+    kubernetes::KubernetesApi,
+    machine_api::{ApiError, NodeClient},
+    wait::{PollError, Wait},
 };
-use lab_model::events::{Happening, Step, Subject};
-use lab_plan::cluster::NodePlan;
-use lab_vm::machine::SavedMemory;
 
 /// How far a node's clock may be off, once it was brought forward.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
@@ -36,13 +34,11 @@ const CLOCK_PATIENCE: Duration = Duration::from_secs(8);
 impl Cluster {
     /// Restores the cluster and returns once it has shown that it lives: its API server and its etcd
     /// answer, each kubelet answers through them, all layers are green, clocks are right.
-    pub(crate) async fn restored(&self, snapshot: &Snapshot) -> Result<(), Failure> {
+    pub(crate) async fn restored(&self, snapshot: &Snapshot) -> Result<Arc<KubernetesAccess>, Failure> {
         let began = Instant::now();
         let nodes = self.plan().nodes.iter().map(|node| self.loaded(node, snapshot));
-        try_join_all(nodes).await?;
+        let machines = try_join_all(nodes).await?;
         let loaded = began.elapsed();
-        let machines: Vec<_> =
-            self.plan().nodes.iter().filter_map(|node| self.machine(&node.spec.name)).collect();
         self.step(&Subject::Cluster, Step::Restore, |_| async {
             let running = join_all(machines.iter().map(|machine| machine.resume())).await;
             running.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -50,13 +46,10 @@ impl Cluster {
         })
         .await?;
         // Nothing of this waits for anything else of it, and each answer takes an emulated node its time.
-        let (kubeconfig, api) = self.api_of(&snapshot.access.kubeconfig).await?;
-        let table = NodeTable::watch(&api);
-        let nodes = self.plan().nodes.iter().map(|node| self.lives(node, &api, table.clone()));
-        futures::try_join!(self.api_server_answers(&api), try_join_all(nodes))?;
-        // A cluster is formed or restored once in its life, so both are still empty.
-        let _ = self.kubeconfig.set(kubeconfig);
-        let _ = self.kubernetes.set(api);
+        let access = Arc::new(self.access_with(&snapshot.access.kubeconfig).await?);
+        let nodes = self.plan().nodes.iter().map(|node| self.lives(node, &access));
+        futures::try_join!(self.api_server_answers(&access.api), try_join_all(nodes))?;
+        self.formation.send_replace(FormationState::ApiServer(Arc::clone(&access)));
         let text = format!(
             "restored warm in {:.1} s ({:.1} s until its CPUs ran), saved at {:.0}; formed cold it took {:.0} s",
             began.elapsed().as_secs_f64(),
@@ -65,12 +58,12 @@ impl Cluster {
             snapshot.saved.formed_in
         );
         self.recorder().record(Happening::Note { subject: Subject::Cluster, text });
-        Ok(())
+        Ok(access)
     }
 
     /// Puts a node's disk in place and its memory into a machine whose CPUs wait. What is read is
     /// summed up meanwhile.
-    async fn loaded(&self, node: &NodePlan, snapshot: &Snapshot) -> Result<(), Failure> {
+    async fn loaded(&self, node: &NodePlan, snapshot: &Snapshot) -> Result<Arc<Machine>, Failure> {
         let subject = Subject::Node(node.spec.name.clone());
         self.step(&subject, Step::Restore, |_| async {
             let saved = snapshot.saved.nodes.iter().find(|saved| saved.name == node.spec.name);
@@ -82,9 +75,10 @@ impl Cluster {
                 let machine = self.boot_with(node, true).await?;
                 let memory =
                     SavedMemory { file: snapshot.file(&saved.memory.file), format: snapshot.saved.memory };
-                Ok(machine.load(&memory).await?)
+                machine.load(&memory).await?;
+                Ok(machine)
             };
-            futures::future::try_join(intact, load).await.map(drop)
+            futures::future::try_join(intact, load).await.map(|((), machine)| machine)
         })
         .await
     }
@@ -108,37 +102,34 @@ impl Cluster {
         if sum == saved.memory.sum { Ok(()) } else { Err(altered(snapshot, &saved.memory.file)) }
     }
 
-    /// The way to the API server of the restored control plane, and its kubeconfig.
-    async fn api_of(&self, kubeconfig: &str) -> Result<(String, KubernetesApi), Failure> {
-        self.step(&Subject::Cluster, Step::Kubeconfig, |_| async {
-            let via = self.kubernetes_api().ok_or_else(|| no_forward_to("the API server"))?;
-            let control_plane = self.plan().control_plane().ok_or_else(|| no_forward_to("the API server"))?;
-            let kubeconfig = forwarded_kubeconfig(kubeconfig, via, IpAddr::from(control_plane.address))?;
+    /// The way to the API server of the restored control plane, with the kubeconfig that was saved.
+    async fn access_with(&self, kubeconfig: &str) -> Result<KubernetesAccess, Failure> {
+        let access = self.step(&Subject::Cluster, Step::Kubeconfig, |_| async {
+            let kubeconfig = self.forwarded(kubeconfig)?;
             let api = KubernetesApi::new(&kubeconfig).await?;
-            Ok((kubeconfig, api))
-        })
-        .await
+            Ok(KubernetesAccess::new(kubeconfig, api, self.recorder()))
+        });
+        let access = access.await?;
+        self.formation.send_replace(FormationState::Kubeconfig(Arc::clone(&access.kubeconfig)));
+        Ok(access)
     }
 
     /// Waits for the API server, which says itself that its etcd is well.
     async fn api_server_answers(&self, api: &KubernetesApi) -> Result<(), Failure> {
         self.step(&Subject::Cluster, Step::KubernetesApi, |seen| async move {
-            while let Err(reason) = api.ready().await {
-                seen.set(reason);
-                tokio::time::sleep(RETRY).await;
-            }
+            until(&seen, || api.ready()).await;
             Ok(())
         })
         .await
     }
 
     /// Waits until a restored node is green, its kubelet answers and its clock is right.
-    async fn lives(&self, node: &NodePlan, api: &KubernetesApi, table: NodeTable) -> Result<(), Failure> {
+    async fn lives(&self, node: &NodePlan, access: &KubernetesAccess) -> Result<(), Failure> {
         let subject = Subject::Node(node.spec.name.clone());
         let green = async {
             let client = self.secure_api(node, &subject).await?;
             let clock = client.clone();
-            self.ready(node, &subject, client, table).await?;
+            self.ready(node, &subject, client, access.nodes.clone()).await?;
             if let Some(text) = self.lag(&clock).await {
                 self.note(node, text);
             }
@@ -146,10 +137,7 @@ impl Cluster {
         };
         // What the API server has stored calls the node Ready; only its kubelet knows.
         let answers = self.step(&subject, Step::Restore, |seen| async move {
-            while let Err(reason) = api.kubelet_answers(node.spec.name.as_str()).await {
-                seen.set(reason);
-                tokio::time::sleep(RETRY).await;
-            }
+            until(&seen, || access.api.kubelet_answers(node.spec.name.as_str())).await;
             Ok(())
         });
         futures::try_join!(green, answers).map(drop)
@@ -157,25 +145,30 @@ impl Cluster {
 
     /// Waits for a node's clock to be brought forward by its own time service; says so when it is not.
     async fn lag(&self, client: &NodeClient) -> Option<String> {
+        let behind = async || {
+            let time = client.time(self.plan().budgets.call).await?;
+            Ok::<_, ApiError>(jiff::Timestamp::now().duration_since(time).unsigned_abs())
+        };
         let limit = self.plan().budgets.on_this_host(CLOCK_PATIENCE);
-        let began = Instant::now();
-        loop {
-            let off = match client.time(self.plan().budgets.call).await {
-                Ok(time) => jiff::Timestamp::now().duration_since(time).unsigned_abs(),
-                Err(error) => return Some(format!("its clock is not known after the restore: {error}")),
-            };
-            if off < CLOCK_TOLERANCE {
-                return None;
+        match Wait::up_to(limit).every(RETRY).poll(behind, is_right).await {
+            Ok(_) => None,
+            Err(PollError::Probe(error)) => {
+                Some(format!("its clock is not known after the restore: {error}"))
             }
-            if began.elapsed() > limit {
-                return Some(format!(
-                    "its clock is still {:.0} s behind; its own time service will bring it forward",
-                    off.as_secs_f64()
-                ));
-            }
-            tokio::time::sleep(RETRY).await;
+            Err(PollError::Expired(expired)) => Some(expired.last),
         }
     }
+}
+
+/// Whether a clock that is so far off is right.
+fn is_right(off: &Duration) -> Result<(), String> {
+    if *off < CLOCK_TOLERANCE {
+        return Ok(());
+    }
+    Err(format!(
+        "its clock is still {:.0} s behind; its own time service will bring it forward",
+        off.as_secs_f64()
+    ))
 }
 
 fn altered(snapshot: &Snapshot, file: &str) -> Cause {

@@ -7,18 +7,6 @@ use std::{
 };
 
 use futures::future::{join_all, try_join, try_join_all};
-
-use super::{
-    files::{Sum, copy, sum_of},
-    key::{Stage, WarmKey},
-    saved::{SavedAccess, SavedCluster, SavedFile, SavedNode},
-    store::{CONTROL_SERVER, Draft, WarmError, WarmStore},
-};
-use crate::formation::{Cluster, Tailnet};
-use crate::{
-    kubernetes::{CLUSTER_DNS, ready_endpoint},
-    tailnet::TailnetError,
-};
 use lab_model::{
     events::{Happening, Subject},
     node::NodeName,
@@ -26,6 +14,18 @@ use lab_model::{
 };
 use lab_plan::cluster::NodePlan;
 use lab_vm::machine::{Machine, MachineError, MemoryFormat, SavedMemory};
+
+use super::{
+    files::{Sum, copy, sum_of},
+    key::{Stage, WarmKey},
+    saved::{SavedAccess, SavedCluster, SavedFile, SavedNode},
+    store::{CONTROL_SERVER, Draft, WarmError, WarmStore},
+};
+use crate::{
+    formation::{FormedCluster, NoMachine, NotFormed, Tailnet},
+    kubernetes::{CLUSTER_DNS, ready_endpoint},
+    tailnet::TailnetError,
+};
 
 /// Bytes that warm clusters may take together before the one that was not used for longest goes.
 pub(crate) const LIMIT: u64 = 16 << 30;
@@ -54,8 +54,14 @@ pub enum SaveError {
         source: std::io::Error,
     },
     /// The cluster has not formed.
-    #[error("there is nothing to save: the cluster has not formed")]
-    NotFormed,
+    #[error("there is nothing to save: {0}")]
+    NotFormed(#[from] NotFormed),
+    /// A node has no machine whose memory could be saved.
+    #[error("there is nothing to save of a node: {0}")]
+    NoMachine(#[from] NoMachine),
+    /// A fault was put into the cluster, which no other run is to get.
+    #[error("a cluster with a fault put into it is not saved")]
+    Faulty,
 }
 
 /// What saving took.
@@ -70,7 +76,7 @@ pub struct SaveFigures {
 /// A node with its machine.
 type Running<'a> = (&'a NodePlan, Arc<Machine>);
 
-impl Cluster {
+impl FormedCluster {
     /// Saves the formed cluster under `key` and says so. It goes on as if nothing had happened; what
     /// goes wrong costs the next run its warm start and nothing else.
     pub(crate) async fn keep_warm(&self, store: &WarmStore, key: &WarmKey, formed_in: f64) {
@@ -83,18 +89,19 @@ impl Cluster {
             ),
             Err(error) => format!("not saved as a warm cluster: {}", chain(&error)),
         };
-        self.recorder().record(Happening::Note { subject: Subject::Cluster, text });
+        self.cluster().recorder().record(Happening::Note { subject: Subject::Cluster, text });
     }
 
     /// Waits for cluster DNS, which starts once nodes are Ready: otherwise each restored cluster would
     /// have to start it again. A cluster without it is saved as it is.
     async fn settle(&self) {
-        if let Some(api) = self.kubernetes().filter(|_| self.plan().has_cluster_dns()) {
-            let limit = self.plan().budgets.on_this_host(SETTLE);
-            if let Err(error) = ready_endpoint(api, CLUSTER_DNS, limit).await {
-                let text = format!("saved without waiting for cluster DNS: {}", chain(&error));
-                self.recorder().record(Happening::Note { subject: Subject::Cluster, text });
-            }
+        if !self.plan().has_cluster_dns() {
+            return;
+        }
+        let limit = self.plan().budgets.on_this_host(SETTLE);
+        if let Err(error) = ready_endpoint(self.kubernetes(), CLUSTER_DNS, limit).await {
+            let text = format!("saved without waiting for cluster DNS: {}", chain(&error));
+            self.cluster().recorder().record(Happening::Note { subject: Subject::Cluster, text });
         }
     }
 
@@ -103,7 +110,7 @@ impl Cluster {
     /// # Errors
     /// See [`SaveError`].
     pub async fn save_as(&self, name: NodeName) -> Result<SaveFigures, SaveError> {
-        let (store, key) = self.saved_as.as_ref().ok_or(SaveError::NotFormed)?;
+        let (store, key) = self.cluster().saved_as.as_ref().ok_or(SaveError::Faulty)?;
         let began = Instant::now();
         let stood_still = self.save_to(store, &key.clone().named(name), 0.0).await?;
         Ok(SaveFigures { seconds: began.elapsed().as_secs_f64(), stood_still })
@@ -114,20 +121,16 @@ impl Cluster {
     /// # Errors
     /// See [`SaveError`]. The nodes run on all the same.
     pub async fn save_to(&self, store: &WarmStore, key: &WarmKey, formed_in: f64) -> Result<f64, SaveError> {
-        let kubeconfig = self.kubeconfig().ok_or(SaveError::NotFormed)?.to_owned();
         // Disks of nodes that have just formed are nearly empty.
         let draft = store.begin(key, self.plan().spec.total_memory().bytes())?;
-        let format = MemoryFormat::best(&self.host.qemu);
-        let running: Vec<Running<'_>> = self
-            .plan()
-            .nodes
-            .iter()
-            .filter_map(|node| Some((node, self.machine(&node.spec.name)?)))
-            .collect();
+        let format = MemoryFormat::best(&self.cluster().host.qemu);
+        let machine = |node| Ok((node, self.cluster().node_of(node).machine()?));
+        let running: Vec<Running<'_>> =
+            self.plan().nodes.iter().map(machine).collect::<Result<_, SaveError>>()?;
         let began = Instant::now();
         let saved = jiff::Timestamp::now();
         let control_server =
-            self.tailnet().and_then(Tailnet::control).filter(|_| key.stage == Stage::Configured);
+            self.cluster().tailnet().and_then(Tailnet::control).filter(|_| key.stage == Stage::Configured);
         let copied = stand_still(&running, || async {
             let server = async {
                 match control_server {
@@ -147,7 +150,10 @@ impl Cluster {
             saved,
             memory: format,
             nodes,
-            control_server: control_server_files(&draft)?,
+            control_server: match control_server {
+                Some(_) => control_server_files(&draft)?,
+                None => Vec::new(),
+            },
             formed_in,
             stood_still,
             saved_in: began.elapsed().as_secs_f64(),
@@ -155,7 +161,7 @@ impl Cluster {
         let access = SavedAccess {
             secrets: self.plan().secrets.clone(),
             talosconfig: self.plan().talosconfig.clone(),
-            kubeconfig,
+            kubeconfig: self.kubeconfig().to_owned(),
         };
         draft.commit(&manifest, &access, &self.plan().spec)?;
         // What a user saved under a name goes when its user says so.
@@ -178,7 +184,7 @@ impl Cluster {
         });
         try_join_all(memory).await?;
         let disks = running.iter().map(|(node, _)| async move {
-            let (from, to) = (self.disk_of(node), draft.file(&disk_file(node)));
+            let (from, to) = (self.cluster().disk_of(node), draft.file(&disk_file(node)));
             blocking(node, move || copy(&from, &to)).await
         });
         try_join_all(disks).await
@@ -188,15 +194,13 @@ impl Cluster {
 /// The files of a control server that was saved with the cluster.
 fn control_server_files(draft: &Draft) -> Result<Vec<SavedFile>, SaveError> {
     let failed = |source| SaveError::Copy { node: "the control server".into(), source };
-    let entries = match std::fs::read_dir(draft.file(CONTROL_SERVER)) {
-        Ok(entries) => entries.flatten().collect::<Vec<_>>(),
-        Err(_) => return Ok(Vec::new()),
-    };
-    let file = |entry: std::fs::DirEntry| {
+    let entries = std::fs::read_dir(draft.file(CONTROL_SERVER)).map_err(failed)?;
+    let file = |entry: std::io::Result<std::fs::DirEntry>| {
+        let entry = entry.map_err(failed)?;
         let name = format!("{CONTROL_SERVER}/{}", entry.file_name().to_string_lossy());
         Ok(SavedFile { sum: sum_of(&entry.path()).map_err(failed)?, file: name })
     };
-    entries.into_iter().map(file).collect()
+    entries.map(file).collect()
 }
 
 /// Stops all machines at once, does the work, and lets them go on whatever came of it.

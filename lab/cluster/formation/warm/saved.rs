@@ -1,11 +1,11 @@
 //! What is written down of a saved cluster.
 
-use serde::{Deserialize, Serialize};
-
-use super::{files::Sum, key::WarmKey};
 use lab_model::node::NodeName;
 use lab_plan::config::{SecretsBundle, Talosconfig};
 use lab_vm::machine::MemoryFormat;
+use serde::{Deserialize, Serialize};
+
+use super::{files::Sum, key::WarmKey};
 
 /// A saved cluster, as its `snapshot.json` tells it. No secrets: those are in files beside it that
 /// only their owner may read.

@@ -17,13 +17,6 @@ use std::{
     time::SystemTime,
 };
 
-use serde::de::DeserializeOwned;
-use walkdir::WalkDir;
-
-use super::{
-    key::WarmKey,
-    saved::{SavedAccess, SavedCluster},
-};
 use lab_model::{
     files::{FileLock, replace_file},
     node::NodeName,
@@ -31,6 +24,13 @@ use lab_model::{
 use lab_plan::{
     cluster::ClusterSpec,
     config::{SecretsBundle, Talosconfig},
+};
+use serde::de::DeserializeOwned;
+use walkdir::WalkDir;
+
+use super::{
+    key::WarmKey,
+    saved::{SavedAccess, SavedCluster},
 };
 
 /// The file that says what a saved cluster is.

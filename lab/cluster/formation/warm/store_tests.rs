@@ -1,13 +1,12 @@
 //! The store against damage, strangers and labs that were killed.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt;
+use std::{fs::OpenOptions, os::unix::fs::FileExt};
 
-use crate::formation::warm::files::sum_of;
-use super::*;
-use crate::formation::{SavedFile, SavedNode};
 use lab_plan::config::talosconfig;
 use lab_vm::machine::MemoryFormat;
+
+use super::*;
+use crate::formation::{SavedFile, SavedNode, warm::files::sum_of};
 
 fn key(qemu: &str) -> WarmKey {
     let ingredients =

@@ -3,6 +3,7 @@
 use std::{fs, path::Path, process::Stdio, sync::PoisonError, time::Duration};
 
 use ipnet::IpNet;
+use lab_plan::tailnet::AuthKey;
 
 use super::{
     super::{
@@ -11,7 +12,6 @@ use super::{
     },
     OutsideClient, PATIENCE,
 };
-use lab_plan::tailnet::AuthKey;
 
 /// How long after its own time limit `tailscale up` may take to end.
 const GRACE: Duration = Duration::from_secs(15);

@@ -1,11 +1,9 @@
 //! What the control server is asked and told while it runs, by headscale's own command.
 
-use std::{
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::{process::Stdio, time::Duration};
 
 use ipnet::IpNet;
+use lab_plan::tailnet::AuthKey;
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -16,7 +14,7 @@ use super::{
     },
     ControlServer,
 };
-use lab_plan::tailnet::AuthKey;
+use crate::wait::{PollError, Wait};
 
 /// How long one call may take; headscale's command gives up by itself after 5 s.
 const CALL_PATIENCE: Duration = Duration::from_secs(30);
@@ -76,23 +74,18 @@ impl ControlServer {
         patience: Duration,
         condition: impl Fn(&[Node]) -> bool,
     ) -> Result<Vec<Node>, TailnetError> {
-        let deadline = Instant::now() + patience;
-        loop {
-            let nodes = self.nodes().await?;
-            if condition(&nodes) {
-                return Ok(nodes);
-            }
-            if Instant::now() >= deadline {
-                return Err(TailnetError::Late {
-                    program: "headscale".to_owned(),
-                    awaited: awaited.to_owned(),
-                    seconds: patience.as_secs(),
-                    seen: format!("{nodes:?}"),
-                    log: self.last_words(),
-                });
-            }
-            // headscale has no call that waits for a change.
-            tokio::time::sleep(LOOK_EVERY).await;
+        let wanted = |nodes: &Vec<Node>| if condition(nodes) { Ok(()) } else { Err(format!("{nodes:?}")) };
+        // headscale has no call that waits for a change.
+        match Wait::up_to(patience).every(LOOK_EVERY).poll(|| self.nodes(), wanted).await {
+            Ok(nodes) => Ok(nodes),
+            Err(PollError::Probe(error)) => Err(error),
+            Err(PollError::Expired(expired)) => Err(TailnetError::Late {
+                program: "headscale".to_owned(),
+                awaited: awaited.to_owned(),
+                seconds: patience.as_secs(),
+                seen: expired.last,
+                log: self.last_words(),
+            }),
         }
     }
 

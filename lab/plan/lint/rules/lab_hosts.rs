@@ -2,19 +2,16 @@
 
 use std::net::IpAddr;
 
-use super::super::{
-    config_set::{ConfigFile, ConfigSet},
-    finding::Finding,
-    tree::Node,
-};
-use super::placeholders::is_template;
-use lab_model::Severity;
+use lab_model::{Diagnostic, Severity, yaml::YamlNode};
+
+use super::{super::config_set::ConfigSet, placeholders::is_template};
+use crate::user_config::UserConfig;
 
 /// The lab gives a VM one disk, on virtio.
 const DISK: &str = "/dev/vda";
 
 /// The install disk, time servers and serial consoles of other machines.
-pub fn lab_hosts(set: &ConfigSet, findings: &mut Vec<Finding>) {
+pub fn lab_hosts(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for file in &set.files {
         for document in &file.documents {
             install_disk(file, document, findings);
@@ -24,7 +21,7 @@ pub fn lab_hosts(set: &ConfigSet, findings: &mut Vec<Finding>) {
     }
 }
 
-fn install_disk(file: &ConfigFile, document: &Node, findings: &mut Vec<Finding>) {
+fn install_disk(file: &UserConfig, document: &YamlNode, findings: &mut Vec<Diagnostic>) {
     let Some(node) = document.get(&["machine", "install", "disk"]) else { return };
     let Some(disk) = node.text().filter(|disk| *disk != DISK && !disk.is_empty() && !is_template(disk))
     else {
@@ -33,13 +30,13 @@ fn install_disk(file: &ConfigFile, document: &Node, findings: &mut Vec<Finding>)
     findings.push(file.finding(
         Severity::Warning,
         "no-such-disk",
-        node.place,
+        node.position,
         format!("a VM has no disk {disk}"),
         format!("write {DISK} for VMs, or a diskSelector; on hardware it may be right"),
     ));
 }
 
-fn time_servers(file: &ConfigFile, document: &Node, findings: &mut Vec<Finding>) {
+fn time_servers(file: &UserConfig, document: &YamlNode, findings: &mut Vec<Diagnostic>) {
     let servers = match document.kind() {
         None => document.items_at(&["machine", "time", "servers"]),
         Some("TimeSyncConfig") => document.items_at(&["ntp", "servers"]),
@@ -55,7 +52,7 @@ fn time_servers(file: &ConfigFile, document: &Node, findings: &mut Vec<Finding>)
             findings.push(file.finding(
                 Severity::Warning,
                 "time-server-of-a-cloud",
-                node.place,
+                node.position,
                 format!("the time server {address} exists inside one cloud only; elsewhere etcd, kubelet and bootstrap wait for the time for ever"),
                 "remove it: the lab answers as a time server itself; on hardware name one that is reached",
             ));
@@ -63,13 +60,13 @@ fn time_servers(file: &ConfigFile, document: &Node, findings: &mut Vec<Finding>)
     }
 }
 
-fn console(file: &ConfigFile, document: &Node, findings: &mut Vec<Finding>) {
+fn console(file: &UserConfig, document: &YamlNode, findings: &mut Vec<Diagnostic>) {
     for node in document.items_at(&["machine", "install", "extraKernelArgs"]) {
         if node.text().is_some_and(|text| text.starts_with("console=ttyS")) {
             findings.push(file.finding(
                 Severity::Warning,
                 "console-of-x86",
-                node.place,
+                node.position,
                 "ttyS0 is the serial console of x86 machines; an arm64 VM stays silent",
                 "write console=ttyAMA0",
             ));

@@ -9,13 +9,12 @@ mod roles;
 mod tailscale;
 mod together;
 
-use super::{
-    config_set::ConfigSet,
-    finding::{Finding, Findings},
-};
+use lab_model::{Diagnostic, Diagnostics};
+
+use super::config_set::ConfigSet;
 
 /// One rule, or a few that share what they look at.
-type Rule = fn(&ConfigSet, &mut Vec<Finding>);
+type Rule = fn(&ConfigSet, &mut Vec<Diagnostic>);
 
 const RULES: [Rule; 17] = [
     form::keys,
@@ -38,10 +37,10 @@ const RULES: [Rule; 17] = [
 ];
 
 /// Everything that the rules find.
-pub fn check(set: &ConfigSet) -> Findings {
+pub fn check(set: &ConfigSet) -> Diagnostics {
     let mut findings = set.unreadable.clone();
     for rule in RULES {
         rule(set, &mut findings);
     }
-    Findings::new(findings)
+    Diagnostics::by_place(findings)
 }

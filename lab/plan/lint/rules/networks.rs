@@ -3,68 +3,46 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use lab_model::{Diagnostic, Severity, node::Kind, yaml::YamlNode};
 
-use super::super::{
-    config_set::{ConfigFile, ConfigSet, MachineType, machine_type},
-    finding::Finding,
-    tree::Node,
+use super::{super::config_set::ConfigSet, placeholders::is_template};
+use crate::{
+    cluster::TAILNET,
+    tailnet::overlap,
+    user_config::{ClusterNetwork, UserConfig, cluster_networks, endpoint_host, machine_kind},
 };
-use super::placeholders::is_template;
-use crate::{cluster::TAILNET, tailnet::overlap};
-use lab_model::Severity;
-
-/// The two networks of a cluster, with what a person calls them.
-pub const NETWORKS: [(&str, &str); 2] = [("pod", "podSubnets"), ("service", "serviceSubnets")];
-
-/// A network that a config names.
-pub struct Named<'a> {
-    /// "pod" or "service".
-    pub name: &'static str,
-    /// The network.
-    pub network: IpNet,
-    /// Where it stands.
-    pub node: &'a Node,
-}
 
 /// The networks of a config that can be read.
-pub fn named(config: &Node) -> Vec<Named<'_>> {
-    let mut found = Vec::new();
-    for (name, key) in NETWORKS {
-        for node in config.items_at(&["cluster", "network", key]) {
-            if let Some(network) = node.text().and_then(|text| text.parse().ok()) {
-                found.push(Named { name, network, node });
-            }
-        }
-    }
-    found
+pub fn named(config: &YamlNode) -> Vec<(ClusterNetwork<'_>, IpNet)> {
+    cluster_networks(config).filter_map(|named| named.network.map(|network| (named, network))).collect()
 }
 
 /// Networks that are none, overlap, are of different families, or lie in the tailnet's range.
-pub fn networks(set: &ConfigSet, findings: &mut Vec<Finding>) {
+pub fn networks(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for (file, config) in set.machines() {
         malformed(file, config, findings);
         let named = named(config);
-        for Named { name, network, node } in &named {
+        for (ClusterNetwork { name, node, .. }, network) in &named {
             if overlap(*network, IpNet::V4(TAILNET)) {
                 findings.push(file.finding(
                     Severity::Error,
                     "network-of-the-tailnet",
-                    node.place,
+                    node.position,
                     format!("the {name} network {network} lies in {TAILNET}, where tailnet addresses come from; tailscale drops such packets from other interfaces"),
                     "choose a network outside of it, such as 10.244.0.0/16 for pods and 10.96.0.0/12 for services",
                 ));
             }
         }
-        for (index, one) in named.iter().enumerate() {
-            for other in &named[index + 1..] {
-                if overlap(one.network, other.network) {
+        for (index, (one, one_network)) in named.iter().enumerate() {
+            for (other, other_network) in &named[index + 1..] {
+                if overlap(*one_network, *other_network) {
                     findings.push(file.finding(
                         Severity::Error,
                         "networks-overlap",
-                        other.node.place,
+                        other.node.position,
                         format!(
-                            "the {} network {} overlaps the {} network {}",
-                            other.name, other.network, one.name, one.network
+                            "the {} network {other_network} overlaps the {} network {one_network}",
+                            other.name, one.name
                         ),
                         "choose networks that share no address",
                     ));
@@ -75,33 +53,34 @@ pub fn networks(set: &ConfigSet, findings: &mut Vec<Finding>) {
     }
 }
 
-fn malformed(file: &ConfigFile, config: &Node, findings: &mut Vec<Finding>) {
-    for (name, key) in NETWORKS {
-        for node in config.items_at(&["cluster", "network", key]) {
-            let Some(text) = node.text().filter(|text| !is_template(text)) else {
-                continue;
-            };
-            let problem = match text.parse::<IpNet>() {
-                Ok(network) if network == network.trunc() => continue,
-                Ok(network) => format!("has bits behind its prefix; {} is meant", network.trunc()),
-                Err(_) => "is no network".into(),
-            };
-            findings.push(file.finding(
-                Severity::Error,
-                "no-network",
-                node.place,
-                format!("the {name} network \"{text}\" {problem}"),
-                "write an address and a prefix length, as 10.244.0.0/16",
-            ));
-        }
+fn malformed(file: &UserConfig, config: &YamlNode, findings: &mut Vec<Diagnostic>) {
+    for ClusterNetwork { name, network, text, node } in cluster_networks(config) {
+        let problem = match network {
+            _ if is_template(text) => continue,
+            Some(network) if network == network.trunc() => continue,
+            Some(network) => format!("has bits behind its prefix; {} is meant", network.trunc()),
+            None => "is no network".into(),
+        };
+        findings.push(file.finding(
+            Severity::Error,
+            "no-network",
+            node.position,
+            format!("the {name} network \"{text}\" {problem}"),
+            "write an address and a prefix length, as 10.244.0.0/16",
+        ));
     }
 }
 
 /// Pods and services, and the endpoint's address, must be of the same families of addresses.
-fn families(file: &ConfigFile, config: &Node, named: &[Named<'_>], findings: &mut Vec<Finding>) {
+fn families(
+    file: &UserConfig,
+    config: &YamlNode,
+    named: &[(ClusterNetwork<'_>, IpNet)],
+    findings: &mut Vec<Diagnostic>,
+) {
     let of = |name: &str| {
         let mut families: Vec<_> =
-            named.iter().filter(|n| n.name == name).map(|n| n.network.addr().is_ipv6()).collect();
+            named.iter().filter(|(n, _)| n.name == name).map(|(_, net)| net.addr().is_ipv6()).collect();
         families.sort_unstable();
         families.dedup();
         families
@@ -110,14 +89,14 @@ fn families(file: &ConfigFile, config: &Node, named: &[Named<'_>], findings: &mu
     let words = |families: &[bool]| {
         families.iter().map(|six| if *six { "IPv6" } else { "IPv4" }).collect::<Vec<_>>().join(" and ")
     };
-    if let Some(service) = named.iter().find(|n| n.name == "service")
+    if let Some((service, _)) = named.iter().find(|(n, _)| n.name == "service")
         && !pods.is_empty()
         && pods != services
     {
         findings.push(file.finding(
             Severity::Error,
             "families-mixed",
-            service.node.place,
+            service.node.position,
             format!(
                 "pods have {} addresses and services {}; the API server refuses to start",
                 words(&pods),
@@ -127,16 +106,16 @@ fn families(file: &ConfigFile, config: &Node, named: &[Named<'_>], findings: &mu
         ));
     }
     if let Some((address, node)) = endpoint_address(config)
-        && let Some(first) = named.first()
-        && !named.iter().any(|n| n.network.addr().is_ipv6() == address.is_ipv6())
+        && let Some((first, first_network)) = named.first()
+        && !named.iter().any(|(_, network)| network.addr().is_ipv6() == address.is_ipv6())
     {
         findings.push(file.finding(
             Severity::Warning,
             "families-mixed",
-            node.place,
+            node.position,
             format!(
-                "the endpoint {address} and the {} network {} are of different families",
-                first.name, first.network
+                "the endpoint {address} and the {} network {first_network} are of different families",
+                first.name
             ),
             "check that nodes have addresses of both families, or use one family throughout",
         ));
@@ -144,30 +123,20 @@ fn families(file: &ConfigFile, config: &Node, named: &[Named<'_>], findings: &mu
 }
 
 /// The address in the control plane's endpoint, when it is one.
-fn endpoint_address(config: &Node) -> Option<(IpAddr, &Node)> {
+fn endpoint_address(config: &YamlNode) -> Option<(IpAddr, &YamlNode)> {
     let node = config.get(&["cluster", "controlPlane", "endpoint"])?;
     let host = endpoint_host(node.text()?)?;
     Some((host.parse().ok()?, node))
 }
 
-/// The host of `https://HOST:PORT`, without an IPv6 address's brackets.
-fn endpoint_host(text: &str) -> Option<&str> {
-    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let authority = rest.split('/').next()?;
-    match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next(),
-        None => authority.rsplit_once(':').map_or(Some(authority), |(host, _)| Some(host)),
-    }
-}
-
 /// An endpoint that no control plane owns, as far as the files tell their addresses.
-pub fn endpoint(set: &ConfigSet, findings: &mut Vec<Finding>) {
+pub fn endpoint(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     let mut owned = Vec::new();
     let mut all_known = true;
     let control_planes =
-        set.machines().filter(|(_, config)| machine_type(config) == Some(MachineType::ControlPlane));
+        set.machines().filter(|(_, config)| machine_kind(config) == Some(Kind::ControlPlane));
     for (file, config) in control_planes {
-        let addresses = addresses(file);
+        let addresses: Vec<_> = addresses(file).collect();
         all_known &= !addresses.is_empty();
         owned.extend(addresses);
         owned.extend(texts(config, &["machine", "certSANs"]));
@@ -188,7 +157,7 @@ pub fn endpoint(set: &ConfigSet, findings: &mut Vec<Finding>) {
             findings.push(file.finding(
                 Severity::Error,
                 "endpoint-of-nobody",
-                node.place,
+                node.position,
                 if loopback {
                     format!("the endpoint {host} is each node itself; workers will not find the control plane")
                 } else {
@@ -201,50 +170,28 @@ pub fn endpoint(set: &ConfigSet, findings: &mut Vec<Finding>) {
 }
 
 /// Static addresses and shared addresses that a file gives its machine, without prefix lengths.
-fn addresses(file: &ConfigFile) -> Vec<&str> {
-    let mut found = Vec::new();
-    for document in &file.documents {
-        for interface in document.items_at(&["machine", "network", "interfaces"]) {
-            found.extend(texts(interface, &["addresses"]));
-            found.extend(interface.text_at(&["vip", "ip"]));
-        }
-        match document.kind() {
-            Some("LinkConfig") => {
-                let items = document.items_at(&["addresses"]).iter();
-                found.extend(items.filter_map(|item| item.text_at(&["address"])));
-            }
-            Some("Layer2VIPConfig") => found.extend(document.text_at(&["name"])),
-            _ => {}
-        }
-    }
-    found.into_iter().map(|text| text.split('/').next().unwrap_or(text)).collect()
+fn addresses(file: &UserConfig) -> impl Iterator<Item = &str> {
+    let addresses = file.static_addresses().chain(file.shared_addresses());
+    addresses.map(|text| text.split('/').next().unwrap_or(text))
 }
 
-fn texts<'a>(node: &'a Node, path: &[&str]) -> impl Iterator<Item = &'a str> {
-    node.items_at(path).iter().filter_map(Node::text)
+fn texts<'a>(node: &'a YamlNode, path: &[&str]) -> impl Iterator<Item = &'a str> {
+    node.items_at(path).iter().filter_map(YamlNode::text)
 }
 
 /// KubeSpan finds its peers by discovery.
-pub fn kubespan(set: &ConfigSet, findings: &mut Vec<Finding>) {
+pub fn kubespan(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for file in &set.files {
-        let on = file.documents.iter().find_map(|document| {
-            let enabled = match document.kind() {
-                None => document.get(&["machine", "network", "kubespan", "enabled"]),
-                Some("KubeSpanConfig") => document.get(&["enabled"]),
-                Some(_) => None,
-            };
-            enabled.filter(|node| node.is_true())
-        });
         let discovery =
             file.documents.iter().find_map(|document| document.get(&["cluster", "discovery", "enabled"]));
-        let (Some(on), Some(discovery)) = (on, discovery) else { continue };
+        let (Some(on), Some(discovery)) = (file.kubespan(), discovery) else { continue };
         if discovery.is_true() {
             continue;
         }
         findings.push(file.finding(
             Severity::Error,
             "kubespan-without-discovery",
-            on.place,
+            on.position,
             "KubeSpan is on and discovery is off; Talos says \".cluster.discovery should be enabled when \
              .machine.network.kubespan is enabled\"",
             "switch discovery on, or KubeSpan off; without the internet, off",

@@ -1,25 +1,24 @@
 //! What was to be filled in and was not.
 
 use base64::Engine;
-
-use super::super::{
-    config_set::ConfigSet,
-    finding::Finding,
-    tree::{Node, Value},
+use lab_model::{
+    Diagnostic, Severity,
+    yaml::{YamlNode, YamlValue},
 };
-use lab_model::Severity;
+
+use super::super::config_set::ConfigSet;
 
 /// `${NAME}` and `{{ .Name }}` of shells and templates. Contents of files may mean them.
-pub fn unexpanded(set: &ConfigSet, findings: &mut Vec<Finding>) {
+pub fn unexpanded(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for file in &set.files {
         for document in &file.documents {
             document.each_scalar(&mut |path, node| {
-                let Value::Scalar { text, block: false, .. } = &node.value else { return };
+                let YamlValue::Scalar { text, block: false, .. } = &node.value else { return };
                 let Some(mark) = mark(text) else { return };
                 findings.push(file.finding(
                     Severity::Error,
                     "placeholder",
-                    node.place,
+                    node.position,
                     format!("{path} still holds {mark}, a mark that something was to be filled in"),
                     "render the template, or set the variable, and check the result",
                 ));
@@ -49,7 +48,7 @@ fn mark(text: &str) -> Option<String> {
 }
 
 /// Secrets without which nothing joins.
-pub fn empty_secrets(set: &ConfigSet, findings: &mut Vec<Finding>) {
+pub fn empty_secrets(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for (file, config) in set.machines() {
         for path in [["machine", "token"], ["cluster", "token"], ["cluster", "secret"], ["cluster", "id"]] {
             let Some(parent) = config.get(&path[..1]) else { continue };
@@ -60,7 +59,7 @@ pub fn empty_secrets(set: &ConfigSet, findings: &mut Vec<Finding>) {
             findings.push(file.finding(
                 Severity::Error,
                 "empty-secret",
-                entry.place,
+                entry.position,
                 format!("{} is empty; nodes of this cluster will not trust each other", path.join(".")),
                 "generate the configs from one secrets bundle: talosctl gen secrets, talosctl gen config --with-secrets",
             ));
@@ -69,7 +68,7 @@ pub fn empty_secrets(set: &ConfigSet, findings: &mut Vec<Finding>) {
 }
 
 /// Authorities that are no certificates.
-pub fn certificates(set: &ConfigSet, findings: &mut Vec<Finding>) {
+pub fn certificates(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for (file, config) in set.machines() {
         let paths: [&[&str]; 4] = [
             &["machine", "ca", "crt"],
@@ -83,7 +82,7 @@ pub fn certificates(set: &ConfigSet, findings: &mut Vec<Finding>) {
             findings.push(file.finding(
                 Severity::Error,
                 "no-certificate",
-                certificate.place,
+                certificate.position,
                 format!("{} is no certificate: {problem}", path.join(".")),
                 "take it from a secrets bundle: talosctl gen secrets",
             ));
@@ -92,7 +91,7 @@ pub fn certificates(set: &ConfigSet, findings: &mut Vec<Finding>) {
 }
 
 /// Why a value is no certificate in PEM in base64, which is how Talos writes them.
-fn no_certificate(node: &Node) -> Option<String> {
+fn no_certificate(node: &YamlNode) -> Option<String> {
     let text = node.text().unwrap_or_default().trim();
     if mark(text).is_some() {
         // Another rule says so.
@@ -111,7 +110,7 @@ fn no_certificate(node: &Node) -> Option<String> {
 }
 
 /// Configs that the node would forget.
-pub fn not_persisted(set: &ConfigSet, findings: &mut Vec<Finding>) {
+pub fn not_persisted(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for (file, config) in set.machines() {
         let Some(persist) = config.get(&["persist"]) else { continue };
         if persist.is_true() {
@@ -120,7 +119,7 @@ pub fn not_persisted(set: &ConfigSet, findings: &mut Vec<Finding>) {
         findings.push(file.finding(
             Severity::Error,
             "not-persisted",
-            persist.place,
+            persist.position,
             "persist is off; Talos says \".persist should be enabled\" and refuses the config",
             "remove the line: it is on by itself",
         ));

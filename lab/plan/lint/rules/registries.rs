@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{
-    config_set::{ConfigFile, ConfigSet},
-    finding::Finding,
-    tree::{Node, Place},
-};
-use lab_model::Severity;
+use lab_model::{Diagnostic, Position, Severity, yaml::YamlNode};
+
+use super::super::config_set::ConfigSet;
+use crate::user_config::UserConfig;
 
 /// TLS settings for the host of a mirror that speaks plain HTTP. Talos makes containerd's host
 /// configuration of both together and refuses (internal/pkg/containers/cri/containerd/hosts.go).
-pub fn tls_for_plain_http(set: &ConfigSet, findings: &mut Vec<Finding>) {
+pub fn tls_for_plain_http(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for file in &set.files {
         let plain = plain_hosts(file);
         for (host, place) in tls_hosts(file) {
@@ -31,7 +29,7 @@ pub fn tls_for_plain_http(set: &ConfigSet, findings: &mut Vec<Finding>) {
 }
 
 /// Hosts of plain-HTTP endpoints, with the endpoint.
-fn plain_hosts<'a>(file: &'a ConfigFile) -> BTreeMap<&'a str, &'a str> {
+fn plain_hosts<'a>(file: &'a UserConfig) -> BTreeMap<&'a str, &'a str> {
     let mut endpoints = Vec::new();
     for document in &file.documents {
         for mirror in document.entries_at(&["machine", "registries", "mirrors"]) {
@@ -42,7 +40,7 @@ fn plain_hosts<'a>(file: &'a ConfigFile) -> BTreeMap<&'a str, &'a str> {
             endpoints.extend(items.filter_map(|item| item.get(&["url"])));
         }
     }
-    let host = |node: &'a Node| -> Option<(&'a str, &'a str)> {
+    let host = |node: &'a YamlNode| -> Option<(&'a str, &'a str)> {
         let text = node.text()?;
         Some((text.strip_prefix("http://")?.split('/').next()?, text))
     };
@@ -50,18 +48,18 @@ fn plain_hosts<'a>(file: &'a ConfigFile) -> BTreeMap<&'a str, &'a str> {
 }
 
 /// Hosts with TLS settings that hold something.
-fn tls_hosts(file: &ConfigFile) -> Vec<(&str, Place)> {
+fn tls_hosts(file: &UserConfig) -> Vec<(&str, Position)> {
     let mut hosts = Vec::new();
     for document in &file.documents {
         for entry in document.entries_at(&["machine", "registries", "config"]) {
             if let Some(tls) = entry.node.get(&["tls"]) {
-                hosts.push((entry.key.as_str(), tls.place));
+                hosts.push((entry.key.as_str(), tls.position));
             }
         }
         if document.kind() == Some("RegistryTLSConfig")
             && let Some(name) = document.text_at(&["name"])
         {
-            hosts.push((name, document.place));
+            hosts.push((name, document.position));
         }
     }
     hosts

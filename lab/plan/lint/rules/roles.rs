@@ -1,27 +1,25 @@
 //! What only control planes may have (machinery, config/types/v1alpha1/v1alpha1_validation.go).
 
-use super::super::{
-    config_set::{ConfigFile, ConfigSet, MachineType, machine_type},
-    finding::Finding,
-    tree::Node,
-};
-use lab_model::Severity;
+use lab_model::{Diagnostic, Severity, node::Kind, yaml::YamlNode};
 
-fn workers(set: &ConfigSet) -> impl Iterator<Item = (&ConfigFile, &Node)> {
-    set.machines().filter(|(_, config)| machine_type(config) == Some(MachineType::Worker))
+use super::super::config_set::ConfigSet;
+use crate::user_config::{UserConfig, machine_kind};
+
+fn workers(set: &ConfigSet) -> impl Iterator<Item = (&UserConfig, &YamlNode)> {
+    set.machines().filter(|(_, config)| machine_kind(config) == Some(Kind::Worker))
 }
 
 /// Access of pods to the Talos API, switched on for a worker.
-pub fn talos_api_access_on_worker(set: &ConfigSet, findings: &mut Vec<Finding>) {
+pub fn talos_api_access_on_worker(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for (file, config) in workers(set) {
         let Some(access) = config.get(&["machine", "features", "kubernetesTalosAPIAccess"]) else { continue };
-        if !access.get(&["enabled"]).is_some_and(Node::is_true) {
+        if !access.get(&["enabled"]).is_some_and(YamlNode::is_true) {
             continue;
         }
         findings.push(file.finding(
             Severity::Error,
             "talos-api-access-on-worker",
-            access.place,
+            access.position,
             "features.kubernetesTalosAPIAccess is on for a worker; Talos says \"feature Kubernetes Talos API Access \
              can only be enabled on control plane machines\" and refuses the config",
             "take it out of what all nodes get, and give it to control planes alone",
@@ -30,7 +28,7 @@ pub fn talos_api_access_on_worker(set: &ConfigSet, findings: &mut Vec<Finding>) 
 }
 
 /// Private keys of the cluster's authorities on a worker.
-pub fn authority_keys_on_worker(set: &ConfigSet, findings: &mut Vec<Finding>) {
+pub fn authority_keys_on_worker(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for (file, config) in workers(set) {
         for path in [["machine", "ca", "key"], ["cluster", "ca", "key"]] {
             let Some(key) = config.get(&path).filter(|key| key.text().is_some_and(|text| !text.is_empty()))
@@ -40,7 +38,7 @@ pub fn authority_keys_on_worker(set: &ConfigSet, findings: &mut Vec<Finding>) {
             findings.push(file.finding(
                 Severity::Error,
                 "authority-key-on-worker",
-                key.place,
+                key.position,
                 format!(
                     "{} is set for a worker; Talos says that it \"is not allowed on non-controlplane nodes\"",
                     path.join(".")
@@ -52,7 +50,7 @@ pub fn authority_keys_on_worker(set: &ConfigSet, findings: &mut Vec<Finding>) {
             findings.push(file.finding(
                 Severity::Error,
                 "authority-key-on-worker",
-                etcd.place,
+                etcd.position,
                 "cluster.etcd is set for a worker; Talos says \"etcd config is only allowed on control plane machines\"",
                 "leave cluster.etcd out of workers' configs",
             ));
@@ -61,14 +59,14 @@ pub fn authority_keys_on_worker(set: &ConfigSet, findings: &mut Vec<Finding>) {
 }
 
 /// A shared address of the control planes on a worker's interface.
-pub fn shared_address_on_worker(set: &ConfigSet, findings: &mut Vec<Finding>) {
+pub fn shared_address_on_worker(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for (file, config) in workers(set) {
         let interfaces = config.items_at(&["machine", "network", "interfaces"]).iter();
         for vip in interfaces.filter_map(|interface| interface.get(&["vip"])) {
             findings.push(file.finding(
                 Severity::Error,
                 "shared-address-on-worker",
-                vip.place,
+                vip.position,
                 "an interface of a worker has a vip; Talos says \"virtual (shared) IP is not allowed on \
                  non-controlplane nodes\"",
                 "give the vip to control planes alone",

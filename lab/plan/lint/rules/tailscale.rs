@@ -1,19 +1,18 @@
 //! The gateway's ExtensionServiceConfig document.
 
-use super::super::{
-    config_set::{ConfigFile, ConfigSet},
-    finding::Finding,
-    tree::Node,
+use lab_model::{Diagnostic, Severity, yaml::YamlNode};
+
+use super::{super::config_set::ConfigSet, networks::named};
+use crate::{
+    tailnet::{Needed, check_routes, parse_routes},
+    user_config::UserConfig,
 };
-use super::networks::named;
-use crate::tailnet::{Needed, check_routes, parse_routes};
-use lab_model::Severity;
 
 /// How keys begin that Tailscale's own service issues.
 const KEY_BEGINNING: &str = "tskey-";
 
 /// Routes that do not fit the cluster, keys in files, more than one gateway.
-pub fn tailscale(set: &ConfigSet, findings: &mut Vec<Finding>) {
+pub fn tailscale(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     let documents: Vec<_> = set
         .of_kind("ExtensionServiceConfig")
         .filter(|(_, document)| document.text_at(&["name"]) == Some("tailscale"))
@@ -26,7 +25,7 @@ pub fn tailscale(set: &ConfigSet, findings: &mut Vec<Finding>) {
                 Some(("TS_AUTHKEY", key)) if key.starts_with(KEY_BEGINNING) => findings.push(file.finding(
                     Severity::Warning,
                     "key-in-file",
-                    entry.place,
+                    entry.position,
                     "TS_AUTHKEY holds what looks like a live key; whoever reads this file can join the tailnet",
                     "revoke the key, keep it in the environment or a file of mode 0600, and take it out of the history",
                 )),
@@ -34,7 +33,7 @@ pub fn tailscale(set: &ConfigSet, findings: &mut Vec<Finding>) {
             }
         }
     }
-    let mut gateways: Vec<_> = documents.iter().map(|(file, document)| (file, document.place)).collect();
+    let mut gateways: Vec<_> = documents.iter().map(|(file, document)| (file, document.position)).collect();
     gateways.dedup_by_key(|(file, _)| file.name.as_str());
     if let [(first, _), others @ ..] = gateways.as_slice() {
         for (file, place) in others {
@@ -52,8 +51,8 @@ pub fn tailscale(set: &ConfigSet, findings: &mut Vec<Finding>) {
 /// The networks that the configs in these files name.
 fn needed(set: &ConfigSet) -> Vec<Needed> {
     let mut needed = Vec::new();
-    for named in set.machines().flat_map(|(_, config)| named(config)) {
-        let network = Needed { name: named.name, network: named.network };
+    for (named, network) in set.machines().flat_map(|(_, config)| named(config)) {
+        let network = Needed { name: named.name, network };
         if !needed.contains(&network) {
             needed.push(network);
         }
@@ -62,16 +61,16 @@ fn needed(set: &ConfigSet) -> Vec<Needed> {
 }
 
 fn look_at_routes(
-    file: &ConfigFile,
-    entry: &Node,
+    file: &UserConfig,
+    entry: &YamlNode,
     routes: &str,
     needed: &[Needed],
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<Diagnostic>,
 ) {
     let mut found = |problem: &dyn std::fmt::Display| {
         let text = problem.to_string();
         let (message, help) = told(&text);
-        findings.push(file.finding(Severity::Error, "routes", entry.place, message, help));
+        findings.push(file.finding(Severity::Error, "routes", entry.position, message, help));
     };
     match parse_routes(routes) {
         Err(problem) => found(&problem),

@@ -1,12 +1,11 @@
 //! What the configs of one cluster must have in common.
 
-use super::super::{
-    config_set::ConfigSet,
-    finding::Finding,
-    tree::{Node, Value},
+use lab_model::{
+    Diagnostic, Severity,
+    yaml::{YamlNode, YamlValue},
 };
-use super::placeholders::is_template;
-use lab_model::Severity;
+
+use super::{super::config_set::ConfigSet, placeholders::is_template};
 
 /// What differs, as a rule and its paths.
 struct Common {
@@ -87,7 +86,7 @@ const COMMON: [Common; 9] = [
 ];
 
 /// Compares each config with the first one that says anything.
-pub fn together(set: &ConfigSet, findings: &mut Vec<Finding>) {
+pub fn together(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for common in &COMMON {
         let name = common.path.join(".");
         let mut first = None;
@@ -113,7 +112,7 @@ pub fn together(set: &ConfigSet, findings: &mut Vec<Finding>) {
             findings.push(file.finding(
                 Severity::Error,
                 common.rule,
-                node.place,
+                node.position,
                 format!(
                     "{name}{here} is another one than in {}{there}; {}",
                     first_file.name, common.consequence
@@ -125,11 +124,11 @@ pub fn together(set: &ConfigSet, findings: &mut Vec<Finding>) {
 }
 
 /// A value as text for comparison.
-fn written(node: &Node) -> String {
+fn written(node: &YamlNode) -> String {
     match &node.value {
-        Value::Scalar { text, .. } => text.trim().to_owned(),
-        Value::List(items) => items.iter().map(written).collect::<Vec<_>>().join(", "),
-        Value::Map(entries) => entries
+        YamlValue::Scalar { text, .. } => text.trim().to_owned(),
+        YamlValue::List(items) => items.iter().map(written).collect::<Vec<_>>().join(", "),
+        YamlValue::Map(entries) => entries
             .iter()
             .map(|entry| format!("{}: {}", entry.key, written(&entry.node)))
             .collect::<Vec<_>>()

@@ -1,16 +1,50 @@
 //! Every node is green in all three layers of readiness, asked anew from each source.
 
-use super::{Observation, QUESTION};
-use lab_cluster::{formation::Cluster, machine_api::Stage};
-use lab_plan::cluster::NodePlan;
+use futures::{FutureExt, future::BoxFuture};
+use lab_cluster::{formation::Cluster, kubernetes::KubernetesApi, machine_api::Stage};
+use lab_plan::cluster::{NodePlan, ClusterSpec};
+use serde::{Deserialize, Serialize};
 
-pub(super) async fn look(cluster: &Cluster) -> Observation {
-    let mut observation = Observation::default();
-    for node in &cluster.plan().nodes {
-        machine_layers(cluster, node, &mut observation).await;
-        kubernetes_layer(cluster, node, &mut observation).await;
+use crate::scenario::{CheckContext, CheckKind, Words};
+use super::{Observation, QUESTION, Check, CheckError, Fixtures};
+
+/// The check; it has no parameters.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayersGreen {}
+
+impl CheckKind for LayersGreen {
+    const NAME: &'static str = "layers-green";
+    type Written = Self;
+
+    fn read(written: Self, _: &mut CheckContext<'_, '_>) -> Option<Self> {
+        Some(written)
     }
-    observation
+
+    fn words(&self, cluster: &ClusterSpec) -> Words {
+        Words::new(
+            format!("{} with their machine configs", Words::count_nodes(cluster)),
+            "the cluster forms",
+            "every node is green in boot sequence, services and Kubernetes",
+        )
+    }
+}
+
+impl Check for LayersGreen {
+    fn look<'a>(
+        &'a self,
+        fixtures: &'a Fixtures,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        async move {
+            for node in &fixtures.cluster().plan().nodes {
+                machine_layers(fixtures.cluster(), node, seen).await;
+                kubernetes_layer(fixtures.api(), node, seen).await;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
 }
 
 async fn machine_layers(cluster: &Cluster, node: &NodePlan, observation: &mut Observation) {
@@ -48,11 +82,8 @@ async fn machine_layers(cluster: &Cluster, node: &NodePlan, observation: &mut Ob
     }
 }
 
-async fn kubernetes_layer(cluster: &Cluster, node: &NodePlan, observation: &mut Observation) {
+async fn kubernetes_layer(api: &KubernetesApi, node: &NodePlan, observation: &mut Observation) {
     let name = &node.spec.name;
-    let Some(api) = cluster.kubernetes() else {
-        return observation.problem("the Kubernetes API was never reached");
-    };
     match api.node(name.as_str()).await {
         Ok(Some(facts)) => observation.note(
             facts.readiness.ready,

@@ -1,4 +1,4 @@
-//! `lab link`: what is done to the links of a living lab.
+//! `lab net`: the network links of a running lab.
 
 use std::path::PathBuf;
 
@@ -11,115 +11,115 @@ use lab_model::{
 
 use super::{Failed, live::At, print_json, print_line};
 
-/// Cut, slow, part and capture the links of a living lab.
+/// Network links of a running lab.
 #[derive(Subcommand)]
-pub enum LinkCommand {
-    /// Tell what is wrong with links, and how the nodes are
+pub enum NetCommand {
+    /// Show the state of nodes and links
     Status {
         #[command(flatten)]
         how: How,
     },
-    /// Pull a cable out: nothing passes either way
+    /// Cut a link: no frame passes in either direction
     Cut {
-        /// A node, or uplink
+        /// Name of a node, or uplink
         link: Link,
         #[command(flatten)]
         how: How,
     },
-    /// Mend a link, or all
+    /// Restore one link or all links
     Restore {
-        /// A node, or uplink [default: all that something is wrong with]
+        /// Name of a node, or uplink [default: every link that is cut or shaped]
         link: Option<Link>,
         #[command(flatten)]
         how: How,
     },
-    /// Make a link slow or lossy, each way
+    /// Add delay, loss or a rate limit to both directions of a link
     Shape(Shape),
-    /// Part the network into groups that do not reach each other
+    /// Split the network into groups that cannot reach each other
     Partition(Part),
-    /// End the partition
+    /// End a partition
     Heal {
         #[command(flatten)]
         how: How,
     },
-    /// Write a link's frames to a pcapng file
+    /// Write the frames of a link to a pcapng file
     #[command(subcommand)]
     Capture(Capture),
 }
 
-/// Which lab is asked, and how it answers.
+/// The lab that gets the request, and the form of its answer.
 #[derive(Args, Clone)]
 pub struct How {
     #[command(flatten)]
     pub(super) at: At,
-    /// Answer as JSON
+    /// Print the answer as JSON
     #[arg(long)]
     pub(super) json: bool,
 }
 
-/// Make a link slow or lossy, each way.
+/// Add delay, loss or a rate limit to both directions of a link.
 #[derive(Args)]
 pub struct Shape {
-    /// A node, or uplink
+    /// Name of a node, or uplink
     link: Link,
-    /// How much later each frame arrives, e.g. 50ms
+    /// Delay of each frame, e.g. 50ms
     #[arg(long)]
     delay: Option<Delay>,
-    /// By how much the delay varies to either side; frames may overtake each other then
+    /// Variation of the delay in both directions, e.g. 5ms; frames can then overtake each other
     #[arg(long, requires = "delay")]
     jitter: Option<Delay>,
-    /// Which share of frames is lost, e.g. 2%
+    /// Share of frames that are lost, e.g. 2%
     #[arg(long)]
     loss: Option<Loss>,
-    /// How many bits a second pass, e.g. 10Mbit
+    /// Bits per second, e.g. 10Mbit
     #[arg(long)]
     rate: Option<Rate>,
-    /// Where the dice of loss and jitter begin
+    /// Seed of the random numbers for loss and jitter
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
     how: How,
 }
 
-/// Part the network into groups that do not reach each other.
+/// Split the network into groups that cannot reach each other.
 #[derive(Args)]
 pub struct Part {
-    /// Groups with / between them, e.g. cp-1 / worker-1,worker-2; nodes in none make one more
+    /// Groups, separated by /, e.g. cp-1 / worker-1,worker-2; the remaining nodes form one more group
     #[arg(required = true)]
     groups: Vec<String>,
-    /// Who keeps the way to the host: all, none, or names with commas
-    #[arg(long, default_value_t, value_name = "WHO")]
+    /// Nodes that keep their connection to the host: all, none, or names separated by commas
+    #[arg(long, default_value_t, value_name = "NODES")]
     uplink: UplinkSide,
     #[command(flatten)]
     how: How,
 }
 
-/// Write a link's frames to a pcapng file.
+/// Write the frames of a link to a pcapng file.
 #[derive(Subcommand)]
 pub enum Capture {
-    /// Begin
+    /// Start a capture
     Start {
-        /// A node, or uplink
+        /// Name of a node, or uplink
         link: Link,
-        /// Where to [default: LINK.pcapng in the run's directory]
+        /// File to write [default: LINK.pcapng in the run directory]
         #[arg(long)]
         file: Option<PathBuf>,
-        /// How large the file may become
+        /// Maximum size of the file
         #[arg(long, default_value = "256MiB")]
         limit: Size,
         #[command(flatten)]
         how: How,
     },
-    /// End
+    /// Stop a capture
     Stop {
-        /// A node, or uplink
+        /// Name of a node, or uplink
         link: Link,
         #[command(flatten)]
         how: How,
     },
 }
 
-impl LinkCommand {
+impl NetCommand {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let bad = |error: &dyn std::fmt::Display| Failed::new(ExitCode::BadInput, error);
         let (how, request) = match self {

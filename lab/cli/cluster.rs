@@ -1,4 +1,4 @@
-//! `lab kubectl` and `lab exec`: the way into a living cluster's pods.
+//! `lab cluster`: access to the Kubernetes cluster of a running lab and to its pods.
 
 use std::{
     io::{IsTerminal, Read},
@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Status};
 use kube::{
     Api,
@@ -19,18 +19,27 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Failed, attach::RawTerminal, live::At};
 
-/// Run the host's kubectl on a living cluster.
+/// Kubernetes cluster of a running lab.
+#[derive(Subcommand)]
+pub enum ClusterCommand {
+    /// Run the host's kubectl with the kubeconfig of a running cluster
+    Kubectl(Kubectl),
+    /// Run a command in a container of a running cluster
+    Exec(Exec),
+}
+
+/// Run the host's kubectl with the kubeconfig of a running cluster.
 #[derive(Args)]
 pub struct Kubectl {
     #[command(flatten)]
     at: At,
-    /// What kubectl is given
+    /// Arguments of kubectl
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
 impl Kubectl {
-    /// Only returns when kubectl cannot be run: it takes this process' place.
+    /// Replaces this process with kubectl; returns only if kubectl cannot be run.
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let kubeconfig = self.at.kubeconfig()?;
         let error = Command::new("kubectl").args(&self.arguments).env("KUBECONFIG", &kubeconfig).exec();
@@ -46,24 +55,24 @@ impl Kubectl {
     }
 }
 
-/// Run a command in a container of a living cluster.
+/// Run a command in a container of a running cluster.
 #[derive(Args)]
 pub struct Exec {
-    /// The pod, as NAMESPACE/POD
+    /// Pod: NAMESPACE/POD
     #[arg(value_parser = pod)]
     pod: (String, String),
-    /// The container [default: the pod's first]
+    /// Container [default: the first of the pod]
     #[arg(short, long)]
     container: Option<String>,
-    /// Hand standard input to it
+    /// Pass standard input to the command
     #[arg(short = 'i', long)]
     stdin: bool,
-    /// Give it a terminal
+    /// Allocate a terminal for the command
     #[arg(short = 't', long, requires = "stdin")]
     tty: bool,
     #[command(flatten)]
     at: At,
-    /// The command and its arguments
+    /// Command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
@@ -106,7 +115,7 @@ impl Exec {
     }
 }
 
-/// Carries the streams until the process has ended.
+/// Copies the streams until the process has ended.
 async fn converse(mut process: AttachedProcess) -> Result<u8, Failed> {
     let input = process.stdin().map(|to| tokio::spawn(type_into(to)));
     let (stdout, stderr) = (process.stdout(), process.stderr());
@@ -129,7 +138,7 @@ async fn converse(mut process: AttachedProcess) -> Result<u8, Failed> {
             None => None,
         }
     };
-    // A reader that has seen enough, as `head` has, is no error.
+    // A closed pipe, as after `head`, is not an error.
     let (_, _, status) = tokio::join!(out, err, status);
     if let Some(input) = input {
         input.abort();
@@ -137,8 +146,8 @@ async fn converse(mut process: AttachedProcess) -> Result<u8, Failed> {
     exit_status(status.as_ref()).map_err(|message| failed(&message))
 }
 
-/// Hands standard input on. It is read by a thread that nobody waits for: what is typed after the end of the process
-/// is not its business.
+/// Passes standard input to the process. A detached thread reads the input, because a blocking read cannot be cancelled when
+/// the process ends.
 async fn type_into(mut to: impl AsyncWrite + Unpin) {
     let (typed, mut inbox) = tokio::sync::mpsc::channel(16);
     std::thread::spawn(move || {
@@ -150,12 +159,12 @@ async fn type_into(mut to: impl AsyncWrite + Unpin) {
         }
     });
     while let Some(bytes) = inbox.recv().await {
-        // A process that does not read any more is no error.
+        // The process may have closed its input.
         if to.write_all(&bytes).await.is_err() || to.flush().await.is_err() {
             return;
         }
     }
-    // The end of what is typed is its end of input.
+    // The end of standard input is the end of input of the process.
     let _ = to.shutdown().await;
 }
 
@@ -183,7 +192,7 @@ fn exit_status(status: Option<&Status>) -> Result<u8, String> {
         .filter(|cause| cause.reason.as_deref() == Some("ExitCode"))
         .find_map(|cause| cause.message.as_ref()?.parse::<i32>().ok());
     match code {
-        // What a shell makes of it.
+        // As a shell reports it.
         Some(code) => Ok(u8::try_from(code & 0xff).unwrap_or(1)),
         None => Err(status.message.clone().unwrap_or_else(|| "the command failed without a word".to_owned())),
     }

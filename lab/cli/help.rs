@@ -1,0 +1,105 @@
+//! The page of `lab --help`: the common commands first, then the groups, on one screen.
+
+use std::fmt::Write;
+
+use clap::{Command, CommandFactory};
+use lab_model::ExitCode;
+
+use super::Arguments;
+
+/// How many commands at the beginning of the list are the common ones.
+const COMMON: usize = 6;
+
+/// The parser of the command line, with that page.
+pub(super) fn command() -> Command {
+    let command = Arguments::command();
+    let page = page(&command);
+    command.help_template(page)
+}
+
+fn page(command: &Command) -> String {
+    let (common, groups): (Vec<_>, Vec<_>) =
+        command.get_subcommands().enumerate().partition(|(at, _)| *at < COMMON);
+    let mut page =
+        "{about}\n\nUsage: lab COMMAND …   (`lab COMMAND --help` describes a command)\n\n".to_owned();
+    page.push_str("Common commands:\n");
+    for (_, command) in common {
+        line(&mut page, command.get_name(), about(command));
+    }
+    page.push_str("Groups of commands:\n");
+    for (_, group) in groups {
+        let names: Vec<_> = group.get_subcommands().map(Command::get_name).collect();
+        let about = about(group);
+        let text = if names.is_empty() { about } else { format!("{about}: {}", names.join(", ")) };
+        line(&mut page, group.get_name(), text);
+    }
+    let codes = ExitCode::ALL.map(|code| format!("{} {}", code.code(), outcome(code))).join(", ");
+    let _ = writeln!(page, "Exit codes: {codes}");
+    page
+}
+
+fn about(command: &Command) -> String {
+    command.get_about().map(ToString::to_string).unwrap_or_default()
+}
+
+fn line(page: &mut String, name: &str, text: String) {
+    let _ = writeln!(page, "  {name:<11}  {text}");
+}
+
+/// The meaning of an exit code in a word or two; `lab run --help` has the sentences.
+fn outcome(code: ExitCode) -> &'static str {
+    match code {
+        ExitCode::Passed => "passed",
+        ExitCode::VerdictFailed => "failed",
+        ExitCode::BadInput => "bad input",
+        ExitCode::HostUnable => "host unable",
+        ExitCode::Internal => "internal error",
+        ExitCode::Interrupted => "interrupted",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_fits_on_one_screen_and_lists_the_common_commands_first() {
+        let help = command().render_help().to_string();
+        insta::assert_snapshot!(help, @r"
+        Boots clusters of Talos-layout ARM64 images in QEMU and reports whether they form, and if not, why
+
+        Usage: lab COMMAND …   (`lab COMMAND --help` describes a command)
+
+        Common commands:
+          run          Run scenarios and report a verdict
+          rehearse     Check a pair of images, then run scenarios 01 to 04 with them against a stopwatch
+          up           Form a cluster and keep it running until Ctrl-C
+          down         Stop running labs
+          status       List running labs and their nodes
+          doctor       Check what this host supports, and print a fix for each problem
+        Groups of commands:
+          node         Nodes of a running lab: console, pause, resume, kill, reboot
+          net          Network links of a running lab: status, cut, restore, shape, partition, heal, capture
+          cluster      Kubernetes cluster of a running lab: kubectl, exec
+          image        Node images: inspect, preflight, pin, build, programs
+          mirror       Container images that nodes pull: pull, ls
+          config       Machine configs: check, rules, lab
+          report       Reports of recorded runs: show, history, merge
+          snapshot     Saved clusters: save, restore, ls, rm
+          cache        Data kept between runs: ls, prune
+          bench        Benchmarks: formation, warm, images
+          completions  Print a completion script for a shell
+        Exit codes: 0 passed, 1 failed, 2 bad input, 3 host unable, 4 internal error, 130 interrupted
+        ");
+        assert!(help.lines().count() <= 24 && help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    }
+
+    #[test]
+    fn every_group_of_commands_has_subcommands() {
+        let command = command();
+        let groups = command.get_subcommands().skip(COMMON).filter(|group| group.get_name() != "completions");
+        for group in groups {
+            assert!(group.has_subcommands(), "{}", group.get_name());
+        }
+    }
+}

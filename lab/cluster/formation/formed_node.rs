@@ -1,0 +1,176 @@
+//! A node of a formed cluster, as checks and experiments handle it.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use lab_model::{
+    events::{Step, Subject},
+    node::NodeName,
+};
+use lab_plan::cluster::{Fault, NodePlan};
+use lab_vm::machine::Machine;
+
+use super::{
+    cluster::Cluster,
+    failure::{Cause, Failure},
+    formed::FormedCluster,
+    hold::Hold,
+    node_handle::{NodeError, NodeHandle},
+    node_table::NodeTable,
+    steps::{FIRST_PROCESS, LastSeen, REACHABLE, console_line},
+};
+use crate::{
+    kubernetes::{NodeChange, NodeFacts, node_changes},
+    machine_api::{ApiError, NodeClient},
+    wait::{Condition, Expired, Wait},
+};
+
+/// A node of a formed cluster.
+#[derive(Clone, Copy)]
+pub struct FormedNode<'a> {
+    formed: &'a FormedCluster,
+    handle: NodeHandle<'a>,
+}
+
+impl<'a> FormedNode<'a> {
+    pub(super) fn new(formed: &'a FormedCluster, handle: NodeHandle<'a>) -> Self {
+        Self { formed, handle }
+    }
+
+    /// What can be done to it without Kubernetes: pause, kill, reboot, type.
+    pub fn handle(&self) -> NodeHandle<'a> {
+        self.handle
+    }
+
+    /// What it was started from.
+    pub fn plan(&self) -> &'a NodePlan {
+        self.handle.plan()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'a NodeName {
+        self.handle.name()
+    }
+
+    /// A new authenticated connection to its machine API.
+    ///
+    /// # Errors
+    /// When the node does not answer or does not trust the lab.
+    pub async fn connect(&self) -> Result<NodeClient, ApiError> {
+        self.cluster().connect(self.plan()).await
+    }
+
+    /// Cuts its link to the lab network.
+    ///
+    /// # Errors
+    /// When the switch has no such link.
+    pub fn cut_link(&self) -> Result<(), NodeError> {
+        self.handle.cut_link()
+    }
+
+    /// Makes its link whole again.
+    ///
+    /// # Errors
+    /// When the switch has no such link.
+    pub fn restore_link(&self) -> Result<(), NodeError> {
+        self.handle.restore_link()
+    }
+
+    /// Cuts its power, as its plug would, and waits until it is green on all layers again by reports of
+    /// its new life.
+    ///
+    /// # Errors
+    /// When it does not come back within the budgets of the steps it goes through.
+    pub async fn power_cycle(&self) -> Result<(), Failure> {
+        let (cluster, node, subject) = (self.cluster(), self.plan(), self.subject());
+        let machine = cluster
+            .step(&subject, Step::Boot, |seen| async move {
+                let machine = self.handle.machine()?;
+                self.cut_power(&machine).await?;
+                console_line(&machine, FIRST_PROCESS, &seen).await?;
+                Ok(machine)
+            })
+            .await?;
+        let client = tokio::select! {
+            client = cluster.secure_api(node, &subject) => client?,
+            failure = self.forgotten(&machine) => return Err(failure),
+        };
+        // A watch of its own: it begins with what the API server knows now.
+        cluster
+            .ready(node, &subject, client, NodeTable::watch(self.formed.kubernetes(), cluster.recorder()))
+            .await
+    }
+
+    /// The power switch, and the fault "the disk is replaced by an empty one meanwhile".
+    async fn cut_power(&self, machine: &Machine) -> Result<(), Cause> {
+        if self.cluster().has_fault(self.name(), |fault| matches!(fault, Fault::LostDisk { .. })) {
+            machine.pause().await?;
+            self.cluster().make_disk_of(self.plan())?;
+            machine.power_cycle().await?;
+            machine.resume().await?;
+        } else {
+            machine.power_cycle().await?;
+        }
+        Ok(())
+    }
+
+    /// The end of its way back when it shows up in maintenance mode.
+    async fn forgotten(&self, machine: &Machine) -> Failure {
+        // Any other end of this wait is one of the steps beside it as well, which tell it better.
+        if console_line(machine, REACHABLE, &LastSeen::default()).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        self.cluster().failure(&self.subject(), Step::SecureApi, Cause::Forgotten).await
+    }
+
+    /// Waits until its machine API answers and all three layers of it are green.
+    ///
+    /// # Errors
+    /// When they are not within the budgets of the steps `secure API` and `ready`.
+    pub async fn wait_ready(&self) -> Result<(), Failure> {
+        let (cluster, node, subject) = (self.cluster(), self.plan(), self.subject());
+        let client = cluster.secure_api(node, &subject).await?;
+        cluster
+            .ready(node, &subject, client, NodeTable::watch(self.formed.kubernetes(), cluster.recorder()))
+            .await
+    }
+
+    /// Waits, by watching, until a condition holds of what Kubernetes says of the node. The limit is for the
+    /// reference host.
+    ///
+    /// # Errors
+    /// When it does not come to hold in time.
+    pub async fn wait_until(
+        &self,
+        limit: Duration,
+        condition: impl Condition<NodeFacts>,
+    ) -> Result<NodeFacts, Expired<String>> {
+        let own = node_changes(self.formed.kubernetes()).filter_map(async |change| match change {
+            NodeChange::Seen(facts) if facts.name == self.name().as_str() => Some(*facts),
+            _ => None,
+        });
+        Wait::up_to(self.formed.plan().budgets.on_this_host(limit)).on(own, condition).await
+    }
+
+    /// What holds its boot up now, if anything does.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn hold(&self) -> Result<Option<Hold>, ApiError> {
+        let call = self.formed.plan().budgets.call;
+        let client = self.connect().await?;
+        let status = client.machine_status(call).await?;
+        let services = client.services(call).await?;
+        let facts = self.formed.kubernetes().node(self.name().as_str()).await;
+        let ready = facts.is_ok_and(|facts| facts.is_some_and(|facts| facts.readiness.ready));
+        Ok(Hold::find(&status, &services, ready, self.formed.plan().boot_timeout()))
+    }
+
+    fn cluster(&self) -> &'a Arc<Cluster> {
+        self.formed.cluster()
+    }
+
+    fn subject(&self) -> Subject {
+        Subject::Node(self.name().clone())
+    }
+}

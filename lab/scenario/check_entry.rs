@@ -1,0 +1,237 @@
+//! The entries of `checks:` in a scenario file.
+//!
+//! The file is read twice. The first reading takes of each entry its own words and the names of its checks; the second
+//! reads the parameters of one check from the same text, so that a mistake in them has its place in the file.
+
+use std::{fmt, marker::PhantomData};
+
+use lab_model::{Diagnostic, words::choice};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_saphyr::Spanned;
+
+use super::{
+    check::{CheckDefinition, ReadCheck},
+    problem::from_yaml,
+    raw::{Text, yaml_options},
+};
+
+/// The keys of an entry that every check may have.
+pub(super) const COMMON_KEYS: [&str; 4] = ["id", "given", "when", "then"];
+
+/// An entry: the name of a check alone, or a mapping with the name as one of the keys.
+#[derive(Debug)]
+pub(super) enum RawCheck {
+    Bare(String),
+    Full(Box<RawCheckEntry>),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct RawCheckEntry {
+    pub id: Option<Text>,
+    pub given: Option<String>,
+    pub when: Option<String>,
+    pub then: Option<String>,
+    /// The other keys, and whether something is written behind them.
+    pub others: Vec<(Text, bool)>,
+}
+
+impl<'de> Deserialize<'de> for RawCheck {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CheckVisitor;
+
+        impl<'de> Visitor<'de> for CheckVisitor {
+            type Value = RawCheck;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a check or a mapping with the name of a check as a key")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<RawCheck, E> {
+                Ok(RawCheck::Bare(name.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawCheck, A::Error> {
+                let mut entry = RawCheckEntry::default();
+                while let Some(key) = map.next_key::<Text>()? {
+                    match key.value.as_str() {
+                        "id" => entry.id = map.next_value()?,
+                        "given" => entry.given = map.next_value()?,
+                        "when" => entry.when = map.next_value()?,
+                        "then" => entry.then = map.next_value()?,
+                        _ => {
+                            let given = map.next_value::<Option<IgnoredAny>>()?.is_some();
+                            entry.others.push((key, given));
+                        }
+                    }
+                }
+                Ok(RawCheck::Full(entry.into()))
+            }
+        }
+
+        deserializer.deserialize_any(CheckVisitor)
+    }
+}
+
+/// How the parameters of one kind of check are read.
+pub type CheckReader<C> = fn(&Parameters<'_>) -> Result<ReadCheck<C>, serde_saphyr::Error>;
+
+/// Where the parameters of a check are written.
+pub struct Parameters<'a> {
+    /// The text of the scenario file, and the number of the entry in `checks`; `None` when the check is written as
+    /// its name alone.
+    entry: Option<(&'a str, usize)>,
+}
+
+impl Parameters<'_> {
+    /// The parameters of the check `name`, of the type by which they are written.
+    pub(super) fn written<T: DeserializeOwned>(&self, name: &str) -> Result<T, serde_saphyr::Error> {
+        let Some((text, entry)) = self.entry else {
+            return serde_saphyr::from_str_with_options("{}", yaml_options());
+        };
+        let path = [Step::Key("checks"), Step::Item(entry), Step::Key(name)];
+        serde_saphyr::with_deserializer_from_str_with_options(text, yaml_options(), |file| {
+            At { path: &path, value: PhantomData }.deserialize(file)
+        })
+    }
+}
+
+/// An entry of `checks` whose form is right.
+pub(super) enum ReadEntry<C: ?Sized> {
+    /// One check that may refer to the wrong things.
+    Check(&'static str, ReadCheck<C>),
+    /// An entry that is no check, with the problem.
+    Diagnostic(Diagnostic),
+}
+
+/// Reads entry `number` of `checks`.
+///
+/// # Errors
+/// When its form is wrong.
+pub(super) fn read_entry<C: ?Sized>(
+    text: &str,
+    number: usize,
+    entry: &Spanned<RawCheck>,
+    table: &[CheckDefinition<C>],
+) -> Result<ReadEntry<C>, Diagnostic> {
+    let names: Vec<&str> = table.iter().map(|definition| definition.name).collect();
+    match &entry.value {
+        RawCheck::Bare(name) => Ok(match table.iter().find(|definition| definition.name == *name) {
+            Some(definition) => match (definition.read)(&Parameters { entry: None }) {
+                Ok(read) => ReadEntry::Check(definition.name, read),
+                Err(error) => ReadEntry::Diagnostic(needs_more(entry, name, &error)),
+            },
+            None => {
+                let mut problem = Diagnostic::at(entry, format!("unknown check \"{name}\""));
+                problem.help = choice(name, &names, "checks");
+                ReadEntry::Diagnostic(problem)
+            }
+        }),
+        RawCheck::Full(keys) => {
+            if let Some((key, _)) = keys.others.iter().find(|(key, _)| !names.contains(&key.value.as_str())) {
+                let known: Vec<&str> = COMMON_KEYS.iter().chain(&names).copied().collect();
+                let mut problem = Diagnostic::at(key, format!("unknown key \"{}\"", key.value));
+                problem.help = choice(&key.value, &known, "keys here");
+                return Err(problem);
+            }
+            let is_given = |name: &str| keys.others.iter().any(|(key, given)| *given && key.value == name);
+            let parameters = Parameters { entry: Some((text, number)) };
+            let mut found = Vec::new();
+            for definition in table.iter().filter(|definition| is_given(definition.name)) {
+                let read = (definition.read)(&parameters).map_err(|error| from_yaml(&error))?;
+                found.push((definition.name, read));
+            }
+            let message = match found.as_slice() {
+                [_] => None,
+                [] => Some("this entry names no check".to_owned()),
+                several => {
+                    let names: Vec<&str> = several.iter().map(|(name, _)| *name).collect();
+                    Some(format!("this entry names {} checks: {}", names.len(), names.join(", ")))
+                }
+            };
+            Ok(match (message, found.pop()) {
+                (None, Some((name, read))) => ReadEntry::Check(name, read),
+                (message, _) => {
+                    let help = format!(
+                        "give each check an entry of its own, `- name` or `- name: {{…}}`; checks: {}",
+                        names.join(", ")
+                    );
+                    ReadEntry::Diagnostic(Diagnostic::at(entry, message.unwrap_or_default()).help(help))
+                }
+            })
+        }
+    }
+}
+
+/// The problem with a check that is written as its name alone and has parameters without a default.
+fn needs_more(entry: &Spanned<RawCheck>, name: &str, error: &serde_saphyr::Error) -> Diagnostic {
+    let problem = Diagnostic::at(entry, format!("the check {name} needs to know more"));
+    match error.without_snippet() {
+        serde_saphyr::Error::SerdeMissingField { field, .. } => {
+            problem.help(format!("write `{name}: {{ {field}: … }}`"))
+        }
+        _ => problem.help(format!("write `{name}: {{ … }}`")),
+    }
+}
+
+/// A step down a file.
+enum Step<'a> {
+    Key(&'a str),
+    Item(usize),
+}
+
+/// The value at a path; everything beside the path is skipped.
+struct At<'a, T> {
+    path: &'a [Step<'a>],
+    value: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for At<'_, T> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        match self.path {
+            [] => T::deserialize(deserializer),
+            [Step::Key(_), ..] => deserializer.deserialize_map(self),
+            [Step::Item(_), ..] => deserializer.deserialize_seq(self),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for At<'_, T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the entry that was read before")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
+        let [Step::Key(wanted), rest @ ..] = self.path else { return Err(gone()) };
+        let mut found = None;
+        while let Some(key) = map.next_key::<String>()? {
+            if key == *wanted {
+                found = Some(map.next_value_seed(At { path: rest, value: PhantomData })?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        found.ok_or_else(gone)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<T, A::Error> {
+        let [Step::Item(wanted), rest @ ..] = self.path else { return Err(gone()) };
+        for _ in 0..*wanted {
+            list.next_element::<IgnoredAny>()?;
+        }
+        let found = list.next_element_seed(At { path: rest, value: PhantomData })?;
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        found.ok_or_else(gone)
+    }
+}
+
+/// The second reading of a file finds what the first one found.
+fn gone<E: de::Error>() -> E {
+    E::custom("an entry of `checks` is not where it was")
+}

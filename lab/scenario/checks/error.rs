@@ -1,0 +1,90 @@
+//! Why a check cannot go on.
+
+use lab_cluster::{
+    formation::{Cause, Failure, NodeError},
+    kubernetes::KubernetesError,
+    machine_api::ApiError,
+    tailnet::TailnetError,
+};
+use lab_model::{node::NodeName, words::chain};
+use lab_vm::network::NetworkError;
+
+use super::asked::AskError;
+
+/// Why a check cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// A node's machine API.
+    #[error(transparent)]
+    MachineApi(#[from] ApiError),
+    /// The Kubernetes API, or a workload that does not come up.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
+    /// A node that is not there, or whose machine does not obey.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The tailnet.
+    #[error(transparent)]
+    Tailnet(#[from] TailnetError),
+    /// The lab network.
+    #[error("{}", chain(.0))]
+    Network(#[from] NetworkError),
+    /// A step of a node that was restarted.
+    #[error(transparent)]
+    Step(#[from] Failure),
+    /// A document that was applied to a node.
+    #[error(transparent)]
+    Document(#[from] Cause),
+    /// A question that a pod was to ask.
+    #[error(transparent)]
+    Asked(#[from] AskError),
+    /// An HTTP client for questions from the host.
+    #[error("{}", chain(.0))]
+    Http(#[from] reqwest::Error),
+    /// The cluster lacks what the check looks at.
+    #[error("{0}")]
+    Lacks(String),
+    /// What was seen rules the rest out.
+    #[error("{0}")]
+    Seen(String),
+    /// An error of one node.
+    #[error("{node}: {source}")]
+    OfNode {
+        /// The node.
+        node: NodeName,
+        /// What went wrong.
+        source: Box<CheckError>,
+    },
+}
+
+impl CheckError {
+    /// The cluster lacks what the check looks at.
+    pub(super) fn lacks(what: impl Into<String>) -> Self {
+        Self::Lacks(what.into())
+    }
+
+    /// What was seen rules the rest out.
+    pub(super) fn seen(what: impl Into<String>) -> Self {
+        Self::Seen(what.into())
+    }
+
+    /// Puts the node before an error.
+    pub(super) fn of<E: Into<Self>>(node: &NodeName) -> impl FnOnce(E) -> Self {
+        move |error| Self::OfNode { node: node.clone(), source: Box::new(error.into()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_a_node_is_told_with_its_source() {
+        let node: NodeName = "worker-1".parse().expect("name");
+        let error = CheckError::of(&node)(KubernetesError::NoService { name: "a/b".into() });
+        assert!(error.to_string().starts_with("worker-1: there is no service a/b"), "{error}");
+        assert!(error.source().is_some_and(|source| source.is::<CheckError>()));
+    }
+}

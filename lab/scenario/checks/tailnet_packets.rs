@@ -1,0 +1,155 @@
+//! Packets of the tailnet client to pods and services behind a gateway, and what comes back.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+use lab_cluster::{
+    kubernetes::{ECHO_PORT, EchoPod, EchoWorkload},
+    tailnet::{OutsideClient, Probe, Protocol},
+};
+use tokio::sync::Mutex;
+
+use super::{
+    CheckError, Observation, fixtures::EchoPods, patient, tailnet_requests::Answer, tailnet_routing::Routing,
+};
+
+/// How long one request may take; the first to a target also looks for a path.
+const REQUEST: Duration = Duration::from_secs(10);
+/// How long a datagram may be under way, there and back.
+const DATAGRAM: Duration = Duration::from_secs(5);
+/// How many datagrams are sent before a target counts as not reached.
+const TRIES: usize = 6;
+/// How often a target is asked once it has answered.
+const REPEATS: usize = 3;
+/// Bytes of the large transfer: many full segments, so that a black hole for them shows.
+const LARGE: usize = 2 << 20;
+
+impl Routing<'_> {
+    /// Asks pods on other nodes and the service, in small answers, datagrams and a large transfer.
+    pub(super) async fn packets(
+        &mut self,
+        client: &OutsideClient,
+        seen: &mut Observation,
+    ) -> Result<(), CheckError> {
+        let EchoPods { workload, pods } = self.fixtures.echo().await?;
+        let http = client.http(REQUEST)?;
+        self.bounds().attempts(client, seen).await;
+        // A pod on a compute node: the gateway has to route, not only to answer.
+        let far: Vec<&EchoPod> =
+            pods.iter().filter(|pod| pod.node != self.gateway.spec.name.as_str()).collect();
+        for pod in &far {
+            let answers = self.ask(&http, &pod.address).await;
+            self.note(&pod.address, &answers);
+            for (node, source) in answers.iter().filter_map(|answer| answer.seen.as_ref().ok()) {
+                seen.note(
+                    *node == pod.node,
+                    format!(
+                        "pod {} on {}: {node} answered; it saw {source} as the sender",
+                        pod.address, pod.node
+                    ),
+                );
+            }
+        }
+        let answers = self.ask(&http, &workload.cluster_ip).await;
+        self.note(&workload.cluster_ip, &answers);
+        if let Some(pod) = far.first() {
+            self.datagrams(client, &pod.address).await;
+            self.large(&http, pod, seen).await;
+        }
+        if answers.iter().any(|answer| answer.seen.is_ok()) {
+            self.datagrams(client, &workload.cluster_ip).await;
+        }
+        Ok(())
+    }
+
+    /// Asks one address until it answers, and then some more.
+    async fn ask(&self, http: &reqwest::Client, address: &str) -> Vec<Answer> {
+        let answers = Mutex::new(Vec::new());
+        let attempt = || async {
+            let answer = Answer::of(http, address).await;
+            let came = answer.seen.is_ok();
+            answers.lock().await.push(answer);
+            if came { Ok(()) } else { Err(()) }
+        };
+        let wait = patient(self.fixtures.cluster().plan().budgets.patience());
+        let came = wait.retry_if(|()| true, attempt).await.is_ok();
+        let mut answers = answers.into_inner();
+        if came {
+            for _ in 0..REPEATS {
+                answers.push(Answer::of(http, address).await);
+            }
+        }
+        answers
+    }
+
+    /// Sends datagrams to one address until one comes back.
+    async fn datagrams(&mut self, client: &OutsideClient, address: &str) {
+        let Ok(ip) = address.parse::<IpAddr>() else { return };
+        let Some(prefix) = self.prefix_of(ip) else { return };
+        let target = SocketAddr::new(ip, ECHO_PORT);
+        let mut lost = String::new();
+        for attempt in 1..=TRIES {
+            let question = format!("datagram {attempt}");
+            let sent = Instant::now();
+            match client.udp(target, question.as_bytes(), DATAGRAM).await {
+                Ok(answer) if answer == question.as_bytes() => {
+                    let probe = Probe::answered(target.to_string(), Protocol::Udp, sent.elapsed());
+                    return self.ledger.note_probe(prefix, probe);
+                }
+                Ok(answer) => lost = format!("{} other bytes came back", answer.len()),
+                Err(error) => lost = error.to_string(),
+            }
+        }
+        let probe = Probe::lost(target.to_string(), Protocol::Udp, format!("{lost} ({TRIES} tries)"));
+        self.ledger.note_probe(prefix, probe);
+    }
+
+    fn prefix_of(&self, address: IpAddr) -> Option<IpNet> {
+        self.ledger.routes.iter().map(|route| route.prefix).find(|prefix| prefix.contains(&address))
+    }
+
+    /// Notes in the ledger what came of the requests to one address: the first answer apart from the
+    /// later ones, lost ones only when none came.
+    fn note(&mut self, address: &str, answers: &[Answer]) {
+        let Ok(ip) = address.parse::<IpAddr>() else { return };
+        let Some(prefix) = self.prefix_of(ip) else { return };
+        let answered: Vec<_> = answers.iter().filter(|answer| answer.seen.is_ok()).collect();
+        for answer in &answered {
+            self.ledger.note_probe(prefix, Probe::answered(address, Protocol::Tcp, answer.after));
+        }
+        if answered.is_empty()
+            && let Some(Err(why)) = answers.last().map(|answer| answer.seen.clone())
+        {
+            let why = format!("{why} ({} tries)", answers.len());
+            self.ledger.note_probe(prefix, Probe::lost(address, Protocol::Tcp, why));
+        }
+    }
+
+    /// A transfer of many full segments.
+    async fn large(&self, http: &reqwest::Client, pod: &EchoPod, seen: &mut Observation) {
+        let url = format!("{}bytes?n={LARGE}", EchoWorkload::url(&pod.address));
+        let started = Instant::now();
+        let transfer =
+            async { http.get(&url).timeout(REQUEST * 6).send().await?.error_for_status()?.bytes().await };
+        let text = match transfer.await {
+            Ok(bytes) if bytes.len() == LARGE => {
+                let seconds = started.elapsed().as_secs_f64();
+                let rate = LARGE as f64 / f64::from(1 << 20) / seconds;
+                return seen.fact(format!(
+                    "{} MiB from the pod on {} in {seconds:.1} s ({rate:.1} MiB/s)",
+                    LARGE >> 20,
+                    pod.node
+                ));
+            }
+            Ok(bytes) => format!("{} of {LARGE} bytes came", bytes.len()),
+            Err(error) => error.to_string(),
+        };
+        seen.problem(format!(
+            "small answers pass and a large transfer from the pod on {} does not: {text} (an MTU black hole?)",
+            pod.node
+        ));
+    }
+}

@@ -1,0 +1,30 @@
+//! The links of a scenario whose frames are kept.
+
+use lab_model::{Diagnostic, network::Link};
+use lab_plan::cluster::ClusterSpec;
+
+use super::{file::Lowering, raw::RawScenario};
+
+/// The links whose frames are to be kept.
+pub(super) fn lower_captures(
+    lowering: &mut Lowering<'_>,
+    raw: &RawScenario,
+    cluster: &ClusterSpec,
+) -> Vec<Link> {
+    let mut links = Vec::new();
+    for text in &raw.captures {
+        let link = match text.value.as_str() {
+            "uplink" => Some(Link::Uplink),
+            _ => lowering.node(text, cluster).map(Link::Node),
+        };
+        match link {
+            Some(link) if links.contains(&link) => {
+                lowering.report(
+                    Diagnostic::at(text, format!("{link} is captured twice")).help("name a link once"),
+                );
+            }
+            link => links.extend(link),
+        }
+    }
+    links
+}

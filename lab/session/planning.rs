@@ -1,0 +1,181 @@
+//! What a start decides before anything runs: the images, what goes into the plan, what nodes will
+//! pull. Nothing here starts a process, opens a port or writes outside the cache of images.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use lab_image::{BootCache, InspectError, Inspection, NodeImage};
+use lab_model::{
+    Severity, Source,
+    accelerator::Accelerator,
+    events::{Happening, Recorder, Subject},
+    node::Role,
+};
+use lab_oci::{images::Resolved, registry::Store};
+use lab_plan::{
+    cluster::{Budgets, ClusterSpec, ImageSource, MissingImages, Plan, PlanInputs, PreparedImage},
+    network::REGISTRY_PORT,
+};
+use lab_recipe::KUBERNETES_VERSION;
+
+use super::{
+    open::{SessionError, SessionOptions},
+    start::{ClusterRequest, StartError},
+};
+
+/// How machine configs name all upstreams that have no mirror of their own (Talos,
+/// `machine.registries.mirrors`).
+pub(super) const ANY_UPSTREAM: &str = "*";
+
+/// Decides for a run with these options.
+#[derive(Clone, Copy)]
+pub(super) struct Planning<'a> {
+    pub(super) options: &'a SessionOptions,
+    pub(super) accelerator: Accelerator,
+    /// Where it is told what may be meant.
+    pub(super) recorder: &'a Recorder,
+}
+
+impl Planning<'_> {
+    /// What a plan of the request is made from, with images that are prepared already.
+    pub(super) fn inputs(
+        self,
+        request: &ClusterRequest,
+        images: BTreeMap<Role, PreparedImage>,
+        store: &Store,
+        budgets: Budgets,
+    ) -> PlanInputs {
+        let mut upstreams: Vec<_> = store.upstreams().into_iter().map(str::to_owned).collect();
+        // Whatever a node asks for may then be there.
+        upstreams.extend(self.options.pull_through.is_some().then(|| ANY_UPSTREAM.to_owned()));
+        PlanInputs {
+            images,
+            accelerator: self.accelerator,
+            cpu_model: self.options.cpu_model.clone(),
+            budgets,
+            upstreams,
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            kubernetes_version: KUBERNETES_VERSION.trim_start_matches('v').to_owned(),
+            faults: request.faults.clone(),
+            now: jiff::Timestamp::now(),
+        }
+    }
+
+    /// The ports that machine configs name as mirrors of their own, besides the registry's usual one.
+    pub(super) fn further_ports(self, plan: &Plan) -> BTreeMap<u16, BTreeSet<String>> {
+        let mut ports = plan.mirror_ports();
+        ports.remove(&REGISTRY_PORT);
+        ports
+    }
+
+    /// The images of a plan that nodes will pull and the store has. Those that it lacks are refused,
+    /// unless they will be fetched.
+    pub(super) fn images_to_pull(
+        self,
+        plan: &Plan,
+        request: &ClusterRequest,
+        store: &Store,
+    ) -> Result<BTreeSet<String>, StartError> {
+        let there: BTreeSet<&str> = store.references().collect();
+        let workloads = request.workloads.iter().cloned().map(|image| (image, "the checks".to_owned()));
+        let needed: Vec<_> = plan.pulled_images().chain(workloads).collect();
+        if let Some(missing) = MissingImages::among(needed.clone(), |image| there.contains(image)) {
+            self.refuse_or_fetch(missing)?;
+        }
+        Ok(needed
+            .into_iter()
+            .map(|(image, _)| image)
+            .filter(|image| there.contains(image.as_str()))
+            .collect())
+    }
+
+    /// The layouts that nodes pull from. The one that is filled by pulling need not be there yet.
+    pub(super) fn layouts(self) -> Vec<PathBuf> {
+        let filled = self.options.pull_through.as_ref();
+        let given = self.options.mirrors.iter().filter(|mirror| Some(*mirror) != filled).cloned();
+        let filled = filled.filter(|mirror| mirror.join("index.json").is_file()).cloned();
+        std::iter::once(self.options.images.join("workloads")).chain(given).chain(filled).collect()
+    }
+
+    /// Refuses missing images, unless they will be fetched; then says which.
+    fn refuse_or_fetch(self, missing: MissingImages) -> Result<(), StartError> {
+        if self.options.pull_through.is_none() {
+            return Err(StartError::MissingImages(missing));
+        }
+        let (fetched, lost) = missing.by_whether_they_can_be_fetched();
+        if let Some(lost) = lost {
+            return Err(StartError::MissingImages(lost));
+        }
+        if let Some(fetched) = fetched {
+            self.note(format!("fetched once a node asks for them (--pull-through): {}", fetched.each()));
+        }
+        Ok(())
+    }
+
+    /// Refuses configs with errors, and notes what may be meant.
+    pub(super) fn check_configs(self, plan: &Plan) -> Result<(), StartError> {
+        let (errors, warnings): (Vec<_>, Vec<_>) =
+            plan.config_findings().into_iter().partition(|finding| finding.severity == Severity::Error);
+        for warning in warnings {
+            self.note(warning.to_string());
+        }
+        if errors.is_empty() { Ok(()) } else { Err(StartError::Config(errors)) }
+    }
+
+    pub(super) fn note(self, text: String) {
+        self.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+    }
+
+    /// The images of all roles, fetched, verified and unpacked in the cache.
+    pub(super) async fn prepare_images(
+        self,
+        spec: &ClusterSpec,
+    ) -> Result<BTreeMap<Role, PreparedImage>, StartError> {
+        let store = self.options.image_store()?;
+        let mut resolved = Vec::new();
+        for (role, source) in &spec.images {
+            resolved.push((role.clone(), store.resolve(&self.source_of(role, source)).await?));
+        }
+        let (cache, disks) = (BootCache::new(self.options.root.join("cache/boot")), store.disks());
+        // Hashing and unpacking would hold up the event loop.
+        let prepare = move |Resolved { path, origin }: Resolved| {
+            let image = NodeImage::open(&path, &disks)?;
+            let boot = cache.prepare(&image)?;
+            let contents =
+                cache.contents(&image, || Inspection::of(&path, &disks).map(|seen| seen.contents))?;
+            Ok::<_, InspectError>(PreparedImage { origin, digest: image.digest, boot, contents })
+        };
+        // A core for each role.
+        let prepared = tokio::task::spawn_blocking(move || {
+            std::thread::scope(|scope| {
+                let prepare = &prepare;
+                let begun =
+                    resolved.into_iter().map(|(role, image)| (role, scope.spawn(move || prepare(image))));
+                let begun: Vec<_> = begun.collect();
+                let done = begun.into_iter().map(|(role, image)| {
+                    let image = image.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                    Ok((role, image?))
+                });
+                done.collect::<Result<BTreeMap<_, _>, InspectError>>()
+            })
+        });
+        let prepared = prepared.await.map_err(|error| SessionError::Host {
+            action: "prepare the images".into(),
+            source: std::io::Error::other(error),
+        })?;
+        Ok(prepared?)
+    }
+
+    fn source_of(self, role: &Role, source: &ImageSource) -> Source {
+        let built = |name: &str| Source::Path(self.options.images.join(name));
+        match source {
+            ImageSource::Reference => {
+                self.options.given.get(role).cloned().unwrap_or_else(|| built(role.as_str()))
+            }
+            ImageSource::ReferenceVariant(name) => built(name),
+            ImageSource::Given(source) => source.clone(),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What a run would do, for a person who wants to see it first.
+
+use futures::{FutureExt, future::BoxFuture};
+use lab_model::{
+    accelerator::Accelerator,
+    events::{Happening, Recorder},
+};
+use lab_oci::registry::Store;
+use lab_plan::cluster::{ImageDelivery, Plan, PreparedImage};
+use lab_vm::{
+    host::SpeedFactor,
+    machine::{HostPlatform, QemuBinary, choose_accelerator},
+};
+
+use super::{
+    open::{SessionError, SessionOptions},
+    planning::Planning,
+    speed::{kept_measurement, speed_key},
+    start::{ClusterRequest, StartError},
+};
+
+/// Makes plans and starts nothing: no virtual machine, no registry, no run directory. QEMU is asked
+/// for its version and accelerators; images are fetched and unpacked into the cache.
+pub struct Preview {
+    options: SessionOptions,
+    qemu: QemuBinary,
+    accelerator: Accelerator,
+}
+
+impl Preview {
+    /// Asks the host what it can do.
+    ///
+    /// # Errors
+    /// When there is no usable QEMU or accelerator.
+    pub fn open(options: SessionOptions) -> BoxFuture<'static, Result<Self, SessionError>> {
+        async move {
+            let qemu = QemuBinary::find(options.qemu.as_deref()).await?;
+            let (accelerator, _) = choose_accelerator(&HostPlatform::current(), &qemu, options.accelerator)?;
+            Ok(Self { options, qemu, accelerator })
+        }
+        .boxed()
+    }
+
+    /// The plan for a request, and what a person should know of it, a sentence each.
+    ///
+    /// # Errors
+    /// As a start that is refused before anything boots.
+    pub fn plan(&self, request: ClusterRequest) -> BoxFuture<'_, Result<(Plan, Vec<String>), StartError>> {
+        self.planned(request).boxed()
+    }
+
+    async fn planned(&self, request: ClusterRequest) -> Result<(Plan, Vec<String>), StartError> {
+        let recorder = Recorder::new();
+        let mut events = recorder.subscribe();
+        let planning =
+            Planning { options: &self.options, accelerator: self.accelerator, recorder: &recorder };
+        let images = planning.prepare_images(&request.spec).await?;
+        let store = Store::open(&planning.layouts())?;
+        let mut budgets = request.budgets.clone();
+        let (factor, from) = self.speed_factor(images.values().next());
+        planning.note(format!("speed factor {factor}: {from}"));
+        budgets.speed_factor = factor.get();
+        let plan = Plan::new(request.spec.clone(), planning.inputs(&request, images, &store, budgets))?;
+        planning.check_configs(&plan)?;
+        for (port, upstreams) in planning.further_ports(&plan) {
+            let names: Vec<_> = upstreams.iter().map(String::as_str).collect();
+            planning.note(format!(
+                "image registry: a run answers at port {port}, too, as the mirror of {}, if the port is free",
+                names.join(", ")
+            ));
+        }
+        let pulled = planning.images_to_pull(&plan, &request, &store)?;
+        if plan.spec.image_delivery == ImageDelivery::Disk {
+            planning
+                .note(format!("image disk: a run puts {} images on it; it is not written now", pulled.len()));
+        }
+        let mut notes = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            if let Happening::Note { text, .. } = event.happening {
+                notes.push(text);
+            }
+        }
+        Ok((plan, notes))
+    }
+
+    /// What an earlier run has measured, as long as it is valid, and where it is from.
+    fn speed_factor(&self, image: Option<&PreparedImage>) -> (SpeedFactor, &'static str) {
+        let kept = image.and_then(|image| {
+            let key = speed_key(&self.options, &self.qemu, self.accelerator, image);
+            kept_measurement(&self.options, &key)
+        });
+        match kept {
+            Some(measurement) => (measurement.factor, "measured by an earlier run"),
+            None => (SpeedFactor::REFERENCE, "assumed, for nothing is measured now; a run measures it"),
+        }
+    }
+}
