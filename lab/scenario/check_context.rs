@@ -10,7 +10,7 @@ use lab_plan::cluster::{ClusterSpec, Patch};
 use serde_saphyr::Spanned;
 
 use super::{
-    file::Lowering,
+    lowering::Lowering,
     raw::{RawPatch, Text},
 };
 

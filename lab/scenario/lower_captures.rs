@@ -3,7 +3,7 @@
 use lab_model::{Diagnostic, network::Link};
 use lab_plan::cluster::ClusterSpec;
 
-use super::{file::Lowering, raw::RawScenario};
+use super::{lowering::Lowering, raw::RawScenario};
 
 /// The links whose frames are to be kept.
 pub(super) fn lower_captures(

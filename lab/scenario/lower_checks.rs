@@ -12,10 +12,11 @@ use serde_saphyr::Spanned;
 use super::{
     check::{CheckSpec, PlannedCheck, Words},
     check_context::CheckContext,
-    check_entry::{RawCheck, RawCheckEntry, ReadEntry},
+    check_entry::ReadEntry,
     expectation::Expectation,
-    file::Lowering,
+    lowering::Lowering,
     raw::{RawExpect, RawFault, RawScenario, RawWords, Text},
+    raw_check::{RawCheck, RawCheckEntry},
 };
 
 /// The faults of the cluster, and the memory that the host is said to have.

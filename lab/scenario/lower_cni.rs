@@ -4,8 +4,8 @@ use lab_model::Diagnostic;
 use lab_plan::cluster::{Manifest, NetworkPlugin};
 
 use super::{
-    file::Lowering,
     lower_cluster::yaml_fault,
+    lowering::Lowering,
     raw::{RawCni, Text, yaml_options},
 };
 

@@ -15,7 +15,7 @@ use lab_plan::{
 };
 
 use super::{
-    file::Lowering,
+    lowering::Lowering,
     raw::{RawCluster, RawNetwork, RawNode, Text},
 };
 

@@ -20,8 +20,10 @@ mod lower_checks;
 mod lower_cluster;
 mod lower_cni;
 mod lower_configs;
+mod lowering;
 mod problem;
 mod raw;
+mod raw_check;
 #[cfg(test)]
 mod reference_tests;
 mod run;

@@ -19,7 +19,7 @@ use serde::{
 };
 use serde_saphyr::Spanned;
 
-use super::check_entry::RawCheck;
+use super::raw_check::RawCheck;
 use crate::session::Start;
 
 /// How scenario and patch files are read: places instead of printed snippets, and only `true` and
