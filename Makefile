@@ -83,6 +83,10 @@ check: images ## Check formatting, lints and licences
 	scripts/ci/lint
 	@scripts/deny
 
+.PHONY: imports
+imports: ## Draw the imports between crates and folders (AS=mermaid, AS=files)
+	@cargo run --locked --quiet --package lab-imports $(if $(AS),-- --$(AS))
+
 .PHONY: fuzz
 fuzz: ## Fuzz every parser of foreign bytes for a minute (SECONDS=60)
 	fuzz/campaign.sh $(or $(SECONDS),60)

@@ -7,30 +7,30 @@
 #
 # Every reader of bytes that come from elsewhere, and the target that covers it:
 #
-#   archive       lab/assets/archive.rs          cpio archives
-#   initramfs     lab/assets/initramfs.rs        compressed and concatenated archives, with what is in them
-#   squashfs      lab/assets/squashfs*.rs        layers; contents.rs: what is looked for in them
-#   extensions    lab/assets/extensions.rs       extensions.yaml
-#   service_spec  lab/assets/service_spec.rs     specs of extension services
-#   checksums     lab/assets/checksums.rs        lists of sha256sum, of whole directories and of one file
-#   kernel        lab/assets/kernel.rs           Image, gzip, zboot, unified kernel image, one within the other
-#   unified       lab/assets/uki.rs              sections of unified kernel images
-#   packed        lab/assets/{compression,lz4}.rs  streams, legacy lz4 among them
-#   disk          lab/assets/{disk_image,fat}.rs   partition table and FAT
-#   boot_entries  lab/assets/boot_entries.rs     loader.conf and versions in names
-#   image         lab/oci/{content,image,files}.rs  layouts, archives, docker save: index, manifest, config, layers
-#   lock          lab/oci/{source,names,lock}.rs   references and the lock file
-#   config        lab/lint/tree.rs               machine configs
-#   frames        lab/network/{port,packet,services,handshake,egress,ntp}.rs  frames of guests, in QEMU's framing
-#   dhcp, dns     lab/network/{dhcp,dns}.rs      their datagrams
-#   console       lab/machine/{line,fatal}.rs    serial consoles
-#   qmp           lab/machine/qmp_event.rs       events of QEMU's monitor
-#   kubeconfig    lab/talos/kubeconfig_archive.rs  the archive that a node sends
-#   registry      lab/registry/{request,content}.rs  paths and ranges that clients ask our registry for
-#   mirror        lab/registry/{store,manifest}.rs   the index of a mirror and the manifests that it lists
-#   tailnet       lab/tailnet/{client_status,control_api,gateway_log}.rs  answers and logs of the tailnet's programs
-#   recording     lab/report/{json_lines,laps,stopwatch}.rs, lab/merge  recordings of runs, and shards joined
-#   redact        lab/report/redact.rs           texts of nodes, which are cleared of secrets
+#   archive       lab/image/archive.rs          cpio archives
+#   initramfs     lab/image/initramfs.rs        compressed and concatenated archives, with what is in them
+#   squashfs      lab/image/squashfs*.rs        layers; contents.rs: what is looked for in them
+#   extensions    lab/image/extensions.rs       extensions.yaml
+#   service_spec  lab/image/service_spec.rs     specs of extension services
+#   checksums     lab/image/checksums.rs        lists of sha256sum, of whole directories and of one file
+#   kernel        lab/image/kernel.rs           Image, gzip, zboot, unified kernel image, one within the other
+#   unified       lab/image/uki.rs              sections of unified kernel images
+#   packed        lab/image/{compression,lz4}.rs  streams, legacy lz4 among them
+#   disk          lab/image/{disk_image,fat}.rs   partition table and FAT
+#   boot_entries  lab/image/boot_entries.rs     loader.conf and versions in names
+#   image         lab/oci/images/{content,image,files}.rs  layouts, archives, docker save: index, manifest, config, layers
+#   lock          lab/model/source.rs, lab/oci/images/{names,lock}.rs   references and the lock file
+#   config        lab/model/yaml.rs               machine configs
+#   frames        lab/vm/network/{port,packet,services,handshake,egress,ntp}.rs  frames of guests, in QEMU's framing
+#   dhcp, dns     lab/vm/network/{dhcp,dns}.rs      their datagrams
+#   console       lab/vm/machine/{line,fatal}.rs    serial consoles
+#   qmp           lab/vm/machine/qmp_event.rs       events of QEMU's monitor
+#   kubeconfig    lab/cluster/machine_api/kubeconfig_archive.rs  the archive that a node sends
+#   registry      lab/oci/registry/{request,content}.rs  paths and ranges that clients ask our registry for
+#   mirror        lab/oci/registry/{store,manifest}.rs   the index of a mirror and the manifests that it lists
+#   tailnet       lab/cluster/tailnet/{client_status,control_api,gateway_log}.rs  answers and logs of the tailnet's programs
+#   recording     lab/report/{json_lines,laps,stopwatch}.rs, lab/report/merge  recordings of runs, and shards joined
+#   redact        lab/model/redact.rs           texts of nodes, which are cleared of secrets
 #
 # Read by libraries alone: gRPC messages (tonic, prost) and the YAML in them, kubeconfig text (kube), answers of
 # registries (oci-client), HTTP (axum). A talosconfig is written and not read. Scenario files, secrets bundles and

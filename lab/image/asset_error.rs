@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{checksums::ChecksumFault, disk_image::DiskImageError, kernel::KernelError};
+use super::{checksums::ChecksumFault, disk_image::DiskImageError, kernel_error::KernelError};
 
 /// Why an image cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,9 @@ use std::{
 use super::{
     compression::{Compression, decompress},
     contents::Contents,
-    kernel::{KERNEL_LIMIT, raw_kernel},
+    kept::keep_directory,
+    kernel::raw_kernel,
+    kernel_error::KERNEL_LIMIT,
     node_image::NodeImage,
     part::Part,
 };
@@ -92,22 +94,6 @@ fn keep_contents(to: &Path, contents: &Contents) -> io::Result<()> {
     serde_json::to_writer(&mut file, contents)?;
     file.persist(to)?;
     Ok(())
-}
-
-/// Makes a finished temporary directory the entry of a cache, whole or not at all. When another run
-/// was faster, its entry is as good and stays.
-///
-/// # Errors
-/// When there is no entry afterwards.
-pub fn keep_directory(made: tempfile::TempDir, entry: &Path) -> io::Result<()> {
-    match fs::rename(made.path(), entry) {
-        Err(error) if !entry.is_dir() => Err(error),
-        Err(_) => Ok(()),
-        Ok(()) => {
-            let _ = made.keep();
-            Ok(())
-        }
-    }
 }
 
 fn unpack_kernel(from: &Part, to: &Path) -> Result<(), AssetError> {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     extensions::Extension,
-    inspection_text::plain,
+    plain::plain,
     service_spec::ServiceSpec,
     squashfs::{Squashfs, SquashfsError},
 };

@@ -10,9 +10,9 @@ use lab_model::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    boot_cache::keep_directory,
     boot_entries::Choice,
     disk_image::{DiskImageError, take_unified},
+    kept::keep_directory,
     uki::UnifiedImage,
 };
 use crate::AssetError;

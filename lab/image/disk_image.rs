@@ -18,7 +18,7 @@ use super::{
     boot_entries::Choice,
     compression::{Compression, decompress, unpacked},
     fat::{Fat, FatEntry, FatError},
-    kernel::KernelError,
+    kernel_error::KernelError,
 };
 
 /// Larger than any disk image of a node, unpacked, in bytes; those of clouds have 8 GiB.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::inspection_text::plain;
+use super::plain::plain;
 
 /// A system extension of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,20 +1,12 @@
 //! What a person reads of an inspection and of a difference.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use super::{
     difference::{Difference, Names},
     inspection::{FileVerdict, Inspection},
+    plain::plain,
 };
-
-/// `text` of an image, which may hold anything, without what would move a terminal's cursor.
-pub(super) fn plain(text: &str) -> Cow<'_, str> {
-    if text.chars().any(char::is_control) {
-        let escaped = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
-        return Cow::Owned(text.chars().map(escaped).collect());
-    }
-    Cow::Borrowed(text)
-}
 
 /// Bytes with the unit that a person would take.
 fn size(bytes: u64) -> String {

@@ -13,7 +13,7 @@ use object::{
 };
 
 use super::{
-    kernel::KernelError,
+    kernel_error::KernelError,
     part::{Part, Section},
 };
 use crate::AssetError;

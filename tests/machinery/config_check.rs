@@ -29,7 +29,7 @@ fn the_keys_are_those_that_the_library_reads(
     let kinds: Vec<_> = schema.kinds().collect();
     let answer = Machinery::of(version(contract)).ask(&json!({ "ask": "keys", "patches": kinds }));
     let table = Schema::parse(&answer.expect("a table")).expect("the table's form");
-    assert_eq!(*schema, table, "lab/lint/schema is out of date");
+    assert_eq!(*schema, table, "lab/plan/lint/schema is out of date");
 }
 
 #[test]

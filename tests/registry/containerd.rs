@@ -118,7 +118,7 @@ fn config(directory: &Path) -> String {
 
 /// The workload images of the reference node.
 fn workloads() -> Result<PathBuf> {
-    let layout = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/images/workloads");
+    let layout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/images/workloads");
     ensure!(layout.join("index.json").is_file(), "no images in {}: make images", layout.display());
     Ok(layout)
 }

@@ -41,6 +41,12 @@ pub fn mermaid(workspace: &Workspace) -> String {
     out
 }
 
+/// Every import with the line that it stands in.
+pub fn files(workspace: &Workspace) -> String {
+    let lines = workspace.imports.iter();
+    lines.map(|import| format!("{}:{} -> {}\n", import.from, import.line, import.to)).collect()
+}
+
 fn add_edges(out: &mut String, edges: &Counts) {
     let width = edges.keys().map(|(from, _)| from.len()).max().unwrap_or_default();
     for ((from, to), count) in edges {

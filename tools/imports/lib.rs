@@ -13,7 +13,7 @@ mod rules;
 mod sources;
 mod workspace;
 
-pub use draw::{mermaid, text};
+pub use draw::{files, mermaid, text};
 pub use rules::{LAYERS, Violation, violations};
 pub use sources::{ReadError, Sources};
 pub use workspace::{Import, Workspace};

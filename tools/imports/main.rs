@@ -1,16 +1,17 @@
-//! Prints the imports between crates and folders: `imports [--mermaid]`.
+//! Prints the imports between crates and folders: `imports [--mermaid|--files]`.
 
 use std::{path::Path, process::ExitCode};
 
-use lab_imports::{ReadError, Sources, Workspace, mermaid, text, violations};
+use lab_imports::{ReadError, Sources, Workspace, files, mermaid, text, violations};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let draw = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => text,
         ["--mermaid"] => mermaid,
+        ["--files"] => files,
         _ => {
-            eprintln!("usage: imports [--mermaid], in the root of the project");
+            eprintln!("usage: imports [--mermaid|--files], in the root of the project");
             return ExitCode::from(2);
         }
     };

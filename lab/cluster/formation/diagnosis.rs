@@ -6,10 +6,10 @@ use std::{collections::HashSet, sync::OnceLock, time::Duration};
 use lab_model::{events::TurnedAway, node::NodeName};
 use lab_plan::cluster::NodePlan;
 
-use super::{cluster::Cluster, failure::Cause, network_plugin::lacks_network_plugin};
+use super::{cluster::Cluster, failure::Cause};
 use crate::{
     formation::NodeTable,
-    kubernetes::{KubernetesApi, NodeFacts},
+    kubernetes::{KubernetesApi, NodeFacts, NodeReadiness},
     machine_api::{MaintenanceClient, NodeClient, Stage},
     wait::Wait,
 };
@@ -233,9 +233,35 @@ fn symptom(service: &str, log: &str, before: &HashSet<String>) -> Option<(&'stat
         .find(|(_, times)| *times > 0)
 }
 
+/// How kubelet begins what it says when containerd has found no CNI configuration; other problems
+/// would stand before it in a list (pkg/kubelet/nodestatus/setters.go, `ReadyCondition`).
+const NOT_READY: &str =
+    "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady";
+
+/// Whether a network plugin is all that a node lacks.
+pub(super) fn lacks_network_plugin(readiness: &NodeReadiness) -> bool {
+    !readiness.ready && readiness.message.starts_with(NOT_READY)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_missing_plugin_counts() {
+        let says = |ready, message: &str| NodeReadiness {
+            ready,
+            reason: "KubeletNotReady".into(),
+            message: message.into(),
+        };
+        let missing = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady \
+                       message:Network plugin returns error: cni plugin not initialized";
+        assert!(lacks_network_plugin(&says(false, missing)));
+        assert!(!lacks_network_plugin(&says(true, missing)));
+        let more = format!("[container runtime status check may not have completed yet, {missing}]");
+        assert!(!lacks_network_plugin(&says(false, &more)));
+        assert!(!lacks_network_plugin(&says(false, "kubelet has not reported the condition Ready yet")));
+    }
 
     #[test]
     fn only_refusals_after_the_first_look_are_counted() {

@@ -6,21 +6,12 @@ use lab_plan::cluster::NetworkPlugin;
 
 use super::{
     cluster::Cluster,
+    diagnosis::lacks_network_plugin,
     failure::{Cause, Failure},
     formation::Signals,
     steps::retry,
 };
-use crate::kubernetes::{KubernetesError, NodeReadiness};
-
-/// How kubelet begins what it says when containerd has found no CNI configuration; other problems
-/// would stand before it in a list (pkg/kubelet/nodestatus/setters.go, `ReadyCondition`).
-const NOT_READY: &str =
-    "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady";
-
-/// Whether a network plugin is all that a node lacks.
-pub(super) fn lacks_network_plugin(readiness: &NodeReadiness) -> bool {
-    !readiness.ready && readiness.message.starts_with(NOT_READY)
-}
+use crate::kubernetes::KubernetesError;
 
 impl Cluster {
     /// Applies the user's plugin, if the configs leave it to the user, once a node lacks nothing else.
@@ -59,26 +50,5 @@ impl Cluster {
             Ok(())
         })
         .await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_missing_plugin_counts() {
-        let says = |ready, message: &str| NodeReadiness {
-            ready,
-            reason: "KubeletNotReady".into(),
-            message: message.into(),
-        };
-        let missing = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady \
-                       message:Network plugin returns error: cni plugin not initialized";
-        assert!(lacks_network_plugin(&says(false, missing)));
-        assert!(!lacks_network_plugin(&says(true, missing)));
-        let more = format!("[container runtime status check may not have completed yet, {missing}]");
-        assert!(!lacks_network_plugin(&says(false, &more)));
-        assert!(!lacks_network_plugin(&says(false, "kubelet has not reported the condition Ready yet")));
     }
 }

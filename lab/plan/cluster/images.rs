@@ -5,8 +5,6 @@ use std::{
     fmt,
 };
 
-use serde::{Deserialize, Serialize};
-
 use super::{
     network_plugin::NetworkPlugin,
     plan::{NodePlan, Plan},
@@ -15,18 +13,6 @@ use crate::config::{NodeSoftware, mirror_ports, pulled_images};
 
 /// What the names of images begin with that only `make images` makes.
 const BUILT_HERE: &str = "lab.local/";
-
-/// How container images come to the nodes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ImageDelivery {
-    /// Over the lab LAN, from the run's registry.
-    #[default]
-    Mirror,
-    /// On a read-only disk that all nodes share, Talos' image cache; what is not on it comes from
-    /// the registry.
-    Disk,
-}
 
 /// Images that the mirror lacks, each with who needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

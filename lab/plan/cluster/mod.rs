@@ -6,6 +6,7 @@
 mod budget;
 mod config_check;
 mod fault;
+mod image_delivery;
 mod images;
 mod manifest;
 mod network_plugin;
@@ -19,7 +20,8 @@ mod validation;
 
 pub use budget::Budgets;
 pub use fault::Fault;
-pub use images::{ImageDelivery, MissingImages};
+pub use image_delivery::ImageDelivery;
+pub use images::MissingImages;
 pub use manifest::Manifest;
 pub use network_plugin::NetworkPlugin;
 pub use node_config::OwnConfigChange;

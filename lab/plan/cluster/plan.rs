@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{
     budget::Budgets,
     fault::Fault,
-    images::ImageDelivery,
+    image_delivery::ImageDelivery,
     network_plugin::NetworkPlugin,
     node_config::{OwnConfigChange, client_file, node_config, secrets},
     order::{Capacity, StartDecision},

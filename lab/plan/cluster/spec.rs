@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{images::ImageDelivery, network_plugin::NetworkPlugin, order::StartOrder};
+use super::{image_delivery::ImageDelivery, network_plugin::NetworkPlugin, order::StartOrder};
 pub use crate::config::TalosContract;
 use crate::own_configs::{OwnCluster, OwnFile};
 use crate::{cluster::TailnetSpec, config::LabPatches, network::NetworkSpec};

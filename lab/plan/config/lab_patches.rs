@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    config::{ClusterConfig, NodeConfig, TalosContract},
+    cluster_config::{ClusterConfig, NodeConfig, TalosContract},
     documents::Cleared,
 };
 

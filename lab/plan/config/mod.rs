@@ -6,6 +6,7 @@
 //! into a file of the user's ([`MachineConfig::as_written`]); [`MachineConfig::patch`] merges the user's into
 //! that.
 
+mod cluster_config;
 #[expect(clippy::module_inception, reason = "the generated config is the idea of this folder")]
 mod config;
 mod credentials;
@@ -21,7 +22,8 @@ mod secrets;
 mod talosconfig;
 mod written;
 
-pub use config::{ClusterConfig, NodeConfig, RegistryMirror, TalosContract, generate};
+pub use cluster_config::{ClusterConfig, NodeConfig, RegistryMirror, TalosContract};
+pub use config::generate;
 pub use credentials::Credentials;
 pub use documents::{ConfigError, MachineConfig};
 pub use lab_patches::{AppliesTo, LabPatch, LabPatchId, LabPatchLine, LabPatches, Profile, UnknownLabPatch};

@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 
 use super::{
-    config::{ClusterConfig, NodeConfig},
+    cluster_config::{ClusterConfig, NodeConfig},
     documents::MachineConfig,
     lab_patches::{LabPatch, LabPatchId, LabPatches},
 };

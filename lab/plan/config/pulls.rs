@@ -8,7 +8,7 @@
 use lab_model::node::Kind;
 use serde_json::Value;
 
-use super::{config::TalosContract, documents::MachineConfig};
+use super::{cluster_config::TalosContract, documents::MachineConfig};
 
 /// What runs on a node, as far as it decides what is pulled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use lab_model::{
 use serde_saphyr::Spanned;
 
 use super::{
-    file::Lowering,
+    lowering::Lowering,
     raw::{RawPatch, Text},
 };
 use crate::cluster::{ClusterSpec, Patch};

@@ -12,6 +12,7 @@ use super::{
     lower_captures::lower_captures,
     lower_checks::{lower_checks, lower_expectation, lower_faults},
     lower_cluster::lower_cluster,
+    lowering::Lowering,
     problem::{ScenarioError, from_yaml},
     raw::RawScenario,
 };
@@ -98,20 +99,7 @@ impl<C: ?Sized> Scenario<C> {
 /// The longest budget that a scenario may give a step.
 const LONGEST_BUDGET: Duration = Duration::from_secs(24 * 3600);
 
-/// What lowering the parts of a file needs, and the problems it has found so far. Parts report and
-/// go on with a default, so that one run finds everything.
-pub(super) struct Lowering<'a> {
-    pub file: &'a str,
-    pub directory: &'a Path,
-    pub read: &'a dyn Fn(&Path) -> io::Result<String>,
-    pub problems: Vec<Diagnostic>,
-}
-
 impl Lowering<'_> {
-    pub fn report(&mut self, problem: Diagnostic) {
-        self.problems.push(problem);
-    }
-
     /// `None` only together with a reported problem.
     fn scenario<C: PlannedCheck + ?Sized>(
         &mut self,

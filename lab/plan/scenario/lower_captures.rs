@@ -2,7 +2,7 @@
 
 use lab_model::{Diagnostic, network::Link};
 
-use super::{file::Lowering, raw::RawScenario};
+use super::{lowering::Lowering, raw::RawScenario};
 use crate::cluster::ClusterSpec;
 
 /// The links whose frames are to be kept.

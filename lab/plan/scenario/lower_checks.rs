@@ -11,10 +11,11 @@ use serde_saphyr::Spanned;
 use super::{
     check::{CheckSpec, PlannedCheck, Words},
     check_context::CheckContext,
-    check_entry::{RawCheck, RawCheckEntry, ReadEntry},
+    check_entry::ReadEntry,
     expectation::Expectation,
-    file::Lowering,
+    lowering::Lowering,
     raw::{RawExpect, RawFault, RawScenario, RawWords, Text},
+    raw_check::{RawCheck, RawCheckEntry},
 };
 use crate::cluster::{ClusterSpec, Fault};
 

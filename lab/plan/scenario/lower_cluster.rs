@@ -16,7 +16,7 @@ use lab_model::{
 use serde_saphyr::Spanned;
 
 use super::{
-    file::Lowering,
+    lowering::Lowering,
     problem::from_yaml,
     raw::{RawNetwork, RawNode, RawPatch, RawRoleRule, RawScenario, Text, yaml_options},
 };

@@ -3,8 +3,8 @@
 use lab_model::Diagnostic;
 
 use super::{
-    file::Lowering,
     lower_cluster::yaml_fault,
+    lowering::Lowering,
     raw::{RawCni, Text, yaml_options},
 };
 use crate::cluster::{Manifest, NetworkPlugin};

@@ -10,7 +10,7 @@ use lab_model::{
 };
 
 use super::{
-    file::Lowering,
+    lowering::Lowering,
     raw::{RawCluster, RawNetwork, RawNode, Text},
 };
 use crate::{

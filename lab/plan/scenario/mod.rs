@@ -17,8 +17,10 @@ mod lower_checks;
 mod lower_cluster;
 mod lower_cni;
 mod lower_configs;
+mod lowering;
 mod problem;
 mod raw;
+mod raw_check;
 mod start;
 mod vocabulary;
 

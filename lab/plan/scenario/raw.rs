@@ -15,7 +15,7 @@ use serde::{
 };
 use serde_saphyr::Spanned;
 
-use super::check_entry::RawCheck;
+use super::raw_check::RawCheck;
 use crate::{
     cluster::{ControlServerState, ImageDelivery, KeyState, RouteApproval, StartOrder},
     config::{Profile, TalosContract},

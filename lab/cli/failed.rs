@@ -1,0 +1,108 @@
+//! What ends a command: an error with its exit code, or the user.
+
+use std::process::ExitCode as Status;
+
+use lab::session::{ImageFiguresError, Session, SessionError, StartError};
+use lab_model::ExitCode;
+use lab_oci::registry::RegistryError;
+use lab_plan::cluster::PlanError;
+
+/// An error of a command with the exit code it leads to.
+pub(super) struct Failed {
+    pub(super) code: ExitCode,
+    pub(super) message: String,
+}
+
+impl Failed {
+    pub(super) fn new(code: ExitCode, error: impl std::fmt::Display) -> Self {
+        Self { code, message: error.to_string() }
+    }
+}
+
+impl From<SessionError> for Failed {
+    fn from(error: SessionError) -> Self {
+        let code = match error {
+            SessionError::Qemu(_) | SessionError::Accelerator(_) | SessionError::Memory(_) => {
+                ExitCode::HostUnable
+            }
+            SessionError::Directory(_) | SessionError::Host { .. } => ExitCode::Internal,
+            SessionError::Signatures(_) => ExitCode::BadInput,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<ImageFiguresError> for Failed {
+    fn from(error: ImageFiguresError) -> Self {
+        match error {
+            ImageFiguresError::Start(error) => error.into(),
+            other => Self::new(ExitCode::VerdictFailed, other),
+        }
+    }
+}
+
+impl From<StartError> for Failed {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Session(error) => error.into(),
+            StartError::Source(error) => error.into(),
+            StartError::Memory { .. } | StartError::Registry(RegistryError::FixedPort { .. }) => {
+                Self::new(ExitCode::HostUnable, error)
+            }
+            StartError::Plan(PlanError::Secrets(_))
+            | StartError::Registry(_)
+            | StartError::ImageDisk(_)
+            | StartError::TailnetPrograms(_)
+            | StartError::Tailnet(_) => Self::new(ExitCode::Internal, error),
+            StartError::Plan(_)
+            | StartError::Asset(_)
+            | StartError::Store(_)
+            | StartError::MissingImages(_)
+            | StartError::Snapshot { .. }
+            | StartError::Config(_)
+            | StartError::TailnetSpec(_) => Self::new(ExitCode::BadInput, error),
+            StartError::Formation(_) => Self::new(ExitCode::VerdictFailed, error),
+        }
+    }
+}
+
+/// The exit status of this process.
+pub(super) fn ended(done: Result<u8, Failed>) -> Status {
+    Status::from(done.unwrap_or_else(|failed| {
+        eprintln!("error: {}", failed.message);
+        failed.code.code()
+    }))
+}
+
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    tokio::runtime::Runtime::new().map_err(|error| Failed::new(ExitCode::Internal, error))?.block_on(work)
+}
+
+/// Resolves when the user ends the lab with Ctrl-C or a termination signal.
+pub(super) async fn asked_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut signals = Vec::new();
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        signals.extend(signal(kind));
+    }
+    if signals.is_empty() {
+        return std::future::pending().await;
+    }
+    futures::future::select_all(signals.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
+}
+
+/// Does `work` until the user ends the lab. If the run is paused at a failure, the request to end resumes it, and the run ends
+/// with the result of that failure.
+pub(super) async fn unless_ended<T>(session: &Session, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        result = &mut work => return Some(result),
+        paused = session.paused() => println!("{paused}"),
+        () = asked_to_end() => return None,
+    }
+    tokio::select! {
+        result = &mut work => return Some(result),
+        () = asked_to_end() => session.go_on(),
+    }
+    Some(work.await)
+}

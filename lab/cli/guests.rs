@@ -1,0 +1,86 @@
+//! The options that several commands have.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use lab::session::{OnFailure, SessionOptions};
+use lab_model::{
+    Source,
+    accelerator::{Accelerator, CpuModel},
+    node::Role,
+};
+use lab_report::Display;
+
+use super::mirror;
+
+/// Options of every command that starts guests.
+#[derive(Args, Clone, Debug)]
+pub struct Guests {
+    /// Accelerator: kvm, hvf or tcg [default: the first of these that works]
+    #[arg(long)]
+    pub(super) accel: Option<Accelerator>,
+    /// CPU model of the guests, by its QEMU name, e.g. cortex-a72 [default: the best for the accelerator]
+    #[arg(long, value_name = "MODEL")]
+    pub(super) cpu: Option<String>,
+    /// QEMU program [default: qemu-system-aarch64 on PATH]
+    #[arg(long, value_name = "FILE")]
+    pub(super) qemu: Option<PathBuf>,
+    /// Directory of the built images
+    #[arg(long, value_name = "DIR", default_value = "target/images")]
+    pub(super) images: PathBuf,
+    /// Image for a role, instead of the reference node's: a path or HOST/NAME:TAG; repeatable
+    #[arg(long = "image", value_name = "ROLE=IMAGE", value_parser = given)]
+    pub(super) given: Vec<(Role, Source)>,
+    /// OCI image layout that nodes pull from, in addition to the workload images; see `lab mirror`; repeatable
+    #[arg(long = "mirror", value_name = "DIR")]
+    pub(super) mirrors: Vec<PathBuf>,
+    /// Fetch images that nodes request and no mirror has, and store them in the first --mirror [default: target/mirror]
+    #[arg(long)]
+    pub(super) pull_through: bool,
+    /// File with known failures, in addition to the built-in ones and lab-signatures.yaml; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(super) signatures: Vec<PathBuf>,
+    /// Directory of the runs
+    #[arg(long, value_name = "DIR", default_value = "target/lab")]
+    pub(super) run_root: PathBuf,
+}
+
+pub(super) fn given(text: &str) -> Result<(Role, Source), String> {
+    let (role, source) = text.split_once('=').ok_or("write ROLE=IMAGE, e.g. compute=./images/compute")?;
+    let role = Role::new(role).map_err(|error| error.to_string())?;
+    Ok((role, Source::parse(source).map_err(|error| error.to_string())?))
+}
+
+/// Options of every command that forms a cluster: what to do at a failure.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Failures {
+    /// Keep the cluster running at the step or check that fails, until Ctrl-C or `lab down`
+    #[arg(long)]
+    pause_on_failure: bool,
+}
+
+impl From<Failures> for OnFailure {
+    fn from(failures: Failures) -> Self {
+        if failures.pause_on_failure { Self::Pause } else { Self::End }
+    }
+}
+
+impl Guests {
+    pub(super) fn options(&self, title: &str, display: Display) -> SessionOptions {
+        SessionOptions {
+            root: self.run_root.clone(),
+            display,
+            qemu: self.qemu.clone(),
+            accelerator: self.accel,
+            cpu_model: self.cpu.clone().map(CpuModel::new),
+            images: self.images.clone(),
+            mirrors: self.mirrors.clone(),
+            pull_through: self
+                .pull_through
+                .then(|| self.mirrors.first().cloned().unwrap_or_else(|| PathBuf::from(mirror::DEFAULT))),
+            given: self.given.iter().cloned().collect(),
+            signatures: self.signatures.clone(),
+            ..SessionOptions::new(title)
+        }
+    }
+}
