@@ -50,7 +50,7 @@ test-component: images ## Run the tests against real processes, without clusters
 .PHONY: test-cluster
 test-cluster: images ## Run the tests that form whole clusters
 	cargo test --locked --test compute_only --test warm --test network_plugin --test every_check --test mixed_role --test tailscale_routing --test extension_isolation \
-	  --test network_partition --test control
+	  --test network_partition --test control --test experiment
 
 .PHONY: test-long
 test-long: setup-tests images ## Run the tests that take too long for every change (half an hour and more)

@@ -13,7 +13,7 @@
 //! Everything that waits may use this folder. It uses nothing of the lab.
 
 mod condition;
-mod wait;
+mod deadline;
 
 pub use condition::{And, Condition, Not, Or};
-pub use wait::{Expired, PollError, Wait, sample};
+pub use deadline::{Expired, PollError, Wait, sample};

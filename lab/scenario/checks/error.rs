@@ -22,7 +22,7 @@ pub enum CheckError {
     Kubernetes(#[from] KubernetesError),
     /// A node that is not there, or whose machine does not obey.
     #[error(transparent)]
-    Node(#[from] NodeError),
+    Node(Box<NodeError>),
     /// The tailnet.
     #[error(transparent)]
     Tailnet(#[from] TailnetError),
@@ -31,10 +31,10 @@ pub enum CheckError {
     Network(#[from] NetworkError),
     /// A step of a node that was restarted.
     #[error(transparent)]
-    Step(#[from] Failure),
+    Step(Box<Failure>),
     /// A document that was applied to a node.
     #[error(transparent)]
-    Document(#[from] Cause),
+    Document(Box<Cause>),
     /// A question that a pod was to ask.
     #[error(transparent)]
     Asked(#[from] AskError),
@@ -55,6 +55,24 @@ pub enum CheckError {
         /// What went wrong.
         source: Box<CheckError>,
     },
+}
+
+impl From<NodeError> for CheckError {
+    fn from(error: NodeError) -> Self {
+        Self::Node(Box::new(error))
+    }
+}
+
+impl From<Failure> for CheckError {
+    fn from(failure: Failure) -> Self {
+        Self::Step(Box::new(failure))
+    }
+}
+
+impl From<Cause> for CheckError {
+    fn from(cause: Cause) -> Self {
+        Self::Document(Box::new(cause))
+    }
 }
 
 impl CheckError {
