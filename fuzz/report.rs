@@ -15,7 +15,7 @@ pub use json_lines::read_recording;
 use std::{fs, path::Path};
 
 use crate::{
-    events::{Event, Happening},
+    events::{Event, EventKind},
     merge::{Merged, ShardRecording, merge},
 };
 
@@ -40,10 +40,10 @@ pub fn recordings(data: &[u8]) {
 fn joined(merged: &Merged, path: &Path) {
     let seqs = merged.events.iter().map(|event| event.seq);
     assert!(seqs.eq(0..merged.events.len() as u64), "gaps in the numbers");
-    let starts = |event: &&Event| matches!(event.happening, Happening::RunStarted { .. });
+    let starts = |event: &&Event| matches!(event.kind, EventKind::RunStarted { .. });
     assert_eq!(merged.events.iter().filter(starts).count(), 1);
-    let end = merged.events.last().map(|event| &event.happening);
-    assert!(matches!(end, Some(Happening::RunFinished { outcome }) if *outcome == merged.outcome));
+    let end = merged.events.last().map(|event| &event.kind);
+    assert!(matches!(end, Some(EventKind::RunFinished { outcome }) if *outcome == merged.outcome));
     let whole = merged.shards.iter().all(|shard| shard.outcome.as_ref().is_some_and(|o| o.passed()));
     assert!(whole || !merged.outcome.passed(), "passed although a shard did not");
     let lines: Vec<_> =

@@ -22,7 +22,7 @@ use lab_cluster::{
 };
 use lab_model::{
     Ending,
-    events::{Happening, Outcome, Step, Subject, Subscription},
+    events::{EventKind, Outcome, Step, Subject, Subscription},
     network::LinkFault,
 };
 use lab_plan::{cluster::ClusterSpec, scenario::Start};
@@ -180,9 +180,9 @@ async fn links_are_disturbed_by_command_and_nonsense_ends_nothing() -> Result<()
     ensure!(!socket.exists(), "the socket is left behind");
     let mut steps = Vec::new();
     while let Some(event) = events.recv().await {
-        match event.happening {
-            Happening::StepStarted { subject: Subject::Cluster, step } => steps.push((step, None)),
-            Happening::StepFinished { subject: Subject::Cluster, step, outcome } => {
+        match event.kind {
+            EventKind::StepStarted { subject: Subject::Cluster, step } => steps.push((step, None)),
+            EventKind::StepFinished { subject: Subject::Cluster, step, outcome } => {
                 steps.push((step, Some(outcome)));
             }
             _ => {}
@@ -217,7 +217,7 @@ async fn nodes_are_paused_killed_and_rebooted_and_pods_are_entered() -> Result<(
 /// Waits for the end of the step that hands out the kubeconfig.
 async fn kubeconfig_step(mut events: Subscription) -> Result<()> {
     while let Some(event) = events.recv().await {
-        if let Happening::StepFinished { step: Step::Kubeconfig, outcome, .. } = event.happening {
+        if let EventKind::StepFinished { step: Step::Kubeconfig, outcome, .. } = event.kind {
             ensure!(outcome == Outcome::Passed, "{outcome:?}");
             return Ok(());
         }

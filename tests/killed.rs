@@ -18,7 +18,7 @@ use lab::session::{Session, SessionOptions};
 use lab_model::{
     Ending, RunResult,
     accelerator::Accelerator,
-    events::{Happening, Outcome},
+    events::{EventKind, Outcome},
 };
 use lab_report::Display;
 use lab_vm::{
@@ -171,7 +171,7 @@ async fn a_killed_qemu_is_named_as_the_cause() -> Result<()> {
     ensure!(matches!(error, MachineError::Failed(_)), "{error}");
     let exit = async {
         while let Some(event) = events.recv().await {
-            if let Happening::MachineExited { node, status, expected } = event.happening {
+            if let EventKind::MachineExited { node, status, expected } = event.kind {
                 return Some((node.to_string(), status, expected));
             }
         }

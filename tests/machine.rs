@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use guest::Then;
 use lab_model::{
     accelerator::{Accelerator, CpuModel},
-    events::{Happening, Recorder},
+    events::{EventKind, Recorder},
 };
 use lab_vm::{
     machine::{
@@ -127,7 +127,7 @@ async fn a_guest_boots_writes_is_power_cycled_paused_and_quits() -> Result<()> {
     bench.recorder.close();
     let mut exits = Vec::new();
     while let Some(event) = events.recv().await {
-        if let Happening::MachineExited { expected, .. } = event.happening {
+        if let EventKind::MachineExited { expected, .. } = event.kind {
             exits.push(expected);
         }
     }

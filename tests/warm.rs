@@ -16,7 +16,7 @@ use kube::{
     api::{DeleteParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use lab_model::events::{Event, Happening};
+use lab_model::events::{Event, EventKind};
 use lab_report::read_recording;
 use nix::{sys::signal, unistd::Pid};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -155,8 +155,8 @@ fn directories(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn notes(events: &[Event]) -> Vec<String> {
-    let text = |event: &Event| match &event.happening {
-        Happening::Note { text, .. } => Some(text.clone()),
+    let text = |event: &Event| match &event.kind {
+        EventKind::Note { text, .. } => Some(text.clone()),
         _ => None,
     };
     events.iter().filter_map(text).collect()
@@ -164,8 +164,8 @@ fn notes(events: &[Event]) -> Vec<String> {
 
 /// Whether the cluster was to start warm, and why.
 fn start(events: &[Event]) -> Result<(bool, String)> {
-    let start = events.iter().find_map(|event| match &event.happening {
-        Happening::ClusterStarts { warm, reason } => Some((*warm, reason.clone())),
+    let start = events.iter().find_map(|event| match &event.kind {
+        EventKind::ClusterStarts { warm, reason } => Some((*warm, reason.clone())),
         _ => None,
     });
     start.context("the recording does not say how the cluster started")
@@ -208,8 +208,8 @@ fn a_lab_killed_while_it_saves_or_restores_loses_nothing_but_that_and_damage_is_
     file.read_exact_at(&mut byte, at)?;
     file.write_all_at(&[byte[0] ^ 1], at)?;
     let events = lab.run()?;
-    let forms_after_all = events.iter().any(|event| match &event.happening {
-        Happening::ClusterStarts { warm, reason } => {
+    let forms_after_all = events.iter().any(|event| match &event.kind {
+        EventKind::ClusterStarts { warm, reason } => {
             !warm && reason.contains("cp-1.memory is not what was saved")
         }
         _ => false,

@@ -10,7 +10,7 @@ use lab_plan::{
     cluster::{ClusterSpec, ImageDelivery, TailnetSpec},
     scenario::Start,
 };
-use lab_recipe::{ballast_image, ballast_layout};
+use lab_recipe::{padding_image, padding_layout};
 use lab_report::Display as Show;
 
 use super::{Failed, Guests, print_json};
@@ -115,9 +115,9 @@ where
 
 impl Images {
     async fn run(self) -> Result<ExitCode, Failed> {
-        let image = ballast_image(self.mib);
-        let cache = self.guests.run_root.join("cache/ballast");
-        let layout = ballast_layout(&self.guests.images.join("workloads"), &cache, self.mib)
+        let image = padding_image(self.mib);
+        let cache = self.guests.run_root.join("cache/padding");
+        let layout = padding_layout(&self.guests.images.join("workloads"), &cache, self.mib)
             .map_err(|error| Failed::new(ExitCode::BadInput, error))?;
         let ways = [("mirror", ImageDelivery::Mirror), ("disk", ImageDelivery::Disk)];
         let mut series = ways.map(|(label, delivery)| (label, delivery, Vec::new()));

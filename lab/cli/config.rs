@@ -88,7 +88,7 @@ impl Lab {
                 print_line(format_args!("{:<22} {:<12} {}", line.id, line.nodes, line.reason));
             }
             print_line(
-                "speed/… are laid over configs when a scenario says `cluster.profile: speed`, lab/… unless it \
+                "speed/… are merged into configs when a scenario says `cluster.profile: speed`, lab/… unless it \
                  switches them off",
             );
             return Ok(ExitCode::Passed);

@@ -73,7 +73,7 @@ impl Rehearse {
             let why = "the images do not pass; mend them, or boot them all the same with --in-spite";
             return Err(Failed::new(ExitCode::VerdictFailed, why));
         }
-        let (recording, summary, code) = run::carried_out(options, &scenarios).await?;
+        let (recording, summary, code) = run::run_all(options, &scenarios).await?;
         let stopwatch = Stopwatch::of(&recording.events);
         let criteria = Criterion::all(&summary);
         if self.json {

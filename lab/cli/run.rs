@@ -9,7 +9,7 @@ use lab::{
 };
 use lab_model::{
     Ending, ExitCode,
-    events::{Happening, Outcome, Shard, ShardNumber},
+    events::{EventKind, Outcome, Shard, ShardNumber},
 };
 use lab_report::{Display, HTML, Recording, Report, Summary};
 use lab_vm::host::WhenShort;
@@ -72,7 +72,7 @@ impl Run {
         if self.dry_run {
             return self.print_plans(Preview::open(options).await?, &scenarios).await;
         }
-        let (_recording, summary, code) = carried_out(options, &scenarios).await?;
+        let (_recording, summary, code) = run_all(options, &scenarios).await?;
         if self.json {
             print_json(&summary)?;
         } else {
@@ -127,7 +127,7 @@ fn listed() -> Result<ExitCode, Failed> {
 }
 
 /// Runs scenarios in a new session. Returns the recording, its summary and the exit code.
-pub(super) async fn carried_out(
+pub(super) async fn run_all(
     mut options: SessionOptions,
     scenarios: &[Scenario],
 ) -> Result<(Recording, Summary, ExitCode), Failed> {
@@ -139,7 +139,7 @@ pub(super) async fn carried_out(
     }
     session
         .recorder()
-        .record(Happening::Agenda { scenarios: scenarios.iter().map(Scenario::planned).collect() });
+        .record(EventKind::Agenda { scenarios: scenarios.iter().map(Scenario::planned).collect() });
     let done = unless_ended(&session, verdicts(&session, scenarios)).await;
     let (outcome, ending, code) = done.unwrap_or_else(|| {
         (Outcome::NotRun { cause: "interrupted".into() }, Ending::Interrupted, ExitCode::Interrupted)

@@ -7,7 +7,6 @@
 //!
 //! [`build`] is the whole recipe; `images/` holds what it works from.
 
-mod ballast;
 mod build;
 mod debian;
 mod edits;
@@ -16,11 +15,12 @@ mod kernel_modules;
 mod layer;
 mod listing;
 mod oci_layout;
+mod padding;
 mod report;
 mod root_tree;
 mod step;
 mod variants;
 
-pub use ballast::{ballast_image, ballast_layout};
 pub use build::{BuildOptions, KUBERNETES_VERSION, build};
+pub use padding::{padding_image, padding_layout};
 pub use step::RecipeError;

@@ -143,35 +143,35 @@ mod tests {
 
     use super::*;
     use lab_model::{
-        events::{Event, Happening, PlannedImage},
+        events::{Event, EventKind, PlannedImage},
         node::{Kind, Role},
     };
 
-    fn summary(happenings: Vec<Happening>) -> Summary {
-        let event = |(seq, happening)| Event { seq, at: Duration::from_secs(seq), happening };
-        let events: Vec<_> = (0..).zip(happenings).map(event).collect();
+    fn summary(kinds: Vec<EventKind>) -> Summary {
+        let event = |(seq, kind)| Event { seq, at: Duration::from_secs(seq), kind };
+        let events: Vec<_> = (0..).zip(kinds).map(event).collect();
         Summary::of(&events)
     }
 
-    fn ran(scenario: &str, checks: &[&str], outcome: Outcome) -> Vec<Happening> {
-        let mut happenings = vec![
-            Happening::ScenarioStarted { scenario: scenario.into(), question: String::new() },
+    fn ran(scenario: &str, checks: &[&str], outcome: Outcome) -> Vec<EventKind> {
+        let mut kinds = vec![
+            EventKind::ScenarioStarted { scenario: scenario.into(), question: String::new() },
             compute_node(Some(&["spin"])),
         ];
         for check in checks {
             let (check, title) = ((*check).to_owned(), String::new());
-            happenings.push(Happening::CheckStarted { check: check.clone(), title: title.clone() });
+            kinds.push(EventKind::CheckStarted { check: check.clone(), title: title.clone() });
             let evidence = vec![format!("saw {check}")];
-            happenings.push(Happening::CheckFinished { check, title, outcome: outcome.clone(), evidence });
+            kinds.push(EventKind::CheckFinished { check, title, outcome: outcome.clone(), evidence });
         }
-        happenings.push(Happening::ScenarioFinished { scenario: scenario.into(), outcome });
-        happenings
+        kinds.push(EventKind::ScenarioFinished { scenario: scenario.into(), outcome });
+        kinds
     }
 
     /// A node of the role compute, with the extensions of its image, if they are told.
-    fn compute_node(extensions: Option<&[&str]>) -> Happening {
+    fn compute_node(extensions: Option<&[&str]>) -> EventKind {
         let extensions = extensions.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-        Happening::NodePlanned {
+        EventKind::NodePlanned {
             node: "worker-1".parse().expect("name"),
             kind: Kind::Worker,
             role: Role::new("compute").expect("role"),
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_choice_of_roles_is_judged_by_the_nodes_of_the_run() {
-        let began = Happening::ScenarioStarted { scenario: SCENARIOS[0].into(), question: String::new() };
+        let began = EventKind::ScenarioStarted { scenario: SCENARIOS[0].into(), question: String::new() };
         let all = |image| Criterion::all(&summary(vec![began.clone(), compute_node(image)]));
         assert!(all(Some(&["spin"]))[3].holds);
         let wrong = &all(Some(&["tailscale"]))[3];

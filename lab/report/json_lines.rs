@@ -69,7 +69,7 @@ pub fn read_recording(path: &Path) -> io::Result<Vec<Event>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lab_model::events::{Happening, Recorder, Subject};
+    use lab_model::events::{EventKind, Recorder, Subject};
 
     #[tokio::test]
     async fn a_recording_reads_back_and_a_torn_last_line_does_no_harm() {
@@ -78,7 +78,7 @@ mod tests {
         let recorder = Recorder::new();
         let sink = JsonLines::start(recorder.subscribe(), &path).expect("start");
         for text in ["a", "b\nc", "ü"] {
-            recorder.record(Happening::Note { subject: Subject::Cluster, text: text.into() });
+            recorder.record(EventKind::Note { subject: Subject::Cluster, text: text.into() });
         }
         recorder.close();
         sink.finish().await.expect("finish");

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use lab_model::{
-    events::{Event, Happening, Outcome, Step, Subject},
+    events::{Event, EventKind, Outcome, Step, Subject},
     node::NodeName,
 };
 
@@ -90,17 +90,17 @@ impl Laps {
 
     pub(super) fn add(&mut self, event: &Event) {
         let at = event.at;
-        match &event.happening {
-            Happening::RunStarted { .. } => self.run.began = at,
-            Happening::RunFinished { .. } => self.run.ended = Some(at),
-            Happening::ScenarioStarted { scenario, .. } => {
+        match &event.kind {
+            EventKind::RunStarted { .. } => self.run.began = at,
+            EventKind::RunFinished { .. } => self.run.ended = Some(at),
+            EventKind::ScenarioStarted { scenario, .. } => {
                 self.scenario.clone_from(scenario);
                 self.booting.clear();
             }
-            Happening::StepStarted { subject: Subject::Node(node), step: Step::Boot } => {
+            EventKind::StepStarted { subject: Subject::Node(node), step: Step::Boot } => {
                 self.powered_on(node, at);
             }
-            Happening::StepFinished {
+            EventKind::StepFinished {
                 subject: Subject::Node(node),
                 step: Step::Maintenance,
                 outcome: Outcome::Passed,
@@ -110,7 +110,7 @@ impl Laps {
                     lap.1.ended = Some(at);
                 }
             }
-            Happening::StepFinished { step: Step::KubernetesApi, outcome: Outcome::Passed, .. } => {
+            EventKind::StepFinished { step: Step::KubernetesApi, outcome: Outcome::Passed, .. } => {
                 let open = self.bootstraps.last_mut().filter(|(name, _)| *name == self.scenario);
                 if let Some((_, lap)) = open {
                     lap.ended.get_or_insert(at);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io::IsTerminal, time::Duration};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lab_model::{
-    events::{Event, Happening, Layer, LayerState, Outcome, Subject, Subscription},
+    events::{Event, EventKind, Layer, LayerState, Outcome, Subject, Subscription},
     node::NodeName,
 };
 use tokio::task::JoinHandle;
@@ -83,24 +83,24 @@ impl View {
     }
 
     fn show(&mut self, event: &Event) {
-        match &event.happening {
-            Happening::ScenarioStarted { .. } => {
+        match &event.kind {
+            EventKind::ScenarioStarted { .. } => {
                 self.finish();
                 self.print(event);
             }
-            Happening::NodePlanned { node, kind, role, address, .. } => {
+            EventKind::NodePlanned { node, kind, role, address, .. } => {
                 let bar = self.line(&format!("{node:<12} {kind:<13} {role:<8} {address:<11}"));
                 let line = NodeLine { bar, step: String::new(), layers: BTreeMap::new() };
                 self.nodes.insert(node.clone(), line);
             }
-            Happening::StepStarted { subject: Subject::Node(node), step } => {
+            EventKind::StepStarted { subject: Subject::Node(node), step } => {
                 if let Some(line) = self.nodes.get_mut(node) {
                     line.step = step.label().to_owned();
                     line.bar.reset_elapsed();
                     line.draw();
                 }
             }
-            Happening::StepFinished { subject: Subject::Node(node), outcome, .. } => {
+            EventKind::StepFinished { subject: Subject::Node(node), outcome, .. } => {
                 if let (Some(line), Outcome::Failed { .. }) = (self.nodes.get_mut(node), outcome) {
                     line.step.push_str(" failed");
                     line.draw();
@@ -109,24 +109,24 @@ impl View {
                     self.print(event);
                 }
             }
-            Happening::LayerChanged { node, layer, state, .. } => {
+            EventKind::LayerChanged { node, layer, state, .. } => {
                 if let Some(line) = self.nodes.get_mut(node) {
                     line.layers.insert(*layer, *state == LayerState::Green);
                     line.draw();
                 }
             }
-            Happening::CheckStarted { check, .. } => {
+            EventKind::CheckStarted { check, .. } => {
                 let bar = self.line("check");
                 bar.set_message(check.clone());
                 self.status = Some(bar);
             }
-            Happening::CheckFinished { .. } => {
+            EventKind::CheckFinished { .. } => {
                 if let Some(bar) = self.status.take() {
                     bar.finish_and_clear();
                 }
                 self.print(event);
             }
-            Happening::Console { .. } | Happening::StepStarted { .. } => {}
+            EventKind::Console { .. } | EventKind::StepStarted { .. } => {}
             _ => self.print(event),
         }
     }

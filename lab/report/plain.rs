@@ -1,6 +1,6 @@
 //! Events as lines of text, for logs and pipes.
 
-use lab_model::events::{Event, Happening, LayerState, Outcome, Subject, Subscription};
+use lab_model::events::{Event, EventKind, LayerState, Outcome, Subject, Subscription};
 
 /// Shows events as lines on standard error until the stream ends.
 pub(super) async fn show(mut events: Subscription) {
@@ -18,43 +18,43 @@ pub(super) fn line(event: &Event) -> Option<String> {
 
 /// The line without its time.
 pub(super) fn text(event: &Event) -> Option<String> {
-    let text = match &event.happening {
-        Happening::RunStarted { run, title, .. } => format!("run {run}: {title}"),
-        Happening::ScenarioStarted { scenario, question } => format!("scenario {scenario}: {question}"),
-        Happening::HostMeasured { accelerator, qemu, speed_factor } => {
+    let text = match &event.kind {
+        EventKind::RunStarted { run, title, .. } => format!("run {run}: {title}"),
+        EventKind::ScenarioStarted { scenario, question } => format!("scenario {scenario}: {question}"),
+        EventKind::HostMeasured { accelerator, qemu, speed_factor } => {
             format!("QEMU {qemu}, accelerator {accelerator}, speed factor {speed_factor:.2}")
         }
-        Happening::ClusterStarts { warm, reason } => {
+        EventKind::ClusterStarts { warm, reason } => {
             format!("starts {}: {reason}", if *warm { "warm" } else { "cold" })
         }
-        Happening::NodePlanned { node, kind, role, address, .. } => {
+        EventKind::NodePlanned { node, kind, role, address, .. } => {
             format!("{node}: {kind}, {role}, {address}")
         }
-        Happening::StepStarted { subject, step } => format!("{}{} …", of(subject), step.label()),
-        Happening::StepFinished { subject, step, outcome } => {
+        EventKind::StepStarted { subject, step } => format!("{}{} …", of(subject), step.label()),
+        EventKind::StepFinished { subject, step, outcome } => {
             format!("{}{} {}", of(subject), step.label(), outcome_text(outcome))
         }
-        Happening::LayerChanged { node, layer, state, detail } => {
+        EventKind::LayerChanged { node, layer, state, detail } => {
             let mark = if *state == LayerState::Green { "green" } else { "waiting" };
             format!("{node}: {} {mark}: {detail}", layer.label())
         }
-        Happening::CheckStarted { check, .. } => format!("check {check} …"),
-        Happening::CheckFinished { check, outcome, .. } => format!("check {check} {}", outcome_text(outcome)),
-        Happening::MachineExited { node, status, expected: false } => format!("{node}: QEMU ended: {status}"),
-        Happening::Note { subject, text } => format!("{}{text}", of(subject)),
-        Happening::ScenarioFinished { scenario, outcome } => {
+        EventKind::CheckStarted { check, .. } => format!("check {check} …"),
+        EventKind::CheckFinished { check, outcome, .. } => format!("check {check} {}", outcome_text(outcome)),
+        EventKind::MachineExited { node, status, expected: false } => format!("{node}: QEMU ended: {status}"),
+        EventKind::Note { subject, text } => format!("{}{text}", of(subject)),
+        EventKind::ScenarioFinished { scenario, outcome } => {
             format!("scenario {scenario} {}", outcome_text(outcome))
         }
-        Happening::RunFinished { .. }
-        | Happening::Console { .. }
-        | Happening::MachineExited { .. }
-        | Happening::Agenda { .. }
-        | Happening::HostSeen { .. }
-        | Happening::NetworkPlanned { .. }
-        | Happening::ResourcesSampled { .. }
-        | Happening::KubernetesEvent { .. }
-        | Happening::NetworkAsked { .. }
-        | Happening::RouteFollowed { .. } => return None,
+        EventKind::RunFinished { .. }
+        | EventKind::Console { .. }
+        | EventKind::MachineExited { .. }
+        | EventKind::Agenda { .. }
+        | EventKind::HostSeen { .. }
+        | EventKind::NetworkPlanned { .. }
+        | EventKind::ResourcesSampled { .. }
+        | EventKind::KubernetesEvent { .. }
+        | EventKind::NetworkAsked { .. }
+        | EventKind::RouteFollowed { .. } => return None,
     };
     Some(text)
 }

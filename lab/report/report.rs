@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lab_model::events::{Happening, Outcome};
+use lab_model::events::{EventKind, Outcome};
 
 use super::{
     beside::{BootedImage, artefacts, planned},
@@ -111,8 +111,8 @@ impl Summary {
 impl Environment {
     fn of(recording: &Recording, summary: &Summary) -> Self {
         let mut facts = Vec::new();
-        let host = recording.events.iter().find_map(|event| match &event.happening {
-            Happening::HostSeen { lab, os, arch, cores, memory_mib } => {
+        let host = recording.events.iter().find_map(|event| match &event.kind {
+            EventKind::HostSeen { lab, os, arch, cores, memory_mib } => {
                 Some((lab, os, arch, cores, memory_mib))
             }
             _ => None,

@@ -129,27 +129,27 @@ mod tests {
 
     use super::*;
     use lab_model::{
-        events::{Event, Happening, Layer, LayerState, Subject},
+        events::{Event, EventKind, Layer, LayerState, Subject},
         node::{Kind, NodeName, Role},
     };
 
     fn events() -> Vec<Event> {
         let node = NodeName::new("cp-1").expect("name");
         let subject = Subject::Node(node.clone());
-        let mut happenings = vec![
-            Happening::RunStarted {
+        let mut kinds = vec![
+            EventKind::RunStarted {
                 run: "r".into(),
                 title: "compute-only-cluster".into(),
                 wall: jiff::Timestamp::UNIX_EPOCH,
                 format: lab_model::events::FORMAT,
                 shard: None,
             },
-            Happening::HostMeasured { accelerator: "tcg".into(), qemu: "7.2.0".into(), speed_factor: 1.25 },
-            Happening::ScenarioStarted {
+            EventKind::HostMeasured { accelerator: "tcg".into(), qemu: "7.2.0".into(), speed_factor: 1.25 },
+            EventKind::ScenarioStarted {
                 scenario: "compute-only-cluster".into(),
                 question: "Do they form?".into(),
             },
-            Happening::NodePlanned {
+            EventKind::NodePlanned {
                 node: node.clone(),
                 kind: Kind::ControlPlane,
                 role: Role::new("compute").expect("role"),
@@ -158,39 +158,35 @@ mod tests {
             },
         ];
         for step in COLUMNS {
-            happenings.push(Happening::StepStarted { subject: subject.clone(), step });
-            happenings.push(Happening::StepFinished {
-                subject: subject.clone(),
-                step,
-                outcome: Outcome::Passed,
-            });
+            kinds.push(EventKind::StepStarted { subject: subject.clone(), step });
+            kinds.push(EventKind::StepFinished { subject: subject.clone(), step, outcome: Outcome::Passed });
         }
         for layer in Layer::ALL {
-            happenings.push(Happening::LayerChanged {
+            kinds.push(EventKind::LayerChanged {
                 node: node.clone(),
                 layer,
                 state: LayerState::Green,
                 detail: String::new(),
             });
         }
-        let check = |check: &str, outcome| Happening::CheckFinished {
+        let check = |check: &str, outcome| EventKind::CheckFinished {
             check: check.into(),
             title: "GIVEN a WHEN b THEN c".into(),
             outcome,
             evidence: vec!["one fact".into()],
         };
-        happenings.push(check("layers-green", Outcome::Passed));
+        kinds.push(check("layers-green", Outcome::Passed));
         let failed = Outcome::Failed { cause: "a pod did not answer".into() };
-        happenings.push(check("pod-network", failed.clone()));
-        happenings.push(Happening::ScenarioFinished {
+        kinds.push(check("pod-network", failed.clone()));
+        kinds.push(EventKind::ScenarioFinished {
             scenario: "compute-only-cluster".into(),
             outcome: failed.clone(),
         });
-        happenings.push(Happening::RunFinished { outcome: failed });
-        happenings
+        kinds.push(EventKind::RunFinished { outcome: failed });
+        kinds
             .into_iter()
             .enumerate()
-            .map(|(seq, happening)| Event { seq: seq as u64, at: Duration::from_secs(seq as u64), happening })
+            .map(|(seq, kind)| Event { seq: seq as u64, at: Duration::from_secs(seq as u64), kind })
             .collect()
     }
 

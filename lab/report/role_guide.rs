@@ -127,13 +127,13 @@ mod tests {
     use super::*;
     use crate::Summary;
     use lab_model::{
-        events::{Event, Happening, PlannedImage},
+        events::{Event, EventKind, PlannedImage},
         node::{Kind, Role},
     };
 
     /// A scenario of nodes: name, role, and the extensions of the image, if they are told.
     fn compared(nodes: &[(&str, &str, Option<&[&str]>)]) -> Compared {
-        let planned = |(name, role, extensions): &(&str, &str, Option<&[&str]>)| Happening::NodePlanned {
+        let planned = |(name, role, extensions): &(&str, &str, Option<&[&str]>)| EventKind::NodePlanned {
             node: name.parse().expect("name"),
             kind: Kind::Worker,
             role: Role::new(*role).expect("role"),
@@ -143,10 +143,9 @@ mod tests {
                 extensions: names.iter().map(|name| (*name).to_owned()).collect(),
             }),
         };
-        let began = Happening::ScenarioStarted { scenario: "a".into(), question: String::new() };
-        let happenings = std::iter::once(began).chain(nodes.iter().map(planned));
-        let events =
-            (0..).zip(happenings).map(|(seq, happening)| Event { seq, at: Duration::ZERO, happening });
+        let began = EventKind::ScenarioStarted { scenario: "a".into(), question: String::new() };
+        let kinds = std::iter::once(began).chain(nodes.iter().map(planned));
+        let events = (0..).zip(kinds).map(|(seq, kind)| Event { seq, at: Duration::ZERO, kind });
         let summary = Summary::of(&events.collect::<Vec<_>>());
         RoleGuide::embedded().expect("the guide").compare(summary.scenarios.iter())
     }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab_model::events::{Event, Happening, Outcome, Subject};
+use lab_model::events::{Event, EventKind, Outcome, Subject};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -135,15 +135,15 @@ impl Signatures {
     pub fn seen_in(&self, events: &[Event]) -> Vec<KnownFailure> {
         let (mut known, mut scenario, mut first) = (Vec::<KnownFailure>::new(), String::new(), 0);
         for event in events {
-            if let Happening::ScenarioStarted { scenario: name, .. } = &event.happening {
+            if let EventKind::ScenarioStarted { scenario: name, .. } = &event.kind {
                 scenario.clone_from(name);
                 first = known.len();
             }
             // The verdict over all repeats what the scenarios' said.
-            if matches!(event.happening, Happening::RunFinished { .. }) && !scenario.is_empty() {
+            if matches!(event.kind, EventKind::RunFinished { .. }) && !scenario.is_empty() {
                 continue;
             }
-            for (place, subject, text) in texts(&event.happening) {
+            for (place, subject, text) in texts(&event.kind) {
                 let matching = self.all.iter().filter(|one| one.place == place && one.pattern.is_match(text));
                 for signature in matching {
                     note(&mut known[first..], signature, &subject).unwrap_or_else(|| {
@@ -151,7 +151,7 @@ impl Signatures {
                     });
                 }
             }
-            if let Happening::ScenarioFinished { outcome, .. } = &event.happening {
+            if let EventKind::ScenarioFinished { outcome, .. } = &event.kind {
                 known[first..].iter_mut().for_each(|known| known.harmless = outcome.passed());
             }
         }
@@ -208,23 +208,23 @@ fn cause(subject: String, outcome: &Outcome) -> Vec<(Place, String, &str)> {
 }
 
 /// The texts of an event in which signatures are looked for.
-fn texts(happening: &Happening) -> Vec<(Place, String, &str)> {
+fn texts(kind: &EventKind) -> Vec<(Place, String, &str)> {
     let of = |subject: &Subject| match subject {
         Subject::Cluster => CLUSTER.to_owned(),
         Subject::Node(node) => node.to_string(),
     };
-    match happening {
-        Happening::Console { node, line } => vec![(Place::Console, node.to_string(), line)],
-        Happening::Note { subject, text } => vec![(Place::Note, of(subject), text)],
-        Happening::StepFinished { subject, outcome, .. } => cause(of(subject), outcome),
-        Happening::CheckFinished { outcome, .. }
-        | Happening::ScenarioFinished { outcome, .. }
-        | Happening::RunFinished { outcome } => cause(CLUSTER.to_owned(), outcome),
-        Happening::MachineExited { node, status, expected: false } => {
+    match kind {
+        EventKind::Console { node, line } => vec![(Place::Console, node.to_string(), line)],
+        EventKind::Note { subject, text } => vec![(Place::Note, of(subject), text)],
+        EventKind::StepFinished { subject, outcome, .. } => cause(of(subject), outcome),
+        EventKind::CheckFinished { outcome, .. }
+        | EventKind::ScenarioFinished { outcome, .. }
+        | EventKind::RunFinished { outcome } => cause(CLUSTER.to_owned(), outcome),
+        EventKind::MachineExited { node, status, expected: false } => {
             vec![(Place::Cause, node.to_string(), status)]
         }
-        Happening::LayerChanged { node, detail, .. } => vec![(Place::Event, node.to_string(), detail)],
-        Happening::KubernetesEvent { subject, reason, message, .. } => {
+        EventKind::LayerChanged { node, detail, .. } => vec![(Place::Event, node.to_string(), detail)],
+        EventKind::KubernetesEvent { subject, reason, message, .. } => {
             vec![(Place::Event, of(subject), reason), (Place::Event, of(subject), message)]
         }
         _ => Vec::new(),
@@ -267,22 +267,19 @@ mod tests {
         }
     }
 
-    fn events(happenings: Vec<Happening>) -> Vec<Event> {
-        (0..)
-            .zip(happenings)
-            .map(|(seq, happening)| Event { seq, at: Duration::from_secs(seq), happening })
-            .collect()
+    fn events(kinds: Vec<EventKind>) -> Vec<Event> {
+        (0..).zip(kinds).map(|(seq, kind)| Event { seq, at: Duration::from_secs(seq), kind }).collect()
     }
 
     #[test]
     fn what_is_seen_again_is_counted_and_what_a_green_scenario_shows_did_no_harm() {
-        let console = |node: &str| Happening::Console {
+        let console = |node: &str| EventKind::Console {
             node: NodeName::new(node).expect("name"),
             line: "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)".into(),
         };
         let began =
-            |name: &str| Happening::ScenarioStarted { scenario: name.into(), question: String::new() };
-        let ended = |name: &str, outcome| Happening::ScenarioFinished { scenario: name.into(), outcome };
+            |name: &str| EventKind::ScenarioStarted { scenario: name.into(), question: String::new() };
+        let ended = |name: &str, outcome| EventKind::ScenarioFinished { scenario: name.into(), outcome };
         let red = Outcome::Failed { cause: "panic".into() };
         let seen = Signatures::own().seen_in(&events(vec![
             began("green"),
@@ -293,7 +290,7 @@ mod tests {
             console("w-2"),
             console("w-2"),
             ended("red", red),
-            Happening::RunFinished { outcome: Outcome::Failed { cause: "exit: signal 9 (SIGKILL)".into() } },
+            EventKind::RunFinished { outcome: Outcome::Failed { cause: "exit: signal 9 (SIGKILL)".into() } },
         ]));
         let told: Vec<_> =
             seen.iter().map(|k| (k.scenario.as_str(), k.harmless, k.times, k.subjects.join(" "))).collect();

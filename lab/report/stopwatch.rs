@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use lab_model::events::{Event, Happening};
+use lab_model::events::{Event, EventKind};
 use serde::{Serialize, Serializer};
 
 use super::laps::{BOOT, BOOTSTRAP, Lap, Laps, Promise, WHOLE, slowest};
@@ -71,7 +71,7 @@ impl Stopwatch {
         let (mut seen, mut speeds) = (Laps::default(), Speeds::default());
         for event in events {
             seen.add(event);
-            if let Happening::HostMeasured { accelerator, speed_factor, .. } = &event.happening {
+            if let EventKind::HostMeasured { accelerator, speed_factor, .. } = &event.kind {
                 speeds.add(event.at, accelerator, *speed_factor);
             }
         }
@@ -180,25 +180,25 @@ mod tests {
         Subject::Node(NodeName::new(name).expect("name"))
     }
 
-    fn started(name: &str, step: Step) -> Happening {
-        Happening::StepStarted { subject: node(name), step }
+    fn started(name: &str, step: Step) -> EventKind {
+        EventKind::StepStarted { subject: node(name), step }
     }
 
-    fn finished(name: &str, step: Step) -> Happening {
-        Happening::StepFinished { subject: node(name), step, outcome: Outcome::Passed }
+    fn finished(name: &str, step: Step) -> EventKind {
+        EventKind::StepFinished { subject: node(name), step, outcome: Outcome::Passed }
     }
 
-    fn measured(accelerator: &str, speed_factor: f64) -> Happening {
-        Happening::HostMeasured { accelerator: accelerator.into(), qemu: "10.0".into(), speed_factor }
+    fn measured(accelerator: &str, speed_factor: f64) -> EventKind {
+        EventKind::HostMeasured { accelerator: accelerator.into(), qemu: "10.0".into(), speed_factor }
     }
 
-    fn scenario(name: &str) -> Happening {
-        Happening::ScenarioStarted { scenario: name.into(), question: String::new() }
+    fn scenario(name: &str) -> EventKind {
+        EventKind::ScenarioStarted { scenario: name.into(), question: String::new() }
     }
 
     /// A rehearsal of two scenarios, with the seconds at which things happen.
-    fn rehearsal(accelerator: &str) -> Vec<(u64, Happening)> {
-        let run = Happening::RunStarted {
+    fn rehearsal(accelerator: &str) -> Vec<(u64, EventKind)> {
+        let run = EventKind::RunStarted {
             run: "r".into(),
             title: "rehearsal".into(),
             wall: jiff::Timestamp::UNIX_EPOCH,
@@ -221,12 +221,12 @@ mod tests {
             (310, started("cp-1", Step::Boot)),
             (340, finished("cp-1", Step::Maintenance)),
             (410, finished("cp-1", Step::KubernetesApi)),
-            (500, Happening::RunFinished { outcome: Outcome::Passed }),
+            (500, EventKind::RunFinished { outcome: Outcome::Passed }),
         ]
     }
 
-    fn stopwatch(timed: Vec<(u64, Happening)>) -> Stopwatch {
-        let event = |(seq, (at, happening))| Event { seq, at: Duration::from_secs(at), happening };
+    fn stopwatch(timed: Vec<(u64, EventKind)>) -> Stopwatch {
+        let event = |(seq, (at, kind))| Event { seq, at: Duration::from_secs(at), kind };
         Stopwatch::of(&(0..).zip(timed).map(event).collect::<Vec<_>>())
     }
 
@@ -250,8 +250,8 @@ mod tests {
         let at = |seconds: u64| {
             let mut laps = Laps::default();
             let timed = rehearsal("tcg").into_iter().filter(|(at, _)| *at <= seconds);
-            for (seq, (at, happening)) in (0..).zip(timed) {
-                laps.add(&Event { seq, at: Duration::from_secs(at), happening });
+            for (seq, (at, kind)) in (0..).zip(timed) {
+                laps.add(&Event { seq, at: Duration::from_secs(at), kind });
             }
             laps.lapses(Duration::from_secs(seconds)).map(|(_, _, lapse)| lapse)
         };
@@ -296,7 +296,7 @@ mod tests {
         let nothing = stopwatch(Vec::new());
         assert_eq!(nothing.figures[0].measured, Err("nothing was powered on".to_owned()));
         let mut failed = rehearsal("tcg");
-        failed[12].1 = Happening::StepFinished {
+        failed[12].1 = EventKind::StepFinished {
             subject: node("cp-1"),
             step: Step::Maintenance,
             outcome: Outcome::Failed { cause: "kernel panic".into() },

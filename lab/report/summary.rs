@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use lab_model::{
-    events::{Event, Happening, Layer, LayerState, Outcome, PlannedImage, Step, Subject},
+    events::{Event, EventKind, Layer, LayerState, Outcome, PlannedImage, Step, Subject},
     node::{Kind, NodeName, Role},
 };
 use serde::Serialize;
@@ -113,24 +113,24 @@ impl Summary {
     /// Takes the next event in.
     pub fn add(&mut self, event: &Event) {
         self.seconds = event.at.as_secs_f64();
-        match &event.happening {
-            Happening::RunStarted { run, title, wall, .. } => {
+        match &event.kind {
+            EventKind::RunStarted { run, title, wall, .. } => {
                 self.run.clone_from(run);
                 self.title.clone_from(title);
                 self.started = Some(*wall);
             }
-            Happening::HostMeasured { accelerator, qemu, speed_factor } => {
+            EventKind::HostMeasured { accelerator, qemu, speed_factor } => {
                 self.accelerator.clone_from(accelerator);
                 self.qemu.clone_from(qemu);
                 self.speed_factor = *speed_factor;
             }
-            Happening::ScenarioStarted { scenario, question } => self.scenarios.push(ScenarioSummary {
+            EventKind::ScenarioStarted { scenario, question } => self.scenarios.push(ScenarioSummary {
                 name: scenario.clone(),
                 question: question.clone(),
                 began: event.at,
                 ..Default::default()
             }),
-            Happening::RunFinished { outcome } => self.outcome = Some(outcome.clone()),
+            EventKind::RunFinished { outcome } => self.outcome = Some(outcome.clone()),
             other => {
                 if self.scenarios.is_empty() && other.belongs_to_a_scenario() {
                     self.scenarios.push(ScenarioSummary { began: event.at, ..Default::default() });
@@ -163,12 +163,12 @@ impl Summary {
 }
 
 impl ScenarioSummary {
-    fn add(&mut self, at: Duration, happening: &Happening) {
-        match happening {
-            Happening::ClusterStarts { warm, reason } => {
+    fn add(&mut self, at: Duration, kind: &EventKind) {
+        match kind {
+            EventKind::ClusterStarts { warm, reason } => {
                 self.start = Some(format!("{}: {reason}", if *warm { "warm" } else { "cold" }));
             }
-            Happening::NodePlanned { node, kind, role, image, .. } => self.nodes.push(NodeSummary {
+            EventKind::NodePlanned { node, kind, role, image, .. } => self.nodes.push(NodeSummary {
                 node: node.clone(),
                 kind: *kind,
                 role: role.clone(),
@@ -180,7 +180,7 @@ impl ScenarioSummary {
                 powered_on: None,
                 green: BTreeMap::new(),
             }),
-            Happening::StepStarted { subject: Subject::Node(node), step } => {
+            EventKind::StepStarted { subject: Subject::Node(node), step } => {
                 if let Some(node) = self.node(node) {
                     node.started.insert(*step, at);
                     if [Step::Boot, Step::Restore].contains(step) {
@@ -188,14 +188,14 @@ impl ScenarioSummary {
                     }
                 }
             }
-            Happening::StepFinished { subject: Subject::Node(node), step, .. } => {
+            EventKind::StepFinished { subject: Subject::Node(node), step, .. } => {
                 if let Some(node) = self.node(node)
                     && let Some(started) = node.started.remove(step)
                 {
                     node.steps.entry(*step).or_insert(rounded(at.saturating_sub(started)));
                 }
             }
-            Happening::LayerChanged { node, layer, state, .. } => {
+            EventKind::LayerChanged { node, layer, state, .. } => {
                 if let Some(node) = self.node(node) {
                     node.green.insert(*layer, *state == LayerState::Green);
                     let Some(start) = node.powered_on else { return };
@@ -208,7 +208,7 @@ impl ScenarioSummary {
                     }
                 }
             }
-            Happening::CheckStarted { check, title } => self.checks.push(CheckResult {
+            EventKind::CheckStarted { check, title } => self.checks.push(CheckResult {
                 check: check.clone(),
                 title: title.clone(),
                 outcome: Outcome::NotRun { cause: "it was started and did not end".into() },
@@ -216,7 +216,7 @@ impl ScenarioSummary {
                 seconds: 0.0,
                 started: at,
             }),
-            Happening::CheckFinished { check, title, outcome, evidence } => {
+            EventKind::CheckFinished { check, title, outcome, evidence } => {
                 let known = self.checks.iter_mut().rev().find(|known| known.check == *check);
                 let (outcome, evidence) = (outcome.clone(), evidence.clone());
                 match known {
@@ -235,7 +235,7 @@ impl ScenarioSummary {
                     }),
                 }
             }
-            Happening::ScenarioFinished { outcome, .. } => self.outcome = Some(outcome.clone()),
+            EventKind::ScenarioFinished { outcome, .. } => self.outcome = Some(outcome.clone()),
             _ => {}
         }
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use lab_model::{
-    events::{ChainLink, Event, Happening, Layer, LayerState, Outcome, Step, Subject, Target},
+    events::{ChainLink, Event, EventKind, Layer, LayerState, Outcome, Step, Subject, Target},
     node::{Kind, NodeName, Role},
 };
 
@@ -17,7 +17,7 @@ pub(super) struct Timeline {
     /// The cluster's, then one a node in the plan's order.
     pub(super) lanes: Vec<Lane>,
     pub(super) network: Option<Network>,
-    pub(super) asked: Vec<Asked>,
+    pub(super) asked: Vec<NetworkRequest>,
     pub(super) routes: Vec<Route>,
 }
 
@@ -128,7 +128,7 @@ pub(super) struct Sample {
 
 /// A question from one pod, and what came of it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Asked {
+pub(super) struct NetworkRequest {
     pub(super) from: String,
     pub(super) target: Target,
     pub(super) address: String,
@@ -151,14 +151,14 @@ impl Timeline {
         let mut timelines: Vec<Self> = Vec::new();
         for event in events {
             let at = event.at.as_secs_f64();
-            let begins = matches!(event.happening, Happening::ScenarioStarted { .. })
-                || (timelines.is_empty() && event.happening.belongs_to_a_scenario());
+            let begins = matches!(event.kind, EventKind::ScenarioStarted { .. })
+                || (timelines.is_empty() && event.kind.belongs_to_a_scenario());
             if begins {
                 timelines.push(Self { begin: at, lanes: vec![Lane::default()], ..Self::default() });
             }
             // The end of the run is told for all scenarios, and prolongs none.
             if let Some(timeline) = timelines.last_mut()
-                && !matches!(event.happening, Happening::RunFinished { .. })
+                && !matches!(event.kind, EventKind::RunFinished { .. })
             {
                 timeline.end = at;
                 timeline.add(at, event);
@@ -174,27 +174,27 @@ impl Timeline {
     }
 
     fn add(&mut self, at: f64, event: &Event) {
-        match &event.happening {
-            Happening::NetworkPlanned { lan, gateway, tailnet } => {
+        match &event.kind {
+            EventKind::NetworkPlanned { lan, gateway, tailnet } => {
                 self.network =
                     Some(Network { lan: lan.clone(), gateway: *gateway, tailnet: tailnet.clone() });
             }
-            Happening::NodePlanned { node, kind, role, address, .. } => {
+            EventKind::NodePlanned { node, kind, role, address, .. } => {
                 let node = Node { name: node.clone(), kind: *kind, role: role.clone(), address: *address };
                 self.lanes.push(Lane { node: Some(node), ..Lane::default() });
             }
-            Happening::StepStarted { subject, step } => self.lane(subject).open(at, What::Step(*step)),
-            Happening::StepFinished { subject, step, outcome } => {
+            EventKind::StepStarted { subject, step } => self.lane(subject).open(at, What::Step(*step)),
+            EventKind::StepFinished { subject, step, outcome } => {
                 let lane = self.lane(subject);
                 lane.end(at, &What::Step(*step), outcome);
                 lane.failure(at, step.label(), outcome);
             }
-            Happening::CheckStarted { check, .. } => self.lanes[0].open(at, What::Check(check.clone())),
-            Happening::CheckFinished { check, outcome, .. } => {
+            EventKind::CheckStarted { check, .. } => self.lanes[0].open(at, What::Check(check.clone())),
+            EventKind::CheckFinished { check, outcome, .. } => {
                 self.lanes[0].end(at, &What::Check(check.clone()), outcome);
                 self.lanes[0].failure(at, check, outcome);
             }
-            Happening::LayerChanged { node, layer, state, detail } => {
+            EventKind::LayerChanged { node, layer, state, detail } => {
                 let lane = self.lane(&Subject::Node(node.clone()));
                 let stretch = Stretch { from: at, to: at, state: *state, detail: detail.clone() };
                 lane.layers.entry(*layer).or_default().push(stretch);
@@ -205,33 +205,33 @@ impl Timeline {
                 };
                 lane.mark(at, MarkKind::Layer, false, format!("{} {state}: {detail}", layer.label()));
             }
-            Happening::ResourcesSampled { node, cpu_seconds, rss_bytes } => {
+            EventKind::ResourcesSampled { node, cpu_seconds, rss_bytes } => {
                 let sample = Sample { at, cpu_seconds: *cpu_seconds, rss_bytes: *rss_bytes };
                 self.lane(&Subject::Node(node.clone())).samples.push(sample);
             }
-            Happening::Console { node, line } if !line.trim().is_empty() => {
+            EventKind::Console { node, line } if !line.trim().is_empty() => {
                 self.lane(&Subject::Node(node.clone())).mark(at, MarkKind::Console, false, line.clone());
             }
-            Happening::KubernetesEvent { subject, warning, object, reason, message, count } => {
+            EventKind::KubernetesEvent { subject, warning, object, reason, message, count } => {
                 let times = if *count > 1 { format!(" (seen {count} times)") } else { String::new() };
                 let said = if message.is_empty() { String::new() } else { format!(": {message}") };
                 let text = format!("{reason} {object}{said}{times}");
                 self.lane(subject).mark(at, MarkKind::Kubernetes, *warning, text);
             }
-            Happening::MachineExited { node, status, expected: false } => {
+            EventKind::MachineExited { node, status, expected: false } => {
                 let text = format!("QEMU ended: {status}");
                 self.lane(&Subject::Node(node.clone())).mark(at, MarkKind::Outcome, true, text);
             }
-            Happening::Note { subject, text } => {
+            EventKind::Note { subject, text } => {
                 self.lane(subject).mark(at, MarkKind::Note, false, text.clone());
             }
-            Happening::NetworkAsked { from, target, address, outcome } => self.asked.push(Asked {
+            EventKind::NetworkAsked { from, target, address, outcome } => self.asked.push(NetworkRequest {
                 from: from.clone(),
                 target: target.clone(),
                 address: address.clone(),
                 outcome: outcome.clone(),
             }),
-            Happening::RouteFollowed {
+            EventKind::RouteFollowed {
                 gateway,
                 prefix,
                 advertised,
@@ -314,13 +314,13 @@ mod tests {
 
     use super::*;
 
-    fn of(happenings: Vec<Happening>) -> Vec<Timeline> {
-        let event = |(seq, happening)| Event { seq, at: Duration::from_secs(seq), happening };
-        Timeline::all(&(0..).zip(happenings).map(event).collect::<Vec<_>>())
+    fn of(kinds: Vec<EventKind>) -> Vec<Timeline> {
+        let event = |(seq, kind)| Event { seq, at: Duration::from_secs(seq), kind };
+        Timeline::all(&(0..).zip(kinds).map(event).collect::<Vec<_>>())
     }
 
-    fn planned(name: &str) -> Happening {
-        Happening::NodePlanned {
+    fn planned(name: &str) -> EventKind {
+        EventKind::NodePlanned {
             node: NodeName::new(name).expect("name"),
             kind: Kind::Worker,
             role: Role::new("compute").expect("role"),
@@ -329,23 +329,23 @@ mod tests {
         }
     }
 
-    fn started(scenario: &str) -> Happening {
-        Happening::ScenarioStarted { scenario: scenario.into(), question: String::new() }
+    fn started(scenario: &str) -> EventKind {
+        EventKind::ScenarioStarted { scenario: scenario.into(), question: String::new() }
     }
 
     #[test]
     fn steps_at_the_same_time_have_rows_of_their_own_and_open_ones_last_to_the_end() {
         let subject = Subject::Node(NodeName::new("w").expect("name"));
-        let begin = |step| Happening::StepStarted { subject: subject.clone(), step };
+        let begin = |step| EventKind::StepStarted { subject: subject.clone(), step };
         let done =
-            |step| Happening::StepFinished { subject: subject.clone(), step, outcome: Outcome::Passed };
+            |step| EventKind::StepFinished { subject: subject.clone(), step, outcome: Outcome::Passed };
         let timelines = of(vec![
             planned("w"),
             begin(Step::Boot),
             begin(Step::Maintenance),
             done(Step::Boot),
             begin(Step::Ready),
-            Happening::Note { subject: Subject::Cluster, text: "x".into() },
+            EventKind::Note { subject: Subject::Cluster, text: "x".into() },
         ]);
         let bars: Vec<_> = timelines[0].lanes[1]
             .bars
@@ -364,13 +364,13 @@ mod tests {
 
     #[test]
     fn a_layer_stands_as_it_is_until_it_changes() {
-        let layer = |state| Happening::LayerChanged {
+        let layer = |state| EventKind::LayerChanged {
             node: NodeName::new("w").expect("name"),
             layer: Layer::Services,
             state,
             detail: String::new(),
         };
-        let note = Happening::Note { subject: Subject::Cluster, text: "end".into() };
+        let note = EventKind::Note { subject: Subject::Cluster, text: "end".into() };
         let timelines = of(vec![planned("w"), layer(LayerState::Waiting), layer(LayerState::Green), note]);
         let stretches = &timelines[0].lanes[1].layers[&Layer::Services];
         let seen: Vec<_> = stretches.iter().map(|s| (s.from, s.to, s.state)).collect();

@@ -9,7 +9,7 @@ use lab_cluster::{
 };
 use lab_model::{
     Diagnostic,
-    events::{Happening, Outcome, Recorder, Subject},
+    events::{EventKind, Outcome, Recorder, Subject},
     words::chain,
 };
 use lab_plan::scenario::{Expectation, ScenarioError, SeenFailure};
@@ -97,16 +97,16 @@ struct Run<'a> {
 impl Run<'_> {
     async fn to_verdict(self, session: &Session, when_short: WhenShort) -> Verdict {
         let recorder = session.recorder();
-        recorder.record(Happening::ScenarioStarted {
+        recorder.record(EventKind::ScenarioStarted {
             scenario: self.scenario.name.clone(),
             question: self.scenario.question.clone(),
         });
         for text in &self.scenario.warnings {
-            recorder.record(Happening::Note { subject: Subject::Cluster, text: text.clone() });
+            recorder.record(EventKind::Note { subject: Subject::Cluster, text: text.clone() });
         }
         let (seen, host_unable) = self.observe(session, when_short).await;
         let outcome = self.scenario.expect.judge(&seen);
-        recorder.record(Happening::ScenarioFinished {
+        recorder.record(EventKind::ScenarioFinished {
             scenario: self.scenario.name.clone(),
             outcome: outcome.clone(),
         });
@@ -152,7 +152,7 @@ impl Run<'_> {
         let published = session.publish(&running.cluster, "forming").map_err(|error| error.to_string());
         for error in [opened.as_ref().err(), published.as_ref().err()].into_iter().flatten() {
             let text = format!("other commands do not find this cluster: {error}");
-            session.recorder().record(Happening::Note { subject: Subject::Cluster, text });
+            session.recorder().record(EventKind::Note { subject: Subject::Cluster, text });
         }
         opened.ok()
     }
@@ -169,7 +169,7 @@ impl Run<'_> {
             && let Err(error) = session.pause_at(&running.cluster, at, &cause).await
         {
             let text = format!("the run does not pause: {error}");
-            session.recorder().record(Happening::Note { subject: Subject::Cluster, text });
+            session.recorder().record(EventKind::Note { subject: Subject::Cluster, text });
         }
     }
 
@@ -178,7 +178,7 @@ impl Run<'_> {
         for link in &self.scenario.captures {
             if let Err(error) = cluster.lan().start_capture(link.clone(), None, CAPTURE_LIMIT) {
                 let text = chain(&error);
-                cluster.recorder().record(Happening::Note { subject: Subject::Cluster, text });
+                cluster.recorder().record(EventKind::Note { subject: Subject::Cluster, text });
             }
         }
     }
@@ -189,7 +189,7 @@ impl Run<'_> {
             && let Err(error) = write_bundle(&running.cluster, &cause).await
         {
             let text = error.to_string();
-            running.cluster.recorder().record(Happening::Note { subject: Subject::Cluster, text });
+            running.cluster.recorder().record(EventKind::Note { subject: Subject::Cluster, text });
         }
     }
 
@@ -207,7 +207,7 @@ impl Run<'_> {
                 self.skip_from(done, recorder, "the run was paused at an earlier check and then ended");
                 break;
             }
-            recorder.record(Happening::CheckStarted { check: spec.id.clone(), title: spec.title() });
+            recorder.record(EventKind::CheckStarted { check: spec.id.clone(), title: spec.title() });
             let observation = look(&fixtures, &*spec.check).await;
             if let Some(cause) = observation.cause() {
                 seen.push(SeenFailure::Check { check: spec.id.clone(), cause });
@@ -228,7 +228,7 @@ impl Run<'_> {
 
     fn skip_from(&self, first: usize, recorder: &Recorder, cause: &str) {
         for spec in self.scenario.checks.iter().skip(first) {
-            recorder.record(Happening::CheckFinished {
+            recorder.record(EventKind::CheckFinished {
                 check: spec.id.clone(),
                 title: spec.title(),
                 outcome: Outcome::NotRun { cause: cause.to_owned() },
@@ -238,8 +238,8 @@ impl Run<'_> {
     }
 }
 
-fn finished(spec: &CheckSpec, observation: Observation) -> Happening {
-    Happening::CheckFinished {
+fn finished(spec: &CheckSpec, observation: Observation) -> EventKind {
+    EventKind::CheckFinished {
         check: spec.id.clone(),
         title: spec.title(),
         outcome: match observation.cause() {

@@ -11,7 +11,7 @@ use lab_cluster::formation::RealTailnet;
 use lab_model::{
     Ending, RunDirectoryError, RunResult, Source,
     accelerator::{Accelerator, AcceleratorError, CpuModel},
-    events::{FORMAT, Happening, Outcome, Recorder, Shard, Subject},
+    events::{EventKind, FORMAT, Outcome, Recorder, Shard, Subject},
     node::Role,
 };
 use lab_oci::images::{ImageStore, LOCK_FILE, Lock, OciError};
@@ -148,10 +148,10 @@ impl Session {
     /// # Errors
     /// When the host lacks something that no run can do without.
     pub fn open(options: SessionOptions) -> BoxFuture<'static, Result<Self, SessionError>> {
-        Self::opened(options).boxed()
+        Self::open_in_root(options).boxed()
     }
 
-    async fn opened(options: SessionOptions) -> Result<Self, SessionError> {
+    async fn open_in_root(options: SessionOptions) -> Result<Self, SessionError> {
         let host = |action: &str| {
             let action = action.to_owned();
             move |source| SessionError::Host { action, source }
@@ -175,14 +175,14 @@ impl Session {
         let recording = JsonLines::start(recorder.subscribe(), &directory.path().join(RECORDING))
             .map_err(host("record the run's events"))?;
         let view = display(recorder.subscribe(), options.display);
-        recorder.record(Happening::RunStarted {
+        recorder.record(EventKind::RunStarted {
             run: directory.name().to_owned(),
             title: options.title.clone(),
             wall: jiff::Timestamp::now(),
             format: FORMAT,
             shard: options.shard.clone(),
         });
-        recorder.record(Happening::HostSeen {
+        recorder.record(EventKind::HostSeen {
             lab: env!("CARGO_PKG_VERSION").to_owned(),
             os: std::env::consts::OS.to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
@@ -190,7 +190,7 @@ impl Session {
             memory_mib: host_memory().ok().map(|memory| memory.total_mib),
         });
         for run in &reaped {
-            recorder.record(Happening::Note { subject: Subject::Cluster, text: run.to_string() });
+            recorder.record(EventKind::Note { subject: Subject::Cluster, text: run.to_string() });
         }
         let qemu = QemuBinary::find(options.qemu.as_deref()).await?;
         let (accelerator, _) = choose_accelerator(&HostPlatform::current(), &qemu, options.accelerator)?;
@@ -240,10 +240,10 @@ impl Session {
     /// # Errors
     /// When the recording, the reports or the result cannot be written.
     pub fn close(self, outcome: Outcome, ending: Ending) -> BoxFuture<'static, Result<(), SessionError>> {
-        self.closed(outcome, ending).boxed()
+        self.write_result(outcome, ending).boxed()
     }
 
-    async fn closed(self, outcome: Outcome, ending: Ending) -> Result<(), SessionError> {
+    async fn write_result(self, outcome: Outcome, ending: Ending) -> Result<(), SessionError> {
         let host = |action: &str| {
             let action = action.to_owned();
             move |source| SessionError::Host { action, source }
@@ -252,7 +252,7 @@ impl Session {
             Outcome::Passed => String::new(),
             Outcome::Failed { cause } | Outcome::NotRun { cause } => cause.clone(),
         };
-        self.recorder.record(Happening::RunFinished { outcome });
+        self.recorder.record(EventKind::RunFinished { outcome });
         self.recorder.close();
         // A display that panicked has nothing more to show.
         let _ = self.view.await;

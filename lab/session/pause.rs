@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use lab_cluster::formation::Cluster;
 use lab_model::{
-    events::{Happening, Subject},
+    events::{EventKind, Subject},
     node::NodeName,
 };
 use tokio::sync::watch;
@@ -55,7 +55,7 @@ impl Session {
         }
         let kubeconfig = self.publish(cluster, &format!("paused at {at}"))?;
         let text = format!("paused at {at}; the cluster is kept");
-        self.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+        self.recorder.record(EventKind::Note { subject: Subject::Cluster, text });
         let plan = cluster.plan();
         let node = plan.nodes.first().unwrap_or(plan.control_plane()).spec.name.clone();
         self.pause.send_replace(Pause::Now(Paused {

@@ -10,7 +10,7 @@ use lab_image::{BootCache, InspectError, Inspection, NodeImage};
 use lab_model::{
     Severity, Source,
     accelerator::Accelerator,
-    events::{Happening, Recorder, Subject},
+    events::{EventKind, Recorder, Subject},
     node::Role,
 };
 use lab_oci::{images::Resolved, registry::Store};
@@ -125,7 +125,7 @@ impl Planning<'_> {
     }
 
     pub(super) fn note(self, text: String) {
-        self.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+        self.recorder.record(EventKind::Note { subject: Subject::Cluster, text });
     }
 
     /// The images of all roles, fetched, verified and unpacked in the cache.

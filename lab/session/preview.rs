@@ -3,7 +3,7 @@
 use futures::{FutureExt, future::BoxFuture};
 use lab_model::{
     accelerator::Accelerator,
-    events::{Happening, Recorder},
+    events::{EventKind, Recorder},
 };
 use lab_oci::registry::Store;
 use lab_plan::cluster::{ImageDelivery, Plan, PreparedImage};
@@ -76,7 +76,7 @@ impl Preview {
         }
         let mut notes = Vec::new();
         while let Ok(event) = events.try_recv() {
-            if let Happening::Note { text, .. } = event.happening {
+            if let EventKind::Note { text, .. } = event.kind {
                 notes.push(text);
             }
         }

@@ -7,7 +7,7 @@ use lab_cluster::{
     control::ControlServer,
     formation::{Cluster, Failure, FormedCluster, NotForwarded},
 };
-use lab_model::events::{Happening, Subject};
+use lab_model::events::{EventKind, Subject};
 use lab_plan::cluster::NodePlan;
 use lab_vm::{
     host::{LabState, LiveNode},
@@ -49,7 +49,7 @@ impl Session {
             if known != published {
                 if let Err(error) = self.publish(cluster, "forming") {
                     let text = format!("other commands do not find the kubeconfig of this cluster: {error}");
-                    self.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+                    self.recorder.record(EventKind::Note { subject: Subject::Cluster, text });
                 }
                 published = known;
             }

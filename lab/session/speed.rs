@@ -14,7 +14,7 @@ use std::{
 use lab_image::cpio_archive::{self, CpioEntry};
 use lab_model::{
     accelerator::{Accelerator, CpuModel},
-    events::Happening,
+    events::EventKind,
 };
 use lab_plan::cluster::PreparedImage;
 use lab_vm::{
@@ -45,7 +45,7 @@ impl Session {
                 measured.factor
             }
         };
-        self.recorder.record(Happening::HostMeasured {
+        self.recorder.record(EventKind::HostMeasured {
             accelerator: self.accelerator.to_string(),
             qemu: self.qemu.version.to_string(),
             speed_factor: factor.get(),

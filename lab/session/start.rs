@@ -235,10 +235,10 @@ impl Session {
     /// # Errors
     /// See [`StartError`].
     pub fn start(&self, request: ClusterRequest) -> BoxFuture<'_, Result<RunningCluster, StartError>> {
-        self.started(request).boxed()
+        self.start_cluster(request).boxed()
     }
 
-    async fn started(&self, request: ClusterRequest) -> Result<RunningCluster, StartError> {
+    async fn start_cluster(&self, request: ClusterRequest) -> Result<RunningCluster, StartError> {
         let need =
             request.spec.total_memory().as_mib() + OVERHEAD_PER_NODE_MIB * request.spec.nodes.len() as u64;
         if let Some(available) = request.pretended_memory.filter(|available| available.as_mib() < need) {

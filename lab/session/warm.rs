@@ -6,7 +6,7 @@ use lab_cluster::{
     formation::{Lookup, SavedImages, Snapshot, Stage, Warm, WarmKey, WarmStore},
     tailnet::SavedControlServer,
 };
-use lab_model::events::Happening;
+use lab_model::events::EventKind;
 use lab_oci::registry::Store;
 use lab_plan::{cluster::Plan, scenario::Start};
 
@@ -113,7 +113,7 @@ impl Session {
     }
 
     fn tell(&self, warm: bool, reason: String) {
-        self.recorder.record(Happening::ClusterStarts { warm, reason });
+        self.recorder.record(EventKind::ClusterStarts { warm, reason });
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt, time::Instant};
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_model::events::{Happening, Subscription};
+use lab_model::events::{EventKind, Subscription};
 use serde::Serialize;
 
 use super::{
@@ -48,7 +48,7 @@ impl Session {
 fn was_warm(events: &mut Subscription) -> bool {
     let mut was_warm = false;
     while let Ok(event) = events.try_recv() {
-        if let Happening::ClusterStarts { warm, .. } = event.happening {
+        if let EventKind::ClusterStarts { warm, .. } = event.kind {
             was_warm = warm;
         }
     }
@@ -76,12 +76,12 @@ mod tests {
 
     #[test]
     fn a_start_was_warm_by_what_is_recorded_of_it_and_not_by_the_words_of_a_note() {
-        let starts = |warm| Happening::ClusterStarts { warm, reason: String::new() };
-        let note = |text: &str| Happening::Note { subject: Subject::Cluster, text: text.into() };
-        let was_warm = |happenings: Vec<Happening>| {
+        let starts = |warm| EventKind::ClusterStarts { warm, reason: String::new() };
+        let note = |text: &str| EventKind::Note { subject: Subject::Cluster, text: text.into() };
+        let was_warm = |kinds: Vec<EventKind>| {
             let recorder = Recorder::new();
             let mut events = recorder.subscribe();
-            happenings.into_iter().for_each(|happening| recorder.record(happening));
+            kinds.into_iter().for_each(|kind| recorder.record(kind));
             was_warm(&mut events)
         };
         assert!(was_warm(vec![starts(true), note("the cluster is back")]));

@@ -8,7 +8,7 @@ use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use lab_model::{
-    events::{Happening, Recorder, Subscription},
+    events::{EventKind, Recorder, Subscription},
     network::{Attachment, LanPlan, MacAddr},
     node::NodeName,
 };
@@ -79,7 +79,7 @@ impl Bench {
     pub fn notes(&mut self) -> Vec<String> {
         let mut notes = Vec::new();
         while let Ok(event) = self.events.try_recv() {
-            if let Happening::Note { text, .. } = event.happening {
+            if let EventKind::Note { text, .. } = event.kind {
                 notes.push(text);
             }
         }

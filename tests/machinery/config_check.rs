@@ -91,7 +91,7 @@ fn the_library_refuses_it_too(#[case] id: &str) {
     let base = generate(&cluster(TalosContract::V1_13), &node(Kind::Worker), &secrets);
     let base = base.to_yaml().expect("yaml");
     let mut machinery = Machinery::of(version(TalosContract::V1_13));
-    // A patch that has the wrong form is refused when it is laid over the config.
+    // A patch that has the wrong form is refused when it is merged into the config.
     let accepted =
         machinery.patch(&base, std::slice::from_ref(text)).and_then(|yaml| machinery.validate(&yaml));
     assert!(accepted.is_err(), "machinery accepts:\n{text}");

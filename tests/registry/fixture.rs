@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use lab_model::{
     Digest,
-    events::{Happening, Subscription},
+    events::{EventKind, Subscription},
 };
 use lab_oci::{
     images::{LAYER_TYPE, Layout},
@@ -130,7 +130,7 @@ pub async fn get(registry: &Registry, path: &str) -> Result<Answer> {
 pub fn notes(events: &mut Subscription) -> Vec<String> {
     let mut texts = Vec::new();
     while let Ok(event) = events.try_recv() {
-        if let Happening::Note { text, .. } = event.happening {
+        if let EventKind::Note { text, .. } = event.kind {
             texts.push(text);
         }
     }

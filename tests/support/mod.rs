@@ -15,7 +15,7 @@ use lab::{
 };
 use lab_model::{
     Ending,
-    events::{Happening, Outcome, Subscription},
+    events::{EventKind, Outcome, Subscription},
 };
 use lab_plan::scenario::{Expectation, SeenFailure};
 use lab_report::Display;
@@ -59,7 +59,7 @@ pub fn options(name: &str) -> SessionOptions {
 
 pub fn say_how_it_started(file: &str, events: &mut Subscription) {
     while let Ok(event) = events.try_recv() {
-        if let Happening::ClusterStarts { warm, reason } = event.happening {
+        if let EventKind::ClusterStarts { warm, reason } = event.kind {
             let how = if warm { "warm" } else { "cold" };
             // Nobody is waiting for it.
             let _ = writeln!(std::io::stderr(), "  {file}: started {how}, {reason}");

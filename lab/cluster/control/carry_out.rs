@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lab_model::{
-    events::{Happening, Subject},
+    events::{EventKind, Subject},
     network::Link,
     node::NodeName,
     words::chain,
@@ -141,6 +141,6 @@ async fn state(cluster: &Cluster) -> ClusterState {
 
 fn told(cluster: &Cluster, node: &NodeName, text: &str) -> Answer {
     let subject = Subject::Node(node.clone());
-    cluster.recorder().record(Happening::Note { subject, text: format!("by request: {text}") });
+    cluster.recorder().record(EventKind::Note { subject, text: format!("by request: {text}") });
     Answer::done(format!("{node} {text}"))
 }

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use lab_model::events::{Happening, Recorder, Subject};
+use lab_model::events::{EventKind, Recorder, Subject};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
@@ -60,7 +60,7 @@ async fn serve(listener: UnixListener, cluster: Weak<Cluster>, recorder: Recorde
                         "the control channel does not listen any more: {error}; other commands do not reach this \
                          cluster from now on"
                     );
-                    return recorder.record(Happening::Note { subject: Subject::Cluster, text });
+                    return recorder.record(EventKind::Note { subject: Subject::Cluster, text });
                 }
             },
             Some(_) = connections.join_next() => {}
@@ -121,10 +121,10 @@ mod tests {
         let recorder = Recorder::new();
         let mut events = recorder.subscribe();
         serve(UnixListener::from_std(listener).expect("listener"), Weak::new(), recorder).await;
-        let happening = events.try_recv().map(|event| event.happening);
+        let kind = events.try_recv().map(|event| event.kind);
         assert!(
-            matches!(&happening, Ok(Happening::Note { text, .. }) if text.contains("the control channel does not listen")),
-            "{happening:?}"
+            matches!(&kind, Ok(EventKind::Note { text, .. }) if text.contains("the control channel does not listen")),
+            "{kind:?}"
         );
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use lab_image::without_extension;
 use lab_model::{
-    events::{Happening, Outcome, PlannedImage, Recorder, Step, Subject},
+    events::{EventKind, Outcome, PlannedImage, Recorder, Step, Subject},
     node::NodeName,
 };
 use lab_oci::registry::Registry;
@@ -80,7 +80,7 @@ impl Cluster {
         tailnet: Option<Tailnet>,
         host: Host,
     ) -> Result<Self, Failure> {
-        host.recorder.record(Happening::NetworkPlanned {
+        host.recorder.record(EventKind::NetworkPlanned {
             lan: plan.lan.network.to_string(),
             gateway: plan.lan.gateway,
             tailnet: tailnet.as_ref().map(|tailnet| match tailnet.control() {
@@ -89,7 +89,7 @@ impl Cluster {
             }),
         });
         for node in &plan.nodes {
-            host.recorder.record(Happening::NodePlanned {
+            host.recorder.record(EventKind::NodePlanned {
                 node: node.spec.name.clone(),
                 kind: node.spec.kind,
                 role: node.spec.role.clone(),
@@ -314,9 +314,9 @@ impl Cluster {
     pub async fn shut_down(&self) {
         let recorder = self.host.recorder.clone();
         let (subject, step) = (Subject::Cluster, Step::Teardown);
-        recorder.record(Happening::StepStarted { subject: subject.clone(), step });
+        recorder.record(EventKind::StepStarted { subject: subject.clone(), step });
         self.end_machines().await;
-        recorder.record(Happening::StepFinished { subject, step, outcome: Outcome::Passed });
+        recorder.record(EventKind::StepFinished { subject, step, outcome: Outcome::Passed });
     }
 
     /// Ends all VMs; others may be started in their place.

@@ -20,7 +20,7 @@ use futures::{
     future::{BoxFuture, try_join_all},
 };
 use lab_model::{
-    events::{Happening, Step, Subject},
+    events::{EventKind, Step, Subject},
     node::NodeName,
 };
 use lab_plan::cluster::{Fault, NodePlan, StartOrder};
@@ -113,12 +113,12 @@ impl Cluster {
             let _ = std::fs::remove_file(self.disk_of(node));
         }
         let reason = format!("the warm cluster did not come back ({failure}); it is removed");
-        self.host.recorder.record(Happening::ClusterStarts { warm: false, reason });
+        self.host.recorder.record(EventKind::ClusterStarts { warm: false, reason });
         match snapshot.discard() {
             Ok(key) => Some(key),
             Err(error) => {
                 let text = error.to_string();
-                self.host.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+                self.host.recorder.record(EventKind::Note { subject: Subject::Cluster, text });
                 None
             }
         }
@@ -128,7 +128,7 @@ impl Cluster {
         let asked_for = self.plan.spec.start_order != StartOrder::Auto;
         if asked_for || self.plan.start.control_plane_first {
             let text = self.plan.start.to_string();
-            self.host.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+            self.host.recorder.record(EventKind::Note { subject: Subject::Cluster, text });
         }
         let signals = Signals {
             kubernetes: SetOnce::new(),
@@ -299,7 +299,7 @@ impl Cluster {
 
     pub(super) fn note(&self, node: &NodePlan, text: String) {
         let subject = Subject::Node(node.spec.name.clone());
-        self.host.recorder.record(Happening::Note { subject, text });
+        self.host.recorder.record(EventKind::Note { subject, text });
     }
 
     pub(super) fn has_fault(&self, node: &NodeName, wanted: impl Fn(&Fault) -> bool) -> bool {

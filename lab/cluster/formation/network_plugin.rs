@@ -1,7 +1,7 @@
 //! A network plugin (CNI) of the user's: the machine configs say `cni: none`, nodes register without
 //! being Ready, and the plugin's manifests are applied as soon as nothing else is missing.
 
-use lab_model::events::{Happening, Step, Subject};
+use lab_model::events::{EventKind, Step, Subject};
 use lab_plan::cluster::NetworkPlugin;
 
 use super::{
@@ -34,7 +34,7 @@ impl Cluster {
             if first.readiness.ready {
                 return Err(Cause::NetworkPluginThere { node: first.name });
             }
-            self.host.recorder.record(Happening::Note {
+            self.host.recorder.record(EventKind::Note {
                 subject: Subject::Cluster,
                 text: format!(
                     "node {} lacks its network plugin and nothing else; {} objects of it are applied",

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{Stream, StreamExt};
 use lab_model::{
-    events::{Happening, Recorder, Subject},
+    events::{EventKind, Recorder, Subject},
     node::NodeName,
 };
 use tokio::sync::watch;
@@ -87,7 +87,7 @@ async fn keep_up(
             NodeChange::Interrupted(reason) => {
                 if broke.as_ref() != Some(&reason) {
                     let text = format!("the watch over nodes broke and is begun again: {reason}");
-                    recorder.record(Happening::Note { subject: Subject::Cluster, text });
+                    recorder.record(EventKind::Note { subject: Subject::Cluster, text });
                     broke = Some(reason);
                 }
                 continue;
@@ -118,7 +118,7 @@ mod tests {
         keep_up(watch::Sender::default(), futures::stream::iter(changes), recorder).await;
         let mut told = Vec::new();
         while let Ok(event) = events.try_recv() {
-            if let Happening::Note { text, .. } = event.happening {
+            if let EventKind::Note { text, .. } = event.kind {
                 told.push(
                     text.trim_start_matches("the watch over nodes broke and is begun again: ").to_owned(),
                 );

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, stream::BoxStream};
 use lab_model::{
-    events::{Happening, Layer, LayerState},
+    events::{EventKind, Layer, LayerState},
     node::NodeName,
 };
 use lab_plan::cluster::NodePlan;
@@ -188,7 +188,7 @@ impl Cluster {
     fn report_changes(&self, node: &NodeName, before: &Layers, after: &Layers) {
         for ((layer, old), (_, new)) in before.each().into_iter().zip(after.each()) {
             if old != new {
-                self.host.recorder.record(Happening::LayerChanged {
+                self.host.recorder.record(EventKind::LayerChanged {
                     node: node.clone(),
                     layer,
                     state: if new.green { LayerState::Green } else { LayerState::Waiting },

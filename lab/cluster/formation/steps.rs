@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use lab_model::events::{Happening, Outcome, Step, Subject};
+use lab_model::events::{EventKind, Outcome, Step, Subject};
 use lab_plan::cluster::Fault;
 use lab_vm::machine::Machine;
 
@@ -58,7 +58,7 @@ impl Cluster {
         F: Future<Output = Result<T, Cause>>,
     {
         let recorder = &self.host.recorder;
-        recorder.record(Happening::StepStarted { subject: subject.clone(), step });
+        recorder.record(EventKind::StepStarted { subject: subject.clone(), step });
         let last_seen = LastSeen::default();
         let limit = self.plan.budgets.limit(step);
         let result = tokio::select! {
@@ -70,7 +70,7 @@ impl Cluster {
         };
         match result {
             Ok(value) => {
-                recorder.record(Happening::StepFinished {
+                recorder.record(EventKind::StepFinished {
                     subject: subject.clone(),
                     step,
                     outcome: Outcome::Passed,
@@ -79,7 +79,7 @@ impl Cluster {
             }
             Err(cause) => {
                 let failure = self.failure(subject, step, cause).await;
-                recorder.record(Happening::StepFinished {
+                recorder.record(EventKind::StepFinished {
                     subject: subject.clone(),
                     step,
                     outcome: Outcome::Failed { cause: failure.to_string() },

@@ -9,7 +9,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use lab_model::{
-    events::{Happening, Recorder, Subject},
+    events::{EventKind, Recorder, Subject},
     node::NodeName,
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -22,12 +22,12 @@ pub fn record_kubernetes_events(api: &KubernetesApi, recorder: Recorder) -> Abor
     let events = Api::<Event>::all(api.client());
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut changes = watcher(events, watcher::Config::default()).default_backoff().boxed();
-        let mut told = Told::default();
+        let mut told = Reported::default();
         while let Some(change) = changes.next().await {
             if let Ok(watcher::Event::Apply(event) | watcher::Event::InitApply(event)) = change
                 && told.is_news(&event)
             {
-                recorder.record(happening(event));
+                recorder.record(event_kind(event));
             }
         }
     }))
@@ -35,9 +35,9 @@ pub fn record_kubernetes_events(api: &KubernetesApi, recorder: Recorder) -> Abor
 
 /// How often each Event had been seen when it was recorded last.
 #[derive(Default)]
-struct Told(HashMap<String, u32>);
+struct Reported(HashMap<String, u32>);
 
-impl Told {
+impl Reported {
     fn is_news(&mut self, event: &Event) -> bool {
         let Some(uid) = event.metadata.uid.clone() else { return true };
         let count = count(event);
@@ -56,7 +56,7 @@ fn count(event: &Event) -> u32 {
     series.or(event.count).and_then(|count| u32::try_from(count).ok()).unwrap_or(1).max(1)
 }
 
-fn happening(event: Event) -> Happening {
+fn event_kind(event: Event) -> EventKind {
     let count = count(&event);
     let about = event.involved_object;
     let parts = [about.kind, about.namespace, about.name];
@@ -64,7 +64,7 @@ fn happening(event: Event) -> Happening {
         [Some(kind), _, Some(name)] if kind == "Node" => Some(name.clone()),
         _ => event.source.and_then(|source| source.host),
     };
-    Happening::KubernetesEvent {
+    EventKind::KubernetesEvent {
         subject: name.and_then(|name| NodeName::new(name).ok()).map_or(Subject::Cluster, Subject::Node),
         warning: event.type_.as_deref() == Some("Warning"),
         object: parts.into_iter().flatten().collect::<Vec<_>>().join("/"),
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn an_event_that_repeats_is_news_when_its_count_has_doubled() {
-        let mut told = Told::default();
+        let mut told = Reported::default();
         let news: Vec<_> = (1..=9).filter(|count| told.is_news(&event(*count))).collect();
         assert_eq!(news, [1, 2, 4, 8]);
         assert!(!told.is_news(&event(8)), "a watch that begins anew shows it again");
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn an_event_is_its_nodes_and_says_what_it_is_about() {
-        let Happening::KubernetesEvent { subject, warning, object, reason, .. } = happening(event(1)) else {
+        let EventKind::KubernetesEvent { subject, warning, object, reason, .. } = event_kind(event(1)) else {
             panic!("another happening");
         };
         let node = NodeName::new("cp-1").expect("name");
@@ -119,6 +119,6 @@ mod tests {
         // Nobody's: a controller reports no host.
         let mut nobodys = event(1);
         nobodys.source = None;
-        assert!(matches!(happening(nobodys), Happening::KubernetesEvent { subject: Subject::Cluster, .. }));
+        assert!(matches!(event_kind(nobodys), EventKind::KubernetesEvent { subject: Subject::Cluster, .. }));
     }
 }

@@ -26,7 +26,7 @@ pub struct Event {
     pub at: Duration,
     /// What happened.
     #[serde(flatten)]
-    pub happening: Happening,
+    pub kind: EventKind,
 }
 
 /// What an event is about: one node or the whole cluster.
@@ -227,7 +227,7 @@ pub enum ChainLink {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
-pub enum Happening {
+pub enum EventKind {
     /// The run began.
     RunStarted {
         /// The run's name, also its directory under `target/lab/`.
@@ -441,16 +441,16 @@ pub enum Happening {
     },
 }
 
-impl Happening {
+impl EventKind {
     /// Whether it is of a cluster or of checks, so that it needs a scenario to belong to.
     pub fn belongs_to_a_scenario(&self) -> bool {
         matches!(
             self,
-            Happening::NetworkPlanned { .. }
-                | Happening::NodePlanned { .. }
-                | Happening::StepStarted { .. }
-                | Happening::CheckStarted { .. }
-                | Happening::CheckFinished { .. }
+            EventKind::NetworkPlanned { .. }
+                | EventKind::NodePlanned { .. }
+                | EventKind::StepStarted { .. }
+                | EventKind::CheckStarted { .. }
+                | EventKind::CheckFinished { .. }
         )
     }
 }

@@ -9,7 +9,7 @@ mod shard;
 mod turned_away;
 
 pub use event::{
-    ChainLink, Event, FORMAT, Happening, Layer, LayerState, Outcome, Planned, PlannedImage, Step, Subject,
+    ChainLink, Event, EventKind, FORMAT, Layer, LayerState, Outcome, Planned, PlannedImage, Step, Subject,
     Target,
 };
 pub use recorder::{Recorder, Subscription};

@@ -7,7 +7,7 @@ use std::{
 
 use futures_channel::mpsc;
 
-use super::event::{Event, Happening};
+use super::event::{Event, EventKind};
 
 /// Takes events from any thread, numbers and stamps them, and hands them to every subscriber.
 /// Cloning is cheap; all clones feed one stream. Recording never blocks and never fails: a
@@ -75,9 +75,9 @@ impl Recorder {
     }
 
     /// Records that something happened, now.
-    pub fn record(&self, happening: Happening) {
+    pub fn record(&self, kind: EventKind) {
         let mut state = self.lock();
-        let event = Event { seq: state.next_seq, at: self.shared.started.elapsed(), happening };
+        let event = Event { seq: state.next_seq, at: self.shared.started.elapsed(), kind };
         state.next_seq += 1;
         state.subscribers.retain(|subscriber| subscriber.unbounded_send(event.clone()).is_ok());
     }
@@ -110,8 +110,8 @@ mod tests {
     use super::*;
     use crate::events::Subject;
 
-    fn note(text: &str) -> Happening {
-        Happening::Note { subject: Subject::Cluster, text: text.into() }
+    fn note(text: &str) -> EventKind {
+        EventKind::Note { subject: Subject::Cluster, text: text.into() }
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
         for subscription in [&mut first, &mut second] {
             for n in 0..5 {
                 let event = block_on(subscription.recv()).expect("event");
-                assert_eq!((event.seq, event.happening), (n, note(&n.to_string())));
+                assert_eq!((event.seq, event.kind), (n, note(&n.to_string())));
             }
             assert_eq!(block_on(subscription.recv()), None);
         }
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn events_survive_json() {
-        let event = Event { seq: 7, at: Duration::from_micros(1_500_001), happening: note("x") };
+        let event = Event { seq: 7, at: Duration::from_micros(1_500_001), kind: note("x") };
         let text = serde_json::to_string(&event).expect("serialize");
         assert_eq!(text, r#"{"seq":7,"t":1.500001,"event":"note","subject":"cluster","text":"x"}"#);
         assert_eq!(serde_json::from_str::<Event>(&text).expect("parse"), event);

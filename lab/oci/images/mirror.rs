@@ -35,10 +35,10 @@ impl Mirror {
     /// # Errors
     /// When it cannot be had, or the mirror cannot be written.
     pub fn pull<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Digest, OciError>> {
-        self.pulled(reference).boxed()
+        self.pull_image(reference).boxed()
     }
 
-    async fn pulled(&self, reference: &Reference) -> Result<Digest, OciError> {
+    async fn pull_image(&self, reference: &Reference) -> Result<Digest, OciError> {
         let fetched = fetch(reference, &self.cache()).await?;
         self.list(reference, &fetched.digest)?;
         Ok(fetched.digest)

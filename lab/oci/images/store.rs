@@ -59,10 +59,10 @@ impl ImageStore {
     /// # Errors
     /// See [`OciError`].
     pub fn resolve<'a>(&'a self, source: &'a Source) -> BoxFuture<'a, Result<Resolved, OciError>> {
-        self.resolved(source).boxed()
+        self.resolve_source(source).boxed()
     }
 
-    async fn resolved(&self, source: &Source) -> Result<Resolved, OciError> {
+    async fn resolve_source(&self, source: &Source) -> Result<Resolved, OciError> {
         match source {
             Source::Path(path) => {
                 let (store, path) = (self.clone(), path.clone());
@@ -75,13 +75,13 @@ impl ImageStore {
                     None => (**reference).clone(),
                 };
                 let cache = FetchCache::new(self.directory.join("oci"));
-                let mut fetched = self.fetched(&wanted, &cache).await;
+                let mut fetched = self.fetch_image(&wanted, &cache).await;
                 // What is damaged on disk is fetched again, once.
                 if let Err(OciError::Damaged { part, .. }) = &fetched
                     && let Some(digest) = blob_digest(part)
                 {
                     cache.layout.forget(&digest)?;
-                    fetched = self.fetched(&wanted, &cache).await;
+                    fetched = self.fetch_image(&wanted, &cache).await;
                 }
                 let (fetched, path, image) = fetched?;
                 let mut notes: Vec<_> = fetched.note.into_iter().collect();
@@ -122,7 +122,7 @@ impl ImageStore {
         Ok(Resolved { path, origin })
     }
 
-    async fn fetched(
+    async fn fetch_image(
         &self,
         wanted: &Reference,
         cache: &FetchCache,

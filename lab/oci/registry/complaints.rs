@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use lab_model::events::{Happening, Recorder, Subject};
+use lab_model::events::{EventKind, Recorder, Subject};
 
 /// Says each thing once: clients ask again and again for what they do not get. Cheap to clone; all
 /// clones are one.
@@ -24,7 +24,7 @@ impl Complaints {
     pub(super) fn tell(&self, what: &str) {
         let text = format!("image registry: {what}");
         if self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone()) {
-            self.recorder.record(Happening::Note { subject: Subject::Cluster, text });
+            self.recorder.record(EventKind::Note { subject: Subject::Cluster, text });
         }
     }
 }

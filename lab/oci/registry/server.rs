@@ -86,10 +86,10 @@ impl Registry {
     /// # Errors
     /// When no port can be opened.
     pub fn start(options: impl Into<RegistryOptions>) -> BoxFuture<'static, Result<Self, RegistryError>> {
-        Self::started(options.into()).boxed()
+        Self::start_server(options.into()).boxed()
     }
 
-    async fn started(options: RegistryOptions) -> Result<Self, RegistryError> {
+    async fn start_server(options: RegistryOptions) -> Result<Self, RegistryError> {
         let RegistryOptions { mut store, pull_through, recorder } = options;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;

@@ -136,7 +136,7 @@ fn changed(
     let mut patches = Vec::new();
     for patch in cluster.lab_patches.of_own(&config, cluster, node, address) {
         let before = config.clone();
-        config.lay(&patch);
+        config.merge(&patch);
         if config != before {
             patches.push(patch.id);
         }

@@ -37,7 +37,7 @@ pub struct ClusterSpec {
     /// What the user's own configs decide, when they are used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own: Option<OwnCluster>,
-    /// Which of the lab's own patches are laid over configs.
+    /// Which of the lab's own patches are merged into configs.
     #[serde(default, skip_serializing_if = "LabPatches::is_default")]
     pub lab_patches: LabPatches,
     /// Machine config patches for more than one node.

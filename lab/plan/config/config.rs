@@ -14,7 +14,7 @@ use super::{
     secrets::SecretsBundle,
 };
 
-/// A node's config as `talosctl gen config` makes it, with the lab's patches laid over it
+/// A node's config as `talosctl gen config` makes it, with the lab's patches merged into it
 /// ([`LabPatches`]).
 pub fn generate(cluster: &ClusterConfig, node: &NodeConfig, secrets: &SecretsBundle) -> MachineConfig {
     let mut documents = vec![base(cluster, node, secrets)];
@@ -23,7 +23,7 @@ pub fn generate(cluster: &ClusterConfig, node: &NodeConfig, secrets: &SecretsBun
     }
     let mut config = MachineConfig::new(documents);
     for patch in cluster.lab_patches.of_node(cluster, node) {
-        config.lay(&patch);
+        config.merge(&patch);
     }
     config
 }

@@ -1,4 +1,4 @@
-//! A machine config as a list of documents, and the patches that are laid over it.
+//! A machine config as a list of documents, and the patches that are merged into it.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -206,7 +206,7 @@ impl MachineConfig {
     }
 
     /// Lays a patch of the lab over the config.
-    pub fn lay(&mut self, patch: &LabPatch) {
+    pub fn merge(&mut self, patch: &LabPatch) {
         for cleared in patch.clears {
             match cleared {
                 Cleared::Documents(kind) => {

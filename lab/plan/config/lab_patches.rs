@@ -15,7 +15,7 @@ use super::{
     documents::Cleared,
 };
 
-/// Which of the lab's patches are laid over configs.
+/// Which of the lab's patches are merged into configs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabPatches {
     /// Whether those of the speed profile are.
@@ -111,7 +111,7 @@ pub struct LabPatchLine {
 pub struct UnknownLabPatch(String);
 
 impl LabPatchId {
-    /// In the order in which the patches are laid over a config, which is that of the variants.
+    /// In the order in which the patches are merged into a config, which is that of the variants.
     const ALL: [Self; 19] = [
         Self::Time,
         Self::KubeletSubnet,
@@ -134,7 +134,7 @@ impl LabPatchId {
         Self::SpeedAudit,
     ];
 
-    /// All names, in the order in which the patches are laid over a config.
+    /// All names, in the order in which the patches are merged into a config.
     pub fn all() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter()
     }
@@ -361,7 +361,7 @@ impl LabPatches {
         *self == Self::default()
     }
 
-    /// Those that are on, in the order in which they are laid over a config.
+    /// Those that are on, in the order in which they are merged into a config.
     pub fn on(&self) -> impl Iterator<Item = LabPatchId> {
         LabPatchId::all().filter(|id| {
             !self.off.contains(id) && (self.profile == Profile::Speed || id.profile() == Profile::Standard)

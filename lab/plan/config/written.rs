@@ -223,7 +223,7 @@ auto: stable
     }
 
     proptest::proptest! {
-        /// Whatever is taken away or laid over it, what is sent says what was meant.
+        /// Whatever is removed or merged into it, what is sent says what was meant.
         #[test]
         fn what_is_sent_says_what_was_meant(
             first in "[a-d]{1,2}", second in "[a-d]{1,2}", value in "[a-z0-9#: '-]{0,6}", blocks in 1..4usize,

@@ -30,7 +30,7 @@ pub struct ExtensionServiceConfig {
     pub kind: String,
     /// The extension's name.
     pub name: String,
-    /// Files laid into the container.
+    /// Files put into the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub config_files: Vec<ConfigFile>,
     /// `NAME=value`, in the user's order.
@@ -41,7 +41,7 @@ pub struct ExtensionServiceConfig {
     rest: serde_json::Map<String, serde_json::Value>,
 }
 
-/// A file laid into an extension's container. `Debug` hides its text, which may be a key.
+/// A file put into an extension's container. `Debug` hides its text, which may be a key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigFile {
@@ -141,7 +141,7 @@ impl ExtensionServiceConfig {
 
     /// The same document with the key in it, as a file that `TS_AUTHKEY` names, and, when there is one, the control server to log in to:
     /// `--login-server` is appended to what `TS_EXTRA_ARGS` has, where the last one counts. For an
-    /// HTTPS server its authority is laid beside it and trusted in place of the system's.
+    /// HTTPS server its authority is put beside it and trusted in place of the system's.
     #[must_use]
     pub fn with_login(&self, key: &AuthKey, access: Option<&ControlAccess>) -> Self {
         let mut config = self.clone();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use lab_model::events::{ChainLink, Outcome, Target};
 use maud::{Markup, html};
 
-use crate::timeline::{Asked, Route, Timeline};
+use crate::timeline::{NetworkRequest, Route, Timeline};
 
 /// A table from each pod's node to everything that was asked for; nothing when nobody asked.
 pub(super) fn matrix(timeline: &Timeline) -> Option<Markup> {
@@ -44,7 +44,7 @@ fn head(target: &Target) -> Markup {
     }
 }
 
-fn cell(from: &str, target: &Target, asked: Option<&Asked>) -> Markup {
+fn cell(from: &str, target: &Target, asked: Option<&NetworkRequest>) -> Markup {
     match asked {
         None if matches!(target, Target::PodOn(node) if node == from) => html! { td.none { "itself" } },
         None => html! { td.none { "not asked" } },

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lab_model::events::{Event, Happening, Outcome, Shard, ShardNumber};
+use lab_model::events::{Event, EventKind, Outcome, Shard, ShardNumber};
 use serde::Serialize;
 
 use super::{
@@ -73,10 +73,10 @@ pub fn merge(run: &str, mut recordings: Vec<ShardRecording>) -> Result<Merged, M
     }
     let outcome = Outcome::over(&causes(&recordings, &blocks, whole.as_ref()));
     let title = title(&recordings, &blocks, whole.as_ref());
-    let start = Happening::RunStarted { run: run.to_owned(), title, wall, format, shard: None };
+    let start = EventKind::RunStarted { run: run.to_owned(), title, wall, format, shard: None };
     let later = |recording: &ShardRecording, event: &Event| {
         let at = event.at + offset(recording);
-        (at, event.happening.clone())
+        (at, event.kind.clone())
     };
     let mut all = vec![(Duration::ZERO, start)];
     for recording in &recordings {
@@ -86,8 +86,8 @@ pub fn merge(run: &str, mut recordings: Vec<ShardRecording>) -> Result<Merged, M
         all.extend(block.events.iter().map(|event| later(recording, event)));
     }
     let end = recordings.iter().map(|recording| recording.last + offset(recording)).max();
-    all.push((end.unwrap_or_default(), Happening::RunFinished { outcome: outcome.clone() }));
-    let events = (0..).zip(all).map(|(seq, (at, happening))| Event { seq, at, happening }).collect();
+    all.push((end.unwrap_or_default(), EventKind::RunFinished { outcome: outcome.clone() }));
+    let events = (0..).zip(all).map(|(seq, (at, kind))| Event { seq, at, kind }).collect();
     Ok(Merged { events, shards, outcome })
 }
 

@@ -2,7 +2,7 @@
 
 use std::{io, path::Path, time::Duration};
 
-use lab_model::events::{Event, FORMAT, Happening, Outcome, Shard};
+use lab_model::events::{Event, EventKind, FORMAT, Outcome, Shard};
 
 use super::error::MergeError;
 use crate::read_recording;
@@ -63,8 +63,8 @@ impl ShardRecording {
     /// When they are not those of one run, or of a form that is not known.
     pub fn of(from: String, events: Vec<Event>) -> Result<Self, MergeError> {
         let mut events = events.into_iter();
-        let Some(Happening::RunStarted { run, title, wall, format, shard }) =
-            events.next().map(|event| event.happening)
+        let Some(EventKind::RunStarted { run, title, wall, format, shard }) =
+            events.next().map(|event| event.kind)
         else {
             return Err(MergeError::NoStart { from });
         };
@@ -79,12 +79,12 @@ impl ShardRecording {
                 return Err(MergeError::Time { from: recording.from, at: event.seq, after: event.at });
             }
             recording.last = recording.last.max(event.at);
-            match &event.happening {
-                Happening::RunStarted { .. } => {
+            match &event.kind {
+                EventKind::RunStarted { .. } => {
                     return Err(MergeError::SecondStart { from: recording.from, at: event.seq });
                 }
-                Happening::RunFinished { outcome } => recording.ended = Some(outcome.clone()),
-                Happening::ScenarioStarted { scenario, .. } => {
+                EventKind::RunFinished { outcome } => recording.ended = Some(outcome.clone()),
+                EventKind::ScenarioStarted { scenario, .. } => {
                     recording.scenarios.push(Block { name: scenario.clone(), events: vec![event] });
                 }
                 _ => match recording.scenarios.last_mut() {
@@ -116,8 +116,8 @@ impl ShardRecording {
 impl Block {
     /// The scenario's verdict.
     pub(super) fn outcome(&self) -> Option<&Outcome> {
-        self.events.iter().rev().find_map(|event| match &event.happening {
-            Happening::ScenarioFinished { outcome, .. } => Some(outcome),
+        self.events.iter().rev().find_map(|event| match &event.kind {
+            EventKind::ScenarioFinished { outcome, .. } => Some(outcome),
             _ => None,
         })
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lab_model::{
-    events::{Event, FORMAT, Happening, Layer, LayerState, Outcome, Shard, ShardNumber, Step, Subject},
+    events::{Event, EventKind, FORMAT, Layer, LayerState, Outcome, Shard, ShardNumber, Step, Subject},
     node::{Kind, NodeName, Role},
 };
 use proptest::prelude::*;
@@ -15,15 +15,15 @@ use crate::Summary;
 type Played<'a> = (&'a str, bool);
 
 /// What happened in a scenario of one node.
-fn scenario(name: &str, passes: bool) -> Vec<Happening> {
+fn scenario(name: &str, passes: bool) -> Vec<EventKind> {
     let node = NodeName::new("cp-1").expect("name");
     let subject = Subject::Node(node.clone());
     let outcome =
         if passes { Outcome::Passed } else { Outcome::Failed { cause: "check pod-network: lost".into() } };
-    let mut happenings = vec![
-        Happening::ScenarioStarted { scenario: name.into(), question: format!("Does {name} form?") },
-        Happening::HostMeasured { accelerator: "tcg".into(), qemu: "10.0".into(), speed_factor: 1.25 },
-        Happening::NodePlanned {
+    let mut kinds = vec![
+        EventKind::ScenarioStarted { scenario: name.into(), question: format!("Does {name} form?") },
+        EventKind::HostMeasured { accelerator: "tcg".into(), qemu: "10.0".into(), speed_factor: 1.25 },
+        EventKind::NodePlanned {
             node: node.clone(),
             kind: Kind::ControlPlane,
             role: Role::new("compute").expect("role"),
@@ -32,33 +32,33 @@ fn scenario(name: &str, passes: bool) -> Vec<Happening> {
         },
     ];
     for step in [Step::Boot, Step::Maintenance, Step::KubernetesApi] {
-        happenings.push(Happening::StepStarted { subject: subject.clone(), step });
-        happenings.push(Happening::Console { node: node.clone(), line: format!("{step:?}") });
+        kinds.push(EventKind::StepStarted { subject: subject.clone(), step });
+        kinds.push(EventKind::Console { node: node.clone(), line: format!("{step:?}") });
         let outcome = Outcome::Passed;
-        happenings.push(Happening::StepFinished { subject: subject.clone(), step, outcome });
+        kinds.push(EventKind::StepFinished { subject: subject.clone(), step, outcome });
     }
-    happenings.extend(Layer::ALL.map(|layer| Happening::LayerChanged {
+    kinds.extend(Layer::ALL.map(|layer| EventKind::LayerChanged {
         node: node.clone(),
         layer,
         state: LayerState::Green,
         detail: String::new(),
     }));
     let (check, title) = ("pod-network".to_owned(), "GIVEN a WHEN b THEN c".to_owned());
-    happenings.push(Happening::CheckStarted { check: check.clone(), title: title.clone() });
-    happenings.push(Happening::CheckFinished {
+    kinds.push(EventKind::CheckStarted { check: check.clone(), title: title.clone() });
+    kinds.push(EventKind::CheckFinished {
         check,
         title,
         outcome: outcome.clone(),
         evidence: vec![format!("seen in {name}")],
     });
-    happenings.push(Happening::ScenarioFinished { scenario: name.into(), outcome });
-    happenings
+    kinds.push(EventKind::ScenarioFinished { scenario: name.into(), outcome });
+    kinds
 }
 
 /// A recording in which something happens each second, as `lab run` makes it.
 fn recorded(run: &str, wall: i64, shard: Option<Shard>, played: &[Played<'_>]) -> Vec<Event> {
     let names: Vec<_> = played.iter().map(|(name, _)| *name).collect();
-    let mut happenings = vec![Happening::RunStarted {
+    let mut kinds = vec![EventKind::RunStarted {
         run: run.into(),
         title: names.join("+"),
         wall: jiff::Timestamp::from_second(wall).expect("time"),
@@ -68,14 +68,14 @@ fn recorded(run: &str, wall: i64, shard: Option<Shard>, played: &[Played<'_>]) -
     let mut causes = Vec::new();
     for (name, passes) in played {
         let block = scenario(name, *passes);
-        if let Some(Happening::ScenarioFinished { outcome, .. }) = block.last() {
+        if let Some(EventKind::ScenarioFinished { outcome, .. }) = block.last() {
             causes.extend(outcome.cause_of(name));
         }
-        happenings.extend(block);
+        kinds.extend(block);
     }
-    happenings.push(Happening::RunFinished { outcome: Outcome::over(&causes) });
-    let event = |(seq, happening)| Event { seq, at: Duration::from_secs(seq), happening };
-    (0..).zip(happenings).map(event).collect()
+    kinds.push(EventKind::RunFinished { outcome: Outcome::over(&causes) });
+    let event = |(seq, kind)| Event { seq, at: Duration::from_secs(seq), kind };
+    (0..).zip(kinds).map(event).collect()
 }
 
 /// The recordings of the shards of a run, each on a host of its own that began at another time.
@@ -133,8 +133,8 @@ fn the_joined_recording_is_numbered_timed_and_ordered_as_one() {
     let started: Vec<_> = merged
         .events
         .iter()
-        .filter_map(|event| match &event.happening {
-            Happening::ScenarioStarted { scenario, .. } => Some((scenario.as_str(), event.at.as_secs())),
+        .filter_map(|event| match &event.kind {
+            EventKind::ScenarioStarted { scenario, .. } => Some((scenario.as_str(), event.at.as_secs())),
             _ => None,
         })
         .collect();
@@ -144,8 +144,8 @@ fn the_joined_recording_is_numbered_timed_and_ordered_as_one() {
     assert_eq!(merged.events.first().map(|event| event.at), Some(Duration::ZERO));
     let last = merged.events.last().map(|event| event.at);
     assert_eq!(last, merged.events.iter().map(|event| event.at).max());
-    let starts = merged.events.iter().filter(|e| matches!(e.happening, Happening::RunStarted { .. }));
-    let ends = merged.events.iter().filter(|e| matches!(e.happening, Happening::RunFinished { .. }));
+    let starts = merged.events.iter().filter(|e| matches!(e.kind, EventKind::RunStarted { .. }));
+    let ends = merged.events.iter().filter(|e| matches!(e.kind, EventKind::RunFinished { .. }));
     assert_eq!((starts.count(), ends.count()), (1, 1));
     assert_eq!(cause(&merged), "mixed: check pod-network: lost");
     // What was written can be read, and joined with nothing else stays as it is.
@@ -234,7 +234,7 @@ fn what_is_not_the_recording_of_one_run_is_refused() {
     late[5].at = Duration::from_secs(u64::MAX / 2);
     assert!(refused(late).contains("its event 5 is"));
     let mut newer = events;
-    if let Happening::RunStarted { format, .. } = &mut newer[0].happening {
+    if let EventKind::RunStarted { format, .. } = &mut newer[0].kind {
         *format = FORMAT + 1;
     }
     assert!(refused(newer).contains("by a newer lab"));

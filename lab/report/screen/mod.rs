@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::read_recording;
     use lab_model::{
-        events::{Event, Happening, Outcome, Planned, Step, Subject},
+        events::{Event, EventKind, Outcome, Planned, Step, Subject},
         node::{Kind, Role},
     };
 
@@ -112,21 +112,21 @@ mod tests {
         let path =
             std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/recordings").join(recording);
         let mut events = read_recording(&path).expect("recording");
-        let of = |event: &Event| match &event.happening {
-            Happening::ScenarioStarted { scenario, .. } => Some(scenario.clone()),
+        let of = |event: &Event| match &event.kind {
+            EventKind::ScenarioStarted { scenario, .. } => Some(scenario.clone()),
             _ => None,
         };
         let mut checks: Vec<String> = Vec::new();
         for event in &events {
-            if let Happening::CheckFinished { check, .. } = &event.happening {
+            if let EventKind::CheckFinished { check, .. } = &event.kind {
                 checks.push(check.clone());
             }
         }
         let first = events.iter().find_map(of).expect("scenario");
         let planned = |scenario: &str, checks: Vec<String>| Planned { scenario: scenario.into(), checks };
         let next = planned("mixed-role-cluster", vec!["roles".into()]);
-        let happening = Happening::Agenda { scenarios: vec![planned(&first, checks), next] };
-        events.insert(1, Event { seq: 0, at: Duration::ZERO, happening });
+        let kind = EventKind::Agenda { scenarios: vec![planned(&first, checks), next] };
+        events.insert(1, Event { seq: 0, at: Duration::ZERO, kind });
         events
     }
 
@@ -157,21 +157,21 @@ mod tests {
         let node: lab_model::node::NodeName = "cp-1".parse().expect("name");
         let next = |warm: bool, step: Step| {
             let subject = Subject::Node(node.clone());
-            let happenings = [
-                Happening::ScenarioStarted { scenario: "a".into(), question: String::new() },
-                Happening::ClusterStarts { warm, reason: String::new() },
-                Happening::NodePlanned {
+            let kinds = [
+                EventKind::ScenarioStarted { scenario: "a".into(), question: String::new() },
+                EventKind::ClusterStarts { warm, reason: String::new() },
+                EventKind::NodePlanned {
                     node: node.clone(),
                     kind: Kind::ControlPlane,
                     role: Role::new("compute").expect("role"),
                     address: [10, 5, 0, 2].into(),
                     image: None,
                 },
-                Happening::StepStarted { subject, step },
+                EventKind::StepStarted { subject, step },
             ];
             let mut state = State::default();
-            for (seq, happening) in (0..).zip(happenings) {
-                state.add(&Event { seq, at: Duration::ZERO, happening });
+            for (seq, kind) in (0..).zip(kinds) {
+                state.add(&Event { seq, at: Duration::ZERO, kind });
             }
             state.next()
         };
@@ -184,12 +184,12 @@ mod tests {
 
     #[test]
     fn before_anything_is_known_nothing_is_claimed() {
-        let note = Happening::Note { subject: Subject::Cluster, text: "images are checked".into() };
-        let events = [Event { seq: 0, at: Duration::ZERO, happening: note }];
+        let note = EventKind::Note { subject: Subject::Cluster, text: "images are checked".into() };
+        let events = [Event { seq: 0, at: Duration::ZERO, kind: note }];
         let shown = picture(&events, 1, (80, 20));
         assert!(shown.contains("images are checked") && !shown.contains('✔'), "{shown}");
-        let ended = Happening::RunFinished { outcome: Outcome::Passed };
-        let shown = picture(&[Event { seq: 0, at: Duration::ZERO, happening: ended }], 1, (80, 20));
+        let ended = EventKind::RunFinished { outcome: Outcome::Passed };
+        let shown = picture(&[Event { seq: 0, at: Duration::ZERO, kind: ended }], 1, (80, 20));
         assert!(shown.contains("PASSED"), "{shown}");
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use lab_model::{
-    events::{Event, Happening, Layer, LayerState, Outcome, Planned, Step, Subject},
+    events::{Event, EventKind, Layer, LayerState, Outcome, Planned, Step, Subject},
     node::{Kind, NodeName, Role},
 };
 
@@ -77,28 +77,28 @@ impl State {
         self.now = self.now.max(event.at);
         self.laps.add(event);
         let at = event.at;
-        match &event.happening {
-            Happening::RunStarted { run, .. } => self.run.clone_from(run),
-            Happening::Agenda { scenarios } => {
+        match &event.kind {
+            EventKind::RunStarted { run, .. } => self.run.clone_from(run),
+            EventKind::Agenda { scenarios } => {
                 let row = |planned: &Planned| ScenarioRow::new(&planned.scenario, &planned.checks);
                 self.scenarios = scenarios.iter().map(row).collect();
             }
-            Happening::HostMeasured { accelerator, qemu, speed_factor } => {
+            EventKind::HostMeasured { accelerator, qemu, speed_factor } => {
                 let accelerator = accelerator.split(',').next().unwrap_or_default();
                 self.host = format!("QEMU {qemu}, {accelerator}, speed factor {speed_factor:.2}");
             }
-            Happening::ScenarioStarted { scenario, .. } => {
+            EventKind::ScenarioStarted { scenario, .. } => {
                 self.nodes.clear();
                 self.cluster_step = None;
                 self.scenario(scenario).began = Some(at);
             }
-            Happening::ClusterStarts { warm, .. } => {
+            EventKind::ClusterStarts { warm, .. } => {
                 if let Some(row) = self.present() {
                     row.warm = Some(*warm);
                 }
                 self.note(event);
             }
-            Happening::NodePlanned { node, kind, role, address, .. } => self.nodes.push(Pane {
+            EventKind::NodePlanned { node, kind, role, address, .. } => self.nodes.push(Pane {
                 name: node.clone(),
                 kind: *kind,
                 role: role.clone(),
@@ -109,12 +109,12 @@ impl State {
                 console: VecDeque::new(),
                 lost: None,
             }),
-            Happening::StepStarted { subject, step } => {
+            EventKind::StepStarted { subject, step } => {
                 if let Some(row) = self.step_of(subject) {
                     *row = Some(StepRow { step: *step, began: at, ended: None });
                 }
             }
-            Happening::StepFinished { subject, step, outcome } => {
+            EventKind::StepFinished { subject, step, outcome } => {
                 if let Some(Some(row)) = self.step_of(subject)
                     && row.step == *step
                 {
@@ -124,33 +124,33 @@ impl State {
                     self.note(event);
                 }
             }
-            Happening::LayerChanged { node, layer, state, detail } => {
+            EventKind::LayerChanged { node, layer, state, detail } => {
                 if let Some(pane) = self.pane(node) {
                     pane.layers.insert(*layer, (*state, detail.clone()));
                 }
             }
-            Happening::Console { node, line } => {
+            EventKind::Console { node, line } => {
                 if let Some(pane) = self.pane(node) {
                     keep(&mut pane.console, line.clone());
                 }
             }
-            Happening::ResourcesSampled { node, cpu_seconds, rss_bytes } => {
+            EventKind::ResourcesSampled { node, cpu_seconds, rss_bytes } => {
                 if let Some(pane) = self.pane(node) {
                     pane.cost = Some((*cpu_seconds, *rss_bytes));
                 }
             }
-            Happening::MachineExited { node, status, expected } => {
+            EventKind::MachineExited { node, status, expected } => {
                 if let Some(pane) = self.pane(node).filter(|_| !expected) {
                     pane.lost = Some(status.clone());
                 }
                 self.note(event);
             }
-            Happening::CheckStarted { check, .. } => {
+            EventKind::CheckStarted { check, .. } => {
                 if let Some(row) = self.check(check) {
                     row.began = Some(at);
                 }
             }
-            Happening::CheckFinished { check, outcome, .. } => {
+            EventKind::CheckFinished { check, outcome, .. } => {
                 if let Some(row) = self.check(check) {
                     row.ended = Some((at, outcome.clone()));
                 }
@@ -158,17 +158,17 @@ impl State {
                     self.note(event);
                 }
             }
-            Happening::ScenarioFinished { scenario, outcome } => {
+            EventKind::ScenarioFinished { scenario, outcome } => {
                 self.scenario(scenario).ended = Some((at, outcome.clone()));
                 self.note(event);
             }
-            Happening::RunFinished { outcome } => self.ended = Some(outcome.clone()),
-            Happening::Note { .. } => self.note(event),
-            Happening::HostSeen { .. }
-            | Happening::NetworkPlanned { .. }
-            | Happening::KubernetesEvent { .. }
-            | Happening::NetworkAsked { .. }
-            | Happening::RouteFollowed { .. } => {}
+            EventKind::RunFinished { outcome } => self.ended = Some(outcome.clone()),
+            EventKind::Note { .. } => self.note(event),
+            EventKind::HostSeen { .. }
+            | EventKind::NetworkPlanned { .. }
+            | EventKind::KubernetesEvent { .. }
+            | EventKind::NetworkAsked { .. }
+            | EventKind::RouteFollowed { .. } => {}
         }
     }
 

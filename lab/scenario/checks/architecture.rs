@@ -2,10 +2,13 @@
 //! machine API.
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_plan::{cluster::ClusterSpec, scenario::{CheckContext, CheckKind, Words}};
+use lab_plan::{
+    cluster::ClusterSpec,
+    scenario::{CheckContext, CheckKind, Words},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Observation, QUESTION, Check, CheckError, Fixtures};
+use super::{Check, CheckError, Fixtures, Observation, QUESTION};
 
 /// The check.
 #[derive(Debug, Serialize)]

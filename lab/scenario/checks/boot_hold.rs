@@ -4,13 +4,20 @@
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_cluster::{formation::{FormedCluster, FormedNode, Hold}, machine_api::Stage, wait::Wait};
-use lab_model::{node::NodeName, Diagnostic};
-use lab_plan::{cluster::{Patch, ClusterSpec}, scenario::{CheckContext, CheckKind, RawPatch, Text, Words}};
+use lab_cluster::{
+    formation::{FormedCluster, FormedNode, Hold},
+    machine_api::Stage,
+    wait::Wait,
+};
+use lab_model::{Diagnostic, node::NodeName};
+use lab_plan::{
+    cluster::{ClusterSpec, Patch},
+    scenario::{CheckContext, CheckKind, RawPatch, Text, Words},
+};
 use serde::{Deserialize, Serialize};
 use serde_saphyr::Spanned;
 
-use super::{Observation, QUESTION, Check, CheckError, Fixtures, boot_id::boot_id, patient};
+use super::{Check, CheckError, Fixtures, Observation, QUESTION, boot_id::boot_id, patient};
 
 /// How long after the node's own limit its reboot may be seen, on the reference host.
 const GRACE: Duration = Duration::from_secs(90);

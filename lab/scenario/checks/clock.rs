@@ -5,7 +5,10 @@ use std::fmt;
 use futures::{FutureExt, future::BoxFuture};
 use jiff::{SignedDuration, Timestamp};
 use lab_cluster::{formation::FormedCluster, machine_api::ApiError};
-use lab_plan::{cluster::{ClusterSpec, NodePlan}, scenario::{CheckContext, CheckKind, Words}};
+use lab_plan::{
+    cluster::{ClusterSpec, NodePlan},
+    scenario::{CheckContext, CheckKind, Words},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Check, CheckError, Fixtures, Observation, QUESTION, patient};

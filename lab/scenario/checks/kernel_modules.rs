@@ -1,10 +1,13 @@
 //! Kernel modules that an extension brings are loaded on every node.
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_plan::{cluster::ClusterSpec, scenario::{CheckContext, CheckKind, Words}};
+use lab_plan::{
+    cluster::ClusterSpec,
+    scenario::{CheckContext, CheckKind, Words},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Observation, QUESTION, Check, CheckError, Fixtures};
+use super::{Check, CheckError, Fixtures, Observation, QUESTION};
 
 /// The kernel's list of loaded modules, one a line, the name first (proc(5)).
 const LIST: &str = "/proc/modules";

@@ -2,10 +2,13 @@
 
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{formation::Cluster, kubernetes::KubernetesApi, machine_api::Stage};
-use lab_plan::{cluster::{NodePlan, ClusterSpec}, scenario::{CheckContext, CheckKind, Words}};
+use lab_plan::{
+    cluster::{ClusterSpec, NodePlan},
+    scenario::{CheckContext, CheckKind, Words},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Observation, QUESTION, Check, CheckError, Fixtures};
+use super::{Check, CheckError, Fixtures, Observation, QUESTION};
 
 /// The check; it has no parameters.
 #[derive(Debug, Serialize, Deserialize)]

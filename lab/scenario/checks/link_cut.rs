@@ -3,12 +3,20 @@
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_cluster::{kubernetes::{EchoPod, EchoWorkload, is_ready, node_facts}, wait::{Condition, Wait}};
-use lab_model::{events::Step, node::NodeName, workloads::ECHO_IMAGE, Diagnostic};
-use lab_plan::{cluster::ClusterSpec, scenario::{CheckContext, CheckKind, Text, Words}};
+use lab_cluster::{
+    kubernetes::{EchoPod, EchoWorkload, is_ready, node_facts},
+    wait::{Condition, Wait},
+};
+use lab_model::{Diagnostic, events::Step, node::NodeName, workloads::ECHO_IMAGE};
+use lab_plan::{
+    cluster::ClusterSpec,
+    scenario::{CheckContext, CheckKind, Text, Words},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Observation, asker::Asker, fixtures::Fixtures, links::Links, Check, CheckError, asked::AskError, patient};
+use super::{
+    Check, CheckError, Observation, asked::AskError, asker::Asker, fixtures::Fixtures, links::Links, patient,
+};
 
 /// How long Kubernetes may take to miss a node, on the reference host: it does so 50 s after the last sign of life
 /// (kube-controller-manager, `--node-monitor-grace-period`), of which kubelet gives one every 10 s.

@@ -3,11 +3,19 @@
 use std::time::Duration;
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_model::{network::{Impairment, Loss}, node::NodeName, workloads::ECHO_IMAGE, Diagnostic};
-use lab_plan::{cluster::ClusterSpec, scenario::{CheckContext, CheckKind, Text, Words}};
+use lab_model::{
+    Diagnostic,
+    network::{Impairment, Loss},
+    node::NodeName,
+    workloads::ECHO_IMAGE,
+};
+use lab_plan::{
+    cluster::ClusterSpec,
+    scenario::{CheckContext, CheckKind, Text, Words},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Observation, fixtures::Fixtures, links::Links, Check, CheckError, node_ports::NodePorts};
+use super::{Check, CheckError, Observation, fixtures::Fixtures, links::Links, node_ports::NodePorts};
 
 /// How many answers are timed.
 const TIMED: usize = 7;

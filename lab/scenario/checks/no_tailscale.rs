@@ -1,12 +1,18 @@
 //! No node has anything of Tailscale: no extension, service, process, interface or image.
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_cluster::{formation::Cluster, machine_api::{ApiError, ExtensionStatus, NodeClient}};
+use lab_cluster::{
+    formation::Cluster,
+    machine_api::{ApiError, ExtensionStatus, NodeClient},
+};
 use lab_model::node::Role;
-use lab_plan::{cluster::{NodePlan, ClusterSpec}, scenario::{CheckContext, CheckKind, Text, Words}};
+use lab_plan::{
+    cluster::{ClusterSpec, NodePlan},
+    scenario::{CheckContext, CheckKind, Text, Words},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Observation, QUESTION, Check, CheckError, Fixtures};
+use super::{Check, CheckError, Fixtures, Observation, QUESTION};
 
 /// What everything of Tailscale has in its name.
 const NAME: &str = "tailscale";

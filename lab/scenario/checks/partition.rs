@@ -1,17 +1,38 @@
 //! While the LAN is parted, pods reach each other within a group and in no other, with or without their control plane;
 //! afterwards everybody reaches everybody without help.
 
-use std::{time::{Duration, Instant}, fmt};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_cluster::{formation::Cluster, kubernetes::KubernetesApi, wait::{Wait, sample}};
-use lab_model::{events::Step, network::{Partition, UplinkSide}, node::{Kind, NodeName}, workloads::ECHO_IMAGE, Diagnostic};
-use lab_plan::{cluster::ClusterSpec, scenario::{CheckContext, CheckKind, Text, Words}};
-use serde::{Deserialize, Deserializer, Serialize, de::{self, Visitor, value::SeqAccessDeserializer}};
+use lab_cluster::{
+    formation::Cluster,
+    kubernetes::KubernetesApi,
+    wait::{Wait, sample},
+};
+use lab_model::{
+    Diagnostic,
+    events::Step,
+    network::{Partition, UplinkSide},
+    node::{Kind, NodeName},
+    workloads::ECHO_IMAGE,
+};
+use lab_plan::{
+    cluster::ClusterSpec,
+    scenario::{CheckContext, CheckKind, Text, Words},
+};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, Visitor, value::SeqAccessDeserializer},
+};
 use serde_saphyr::Spanned;
 use tokio::sync::Mutex;
 
-use super::{Observation, fixtures::Fixtures, links::Links, Check, CheckError, asked::AskError, node_ports::NodePorts};
+use super::{
+    Check, CheckError, Observation, asked::AskError, fixtures::Fixtures, links::Links, node_ports::NodePorts,
+};
 
 /// Pause between two questions of a pod.
 const AGAIN: Duration = Duration::from_secs(1);

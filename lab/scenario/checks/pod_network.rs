@@ -4,12 +4,27 @@
 use std::collections::BTreeSet;
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_cluster::{kubernetes::{CLUSTER_DNS, EchoPod, EchoWorkload, ready_endpoint}, wait::Wait};
-use lab_model::{events::{Happening, Outcome, Recorder, Step, Target}, workloads::ECHO_IMAGE};
-use lab_plan::{cluster::ClusterSpec, scenario::{CheckContext, CheckKind, Words}};
+use lab_cluster::{
+    kubernetes::{CLUSTER_DNS, EchoPod, EchoWorkload, ready_endpoint},
+    wait::Wait,
+};
+use lab_model::{
+    events::{EventKind, Outcome, Recorder, Step, Target},
+    workloads::ECHO_IMAGE,
+};
+use lab_plan::{
+    cluster::ClusterSpec,
+    scenario::{CheckContext, CheckKind, Words},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Observation, asker::Asker, fixtures::{EchoPods, Fixtures}, Check, CheckError, asked::AskError, patient};
+use super::{
+    Check, CheckError, Observation,
+    asked::AskError,
+    asker::Asker,
+    fixtures::{EchoPods, Fixtures},
+    patient,
+};
 
 /// The check.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -142,7 +157,7 @@ fn record(
     address: &str,
     reached: &Result<String, AskError>,
 ) {
-    recorder.record(Happening::NetworkAsked {
+    recorder.record(EventKind::NetworkAsked {
         from: from.node.clone(),
         target,
         address: address.to_owned(),

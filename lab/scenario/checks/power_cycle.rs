@@ -7,12 +7,18 @@
 use std::time::Instant;
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_cluster::{kubernetes::{KubernetesApi, NodeFacts, has_boot_id, is_ready, node_facts}, wait::{Condition, Wait}};
-use lab_model::{node::NodeName, events::Step};
-use lab_plan::{cluster::ClusterSpec, scenario::{CheckContext, CheckKind, Text, Words}};
+use lab_cluster::{
+    kubernetes::{KubernetesApi, NodeFacts, has_boot_id, is_ready, node_facts},
+    wait::{Condition, Wait},
+};
+use lab_model::{events::Step, node::NodeName};
+use lab_plan::{
+    cluster::ClusterSpec,
+    scenario::{CheckContext, CheckKind, Text, Words},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Observation, Check, CheckError, Fixtures, boot_id::boot_id};
+use super::{Check, CheckError, Fixtures, Observation, boot_id::boot_id};
 
 /// The check.
 #[derive(Debug, Serialize)]

@@ -3,12 +3,18 @@
 use std::collections::BTreeSet;
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_cluster::{formation::Cluster, machine_api::{ApiError, ExtensionStatus}};
+use lab_cluster::{
+    formation::Cluster,
+    machine_api::{ApiError, ExtensionStatus},
+};
 use lab_image::Contents;
-use lab_plan::{cluster::{NodePlan, ClusterSpec}, scenario::{CheckContext, CheckKind, Words}};
+use lab_plan::{
+    cluster::{ClusterSpec, NodePlan},
+    scenario::{CheckContext, CheckKind, Words},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Observation, QUESTION, Check, CheckError, Fixtures};
+use super::{Check, CheckError, Fixtures, Observation, QUESTION};
 
 /// containerd's configuration on a node, with the parts of all extensions (Talos, constants.CRIConfig).
 const CRI_CONFIG: &str = "/etc/cri/conf.d/cri.toml";

@@ -1,14 +1,26 @@
 //! What a routed tailnet does when something breaks: it comes back by itself, or goes another way.
 
-use std::{net::IpAddr, time::{Duration, Instant}};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_cluster::{formation::{Cluster, FormedCluster, Tailnet}, tailnet::{Node, OutsideClient, Path, Pong, TailnetError}, wait::{PollError, Wait}};
+use lab_cluster::{
+    formation::{Cluster, FormedCluster, Tailnet},
+    tailnet::{Node, OutsideClient, Path, Pong, TailnetError},
+    wait::{PollError, Wait},
+};
 use lab_model::workloads::ECHO_IMAGE;
-use lab_plan::{cluster::{NodePlan, ClusterSpec}, scenario::{CheckContext, CheckKind, Words}};
+use lab_plan::{
+    cluster::{ClusterSpec, NodePlan},
+    scenario::{CheckContext, CheckKind, Words},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Observation, fixtures::Fixtures, tailnet_requests::Answer, Check, CheckError, tailnet_routing::tailnet_of};
+use super::{
+    Check, CheckError, Observation, fixtures::Fixtures, tailnet_requests::Answer, tailnet_routing::tailnet_of,
+};
 
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(4);

@@ -1,16 +1,31 @@
 //! The gateway routes the cluster's networks to a tailnet client: followed link by link, proven by
 //! packets.
 
-use std::{time::{Duration, Instant}, sync::OnceLock};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use ipnet::IpNet;
-use lab_cluster::{formation::{Cluster, Tailnet}, machine_api::{ApiError, NodeClient, ServiceState}, tailnet::{Carries, ClientStatus, ControlServer, Fact, OutsideClient, RouteLedger, telling_line}, wait::Wait};
-use lab_model::{events::{ChainLink, Happening, Recorder}, redact, workloads::ECHO_IMAGE};
-use lab_plan::{cluster::{NodePlan, ClusterSpec}, scenario::{CheckContext, CheckKind, Words}};
+use lab_cluster::{
+    formation::{Cluster, Tailnet},
+    machine_api::{ApiError, NodeClient, ServiceState},
+    tailnet::{Carries, ClientStatus, ControlServer, Fact, OutsideClient, RouteLedger, telling_line},
+    wait::Wait,
+};
+use lab_model::{
+    events::{ChainLink, EventKind, Recorder},
+    redact,
+    workloads::ECHO_IMAGE,
+};
+use lab_plan::{
+    cluster::{ClusterSpec, NodePlan},
+    scenario::{CheckContext, CheckKind, Words},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Observation, QUESTION, fixtures::Fixtures, tailnet_bounds::Bounds, Check, CheckError};
+use super::{Check, CheckError, Observation, QUESTION, fixtures::Fixtures, tailnet_bounds::Bounds};
 
 /// The extension's service on a node.
 const SERVICE: &str = "ext-tailscale";
@@ -96,7 +111,7 @@ fn record(recorder: &Recorder, ledger: &RouteLedger) {
     };
     for route in &ledger.routes {
         let fastest_ms = route.reached();
-        recorder.record(Happening::RouteFollowed {
+        recorder.record(EventKind::RouteFollowed {
             gateway: ledger.gateway.clone(),
             prefix: route.prefix.to_string(),
             advertised: link(&route.advertised),

@@ -1,12 +1,23 @@
 //! WebAssembly workloads run on every node, of whatever role, and answer ordinary pods.
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_cluster::{kubernetes::{EchoPod, EchoWorkload}, wait::Wait};
+use lab_cluster::{
+    kubernetes::{EchoPod, EchoWorkload},
+    wait::Wait,
+};
 use lab_model::workloads::{ECHO_IMAGE, WASM_IMAGE};
-use lab_plan::{cluster::ClusterSpec, scenario::{CheckContext, CheckKind, Words}};
+use lab_plan::{
+    cluster::ClusterSpec,
+    scenario::{CheckContext, CheckKind, Words},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Observation, asker::Asker, fixtures::{Fixtures, on_every_node}, Check, CheckError, patient};
+use super::{
+    Check, CheckError, Observation,
+    asker::Asker,
+    fixtures::{Fixtures, on_every_node},
+    patient,
+};
 
 /// The namespace of the modules.
 const NAMESPACE: &str = "lab-wasm-check";

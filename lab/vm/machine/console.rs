@@ -12,7 +12,7 @@ use std::{
 };
 
 use lab_model::{
-    events::{Happening, Recorder},
+    events::{EventKind, Recorder},
     node::NodeName,
 };
 use tokio::sync::watch;
@@ -66,7 +66,7 @@ impl Console {
                 if let Some(pattern) = fatal_pattern(&line) {
                     fatal(pattern, &line);
                 }
-                recorder.record(Happening::Console { node: node.clone(), line: line.clone() });
+                recorder.record(EventKind::Console { node: node.clone(), line: line.clone() });
                 reader.add(line);
             };
             pump(stream, log, record, || reader.announce());

@@ -86,7 +86,7 @@ impl Machine {
             ACTION,
         )
         .await?;
-        self.migrated(ACTION).await
+        self.wait_for_migration(ACTION).await
     }
 
     /// Reads memory and devices from a file into a machine that was started with
@@ -100,7 +100,7 @@ impl Machine {
         let uri = Some(from.source());
         self.command(qapi::qmp::migrate_incoming { channels: None, exit_on_error: None, uri }, ACTION)
             .await?;
-        self.migrated(ACTION).await
+        self.wait_for_migration(ACTION).await
     }
 
     async fn prepare_migration(
@@ -114,7 +114,7 @@ impl Machine {
     }
 
     /// Waits for the end of a migration. Unbounded: race it against a deadline.
-    async fn migrated(&self, action: &'static str) -> Result<(), MachineError> {
+    async fn wait_for_migration(&self, action: &'static str) -> Result<(), MachineError> {
         let state = tokio::select! {
             biased;
             state = self.migration_ended() => state,

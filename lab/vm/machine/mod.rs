@@ -19,7 +19,7 @@ mod qmp_event;
 mod running;
 mod spec;
 mod usage;
-mod vigil;
+mod watcher;
 
 pub use accelerator::{HostPlatform, KvmAccess, choose_accelerator};
 pub use arguments::{Wiring, arguments, shell_line};

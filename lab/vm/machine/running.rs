@@ -26,7 +26,7 @@ use super::{
     console::Console,
     shell_line,
     usage::record_usage,
-    vigil::{Vigil, attach_console, in_words, observer, report_exit, tail_of},
+    watcher::{Watcher, attach_console, in_words, observer, report_exit, tail_of},
 };
 use crate::{
     machine::usage::{self},
@@ -50,7 +50,7 @@ pub struct Machine {
     console: Console,
     /// The way into the guest's serial port.
     keyboard: StdStream,
-    vigil: Arc<Vigil>,
+    watcher: Arc<Watcher>,
     /// Console lines before it belong to an earlier life of the guest.
     life: watch::Sender<ConsoleMark>,
     _sockets: SocketDirectory,
@@ -70,10 +70,10 @@ impl Machine {
         processes: &'a Processes,
         recorder: Recorder,
     ) -> BoxFuture<'a, Result<Self, MachineError>> {
-        Self::started(qemu, accelerator, spec, processes, recorder).boxed()
+        Self::start_qemu(qemu, accelerator, spec, processes, recorder).boxed()
     }
 
-    async fn started(
+    async fn start_qemu(
         qemu: &QemuBinary,
         accelerator: Accelerator,
         spec: MachineSpec,
@@ -124,7 +124,7 @@ impl Machine {
             }
         };
 
-        let vigil = Arc::new(Vigil {
+        let watcher = Arc::new(Watcher {
             node: node.clone(),
             recorder: recorder.clone(),
             failure: watch::Sender::new(None),
@@ -133,10 +133,10 @@ impl Machine {
         });
         let keyboard = console_stream.as_fd().try_clone_to_owned().map(StdStream::from);
         let keyboard = keyboard.map_err(failed("write to the console in", sockets.path()))?;
-        let console = attach_console(console_stream, log, &vigil)
+        let console = attach_console(console_stream, log, &watcher)
             .map_err(failed("read the console from", sockets.path()))?;
         let life = watch::Sender::new(ConsoleMark::default());
-        let (qmp, listening) = match Qmp::connect(qmp_stream, observer(&vigil)).await {
+        let (qmp, listening) = match Qmp::connect(qmp_stream, observer(&watcher)).await {
             Ok(connected) => connected,
             // QEMU connects before it has looked at all of its arguments.
             Err(source) => match tokio::time::timeout(QUIT_PATIENCE, process.wait()).await {
@@ -158,10 +158,10 @@ impl Machine {
             Arc::clone(&process),
             last_words,
             console.clone(),
-            Arc::clone(&vigil),
+            Arc::clone(&watcher),
             spec.stderr_log(),
         ));
-        Ok(Self { spec, process, qmp, console, keyboard, vigil, life, _sockets: sockets })
+        Ok(Self { spec, process, qmp, console, keyboard, watcher, life, _sockets: sockets })
     }
 
     /// What it is made of.
@@ -177,17 +177,17 @@ impl Machine {
     /// Resolves when the VM ends without being asked to, or its console shows a fatal line; never
     /// otherwise. Any number may wait, at any time; a power cycle forgets an old failure.
     pub async fn failure(&self) -> MachineFailure {
-        let mut failure = self.vigil.failure.subscribe();
+        let mut failure = self.watcher.failure.subscribe();
         match failure.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
             Ok(Some(failure)) => failure,
-            // The vigil outlives this borrow, so its sender is alive.
+            // The watcher outlives this borrow, so its sender is alive.
             _ => std::future::pending().await,
         }
     }
 
     /// The failure so far, if any.
     pub fn failed(&self) -> Option<MachineFailure> {
-        self.vigil.failure.borrow().clone()
+        self.watcher.failure.borrow().clone()
     }
 
     /// The last `n` console lines, without terminal escapes.
@@ -245,7 +245,7 @@ impl Machine {
     pub async fn power_cycle(&self) -> Result<(), MachineError> {
         self.life.send_replace(self.console.mark());
         self.command(qapi::qmp::system_reset {}, "power-cycle it").await?;
-        self.vigil.failure.send_if_modified(|failure| {
+        self.watcher.failure.send_if_modified(|failure| {
             let forget = matches!(failure, Some(MachineFailure::Console { .. }));
             if forget {
                 *failure = None;
@@ -285,7 +285,7 @@ impl Machine {
     /// # Errors
     /// When the monitor fails.
     pub async fn press_power_button(&self) -> Result<(), MachineError> {
-        self.vigil.ending.store(true, Ordering::Relaxed);
+        self.watcher.ending.store(true, Ordering::Relaxed);
         self.command(qapi::qmp::system_powerdown {}, "press its power button").await
     }
 
@@ -310,7 +310,7 @@ impl Machine {
     /// Ends the VM: asks QEMU to quit, and kills it when it has not after five seconds. Returns
     /// once the process is gone.
     pub async fn quit(self) {
-        self.vigil.ending.store(true, Ordering::Relaxed);
+        self.watcher.ending.store(true, Ordering::Relaxed);
         let asked = async {
             // It may end before it answers, so only the exit counts.
             let _ = self.qmp.execute(qapi::qmp::quit {}).await;
@@ -324,15 +324,15 @@ impl Machine {
 
     /// Forgets how an earlier saving or loading ended.
     pub(super) fn forget_migration(&self) {
-        self.vigil.migration.send_replace(MigrationState::Active);
+        self.watcher.migration.send_replace(MigrationState::Active);
     }
 
     /// Waits until memory is saved or loaded, or cannot be.
     pub(super) async fn migration_ended(&self) -> MigrationState {
-        let mut state = self.vigil.migration.subscribe();
+        let mut state = self.watcher.migration.subscribe();
         match state.wait_for(|state| *state != MigrationState::Active).await.map(|state| *state) {
             Ok(state) => state,
-            // The vigil outlives this borrow, so its sender is alive.
+            // The watcher outlives this borrow, so its sender is alive.
             Err(_) => std::future::pending().await,
         }
     }
@@ -360,7 +360,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        self.vigil.ending.store(true, Ordering::Relaxed);
+        self.watcher.ending.store(true, Ordering::Relaxed);
         self.process.kill();
     }
 }

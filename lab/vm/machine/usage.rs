@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use lab_model::{
-    events::{Happening, Recorder},
+    events::{EventKind, Recorder},
     node::NodeName,
 };
 use tokio::time::{MissedTickBehavior, interval};
@@ -32,7 +32,7 @@ pub(super) async fn record_usage(process: Arc<Process>, node: NodeName, recorder
             _ = again.tick() => {}
         }
         let Ok(usage) = usage(process.pid()) else { return };
-        recorder.record(Happening::ResourcesSampled {
+        recorder.record(EventKind::ResourcesSampled {
             node: node.clone(),
             cpu_seconds: usage.cpu_time.as_secs_f64(),
             rss_bytes: usage.resident,

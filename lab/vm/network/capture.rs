@@ -16,7 +16,7 @@ use std::{
 use lab_model::network::Link;
 use serde::{Deserialize, Serialize};
 
-use super::{delays::Way, pcapng};
+use super::{delays::Direction, pcapng};
 
 /// How large a file may become unless it is said: a few minutes of a busy node.
 pub const CAPTURE_LIMIT: u64 = 256 << 20;
@@ -87,7 +87,7 @@ impl Capture {
     }
 
     /// Takes a frame. Returns why the capture stops, when it does so with this one.
-    pub fn take(&self, way: Way, frame: &[u8]) -> Option<String> {
+    pub fn take(&self, direction: Direction, frame: &[u8]) -> Option<String> {
         let mut state = self.shared.lock();
         if state.stopped.is_some() {
             state.left_out += 1;
@@ -104,7 +104,7 @@ impl Capture {
             state.left_out += 1;
             return None;
         }
-        pcapng::packet(&mut state.pending, now(), way, frame);
+        pcapng::packet(&mut state.pending, now(), direction, frame);
         state.frames += 1;
         state.bytes += length as u64;
         drop(state);
@@ -201,7 +201,7 @@ mod tests {
         let file = directory.path().join("uplink.pcapng");
         let capture = Capture::start(Link::Uplink, &file, CAPTURE_LIMIT).unwrap();
         for _ in 0..100 {
-            assert_eq!(capture.take(Way::FromCard, &[1; 60]), None);
+            assert_eq!(capture.take(Direction::FromCard, &[1; 60]), None);
         }
         let state = capture.stop();
         assert_eq!((state.frames, state.left_out, state.stopped), (100, 0, None));
@@ -215,7 +215,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("node.pcapng");
         let capture = Capture::start(Link::Uplink, &file, CAPTURE_LIMIT).unwrap();
-        capture.take(Way::ToCard, &[2; 1000]);
+        capture.take(Direction::ToCard, &[2; 1000]);
         let patience = std::time::Instant::now() + Duration::from_secs(10);
         while std::fs::metadata(&file).unwrap().len() < 1000 && std::time::Instant::now() < patience {
             thread::sleep(Duration::from_millis(5));
@@ -228,7 +228,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("node.pcapng");
         let capture = Capture::start(Link::Uplink, &file, 2000).unwrap();
-        let said: Vec<String> = (0..10).filter_map(|_| capture.take(Way::ToCard, &[0; 900])).collect();
+        let said: Vec<String> = (0..10).filter_map(|_| capture.take(Direction::ToCard, &[0; 900])).collect();
         assert_eq!(said, ["the file has reached its limit of 2000 bytes"]);
         let state = capture.stop();
         assert_eq!((state.frames, state.left_out), (1, 9));

@@ -9,9 +9,9 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Which way a frame goes over a link.
+/// The direction in which a frame goes over a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Direction {
     /// From the network card to the switch.
     FromCard,
     /// From the switch to the network card.
@@ -25,7 +25,7 @@ pub(super) struct OnItsWay {
     /// Over the link of which port.
     pub port: usize,
     /// In which direction.
-    pub way: Way,
+    pub direction: Direction,
     /// During which fault of the link it began.
     pub epoch: u64,
     /// The frame with its length prefix.
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     fn frame(due: Instant, mark: u8) -> OnItsWay {
-        OnItsWay { due, port: 0, way: Way::ToCard, epoch: 0, prefixed: vec![mark] }
+        OnItsWay { due, port: 0, direction: Direction::ToCard, epoch: 0, prefixed: vec![mark] }
     }
 
     #[tokio::test]

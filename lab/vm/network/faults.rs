@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     CaptureState,
     capture::Capture,
-    delays::{Delays, OnItsWay, Way},
+    delays::{Delays, Direction, OnItsWay},
     port::{Mark, Marks, PREFIX, Port},
     shaper::{Fate, Shaper},
 };
@@ -129,22 +129,29 @@ impl Faults {
     }
 
     /// Whether a frame passes a marked link at once. When not it is gone, or comes later.
-    pub fn passes(&self, marks: Marks, index: usize, port: &Port, way: Way, prefixed: &[u8]) -> bool {
+    pub fn passes(
+        &self,
+        marks: Marks,
+        index: usize,
+        port: &Port,
+        direction: Direction,
+        prefixed: &[u8],
+    ) -> bool {
         if marks.has(Mark::Cut) {
             port.tally.count_down();
             return false;
         }
-        !marks.has(Mark::Shaped) || self.is_through(index, port, way, prefixed)
+        !marks.has(Mark::Shaped) || self.is_through(index, port, direction, prefixed)
     }
 
     /// Whether an impaired link lets a frame through at once.
-    fn is_through(&self, index: usize, port: &Port, way: Way, prefixed: &[u8]) -> bool {
+    fn is_through(&self, index: usize, port: &Port, direction: Direction, prefixed: &[u8]) -> bool {
         let mut link = lock(&self.ports[index].link);
         let epoch = link.epoch;
         let Some([from_card, to_card]) = &mut link.shapers else { return true };
-        let shaper = match way {
-            Way::FromCard => from_card,
-            Way::ToCard => to_card,
+        let shaper = match direction {
+            Direction::FromCard => from_card,
+            Direction::ToCard => to_card,
         };
         let now = Instant::now();
         let was_empty = shaper.is_empty();
@@ -157,7 +164,7 @@ impl Faults {
                 return true;
             }
             Fate::Arrives(due) => {
-                self.delays.add(OnItsWay { due, port: index, way, epoch, prefixed: prefixed.to_vec() });
+                self.delays.add(OnItsWay { due, port: index, direction, epoch, prefixed: prefixed.to_vec() });
             }
         }
         false
@@ -168,9 +175,9 @@ impl Faults {
         let mut link = lock(&self.ports[frame.port].link);
         let same = link.epoch == frame.epoch;
         if same && let Some([from_card, to_card]) = &mut link.shapers {
-            let shaper = match frame.way {
-                Way::FromCard => from_card,
-                Way::ToCard => to_card,
+            let shaper = match frame.direction {
+                Direction::FromCard => from_card,
+                Direction::ToCard => to_card,
             };
             shaper.arrived(frame.prefixed.len() - PREFIX);
         }
@@ -178,8 +185,8 @@ impl Faults {
     }
 
     /// Hands a frame to the capture of its link. Returns why that stops, when it does so now.
-    pub fn record(&self, index: usize, way: Way, prefixed: &[u8]) -> Option<String> {
-        lock(&self.ports[index].capture).as_ref()?.take(way, &prefixed[PREFIX..])
+    pub fn record(&self, index: usize, direction: Direction, prefixed: &[u8]) -> Option<String> {
+        lock(&self.ports[index].capture).as_ref()?.take(direction, &prefixed[PREFIX..])
     }
 }
 

@@ -57,10 +57,10 @@ impl Lan {
         processes: &'a Processes,
         recorder: Recorder,
     ) -> BoxFuture<'a, Result<Self, NetworkError>> {
-        Self::started(plan, qemu, directory, processes, recorder).boxed()
+        Self::start_switch(plan, qemu, directory, processes, recorder).boxed()
     }
 
-    async fn started(
+    async fn start_switch(
         plan: LanPlan,
         qemu: &QemuBinary,
         directory: &Path,
@@ -270,7 +270,7 @@ mod tests {
     };
 
     use super::*;
-    use lab_model::events::{Happening, Subject};
+    use lab_model::events::{EventKind, Subject};
 
     #[tokio::test]
     async fn a_port_that_cannot_listen_any_more_is_told() {
@@ -283,9 +283,9 @@ mod tests {
         let mut events = recorder.subscribe();
         let switch = Arc::new(Switch::new(&LanPlan::for_tests(1), recorder));
         serve_port(switch, 0, UnixListener::from_std(listener).expect("listener")).await;
-        let happening = events.try_recv().map(|event| event.happening);
-        let Ok(Happening::Note { subject: Subject::Node(node), text }) = happening else {
-            panic!("{happening:?}");
+        let kind = events.try_recv().map(|event| event.kind);
+        let Ok(EventKind::Note { subject: Subject::Node(node), text }) = kind else {
+            panic!("{kind:?}");
         };
         assert!(node.as_str() == "node-1" && text.contains("the switch port of node-1"), "{text}");
     }

@@ -3,7 +3,7 @@
 //! Little-endian; timestamps are nanoseconds since 1970. Blocks are appended to a buffer, so that a capture costs the
 //! switch one copy of the frame.
 
-use super::delays::Way;
+use super::delays::Direction;
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE_DESCRIPTION: u32 = 1;
@@ -42,7 +42,7 @@ pub(super) fn packet_length(frame: usize) -> usize {
 }
 
 /// Appends a frame.
-pub(super) fn packet(file: &mut Vec<u8>, nanos: u64, way: Way, frame: &[u8]) {
+pub(super) fn packet(file: &mut Vec<u8>, nanos: u64, direction: Direction, frame: &[u8]) {
     let length = u32::try_from(frame.len()).unwrap_or(u32::MAX).to_le_bytes();
     block(file, ENHANCED_PACKET, |body| {
         body.extend(0_u32.to_le_bytes());
@@ -51,11 +51,11 @@ pub(super) fn packet(file: &mut Vec<u8>, nanos: u64, way: Way, frame: &[u8]) {
         body.extend(length);
         body.extend(frame);
         pad(body, frame.len());
-        let direction: u32 = match way {
-            Way::ToCard => 1,
-            Way::FromCard => 2,
+        let flags: u32 = match direction {
+            Direction::ToCard => 1,
+            Direction::FromCard => 2,
         };
-        option(body, 2, &direction.to_le_bytes());
+        option(body, 2, &flags.to_le_bytes());
         end_of_options(body);
     });
 }
@@ -126,7 +126,7 @@ mod tests {
         let mut file = head("worker-1");
         for length in [14, 15, 16, 17] {
             let before = file.len();
-            packet(&mut file, 0x0000_0001_0000_0002, Way::ToCard, &vec![0xab; length]);
+            packet(&mut file, 0x0000_0001_0000_0002, Direction::ToCard, &vec![0xab; length]);
             assert_eq!(file.len() - before, packet_length(length));
         }
         statistics(&mut file, 5, 4, 0);

@@ -10,14 +10,14 @@ use std::{
 };
 
 use lab_model::{
-    events::{Happening, Recorder, Subject},
+    events::{EventKind, Recorder, Subject},
     network::{LanPlan, Link, MacAddr, address},
     node::NodeName,
 };
 
 use super::{
     Egress, LanCounters,
-    delays::Way,
+    delays::Direction,
     egress::{Attempts, Passage, passage},
     faults::Faults,
     handshake::{self, Handshakes},
@@ -120,9 +120,9 @@ impl Switch {
         let marks = port.marks();
         if !marks.is_empty() {
             if marks.has(Mark::Captured) {
-                self.record(from, Way::FromCard, prefixed);
+                self.record(from, Direction::FromCard, prefixed);
             }
-            if !self.faults.passes(marks, from, port, Way::FromCard, prefixed) {
+            if !self.faults.passes(marks, from, port, Direction::FromCard, prefixed) {
                 return;
             }
         }
@@ -137,11 +137,11 @@ impl Switch {
                 self.ports[frame.port].tally.count_down();
                 continue;
             }
-            match frame.way {
-                Way::FromCard => {
+            match frame.direction {
+                Direction::FromCard => {
                     self.forward(frame.port, self.ports[frame.port].marks(), &frame.prefixed);
                 }
-                Way::ToCard => self.hand_over(frame.port, &frame.prefixed),
+                Direction::ToCard => self.hand_over(frame.port, &frame.prefixed),
             }
         }
     }
@@ -283,7 +283,7 @@ impl Switch {
         let port = &self.ports[to];
         if marks.is_empty() {
             port.send(prefixed);
-        } else if self.faults.passes(marks, to, port, Way::ToCard, prefixed) {
+        } else if self.faults.passes(marks, to, port, Direction::ToCard, prefixed) {
             self.hand_over(to, prefixed);
         }
     }
@@ -297,12 +297,12 @@ impl Switch {
     fn hand_over(&self, to: usize, prefixed: &[u8]) {
         let port = &self.ports[to];
         if port.send(prefixed) && port.marks().has(Mark::Captured) {
-            self.record(to, Way::ToCard, prefixed);
+            self.record(to, Direction::ToCard, prefixed);
         }
     }
 
-    fn record(&self, port: usize, way: Way, prefixed: &[u8]) {
-        if let Some(why) = self.faults.record(port, way, prefixed) {
+    fn record(&self, port: usize, direction: Direction, prefixed: &[u8]) {
+        if let Some(why) = self.faults.record(port, direction, prefixed) {
             let link = self.ports[port].name();
             self.note(port, format!("the capture of the link of {link} takes no more frames: {why}"));
         }
@@ -322,6 +322,6 @@ impl Switch {
     /// Records something about a port.
     pub fn note(&self, port: usize, text: String) {
         let subject = self.ports[port].node.clone().map_or(Subject::Cluster, Subject::Node);
-        self.recorder.record(Happening::Note { subject, text });
+        self.recorder.record(EventKind::Note { subject, text });
     }
 }

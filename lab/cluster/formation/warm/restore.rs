@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::future::{join_all, try_join_all};
-use lab_model::events::{Happening, Step, Subject};
+use lab_model::events::{EventKind, Step, Subject};
 use lab_plan::cluster::NodePlan;
 use lab_vm::machine::{Machine, SavedMemory};
 
@@ -57,7 +57,7 @@ impl Cluster {
             snapshot.saved.saved,
             snapshot.saved.formed_in
         );
-        self.recorder().record(Happening::Note { subject: Subject::Cluster, text });
+        self.recorder().record(EventKind::Note { subject: Subject::Cluster, text });
         Ok(access)
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use futures::future::{join_all, try_join, try_join_all};
 use lab_model::{
-    events::{Happening, Subject},
+    events::{EventKind, Subject},
     node::NodeName,
     words::chain,
 };
@@ -89,7 +89,7 @@ impl FormedCluster {
             ),
             Err(error) => format!("not saved as a warm cluster: {}", chain(&error)),
         };
-        self.cluster().recorder().record(Happening::Note { subject: Subject::Cluster, text });
+        self.cluster().recorder().record(EventKind::Note { subject: Subject::Cluster, text });
     }
 
     /// Waits for cluster DNS, which starts once nodes are Ready: otherwise each restored cluster would
@@ -101,7 +101,7 @@ impl FormedCluster {
         let limit = self.plan().budgets.on_this_host(SETTLE);
         if let Err(error) = ready_endpoint(self.kubernetes(), CLUSTER_DNS, limit).await {
             let text = format!("saved without waiting for cluster DNS: {}", chain(&error));
-            self.cluster().recorder().record(Happening::Note { subject: Subject::Cluster, text });
+            self.cluster().recorder().record(EventKind::Note { subject: Subject::Cluster, text });
         }
     }
 

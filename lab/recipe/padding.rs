@@ -17,8 +17,8 @@ use serde_json::Value;
 use super::step::{RecipeError, file};
 
 /// The reference of an image of `mib` MiB.
-pub fn ballast_image(mib: u16) -> String {
-    format!("lab.local/ballast:{mib}")
+pub fn padding_image(mib: u16) -> String {
+    format!("lab.local/padding:{mib}")
 }
 
 /// Makes a layout below `directory`, unless it is there, with the echo server's image of the layout
@@ -27,7 +27,7 @@ pub fn ballast_image(mib: u16) -> String {
 ///
 /// # Errors
 /// When the workload images are not there, or the layout cannot be written.
-pub fn ballast_layout(workloads: &Path, directory: &Path, mib: u16) -> Result<PathBuf, RecipeError> {
+pub fn padding_layout(workloads: &Path, directory: &Path, mib: u16) -> Result<PathBuf, RecipeError> {
     let layout = directory.join(mib.to_string());
     if layout.is_dir() {
         return Ok(layout);
@@ -47,7 +47,7 @@ pub fn ballast_layout(workloads: &Path, directory: &Path, mib: u16) -> Result<Pa
     manifest["config"]["digest"] = config.digest.into();
     manifest["config"]["size"] = config.size.into();
     let image = made.put(MANIFEST_TYPE, manifest.to_string().as_bytes())?;
-    made.write_index(&[image.named(ballast_image(mib))])?;
+    made.write_index(&[image.named(padding_image(mib))])?;
     lab_image::keep_directory(partial, &layout).map_err(file("create", &layout))?;
     Ok(layout)
 }
@@ -88,7 +88,7 @@ fn layer(mib: u16) -> io::Result<Vec<u8>> {
     header.set_size(size);
     let mut archive = tar::Builder::new(Vec::new());
     let mut noise = StdRng::seed_from_u64(size);
-    archive.append_data(&mut header, "ballast", noise.read_adapter().take(size))?;
+    archive.append_data(&mut header, "padding", noise.read_adapter().take(size))?;
     archive.into_inner()
 }
 

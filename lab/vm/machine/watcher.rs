@@ -15,7 +15,7 @@ use std::{
 };
 
 use lab_model::{
-    events::{Happening, Recorder, Subject},
+    events::{EventKind, Recorder, Subject},
     node::NodeName,
 };
 use tokio::{net::UnixStream, sync::watch};
@@ -27,7 +27,7 @@ use crate::process::Process;
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the tasks around one machine share.
-pub(super) struct Vigil {
+pub(super) struct Watcher {
     pub node: NodeName,
     pub recorder: Recorder,
     pub failure: watch::Sender<Option<MachineFailure>>,
@@ -37,7 +37,7 @@ pub(super) struct Vigil {
     pub ending: AtomicBool,
 }
 
-impl Vigil {
+impl Watcher {
     /// Keeps the first failure: what follows it is its consequence.
     fn fail(&self, failure: MachineFailure) {
         self.failure.send_if_modified(|known| {
@@ -51,26 +51,27 @@ impl Vigil {
 }
 
 /// Gives the console its reader; fatal lines become the machine's failure.
-pub(super) fn attach_console(stream: UnixStream, log: File, vigil: &Arc<Vigil>) -> io::Result<Console> {
+pub(super) fn attach_console(stream: UnixStream, log: File, watcher: &Arc<Watcher>) -> io::Result<Console> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
-    let watcher = Arc::clone(vigil);
-    Console::read(vigil.node.clone(), stream, log, vigil.recorder.clone(), move |pattern, line| {
+    let watcher = Arc::clone(watcher);
+    Console::read(watcher.node.clone(), stream, log, watcher.recorder.clone(), move |pattern, line| {
         watcher.fail(MachineFailure::Console { node: watcher.node.clone(), pattern, line: line.to_owned() });
     })
 }
 
 /// Records what QEMU says by itself.
-pub(super) fn observer(vigil: &Arc<Vigil>) -> impl FnMut(QmpEvent) + Send + 'static {
-    let vigil = Arc::clone(vigil);
+pub(super) fn observer(watcher: &Arc<Watcher>) -> impl FnMut(QmpEvent) + Send + 'static {
+    let watcher = Arc::clone(watcher);
     move |event| {
         if let QmpEvent::Migration(state) = event {
-            vigil.migration.send_replace(state);
+            watcher.migration.send_replace(state);
             return;
         }
-        vigil
-            .recorder
-            .record(Happening::Note { subject: Subject::Node(vigil.node.clone()), text: event.to_string() });
+        watcher.recorder.record(EventKind::Note {
+            subject: Subject::Node(watcher.node.clone()),
+            text: event.to_string(),
+        });
     }
 }
 
@@ -80,13 +81,13 @@ pub(super) async fn report_exit(
     process: Arc<Process>,
     last_words: impl Future<Output = ()>,
     console: Console,
-    vigil: Arc<Vigil>,
+    watcher: Arc<Watcher>,
     stderr_log: PathBuf,
 ) {
     let status = process.wait().await;
     // Bounded, because a process that inherited a socket could hold it open.
     let _ = tokio::time::timeout(DRAIN_PATIENCE, last_words).await;
-    let expected = vigil.ending.load(Ordering::Relaxed);
+    let expected = watcher.ending.load(Ordering::Relaxed);
     let stderr = tail_of(&stderr_log);
     // QEMU's own SHUTDOWN event often loses the race against the process' end. Without an order
     // and without a word (a signal leaves one), only the guest makes QEMU succeed.
@@ -95,14 +96,14 @@ pub(super) async fn report_exit(
         _ => in_words(status),
     };
     if !expected {
-        vigil.fail(MachineFailure::Exited {
-            node: vigil.node.clone(),
+        watcher.fail(MachineFailure::Exited {
+            node: watcher.node.clone(),
             status: status.clone(),
             stderr,
             console: console.tail(1).pop().unwrap_or_default(),
         });
     }
-    vigil.recorder.record(Happening::MachineExited { node: vigil.node.clone(), status, expected });
+    watcher.recorder.record(EventKind::MachineExited { node: watcher.node.clone(), status, expected });
 }
 
 /// Exit status as a person says it.
