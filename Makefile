@@ -20,7 +20,7 @@ setup-tests: ## Install the same, and the browser for the tests of reports
 
 .PHONY: build
 build: ## Build the lab command
-	cargo build --locked
+	cargo build --locked --bin lab
 
 .PHONY: images
 images: build ## Build the reference node images and the workload images
@@ -63,7 +63,7 @@ soak: images ## Repeat a cluster test, and stop at the first failure (TEST=compu
 
 .PHONY: check
 check: images ## Check formatting, lints and licences
-	cargo fmt --check
+	cargo fmt --all --check
 	@# The macro that lists the checks declares their modules; cargo fmt does not look into it.
 	rustfmt --check --edition 2024 lab/scenario/checks/*.rs
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
