@@ -14,8 +14,8 @@ use anyhow::{Context, Result, bail, ensure};
 use ipnet::IpNet;
 use lab_cluster::tailnet::{
     Approval, Carries, ClientSpec, ClientStatus, ControlServer, ControlSpec, Fact, GATEWAY_TAG, KeyOptions,
-    Link, Node, OutsideClient, Path as TailnetPath, Paths, Probe, Programs, Protocol, RouteLedger, Transport,
-    shared_prefixes,
+    Link, OutsideClient, Path as TailnetPath, Paths, Probe, Programs, Protocol, RouteLedger, TailnetNode,
+    Transport, shared_prefixes,
 };
 use lab_plan::tailnet::AuthKey;
 use lab_vm::process::Processes;
@@ -237,7 +237,7 @@ async fn a_route_that_nobody_approved_is_named_as_that_until_it_is() -> Result<(
     let (_gateway, _) = bench.gateway(GATEWAY, &[net(PODS)], Paths::Any).await?;
     let (outside, _) = bench.outside(Paths::Any).await?;
     outside.wait_for("the gateway", PATIENCE, |status| status.peer(GATEWAY).is_some()).await?;
-    let advertised = |nodes: &[Node]| nodes.iter().any(|node| node.advertised.contains(&net(PODS)));
+    let advertised = |nodes: &[TailnetNode]| nodes.iter().any(|node| node.advertised.contains(&net(PODS)));
     let nodes = bench.control.wait_for_nodes("the advertised route", PATIENCE, advertised).await?;
 
     let mut ledger = RouteLedger::new(GATEWAY, [(net(PODS), Carries::Pods)]);
@@ -255,7 +255,7 @@ async fn a_route_that_nobody_approved_is_named_as_that_until_it_is() -> Result<(
     assert_eq!(ledger.first_broken_link().map(|broken| broken.link), Some(Link::PodReached));
 
     let (_second, _) = bench.gateway("second", &[net(PODS)], Paths::Any).await?;
-    let both = |nodes: &[Node]| !shared_prefixes(nodes).is_empty();
+    let both = |nodes: &[TailnetNode]| !shared_prefixes(nodes).is_empty();
     let nodes = bench.control.wait_for_nodes("two advertisers", PATIENCE, both).await?;
     let shared = shared_prefixes(&nodes);
     println!("{}", shared[0]);
@@ -278,7 +278,7 @@ async fn a_route_that_is_not_advertised_or_not_accepted_is_the_named_link() -> R
     let outside = bench.client(careless).await?;
     outside.log_in(&key, PATIENCE).await?;
     outside.wait_for("the gateway", PATIENCE, |status| status.peer(GATEWAY).is_some()).await?;
-    let approved = |nodes: &[Node]| nodes.iter().any(|node| node.approved.contains(&net(PODS)));
+    let approved = |nodes: &[TailnetNode]| nodes.iter().any(|node| node.approved.contains(&net(PODS)));
     bench.control.wait_for_nodes("the approved route", PATIENCE, approved).await?;
 
     let both = [(net(PODS), Carries::Pods), (net(SERVICES), Carries::Services)];
@@ -348,7 +348,7 @@ async fn a_login_waits_for_a_control_server_that_comes_up_later() -> Result<()> 
     let before = bench.control.nodes().await?;
     bench.control.stop().await;
     bench.control.resume().await?;
-    let online = |nodes: &[Node]| nodes.iter().any(|node| node.online);
+    let online = |nodes: &[TailnetNode]| nodes.iter().any(|node| node.online);
     let after = bench.control.wait_for_nodes("the client again", PATIENCE, online).await?;
     assert_eq!((before[0].id, &before[0].addresses), (after[0].id, &after[0].addresses));
     bench.nothing_shows(&[&key])

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use clap::{Args, Subcommand};
 use lab::session::{ClusterRequest, FormationFigures, ImageFigures, Session, StartFigures};
-use lab_cluster::formation::{Stage, WarmError};
+use lab_cluster::formation::{SavedStage, WarmError};
 use lab_model::{Ending, ExitCode, accelerator::CpuModel, events::Outcome, node::NodeName};
 use lab_plan::{
     cluster::{ClusterSpec, ImageDelivery, TailnetSpec},
@@ -174,7 +174,7 @@ impl Warm {
             }
             let request = ClusterRequest {
                 start: Start::Warm,
-                keep: Stage::Configured,
+                keep: SavedStage::Configured,
                 ..ClusterRequest::new(spec.clone())
             };
             let measured = session.measure_start(request).await;

@@ -18,13 +18,13 @@ pub enum Mirror {
     /// List the images of the mirror
     Ls {
         #[command(flatten)]
-        place: Place,
+        place: MirrorPlace,
     },
 }
 
 /// The mirror.
 #[derive(Args)]
-pub struct Place {
+pub struct MirrorPlace {
     /// Directory of the mirror, an OCI image layout
     #[arg(long = "mirror", value_name = "DIR", default_value = DEFAULT)]
     directory: PathBuf,
@@ -37,7 +37,7 @@ pub struct Pull {
     #[arg(required = true, value_name = "REFERENCE")]
     references: Vec<String>,
     #[command(flatten)]
-    place: Place,
+    place: MirrorPlace,
 }
 
 impl Mirror {

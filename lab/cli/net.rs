@@ -36,7 +36,7 @@ pub enum NetCommand {
     /// Add delay, loss or a rate limit to both directions of a link
     Shape(Shape),
     /// Split the network into groups that cannot reach each other
-    Partition(Part),
+    Partition(PartitionArgs),
     /// End a partition
     Heal {
         #[command(flatten)]
@@ -83,7 +83,7 @@ pub struct Shape {
 
 /// Split the network into groups that cannot reach each other.
 #[derive(Args)]
-pub struct Part {
+pub struct PartitionArgs {
     /// Groups, separated by /, e.g. cp-1 / worker-1,worker-2; the remaining nodes form one more group
     #[arg(required = true)]
     groups: Vec<String>,
@@ -132,7 +132,7 @@ impl NetCommand {
                 impairment.check().map_err(|error| bad(&error))?;
                 (how, Request::Shape { link, impairment })
             }
-            Self::Partition(Part { groups, uplink, how }) => {
+            Self::Partition(PartitionArgs { groups, uplink, how }) => {
                 let partition = Partition::parse(&groups.join(" "), uplink).map_err(|error| bad(&error))?;
                 (how, Request::Partition { partition })
             }

@@ -31,7 +31,7 @@ pub enum Snapshot {
     /// List saved clusters: those with a name, and those that runs saved for later runs
     Ls {
         #[command(flatten)]
-        place: Place,
+        place: StorePlace,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -42,7 +42,7 @@ pub enum Snapshot {
         #[arg(required = true)]
         clusters: Vec<String>,
         #[command(flatten)]
-        place: Place,
+        place: StorePlace,
     },
 }
 
@@ -61,7 +61,7 @@ pub enum Cache {
     /// List the cached data and its size
     Ls {
         #[command(flatten)]
-        place: Place,
+        place: StorePlace,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -75,19 +75,19 @@ pub enum Cache {
         #[arg(long)]
         all: bool,
         #[command(flatten)]
-        place: Place,
+        place: StorePlace,
     },
 }
 
 /// The directory of the runs.
 #[derive(Args)]
-pub struct Place {
+pub struct StorePlace {
     /// Directory of the runs
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     run_root: PathBuf,
 }
 
-impl Place {
+impl StorePlace {
     fn cache(&self) -> PathBuf {
         self.run_root.join("cache")
     }
@@ -109,7 +109,7 @@ impl Snapshot {
         match self {
             Self::Save { name, how } => how.ask(&Request::Save { name }),
             Self::Restore(restore) => {
-                let place = Place { run_root: restore.up.run_root().to_owned() };
+                let place = StorePlace { run_root: restore.up.run_root().to_owned() };
                 let entry = place.store().named(&restore.saved).map_err(internal)?;
                 restore.up.restore(restore.saved, entry.and_then(|entry| entry.spec())).await
             }

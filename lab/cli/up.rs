@@ -10,7 +10,7 @@ use clap::Args;
 use lab::session::{ClusterRequest, Session, write_bundle};
 use lab_cluster::{
     control::ControlServer,
-    formation::{Cluster, FormedCluster, Stage},
+    formation::{Cluster, FormedCluster, SavedStage},
     tailnet::OutsideClient,
 };
 use lab_model::{Ending, ExitCode, events::Outcome, node::NodeName};
@@ -83,7 +83,12 @@ impl Up {
         say_where(&session);
         let start = if self.warm { Start::Warm } else { Start::Cold };
         let running = session
-            .start(ClusterRequest { start, snapshot, keep: Stage::Configured, ..ClusterRequest::new(spec) })
+            .start(ClusterRequest {
+                start,
+                snapshot,
+                keep: SavedStage::Configured,
+                ..ClusterRequest::new(spec)
+            })
             .await?;
         let _control = ControlServer::start(&running.cluster)
             .map_err(|error| Failed::new(ExitCode::Internal, format!("open the control channel: {error}")))?;

@@ -38,6 +38,6 @@ pub use live::{Display, display};
 pub use recording::{RECORDING, Recording, RecordingError};
 pub use report::Report;
 pub use signature_file::SignatureError;
-pub use signatures::{Examples, KnownFailure, Place, SIGNATURES_FILE, Signature, Signatures};
+pub use signatures::{Examples, KnownFailure, SIGNATURES_FILE, Signature, SignatureSource, Signatures};
 pub use stopwatch::{Figure, Measured, Reference, Stopwatch};
 pub use summary::{CheckResult, NodeSummary, ScenarioSummary, Summary};

@@ -10,14 +10,14 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::signatures::{Examples, Place, Signature};
+use super::signatures::{Examples, Signature, SignatureSource};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
     id: Spanned<String>,
     #[serde(rename = "where")]
-    place: Place,
+    place: SignatureSource,
     pattern: Spanned<String>,
     cause: String,
     fix: String,

@@ -23,7 +23,7 @@ const QUOTED: usize = 300;
 /// Where a signature's pattern is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Place {
+pub enum SignatureSource {
     /// Lines of serial consoles.
     Console,
     /// What the lab tells while it runs.
@@ -40,7 +40,7 @@ pub struct Signature {
     /// Its short name, unique.
     pub id: String,
     /// Where it is looked for.
-    pub place: Place,
+    pub place: SignatureSource,
     /// What is seen of it.
     pub pattern: Regex,
     /// What has happened, one sentence.
@@ -200,32 +200,37 @@ impl fmt::Display for KnownFailure {
 const CLUSTER: &str = "the cluster";
 
 /// The cause in an outcome, if it has one.
-fn cause(subject: String, outcome: &Outcome) -> Vec<(Place, String, &str)> {
+fn cause(subject: String, outcome: &Outcome) -> Vec<(SignatureSource, String, &str)> {
     match outcome {
-        Outcome::Failed { cause } => vec![(Place::Cause, subject, cause.as_str())],
+        Outcome::Failed { cause } => vec![(SignatureSource::Cause, subject, cause.as_str())],
         _ => Vec::new(),
     }
 }
 
 /// The texts of an event in which signatures are looked for.
-fn texts(kind: &EventKind) -> Vec<(Place, String, &str)> {
+fn texts(kind: &EventKind) -> Vec<(SignatureSource, String, &str)> {
     let of = |subject: &Subject| match subject {
         Subject::Cluster => CLUSTER.to_owned(),
         Subject::Node(node) => node.to_string(),
     };
     match kind {
-        EventKind::Console { node, line } => vec![(Place::Console, node.to_string(), line)],
-        EventKind::Note { subject, text } => vec![(Place::Note, of(subject), text)],
+        EventKind::Console { node, line } => vec![(SignatureSource::Console, node.to_string(), line)],
+        EventKind::Note { subject, text } => vec![(SignatureSource::Note, of(subject), text)],
         EventKind::StepFinished { subject, outcome, .. } => cause(of(subject), outcome),
         EventKind::CheckFinished { outcome, .. }
         | EventKind::ScenarioFinished { outcome, .. }
         | EventKind::RunFinished { outcome } => cause(CLUSTER.to_owned(), outcome),
         EventKind::MachineExited { node, status, expected: false } => {
-            vec![(Place::Cause, node.to_string(), status)]
+            vec![(SignatureSource::Cause, node.to_string(), status)]
         }
-        EventKind::LayerChanged { node, detail, .. } => vec![(Place::Event, node.to_string(), detail)],
+        EventKind::LayerChanged { node, detail, .. } => {
+            vec![(SignatureSource::Event, node.to_string(), detail)]
+        }
         EventKind::KubernetesEvent { subject, reason, message, .. } => {
-            vec![(Place::Event, of(subject), reason), (Place::Event, of(subject), message)]
+            vec![
+                (SignatureSource::Event, of(subject), reason),
+                (SignatureSource::Event, of(subject), message),
+            ]
         }
         _ => Vec::new(),
     }

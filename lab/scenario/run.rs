@@ -5,7 +5,7 @@ use std::{io, path::Path};
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{
     control::ControlServer,
-    formation::{Cluster, Failure, FormedCluster, Stage},
+    formation::{Cluster, Failure, FormedCluster, SavedStage},
 };
 use lab_model::{
     Diagnostic,
@@ -73,7 +73,7 @@ pub fn request(scenario: &Scenario, when_short: WhenShort) -> ClusterRequest {
         pretended_memory: scenario.host_memory,
         start: scenario.start,
         snapshot: None,
-        keep: Stage::Formed,
+        keep: SavedStage::Formed,
         title: scenario.name.clone(),
         workloads: images.map(|image| (*image).to_owned()).collect(),
     }

@@ -9,7 +9,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{
-    formation::{Cluster, Failure, Host, Stage, Tailnet, Warm},
+    formation::{Cluster, Failure, Host, SavedStage, Tailnet, Warm},
     tailnet::{Programs, ProgramsError, TailnetError},
 };
 use lab_image::InspectError;
@@ -52,7 +52,7 @@ pub struct ClusterRequest {
     /// The saved cluster of this name, and no other.
     pub snapshot: Option<NodeName>,
     /// How far the cluster that is saved has come.
-    pub keep: Stage,
+    pub keep: SavedStage,
     /// What its directory is called in a run of several clusters.
     pub title: String,
 }
@@ -70,7 +70,7 @@ impl ClusterRequest {
             workloads: Vec::new(),
             start: Start::Cold,
             snapshot: None,
-            keep: Stage::Formed,
+            keep: SavedStage::Formed,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use lab_cluster::{
-    formation::{Lookup, SavedImages, Snapshot, Stage, Warm, WarmKey, WarmStore},
+    formation::{Lookup, SavedImages, SavedStage, Snapshot, Warm, WarmKey, WarmStore},
     tailnet::SavedControlServer,
 };
 use lab_model::events::EventKind;
@@ -45,7 +45,7 @@ impl Session {
         let images: SavedImages = plan.pulled_images().map(|(image, _)| digest(image)).collect();
         let key_of = |stage| WarmKey::of(plan, &self.qemu, &images, stage);
         let late = self.is_configured_late(plan);
-        let key = key_of(if late { Stage::Configured } else { Stage::Formed });
+        let key = key_of(if late { SavedStage::Configured } else { SavedStage::Formed });
         let warm = self.warm_store()?;
         if let Some(name) = &request.snapshot {
             let found = self.found(&warm, key.clone().named(name.clone())).await?;
@@ -63,20 +63,20 @@ impl Session {
         if late {
             match self.found(&warm, key.clone()).await? {
                 Ok(snapshot) => restore = Some(snapshot),
-                Err(reason) if request.keep == Stage::Configured => reasons.push(reason),
+                Err(reason) if request.keep == SavedStage::Configured => reasons.push(reason),
                 // Nobody asked for such a one; it would only have been faster.
                 Err(_) => {}
             }
         }
         if restore.is_none() {
-            match self.found(&warm, key_of(Stage::Formed)).await? {
+            match self.found(&warm, key_of(SavedStage::Formed)).await? {
                 Ok(snapshot) => restore = Some(snapshot),
                 Err(reason) => reasons.push(reason),
             }
-            if late && request.keep == Stage::Configured {
+            if late && request.keep == SavedStage::Configured {
                 keep.push(key.clone());
             } else if restore.is_none() {
-                keep.push(key_of(Stage::Formed));
+                keep.push(key_of(SavedStage::Formed));
             }
         }
         match &restore {

@@ -33,7 +33,7 @@ use super::{
     formed::FormedCluster,
     readiness::Readiness,
     steps::{FIRST_PROCESS, LastSeen, REACHABLE, console_line, retry, until},
-    warm::{Snapshot, Stage, Warm, WarmKey, WarmStore},
+    warm::{SavedStage, Snapshot, Warm, WarmKey, WarmStore},
 };
 use crate::{
     formation::NodeTable,
@@ -92,13 +92,13 @@ impl Cluster {
             Some(restored) => restored,
             None => {
                 let formed = formed(self.form_cold().await?);
-                formed.keep_if_asked(&store, &keep, Stage::Formed, began).await;
-                (formed, Stage::Formed)
+                formed.keep_if_asked(&store, &keep, SavedStage::Formed, began).await;
+                (formed, SavedStage::Formed)
             }
         };
-        if stage == Stage::Formed {
+        if stage == SavedStage::Formed {
             formed.configure_late().await?;
-            formed.keep_if_asked(&store, &keep, Stage::Configured, began).await;
+            formed.keep_if_asked(&store, &keep, SavedStage::Configured, began).await;
         }
         Ok(formed)
     }
@@ -308,7 +308,7 @@ impl Cluster {
 }
 
 impl FormedCluster {
-    async fn keep_if_asked(&self, store: &WarmStore, keys: &[WarmKey], stage: Stage, began: Instant) {
+    async fn keep_if_asked(&self, store: &WarmStore, keys: &[WarmKey], stage: SavedStage, began: Instant) {
         let formed_in = began.elapsed().as_secs_f64();
         for key in keys.iter().filter(|key| key.stage == stage) {
             self.keep_warm(store, key, formed_in).await;

@@ -36,5 +36,5 @@ pub use node_table::NodeTable;
 pub use tailnet::{RealTailnet, Tailnet};
 pub use warm::{
     Draft, Lookup, SaveError, SaveFigures, SavedAccess, SavedCluster, SavedFile, SavedImages, SavedNode,
-    Snapshot, Stage, Warm, WarmEntry, WarmError, WarmKey, WarmStore,
+    SavedStage, Snapshot, Warm, WarmEntry, WarmError, WarmKey, WarmStore,
 };

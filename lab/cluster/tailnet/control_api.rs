@@ -46,7 +46,7 @@ pub(super) struct IssuedKey {
 
 /// A node as the control server knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Node {
+pub struct TailnetNode {
     /// Its number.
     pub id: u64,
     /// The host name it gave.
@@ -76,7 +76,7 @@ pub struct Node {
     pub primary: Vec<IpNet>,
 }
 
-impl Node {
+impl TailnetNode {
     /// Its address in the tailnet, IPv4 if it has one.
     pub fn address(&self) -> Option<IpAddr> {
         self.addresses.iter().find(|address| address.is_ipv4()).or(self.addresses.first()).copied()
@@ -89,8 +89,8 @@ impl Node {
 }
 
 /// Reads a list, which is `null` when empty.
-pub(super) fn nodes(json: &str) -> Result<Vec<Node>, serde_json::Error> {
-    Ok(serde_json::from_str::<Option<Vec<Node>>>(json)?.unwrap_or_default())
+pub(super) fn nodes(json: &str) -> Result<Vec<TailnetNode>, serde_json::Error> {
+    Ok(serde_json::from_str::<Option<Vec<TailnetNode>>>(json)?.unwrap_or_default())
 }
 
 /// What an error says in JSON.

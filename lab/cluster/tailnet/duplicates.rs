@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::Node;
+use super::TailnetNode;
 
 /// A prefix with several advertisers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,8 +20,8 @@ pub struct SharedPrefix {
 
 /// Every prefix that two or more of `nodes` advertise. A cluster has exactly one gateway, so each
 /// is a mistake: which node routes is then the control server's choice.
-pub fn shared_prefixes(nodes: &[Node]) -> Vec<SharedPrefix> {
-    let mut advertisers: BTreeMap<IpNet, Vec<&Node>> = BTreeMap::new();
+pub fn shared_prefixes(nodes: &[TailnetNode]) -> Vec<SharedPrefix> {
+    let mut advertisers: BTreeMap<IpNet, Vec<&TailnetNode>> = BTreeMap::new();
     for node in nodes {
         for prefix in &node.advertised {
             advertisers.entry(*prefix).or_default().push(node);
@@ -61,7 +61,7 @@ mod tests {
     fn two_nodes_with_one_prefix_are_reported_with_the_one_that_was_chosen() {
         let json = r#"[{"id":1,"name":"a","available_routes":["10.244.0.0/16","10.96.0.0/12"],"subnet_routes":["10.96.0.0/12"]},
                        {"id":2,"name":"b","available_routes":["10.244.0.0/16"],"subnet_routes":["10.244.0.0/16"]}]"#;
-        let nodes: Vec<Node> = serde_json::from_str(json).unwrap();
+        let nodes: Vec<TailnetNode> = serde_json::from_str(json).unwrap();
         let shared = shared_prefixes(&nodes);
         assert_eq!(shared.len(), 1);
         assert_eq!(

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{ClientStatus, Node, Preferences};
+use super::{ClientStatus, Preferences, TailnetNode};
 
 /// Something that is so, is not so, or has not been looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,7 +137,7 @@ impl RouteLedger {
     }
 
     /// Notes what the control server knows: login, advertised, approved.
-    pub fn note_nodes(&mut self, nodes: &[Node]) {
+    pub fn note_nodes(&mut self, nodes: &[TailnetNode]) {
         // A node that logged in anew under one name leaves an old entry behind.
         let mut own: Vec<_> = nodes.iter().filter(|node| node.name == self.gateway).collect();
         own.sort_by_key(|node| (node.online, node.id));

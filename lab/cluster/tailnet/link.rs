@@ -177,12 +177,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::tailnet::{ClientStatus, Node, Preferences, Probe};
+    use crate::tailnet::{ClientStatus, Preferences, Probe, TailnetNode};
 
     const PODS: &str = "10.244.0.0/16";
     const SERVICES: &str = "10.96.0.0/12";
 
-    fn nodes(advertised: &str, approved: &str, online: bool) -> Vec<Node> {
+    fn nodes(advertised: &str, approved: &str, online: bool) -> Vec<TailnetNode> {
         let list = |text: &str| serde_json::to_value(text.split_whitespace().collect::<Vec<_>>()).unwrap();
         let node = serde_json::json!([{ "id": 1, "name": "gateway", "online": online,
             "available_routes": list(advertised), "approved_routes": list(approved), "subnet_routes": list(approved) }]);
@@ -240,7 +240,7 @@ mod tests {
             (Link::Approved, &|l| {
                 let mut all = nodes(&both, &both, true);
                 all[0].primary.clear();
-                all.push(Node { id: 2, name: "second".into(), ..nodes(&both, &both, true).remove(0) });
+                all.push(TailnetNode { id: 2, name: "second".into(), ..nodes(&both, &both, true).remove(0) });
                 l.note_nodes(&all);
             }),
             (Link::Accepted, &|l| l.note_client(&client(PODS), &accept)),

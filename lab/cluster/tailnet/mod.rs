@@ -30,7 +30,7 @@ mod saved_server;
 
 pub use client::{ClientSpec, OutsideClient, Paths, TAILSCALE};
 pub use client_status::{ClientStatus, Path, Peer, Pong, Preferences};
-pub use control_api::{KeyOptions, Node, User};
+pub use control_api::{KeyOptions, TailnetNode, User};
 pub use control_config::{Approval, ControlSpec, GATEWAY_TAG, Transport};
 pub use control_server::ControlServer;
 pub use duplicates::{SharedPrefix, shared_prefixes};

@@ -73,14 +73,14 @@ pub enum AppliesTo {
 }
 
 /// What is fixed of a patch.
-struct Entry {
+struct PatchEntry {
     name: &'static str,
     applies: AppliesTo,
     reason: &'static str,
 }
 
-const fn entry(name: &'static str, applies: AppliesTo, reason: &'static str) -> Entry {
-    Entry { name, applies, reason }
+const fn entry(name: &'static str, applies: AppliesTo, reason: &'static str) -> PatchEntry {
+    PatchEntry { name, applies, reason }
 }
 
 /// One patch for one node: what goes, then what is merged.
@@ -139,7 +139,7 @@ impl LabPatchId {
         Self::ALL.into_iter()
     }
 
-    const fn entry(self) -> Entry {
+    const fn entry(self) -> PatchEntry {
         use AppliesTo::{All, ControlPlanes};
         match self {
             Self::Time => entry(

@@ -9,10 +9,10 @@ use serde_json::Value;
 
 /// A place in a config: the document's kind (empty for v1alpha1's main document) and the keys from
 /// its top. Entries of a list have the list's own place.
-type Place = (&'static str, &'static [&'static str]);
+type MergeKey = (&'static str, &'static [&'static str]);
 
 /// What a patch replaces as a whole (`merge:"replace"` in the types).
-const REPLACED: &[Place] = &[
+const REPLACED: &[MergeKey] = &[
     ("", &["cluster", "network", "podSubnets"]),
     ("", &["cluster", "network", "serviceSubnets"]),
     ("", &["cluster", "apiServer", "auditPolicy"]),
@@ -22,7 +22,7 @@ const REPLACED: &[Place] = &[
 
 /// Lists whose entries are merged when they agree in a key: the first of these that the patch's
 /// entry has.
-const KEYED: &[(Place, &[&str])] = &[
+const KEYED: &[(MergeKey, &[&str])] = &[
     (("", &["machine", "network", "interfaces"]), &["interface", "deviceSelector"]),
     (("", &["machine", "network", "interfaces", "vlans"]), &["vlanId"]),
     (("", &["cluster", "apiServer", "admissionControl"]), &["name"]),
@@ -30,7 +30,7 @@ const KEYED: &[(Place, &[&str])] = &[
 ];
 
 /// Lists whose entries are replaced when they agree in a key.
-const REPLACED_BY_KEY: &[(Place, &str)] = &[(("ImageVerificationConfig", &["rules"]), "image")];
+const REPLACED_BY_KEY: &[(MergeKey, &str)] = &[(("ImageVerificationConfig", &["rules"]), "image")];
 
 /// Lays `patch` over `base`, at the top of a document.
 pub(super) fn merge_document(base: &mut Value, patch: &Value) {
@@ -85,7 +85,7 @@ impl Merge {
         }
     }
 
-    fn is_at(&self, (kind, path): &Place) -> bool {
+    fn is_at(&self, (kind, path): &MergeKey) -> bool {
         self.kind == *kind && self.path == *path
     }
 }

@@ -11,13 +11,13 @@ use ratatui::{
     widgets::{Block, Paragraph, Wrap},
 };
 
-use super::state::{CheckRow, Pane, ScenarioRow, State, StepRow};
+use super::state::{CheckRow, Pane, ScenarioRow, ScreenState, StepRow};
 use crate::laps::Lapse;
 
 /// The width of a pane in which most console lines can still be told apart.
 const PANE: u16 = 38;
 
-pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
+pub(super) fn draw(frame: &mut Frame<'_>, state: &ScreenState) {
     let checks = state.shown().map_or(0, |row| row.checks.len());
     let below = u16::try_from(checks).unwrap_or(u16::MAX).saturating_add(2).clamp(6, 12);
     let [head, scenarios, stopwatch, panes, foot, next] = Layout::vertical([
@@ -39,7 +39,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
     frame.render_widget(next_line(state), next);
 }
 
-fn head_line(state: &State) -> Line<'_> {
+fn head_line(state: &ScreenState) -> Line<'_> {
     let verdict = match &state.ended {
         None => Span::default(),
         Some(Outcome::Passed) => " PASSED ".bold().green().reversed(),
@@ -53,7 +53,7 @@ fn head_line(state: &State) -> Line<'_> {
     ])
 }
 
-fn scenario_line(state: &State) -> Line<'_> {
+fn scenario_line(state: &ScreenState) -> Line<'_> {
     let spans = state.scenarios.iter().flat_map(|row| {
         let text = format!(" {}", row.name);
         let name = if row.began.is_some() && row.ended.is_none() { text.bold() } else { text.into() };
@@ -72,7 +72,7 @@ fn time_of(row: &ScenarioRow, now: Duration) -> Option<Span<'static>> {
     row.began.map(|began| format!(" {}", clock(until.saturating_sub(began))).dim())
 }
 
-fn stopwatch_line(state: &State) -> Line<'_> {
+fn stopwatch_line(state: &ScreenState) -> Line<'_> {
     let spans = state.laps.lapses(state.now).into_iter().flat_map(|(name, budget, lapse)| {
         let (text, style) = match lapse {
             Lapse::NotYet => ("–".to_owned(), Style::new().dim()),
@@ -87,7 +87,7 @@ fn stopwatch_line(state: &State) -> Line<'_> {
 }
 
 /// The panes side by side, in as many rows as it takes.
-fn draw_panes(frame: &mut Frame<'_>, area: Rect, state: &State) {
+fn draw_panes(frame: &mut Frame<'_>, area: Rect, state: &ScreenState) {
     let beside = usize::from((area.width / PANE).max(1));
     let rows = state.nodes.len().div_ceil(beside).max(1);
     let areas = Layout::vertical(vec![Constraint::Fill(1); rows]).split(area);
@@ -148,7 +148,7 @@ fn step_line(pane: &Pane, now: Duration) -> Line<'_> {
     Line::from_iter(std::iter::once(step).chain(cost))
 }
 
-fn draw_checks(frame: &mut Frame<'_>, area: Rect, state: &State) {
+fn draw_checks(frame: &mut Frame<'_>, area: Rect, state: &ScreenState) {
     let block = Block::bordered().title(" checks ");
     let checks = state.shown().map_or(&[][..], |row| &row.checks);
     // The one that goes on stays in sight.
@@ -178,7 +178,7 @@ fn mark(began: Option<Duration>, ended: Option<&(Duration, Outcome)>) -> Span<'s
     }
 }
 
-fn draw_log(frame: &mut Frame<'_>, area: Rect, state: &State) {
+fn draw_log(frame: &mut Frame<'_>, area: Rect, state: &ScreenState) {
     let block = Block::bordered().title(" what happened ");
     let inner = block.inner(area);
     frame.render_widget(block, area);
@@ -200,7 +200,7 @@ fn draw_log(frame: &mut Frame<'_>, area: Rect, state: &State) {
     frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), inner);
 }
 
-fn next_line(state: &State) -> Line<'_> {
+fn next_line(state: &ScreenState) -> Line<'_> {
     let how_to_end = if state.ended.is_none() { "   Ctrl-C ends the run and cleans up" } else { "" };
     Line::from(vec![" next: ".bold(), state.next().into(), how_to_end.dim()])
 }

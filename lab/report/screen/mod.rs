@@ -1,5 +1,5 @@
 //! The whole terminal as a view of a run: what is planned, each node in a pane of its own, the checks, the stopwatch,
-//! and what comes next. [`State`] is folded from events alone and [`draw`] draws it, so that a recording
+//! and what comes next. [`ScreenState`] is folded from events alone and [`draw`] draws it, so that a recording
 //! looks as the run did.
 
 mod draw;
@@ -17,7 +17,7 @@ use ratatui::{
         terminal::{EnterAlternateScreen, LeaveAlternateScreen},
     },
 };
-use state::State;
+use state::ScreenState;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::plain;
@@ -43,7 +43,7 @@ pub(super) async fn show(mut events: Subscription) {
 
 async fn draw_until_end(events: &mut Subscription) -> io::Result<()> {
     let mut screen = Screen::open()?;
-    let mut state = State::default();
+    let mut state = ScreenState::default();
     let began = Instant::now();
     let mut frames = tokio::time::interval(FRAME);
     frames.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -71,7 +71,7 @@ impl Screen {
         Ok(screen)
     }
 
-    fn draw(&mut self, state: &State) -> io::Result<()> {
+    fn draw(&mut self, state: &ScreenState) -> io::Result<()> {
         self.0.draw(|frame| draw::draw(frame, state)).map(drop)
     }
 }
@@ -96,7 +96,7 @@ mod tests {
 
     /// The picture of a recorded run at a second of it, on a terminal of that size.
     fn picture(events: &[Event], at: u64, (columns, rows): (u16, u16)) -> String {
-        let mut state = State::default();
+        let mut state = ScreenState::default();
         let at = Duration::from_secs(at);
         for event in events.iter().filter(|event| event.at <= at) {
             state.add(event);
@@ -169,7 +169,7 @@ mod tests {
                 },
                 EventKind::StepStarted { subject, step },
             ];
-            let mut state = State::default();
+            let mut state = ScreenState::default();
             for (seq, kind) in (0..).zip(kinds) {
                 state.add(&Event { seq, at: Duration::ZERO, kind });
             }

@@ -17,7 +17,7 @@ const LINES: usize = 120;
 
 /// A run as far as it has come.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct ScreenState {
     /// Time since the run began.
     pub(super) now: Duration,
     pub(super) run: String,
@@ -72,7 +72,7 @@ pub(super) struct StepRow {
     pub(super) ended: Option<(Duration, Outcome)>,
 }
 
-impl State {
+impl ScreenState {
     pub(super) fn add(&mut self, event: &Event) {
         self.now = self.now.max(event.at);
         self.laps.add(event);

@@ -77,32 +77,32 @@ impl Check for NoTailscale {
 }
 
 /// A kind of place where Tailscale could be, and what was found there.
-struct Place {
+struct SearchedPlace {
     what: &'static str,
     found: Vec<String>,
     /// A running node always has some of these; none at all means that nobody looked.
     never_empty: bool,
 }
 
-async fn places(cluster: &Cluster, node: &NodePlan) -> Result<Vec<Place>, ApiError> {
+async fn places(cluster: &Cluster, node: &NodePlan) -> Result<Vec<SearchedPlace>, ApiError> {
     let client = cluster.connect(node).await?;
     let services = client.services(QUESTION).await?;
     let processes = client.processes(QUESTION).await?;
     Ok(vec![
-        Place { what: "extensions", found: extensions(&client).await?, never_empty: false },
-        Place {
+        SearchedPlace { what: "extensions", found: extensions(&client).await?, never_empty: false },
+        SearchedPlace {
             what: "services",
             found: services.into_iter().map(|service| service.id).collect(),
             never_empty: true,
         },
-        Place {
+        SearchedPlace {
             what: "processes",
             found: processes.into_iter().map(|p| format!("{} {}", p.command, p.arguments)).collect(),
             never_empty: true,
         },
-        Place { what: "interfaces", found: interfaces(&client).await?, never_empty: true },
+        SearchedPlace { what: "interfaces", found: interfaces(&client).await?, never_empty: true },
         // A node where no pod ever ran has none. Kubernetes hears of a node's images minutes later.
-        Place { what: "container images", found: client.images(QUESTION).await?, never_empty: false },
+        SearchedPlace { what: "container images", found: client.images(QUESTION).await?, never_empty: false },
     ])
 }
 
@@ -122,7 +122,7 @@ async fn interfaces(client: &NodeClient) -> Result<Vec<String>, ApiError> {
     Ok(resources.into_iter().map(|resource| resource.id).collect())
 }
 
-fn judge(node: &str, places: &[Place], observation: &mut Observation) {
+fn judge(node: &str, places: &[SearchedPlace], observation: &mut Observation) {
     for place in places {
         let hits: Vec<_> = place.found.iter().filter(|text| text.to_lowercase().contains(NAME)).collect();
         for hit in &hits {
@@ -143,7 +143,7 @@ mod tests {
     fn judged(found: &[&str], never_empty: bool) -> Observation {
         let mut observation = Observation::default();
         let found = found.iter().map(|text| (*text).to_owned()).collect();
-        judge("n", &[Place { what: "processes", found, never_empty }], &mut observation);
+        judge("n", &[SearchedPlace { what: "processes", found, never_empty }], &mut observation);
         observation
     }
 

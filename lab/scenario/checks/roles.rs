@@ -59,7 +59,7 @@ impl Check for Roles {
                             .map(|other| (other.spec.role.as_str(), Traits::of(&other.image.contents)))
                             .collect();
                         let expected = Traits::of(&node.image.contents);
-                        let node = Node { name: node.spec.name.as_str(), role: node.spec.role.as_str() };
+                        let node = RoleNode { name: node.spec.name.as_str(), role: node.spec.role.as_str() };
                         judge(&node, &expected, &actual, &others, seen);
                     }
                     Err(error) => seen.problem(format!("{}: {error}", node.spec.name)),
@@ -79,7 +79,7 @@ struct Traits {
     handlers: BTreeSet<String>,
 }
 
-struct Node<'a> {
+struct RoleNode<'a> {
     name: &'a str,
     role: &'a str,
 }
@@ -144,7 +144,7 @@ fn handlers(config: &str) -> BTreeSet<String> {
 }
 
 fn judge(
-    node: &Node<'_>,
+    node: &RoleNode<'_>,
     expected: &Traits,
     actual: &Traits,
     others: &[(&str, Traits)],
@@ -196,7 +196,7 @@ mod tests {
 
     fn judged(role: &str, expected: &Traits, actual: &Traits, other: (&str, Traits)) -> Observation {
         let mut observation = Observation::default();
-        judge(&Node { name: "gw", role }, expected, actual, &[other], &mut observation);
+        judge(&RoleNode { name: "gw", role }, expected, actual, &[other], &mut observation);
         observation
     }
 

@@ -13,7 +13,8 @@ use lab_cluster::{
 use tokio::sync::Mutex;
 
 use super::{
-    CheckError, Observation, fixtures::EchoPods, patient, tailnet_requests::Answer, tailnet_routing::Routing,
+    CheckError, Observation, fixtures::EchoPods, patient, tailnet_requests::TailnetAnswer,
+    tailnet_routing::Routing,
 };
 
 /// How long one request may take; the first to a target also looks for a path.
@@ -66,10 +67,10 @@ impl Routing<'_> {
     }
 
     /// Asks one address until it answers, and then some more.
-    async fn ask(&self, http: &reqwest::Client, address: &str) -> Vec<Answer> {
+    async fn ask(&self, http: &reqwest::Client, address: &str) -> Vec<TailnetAnswer> {
         let answers = Mutex::new(Vec::new());
         let attempt = || async {
-            let answer = Answer::of(http, address).await;
+            let answer = TailnetAnswer::of(http, address).await;
             let came = answer.seen.is_ok();
             answers.lock().await.push(answer);
             if came { Ok(()) } else { Err(()) }
@@ -79,7 +80,7 @@ impl Routing<'_> {
         let mut answers = answers.into_inner();
         if came {
             for _ in 0..REPEATS {
-                answers.push(Answer::of(http, address).await);
+                answers.push(TailnetAnswer::of(http, address).await);
             }
         }
         answers
@@ -113,7 +114,7 @@ impl Routing<'_> {
 
     /// Notes in the ledger what came of the requests to one address: the first answer apart from the
     /// later ones, lost ones only when none came.
-    fn note(&mut self, address: &str, answers: &[Answer]) {
+    fn note(&mut self, address: &str, answers: &[TailnetAnswer]) {
         let Ok(ip) = address.parse::<IpAddr>() else { return };
         let Some(prefix) = self.prefix_of(ip) else { return };
         let answered: Vec<_> = answers.iter().filter(|answer| answer.seen.is_ok()).collect();

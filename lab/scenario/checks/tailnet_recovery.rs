@@ -8,7 +8,7 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{
     formation::{Cluster, FormedCluster, Tailnet},
-    tailnet::{Node, OutsideClient, Path, Pong, TailnetError},
+    tailnet::{OutsideClient, Path, Pong, TailnetError, TailnetNode},
     wait::{PollError, Wait},
 };
 use lab_model::workloads::ECHO_IMAGE;
@@ -19,7 +19,8 @@ use lab_plan::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Check, CheckError, Observation, fixtures::Fixtures, tailnet_requests::Answer, tailnet_routing::tailnet_of,
+    Check, CheckError, Observation, fixtures::Fixtures, tailnet_requests::TailnetAnswer,
+    tailnet_routing::tailnet_of,
 };
 
 /// How long one request may take.
@@ -157,7 +158,7 @@ impl ClientPath<'_> {
     async fn reached(&self, when: &str) -> Result<f64, CheckError> {
         let started = Instant::now();
         let wait = Wait::up_to(self.patience).every(AGAIN);
-        let answered = wait.retry(|| async { Answer::of(&self.http, &self.pod).await.seen }).await;
+        let answered = wait.retry(|| async { TailnetAnswer::of(&self.http, &self.pod).await.seen }).await;
         match answered {
             Ok(_) => Ok(started.elapsed().as_secs_f64()),
             Err(expired) => Err(CheckError::seen(format!(
@@ -196,7 +197,7 @@ impl ClientPath<'_> {
     async fn link_cut(&self, seen: &mut Observation) -> Result<(), CheckError> {
         let name = &self.gateway.spec.name;
         self.cluster.lan().cut(name)?;
-        let cut = Answer::of(&self.http, &self.pod).await.seen;
+        let cut = TailnetAnswer::of(&self.http, &self.pod).await.seen;
         self.cluster.lan().restore(name)?;
         seen.note(
             cut.is_err(),
@@ -238,7 +239,7 @@ impl ClientPath<'_> {
         let control = control
             .ok_or_else(|| CheckError::lacks("only a control server of the run's own is restarted"))?;
         control.stop().await;
-        let alone = Answer::of(&self.http, &self.pod).await.seen;
+        let alone = TailnetAnswer::of(&self.http, &self.pod).await.seen;
         control.resume().await?;
         seen.note(
             alone.is_ok(),
@@ -248,7 +249,7 @@ impl ClientPath<'_> {
             },
         );
         let resumed = Instant::now();
-        let online = |nodes: &[Node]| nodes.iter().filter(|node| node.online).count() >= 2;
+        let online = |nodes: &[TailnetNode]| nodes.iter().filter(|node| node.online).count() >= 2;
         control.wait_for_nodes("gateway and client to be connected", self.patience, online).await?;
         seen.fact(format!(
             "control server back: gateway and client are connected to it again after {:.1} s",

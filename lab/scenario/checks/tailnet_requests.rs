@@ -6,14 +6,14 @@ use lab_cluster::kubernetes::EchoWorkload;
 use lab_model::words::chain;
 
 /// What came of one request.
-pub(super) struct Answer {
+pub(super) struct TailnetAnswer {
     /// How long it took.
     pub(super) after: Duration,
     /// Node that answered and the sender that it saw, or why nobody did.
     pub(super) seen: Result<(String, String), String>,
 }
 
-impl Answer {
+impl TailnetAnswer {
     /// Asks the echo server at an address, once.
     pub(super) async fn of(http: &reqwest::Client, address: &str) -> Self {
         let started = Instant::now();

@@ -212,9 +212,9 @@ impl Routing<'_> {
         let since = Instant::now();
         let name = self.ledger.gateway.clone();
         let routes: Vec<_> = self.ledger.routes.iter().map(|route| route.prefix).collect();
-        let all_of = |known: fn(&lab_cluster::tailnet::Node) -> &[IpNet]| {
+        let all_of = |known: fn(&lab_cluster::tailnet::TailnetNode) -> &[IpNet]| {
             let (name, routes) = (&name, &routes);
-            move |nodes: &[lab_cluster::tailnet::Node]| {
+            move |nodes: &[lab_cluster::tailnet::TailnetNode]| {
                 let of_it = nodes.iter().filter(|node| node.name == *name && node.online);
                 of_it.map(known).any(|known| routes.iter().all(|route| known.contains(route)))
             }

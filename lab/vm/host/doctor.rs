@@ -17,7 +17,7 @@ use crate::machine::{QemuVersion, choose_accelerator};
 /// How well a requirement is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum RequirementState {
     /// As it should be.
     Met,
     /// The lab runs, with a drawback that is said.
@@ -28,26 +28,26 @@ pub enum State {
 
 /// One requirement, what was found, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct Requirement {
     /// A stable identifier for scripts.
     pub id: &'static str,
     /// What is required, for people.
     pub requirement: String,
     /// How well it is met.
-    pub state: State,
+    pub state: RequirementState,
     /// What was found.
     pub found: String,
     /// What to do about it; empty when met.
     pub fix: String,
 }
 
-impl Finding {
+impl Requirement {
     fn met(id: &'static str, requirement: impl Into<String>, found: impl Into<String>) -> Self {
         let (requirement, found) = (requirement.into(), found.into());
-        Self { id, requirement, state: State::Met, found, fix: String::new() }
+        Self { id, requirement, state: RequirementState::Met, found, fix: String::new() }
     }
 
-    fn but(mut self, state: State, fix: impl Into<String>) -> Self {
+    fn but(mut self, state: RequirementState, fix: impl Into<String>) -> Self {
         self.state = state;
         self.fix = fix.into();
         self
@@ -75,7 +75,7 @@ impl Default for Needs {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
     /// The findings, in the order in which they matter.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<Requirement>,
     /// Whether the lab can run here.
     pub able: bool,
     /// What was probed.
@@ -94,7 +94,7 @@ impl Diagnosis {
             sockets(&facts),
             image_tools(&facts),
         ];
-        let able = findings.iter().all(|finding| finding.state != State::Missing);
+        let able = findings.iter().all(|finding| finding.state != RequirementState::Missing);
         Self { findings, able, facts }
     }
 
@@ -117,16 +117,17 @@ impl fmt::Display for Diagnosis {
         let width = width.unwrap_or(0);
         for finding in &self.findings {
             let mark = match finding.state {
-                State::Met => "✅",
-                State::Degraded => "🔶",
-                State::Missing => "❌",
+                RequirementState::Met => "✅",
+                RequirementState::Degraded => "🔶",
+                RequirementState::Missing => "❌",
             };
             writeln!(f, "{mark} {:width$}  {}", finding.requirement, finding.found)?;
             if !finding.fix.is_empty() {
                 writeln!(f, "   {:width$}  → {}", "", finding.fix)?;
             }
         }
-        let missing = self.findings.iter().filter(|finding| finding.state == State::Missing).count();
+        let missing =
+            self.findings.iter().filter(|finding| finding.state == RequirementState::Missing).count();
         let verdict = match missing {
             0 => "This host can run the lab.".to_owned(),
             1 => "This host cannot run the lab: 1 requirement is missing.".to_owned(),
@@ -136,14 +137,18 @@ impl fmt::Display for Diagnosis {
     }
 }
 
-fn system(facts: &Facts) -> Finding {
+fn system(facts: &Facts) -> Requirement {
     let found = format!("{} on {}, {} cores", facts.platform.os, facts.platform.arch, facts.cores);
-    let finding = Finding::met("system", "Linux or macOS, 2 cores", found);
+    let finding = Requirement::met("system", "Linux or macOS, 2 cores", found);
     match (facts.platform.os.as_str(), facts.cores) {
         ("linux" | "macos", 2..) => finding,
-        ("linux" | "macos", _) => finding
-            .but(State::Degraded, "with one core a cluster forms slowly: give the machine a second one"),
-        _ => finding.but(State::Missing, "run the lab on Linux or macOS, e.g. in a virtual machine"),
+        ("linux" | "macos", _) => finding.but(
+            RequirementState::Degraded,
+            "with one core a cluster forms slowly: give the machine a second one",
+        ),
+        _ => {
+            finding.but(RequirementState::Missing, "run the lab on Linux or macOS, e.g. in a virtual machine")
+        }
     }
 }
 
@@ -156,28 +161,29 @@ fn install_qemu(facts: &Facts) -> &'static str {
     }
 }
 
-fn qemu(facts: &Facts) -> Finding {
+fn qemu(facts: &Facts) -> Requirement {
     let requirement = format!("QEMU {}.{} or later", QemuVersion::OLDEST.major, QemuVersion::OLDEST.minor);
     match &facts.qemu {
         Ok(qemu) => {
             let restore = if qemu.has_mapped_ram() { ", with mapped-ram" } else { "" };
             let found = format!("{} at {}{restore}", qemu.version, qemu.path.display());
-            let finding = Finding::met("qemu", requirement, found);
+            let finding = Requirement::met("qemu", requirement, found);
             if qemu.version < QemuVersion::OLDEST {
-                return finding.but(State::Missing, install_qemu(facts));
+                return finding.but(RequirementState::Missing, install_qemu(facts));
             }
             finding
         }
-        Err(why) => Finding::met("qemu", requirement, why.clone()).but(State::Missing, install_qemu(facts)),
+        Err(why) => Requirement::met("qemu", requirement, why.clone())
+            .but(RequirementState::Missing, install_qemu(facts)),
     }
 }
 
-fn accelerator(facts: &Facts) -> Finding {
+fn accelerator(facts: &Facts) -> Requirement {
     let requirement = "hardware acceleration";
     let Ok(qemu) = &facts.qemu else {
         // One missing thing, one line to mend: QEMU's.
-        return Finding::met("accelerator", requirement, "not known without QEMU")
-            .but(State::Degraded, "install QEMU first");
+        return Requirement::met("accelerator", requirement, "not known without QEMU")
+            .but(RequirementState::Degraded, "install QEMU first");
     };
     match choose_accelerator(&facts.platform, qemu, None) {
         Ok((Accelerator::Tcg, why)) => {
@@ -190,21 +196,24 @@ fn accelerator(facts: &Facts) -> Finding {
                     format!("nothing to mend: {slow}; an arm64 host with KVM or HVF is several times faster")
                 }
             };
-            Finding::met("accelerator", requirement, format!("none: {why}")).but(State::Degraded, fix)
+            Requirement::met("accelerator", requirement, format!("none: {why}"))
+                .but(RequirementState::Degraded, fix)
         }
-        Ok((accelerator, why)) => Finding::met("accelerator", requirement, format!("{accelerator}: {why}")),
-        Err(error) => Finding::met("accelerator", requirement, error.to_string())
-            .but(State::Missing, install_qemu(facts)),
+        Ok((accelerator, why)) => {
+            Requirement::met("accelerator", requirement, format!("{accelerator}: {why}"))
+        }
+        Err(error) => Requirement::met("accelerator", requirement, error.to_string())
+            .but(RequirementState::Missing, install_qemu(facts)),
     }
 }
 
-fn memory(facts: &Facts, need: Size) -> Finding {
+fn memory(facts: &Facts, need: Size) -> Requirement {
     let all = need.as_mib() + HOST_RESERVE_MIB;
     let requirement = format!("{} MiB of free memory", all);
     match &facts.memory {
         Ok(memory) => {
             let found = format!("{} MiB available of {} MiB", memory.available_mib, memory.total_mib);
-            let finding = Finding::met("memory", requirement, found);
+            let finding = Requirement::met("memory", requirement, found);
             if memory.available_mib >= all {
                 return finding;
             }
@@ -213,49 +222,54 @@ fn memory(facts: &Facts, need: Size) -> Finding {
             } else {
                 "close other programs or labs (lab status, lab down)"
             };
-            finding.but(State::Missing, fix)
+            finding.but(RequirementState::Missing, fix)
         }
-        Err(why) => Finding::met("memory", requirement, why.clone())
-            .but(State::Missing, "the lab must know how much memory there is; mount /proc"),
+        Err(why) => Requirement::met("memory", requirement, why.clone())
+            .but(RequirementState::Missing, "the lab must know how much memory there is; mount /proc"),
     }
 }
 
-fn disk(facts: &Facts, need: Size) -> Finding {
+fn disk(facts: &Facts, need: Size) -> Requirement {
     let requirement = format!("{need} of free disk");
     let place = facts.runs.display();
     match &facts.disk_free_mib {
         Ok(free) if *free >= need.as_mib() => {
-            Finding::met("disk", requirement, format!("{free} MiB below {place}"))
+            Requirement::met("disk", requirement, format!("{free} MiB below {place}"))
         }
-        Ok(free) => Finding::met("disk", requirement, format!("{free} MiB below {place}"))
-            .but(State::Missing, format!("make room; old runs are in {place}/lab and can be removed")),
-        Err(why) => Finding::met("disk", requirement, why.clone())
-            .but(State::Degraded, format!("see that there is room below {place}")),
+        Ok(free) => Requirement::met("disk", requirement, format!("{free} MiB below {place}")).but(
+            RequirementState::Missing,
+            format!("make room; old runs are in {place}/lab and can be removed"),
+        ),
+        Err(why) => Requirement::met("disk", requirement, why.clone())
+            .but(RequirementState::Degraded, format!("see that there is room below {place}")),
     }
 }
 
-fn sockets(facts: &Facts) -> Finding {
+fn sockets(facts: &Facts) -> Requirement {
     let requirement = "a short directory for sockets";
     let base = facts.socket_base.display();
     match &facts.socket_works {
-        Ok(()) => Finding::met("sockets", requirement, base.to_string()),
-        Err(why) => Finding::met("sockets", requirement, format!("{base}: {why}"))
-            .but(State::Missing, "make /tmp writable, or set XDG_RUNTIME_DIR to a short path that is"),
+        Ok(()) => Requirement::met("sockets", requirement, base.to_string()),
+        Err(why) => Requirement::met("sockets", requirement, format!("{base}: {why}")).but(
+            RequirementState::Missing,
+            "make /tmp writable, or set XDG_RUNTIME_DIR to a short path that is",
+        ),
     }
 }
 
 /// Go 1.21 and later fetch the toolchain that `go.mod` names.
 const OLDEST_GO: (u32, u32) = (1, 21);
 
-fn image_tools(facts: &Facts) -> Finding {
+fn image_tools(facts: &Facts) -> Requirement {
     let requirement = "tools to build node images";
     let without = |found: String, fix: &str| {
-        let finding = Finding::met("image-tools", requirement, found);
+        let finding = Requirement::met("image-tools", requirement, found);
         // Images that are there, or come from elsewhere, need no tools.
         if facts.images_built {
-            return finding.but(State::Degraded, format!("images are built; to rebuild them: {fix}"));
+            return finding
+                .but(RequirementState::Degraded, format!("images are built; to rebuild them: {fix}"));
         }
-        finding.but(State::Degraded, format!("{fix}; or name with --images where built ones are"))
+        finding.but(RequirementState::Degraded, format!("{fix}; or name with --images where built ones are"))
     };
     if facts.platform.os != "linux" {
         return without("images are built on Linux".to_owned(), "make images on a Linux machine");
@@ -270,7 +284,7 @@ fn image_tools(facts: &Facts) -> Finding {
     let go = facts.go_version.as_deref().unwrap_or("an unknown version of Go");
     match go_number(go) {
         Some(number) if number >= OLDEST_GO => {
-            Finding::met("image-tools", requirement, format!("{}, {go}", IMAGE_TOOLS.join(", ")))
+            Requirement::met("image-tools", requirement, format!("{}, {go}", IMAGE_TOOLS.join(", ")))
         }
         _ => without(go.to_owned(), "install Go 1.21 or later"),
     }
@@ -325,7 +339,7 @@ mod tests {
     fn a_good_host_has_nothing_to_mend() {
         let diagnosis = Diagnosis::of(good(), Needs::default());
         assert_eq!(diagnosis.exit_code(), ExitCode::Passed);
-        assert!(diagnosis.findings.iter().all(|f| f.state == State::Met && f.fix.is_empty()));
+        assert!(diagnosis.findings.iter().all(|f| f.state == RequirementState::Met && f.fix.is_empty()));
         insta::assert_snapshot!(diagnosis);
     }
 
@@ -366,13 +380,16 @@ mod tests {
         let (state, text) = fix(|f| f.platform.kvm = KvmAccess::Denied, "accelerator");
         assert_eq!(
             (state, text.as_str()),
-            (State::Degraded, "sudo usermod -aG kvm $USER, then log in again")
+            (RequirementState::Degraded, "sudo usermod -aG kvm $USER, then log in again")
         );
         let (state, text) = fix(|f| f.go_version = Some("go1.19.8".into()), "image-tools");
-        assert!(state == State::Degraded && text.starts_with("install Go 1.21 or later"), "{text}");
+        assert!(
+            state == RequirementState::Degraded && text.starts_with("install Go 1.21 or later"),
+            "{text}"
+        );
         let busy = |f: &mut Facts| f.memory = Ok(HostMemory { total_mib: 16384, available_mib: 3000 });
         let (state, text) = fix(busy, "memory");
-        assert!(state == State::Missing && text.contains("lab down"), "{text}");
+        assert!(state == RequirementState::Missing && text.contains("lab down"), "{text}");
     }
 
     #[test]

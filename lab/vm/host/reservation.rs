@@ -46,7 +46,7 @@ pub enum ReserveError {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Entry {
+struct ReservationEntry {
     run: String,
     owner: ProcessIdentity,
     mib: u64,
@@ -126,7 +126,7 @@ impl Account {
             decide(mib, host, &holders(entries)).map(|()| {
                 let mine = entries.iter().filter(|e| e.owner == owner).map(|e| e.id);
                 let id = mine.max().map_or(0, |id| id + 1);
-                entries.push(Entry { run: run.to_owned(), owner: owner.clone(), mib, id });
+                entries.push(ReservationEntry { run: run.to_owned(), owner: owner.clone(), mib, id });
                 id
             })
         });
@@ -137,7 +137,7 @@ impl Account {
     }
 
     /// Changes the entries of living owners under the lock.
-    fn change<T>(&self, change: impl FnOnce(&mut Vec<Entry>) -> T) -> io::Result<T> {
+    fn change<T>(&self, change: impl FnOnce(&mut Vec<ReservationEntry>) -> T) -> io::Result<T> {
         let _lock = FileLock::acquire(&self.directory.join("memory.lock"))?;
         let path = self.directory.join("memory.json");
         let mut entries = read_entries(&path)?;
@@ -148,7 +148,7 @@ impl Account {
     }
 }
 
-fn read_entries(path: &Path) -> io::Result<Vec<Entry>> {
+fn read_entries(path: &Path) -> io::Result<Vec<ReservationEntry>> {
     match std::fs::read(path) {
         // The file is replaced whole, so what does not parse was written by another version.
         Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),
@@ -158,7 +158,7 @@ fn read_entries(path: &Path) -> io::Result<Vec<Entry>> {
 }
 
 /// Who holds how much. One process may hold several reservations; its memory in use counts once.
-fn holders(entries: &[Entry]) -> Vec<Holder> {
+fn holders(entries: &[ReservationEntry]) -> Vec<Holder> {
     let processes = usage_of_all();
     let mut holders: Vec<Holder> = Vec::new();
     for entry in entries {
@@ -209,7 +209,7 @@ mod tests {
         let account = account(&directory);
         let mut owner = ProcessIdentity::current().expect("own identity");
         owner.start = "in another life".into();
-        let stale = Entry { run: "dead".into(), owner, mib: 49_000, id: 0 };
+        let stale = ReservationEntry { run: "dead".into(), owner, mib: 49_000, id: 0 };
         replace_file(&directory.path().join("memory.json"), &serde_json::to_vec(&[stale]).expect("json"))
             .expect("write");
         account.try_reserve("next", 30_000, HOST).expect("fits");

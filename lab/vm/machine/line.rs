@@ -6,12 +6,12 @@ const LONGEST: usize = 4096;
 /// Splits a byte stream into lines and takes out terminal escapes (ECMA-48) and control bytes.
 #[derive(Default)]
 pub(super) struct LineSplitter {
-    state: State,
+    state: SplitterState,
     line: Vec<u8>,
 }
 
 #[derive(Default)]
-enum State {
+enum SplitterState {
     #[default]
     Text,
     /// After ESC.
@@ -43,21 +43,24 @@ impl LineSplitter {
         match (&self.state, byte) {
             // A new line ends everything, also an escape that the guest never finished.
             (_, b'\n') => {
-                self.state = State::Text;
+                self.state = SplitterState::Text;
                 return Some(self.take());
             }
-            (State::String, 0x07) => self.state = State::Text,
-            (_, 0x1b) => self.state = State::Escape,
-            (State::Text, b'\t') => self.line.push(b' '),
-            (State::Text, 0x00..=0x1f | 0x7f) => {}
-            (State::Text, _) => self.line.push(byte),
-            (State::Escape, b'[') => self.state = State::Sequence,
-            (State::Escape, b']' | b'P' | b'_' | b'^' | b'X') => self.state = State::String,
-            (State::Escape | State::Intermediate, 0x20..=0x2f) => self.state = State::Intermediate,
-            (State::Sequence, 0x40..=0x7e) | (State::Escape | State::Intermediate, _) => {
-                self.state = State::Text;
+            (SplitterState::String, 0x07) => self.state = SplitterState::Text,
+            (_, 0x1b) => self.state = SplitterState::Escape,
+            (SplitterState::Text, b'\t') => self.line.push(b' '),
+            (SplitterState::Text, 0x00..=0x1f | 0x7f) => {}
+            (SplitterState::Text, _) => self.line.push(byte),
+            (SplitterState::Escape, b'[') => self.state = SplitterState::Sequence,
+            (SplitterState::Escape, b']' | b'P' | b'_' | b'^' | b'X') => self.state = SplitterState::String,
+            (SplitterState::Escape | SplitterState::Intermediate, 0x20..=0x2f) => {
+                self.state = SplitterState::Intermediate
             }
-            (State::Sequence | State::String, _) => {}
+            (SplitterState::Sequence, 0x40..=0x7e)
+            | (SplitterState::Escape | SplitterState::Intermediate, _) => {
+                self.state = SplitterState::Text;
+            }
+            (SplitterState::Sequence | SplitterState::String, _) => {}
         }
         (self.line.len() >= LONGEST).then(|| self.take())
     }

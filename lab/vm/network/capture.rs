@@ -55,12 +55,12 @@ pub(super) struct Capture {
 
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<CaptureFile>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct CaptureFile {
     pending: Vec<u8>,
     frames: u64,
     bytes: u64,
@@ -154,7 +154,7 @@ impl Drop for Capture {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, CaptureFile> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

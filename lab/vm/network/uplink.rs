@@ -33,7 +33,7 @@ pub(super) struct Uplink {
 }
 
 /// A node's TCP port.
-pub(super) type Target = (Ipv4Addr, u16);
+pub(super) type ForwardTarget = (Ipv4Addr, u16);
 
 impl Uplink {
     /// Starts it; its LAN side connects to `lan_socket`.
@@ -75,7 +75,7 @@ impl Uplink {
     }
 
     /// The host ports that lead to nodes, as QEMU has them now.
-    pub async fn forwards(&self) -> Result<(HashMap<Target, SocketAddr>, String), NetworkError> {
+    pub async fn forwards(&self) -> Result<(HashMap<ForwardTarget, SocketAddr>, String), NetworkError> {
         let text = self
             .qmp
             .human("info usernet")
@@ -86,7 +86,7 @@ impl Uplink {
 
     /// Opens a free port on the host's loopback that leads to `target`. Returns what QEMU said,
     /// which is nothing when all is well.
-    pub async fn forward(&self, target: Target) -> Result<String, NetworkError> {
+    pub async fn forward(&self, target: ForwardTarget) -> Result<String, NetworkError> {
         self.qmp
             .human(format!("hostfwd_add slirp {}", rule(target)))
             .await
@@ -155,13 +155,13 @@ fn arguments(plan: &LanPlan, lan_socket: &Path, qmp_socket: &Path) -> Result<Vec
     .to_vec())
 }
 
-fn rule((address, port): Target) -> String {
+fn rule((address, port): ForwardTarget) -> String {
     format!("tcp:127.0.0.1:0-{address}:{port}")
 }
 
 /// Reads the table of `info usernet`: protocol and state, descriptor, host address and port, node
 /// address and port, queues. Lines of connections in use have other states.
-fn parse_forwards(text: &str) -> HashMap<Target, SocketAddr> {
+fn parse_forwards(text: &str) -> HashMap<ForwardTarget, SocketAddr> {
     let forward = |line: &str| {
         let mut fields = line.trim().strip_prefix("TCP[HOST_FORWARD]")?.split_whitespace().skip(1);
         let host: Ipv4Addr = fields.next()?.parse().ok()?;
@@ -176,7 +176,7 @@ fn parse_forwards(text: &str) -> HashMap<Target, SocketAddr> {
 /// The forwards of a plan by node, out of what QEMU reports.
 pub(super) fn assign(
     plan: &LanPlan,
-    reported: &HashMap<Target, SocketAddr>,
+    reported: &HashMap<ForwardTarget, SocketAddr>,
     seen: &str,
 ) -> Result<HashMap<(NodeName, u16), SocketAddr>, NetworkError> {
     let wanted = plan

@@ -61,11 +61,11 @@ pub enum ProcessError {
 }
 
 struct Starter {
-    requests: Option<mpsc::UnboundedSender<Request>>,
+    requests: Option<mpsc::UnboundedSender<SpawnRequest>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-struct Request {
+struct SpawnRequest {
     name: String,
     command: Command,
     sockets: Option<PathBuf>,
@@ -112,7 +112,8 @@ impl Processes {
         let program = PathBuf::from(command.get_program());
         command.env_remove("TS_AUTHKEY");
         let (reply, answer) = oneshot::channel();
-        let request = Request { name: name.to_owned(), command, sockets: sockets.map(Path::to_owned), reply };
+        let request =
+            SpawnRequest { name: name.to_owned(), command, sockets: sockets.map(Path::to_owned), reply };
         let sent = self.starter.requests.as_ref().is_some_and(|requests| requests.send(request).is_ok());
         let started = match answer.await {
             Ok(started) if sent => started,
@@ -164,7 +165,7 @@ impl Drop for Starter {
     }
 }
 
-async fn serve(mut inbox: mpsc::UnboundedReceiver<Request>, records: PathBuf) {
+async fn serve(mut inbox: mpsc::UnboundedReceiver<SpawnRequest>, records: PathBuf) {
     let mut children = JoinSet::new();
     loop {
         tokio::select! {
@@ -179,8 +180,8 @@ async fn serve(mut inbox: mpsc::UnboundedReceiver<Request>, records: PathBuf) {
     while children.join_next().await.is_some() {}
 }
 
-fn start(request: Request, records: &Path, children: &mut JoinSet<()>) {
-    let Request { name, mut command, sockets, reply } = request;
+fn start(request: SpawnRequest, records: &Path, children: &mut JoinSet<()>) {
+    let SpawnRequest { name, mut command, sockets, reply } = request;
     parent_death::die_with_spawning_thread(&mut command);
     command.process_group(0);
     let child = match tokio::process::Command::from(command).kill_on_drop(true).spawn() {

@@ -30,7 +30,7 @@ pub type SavedImages = BTreeMap<String, String>;
 /// How far a cluster has come when it is saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Stage {
+pub enum SavedStage {
     /// All nodes are up; those that wait for a late document wait for it.
     Formed,
     /// Late documents are applied, and the gateway is in the tailnet.
@@ -43,7 +43,7 @@ pub struct WarmKey {
     /// The cluster's name: two of one name are meant to be one.
     pub cluster: String,
     /// How far it has come.
-    pub stage: Stage,
+    pub stage: SavedStage,
     /// What its user called it. One with a name may hold anything by now, so nothing but its name finds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<NodeName>,
@@ -53,7 +53,7 @@ pub struct WarmKey {
 impl WarmKey {
     /// The key of a plan. Secrets and times, which are others in each run, are not in it; nor is what
     /// comes after a cluster is saved: late documents and the tailnet.
-    pub fn of(plan: &Plan, qemu: &QemuBinary, images: &SavedImages, stage: Stage) -> Self {
+    pub fn of(plan: &Plan, qemu: &QemuBinary, images: &SavedImages, stage: SavedStage) -> Self {
         let mut ingredients = BTreeMap::new();
         let mut add = |name: &str, value: String| ingredients.insert(name.to_owned(), value);
         add("lab", format!("{} format {FORMAT}", env!("CARGO_PKG_VERSION")));
@@ -69,7 +69,7 @@ impl WarmKey {
         add("container images", short_digest(&json(images)));
         add("image delivery", format!("{:?}", plan.spec.image_delivery));
         add("network plugin", short_digest(&json(&plan.spec.network_plugin)));
-        if stage == Stage::Configured {
+        if stage == SavedStage::Configured {
             // The patches' own serialization hides secrets, which are ingredients all the same.
             let documents = |documents: &Vec<Patch>| -> Vec<String> {
                 documents.iter().map(|document| document.text.clone()).collect()
@@ -177,7 +177,7 @@ mod tests {
 
     fn key(pairs: &[(&str, &str)]) -> WarmKey {
         let ingredients = pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        WarmKey { cluster: "lab".into(), stage: Stage::Formed, name: None, ingredients }
+        WarmKey { cluster: "lab".into(), stage: SavedStage::Formed, name: None, ingredients }
     }
 
     #[test]

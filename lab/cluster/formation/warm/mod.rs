@@ -4,7 +4,7 @@
 //! moment for all nodes, with the secrets and the administrator's access. What belongs to the run
 //! and not to the cluster is not: the switch and the registry are the new run's own.
 //!
-//! There are two moments ([`Stage`]): when the nodes are up, before any late document and any tailnet,
+//! There are two moments ([`SavedStage`]): when the nodes are up, before any late document and any tailnet,
 //! which serves many scenarios; and when all is configured, with the tailnet's control server.
 //!
 //! A saved cluster is found by a [`WarmKey`]: everything that went into it. Another key is a cold
@@ -18,7 +18,7 @@ mod save;
 mod saved;
 mod store;
 
-pub use key::{SavedImages, Stage, WarmKey};
+pub use key::{SavedImages, SavedStage, WarmKey};
 pub use save::{SaveError, SaveFigures};
 pub use saved::{SavedAccess, SavedCluster, SavedFile, SavedNode};
 pub use store::{Draft, Lookup, Snapshot, WarmEntry, WarmError, WarmStore};

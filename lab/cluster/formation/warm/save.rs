@@ -17,7 +17,7 @@ use lab_vm::machine::{Machine, MachineError, MemoryFormat, SavedMemory};
 
 use super::{
     files::{Sum, copy, sum_of},
-    key::{Stage, WarmKey},
+    key::{SavedStage, WarmKey},
     saved::{SavedAccess, SavedCluster, SavedFile, SavedNode},
     store::{CONTROL_SERVER, Draft, WarmError, WarmStore},
 };
@@ -129,8 +129,11 @@ impl FormedCluster {
             self.plan().nodes.iter().map(machine).collect::<Result<_, SaveError>>()?;
         let began = Instant::now();
         let saved = jiff::Timestamp::now();
-        let control_server =
-            self.cluster().tailnet().and_then(Tailnet::control).filter(|_| key.stage == Stage::Configured);
+        let control_server = self
+            .cluster()
+            .tailnet()
+            .and_then(Tailnet::control)
+            .filter(|_| key.stage == SavedStage::Configured);
         let copied = stand_still(&running, || async {
             let server = async {
                 match control_server {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     super::{
-        KeyOptions, Node, TailnetError, User,
+        KeyOptions, TailnetError, TailnetNode, User,
         control_api::{self, IssuedKey},
         daemon::redacted,
     },
@@ -58,7 +58,7 @@ impl ControlServer {
     ///
     /// # Errors
     /// When the control server is down.
-    pub async fn nodes(&self) -> Result<Vec<Node>, TailnetError> {
+    pub async fn nodes(&self) -> Result<Vec<TailnetNode>, TailnetError> {
         let action = "list the nodes";
         let output = self.run(action, &["nodes", "list"]).await?;
         control_api::nodes(&output).map_err(|problem| answer(action, &problem))
@@ -72,9 +72,10 @@ impl ControlServer {
         &self,
         awaited: &str,
         patience: Duration,
-        condition: impl Fn(&[Node]) -> bool,
-    ) -> Result<Vec<Node>, TailnetError> {
-        let wanted = |nodes: &Vec<Node>| if condition(nodes) { Ok(()) } else { Err(format!("{nodes:?}")) };
+        condition: impl Fn(&[TailnetNode]) -> bool,
+    ) -> Result<Vec<TailnetNode>, TailnetError> {
+        let wanted =
+            |nodes: &Vec<TailnetNode>| if condition(nodes) { Ok(()) } else { Err(format!("{nodes:?}")) };
         // headscale has no call that waits for a change.
         match Wait::up_to(patience).every(LOOK_EVERY).poll(|| self.nodes(), wanted).await {
             Ok(nodes) => Ok(nodes),
