@@ -169,7 +169,8 @@ mod tests {
     #[test]
     fn a_wrong_image_an_unknown_role_and_one_gateway_too_many_differ_from_the_guide() {
         let with: Option<&[&str]> = Some(&["tailscale"]);
-        let cases: [(&[(&str, &str, Option<&[&str]>)], &str); 5] = [
+        type Nodes<'a> = &'a [(&'a str, &'a str, Option<&'a [&'a str]>)];
+        let cases: [(Nodes<'_>, &str); 5] = [
             (
                 &[("cp-1", "compute", with)],
                 "the guide gives an image without tailscale; images/compute is one with it",

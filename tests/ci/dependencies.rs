@@ -26,7 +26,8 @@ fn unused(manifest: &str, sources: &str, tests: &str) -> Result<Vec<String>> {
             manifest.get(table).and_then(toml::Value::as_table).into_iter().flat_map(|table| table.keys());
         for name in names.filter(|name| !GENERATED.contains(&name.as_str())) {
             let named = Regex::new(&format!(r"\b{}(::|!|;| as )", name.replace('-', "_")))?;
-            if !named.is_match(sources) && !(table == "dev-dependencies" && named.is_match(tests)) {
+            let is_named = named.is_match(sources) || (table == "dev-dependencies" && named.is_match(tests));
+            if !is_named {
                 unused.push(name.clone());
             }
         }

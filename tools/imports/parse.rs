@@ -149,14 +149,14 @@ impl<'ast> Visit<'ast> for Parsed {
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
         let name = item.ident.to_string();
         let path = item.attrs.iter().filter(|attribute| attribute.path().is_ident("path"));
-        let path = path.filter_map(|attribute| match &attribute.meta {
+        let mut path = path.filter_map(|attribute| match &attribute.meta {
             syn::Meta::NameValue(pair) => match &pair.value {
                 syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => Some(text.value()),
                 _ => None,
             },
             _ => None,
         });
-        let module = Module { name: name.clone(), path: path.last(), has_body: item.content.is_some() };
+        let module = Module { name: name.clone(), path: path.next_back(), has_body: item.content.is_some() };
         let found = self.within(item, module);
         self.modules.push(found);
         if let Some((_, items)) = &item.content {

@@ -84,13 +84,13 @@ impl LanPlan {
     #[doc(hidden)]
     pub fn for_tests(nodes: u8) -> Self {
         Self {
-            network: "10.5.0.0/24".parse().unwrap(),
+            network: "10.5.0.0/24".parse().expect("a network"),
             gateway: Ipv4Addr::new(10, 5, 0, 1),
             domain: "lab.internal".into(),
             mtu: 1500,
             attachments: (0..nodes)
                 .map(|n| Attachment {
-                    node: format!("node-{}", n + 1).parse().unwrap(),
+                    node: format!("node-{}", n + 1).parse().expect("a node name"),
                     mac: MacAddr::new([0x52, 0x54, 0, 0, 0, n + 2]),
                     address: Ipv4Addr::new(10, 5, 0, n + 2),
                     forwards: Vec::new(),

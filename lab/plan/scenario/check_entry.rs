@@ -50,7 +50,7 @@ pub(super) enum ReadEntry<C: ?Sized> {
     /// One check that may refer to the wrong things.
     Check(&'static str, ReadCheck<C>),
     /// An entry that is no check, with the problem.
-    Diagnostic(Diagnostic),
+    Refused(Diagnostic),
 }
 
 /// Reads entry `number` of `checks`.
@@ -62,18 +62,18 @@ pub(super) fn read_entry<C: ?Sized>(
     number: usize,
     entry: &Spanned<RawCheck>,
     table: &[CheckDefinition<C>],
-) -> Result<ReadEntry<C>, Diagnostic> {
+) -> Result<ReadEntry<C>, Box<Diagnostic>> {
     let names: Vec<&str> = table.iter().map(|definition| definition.name).collect();
     match &entry.value {
         RawCheck::Bare(name) => Ok(match table.iter().find(|definition| definition.name == *name) {
             Some(definition) => match (definition.read)(&Parameters { entry: None }) {
                 Ok(read) => ReadEntry::Check(definition.name, read),
-                Err(error) => ReadEntry::Diagnostic(needs_more(entry, name, &error)),
+                Err(error) => ReadEntry::Refused(needs_more(entry, name, &error)),
             },
             None => {
                 let mut problem = Diagnostic::at(entry, format!("unknown check \"{name}\""));
                 problem.help = choice(name, &names, "checks");
-                ReadEntry::Diagnostic(problem)
+                ReadEntry::Refused(problem)
             }
         }),
         RawCheck::Full(keys) => {
@@ -81,7 +81,7 @@ pub(super) fn read_entry<C: ?Sized>(
                 let known: Vec<&str> = COMMON_KEYS.iter().chain(&names).copied().collect();
                 let mut problem = Diagnostic::at(key, format!("unknown key \"{}\"", key.value));
                 problem.help = choice(&key.value, &known, "keys here");
-                return Err(problem);
+                return Err(Box::new(problem));
             }
             let is_given = |name: &str| keys.others.iter().any(|(key, given)| *given && key.value == name);
             let parameters = Parameters { entry: Some((text, number)) };
@@ -105,7 +105,7 @@ pub(super) fn read_entry<C: ?Sized>(
                         "give each check an entry of its own, `- name` or `- name: {{…}}`; checks: {}",
                         names.join(", ")
                     );
-                    ReadEntry::Diagnostic(Diagnostic::at(entry, message.unwrap_or_default()).help(help))
+                    ReadEntry::Refused(Diagnostic::at(entry, message.unwrap_or_default()).help(help))
                 }
             })
         }

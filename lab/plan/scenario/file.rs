@@ -69,7 +69,7 @@ impl<C: PlannedCheck + ?Sized> Scenario<C> {
         read: &dyn Fn(&Path) -> io::Result<String>,
         checks: &[CheckDefinition<C>],
     ) -> Result<Self, ScenarioError> {
-        let wrong_form = |problem| ScenarioError::new(file, text, vec![problem]);
+        let wrong_form = |problem: Diagnostic| ScenarioError::new(file, text, vec![problem]);
         let options = super::raw::yaml_options();
         let raw: RawScenario = serde_saphyr::from_str_with_options(text, options)
             .map_err(|error| wrong_form(from_yaml(&error)))?;
@@ -78,7 +78,7 @@ impl<C: PlannedCheck + ?Sized> Scenario<C> {
             .zip(&raw.checks)
             .map(|(number, entry)| read_entry(text, number, entry, checks))
             .collect::<Result<_, _>>()
-            .map_err(wrong_form)?;
+            .map_err(|problem: Box<Diagnostic>| wrong_form(*problem))?;
         let mut lowering = Lowering { file, directory, read, problems: Vec::new() };
         let scenario = lowering.scenario(&raw, entries);
         match scenario {

@@ -46,7 +46,7 @@ pub(super) fn lower_checks<C: PlannedCheck + ?Sized>(
     for (entry, raw) in entries.into_iter().zip(&raw.checks) {
         let (name, read) = match entry {
             ReadEntry::Check(name, read) => (name, read),
-            ReadEntry::Diagnostic(problem) => {
+            ReadEntry::Refused(problem) => {
                 lowering.report(problem);
                 continue;
             }

@@ -1,14 +1,14 @@
 //! Child processes that end with the lab, and what is written down so that the next run can end those
 //! that a killed lab left behind.
 
+mod identity;
 mod parent_death;
-mod process;
 mod processes;
 mod record;
 mod sockets;
 
-pub use process::{ProcessIdentity, ProcessUsage};
-pub(crate) use process::{resident_mib_of_tree, usage_of_all};
+pub use identity::{ProcessIdentity, ProcessUsage};
+pub(crate) use identity::{resident_mib_of_tree, usage_of_all};
 pub use processes::{Process, ProcessError, Processes};
 pub use record::{ProcessRecord, SOCKETS_PREFIX};
 pub(crate) use record::{may_remove, read_records};

@@ -13,7 +13,7 @@ use std::{
 use lab_model::files::replace_file;
 use serde::{Deserialize, Serialize};
 
-use super::process::ProcessIdentity;
+use super::identity::ProcessIdentity;
 
 /// How the file name of every record ends.
 const SUFFIX: &str = ".process.json";
