@@ -180,7 +180,7 @@ impl Contents {
     }
 }
 
-/// Returns the files in a folder of a layer whose names end with `ending`, with their contents.
+/// Returns the files in a folder of a layer with names that end with `ending`, with their contents.
 fn files(
     squashfs: &mut Squashfs<impl Read + Seek>,
     layer: &str,

@@ -85,7 +85,7 @@ fn a_truncated_file_and_a_false_superblock_are_told_with_their_place() {
 
 #[test]
 fn a_directory_within_itself_is_a_loop() {
-    // Tables without compression: an inode table with a root directory whose only entry is the directory
+    // Tables without compression: an inode table with a root directory. Its only entry is the directory
     // itself.
     let mut bytes = vec![0; 96];
     let inode: Vec<u8> =

@@ -30,7 +30,7 @@ const SECRET_STARTS: [&str; 3] = ["tskey-", "hskey-", "LS0tLS1CRUdJTi"];
 pub fn redact(text: &str) -> String {
     let mut out = Vec::new();
     let mut in_private_key = false;
-    // The indentation of a secret key whose value is a YAML block on the following lines.
+    // The indentation of a secret key with a YAML block value on the following lines.
     let mut block = None;
     for line in text.split('\n') {
         if let Some(outer) = block {
