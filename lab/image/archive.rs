@@ -1,94 +1,88 @@
-//! cpio archives in the `newc` format, as an initramfs holds them, read as a stream.
+//! A streaming reader for cpio archives in the `newc` format, as used in an initramfs.
 //!
-//! Format: Linux Documentation/driver-api/early-userspace/buffer-format.rst. A header is 110
-//! bytes: the magic `070701` (or `070702` with checksums) and thirteen fields of eight hexadecimal
-//! digits; name and content follow, each padded to four bytes; the name `TRAILER!!!` ends an archive.
-//! Images come from anywhere, so nothing a header says is believed before it is bounded.
+//! Format: Linux Documentation/driver-api/early-userspace/buffer-format.rst. A header is 110 bytes: the
+//! magic `070701` (or `070702` with checksums) and thirteen fields of eight hexadecimal digits. Name and
+//! content follow, each padded to four bytes. The name `TRAILER!!!` ends an archive. Images are untrusted
+//! input, so the reader checks every header field against a limit before use.
 
 use std::io::{self, BufRead, Read};
 
-/// Length of a header.
+/// Length of a header in bytes.
 const HEADER: usize = 110;
-/// Longest name that the kernel accepts (`PATH_MAX`).
+/// Maximum name length in the kernel (`PATH_MAX`).
 const LONGEST_NAME: u64 = 4096;
-/// Most entries of all archives of a stream; a node image has some tens.
+/// Maximum number of entries across all archives of a stream; a node image has tens of entries.
 const ENTRIES_LIMIT: u64 = 500_000;
-/// Where `c_filesize` and `c_namesize` lie within a header.
+/// Offsets of `c_filesize` and `c_namesize` in a header.
 const FILE_SIZE_AT: usize = 6 + 6 * 8;
 const NAME_SIZE_AT: usize = 6 + 11 * 8;
 const MODE_AT: usize = 6 + 8;
 
-/// An entry's header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveEntry {
-    /// Its path without a leading `./` or `/`.
+    /// The path without a leading `./` or `/`.
     pub name: String,
-    /// Bytes of content.
+    /// Content size in bytes.
     pub size: u64,
     /// File type and permissions, as in `st_mode`.
     pub mode: u32,
-    /// Where its header begins in the unpacked stream.
+    /// Offset of the header in the unpacked stream.
     pub offset: u64,
 }
 
-/// What is wrong with an archive, and where in the unpacked stream.
+/// An archive error, with its offset in the unpacked stream.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// Something that is no header.
+    /// The data is not a header.
     #[error("at byte {offset}: no cpio header (070701…) but {found:?}")]
     Header {
-        /// Where.
         offset: u64,
-        /// The first bytes there.
+        /// The first bytes at the offset.
         found: String,
     },
-    /// A header's name that no file can have.
+    /// The name in a header is not a valid file name.
     #[error("at byte {offset}: the entry's name {problem}")]
     Name {
-        /// Where the header begins.
+        /// Offset of the header.
         offset: u64,
-        /// What is wrong with it.
         problem: String,
     },
-    /// More content than the limit leaves room for.
+    /// The content exceeds the size limit.
     #[error("at byte {offset}: {name} says it has {size} bytes; no node image has more than {limit} in all")]
     TooLarge {
-        /// Where the header begins.
+        /// Offset of the header.
         offset: u64,
-        /// Which entry.
+        /// The name of the entry.
         name: String,
-        /// What its header says.
+        /// The size in the header.
         size: u64,
-        /// What is allowed.
         limit: u64,
     },
-    /// Endless padding, or more entries than an image has.
+    /// The padding is endless, or the archive has too many entries.
     #[error("at byte {offset}: {what}; no node image has that much")]
     Endless {
-        /// Where.
         offset: u64,
-        /// Of what there is too much.
+        /// The item that exceeds the limit.
         what: String,
     },
-    /// The stream ends within something.
+    /// The stream ends inside an element.
     #[error("at byte {offset}: the archive ends within {within}; it is truncated")]
     Truncated {
-        /// Where it ends.
+        /// The end of the stream.
         offset: u64,
-        /// What is incomplete.
+        /// The incomplete element.
         within: String,
     },
-    /// The stream cannot be read, or not unpacked.
+    /// The stream cannot be read or unpacked.
     #[error("at byte {offset}: {source}")]
     Read {
-        /// How far it was read.
+        /// Number of bytes read so far.
         offset: u64,
-        /// What the reader said.
         source: io::Error,
     },
 }
 
-/// Reads one archive after another from a stream.
+/// Reads consecutive archives from a stream.
 pub struct Archives<R> {
     input: R,
     offset: u64,
@@ -97,25 +91,25 @@ pub struct Archives<R> {
 }
 
 impl<R: BufRead> Archives<R> {
-    /// Reads from `input`, at most `limit` bytes.
+    /// Creates a reader for at most `limit` bytes of `input`.
     pub fn new(input: R, limit: u64) -> Self {
         Self { input, offset: 0, limit, entries: 0 }
     }
 
-    /// How far the stream was read.
+    /// Returns the current offset in the stream.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The stream, from where it was read to.
+    /// Returns the stream at its current position.
     pub fn into_input(self) -> R {
         self.input
     }
 
-    /// Skips the zeros between archives and returns what comes next: nothing at the end.
+    /// Skips the zero bytes between archives and returns the next bytes. The slice is empty at the end.
     ///
     /// # Errors
-    /// When the stream cannot be read.
+    /// Returns an error if the stream cannot be read.
     pub fn peek(&mut self) -> Result<&[u8], ArchiveError> {
         loop {
             let offset = self.offset;
@@ -136,11 +130,11 @@ impl<R: BufRead> Archives<R> {
         self.input.fill_buf().map_err(|source| ArchiveError::Read { offset, source })
     }
 
-    /// Reads one archive up to its trailer. `visit` gets each entry with its content, and need not
-    /// read that.
+    /// Reads one archive up to its trailer. Passes each entry with its content to `visit`, which may leave
+    /// content unread.
     ///
     /// # Errors
-    /// See [`ArchiveError`]; an error of `visit` is one of reading.
+    /// See [`ArchiveError`]. An error of `visit` becomes a read error.
     pub fn read(
         &mut self,
         mut visit: impl FnMut(&ArchiveEntry, &mut dyn Read) -> io::Result<()>,
@@ -160,7 +154,7 @@ impl<R: BufRead> Archives<R> {
         Ok(())
     }
 
-    /// The next entry's header and name; nothing at the trailer.
+    /// Reads the header and name of the next entry. Returns `None` at the trailer.
     fn entry(&mut self) -> Result<Option<ArchiveEntry>, ArchiveError> {
         let offset = self.offset;
         let header = self.take(HEADER as u64, "a header")?;

@@ -1,4 +1,4 @@
-//! Why the files of an image cannot be used.
+//! Errors for the files of an image.
 
 use std::{
     io,
@@ -7,69 +7,63 @@ use std::{
 
 use super::{checksums::ChecksumFault, disk_image::DiskImageError, kernel_error::KernelError};
 
-/// Why an image cannot be used.
+/// The reason an image cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AssetError {
-    /// Nothing that looks like an image.
+    /// The path contains no known image layout.
     #[error(
         "no node image at {}: found {found}; expected one of: {expected} (build the reference image with: \
          make images)",
         path.display()
     )]
     NotFound {
-        /// Where was looked.
+        /// The path of the search.
         path: PathBuf,
-        /// What is there.
+        /// The files at the path.
         found: String,
-        /// The layouts that would do.
+        /// The accepted layouts.
         expected: String,
     },
-    /// Release files of more than one image.
+    /// The directory contains release files of several images.
     #[error(
         "{} holds several variants: {variants}; name one by one of its files, e.g. {}",
         directory.display(),
         directory.join(example).display()
     )]
     SeveralVariants {
-        /// Where was looked.
         directory: PathBuf,
-        /// Which.
+        /// The names of the variants.
         variants: String,
-        /// A file of the first.
+        /// A file of the first variant.
         example: String,
     },
-    /// A checksum file that does not hold.
+    /// A checksum is wrong, malformed or missing.
     #[error("checksums of the image in {}: {fault}", directory.display())]
     Checksum {
         /// The image directory.
         directory: PathBuf,
-        /// What is wrong.
         fault: ChecksumFault,
     },
-    /// A kernel that cannot be booted.
+    /// The kernel is not bootable.
     #[error("kernel {}: {source}", path.display())]
     Kernel {
         /// The kernel file.
         path: PathBuf,
-        /// Why.
         source: KernelError,
     },
-    /// A disk image that cannot be used.
+    /// The disk image is unusable.
     #[error("disk image {}: {source}", path.display())]
     Disk {
-        /// The disk image.
+        /// The disk image file.
         path: PathBuf,
-        /// Why.
         source: DiskImageError,
     },
-    /// A file that could not be read or written.
+    /// A file operation failed.
     #[error("{action} {}: {source}", path.display())]
     File {
-        /// What was tried.
+        /// The attempted operation.
         action: &'static str,
-        /// With which file.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
 }

@@ -1,5 +1,5 @@
-//! Boot files as QEMU wants them, kept by digest: the host unpacks once what every guest would
-//! otherwise unpack under emulation at every boot. What was found in the layers is kept beside them.
+//! A cache of boot files for QEMU, keyed by digest. The host unpacks them once, so guests do not unpack
+//! them under emulation at every boot. The cache also stores the contents of the layers.
 
 use std::{
     fs,
@@ -18,19 +18,19 @@ use super::{
 };
 use crate::AssetError;
 
-/// More than any initramfs unpacks to, in bytes.
+/// A limit in bytes, above the size of any unpacked initramfs.
 const INITRAMFS_LIMIT: u64 = 4 << 30;
-/// Goes up with what is looked for in the layers: contents that an earlier lab found are then found anew.
+/// Increment this version if the layer scan changes. The lab then rescans layers that an earlier version
+/// cached.
 const CONTENTS_FORMAT: u32 = 1;
 
-/// A directory of prepared boot files, safe to share between runs: an entry appears whole by
-/// rename or not at all.
+/// A directory of prepared boot files. Runs can share it: each entry appears atomically by rename.
 #[derive(Clone, Debug)]
 pub struct BootCache {
     directory: PathBuf,
 }
 
-/// A kernel and an initramfs that QEMU boots directly.
+/// A kernel and an initramfs for direct boot with QEMU.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct BootFiles {
     /// A raw arm64 `Image`.
@@ -40,15 +40,15 @@ pub struct BootFiles {
 }
 
 impl BootCache {
-    /// A cache in `directory`, which is made when first needed.
+    /// Creates a cache in `directory`. The first use creates the directory.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into() }
     }
 
-    /// The prepared boot files of `image`, made now if they are not there yet.
+    /// Returns the prepared boot files of `image`. Prepares them if they are not in the cache.
     ///
     /// # Errors
-    /// When the kernel cannot be booted, or files cannot be read or written.
+    /// Returns an error if the kernel is not bootable, or if files cannot be read or written.
     pub fn prepare(&self, image: &NodeImage) -> Result<BootFiles, AssetError> {
         let entry = self.directory.join(image.digest.hex());
         let files = BootFiles { kernel: entry.join("Image"), initramfs: entry.join("initramfs.cpio") };
@@ -66,10 +66,10 @@ impl BootCache {
         Ok(files)
     }
 
-    /// What the layers of a prepared image hold, as `look` finds it; it looks once.
+    /// Returns the layer contents of a prepared image. Calls `look` on a cache miss.
     ///
     /// # Errors
-    /// Those of `look`. A cache that cannot be read or written only costs time.
+    /// Returns the errors of `look`. An unreadable or unwritable cache only costs time.
     pub fn contents<E>(
         &self,
         image: &NodeImage,
@@ -87,7 +87,7 @@ impl BootCache {
     }
 }
 
-/// Writes a whole file or none.
+/// Writes the file atomically.
 fn keep_contents(to: &Path, contents: &Contents) -> io::Result<()> {
     let directory = to.parent().ok_or(io::ErrorKind::NotFound)?;
     let mut file = tempfile::NamedTempFile::new_in(directory)?;

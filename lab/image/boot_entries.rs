@@ -1,38 +1,38 @@
-//! Which of several unified kernel images systemd-boot would boot.
+//! Selects the unified kernel image that systemd-boot would boot.
 //!
-//! Sources: UAPI Group "Boot Loader Specification" (type #2 entries in `EFI/Linux/`) and "Version
-//! Format Specification", systemd's `loader.conf(5)` (`default`). What systemd-boot keeps in EFI
-//! variables is not in a disk image.
+//! Sources: UAPI Group "Boot Loader Specification" (type #2 entries in `EFI/Linux/`) and "Version Format
+//! Specification", systemd's `loader.conf(5)` (`default`). A disk image does not contain the EFI variables
+//! of systemd-boot.
 
 use std::{cmp::Ordering, fmt};
 
 use serde::{Deserialize, Serialize};
 
-/// Longest pattern that is looked at, in bytes.
+/// Maximum pattern length in bytes. Longer patterns are ignored.
 const PATTERN_LIMIT: usize = 255;
 
-/// A unified kernel image that was chosen.
+/// The selected unified kernel image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice {
-    /// The name of its file.
+    /// The file name.
     pub name: String,
-    /// The names of the others.
+    /// The file names of the other images.
     pub others: Vec<String>,
-    /// What made it the one.
+    /// The reason for the selection.
     reason: Reason,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Reason {
-    /// `default` of `loader.conf`.
+    /// `default` in `loader.conf` matches it.
     Default,
-    /// Its version is the highest.
+    /// It has the highest version.
     Newest,
 }
 
 impl Choice {
-    /// The one of `names` that the text of a `loader.conf` makes the default, or else the newest;
-    /// `None` when there is none.
+    /// Selects the default of `loader.conf` from `names`, or the newest name. `loader` is the text of
+    /// `loader.conf`. Returns `None` if `names` is empty.
     pub fn among(mut names: Vec<String>, loader: &str) -> Option<Self> {
         names.sort_by(|a, b| compare(b, a));
         let default = default(loader).and_then(|pattern| names.iter().position(|name| fits(&pattern, name)));
@@ -59,12 +59,12 @@ impl fmt::Display for Choice {
     }
 }
 
-/// The pattern that `loader.conf` names as the default.
+/// Returns the default pattern in `loader.conf`.
 fn default(loader: &str) -> Option<glob::Pattern> {
     let mut keys = loader.lines().rev().filter_map(|line| line.trim().split_once([' ', '\t']));
     let value = keys.find_map(|(key, value)| (key == "default").then_some(value))?;
     let value = value.trim().trim_matches('"');
-    // `@saved` and the like are in EFI variables.
+    // `@saved` and similar values refer to EFI variables.
     if value.starts_with('@') || value.len() > PATTERN_LIMIT {
         return None;
     }
@@ -76,13 +76,13 @@ fn fits(pattern: &glob::Pattern, name: &str) -> bool {
     pattern.matches_with(name, any_case)
 }
 
-/// Compares two versions, or names with versions in them, as the specification says; a greater one
+/// Compares two versions, or names that contain versions, according to the specification. A greater version
 /// is newer.
 fn compare(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
     loop {
         (a, b) = (significant(a), significant(b));
-        // A pre-release is older than nothing at all.
+        // A pre-release is older than the version without a suffix.
         if let Some(order) = separator(&mut a, &mut b, b'~') {
             return order;
         }
@@ -111,7 +111,7 @@ fn compare(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// Whether one of both begins with `mark` and the other does not: then that is the older one.
+/// Checks whether exactly one of the two texts starts with `mark`. The text with the mark is older.
 fn separator(a: &mut &[u8], b: &mut &[u8], mark: u8) -> Option<Ordering> {
     match (a.first() == Some(&mark), b.first() == Some(&mark)) {
         (true, true) => {
@@ -123,7 +123,7 @@ fn separator(a: &mut &[u8], b: &mut &[u8], mark: u8) -> Option<Ordering> {
     }
 }
 
-/// The text without what is before the first character that counts.
+/// Skips the characters before the first significant character.
 fn significant(text: &[u8]) -> &[u8] {
     let counts = |byte: &u8| byte.is_ascii_alphanumeric() || b"~-^.".contains(byte);
     &text[text.iter().position(counts).unwrap_or(text.len())..]
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn versions_are_ordered_as_the_specification_says() {
-        // The examples of the specification, and names of Talos.
+        // Examples from the specification, and Talos file names.
         let ascending = [
             ["122.1", "123~rc1-1"],
             ["123~rc1-1", "123"],

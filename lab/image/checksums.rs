@@ -1,42 +1,40 @@
-//! Checksum files beside an image's files, in the form of `sha256sum`.
+//! Checksum files of an image, in the `sha256sum` format.
 
 use std::{collections::BTreeMap, fmt};
 
 use lab_model::Digest;
 
-/// A parsed checksum file: path relative to the image directory, and its digest.
+/// A parsed checksum file. Maps each path, relative to the image directory, to its digest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checksums {
     entries: BTreeMap<String, Digest>,
 }
 
-/// What is wrong with one file, or with one line of the checksum file.
+/// A problem with one file, or with one line of the checksum file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChecksumFault {
-    /// A line that is not `HEX  PATH`.
+    /// A line does not have the form `HEX  PATH`.
     Malformed {
-        /// Line number, from 1.
+        /// Line number, starting at 1.
         line: usize,
     },
-    /// A path that leads out of the image's directory.
+    /// A path leaves the image directory.
     Outside {
-        /// Line number, from 1.
+        /// Line number, starting at 1.
         line: usize,
-        /// Where it leads.
         path: String,
     },
-    /// A file that is needed for booting and that no line covers.
+    /// No line covers a boot file.
     Uncovered {
-        /// Which.
+        /// The boot file.
         path: String,
     },
-    /// The content is not what the checksum file promises.
+    /// The content does not match the checksum.
     Mismatch {
-        /// Which file.
         path: String,
-        /// What the checksum file says.
+        /// The digest in the checksum file.
         expected: Digest,
-        /// What the content gives.
+        /// The digest of the content.
         actual: Digest,
     },
 }
@@ -55,10 +53,10 @@ impl fmt::Display for ChecksumFault {
 }
 
 impl Checksums {
-    /// Reads `HEX  ./path` lines (text or binary marker); `./` is dropped from paths.
+    /// Parses `HEX  ./path` lines (text or binary marker). Removes `./` from paths.
     ///
     /// # Errors
-    /// The first line that has another form.
+    /// Returns the first line with another form.
     pub fn parse(text: &str) -> Result<Self, ChecksumFault> {
         let mut entries = BTreeMap::new();
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -74,35 +72,35 @@ impl Checksums {
         Ok(Self { entries })
     }
 
-    /// Reads the checksum file of one file, at `path`: its digest, with a name behind it or without.
+    /// Parses a checksum file for the single file `path`. The digest may have a file name after it.
     ///
     /// # Errors
-    /// When the first line is not that.
+    /// Returns an error if the first line has another form.
     pub fn of_one_file(text: &str, path: &str) -> Result<Self, ChecksumFault> {
         let hex = text.split_whitespace().next().unwrap_or_default();
         let digest = Digest::from_hex(hex).ok_or(ChecksumFault::Malformed { line: 1 })?;
         Ok(Self { entries: BTreeMap::from([(path.to_owned(), digest)]) })
     }
 
-    /// Adds what another checksum file promises.
+    /// Adds the entries of another checksum file.
     pub(super) fn take(&mut self, more: Self) {
         self.entries.extend(more.entries);
     }
 
-    /// Forgets the paths that are not wanted.
+    /// Removes the paths that `wanted` rejects.
     pub(super) fn keep(&mut self, wanted: impl Fn(&str) -> bool) {
         self.entries.retain(|path, _| wanted(path));
     }
 
-    /// The paths that it covers, in order.
+    /// Returns the covered paths, in order.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
 
-    /// Compares one file's digest with what is promised.
+    /// Compares the digest of a file with its checksum.
     ///
     /// # Errors
-    /// When the file is not covered or differs.
+    /// Returns an error if the file is not covered or its digest differs.
     pub fn verify(&self, path: &str, actual: &Digest) -> Result<(), ChecksumFault> {
         match self.entries.get(path) {
             None => Err(ChecksumFault::Uncovered { path: path.to_owned() }),

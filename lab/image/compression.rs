@@ -1,5 +1,5 @@
-//! Compression formats of kernels and initramfs archives, told apart by content: Talos calls its
-//! archive `initramfs.xz` whatever is inside.
+//! Compression formats of kernels and initramfs archives. The content determines the format, because Talos
+//! names its archive `initramfs.xz` for every format.
 
 use std::io::{self, Read};
 
@@ -7,10 +7,10 @@ use liblzma::{bufread::XzDecoder, stream::Stream};
 
 use super::lz4::LegacyLz4;
 
-/// Memory that xz may take, in bytes: four times what its highest preset needs.
+/// Memory limit for xz in bytes: four times the requirement of the highest preset.
 const XZ_MEMORY: u64 = 256 << 20;
 
-/// A format, by its magic bytes.
+/// A compression format, detected by magic bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
@@ -20,14 +20,14 @@ pub enum Compression {
     Zstd,
     /// The .xz file format 1.1.0.
     Xz,
-    /// LZ4 in the legacy frame format, as the kernel's own tools write it.
+    /// LZ4 in the legacy frame format, as written by the kernel tools.
     Lz4,
-    /// None of the others.
+    /// No known compression format.
     Uncompressed,
 }
 
 impl Compression {
-    /// The format of data that begins with `head` (six bytes are enough).
+    /// Detects the format from the first bytes of the data; six bytes are sufficient.
     pub fn detect(head: &[u8]) -> Self {
         match head {
             [0x1f, 0x8b, ..] => Self::Gzip,
@@ -39,10 +39,10 @@ impl Compression {
     }
 }
 
-/// Reads `input` without its compression; several streams of one format after another are one.
+/// Decompresses `input`. Consecutive streams of the same format count as one stream.
 ///
 /// # Errors
-/// A header that cannot be read.
+/// Returns an error if the header cannot be read.
 pub fn unpacked<'a>(
     compression: Compression,
     input: impl io::BufRead + 'a,
@@ -59,12 +59,12 @@ pub fn unpacked<'a>(
     })
 }
 
-/// Copies `input` to `output` without its compression and returns how many bytes came out.
-/// `limit` bounds the output, so that a small hostile file cannot fill the disk.
+/// Decompresses `input` to `output` and returns the number of bytes written. `limit` bounds the output, so
+/// that a small hostile file cannot fill the disk.
 ///
 /// # Errors
-/// Reading, writing and format errors; those of [`unpacked`] and
-/// [`io::ErrorKind::FileTooLarge`] past the limit.
+/// Returns read, write and format errors, the errors of [`unpacked`], and [`io::ErrorKind::FileTooLarge`]
+/// above the limit.
 pub fn decompress(
     compression: Compression,
     input: impl io::BufRead,

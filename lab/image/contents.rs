@@ -1,9 +1,9 @@
-//! What the layers of an image bring to a node: extension services, runtime handlers, modules.
+//! The contents of image layers: extension services, runtime handlers, kernel modules.
 //!
-//! Where things are is Talos' own layout: specs of extension services in
-//! `/usr/local/etc/containers` (pkg/machinery/extensions/services), parts of containerd's
-//! configuration in `/etc/cri/conf.d`. The layers are stacked as an overlay at boot, therefore a
-//! file of a later layer covers one of the same path in an earlier one.
+//! The paths follow the Talos layout: specs of extension services in `/usr/local/etc/containers`
+//! (pkg/machinery/extensions/services), parts of the containerd configuration in `/etc/cri/conf.d`. Talos
+//! stacks the layers as an overlay at boot, so a file in a later layer replaces the file with the same path
+//! in an earlier layer.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,81 +24,79 @@ use super::{
     squashfs::{Squashfs, SquashfsError},
 };
 
-/// The layer that is the root file system.
+/// The layer with the root file system.
 const ROOT_LAYER: &str = "rootfs.sqsh";
-/// Entries of `extensions.yaml` that are no extensions: what the image factory adds for itself.
+/// Entries in `extensions.yaml` that are not extensions. The image factory adds them.
 const PSEUDO_EXTENSIONS: [&str; 2] = ["modules.dep", "schematic"];
-/// More than any file that is looked into has, in bytes.
+/// A limit in bytes, above the size of any inspected file.
 const FILE_LIMIT: u64 = 1 << 20;
-/// Most files of one folder of a layer that are looked into.
+/// Maximum number of inspected files per folder of a layer.
 const FILES_LIMIT: usize = 256;
 const SERVICES: &str = "usr/local/etc/containers";
 const RUNTIME_PARTS: &str = "etc/cri/conf.d";
 const MODULES: [&str; 2] = ["usr/lib/modules", "lib/modules"];
-/// Where programs are.
+/// The directories with programs.
 const PROGRAMS: [&str; 5] =
     ["usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin", "usr/local/lib/containers"];
-/// How many files of each of these are looked at.
+/// Maximum number of inspected files per program directory.
 const PROGRAMS_LIMIT: usize = 16;
 const OS_RELEASES: [&str; 2] = ["usr/lib/os-release", "etc/os-release"];
 
-/// What is in an image, as far as it decides what a node of it can do.
+/// The contents of an image that determine the capabilities of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contents {
-    /// The system extensions in the order in which they are stacked, without the entries
-    /// `modules.dep` and `schematic`, which are none.
+    /// The system extensions in stacking order, without the pseudo-extensions `modules.dep` and
+    /// `schematic`.
     pub extensions: Vec<Extension>,
-    /// The services that the extensions bring, by id.
+    /// The extension services, by ID.
     pub services: Vec<ExtensionService>,
-    /// Names of containerd's runtime handlers that the image adds.
+    /// The names of the containerd runtime handlers that the image adds.
     pub runtime_handlers: Vec<String>,
-    /// Names of the kernel modules that the root file system lacks and an extension brings.
+    /// The names of the kernel modules that extensions add to the root file system.
     pub kernel_modules: Vec<String>,
-    /// The node software, in the words of its `os-release`; nothing when it has none.
+    /// The OS name in `os-release`, or `None` if it has no name.
     pub node_version: Option<String>,
-    /// Programs that are not for arm64, each with its layer and what it is for.
+    /// Programs for other architectures than arm64, each with its layer and architecture.
     #[serde(default)]
     pub foreign: Vec<String>,
 }
 
-/// A service that an extension brings.
+/// A service from an extension.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtensionService {
-    /// Its id on the node, `ext-` and its name.
+    /// The service ID on the node: `ext-` and the name.
     pub id: String,
-    /// The extension that brings it; the layer's name when no extension is named for that.
+    /// The extension name, or the layer name if `extensions.yaml` does not name an extension for the layer.
     pub extension: String,
-    /// What it waits for, in words: `service cri`, `path /dev/x`, `network addresses`, `time`,
+    /// The dependencies as text: `service cri`, `path /dev/x`, `network addresses`, `time`,
     /// `configuration`.
     pub depends: Vec<String>,
-    /// Whether it waits for an `ExtensionServiceConfig` document.
+    /// True if the service waits for an `ExtensionServiceConfig` document.
     pub needs_configuration: bool,
 }
 
-/// Why a layer cannot be used.
+/// The reason a layer cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ContentsError {
     /// The squashfs file is damaged.
     #[error("layer {layer}, {source}")]
     Layer {
-        /// Which layer.
+        /// The layer name.
         layer: String,
-        /// Where and what.
         source: SquashfsError,
     },
-    /// A file in it is not what it should be.
+    /// A file in the layer is invalid.
     #[error("layer {layer}, {entry}: {problem}")]
     Entry {
-        /// Which layer.
+        /// The layer name.
         layer: String,
-        /// Which file of it.
+        /// The file in the layer.
         entry: String,
-        /// What is wrong with it.
         problem: String,
     },
 }
 
-/// What was found in one layer.
+/// The contents of one layer.
 #[derive(Debug, Default)]
 pub struct LayerContents {
     layer: String,
@@ -110,10 +108,10 @@ pub struct LayerContents {
 }
 
 impl LayerContents {
-    /// Reads the squashfs file `input`, which is the layer `layer`.
+    /// Reads the layer `layer` from the squashfs file `input`.
     ///
     /// # Errors
-    /// When the file is damaged, or a file in it is not what it should be.
+    /// Returns an error if the squashfs file is damaged, or if a file in the layer is invalid.
     pub fn read(layer: &str, input: impl Read + Seek) -> Result<Self, ContentsError> {
         let damaged = |source| ContentsError::Layer { layer: layer.to_owned(), source };
         let mut squashfs = Squashfs::open(input).map_err(damaged)?;
@@ -148,8 +146,7 @@ impl LayerContents {
 }
 
 impl Contents {
-    /// Puts together what the layers hold, which are given in the order of their names in
-    /// `extensions`.
+    /// Combines the contents of the layers. `layers` has the same order as the layer names in `extensions`.
     pub(super) fn of(extensions: &[Extension], layers: &[LayerContents]) -> Self {
         let extension_of = |layer: &str| extensions.iter().find(|extension| extension.layer == layer);
         let order = |layer: &LayerContents| extensions.iter().position(|e| e.layer == layer.layer);
@@ -183,7 +180,7 @@ impl Contents {
     }
 }
 
-/// The files of a folder of a layer whose names end with `ending`, each with its content.
+/// Returns the files in a folder of a layer with names that end with `ending`, with their contents.
 fn files(
     squashfs: &mut Squashfs<impl Read + Seek>,
     layer: &str,
@@ -207,7 +204,7 @@ fn wrong(layer: &str, entry: &str, problem: String) -> ContentsError {
     ContentsError::Entry { layer: layer.to_owned(), entry: entry.to_owned(), problem: plain(&problem).into() }
 }
 
-/// For what machine a program is, when it is not arm64. What is no ELF file is no program.
+/// Returns the architecture of an ELF program, or `None` for arm64 programs and files in other formats.
 fn other_machine(head: &[u8]) -> Option<String> {
     let machine = machine_of::<FileHeader64<Endianness>>(head);
     match machine.or_else(|| machine_of::<FileHeader32<Endianness>>(head))? {
@@ -222,14 +219,14 @@ fn machine_of<Header: FileHeader>(head: &[u8]) -> Option<u16> {
     Some(header.e_machine(header.endian().ok()?))
 }
 
-/// `drbd` of `…/drbd.ko`, compressed or not.
+/// Returns `drbd` for `…/drbd.ko`, compressed or uncompressed.
 fn module_name(path: &str) -> Option<String> {
     let file = path.rsplit('/').next()?;
     let name = [".xz", ".zst", ".gz"].iter().find_map(|ending| file.strip_suffix(ending)).unwrap_or(file);
     name.strip_suffix(".ko").map(str::to_owned)
 }
 
-/// `NAME` of every `plugins.PLUGIN.containerd.runtimes.NAME` in a part of containerd's
+/// Returns `NAME` for every `plugins.PLUGIN.containerd.runtimes.NAME` in a part of the containerd
 /// configuration.
 fn runtime_handlers(text: &[u8]) -> Result<Vec<String>, String> {
     let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
@@ -245,7 +242,7 @@ fn runtime_handlers(text: &[u8]) -> Result<Vec<String>, String> {
     Ok(runtimes.flat_map(|runtimes| runtimes.keys().cloned()).collect())
 }
 
-/// `PRETTY_NAME` of an `os-release` (os-release(5)), else `NAME` and `VERSION`.
+/// Returns `PRETTY_NAME` from an `os-release` file (os-release(5)), otherwise `NAME` and `VERSION`.
 fn node_version(os_release: &str) -> Option<String> {
     let value = |key: &str| {
         let mut lines = os_release.lines().filter_map(|line| line.split_once('='));

@@ -1,11 +1,10 @@
-//! The initramfs: a cpio archive in the `newc` format (Linux
-//! Documentation/driver-api/early-userspace/buffer-format.rst), sorted and without times.
+//! Writes an initramfs: a cpio archive in the `newc` format (Linux
+//! Documentation/driver-api/early-userspace/buffer-format.rst), sorted and without timestamps.
 
 use std::io;
 
-/// One entry of an archive.
 pub struct CpioEntry {
-    /// Path without a leading slash.
+    /// The path without a leading slash.
     pub name: String,
     /// File type and permission bits.
     mode: u32,
@@ -17,23 +16,23 @@ const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 
 impl CpioEntry {
-    /// A directory.
+    /// Creates a directory entry.
     pub fn directory(name: &str) -> Self {
         Self { name: name.into(), mode: DIRECTORY, content: Vec::new() }
     }
 
-    /// An executable file.
+    /// Creates an executable file.
     pub fn program(name: &str, content: Vec<u8>) -> Self {
         Self { name: name.into(), mode: PROGRAM, content }
     }
 
-    /// A file.
+    /// Creates a regular file.
     pub fn file(name: &str, content: Vec<u8>) -> Self {
         Self { name: name.into(), mode: FILE, content }
     }
 }
 
-/// Writes the archive; entries keep their order, so directories come before what is in them.
+/// Writes the archive. Entries keep their order, so directories must precede their contents.
 pub fn write(entries: &[CpioEntry], mut to: impl io::Write) -> io::Result<()> {
     for (index, entry) in entries.iter().enumerate() {
         let length = u32::try_from(entry.content.len()).map_err(io::Error::other)?;

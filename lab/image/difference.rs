@@ -1,41 +1,40 @@
-//! How one image differs from another.
+//! Differences between two images.
 
 use serde::Serialize;
 
 use super::{contents::Contents, inspection::Inspection};
 
-/// How the second of two images differs from the first.
+/// The changes from the first image to the second image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// Extensions that only the second has.
+    /// Extensions only in the second image.
     pub added: Vec<String>,
-    /// Extensions that only the first has.
+    /// Extensions only in the first image.
     pub removed: Vec<String>,
-    /// Extensions of different versions.
+    /// Extensions with different versions.
     pub changed: Vec<String>,
-    /// Layers of other content under the same version: extensions that both have, and the root
-    /// file system.
+    /// Layers with the same version but different content: extensions in both images, and the root file
+    /// system.
     pub other_content: Vec<String>,
-    /// Services, by id.
+    /// Services, by ID.
     pub services: Names,
-    /// Runtime handlers.
     pub runtime_handlers: Names,
-    /// Kernel modules that extensions bring.
+    /// Kernel modules from extensions.
     pub kernel_modules: Names,
-    /// Both are the same image.
+    /// True if both images are identical.
     pub same_digest: bool,
-    /// The kernels' versions, when they differ.
+    /// The kernel versions, if they differ.
     pub kernel: Option<(Option<String>, Option<String>)>,
-    /// The versions of the node software, when they differ.
+    /// The OS versions, if they differ.
     pub node_version: Option<(Option<String>, Option<String>)>,
 }
 
-/// Names that only one of two images has.
+/// Names in only one of the two images.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Names {
-    /// Only the second.
+    /// Names only in the second image.
     pub added: Vec<String>,
-    /// Only the first.
+    /// Names only in the first image.
     pub removed: Vec<String>,
 }
 
@@ -49,7 +48,7 @@ impl Names {
 }
 
 impl Difference {
-    /// Of `second` against `first`.
+    /// Compares `second` with `first`.
     pub fn between(first: &Inspection, second: &Inspection) -> Self {
         let (one, other) = (&first.contents, &second.contents);
         let names =
@@ -87,8 +86,8 @@ impl Difference {
         difference
     }
 
-    /// Whether the second image is the first one with exactly the extensions `names` more:
-    /// nothing less, and everything that both have of the same content.
+    /// Reports whether the second image adds exactly the extensions `names` to the first image, removes
+    /// nothing, and has the same content in all common parts.
     pub fn adds_exactly(&self, names: &[String]) -> bool {
         let sorted = |names: &[String]| {
             let mut names = names.to_vec();

@@ -1,5 +1,5 @@
-//! Unified kernel images out of disk images, kept by the digest of the disk image: unpacking
-//! gigabytes happens once.
+//! A cache of unified kernel images from disk images, keyed by the digest of the disk image. The lab
+//! unpacks each disk image, which can have gigabytes, only once.
 
 use std::{
     fs::{self, File},
@@ -17,47 +17,46 @@ use super::{
 };
 use crate::AssetError;
 
-/// The name of the unified kernel image in an entry.
+/// The file name of the unified kernel image in an entry.
 const UNIFIED: &str = "unified.efi";
-/// The name of the file that tells what it is.
+/// The file name of the metadata in an entry.
 const TAKEN: &str = "taken.json";
 
-/// A directory of what was taken out of disk images, safe to share between runs: an entry appears
-/// whole by rename or not at all.
+/// A directory of extracted unified kernel images. Runs can share it: each entry appears atomically by
+/// rename.
 #[derive(Clone, Debug)]
 pub struct DiskCache {
     directory: PathBuf,
 }
 
-/// What was taken out of a disk image.
+/// The extracted part of a disk image.
 pub(super) struct Taken {
-    /// The unified kernel image.
     pub(super) image: UnifiedImage,
-    /// Which it is.
+    /// The selected boot entry.
     pub(super) choice: Choice,
 }
 
-/// What is noted of it.
+/// The metadata of an entry.
 #[derive(Serialize, Deserialize)]
 struct Note {
     choice: Choice,
-    /// Of the unified kernel image, which is proven each time it is used.
+    /// The digest of the unified kernel image. The cache verifies it at every use.
     digest: String,
 }
 
 impl DiskCache {
-    /// A cache in `directory`, which is made when first needed.
+    /// Creates a cache in `directory`. The first use creates the directory.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into() }
     }
 
-    /// For tests without disk images: in a directory that cannot be made.
+    /// Creates a cache for tests without disk images. Its directory cannot be created.
     #[doc(hidden)]
     pub fn unused() -> Self {
         Self::new("/dev/null/disks")
     }
 
-    /// The unified kernel image of the disk image `disk`, taken out now if it is not there yet.
+    /// Returns the unified kernel image of the disk image `disk`. Extracts it if it is not in the cache.
     pub(super) fn unified(&self, disk: &Path) -> Result<Taken, AssetError> {
         let wrong = |source: DiskImageError| AssetError::Disk { path: disk.to_owned(), source };
         let digest = File::open(disk).and_then(Digest::of_reader).map_err(AssetError::file("read", disk))?;
@@ -71,7 +70,7 @@ impl DiskCache {
         let path = partial.path().join(UNIFIED);
         let mut file = File::create(&path).map_err(AssetError::file("create", &path))?;
         let choice = take_unified(disk, partial.path(), &mut file).map_err(wrong)?;
-        // What cannot be booted is told of the disk image, and not kept.
+        // Report an unbootable image with the path of the disk image, and do not cache it.
         UnifiedImage::open(&path).map_err(|error| match error {
             AssetError::Kernel { source, .. } => {
                 wrong(DiskImageError::Unified { name: choice.name.clone(), source })
@@ -83,7 +82,7 @@ impl DiskCache {
         let note = serde_json::to_vec(&Note { choice: choice.clone(), digest: digest.to_string() });
         let path = partial.path().join(TAKEN);
         fs::write(&path, note.unwrap_or_default()).map_err(AssetError::file("write", &path))?;
-        // Another run may have been faster, and read its entry already.
+        // Another run may have created the entry first, and may already read it.
         if kept(&entry).is_none() {
             let _ = fs::remove_dir_all(&entry);
         }
@@ -92,7 +91,7 @@ impl DiskCache {
     }
 }
 
-/// What an entry holds, if it is there and whole.
+/// Returns the content of an entry, if the entry exists and is intact.
 fn kept(entry: &Path) -> Option<Taken> {
     let note: Note = serde_json::from_slice(&fs::read(entry.join(TAKEN)).ok()?).ok()?;
     let path = entry.join(UNIFIED);
@@ -120,7 +119,7 @@ mod tests {
         assert_eq!(fs::read(&kept).expect("read"), unified);
         let made = fs::metadata(&kept).expect("stat").modified().expect("mtime");
         assert_eq!(fs::metadata(taken()).expect("stat").modified().expect("mtime"), made);
-        // One that was damaged since is taken out again.
+        // The cache extracts a damaged entry again.
         fs::write(&kept, "damaged").expect("write");
         assert_eq!(fs::read(taken()).expect("read"), unified);
     }

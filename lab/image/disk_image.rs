@@ -1,10 +1,10 @@
-//! Raw disk images, as a person writes them to a disk: a GUID partition table, and in the EFI system
-//! partition what boots.
+//! Raw disk images for installation on a disk. They contain a GUID partition table and an EFI system
+//! partition with the boot files.
 //!
-//! Formats: UEFI specification 2.10, chapters 5 (GUID partition table) and 13.3 (the EFI system
-//! partition is FAT). Talos from 1.10 on boots arm64 with systemd-boot, from a unified kernel image
-//! in `EFI/Linux/` (internal/app/machined/pkg/runtime/v1alpha1/bootloader/sdboot). Before, it booted
-//! with GRUB, kernel and initramfs being on XFS in a partition labelled BOOT.
+//! Formats: UEFI specification 2.10, chapters 5 (GUID partition table) and 13.3 (the EFI system partition
+//! is FAT). From version 1.10, Talos boots arm64 with systemd-boot from a unified kernel image in
+//! `EFI/Linux/` (internal/app/machined/pkg/runtime/v1alpha1/bootloader/sdboot). Earlier versions boot with
+//! GRUB, and store kernel and initramfs on an XFS partition labelled BOOT.
 
 use std::{
     fs::File,
@@ -21,94 +21,93 @@ use super::{
     kernel_error::KernelError,
 };
 
-/// Larger than any disk image of a node, unpacked, in bytes; those of clouds have 8 GiB.
+/// A limit in bytes, above the unpacked size of any node disk image; cloud images have 8 GiB.
 const DISK_LIMIT: u64 = 16 << 30;
-/// More than any unified kernel image has, in bytes.
+/// A limit in bytes, above the size of any unified kernel image.
 const UNIFIED_LIMIT: u64 = 1 << 30;
-/// More than any `loader.conf` has, in bytes.
+/// A limit in bytes, above the size of any `loader.conf`.
 const LOADER_LIMIT: u64 = 64 << 10;
-/// More partitions than any table of an image has room for.
+/// A limit above the partition count of any image.
 const PARTITIONS_LIMIT: u32 = 1024;
-/// Where a table's header stands when sectors have 512 bytes, and when they have 4096.
+/// The header position for sectors of 512 bytes and of 4096 bytes.
 const SECTORS: [LogicalBlockSize; 2] = [LogicalBlockSize::Lb512, LogicalBlockSize::Lb4096];
-/// What a table's header begins with.
+/// The magic of a partition table header.
 const SIGNATURE: &[u8] = b"EFI PART";
-/// Where Talos and others put unified kernel images.
+/// The standard directory for unified kernel images, used by Talos and other systems.
 const UNIFIED: &str = "EFI/Linux";
 
-/// Why a disk image cannot be used.
+/// The reason a disk image cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskImageError {
-    /// It cannot be read, or not unpacked.
+    /// The disk image cannot be read or unpacked.
     #[error("it cannot be read: {0}; fetch it again if it is truncated")]
     Read(#[from] io::Error),
-    /// Its partition table is damaged.
+    /// The partition table is damaged.
     #[error("its partition table is damaged: {0}; fetch it again")]
     Table(String),
-    /// It ends before its partitions do.
+    /// The disk image ends before its last partition.
     #[error(
         "it has {found} bytes, and its partition table is one of a disk of {said}; it is truncated: fetch it again"
     )]
     Truncated {
-        /// What is there.
+        /// The actual size in bytes.
         found: u64,
-        /// What should be.
+        /// The size in the partition table.
         said: u64,
     },
-    /// Nothing that EFI could boot.
+    /// The disk image has no EFI system partition.
     #[error("it has no EFI system partition, only {partitions}; {}", INSTEAD)]
     NoSystemPartition {
-        /// The labels of those it has.
+        /// The labels of the existing partitions.
         partitions: String,
     },
     /// The EFI system partition cannot be read.
     #[error("its EFI system partition: {0}")]
     FileSystem(#[from] FatError),
-    /// It boots some other way.
+    /// The disk image uses another boot method.
     #[error(
         "its EFI system partition has no unified kernel image ({UNIFIED}/*.efi) but {programs}; its partitions \
          are {partitions}{grub}; {}",
         INSTEAD
     )]
     NoUnifiedImage {
-        /// What the EFI system partition has to boot with.
+        /// The boot programs in the EFI system partition.
         programs: String,
-        /// The labels of the partitions.
+        /// The partition labels.
         partitions: String,
-        /// What that means, when it is known.
+        /// An explanation for GRUB images; otherwise empty.
         grub: &'static str,
     },
-    /// It boots another machine.
+    /// The disk image is for another architecture.
     #[error(
         "it is for {found} ({program} in its EFI system partition), and the lab boots arm64: take the arm64 build"
     )]
     Architecture {
-        /// Which machine.
+        /// The architecture.
         found: &'static str,
-        /// What shows it.
+        /// The boot program that indicates the architecture.
         program: String,
     },
-    /// Its unified kernel image cannot be used.
+    /// The unified kernel image is unusable.
     #[error("{name} in its EFI system partition: {source}")]
     Unified {
-        /// The name of its file.
+        /// The file name.
         name: String,
-        /// What is wrong with it.
         source: KernelError,
     },
 }
 
-/// What will do in place of a disk image without a unified kernel image.
+/// The alternatives to a disk image without a unified kernel image.
 const INSTEAD: &str = "name the kernel and initramfs of the same build (kernel-arm64 beside initramfs-metal-arm64.xz), its \
      installer image, or its unified kernel image (metal-arm64-uki.efi)";
-/// What a partition of XFS that is labelled BOOT means.
+/// The explanation for an XFS partition labelled BOOT.
 const GRUB: &str =
     ": it boots with GRUB, as Talos before 1.10 did, from a file system that the lab does not read";
 
-/// Whether a file is a disk image, compressed or not, by its content.
+/// Checks the content of a file for a disk image, compressed or uncompressed.
 ///
 /// # Errors
-/// When its first bytes cannot be read or unpacked.
+/// Returns an error if the first bytes cannot be read or unpacked.
 pub(super) fn is_disk_image(file: &Path) -> io::Result<bool> {
     let mut input = BufReader::new(File::open(file)?);
     let compression = Compression::detect(input.fill_buf()?);
@@ -117,8 +116,8 @@ pub(super) fn is_disk_image(file: &Path) -> io::Result<bool> {
     Ok(SECTORS.iter().any(|sector| head.get(sector.as_usize()..).is_some_and(|at| at.starts_with(SIGNATURE))))
 }
 
-/// Writes the unified kernel image that the disk image `file` boots to `to`, and tells which it is.
-/// A compressed one is unpacked in the directory `scratch` meanwhile, as a sparse file.
+/// Writes the default unified kernel image of the disk image `file` to `to`, and returns the boot entry.
+/// Unpacks a compressed disk image to a temporary sparse file in the directory `scratch`.
 ///
 /// # Errors
 /// See [`DiskImageError`].
@@ -138,7 +137,7 @@ pub(super) fn take_unified(
     DiskImage::read(disk.file)?.take_unified(to)
 }
 
-/// A disk and its partitions.
+/// A disk with its partitions.
 pub struct DiskImage<R> {
     disk: R,
     partitions: Vec<Partition>,
@@ -148,16 +147,17 @@ struct Partition {
     label: String,
     is_system: bool,
     is_xfs: bool,
-    /// Where it begins, and how long it is, in bytes.
+    /// Start and length in bytes.
     start: u64,
     size: u64,
 }
 
 impl<R: Read + Seek> DiskImage<R> {
-    /// Reads the partition table of `disk`, as it is unpacked.
+    /// Reads the partition table of the unpacked disk image `disk`.
     ///
     /// # Errors
-    /// When there is none, it is damaged, or the disk is shorter than it says.
+    /// Returns an error if the table is missing or damaged, or if the disk is shorter than the table
+    /// specifies.
     pub fn read(mut disk: R) -> Result<Self, DiskImageError> {
         let damaged = |why: String| DiskImageError::Table(why);
         let length = disk.seek(SeekFrom::End(0))?;
@@ -165,11 +165,11 @@ impl<R: Read + Seek> DiskImage<R> {
         let sector = sector.ok_or_else(|| damaged("it has none".to_owned()))?;
         let table = header::read_header_from_arbitrary_device(&mut disk, sector)
             .map_err(|error| damaged(error.to_string()))?;
-        // The library takes the first for granted and would believe any of the second.
+        // The library assumes the entry size and does not limit the entry count.
         if table.part_size != 128 || table.num_parts > PARTITIONS_LIMIT {
             return Err(damaged(format!("{} entries of {} bytes", table.num_parts, table.part_size)));
         }
-        // The last sector of a disk has a copy of the header.
+        // The last sector of a disk contains a copy of the header.
         let said = table.backup_lba.saturating_add(1).saturating_mul(sector.as_u64());
         if said > length {
             return Err(DiskImageError::Truncated { found: length, said });
@@ -190,7 +190,7 @@ impl<R: Read + Seek> DiskImage<R> {
         Ok(Self { disk, partitions })
     }
 
-    /// Writes the unified kernel image that it boots to `to`, and tells which it is.
+    /// Writes the default unified kernel image to `to`, and returns the boot entry.
     ///
     /// # Errors
     /// See [`DiskImageError`].
@@ -230,9 +230,9 @@ impl<R: Read + Seek> DiskImage<R> {
         Ok(choice)
     }
 
-    /// Why it is no disk image that the lab boots, by the boot programs that it has instead.
+    /// Returns the reason the lab cannot boot the disk image, based on its boot programs.
     fn without_unified(&self, programs: &[FatEntry]) -> DiskImageError {
-        // Names of boot programs by machine (UEFI specification 2.10, 3.5.1.1).
+        // Names of boot programs by architecture (UEFI specification 2.10, 3.5.1.1).
         let has = |name: &str| programs.iter().any(|program| program.is_named(name));
         if has("BOOTX64.EFI") && !has("BOOTAA64.EFI") {
             return DiskImageError::Architecture {
@@ -259,19 +259,19 @@ impl<R: Read + Seek> DiskImage<R> {
     }
 }
 
-/// The EFI programs among files.
+/// Returns the EFI programs in a list of files.
 fn programs(mut files: Vec<FatEntry>) -> Vec<FatEntry> {
     files.retain(|file| !file.is_directory && file.name.to_ascii_lowercase().ends_with(".efi"));
     files
 }
 
-/// Whether there is `magic` on a disk at a place.
+/// Checks for `magic` at an offset of a disk.
 fn begins_with(disk: &mut (impl Read + Seek), at: u64, magic: &[u8]) -> bool {
     let mut head = vec![0; magic.len()];
     disk.seek(SeekFrom::Start(at)).and_then(|_| disk.read_exact(&mut head)).is_ok() && head == magic
 }
 
-/// A file in which zeros take no room.
+/// A writer that stores zeros as holes in a file.
 struct Sparse {
     file: File,
     length: u64,

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What is taken out of a disk image.
+/// Extracts the unified kernel image from a disk image.
 fn taken(disk: &[u8]) -> Result<(String, Vec<u8>), DiskImageError> {
     let mut unified = Vec::new();
     let choice = DiskImage::read(Cursor::new(disk))?.take_unified(&mut unified)?;
@@ -20,7 +20,7 @@ fn zstd(data: &[u8]) -> Vec<u8> {
     zstd::encode_all(data, 1).expect("encode")
 }
 
-/// What is taken out of a file with this content, and whether it was known for a disk image.
+/// Detects and extracts a file with this content.
 fn of_file(content: &[u8]) -> (io::Result<bool>, Result<Vec<u8>, DiskImageError>) {
     let directory = tempfile::tempdir().expect("tempdir");
     let file = directory.path().join("file");
@@ -81,7 +81,7 @@ fn a_disk_image_of_grub_says_what_it_is_and_what_to_take() {
                  EFI, BIOS, BOOT (XFS), META: it boots with GRUB";
     assert!(text.contains(found), "{text}");
     assert!(text.ends_with("or its unified kernel image (metal-arm64-uki.efi)"), "{text}");
-    // Without that partition nobody knows.
+    // Without that partition, the cause is unknown.
     let text = error(&disk(&[("startup.nsh", b"")], &[("BOOT", b"ext4")]));
     assert!(
         text.contains("but nothing in EFI/BOOT; its partitions are EFI, BOOT; name the kernel"),
@@ -94,7 +94,7 @@ fn a_disk_image_of_amd64_says_so() {
     let grub = ("EFI/BOOT/BOOTX64.EFI", b"grub".as_slice());
     let text = error(&disk(&[grub], &[]));
     assert!(text.starts_with("it is for amd64 (EFI/BOOT/BOOTX64.EFI in its EFI system partition)"), "{text}");
-    // One for both machines is not refused for that.
+    // A disk image for both architectures is not rejected as a foreign image.
     assert!(error(&disk(&[grub, SDBOOT], &[])).contains("no unified kernel image"));
 }
 
@@ -133,7 +133,7 @@ fn sizes_that_a_table_lies_about_are_refused() {
         let mut disk = disk(&[TALOS], &[]);
         disk[512 + at..512 + at + bytes.len()].copy_from_slice(bytes);
         disk[512 + 16..512 + 20].fill(0);
-        // The checksum of the header is right: whoever lies can compute it.
+        // The header checksum is valid, because an attacker can compute it.
         let mut sum = flate2::Crc::new();
         sum.update(&disk[512..512 + 92]);
         disk[512 + 16..512 + 20].copy_from_slice(&sum.sum().to_le_bytes());

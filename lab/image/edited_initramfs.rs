@@ -1,8 +1,8 @@
-//! An initramfs from which a system extension is taken away, to show that its absence is noticed.
+//! Removes a system extension from an initramfs, to test that checks detect a missing extension.
 //!
-//! The kernel unpacks archives that follow each other one over the other (Linux
-//! Documentation/driver-api/early-userspace/buffer-format.rst), so an archive with another
-//! `extensions.yaml` behind an unchanged one is enough.
+//! The kernel unpacks consecutive archives over each other (Linux
+//! Documentation/driver-api/early-userspace/buffer-format.rst). It is therefore sufficient to append an
+//! archive with a new `extensions.yaml` to the unchanged archive.
 
 use std::{
     fs,
@@ -13,15 +13,15 @@ use std::{
 use super::archive::Archives;
 use crate::AssetError;
 
-/// The file of the initramfs that lists the layers.
+/// The file in the initramfs that lists the layers.
 const LIST: &str = "extensions.yaml";
-/// More than any list has, in bytes.
+/// A limit in bytes, above the size of any list.
 const LIST_LIMIT: u64 = 1 << 20;
 
-/// Writes the unpacked initramfs `from` without the extension `name` to `to`.
+/// Writes the unpacked initramfs `from`, without the extension `name`, to `to`.
 ///
 /// # Errors
-/// When a file cannot be read or written, or there is no such extension.
+/// Returns an error if a file cannot be read or written, or if the extension does not exist.
 pub fn without_extension(from: &Path, name: &str, to: &Path) -> Result<(), AssetError> {
     let broken = |text: String| AssetError::File {
         action: "edit",
@@ -35,7 +35,7 @@ pub fn without_extension(from: &Path, name: &str, to: &Path) -> Result<(), Asset
         cpio::write_cpio(std::iter::once((entry, std::io::Cursor::new(list.into_bytes()))), Vec::new())
             .map_err(AssetError::file("edit", from))?;
     let mut file = fs::OpenOptions::new().append(true).open(to).map_err(AssetError::file("open", to))?;
-    // Archives begin at multiples of four bytes.
+    // Archives start at multiples of four bytes.
     let length = file.metadata().map_err(AssetError::file("read", to))?.len();
     let padding = vec![0; (length.next_multiple_of(4) - length) as usize];
     file.write_all(&padding).and_then(|()| file.write_all(&archive)).map_err(AssetError::file("write", to))
@@ -64,7 +64,7 @@ fn read_list(initramfs: &Path) -> Result<Vec<u8>, AssetError> {
     Ok(list)
 }
 
-/// The list without the layer of the extension `name`.
+/// Removes the layer of the extension `name` from the list.
 fn shortened(list: &[u8], name: &str) -> Result<String, String> {
     let mut value: serde_json::Value = serde_yaml::from_slice(list).map_err(|error| error.to_string())?;
     let layers = value.get_mut("layers").and_then(serde_json::Value::as_array_mut);

@@ -1,7 +1,7 @@
-//! `extensions.yaml` of an initramfs: which system extensions an image carries.
+//! `extensions.yaml` in an initramfs: the list of system extensions in an image.
 //!
-//! Form: Talos pkg/machinery/extensions (`layers`, each with the `image` that holds it and the
-//! `metadata` of the extension's manifest). Keys that a later version adds are no error.
+//! Format: Talos pkg/machinery/extensions (`layers`, each with the `image` file and the `metadata` of the
+//! extension manifest). The parser ignores unknown keys of later versions.
 
 use std::collections::BTreeSet;
 
@@ -9,33 +9,31 @@ use serde::{Deserialize, Serialize};
 
 use super::plain::plain;
 
-/// A system extension of an image.
+/// A system extension in an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extension {
-    /// Its name, e.g. `tailscale`.
+    /// The name, e.g. `tailscale`.
     pub name: String,
-    /// Its version.
     pub version: String,
-    /// Who made it; empty when the manifest does not say.
+    /// The author; empty if the manifest has none.
     pub author: String,
-    /// What it is; empty when the manifest does not say.
+    /// The description; empty if the manifest has none.
     pub description: String,
-    /// The file of the initramfs that holds it, e.g. `0.sqsh`.
+    /// The layer file in the initramfs, e.g. `0.sqsh`.
     pub layer: String,
 }
 
-/// Why `extensions.yaml` cannot be used.
+/// The reason `extensions.yaml` cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ExtensionsError {
-    /// Not YAML of the expected form.
+    /// The text is not YAML in the expected form.
     #[error("extensions.yaml: {0}")]
     Malformed(String),
-    /// A layer without a name, or two of one name.
+    /// A layer has no name, or its name is not unique.
     #[error("extensions.yaml, layer {number}: {problem}")]
     Layer {
-        /// Which, from 1.
+        /// The layer number, starting at 1.
         number: usize,
-        /// What is wrong with it.
         problem: String,
     },
 }
@@ -64,7 +62,7 @@ struct LayerMetadata {
 }
 
 impl Extension {
-    /// Reads `extensions.yaml`.
+    /// Parses `extensions.yaml`.
     ///
     /// # Errors
     /// See [`ExtensionsError`].

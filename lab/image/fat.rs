@@ -1,28 +1,28 @@
-//! Reads single files out of a FAT file system: only what is asked for, and nothing believed.
+//! Reads single files from a FAT file system. Reads only the requested data and treats it as untrusted.
 //!
-//! Format: Microsoft "FAT: General Overview of On-Disk Format" 1.03 (boot sector, table, directory
-//! entries, long names); as in Linux (fs/fat/inode.c) the field `BPB_FATSz16` tells FAT32, not the
-//! number of clusters. Disk images come from anywhere, so every number is bounded before it is
-//! used. A general library writes, too, and its arithmetic trusts the boot sector and the chains.
+//! Format: Microsoft "FAT: General Overview of On-Disk Format" 1.03 (boot sector, table, directory entries,
+//! long names). As in Linux (fs/fat/inode.c), the field `BPB_FATSz16` identifies FAT32, not the cluster
+//! count. Disk images are untrusted input, so the reader checks every number against a limit before use.
+//! General-purpose libraries also support writes, and their arithmetic trusts the boot sector and the
+//! cluster chains.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-/// More than the table of any EFI system partition has, in bytes.
+/// A limit in bytes, above the table size of any EFI system partition.
 const TABLE_LIMIT: u64 = 64 << 20;
-/// The largest directory that FAT allows: 65,536 entries.
+/// Maximum directory size in FAT: 65,536 entries.
 const DIRECTORY_LIMIT: u64 = 65_536 * ENTRY as u64;
-/// Bytes of a directory entry.
+/// Size of a directory entry in bytes.
 const ENTRY: usize = 32;
-/// The first cluster that holds data.
+/// The first data cluster.
 const FIRST: u32 = 2;
 
-/// What is wrong with a file system.
 #[derive(Debug, thiserror::Error)]
 pub enum FatError {
-    /// Something in it that cannot be.
+    /// The file system contains an impossible value.
     #[error("{0}; it is no FAT file system, or a damaged one")]
     Damaged(String),
-    /// It cannot be read, or what is read cannot be written.
+    /// The file system cannot be read, or the output cannot be written.
     #[error("it cannot be read: {0}")]
     Read(#[from] io::Error),
 }
@@ -34,17 +34,16 @@ fn damaged<T>(what: impl Into<String>) -> Result<T, FatError> {
 /// A file or directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FatEntry {
-    /// Its long name, or its short one when it has no other.
+    /// The long name, or the short name if there is no long name.
     pub(super) name: String,
-    /// Whether it is a directory.
     pub(super) is_directory: bool,
-    /// Bytes of content; 0 for a directory.
+    /// Content size in bytes; 0 for a directory.
     pub(super) size: u64,
-    /// Where its content begins; 0 when it has none.
+    /// The first cluster; 0 for empty content.
     cluster: u32,
 }
 
-/// How wide the entries of the table are.
+/// The width of table entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Width {
     Fat12,
@@ -52,33 +51,33 @@ enum Width {
     Fat32,
 }
 
-/// Where the root directory is.
+/// The location of the root directory.
 #[derive(Clone, Copy, Debug)]
 enum Root {
-    /// In a place of its own, of so many bytes before the data.
+    /// A fixed region of the given size in bytes, before the data.
     Fixed(u64),
-    /// In clusters, like any other directory.
+    /// A cluster chain, as for other directories.
     Cluster(u32),
 }
 
-/// A FAT file system within a disk.
+/// A FAT file system on a disk.
 pub(super) struct Fat<'a, R> {
     disk: &'a mut R,
     width: Width,
     table: Vec<u8>,
     root: Root,
-    /// Where on the disk the first cluster is.
+    /// The disk offset of the first cluster.
     data: u64,
     clusters: u32,
     cluster_size: u64,
 }
 
 impl<'a, R: Read + Seek> Fat<'a, R> {
-    /// Reads the boot sector and the table of the file system in the partition of `size` bytes at
+    /// Reads the boot sector and the table of a file system. The partition has `size` bytes and begins at
     /// `start`.
     ///
     /// # Errors
-    /// When it is no FAT, or a number in it is impossible.
+    /// Returns an error if the data is not a FAT file system, or contains an impossible value.
     pub(super) fn open(disk: &'a mut R, start: u64, size: u64) -> Result<Self, FatError> {
         let mut boot = [0; 512];
         disk.seek(SeekFrom::Start(start))?;
@@ -117,7 +116,7 @@ impl<'a, R: Read + Seek> Fat<'a, R> {
         if clusters == 0 || clusters >= most || table_bytes > table_size.min(TABLE_LIMIT) {
             return damaged(format!("it says it has {clusters} clusters and a table of {table_size} bytes"));
         }
-        // With mirroring switched off one table is the true one (`BPB_ExtFlags`).
+        // If mirroring is off, only one table is valid (`BPB_ExtFlags`).
         let flags = if width == Width::Fat32 { word(40) } else { 0 };
         let active = if flags & 0x80 == 0 { 0 } else { flags & 0xf };
         if active >= tables {
@@ -136,8 +135,8 @@ impl<'a, R: Read + Seek> Fat<'a, R> {
         Ok(Self { disk, width, table, root, data: start + data, clusters: clusters as u32, cluster_size })
     }
 
-    /// What is in the directory at `path`, names joined with `/` in any case; `None` when there is
-    /// no such directory.
+    /// Lists the directory at `path`. Separate names with `/`; case is ignored. Returns `None` if the
+    /// directory does not exist.
     pub(super) fn list(&mut self, path: &str) -> Result<Option<Vec<FatEntry>>, FatError> {
         let mut entries = entries(&self.root_directory()?);
         for name in path.split('/').filter(|name| !name.is_empty()) {
@@ -148,9 +147,9 @@ impl<'a, R: Read + Seek> Fat<'a, R> {
         Ok(Some(entries))
     }
 
-    /// Writes the content of a file.
+    /// Writes the content of a file to `to`.
     pub(super) fn copy(&mut self, file: &FatEntry, to: &mut impl Write) -> Result<(), FatError> {
-        // A chain that leads round in a circle would go on for ever.
+        // A circular cluster chain would never end.
         if file.size > u64::from(self.clusters) * self.cluster_size {
             return damaged(format!(
                 "{} says it has {} bytes, more than the file system",
@@ -162,7 +161,7 @@ impl<'a, R: Read + Seek> Fat<'a, R> {
             let Some(first) = next else {
                 return damaged(format!("the content of {} ends {left} bytes early", file.name));
             };
-            // Clusters behind one another are read at once.
+            // Read contiguous clusters together.
             let (mut last, mut length) = (first, self.cluster_size);
             next = self.following(first)?;
             while length < left && next == Some(last + 1) {
@@ -207,12 +206,12 @@ impl<'a, R: Read + Seek> Fat<'a, R> {
         Ok(bytes)
     }
 
-    /// Where on the disk a cluster is, which [`Fat::following`] has found to be one.
+    /// Returns the disk offset of a cluster that [`Fat::following`] has validated.
     fn place(&self, cluster: u32) -> u64 {
         self.data + u64::from(cluster.saturating_sub(FIRST)) * self.cluster_size
     }
 
-    /// The cluster after this one, if it is not the last.
+    /// Returns the next cluster, or `None` for the last cluster.
     fn following(&self, cluster: u32) -> Result<Option<u32>, FatError> {
         let clusters = FIRST..self.clusters + FIRST;
         if !clusters.contains(&cluster) {
@@ -226,7 +225,7 @@ impl<'a, R: Read + Seek> Fat<'a, R> {
         let (value, end) = match self.width {
             Width::Fat12 => ((word(at + at / 2) >> (4 * (at % 2))) & 0xfff, 0xff8),
             Width::Fat16 => (word(2 * at), 0xfff8),
-            // The upper four bits are not part of the number.
+            // The upper four bits are not part of the cluster number.
             Width::Fat32 => ((word(4 * at) | word(4 * at + 2) << 16) & 0x0fff_ffff, 0x0fff_fff8),
         };
         match value {
@@ -243,7 +242,7 @@ impl FatEntry {
     }
 }
 
-/// The entries of a directory.
+/// Parses the entries of a directory.
 fn entries(directory: &[u8]) -> Vec<FatEntry> {
     let mut found = Vec::new();
     let mut long = LongName::default();
@@ -253,7 +252,7 @@ fn entries(directory: &[u8]) -> Vec<FatEntry> {
             0 => break,
             0xe5 => long = LongName::default(),
             _ if attributes & 0x3f == 0x0f => long.take(raw),
-            // The name of the volume.
+            // The volume label.
             _ if attributes & 0x08 != 0 => long = LongName::default(),
             _ => {
                 let name = std::mem::take(&mut long).of(raw).unwrap_or_else(|| short_name(raw));
@@ -261,7 +260,7 @@ fn entries(directory: &[u8]) -> Vec<FatEntry> {
                 let is_directory = attributes & 0x10 != 0;
                 let size = if is_directory { 0 } else { u64::from(word(28) | word(30) << 16) };
                 let entry = FatEntry { name, is_directory, size, cluster: word(20) << 16 | word(26) };
-                // No name may have control characters, which would reach a terminal.
+                // Reject control characters in names, because they would reach a terminal.
                 if ![".", ".."].contains(&entry.name.as_str()) && !entry.name.contains(char::is_control) {
                     found.push(entry);
                 }
@@ -271,18 +270,18 @@ fn entries(directory: &[u8]) -> Vec<FatEntry> {
     found
 }
 
-/// A long name, the parts of which stand before its entry, the last part first.
+/// A long name. Its parts precede the directory entry, last part first.
 #[derive(Default)]
 struct LongName {
-    /// UTF-16.
+    /// The name in UTF-16.
     text: Vec<u16>,
-    /// The number of the part that comes next; 0 when the name is whole, or there is none.
+    /// The number of the next part; 0 if the name is complete or absent.
     next: u8,
     checksum: u8,
 }
 
 impl LongName {
-    /// Characters of a part.
+    /// Characters per part.
     const PART: usize = 13;
 
     fn take(&mut self, raw: &[u8]) {
@@ -301,7 +300,7 @@ impl LongName {
         self.next -= 1;
     }
 
-    /// The name, when it is whole and belongs to this entry.
+    /// Returns the name if it is complete and belongs to this entry.
     fn of(self, raw: &[u8]) -> Option<String> {
         let checksum = raw[..11].iter().fold(0_u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
         if self.text.is_empty() || self.next != 0 || self.checksum != checksum {
@@ -312,7 +311,7 @@ impl LongName {
     }
 }
 
-/// The short name, eight characters and three, with a dot between.
+/// Returns the short name: eight characters, a dot and three characters.
 fn short_name(raw: &[u8]) -> String {
     let part = |bytes: &[u8], lower: bool| {
         let text: String =
@@ -320,7 +319,7 @@ fn short_name(raw: &[u8]) -> String {
         let text = text.trim_end();
         if lower { text.to_ascii_lowercase() } else { text.to_owned() }
     };
-    // Windows NT and Linux note in byte 12 which part is to be shown in lower case.
+    // Windows NT and Linux use byte 12 to mark name parts for display in lower case.
     let (name, ending) = (part(&raw[..8], raw[12] & 8 != 0), part(&raw[8..11], raw[12] & 16 != 0));
     if ending.is_empty() { name } else { format!("{name}.{ending}") }
 }

@@ -12,7 +12,7 @@ fn listed(volume: &[u8], path: &str) -> Result<Option<Vec<FatEntry>>, FatError> 
     Fat::open(&mut Cursor::new(volume), 0, volume.len() as u64)?.list(path)
 }
 
-/// Every file below a directory, with its content.
+/// Returns every file below a directory with its content.
 fn contents(volume: &[u8], path: &str) -> Result<Vec<(String, Vec<u8>)>, FatError> {
     let mut disk = Cursor::new(volume);
     let mut files = Fat::open(&mut disk, 0, volume.len() as u64)?;
@@ -75,7 +75,7 @@ fn what_cannot_be_is_told() {
     assert!(with(22, &[1, 0]).contains("a table of 512 bytes"));
     let short = contents(&volume[..4 * MIB], "dir").expect_err("short").to_string();
     assert!(short.starts_with("it says it has 8388608 bytes, and its partition has 4194304"), "{short}");
-    // The table's first entry of a file: cluster 2 is the directory, 3 the file's first.
+    // The first table entry of the file: cluster 2 is the directory, cluster 3 the start of the file.
     let table = usize::from(u16::from_le_bytes([volume[14], volume[15]])) * 512;
     assert!(with(table + 6, &[1, 0]).starts_with("after cluster 3 comes 0x1, which is none"));
     assert!(with(table + 6, &[0xff, 0xff]).starts_with("the content of a.efi ends 4488 bytes early"));

@@ -3,7 +3,7 @@ use std::io::{self, Read};
 use lab_model::Digest;
 use sha2::{Digest as _, Sha256};
 
-/// Hashes and counts what is read through it.
+/// A reader that hashes and counts its data.
 pub struct Hashed<R> {
     input: R,
     hasher: Sha256,
@@ -15,12 +15,12 @@ impl<R: Read> Hashed<R> {
         Self { input, hasher: Sha256::new(), bytes: 0 }
     }
 
-    /// How much has been read.
+    /// Returns the number of bytes read.
     pub fn count(&self) -> u64 {
         self.bytes
     }
 
-    /// Reads what is left and returns the digest of all.
+    /// Reads the remaining data and returns the digest of all data.
     pub fn digest(mut self) -> io::Result<Digest> {
         io::copy(&mut self, &mut io::sink())?;
         Ok(Digest::of_hash(self.hasher))

@@ -1,7 +1,7 @@
-//! An initramfs file, read once from its first to its last byte.
+//! Reads an initramfs file sequentially, in one pass.
 //!
-//! It is one or more cpio archives, the last of them compressed as a rule. Of what is in them the
-//! squashfs layers and the list of extensions are looked into.
+//! An initramfs consists of one or more cpio archives. The last archive is usually compressed. The reader
+//! inspects the squashfs layers and the list of extensions.
 
 use std::io::{self, BufReader, Read, Seek};
 
@@ -16,73 +16,69 @@ use super::{
     hashed::Hashed,
 };
 
-/// More than any initramfs unpacks to, in bytes.
+/// A limit in bytes, above the size of any unpacked initramfs.
 const UNPACKED_LIMIT: u64 = 2 << 30;
-/// More than any `extensions.yaml` has, in bytes.
+/// A limit in bytes, above the size of any `extensions.yaml`.
 const MANIFEST_LIMIT: u64 = 1 << 20;
-/// More layers than any image has.
+/// A limit above the layer count of any image.
 const LAYERS_LIMIT: usize = 256;
 
-/// What an initramfs holds.
+/// The contents of an initramfs.
 #[derive(Clone, Debug)]
 pub struct Initramfs {
-    /// How it is compressed.
     pub compression: Compression,
-    /// Bytes of the file.
+    /// File size in bytes.
     pub packed: u64,
     /// Digest of the file.
     pub digest: Digest,
-    /// Bytes unpacked.
+    /// Unpacked size in bytes.
     pub unpacked: u64,
-    /// Its squashfs files.
+    /// The squashfs files.
     pub layers: Vec<InitramfsLayer>,
-    /// What they bring to a node.
+    /// The layer contents.
     pub contents: Contents,
 }
 
-/// A squashfs file of an initramfs.
+/// A squashfs file in an initramfs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct InitramfsLayer {
-    /// Its name, e.g. `rootfs.sqsh`.
+    /// The name, e.g. `rootfs.sqsh`.
     pub name: String,
-    /// Its size.
     pub bytes: u64,
-    /// Its content's digest.
+    /// The digest of the content.
     pub digest: Digest,
 }
 
-/// Why an initramfs cannot be used.
+/// The reason an initramfs cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InitramfsError {
-    /// It is damaged.
+    /// The archive is damaged.
     #[error("{place}: {source}")]
     Archive {
-        /// Which stream of the file the offset counts in.
+        /// The stream of the file to which the offset refers.
         place: String,
-        /// What is wrong.
         source: ArchiveError,
     },
-    /// Its list of extensions is damaged.
+    /// The list of extensions is damaged.
     #[error(transparent)]
     Extensions(#[from] ExtensionsError),
-    /// A layer of it is damaged.
+    /// A layer is damaged.
     #[error(transparent)]
     Contents(#[from] ContentsError),
-    /// The list and the layers do not belong together.
+    /// The list of extensions names a missing layer.
     #[error("extensions.yaml names {layer:?} for {extension:?}, and there is no such file")]
     LayerMissing {
-        /// Which layer.
+        /// The layer name.
         layer: String,
-        /// Of which extension.
         extension: String,
     },
-    /// It could not be read to its end.
+    /// The file could not be read completely.
     #[error(transparent)]
     Read(#[from] io::Error),
 }
 
 impl Initramfs {
-    /// Reads `file` to its end. Layers are put down in temporary files, one after another.
+    /// Reads `file` completely. Writes each layer to a temporary file.
     ///
     /// # Errors
     /// See [`InitramfsError`].
@@ -90,7 +86,7 @@ impl Initramfs {
         let mut file = Hashed::new(file);
         let mut content = InitramfsContent::default();
         let (compression, unpacked) = content.take_archives(&mut file)?;
-        // Behind the last archive there may be padding, which belongs to the digest.
+        // Padding may follow the last archive. It is part of the digest.
         io::copy(&mut file, &mut io::sink())?;
         let packed = file.count();
         let unpacked = unpacked.unwrap_or(packed);
@@ -111,11 +107,11 @@ impl Initramfs {
     }
 }
 
-/// What is collected while archives are read.
+/// The contents collected from the archives.
 struct InitramfsContent {
     layers: Vec<InitramfsLayer>,
-    /// What is in them. A damaged layer is told of after the archive is known to be whole: a
-    /// damaged archive is the better reason.
+    /// The layer contents. The reader reports a damaged layer only after it has verified the archive,
+    /// because a damaged archive is the more precise cause.
     found: Vec<Result<LayerContents, ContentsError>>,
     manifest: Vec<u8>,
 }
@@ -128,13 +124,13 @@ impl Default for InitramfsContent {
 }
 
 impl InitramfsContent {
-    /// Reads all archives; returns how they are compressed, and their bytes unpacked when they are.
+    /// Reads all archives. Returns the compression and the unpacked size of compressed archives.
     fn take_archives(&mut self, file: impl Read) -> Result<(Compression, Option<u64>), InitramfsError> {
         let fail = |place: &str| {
             let place = place.to_owned();
             move |source| InitramfsError::Archive { place, source }
         };
-        // An uncompressed archive (of early modules, say) may stand before a compressed one.
+        // An uncompressed archive, for example with early modules, may precede a compressed archive.
         let mut archives = Archives::new(BufReader::with_capacity(1 << 20, file), UNPACKED_LIMIT);
         loop {
             let head = archives.peek().map_err(fail("in the file"))?;
@@ -172,7 +168,7 @@ impl InitramfsContent {
             if self.layers.len() >= LAYERS_LIMIT {
                 return refused(format!("there are more than {LAYERS_LIMIT} layers"));
             }
-            // A squashfs file is read by seeking, which the stream cannot.
+            // The squashfs reader requires seeking, which the stream does not support.
             let mut spool = io::BufWriter::with_capacity(1 << 20, tempfile::tempfile()?);
             let mut data = Hashed::new(data);
             io::copy(&mut data, &mut spool)?;

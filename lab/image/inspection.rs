@@ -1,4 +1,4 @@
-//! What is in an image, told without booting it.
+//! Inspection of an image without booting it.
 
 use std::{
     fs,
@@ -24,91 +24,90 @@ use super::{
 };
 use crate::AssetError;
 
-/// What a kernel's version string begins with (`linux_banner`, Linux init/version.c).
+/// The prefix of a kernel version string (`linux_banner`, Linux init/version.c).
 const BANNER: &[u8] = b"Linux version ";
 
-/// What an image holds.
+/// The contents of an image.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
-    /// Where the image is, as it was named.
+    /// The image path, as the user named it.
     pub directory: PathBuf,
-    /// In which layout its files were found.
+    /// The name of the detected layout.
     pub layout: String,
-    /// The kernel arguments that it would boot with by itself, when it says.
+    /// The kernel arguments in the image, if any.
     pub arguments: Option<String>,
-    /// Identity of kernel and initramfs together, the same as the plan of a run shows.
+    /// The combined digest of kernel and initramfs. The plan of a run shows the same digest.
     pub digest: Digest,
     /// The architecture of the kernel.
     pub architecture: &'static str,
-    /// Version of the kernel, when its banner could be found.
+    /// The kernel version, if the reader found the banner.
     pub kernel_version: Option<String>,
-    /// Bytes of the kernel file and of the kernel unpacked.
+    /// The sizes of the kernel file and of the unpacked kernel, in bytes.
     pub kernel_bytes: (u64, u64),
-    /// How the initramfs is compressed.
+    /// The compression of the initramfs.
     pub compression: Compression,
-    /// Bytes of the initramfs file and unpacked.
+    /// The packed and unpacked sizes of the initramfs, in bytes.
     pub initramfs_bytes: (u64, u64),
-    /// The squashfs files in the initramfs: root file system and extensions, with `modules.dep`
-    /// and `schematic`.
+    /// The squashfs files in the initramfs: root file system and extensions, including `modules.dep` and
+    /// `schematic`.
     pub layers: Vec<InitramfsLayer>,
-    /// What the layers bring to a node.
+    /// The contents of the layers.
     pub contents: Contents,
-    /// Each file that is covered by checksums or should be.
+    /// All files that checksums cover or must cover.
     pub checksums: Vec<CheckedFile>,
 }
 
-/// A file that is covered by checksums or should be.
+/// A file that a checksum covers or must cover.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CheckedFile {
-    /// Relative to the image's directory.
+    /// The path relative to the image directory.
     pub path: String,
-    /// What the checksum file says of it.
+    /// The result of the checksum verification.
     pub verdict: FileVerdict,
-    /// Its size, when it is there.
+    /// The size, if the file exists.
     pub bytes: Option<u64>,
-    /// Its content's digest, when it is there.
+    /// The digest of the content, if the file exists.
     pub digest: Option<Digest>,
 }
 
-/// What the checksum file says of a file.
+/// The result of the checksum verification for a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileVerdict {
-    /// It is as promised.
+    /// The file matches its checksum.
     Matches,
-    /// It differs from what is promised.
+    /// The file does not match its checksum.
     Mismatch,
-    /// It is promised and not there.
+    /// The checksum file lists the file, but it does not exist.
     Missing,
-    /// It is needed for booting, and no line covers it.
+    /// The file is required for booting, but no checksum covers it.
     Uncovered,
 }
 
-/// Why an image cannot be inspected.
+/// The reason an image cannot be inspected.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    /// It is no image, or a file of it cannot be read.
+    /// The path is not an image, or a file cannot be read.
     #[error(transparent)]
     Asset(#[from] AssetError),
-    /// Its initramfs is damaged.
+    /// The initramfs is damaged.
     #[error("initramfs {}, {source}", path.display())]
     Initramfs {
-        /// The file.
+        /// The initramfs file.
         path: PathBuf,
-        /// Where and what.
         source: InitramfsError,
     },
 }
 
 impl Inspection {
-    /// Reads the image at `path`, a directory or one file in any known layout, once; takes about a
-    /// second for a hundred megabytes. What is taken out of a disk image is kept in `disks`.
+    /// Reads the image at `path`, a directory or a file in any known layout, in one pass. Reads a hundred
+    /// megabytes in about a second. `disks` caches files extracted from disk images.
     ///
     /// # Errors
-    /// See [`InspectError`]. A checksum that does not hold is no error but a [`FileVerdict`].
+    /// See [`InspectError`]. A failed checksum is not an error but a [`FileVerdict`].
     pub fn of(path: &Path, disks: &DiskCache) -> Result<Self, InspectError> {
         let found = Found::at(path, disks)?;
-        // Both are a matter of hashing and unpacking: a core each.
+        // Hashing and unpacking are CPU-bound, so each file uses its own core.
         let (kernel_file, content) = std::thread::scope(|scope| {
             let content = scope.spawn(|| initramfs_content(&found.initramfs));
             let kernel_file = KernelFile::read(&found.kernel);
@@ -132,18 +131,18 @@ impl Inspection {
         })
     }
 
-    /// Whether every file is covered by checksums that hold.
+    /// Reports whether valid checksums cover every file.
     pub fn is_intact(&self) -> bool {
         self.checksums.iter().all(|file| file.verdict == FileVerdict::Matches)
     }
 
-    /// What `other` has more and less than this image.
+    /// Returns the changes from this image to `other`.
     pub fn difference(&self, other: &Self) -> Difference {
         Difference::between(self, other)
     }
 }
 
-/// What a kernel file says of itself.
+/// The properties of a kernel file.
 struct KernelFile {
     digest: Digest,
     version: Option<String>,
@@ -177,7 +176,7 @@ fn kernel_version(raw: &[u8]) -> Option<String> {
     String::from_utf8(rest.get(..end)?.to_vec()).ok()
 }
 
-/// Compares every file that checksums cover, and the boot files, of which `known` has the digests.
+/// Verifies all boot files and all files with checksums. `known` contains the digests of the boot files.
 fn verdicts(found: &Found, known: &[(&Part, &Digest)]) -> Result<Vec<CheckedFile>, AssetError> {
     let checksums = promised(found)?.unwrap_or_default();
     let mut paths: Vec<String> = checksums.paths().map(str::to_owned).collect();
@@ -220,7 +219,7 @@ mod tests {
         let packed = initramfs(&extensions);
         let directory = tempfile::tempdir().expect("tempdir");
         fs::write(directory.path().join("vmlinuz"), kernel()).expect("write");
-        // Early modules stand uncompressed before the rest, as some images have it.
+        // Some images place an uncompressed archive with early modules first.
         let whole = [archive(&[("modules/a.ko", b"ELF")]), packed].concat();
         fs::write(directory.path().join("initramfs.xz"), whole).expect("write");
         directory

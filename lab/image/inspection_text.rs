@@ -1,4 +1,4 @@
-//! What a person reads of an inspection and of a difference.
+//! Text output for inspections and differences.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::{
     plain::plain,
 };
 
-/// Bytes with the unit that a person would take.
+/// Formats a size with a suitable unit.
 fn size(bytes: u64) -> String {
     match bytes {
         0..=9_999 => format!("{bytes} B"),

@@ -1,12 +1,12 @@
-//! Entries of a cache, which appear whole.
+//! Atomic creation of cache entries.
 
 use std::{fs, io, path::Path};
 
-/// Makes a finished temporary directory the entry of a cache, whole or not at all. When another run
-/// was faster, its entry is as good and stays.
+/// Renames a complete temporary directory to a cache entry, atomically. If another run has already created
+/// the entry, keeps that entry.
 ///
 /// # Errors
-/// When there is no entry afterwards.
+/// Returns an error if the entry does not exist afterwards.
 pub fn keep_directory(made: tempfile::TempDir, entry: &Path) -> io::Result<()> {
     match fs::rename(made.path(), entry) {
         Err(error) if !entry.is_dir() => Err(error),

@@ -1,9 +1,9 @@
-//! Kernel files: what QEMU can boot is a raw arm64 `Image`; distributions wrap it.
+//! Kernel files. QEMU boots a raw arm64 `Image`; distributions wrap it in other formats.
 //!
-//! Formats: the arm64 boot protocol (Linux Documentation/arch/arm64/booting.rst: magic `ARM\x64`
-//! at 0x38) and the EFI zboot header (Linux drivers/firmware/efi/libstub/zboot-header.S: `MZ`,
-//! `zimg` at 4, little-endian payload offset at 8 and size at 12, compression name at 24). QEMU
-//! before 9 cannot load zboot with `-kernel`, later ones only when it holds gzip.
+//! Formats: the arm64 boot protocol (Linux Documentation/arch/arm64/booting.rst: magic `ARM\x64` at 0x38)
+//! and the EFI zboot header (Linux drivers/firmware/efi/libstub/zboot-header.S: `MZ`, `zimg` at 4,
+//! little-endian payload offset at 8 and size at 12, compression name at 24). QEMU before version 9 cannot
+//! load zboot with `-kernel`; later versions load it only if the payload is gzip.
 
 use std::borrow::Cow;
 
@@ -13,10 +13,10 @@ use super::{
     uki,
 };
 
-/// How many wrappings a kernel may have: a unified kernel image of a zboot file has three.
+/// Maximum nesting of wrappers; a unified kernel image with a zboot file has three.
 const WRAPPINGS: usize = 4;
 
-/// The raw arm64 `Image` inside `file`.
+/// Extracts the raw arm64 `Image` from `file`.
 ///
 /// # Errors
 /// See [`KernelError`].
@@ -37,7 +37,7 @@ pub fn raw_kernel(file: &[u8]) -> Result<Cow<'_, [u8]>, KernelError> {
     Err(KernelError::unknown(&image))
 }
 
-/// What is within the outermost wrapping of `file`.
+/// Removes the outermost wrapper of `file`.
 fn unwrapped(file: &[u8]) -> Result<Cow<'_, [u8]>, KernelError> {
     if file.get(0x202..0x206) == Some(b"HdrS") {
         return Err(KernelError::Architecture { found: "x86" });

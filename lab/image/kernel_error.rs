@@ -1,52 +1,52 @@
-//! Why a kernel file cannot be booted.
+//! Errors of kernel files.
 
-/// More than any kernel file has, and unpacks to, in bytes.
+/// A limit in bytes, above the packed and unpacked size of any kernel.
 pub(super) const KERNEL_LIMIT: u64 = 192 << 20;
 
-/// Why a kernel file cannot be booted.
+/// The reason a kernel file cannot be booted.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
-    /// A PE or Linux image of another architecture.
+    /// A PE or Linux image for another architecture.
     #[error("it is a kernel for {found}, and one for arm64 is needed; take the arm64 build of the image")]
     Architecture {
-        /// What it is.
+        /// The detected architecture.
         found: &'static str,
     },
-    /// A file that is no kernel, by its size.
+    /// The file is larger than any kernel.
     #[error("it has more than {KERNEL_LIMIT} bytes; no kernel does")]
     TooLarge,
-    /// None of the known formats.
+    /// The file has no known kernel format.
     #[error(
         "it starts with {head:02x?}, which is neither an arm64 Image, nor gzip, nor EFI zboot, nor a unified \
          kernel image"
     )]
     Unknown {
-        /// The first bytes.
+        /// The first bytes of the file.
         head: Vec<u8>,
     },
-    /// A PE file that is no unified kernel image.
+    /// The PE file is not a unified kernel image.
     #[error("it is no unified kernel image: {why}")]
     NotUnified {
-        /// Why not.
+        /// The missing or invalid property.
         why: String,
     },
-    /// A unified kernel image without kernel or initramfs.
+    /// The unified kernel image has no kernel or no initramfs.
     #[error("it is no unified kernel image: it has no section {name}")]
     SectionMissing {
-        /// Which.
+        /// The name of the missing section.
         name: &'static str,
     },
-    /// A header that points outside of the file.
+    /// A header refers to data outside the file.
     #[error("its header says {size} bytes at offset {offset}, but the file has {file}; it is truncated")]
     Truncated {
-        /// Where the payload should start.
+        /// The offset of the payload in the header.
         offset: u64,
-        /// How long it should be.
+        /// The size of the payload in the header.
         size: u64,
-        /// How long the file is.
+        /// The size of the file.
         file: u64,
     },
-    /// The payload does not unpack.
+    /// The payload cannot be decompressed.
     #[error("its compressed payload does not unpack: {0}")]
     Payload(std::io::Error),
 }

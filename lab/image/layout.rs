@@ -1,4 +1,4 @@
-//! The layouts in which people keep the boot files of an image, told apart by what is there.
+//! Detects the layout of an image's boot files from the files in a directory.
 
 use std::{
     fmt, io,
@@ -16,12 +16,12 @@ use super::{
 };
 use crate::AssetError;
 
-/// A way to lay out an image's files.
+/// A layout of image files.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// What it is called in messages.
+    /// The name in messages.
     pub name: &'static str,
-    /// The directory below which an image in a registry has it; on disk it may be left out.
+    /// The directory prefix in a registry image; optional on disk.
     prefix: &'static str,
     files: Files,
 }
@@ -32,19 +32,20 @@ enum Files {
     Pair(&'static str, &'static str),
     /// A unified kernel image.
     Unified(&'static str),
-    /// Files of a release, named after a variant and a version.
+    /// Release files with a variant and a version in their names.
     Release,
-    /// A disk image, whatever its name.
+    /// A disk image with any name.
     Disk,
 }
 
-/// What stands before the variant in the names of release files.
+/// The prefix before the variant in the names of release files.
 const RELEASE_KERNEL: &str = "talos-kernel-arm64-";
 const RELEASE_INITRAMFS: &str = "talos-initramfs-arm64-";
-/// Extensions of release files, none last.
+/// The file extensions of release files. The empty extension is last.
 const RELEASE_ENDINGS: [&str; 4] = [".xz", ".zst", ".gz", ""];
 
-/// All known layouts. Where two fit, the earlier one is taken: it says more.
+/// All known layouts. If two layouts match, the earlier layout takes precedence, because it is more
+/// specific.
 static LAYOUTS: [Layout; 8] = [
     Layout {
         name: "asset directory with boot/",
@@ -80,36 +81,36 @@ static LAYOUTS: [Layout; 8] = [
     Layout { name: "disk image", prefix: "_out/assets", files: Files::Disk },
 ];
 
-/// Boot files that were found.
+/// The detected boot files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Found {
-    /// The name of their layout; of a disk image also what was taken of it.
+    /// The layout name; for a disk image, also the selected boot entry.
     pub layout: String,
-    /// The directory to which checksum files refer.
+    /// The base directory for paths in checksum files.
     pub root: PathBuf,
-    /// The kernel, in whatever wrapping.
+    /// The kernel, wrapped or raw.
     pub kernel: Part,
-    /// The initramfs, in whatever compression.
+    /// The initramfs, compressed or uncompressed.
     pub initramfs: Part,
-    /// The kernel arguments that the image itself would boot with.
+    /// The kernel arguments in the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
-    /// The files in which they are, which checksums should cover.
+    /// The files that contain the boot files. Checksums must cover them.
     #[serde(skip)]
     pub(super) files: Vec<PathBuf>,
-    /// Whether a checksum file may cover other files than these without them being there: releases
-    /// have one list for all their variants.
+    /// True if a checksum file may list files that do not exist: a release has one list for all variants.
     #[serde(skip)]
     pub(super) shares_checksums: bool,
 }
 
 impl Found {
-    /// Finds boot files at `path`: a directory in one of the layouts, or one file of it. What is
-    /// taken out of a disk image is kept in `disks`.
+    /// Finds boot files at `path`: a directory in a known layout, or one file of a layout. `disks` caches
+    /// files extracted from disk images.
     ///
     /// # Errors
-    /// When nothing fits, naming what is there and what would; when a release directory holds more
-    /// than one variant; when a unified kernel image or a disk image cannot be used.
+    /// Returns an error in these cases: no layout matches (the error lists the existing files and the
+    /// accepted layouts); a release directory contains several variants; a unified kernel image or a disk
+    /// image is unusable.
     pub fn at(path: &Path, disks: &DiskCache) -> Result<Self, AssetError> {
         if path.is_file() {
             return Self::beside(path, disks);
@@ -125,7 +126,7 @@ impl Found {
         Err(not_found(path))
     }
 
-    /// The image that a single file belongs to.
+    /// Finds the image of a single file.
     fn beside(file: &Path, disks: &DiskCache) -> Result<Self, AssetError> {
         let (Some(root), Some(name)) = (file.parent(), file.file_name().and_then(|name| name.to_str()))
         else {
@@ -142,7 +143,7 @@ impl Found {
         }
     }
 
-    /// The name of a file, as checksum files have it.
+    /// Returns the name of a file as in checksum files.
     pub(super) fn name_of(&self, file: &Path) -> String {
         file.strip_prefix(&self.root).unwrap_or(file).to_string_lossy().into_owned()
     }
@@ -187,11 +188,11 @@ fn disk(root: &Path, file: &Path, disks: &DiskCache) -> Result<Found, AssetError
     })
 }
 
-/// The disk image in `root`, when there is exactly one, or one that is not named after another
-/// architecture.
+/// Returns the only disk image in `root`. If there are several, ignores the images named after other
+/// architectures.
 fn only_disk(root: &Path) -> Result<Option<PathBuf>, AssetError> {
     let names = names(root).unwrap_or_default();
-    // A file that does not unpack may be anything.
+    // A file that cannot be unpacked is not a known format.
     let is_disk = |name: &String| {
         let path = root.join(name);
         path.is_file() && is_disk_image(&path).unwrap_or(false)
@@ -243,7 +244,7 @@ impl fmt::Display for Layout {
     }
 }
 
-/// The two files of one variant of a release.
+/// The two files of one release variant.
 struct Release {
     kernel: PathBuf,
     initramfs: PathBuf,
@@ -259,7 +260,7 @@ impl Release {
         Some(Self { kernel: file(RELEASE_KERNEL)?, initramfs: file(RELEASE_INITRAMFS)? })
     }
 
-    /// The release files in `root`, when there are some of exactly one variant.
+    /// Returns the release files in `root` if they belong to exactly one variant.
     fn only(root: &Path) -> Result<Option<Self>, AssetError> {
         let names = names(root).unwrap_or_default();
         let variants: Vec<_> = names
@@ -289,7 +290,7 @@ fn without_ending(name: &str) -> &str {
     RELEASE_ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name)
 }
 
-/// Whether a file of an image in a registry belongs to a layout, for any architecture.
+/// Reports whether a file in a registry image belongs to a layout, for any architecture.
 pub fn belongs(path: &str) -> bool {
     let below = LAYOUTS.iter().map(|layout| layout.prefix.strip_suffix("arm64").unwrap_or(layout.prefix));
     let mut below = below.filter(|prefix| !prefix.is_empty());
@@ -297,11 +298,11 @@ pub fn belongs(path: &str) -> bool {
     top || below.any(|prefix| path.starts_with(prefix.trim_end_matches('/')))
 }
 
-/// Names of an architecture in paths, which the lab does not boot.
+/// Path components of architectures that the lab does not support.
 const OTHERS: [&str; 2] = ["amd64", "x86_64"];
-/// How many names of what is there are told.
+/// Maximum number of file names in an error message.
 const TOLD: usize = 8;
-/// How many files of a directory are looked into.
+/// Maximum number of inspected files per directory.
 const LOOKED_AT: usize = 256;
 
 fn not_found(path: &Path) -> AssetError {

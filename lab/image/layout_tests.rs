@@ -59,7 +59,7 @@ fn a_release_is_one_variant_or_asks_which() {
     assert!(error.contains("several variants: spin-talos-v1.12.7-cozy-v1, tailscale-"), "{error}");
 }
 
-/// A directory with disk images under these names, and a cache for what is in them.
+/// Creates a directory with disk images under these names, and a cache for their contents.
 fn disk_images(names: &[&str]) -> (tempfile::TempDir, DiskCache) {
     let directory = tempfile::tempdir().expect("tempdir");
     let unified = pe(object::pe::IMAGE_FILE_MACHINE_ARM64, &[(".linux", b"k"), (".initrd", b"i")]);

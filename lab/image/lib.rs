@@ -1,10 +1,9 @@
-//! Where a node image comes from and what is in it: kernel, initramfs, checksums, extensions.
+//! Node images: sources, kernel, initramfs, checksums, extensions.
 //!
-//! [`Inspection::of`] tells what is in an image without booting it.
-//! [`NodeImage::open`] finds the boot files of an image directory or a disk image and verifies its
-//! checksums; a [`DiskCache`] keeps what boots of a disk image;
-//! [`BootCache::prepare`] turns them into what QEMU can boot and the guest need not decompress
-//! (a raw kernel `Image`, an uncompressed initramfs), kept by digest so that it happens once.
+//! [`Inspection::of`] inspects an image without booting it. [`NodeImage::open`] finds the boot files of an
+//! image directory or a disk image and verifies their checksums. A [`DiskCache`] stores the boot files of
+//! disk images. [`BootCache::prepare`] converts boot files to a form that QEMU can boot and that the guest
+//! need not decompress (a raw kernel `Image`, an uncompressed initramfs). It caches the result by digest.
 
 mod archive;
 mod asset_error;

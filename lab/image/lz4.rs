@@ -1,19 +1,19 @@
-//! LZ4 in the legacy frame format, which is what `lz4 -l` writes for kernels and their initramfs.
+//! LZ4 in the legacy frame format. `lz4 -l` writes this format for kernels and initramfs files.
 //!
-//! Format: LZ4 Frame Format Description 1.6.4, "Legacy frame": the magic `0x184C2102`, then blocks,
-//! each the length of its compressed bytes (little endian) and those bytes; all but the last unpack
-//! to 8 MiB. A further frame may follow, its magic where a length would stand.
+//! Format: LZ4 Frame Format Description 1.6.4, "Legacy frame": the magic `0x184C2102`, then blocks. Each
+//! block has the length of its compressed data (little endian) and the data. All blocks except the last
+//! unpack to 8 MiB. Another frame may follow; its magic takes the place of a block length.
 
 use std::io::{self, BufRead, Read};
 
 /// The first four bytes of a frame, as a little-endian number.
 const MAGIC: u32 = 0x184c_2102;
-/// Bytes that a block unpacks to at most.
+/// Maximum unpacked size of a block in bytes.
 const BLOCK: usize = 8 << 20;
-/// Bytes that so many become at most when they do not compress (`LZ4_COMPRESSBOUND`).
+/// Maximum packed size of an incompressible block in bytes (`LZ4_COMPRESSBOUND`).
 const PACKED: usize = BLOCK + BLOCK / 255 + 16;
 
-/// Reads frames one after another.
+/// Reads consecutive frames.
 pub(super) struct LegacyLz4<R> {
     input: R,
     block: Vec<u8>,
@@ -25,7 +25,7 @@ impl<R: BufRead> LegacyLz4<R> {
         Self { input, block: Vec::new(), given: 0 }
     }
 
-    /// Unpacks the next block; `false` at the end of the data, which padding of zeros is too.
+    /// Unpacks the next block. Returns `false` at the end of the data or at zero padding.
     fn advance(&mut self) -> io::Result<bool> {
         let length = loop {
             if self.input.fill_buf()?.is_empty() {

@@ -1,4 +1,4 @@
-//! The boot files of one role's image, found and verified.
+//! The verified boot files of a role's image.
 
 use std::path::Path;
 
@@ -7,22 +7,20 @@ use sha2::{Digest as _, Sha256};
 
 use super::{asset_error::AssetError, disk_cache::DiskCache, layout::Found, part::Part, promised::promised};
 
-/// The boot files of an image.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct NodeImage {
-    /// Where they are.
+    /// The location of the boot files.
     #[serde(flatten)]
     pub found: Found,
-    /// Identity of kernel and initramfs together.
+    /// The combined digest of kernel and initramfs.
     pub digest: Digest,
-    /// Whether a checksum file was there and held.
+    /// True if a checksum file exists and matches.
     pub verified: bool,
 }
 
 impl NodeImage {
-    /// Finds the boot files at `path`, a directory or one file in any known layout, and verifies
-    /// them against the checksum files beside them. What is taken out of a disk image is kept in
-    /// `disks`.
+    /// Finds the boot files at `path`, a directory or a file in any known layout. Verifies them against the
+    /// checksum files in the same directory. `disks` caches files extracted from disk images.
     ///
     /// # Errors
     /// See [`AssetError`].
@@ -42,14 +40,13 @@ impl NodeImage {
     }
 }
 
-/// Identity of an image whose boot files have the digests `files`.
+/// Combines the digests `files` of the boot files into the digest of the image.
 pub(super) fn identity_of(files: &[Digest]) -> Digest {
     let mut identity = Sha256::new();
     files.iter().for_each(|file| identity.update(file.as_bytes()));
     Digest::of_hash(identity)
 }
 
-/// Digest of a boot file.
 pub(super) fn digest_of(part: &Part) -> Result<Digest, AssetError> {
     part.open().and_then(Digest::of_reader).map_err(AssetError::file("read", &part.file))
 }

@@ -1,4 +1,4 @@
-//! A boot file: a file of its own, or a section of one.
+//! A boot file: a complete file or a section of a file.
 
 use std::{
     fmt,
@@ -9,12 +9,11 @@ use std::{
 
 use serde::Serialize;
 
-/// Where a kernel or an initramfs lies.
+/// The location of a kernel or an initramfs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Part {
-    /// The file.
     pub file: PathBuf,
-    /// Which part of it, when it is not all.
+    /// The section, or `None` for the complete file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub section: Option<Section>,
 }
@@ -22,24 +21,24 @@ pub struct Part {
 /// A section of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Section {
-    /// Its name, e.g. `.linux`.
+    /// The section name, e.g. `.linux`.
     pub name: String,
-    /// Where it begins, in bytes.
+    /// Start offset in bytes.
     pub offset: u64,
-    /// How long it is, in bytes.
+    /// Length in bytes.
     pub size: u64,
 }
 
 impl Part {
-    /// All of `file`.
+    /// Refers to the complete file.
     pub fn whole(file: impl Into<PathBuf>) -> Self {
         Self { file: file.into(), section: None }
     }
 
-    /// Opens it for reading from its first byte.
+    /// Opens the part at its first byte.
     ///
     /// # Errors
-    /// Those of the file.
+    /// Returns the errors of the file.
     pub fn open(&self) -> io::Result<io::Take<File>> {
         let mut file = File::open(&self.file)?;
         let Some(section) = &self.section else { return Ok(file.take(u64::MAX)) };
@@ -47,10 +46,10 @@ impl Part {
         Ok(file.take(section.size))
     }
 
-    /// Its content, up to `limit` bytes and one more.
+    /// Reads up to `limit` + 1 bytes, so that the caller can detect larger files.
     ///
     /// # Errors
-    /// Those of the file.
+    /// Returns the errors of the file.
     pub(super) fn read(&self, limit: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.open()?.take(limit + 1).read_to_end(&mut bytes)?;

@@ -1,8 +1,8 @@
-//! Texts of images, made fit for a terminal.
+//! Sanitizes image text for terminal output.
 
 use std::borrow::Cow;
 
-/// `text` of an image, which may hold anything, without what would move a terminal's cursor.
+/// Escapes control characters in untrusted image text, because they could move the cursor.
 pub(super) fn plain(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
         let escaped = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };

@@ -1,4 +1,4 @@
-//! The checksum files of an image, in each form that people keep beside it.
+//! The checksum files of an image, in all supported forms.
 
 use std::{
     fs,
@@ -9,13 +9,13 @@ use std::{
 use super::{checksums::Checksums, layout::Found};
 use crate::AssetError;
 
-/// Checksum files of whole directories.
+/// Checksum files for complete directories.
 const LISTS: [&str; 2] = ["checksums.sha256", "SHA256SUMS"];
-/// More than any checksum file has, in bytes.
+/// A limit in bytes, above the size of any checksum file.
 const LIMIT: u64 = 4 << 20;
 
-/// What the checksum files of an image promise, with paths relative to its root; `None` when there
-/// is none of them.
+/// Reads the checksum files of an image. Paths are relative to the image root. Returns `None` if there is
+/// no checksum file.
 pub(super) fn promised(found: &Found) -> Result<Option<Checksums>, AssetError> {
     let mut all: Option<Checksums> = None;
     let mut take = |more: Checksums| all.get_or_insert_default().take(more);

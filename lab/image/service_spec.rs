@@ -1,13 +1,13 @@
-//! The spec of an extension service: what it is called and what it waits for.
+//! The spec of an extension service: its name and dependencies.
 //!
-//! Form: Talos pkg/machinery/extensions/services. Keys that say how the container runs are not
-//! looked at, and those of later versions are no error.
+//! Format: Talos pkg/machinery/extensions/services. The parser ignores keys for container settings and
+//! unknown keys of later versions.
 
 use serde::Deserialize;
 
 use super::contents::ExtensionService;
 
-/// What a spec says, as far as it decides when the service starts.
+/// The parts of a spec that determine when the service starts.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ServiceSpec {
     name: String,
@@ -34,10 +34,10 @@ struct Container {
 }
 
 impl ServiceSpec {
-    /// Reads a spec.
+    /// Parses a spec.
     ///
     /// # Errors
-    /// What is wrong with it, in one sentence.
+    /// Returns a description of the problem, in one sentence.
     pub fn parse(text: &[u8]) -> Result<Self, String> {
         let spec: Self = serde_yaml::from_slice(text)
             .map_err(|error| format!("not the spec of an extension service: {error}"))?;
@@ -47,10 +47,10 @@ impl ServiceSpec {
         Ok(spec)
     }
 
-    /// The service as `extension` brings it.
+    /// Converts the spec to a service of `extension`.
     pub fn service(&self, extension: &str) -> ExtensionService {
         let depends = self.depends.iter().flatten();
-        // Talos waits for the environment file as for a dependency on a path.
+        // Talos treats the environment file as a dependency on a path.
         let file = self.container.as_ref().and_then(|container| container.environment_file.as_ref());
         let words = depends.clone().flat_map(Dependency::words);
         ExtensionService {

@@ -1,9 +1,9 @@
-//! Reads single files out of a squashfs 4.0 file: only what is asked for, and nothing believed.
+//! Reads single files from a squashfs 4.0 file. Reads only the requested data and treats it as untrusted.
 //!
-//! Format: Linux fs/squashfs/squashfs_fs.h. The layers of an image come from anywhere, so every
-//! number is bounded before it is used: reading is iterative, visits a directory once, and ends
-//! with the place of what is wrong. A general library reads whole inode tables first, recurses
-//! through directories, and leaves its decompressors unbounded, which hostile layers exploit.
+//! Format: Linux fs/squashfs/squashfs_fs.h. Image layers are untrusted input, so the reader checks every
+//! number against a limit before use. It is iterative, visits each directory once, and reports the offset
+//! of an error. General-purpose libraries read complete inode tables first, recurse through directories,
+//! and do not limit their decompressors. Hostile layers exploit this behavior.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,32 +13,31 @@ use std::{
 
 use super::squashfs_inode::{Cursor, Directory, File, Inode, Names};
 
-/// Bytes of a metadata block, unpacked.
+/// Unpacked size of a metadata block in bytes.
 const METADATA_BLOCK: usize = 8192;
-/// Most entries that one reader visits: about a hundred times those of a node image.
+/// Maximum number of visited entries per reader: about a hundred times the number in a node image.
 const ENTRIES_LIMIT: usize = 200_000;
-/// Most bytes that the paths of them have together.
+/// Maximum total length of their paths in bytes.
 const PATHS_LIMIT: usize = 64 << 20;
-/// Deepest directory that is entered.
+/// Maximum directory depth.
 const DEPTH_LIMIT: usize = 64;
-/// Most metadata blocks that one reader unpacks (512 MiB in all).
+/// Maximum number of unpacked metadata blocks per reader (512 MiB in total).
 const BLOCKS_LIMIT: usize = 65_536;
-/// Unpacked metadata blocks that are kept (2 MiB).
+/// Number of cached metadata blocks, unpacked (2 MiB).
 const CACHED_BLOCKS: usize = 256;
-/// Marks a metadata block that is not compressed.
+/// Flag of an uncompressed metadata block.
 const BLOCK_PLAIN: u16 = 1 << 15;
-/// Marks a data block that is not compressed.
+/// Flag of an uncompressed data block.
 const DATA_PLAIN: u32 = 1 << 24;
-/// More inodes than any node image has.
+/// A limit above the inode count of any node image.
 const INODES_LIMIT: u32 = 4_000_000;
 
-/// What is wrong with a squashfs file, and where in it.
+/// A squashfs error with its offset in the file.
 #[derive(Debug, thiserror::Error)]
 #[error("at byte {offset}: {problem}")]
 pub struct SquashfsError {
-    /// Where in the file.
+    /// Offset in the file.
     pub offset: u64,
-    /// What is wrong there.
     pub problem: String,
 }
 
@@ -46,7 +45,7 @@ pub(super) fn wrong(offset: u64, problem: impl Into<String>) -> SquashfsError {
     SquashfsError { offset, problem: problem.into() }
 }
 
-/// A squashfs file that is being read.
+/// An open squashfs file.
 pub struct Squashfs<R> {
     input: R,
     length: u64,
@@ -66,7 +65,7 @@ impl<R: Read + Seek> Squashfs<R> {
     /// Reads the superblock of `input`.
     ///
     /// # Errors
-    /// When it is no squashfs 4.0 file, or says what cannot be true.
+    /// Returns an error if the file is not squashfs 4.0, or contains impossible values.
     pub fn open(mut input: R) -> Result<Self, SquashfsError> {
         let read = |error: io::Error| wrong(0, format!("the superblock: {error}"));
         let length = input.seek(SeekFrom::End(0)).map_err(read)?;
@@ -116,11 +115,12 @@ impl<R: Read + Seek> Squashfs<R> {
         })
     }
 
-    /// The regular files below the directory `path`, each with its path from the root. Nothing
-    /// when there is no such directory; symbolic links are not followed.
+    /// Returns the regular files below the directory `path`, each with its path from the root. The list is
+    /// empty if the directory does not exist. The reader does not follow symbolic links.
     ///
     /// # Errors
-    /// When a table is damaged, a directory leads back to one above, or there are too many.
+    /// Returns an error if a table is damaged, a directory contains one of its parents, or a limit is
+    /// exceeded.
     pub fn files_under(&mut self, path: &str) -> Result<Vec<(String, File)>, SquashfsError> {
         let mut files = Vec::new();
         let Some(Inode::Directory(top)) = self.find(path)? else {
@@ -162,11 +162,10 @@ impl<R: Read + Seek> Squashfs<R> {
         Ok(files)
     }
 
-    /// The content of the regular file `path`, at most `limit` bytes; nothing when there is no
-    /// such file.
+    /// Reads the regular file `path`, at most `limit` bytes. Returns `None` if the file does not exist.
     ///
     /// # Errors
-    /// As [`Squashfs::read`].
+    /// Returns the same errors as [`Squashfs::read`].
     pub fn read_path(&mut self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, SquashfsError> {
         match self.find(path)? {
             Some(Inode::File(file)) => self.read(&file, limit).map(Some),
@@ -174,10 +173,10 @@ impl<R: Read + Seek> Squashfs<R> {
         }
     }
 
-    /// The content of a file, at most `limit` bytes.
+    /// Reads the content of a file, at most `limit` bytes.
     ///
     /// # Errors
-    /// When it has more, or its blocks are damaged.
+    /// Returns an error if the file is larger, or if its blocks are damaged.
     pub fn read(&mut self, file: &File, limit: u64) -> Result<Vec<u8>, SquashfsError> {
         if file.size > limit {
             let problem = format!("a file says it has {} bytes; {limit} are read at most", file.size);
@@ -219,10 +218,10 @@ impl<R: Read + Seek> Squashfs<R> {
         Ok(content)
     }
 
-    /// The first block of a file.
+    /// Reads the first block of a file.
     ///
     /// # Errors
-    /// As [`Squashfs::read`].
+    /// Returns the same errors as [`Squashfs::read`].
     pub fn head(&mut self, file: &File) -> Result<Vec<u8>, SquashfsError> {
         let block = u64::from(self.block_size);
         if file.size <= block {
@@ -231,7 +230,7 @@ impl<R: Read + Seek> Squashfs<R> {
         self.read(&File { size: block, fragment: None, ..file.clone() }, block)
     }
 
-    /// The inode of `path`, or nothing.
+    /// Returns the inode of `path`, or `None` if it does not exist.
     fn find(&mut self, path: &str) -> Result<Option<Inode>, SquashfsError> {
         let mut inode = self.inode(self.root)?;
         for part in path.split('/').filter(|part| !part.is_empty()) {
@@ -270,7 +269,7 @@ impl<R: Read + Seek> Squashfs<R> {
         Ok(names)
     }
 
-    /// The fragment block `number`, and where it is.
+    /// Returns the fragment block `number` and its offset.
     fn fragment(&mut self, number: u32) -> Result<(u64, Vec<u8>), SquashfsError> {
         if number >= self.fragments {
             let problem = format!("a file needs fragment {number} of {}", self.fragments);
@@ -296,13 +295,13 @@ impl<R: Read + Seek> Squashfs<R> {
         if plain { Ok(bytes) } else { self.unpack(at, &bytes, self.block_size as usize) }
     }
 
-    /// `bytes` of a table's stream from `cursor` on, which moves behind them.
+    /// Reads `bytes` of a table's stream at `cursor`, and advances the cursor.
     fn take(&mut self, cursor: &mut Cursor, table: u64, bytes: usize) -> Result<Vec<u8>, SquashfsError> {
         let mut out = Vec::with_capacity(bytes.min(METADATA_BLOCK));
         while out.len() < bytes {
             let (block, next) = self.metadata(table.saturating_add(cursor.block))?;
             if cursor.offset >= block.len() {
-                // An offset may stand at the end of a full block, never behind it.
+                // An offset may equal the length of a full block, but not exceed it.
                 if block.len() < METADATA_BLOCK || cursor.offset > block.len() {
                     let problem =
                         format!("byte {} of a block of {} bytes is meant", cursor.offset, block.len());
@@ -319,7 +318,7 @@ impl<R: Read + Seek> Squashfs<R> {
         Ok(out)
     }
 
-    /// The metadata block at `at`, unpacked, and where the next one begins.
+    /// Returns the unpacked metadata block at `at`, and the offset of the next block.
     fn metadata(&mut self, at: u64) -> Result<(Rc<Vec<u8>>, u64), SquashfsError> {
         if let Some((block, next)) = self.blocks.get(&at) {
             return Ok((block.clone(), *next));
@@ -361,7 +360,7 @@ impl<R: Read + Seek> Squashfs<R> {
         Ok(bytes)
     }
 
-    /// `packed` without its compression, which gives at most `limit` bytes (1 MiB at most).
+    /// Decompresses `packed` to at most `limit` bytes (1 MiB at most).
     fn unpack(&self, at: u64, packed: &[u8], limit: usize) -> Result<Vec<u8>, SquashfsError> {
         let unpacked = match self.compressor {
             1 => read_up_to(flate2::read::ZlibDecoder::new(packed), limit),

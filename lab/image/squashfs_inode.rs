@@ -1,32 +1,31 @@
-//! Inodes and directory entries of a squashfs file, as their bytes say.
+//! Parsers for inodes and directory entries of a squashfs file.
 //!
 //! Format: Linux fs/squashfs/squashfs_fs.h, `struct squashfs_*_inode` and `struct squashfs_dir_*`.
 
 use super::squashfs::{SquashfsError, le32, le64, wrong};
 
-/// Most entries that follow one directory header (`SQUASHFS_DIR_COUNT`).
+/// Maximum number of entries per directory header (`SQUASHFS_DIR_COUNT`).
 const HEADER_ENTRIES: u32 = 256;
-/// Bytes that the size of a directory counts for its two entries `.` and `..`, which are not
-/// stored.
+/// Bytes in the directory size for the entries `.` and `..`, which are not stored.
 const UNSTORED: u32 = 3;
-/// Largest directory that is listed, in bytes: some ten thousands of entries.
+/// Maximum directory size in bytes: some ten thousand entries.
 const DIRECTORY_LIMIT: u32 = 4 << 20;
-/// Stands for "no fragment".
+/// The value for "no fragment".
 const NO_FRAGMENT: u32 = u32::MAX;
 
-/// The entries of a directory: name, and reference of the inode.
+/// The entries of a directory: name and inode reference.
 pub(super) type Names = Vec<(String, u64)>;
 
-/// A place in the stream of metadata blocks of a table.
+/// A position in the metadata block stream of a table.
 #[derive(Clone, Copy)]
 pub(super) struct Cursor {
-    /// Where the block begins, counted from the table.
+    /// Offset of the block, relative to the table.
     pub block: u64,
-    /// Which of its unpacked bytes.
+    /// Offset in the unpacked block.
     pub offset: usize,
 }
 
-/// What an inode is.
+/// The parsed inode types.
 pub(super) enum Inode {
     Directory(Directory),
     File(File),
@@ -34,7 +33,6 @@ pub(super) enum Inode {
     Other,
 }
 
-/// A directory.
 pub(super) struct Directory {
     pub block: u64,
     pub offset: usize,
@@ -46,7 +44,7 @@ pub(super) struct Directory {
 /// A regular file.
 #[derive(Clone)]
 pub struct File {
-    /// Bytes of content.
+    /// Content size in bytes.
     pub size: u64,
     pub(super) inode_at: u64,
     pub(super) start: u64,
@@ -56,7 +54,7 @@ pub struct File {
 }
 
 impl Inode {
-    /// Reads the inode whose metadata block is at byte `at`.
+    /// Reads an inode. Its metadata block is at byte `at`.
     pub(super) fn read(
         at: u64,
         cursor: &mut Cursor,
@@ -107,7 +105,7 @@ impl Inode {
 }
 
 impl Directory {
-    /// Reads the entries. `place` says where in the file a cursor is.
+    /// Reads the entries. `place` converts a cursor to an offset in the file.
     pub(super) fn list(
         &self,
         place: impl Fn(&Cursor) -> u64,
@@ -144,7 +142,7 @@ impl Directory {
     }
 }
 
-/// A name that can be one part of a path.
+/// Checks that a name is a valid path component.
 fn checked(name: Vec<u8>) -> Result<String, String> {
     if name.len() > 256
         || name == b"."
@@ -153,6 +151,6 @@ fn checked(name: Vec<u8>) -> Result<String, String> {
     {
         return Err(format!("an entry named {:?}", String::from_utf8_lossy(&name[..name.len().min(64)])));
     }
-    // Names that are not UTF-8 are not among those that are looked for.
+    // Names that are not UTF-8 cannot match a requested name.
     Ok(String::from_utf8_lossy(&name).into_owned())
 }

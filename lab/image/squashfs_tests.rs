@@ -8,7 +8,7 @@ use super::{super::contents::LayerContents, *};
 
 const SPEC: &[u8] = b"name: x\ndepends: [{service: cri}]\n";
 
-/// More than a block, so that a file has blocks and an end in a fragment.
+/// Content larger than a block, so that the file has blocks and a fragment.
 fn large() -> Vec<u8> {
     (0..300_000u32).flat_map(|number| (number / 3).to_le_bytes()).take(300_000).collect()
 }
@@ -23,14 +23,14 @@ fn whole(compressor: Compressor) -> Vec<u8> {
     fixture::squashfs_with(compressor, &files)
 }
 
-/// Everything that can be read of `bytes`.
+/// Reads all files in `bytes`.
 fn walk(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, SquashfsError> {
     let mut squashfs = Squashfs::open(Cursor::new(bytes))?;
     let files = squashfs.files_under("")?;
     files.into_iter().map(|(path, file)| Ok((path, squashfs.read(&file, 1 << 20)?))).collect()
 }
 
-/// Where the superblock says that a table is.
+/// Returns the table offset in the superblock.
 fn table(bytes: &[u8], at: usize) -> usize {
     le64(bytes, at) as usize
 }
@@ -85,8 +85,8 @@ fn a_truncated_file_and_a_false_superblock_are_told_with_their_place() {
 
 #[test]
 fn a_directory_within_itself_is_a_loop() {
-    // Tables without compression: an inode table of one root directory with an entry, which is
-    // that directory.
+    // Tables without compression: an inode table with a root directory. Its only entry is the directory
+    // itself.
     let mut bytes = vec![0; 96];
     let inode: Vec<u8> =
         [&[1u8, 0][..], &[0; 10], &1u32.to_le_bytes(), &0u32.to_le_bytes(), &2u32.to_le_bytes()].concat();
@@ -136,7 +136,7 @@ proptest! {
             [Compressor::Gzip, Compressor::Xz, Compressor::Lz4, Compressor::Zstd].map(whole).into()
         });
         let mut bytes = LAYERS[kind].clone();
-        // Half of the cases spare the data, of which there is most.
+        // Half of the cases skip the data, which is the largest part.
         let (first, end) = if tables { (table(&bytes, 64), bytes.len()) } else { (0, bytes.len()) };
         for (at, byte) in changes {
             bytes[first + at.index(end - first)] = byte;

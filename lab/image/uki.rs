@@ -1,8 +1,8 @@
-//! Unified kernel images: kernel, initramfs and kernel arguments in the sections of one EFI program.
+//! Unified kernel images: an EFI program with kernel, initramfs and kernel arguments in its sections.
 //!
-//! Format: UAPI Group specification "Unified Kernel Image" (sections `.linux`, `.initrd`,
-//! `.cmdline`, `.osrel`, `.uname`), in a PE file (Microsoft PE format, section table). Talos
-//! installs with one since 1.10, as `vmlinuz.efi`.
+//! Format: UAPI Group specification "Unified Kernel Image" (sections `.linux`, `.initrd`, `.cmdline`,
+//! `.osrel`, `.uname`), in a PE file (Microsoft PE format, section table). Talos installs a unified kernel
+//! image since version 1.10, as `vmlinuz.efi`.
 
 use std::{fs::File, io, path::Path};
 
@@ -18,19 +18,18 @@ use super::{
 };
 use crate::AssetError;
 
-/// More than any section of text has, in bytes.
+/// A limit in bytes, above the size of any text section.
 const TEXT_LIMIT: u64 = 64 << 10;
-/// The section of the kernel.
+/// The section with the kernel.
 const LINUX: &str = ".linux";
 
-/// The sections of a unified kernel image.
+/// A unified kernel image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnifiedImage {
-    /// The kernel, in whatever wrapping.
+    /// The kernel, wrapped or raw.
     pub kernel: Part,
-    /// The initramfs.
     pub initramfs: Part,
-    /// The kernel arguments that it boots with by itself.
+    /// The kernel arguments in the image.
     pub arguments: Option<String>,
 }
 
@@ -38,7 +37,8 @@ impl UnifiedImage {
     /// Reads the section table of `file`.
     ///
     /// # Errors
-    /// When it is no unified kernel image, is damaged, or is one of another architecture.
+    /// Returns an error if the file is damaged, is not a unified kernel image, or is for another
+    /// architecture.
     pub fn open(file: &Path) -> Result<Self, AssetError> {
         let opened = File::open(file).map_err(AssetError::file("open", file))?;
         let length = opened.metadata().map_err(AssetError::file("read", file))?.len();
@@ -64,7 +64,7 @@ fn text(part: &Part) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).trim_matches(['\0', '\n', ' ']).to_owned())
 }
 
-/// The kernel within the bytes of a unified kernel image.
+/// Returns the kernel in the bytes of a unified kernel image.
 pub(super) fn kernel_of(file: &[u8]) -> Result<&[u8], KernelError> {
     let sections = sections(io::Cursor::new(file), file.len() as u64)?;
     let kernel = sections.iter().find(|section| section.name == LINUX);
@@ -74,7 +74,7 @@ pub(super) fn kernel_of(file: &[u8]) -> Result<&[u8], KernelError> {
     Ok(bytes.and_then(|(start, end)| file.get(start..end)).unwrap_or_default())
 }
 
-/// The sections of a PE file of arm64.
+/// Parses the sections of a PE file for arm64.
 fn sections(file: impl io::Read + io::Seek, length: u64) -> Result<Vec<Section>, KernelError> {
     let cache = ReadCache::new(file);
     let broken = |error: object::Error| KernelError::NotUnified { why: error.to_string() };

@@ -1,23 +1,23 @@
-//! How QEMU executes a guest's instructions, and which CPU the guest sees.
+//! The QEMU accelerators and the CPU model of a guest.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// How QEMU executes the guest's instructions.
+/// The QEMU accelerator that runs guest instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accelerator {
-    /// Linux kernel virtual machine; the host has the guest's architecture.
+    /// Linux KVM. The host architecture must match the guest architecture.
     Kvm,
-    /// Apple's Hypervisor.framework; the host has the guest's architecture.
+    /// Apple Hypervisor.framework. The host architecture must match the guest architecture.
     Hvf,
-    /// QEMU's own translator: any host, several times slower.
+    /// QEMU's Tiny Code Generator. Runs on any host, several times slower than hardware virtualization.
     Tcg,
 }
 
 impl Accelerator {
-    /// QEMU's spelling, as in `-accel kvm`.
+    /// Returns the QEMU spelling, as in `-accel kvm`.
     pub fn name(self) -> &'static str {
         match self {
             Accelerator::Kvm => "kvm",
@@ -43,44 +43,43 @@ impl FromStr for Accelerator {
     }
 }
 
-/// Why the wanted accelerator cannot be had.
+/// The reason an accelerator is not available.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum AcceleratorError {
-    /// Not a name of an accelerator.
+    /// The text does not name an accelerator.
     #[error("\"{0}\" is not an accelerator; use kvm, hvf or tcg")]
     Unknown(String),
-    /// The user insists on one that this host or this QEMU does not have.
+    /// The user requested an accelerator that this host or this QEMU binary does not support.
     #[error("accelerator {wanted} was asked for, but {obstacle}; leave the choice to the lab or use tcg")]
     Unavailable {
-        /// The accelerator that was asked for.
         wanted: Accelerator,
-        /// What stands in the way.
+        /// The reason the accelerator is unavailable.
         obstacle: String,
     },
-    /// The binary offers none of the three.
+    /// The QEMU binary supports none of the three accelerators.
     #[error("{qemu} offers no usable accelerator ({obstacles}); install a QEMU that has TCG compiled in")]
     Nothing {
-        /// The binary that was asked.
+        /// The QEMU binary.
         qemu: String,
-        /// Per accelerator, what stands in the way.
+        /// The reason for each accelerator.
         obstacles: String,
     },
 }
 
-/// QEMU's name of a CPU model with its properties, as in `-cpu max,pauth=off`.
+/// A QEMU CPU model with its properties, as in `-cpu max,pauth=off`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CpuModel(String);
 
 impl CpuModel {
-    /// A model by QEMU's spelling.
+    /// Creates a CPU model from its QEMU spelling.
     pub fn new(model: impl Into<String>) -> Self {
         Self(model.into())
     }
 
-    /// The fastest model that Kubernetes and Talos run on. Under TCG that is everything except
-    /// pointer authentication, whose emulated cipher alone makes a guest ten times slower, the
-    /// scalable vectors, which only make a task's state larger, and 52-bit addresses, which make
-    /// every walk of the page tables a level longer.
+    /// Returns the fastest model that runs Kubernetes and Talos. Under TCG, the model disables three
+    /// features: pointer authentication, because its emulated cipher alone makes a guest ten times slower;
+    /// scalable vectors, because they only increase the task state; and 52-bit addresses, because they add
+    /// a level to every page table walk.
     pub fn default_for(accelerator: Accelerator) -> Self {
         Self::new(match accelerator {
             Accelerator::Kvm | Accelerator::Hvf => "host",
@@ -88,7 +87,7 @@ impl CpuModel {
         })
     }
 
-    /// QEMU's spelling.
+    /// Returns the QEMU spelling.
     pub fn as_str(&self) -> &str {
         &self.0
     }

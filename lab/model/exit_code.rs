@@ -1,22 +1,23 @@
-//! What the `lab` command's exit status means.
+//! The exit codes of the `lab` command.
 
 use std::process::Termination;
 
-/// The exit status of every `lab` command. The numbers are part of the interface: CI jobs and
-/// scripts branch on them, so a meaning never moves to another number.
+/// The exit code of every `lab` command. The codes are part of the interface: CI jobs and scripts depend on
+/// them, so the meaning of a code never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExitCode {
-    /// Everything that was asked was done, and every verdict is green.
+    /// The command completed and every verdict is green.
     Passed,
-    /// The lab worked; what it tested did not.
+    /// The lab worked, but a tested condition failed.
     VerdictFailed,
-    /// The command line, a scenario file or a patch is wrong; nothing was booted.
+    /// The command line, a scenario file or a patch is invalid. The lab booted no machine.
     BadInput,
-    /// This host cannot run it: a requirement of `lab doctor` is missing, or memory is short.
+    /// The host cannot run the lab: it does not meet a requirement of `lab doctor`, or memory is
+    /// insufficient.
     HostUnable,
-    /// The lab itself failed; says nothing about the images.
+    /// The lab itself failed. The result is not a verdict on the images.
     Internal,
-    /// Ended by Ctrl-C or a termination signal, after taking its machines down.
+    /// Ctrl-C or a termination signal ended the command. The lab stopped its machines first.
     Interrupted,
 }
 
@@ -31,7 +32,7 @@ impl ExitCode {
         ExitCode::Interrupted,
     ];
 
-    /// The number a shell sees.
+    /// Returns the numeric exit code.
     pub const fn code(self) -> u8 {
         match self {
             ExitCode::Passed => 0,
@@ -39,12 +40,12 @@ impl ExitCode {
             ExitCode::BadInput => 2,
             ExitCode::HostUnable => 3,
             ExitCode::Internal => 4,
-            // 128 + SIGINT, what a shell reports for a program that Ctrl-C ended.
+            // 128 + SIGINT: the status that a shell reports after Ctrl-C.
             ExitCode::Interrupted => 130,
         }
     }
 
-    /// The meaning in a few words.
+    /// Returns a short description.
     pub const fn meaning(self) -> &'static str {
         match self {
             ExitCode::Passed => "everything passed",
@@ -56,7 +57,7 @@ impl ExitCode {
         }
     }
 
-    /// A table for `lab --help`, one code a line.
+    /// Formats a table for `lab --help`, one code per line.
     pub fn table() -> String {
         ExitCode::ALL.iter().map(|c| format!("  {:>3}  {}\n", c.code(), c.meaning())).collect()
     }

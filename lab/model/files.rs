@@ -1,5 +1,4 @@
-//! Two things done with files throughout the lab: replacing one whole, and holding a lock that
-//! the kernel drops when its owner dies, however it dies.
+//! Atomic file replacement, and file locks that the kernel releases when their process ends.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -7,44 +6,43 @@ use std::{
     path::Path,
 };
 
-/// Replaces `path` with `contents` in one step: readers see the old file or the new one, never a
-/// part, also when the writer is killed half-way. The file gets mode 0600.
+/// Replaces `path` with `contents` atomically. Readers see either the old file or the complete new file,
+/// even if the writer is killed. The file mode is 0600.
 ///
 /// # Errors
-/// When the directory is not writable or full; `path` is then unchanged.
+/// Returns an error if the directory is not writable or the disk is full. `path` is then unchanged.
 pub fn replace_file(path: &Path, contents: &[u8]) -> io::Result<()> {
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // The temporary file must be on the same file system, or the rename is a copy.
+    // Create the temporary file on the same file system; a rename across file systems would be a copy.
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(contents)?;
     file.persist(path).map_err(|e| e.error)?;
     Ok(())
 }
 
-/// An exclusive lock on a file (`flock`), held until dropped. The kernel releases it when the
-/// process ends, so a lock can never be stale. Children do not inherit it: the descriptor is
-/// close-on-exec.
+/// An exclusive file lock (`flock`), held until dropped. The kernel releases the lock at process exit, so a
+/// lock cannot be stale. Child processes do not inherit it, because the descriptor is close-on-exec.
 #[derive(Debug)]
 pub struct FileLock {
     _file: File,
 }
 
 impl FileLock {
-    /// Waits for the lock; creates the file when it is missing.
+    /// Waits for the lock. Creates the file if it does not exist.
     ///
     /// # Errors
-    /// When the file cannot be opened or the file system has no locks.
+    /// Returns an error if the file cannot be opened or the file system does not support locks.
     pub fn acquire(path: &Path) -> io::Result<Self> {
         let file = open(path)?;
         file.lock()?;
         Ok(Self { _file: file })
     }
 
-    /// Takes the lock when it is free, `None` when another process (or another handle of this one)
-    /// holds it.
+    /// Acquires the lock if it is free. Returns `None` if another process, or another handle in this
+    /// process, holds the lock.
     ///
     /// # Errors
-    /// As [`FileLock::acquire`].
+    /// Returns the same errors as [`FileLock::acquire`].
     pub fn try_acquire(path: &Path) -> io::Result<Option<Self>> {
         let file = open(path)?;
         match file.try_lock() {
@@ -60,11 +58,11 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// A directory of this user on this host for what labs share while they run: locks, reservations,
-/// sockets. `$XDG_RUNTIME_DIR/lab`, or `/tmp/lab-UID` where there is none.
+/// Returns the user's runtime directory for state that labs on this host share: locks, reservations,
+/// sockets. The path is `$XDG_RUNTIME_DIR/lab`, or `/tmp/lab-UID` if the variable is not set.
 ///
 /// # Errors
-/// When it cannot be made, or when it exists and belongs to somebody else or is open to others
+/// Returns an error if the directory cannot be created, belongs to another user or is accessible to others
 /// (another user could have planted it).
 pub fn runtime_directory() -> io::Result<std::path::PathBuf> {
     let user = nix::unistd::geteuid();
@@ -76,7 +74,7 @@ pub fn runtime_directory() -> io::Result<std::path::PathBuf> {
     Ok(path)
 }
 
-/// Makes `path` a directory of mode 0700, or checks that it is one and ours.
+/// Creates `path` with mode 0700, or verifies its mode and owner.
 fn private_directory(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
     match fs::DirBuilder::new().mode(0o700).create(path) {

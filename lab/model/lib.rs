@@ -1,10 +1,11 @@
-//! Plain data that every part of the lab shares: names, roles, sizes, digests, addresses, events,
+//! Plain data types that the whole lab shares: names, roles, sizes, digests, addresses, events,
 //! diagnostics, YAML with positions, redaction.
 //!
-//! This crate knows no processes, no network and no async runtime. Its types print, compare, serialize and
-//! test without a VM. Every other crate may use it; it uses no other crate of the workspace.
+//! This crate uses no processes, no network and no async runtime. Its types can be printed, compared,
+//! serialized and tested without a VM. Every other crate may depend on it. It depends on no other crate of
+//! the workspace.
 //!
-//! Start reading at [`events`]: what can happen in a run is the vocabulary of everything else.
+//! Start reading at [`events`]: all other crates use the event types.
 
 pub mod accelerator;
 pub mod diagnostic;

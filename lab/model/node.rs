@@ -1,20 +1,20 @@
-//! What a node is called and what it is for: the vocabulary that every other module shares.
+//! Node names, kinds and roles. All other modules use these types.
 //!
-//! Role and kind are independent axes. The *role* says which image a node boots (compute or
-//! gateway, the image's extensions differ); the *kind* says what Kubernetes runs on it (control
-//! plane or worker). A gateway may well be the only control plane.
+//! Role and kind are independent. The *role* selects the boot image (compute or gateway; the extensions of
+//! the images differ). The *kind* selects the Kubernetes components (control plane or worker). A gateway
+//! may be the only control plane.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// The name of a node: an RFC 1123 DNS label, used as host name, Kubernetes node name and file
-/// name, so it is checked once, here.
+/// The name of a node: an RFC 1123 DNS label. The lab uses it as host name, Kubernetes node name and file
+/// name, so this type validates it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NodeName(String);
 
-/// Why a text is not a node name.
+/// The text is not a node name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("\"{name}\" is not a node name: {reason}; use 1 to 63 of a-z, 0-9 and '-', not at either end")]
 pub struct InvalidNodeName {
@@ -23,8 +23,8 @@ pub struct InvalidNodeName {
 }
 
 impl NodeName {
-    /// Checks `name` against RFC 1123 (section 2.1), the rule Kubernetes applies to node names'
-    /// first label.
+    /// Checks `name` against RFC 1123 (section 2.1). Kubernetes applies this rule to the first label of
+    /// node names.
     pub fn new(name: impl Into<String>) -> Result<Self, InvalidNodeName> {
         let name = name.into();
         let reason = if name.is_empty() {
@@ -44,7 +44,6 @@ impl NodeName {
         }
     }
 
-    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -76,19 +75,19 @@ impl From<NodeName> for String {
     }
 }
 
-/// What Kubernetes runs on a node; the value of `machine.type` in a Talos machine config.
+/// The Kubernetes components of a node; the value of `machine.type` in a Talos machine config.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
-    /// etcd, API server, controller manager and scheduler run here.
+    /// Runs etcd, API server, controller manager and scheduler.
     #[serde(rename = "controlplane")]
     ControlPlane,
-    /// Only kubelet and workloads.
+    /// Runs only the kubelet and workloads.
     #[serde(rename = "worker")]
     Worker,
 }
 
 impl Kind {
-    /// The spelling of the Talos machine config.
+    /// Returns the spelling in the Talos machine config.
     pub fn machine_type(self) -> &'static str {
         match self {
             Kind::ControlPlane => "controlplane",
@@ -106,29 +105,28 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Which image a node boots, by the name of a role. Roles are data, not an enum: users add
+/// The role of a node. It selects the boot image. Roles are data instead of an enum, because users add
 /// variants (`compute` and `gateway` today).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Role(NodeName);
 
 impl Role {
-    /// The role whose image carries no Tailscale.
+    /// The role without Tailscale in its image.
     pub const COMPUTE: &'static str = "compute";
-    /// The role of the one Tailscale subnet router.
+    /// The role of the Tailscale subnet router.
     pub const GATEWAY: &'static str = "gateway";
 
-    /// A role's name obeys the rules of node names.
+    /// Creates a role. Role names follow the rules for node names.
     pub fn new(name: impl Into<String>) -> Result<Self, InvalidNodeName> {
         NodeName::new(name).map(Self)
     }
 
-    /// The role's name.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// Whether it is that of the Tailscale subnet router.
+    /// Reports whether this is the role of the Tailscale subnet router.
     pub fn is_gateway(&self) -> bool {
         self.as_str() == Self::GATEWAY
     }

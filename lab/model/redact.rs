@@ -1,10 +1,10 @@
-//! Secrets are taken out of every text before it is written for people.
+//! Redaction of secrets. The lab redacts every text before it writes the text for users.
 
-/// What stands in for a secret.
+/// The replacement for a secret.
 const MARK: &str = "[redacted]";
 
-/// Keys whose value is a secret wherever it stands (machine configs, kubeconfigs, talosconfigs,
-/// extension environments).
+/// Keys with secret values in any file (machine configs, kubeconfigs, talosconfigs, extension
+/// environments).
 const SECRET_KEYS: [&str; 13] = [
     "token",
     "key",
@@ -21,16 +21,16 @@ const SECRET_KEYS: [&str; 13] = [
     "Authorization",
 ];
 
-/// What is a secret from there to the end of the word: auth keys, and the base64 of "-----BEGIN", a certificate or
-/// key in a config. Which one cannot be told here.
+/// Prefixes of secret words: auth keys, and the base64 of "-----BEGIN", which starts a certificate or a
+/// private key in a config. The prefix does not distinguish certificates from keys.
 const SECRET_STARTS: [&str; 3] = ["tskey-", "hskey-", "LS0tLS1CRUdJTi"];
 
-/// The text without private keys, tokens, auth keys and the values of secret keys. Works line by
-/// line, so it also redacts excerpts; redacting twice changes nothing.
+/// Removes private keys, tokens, auth keys and the values of secret keys from `text`. The function works
+/// line by line, so it also redacts excerpts. It is idempotent.
 pub fn redact(text: &str) -> String {
     let mut out = Vec::new();
     let mut in_private_key = false;
-    // The indentation of a secret key whose value is a YAML block on the lines below it.
+    // The indentation of a secret key with a YAML block value on the following lines.
     let mut block = None;
     for line in text.split('\n') {
         if let Some(outer) = block {
@@ -58,7 +58,7 @@ fn indentation(line: &str) -> usize {
     line.len() - line.trim_start_matches([' ', '-']).len()
 }
 
-/// `token: |` and its like: the value stands on the lines below.
+/// Reports whether a line such as `token: |` starts a block with a secret value on the following lines.
 fn opens_secret_block(line: &str) -> bool {
     let Some((key, value)) = line.trim_start_matches([' ', '-']).split_once(':') else { return false };
     let block = matches!(value.trim(), "|" | "|-" | "|+" | ">" | ">-" | ">+");
@@ -72,7 +72,7 @@ fn redact_line(line: &str) -> String {
     }
     let mut after_bearer = false;
     let words = line.split(' ').map(|word| {
-        // "bearer token" is a phrase of error messages and no secret.
+        // "bearer token" is a phrase in error messages, not a secret.
         let phrase = word.trim_end_matches(|c: char| !c.is_alphanumeric()) == "token";
         let secret = after_bearer && !phrase && !word.is_empty();
         after_bearer = word.ends_with("Bearer") || word.ends_with("bearer");
@@ -81,7 +81,7 @@ fn redact_line(line: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// What follows `Bearer`, up to the quote or bracket that ends it.
+/// Redacts the credential after `Bearer`, up to the closing quote or bracket.
 fn redact_credential(word: &str) -> String {
     let rest = word
         .strip_prefix(MARK)
@@ -89,7 +89,7 @@ fn redact_credential(word: &str) -> String {
     format!("{MARK}{}", redact_word(rest))
 }
 
-/// Replaces what follows `key:`, `key=`, `"key":` or `--key ` up to the end of the value.
+/// Redacts the value after `key:`, `key=`, `"key":` or `--key `.
 fn redact_key(line: &str, key: &str) -> String {
     let mut out = String::new();
     let mut rest = line;
@@ -109,7 +109,8 @@ fn redact_key(line: &str, key: &str) -> String {
             rest = after;
             continue;
         };
-        // `key: value` alone on a line: a plain YAML value may have spaces and ends with the line.
+        // If a line contains only `key: value`, a plain YAML value may contain spaces and ends with the
+        // line.
         let heads_line =
             after.starts_with(':') && out.is_empty() && before.trim_matches([' ', '-']).is_empty();
         let value = value.trim_start_matches(' ');
@@ -117,7 +118,7 @@ fn redact_key(line: &str, key: &str) -> String {
         out.push_str(before);
         out.push_str(&from[..from.len() - value.len() + open]);
         if value.starts_with(MARK) && !heads_line {
-            // A value that is the mark already is left as it is.
+            // Do not redact a value twice.
             out.push_str(MARK);
             rest = &value[MARK.len()..];
             continue;
@@ -131,7 +132,7 @@ fn redact_key(line: &str, key: &str) -> String {
     out
 }
 
-/// Where the secret of a value starts, behind its quote, and where it ends.
+/// Returns the start of the secret, after any opening quote, and its end.
 fn value_span(value: &str, heads_line: bool) -> (usize, usize) {
     let until = |open: usize, end: &str| {
         let inner = &value[open..];
@@ -140,7 +141,7 @@ fn value_span(value: &str, heads_line: bool) -> (usize, usize) {
     if value.starts_with(MARK) {
         return (0, if heads_line { value.len() } else { MARK.len() });
     }
-    // JSON within a JSON text: the quotes themselves are escaped.
+    // Nested JSON escapes the quotes.
     if value.starts_with("\\\"") {
         return until(2, "\\\"");
     }
@@ -155,7 +156,7 @@ fn value_span(value: &str, heads_line: bool) -> (usize, usize) {
     if value.starts_with('[') {
         return until(0, "]");
     }
-    // The scheme of an Authorization header is no secret, what follows it is.
+    // The scheme of an Authorization header is not secret; the credential after it is.
     let open = ["Bearer ", "Basic "].iter().find(|scheme| value.starts_with(**scheme)).map_or(0, |s| s.len());
     let inner = &value[open..];
     let end = inner.find(['"', '\'', ',', ' ', '}', '\\']).unwrap_or(inner.len());
@@ -169,8 +170,8 @@ fn redact_word(word: &str) -> String {
     }
 }
 
-/// Tokens of kubeadm's form, `[a-z0-9]{6}.[a-z0-9]{16}`, which Talos uses too, are secrets
-/// wherever they stand.
+/// Redacts tokens in the kubeadm format, `[a-z0-9]{6}.[a-z0-9]{16}`. Talos uses the same format. These
+/// tokens are always secret.
 fn redact_bootstrap_tokens(word: &str) -> String {
     let part = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
     let is_token = |text: &str| {

@@ -1,17 +1,17 @@
-//! Amounts of memory and disk as people write them: `2GiB`, `512MiB`.
+//! Memory and disk sizes in text form: `2GiB`, `512MiB`.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// An amount of memory or disk space in whole MiB, which is the unit QEMU counts in.
+/// A memory or disk size in whole MiB, the unit that QEMU uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Size {
     mib: u64,
 }
 
-/// Why a text is not a size.
+/// The text is not a size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("\"{text}\" is not a size: {reason}; write a whole number and a unit, e.g. 2GiB or 1536MiB")]
 pub struct InvalidSize {
@@ -20,22 +20,22 @@ pub struct InvalidSize {
 }
 
 impl Size {
-    /// So many MiB.
+    /// Creates a size in MiB.
     pub const fn mib(mib: u64) -> Self {
         Self { mib }
     }
 
-    /// So many GiB.
+    /// Creates a size in GiB.
     pub const fn gib(gib: u64) -> Self {
         Self { mib: gib * 1024 }
     }
 
-    /// The amount in MiB.
+    /// Returns the size in MiB.
     pub const fn as_mib(self) -> u64 {
         self.mib
     }
 
-    /// The amount in bytes.
+    /// Returns the size in bytes.
     pub const fn bytes(self) -> u64 {
         self.mib << 20
     }
@@ -73,7 +73,7 @@ impl FromStr for Size {
             }
             _ => return Err(fail("the unit is none of MiB, GiB, TiB")),
         };
-        // 2^53 bytes keep every later sum far from overflow and are more than any host has.
+        // 2^53 bytes exceed the capacity of any host, and prevent an overflow in later sums.
         let mib = number.checked_mul(factor).filter(|mib| *mib <= 1 << 33);
         mib.map(Self::mib).ok_or_else(|| fail("the number is too large"))
     }

@@ -1,4 +1,4 @@
-//! What a person writes for an image, and where it came from then.
+//! Image sources as users write them, and the origin of resolved images.
 
 use std::{
     fmt,
@@ -10,22 +10,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::Digest;
 
-/// Where an image comes from.
+/// The source of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Source {
-    /// A directory or file: a layout of boot files, an OCI image layout, or an archive of images.
+    /// A directory or file: a layout of boot files, an OCI image layout, or an image archive.
     Path(PathBuf),
     /// An image in a registry.
     Registry(Box<Reference>),
 }
 
 impl Source {
-    /// What `text` means: a path when there is one, or when it begins like one; else a reference,
-    /// which must name its registry.
+    /// Parses `text`. It is a path if the path exists or the text has a path prefix; otherwise it is a
+    /// reference, which must name its registry.
     ///
     /// # Errors
-    /// When it is neither.
+    /// Returns an error if the text is neither a path nor a reference.
     pub fn parse(text: &str) -> Result<Self, SourceError> {
         let path = Path::new(text);
         if path.exists() || text.starts_with(['/', '.', '~']) {
@@ -33,7 +33,7 @@ impl Source {
         }
         let wrong = |why: &str| SourceError { text: text.to_owned(), why: why.to_owned() };
         let host = text.split('/').next().unwrap_or_default();
-        // Without this, any word would be an image of Docker Hub.
+        // Without this check, any word would be a Docker Hub image.
         if !text.contains('/') || !(host.contains(['.', ':']) || host == "localhost") {
             return Err(wrong("it does not begin with the host name of a registry"));
         }
@@ -46,7 +46,7 @@ impl Source {
 }
 
 impl Source {
-    /// The same image by its digest, when it is in a registry.
+    /// Pins a registry image to a digest. Paths stay unchanged.
     #[must_use]
     pub fn at(self, digest: Option<&Digest>) -> Self {
         match (self, digest) {
@@ -58,36 +58,35 @@ impl Source {
     }
 }
 
-/// A text that is neither a path nor a reference.
+/// The text is neither a path nor a reference.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "\"{text}\" is no image: there is no such file or directory, and it is no reference either ({why}); write \
      a path, or HOST/NAME:TAG"
 )]
 pub struct SourceError {
-    /// What was written.
     pub text: String,
-    /// Why it is no reference.
+    /// The reason the text is not a reference.
     pub why: String,
 }
 
-/// Where an image came from.
+/// The origin of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Origin {
-    /// As the user wrote it.
+    /// The source, as the user wrote it.
     pub source: String,
-    /// The digest that a reference named, or the manifest of an archive or layout.
+    /// The digest of the reference, or of the manifest in an archive or layout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
-    /// When the image was built, if it says (RFC 3339).
+    /// The build time, if the image specifies it (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
-    /// The architecture that its config names.
+    /// The architecture in the image config.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub architecture: Option<String>,
-    /// Whether it was named by a tag that may name something else tomorrow.
+    /// True if a tag named the image. A tag can refer to another image later.
     pub mutable: bool,
-    /// What else the user should know.
+    /// Additional notes for the user.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }

@@ -1,7 +1,6 @@
-//! Words for people: an error with its causes, and the word that was probably meant, for keys, values
-//! and names that do not exist.
+//! Text for users: error chains, and suggestions for unknown keys, values and names.
 
-/// An error with its causes on one line, each said once.
+/// Formats an error and its causes on one line, without duplicates.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -15,7 +14,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// "did you mean …?" when a word is near, otherwise (or as well) all that may stand there.
+/// Formats "did you mean …?" if a similar word exists, and otherwise, or additionally, the allowed words.
 pub fn choice<S: AsRef<str>>(word: &str, allowed: &[S], what: &str) -> Option<String> {
     let allowed: Vec<&str> = allowed.iter().map(AsRef::as_ref).collect();
     if allowed.is_empty() {
@@ -28,14 +27,14 @@ pub fn choice<S: AsRef<str>>(word: &str, allowed: &[S], what: &str) -> Option<St
     })
 }
 
-/// The most similar word, when it is similar enough to be what was meant.
+/// Returns the most similar word, if it is similar enough for a suggestion.
 pub fn nearest<'a>(word: &str, allowed: &[&'a str]) -> Option<&'a str> {
     let plain = |s: &str| s.to_lowercase().replace(['-', '_', ' '], "");
     let word = plain(word);
     let scored = allowed.iter().map(|candidate| {
         let candidate_plain = plain(candidate);
         let score = strsim::normalized_damerau_levenshtein(&word, &candidate_plain);
-        // A word that begins like the whole typed word is what was meant: "mem" for "memory".
+        // An allowed word that starts with the input matches: "mem" for "memory".
         let begins = word.len() >= 3 && candidate_plain.starts_with(&word);
         (if begins { score.max(0.7) } else { score }, *candidate)
     });

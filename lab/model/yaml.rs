@@ -1,4 +1,4 @@
-//! YAML as a tree in which every key and value knows its position.
+//! A YAML tree with the position of every key and value.
 
 use std::collections::HashMap;
 
@@ -6,49 +6,44 @@ use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
 use crate::diagnostic::Position;
 
-/// More nodes than any machine config has; aliases of aliases would otherwise fill the memory.
+/// A limit above the node count of any machine config. It prevents memory exhaustion by nested aliases.
 const NODES_LIMIT: usize = 200_000;
 
 /// A value with its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct YamlNode {
-    /// Where it begins.
+    /// The start position.
     pub position: Position,
-    /// What it is.
     pub value: YamlValue,
 }
 
-/// What a node is.
+/// The content of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum YamlValue {
-    /// A text, number, truth value or nothing.
+    /// A string, number, boolean or null.
     Scalar {
-        /// As it is written, escapes resolved.
+        /// The text of the scalar, with escapes resolved.
         text: String,
-        /// Written without quotes, so that it may be a number, a truth value or nothing.
+        /// True if the scalar has no quotes, so it may be a number, boolean or null.
         plain: bool,
-        /// Written as a block of lines, as file contents are.
+        /// True if the scalar uses block style, as file contents do.
         block: bool,
     },
-    /// A list.
     List(Vec<YamlNode>),
-    /// A mapping, in the order of the file.
+    /// A mapping, in file order.
     Map(Vec<YamlEntry>),
 }
 
-/// One `key: value` of a mapping.
+/// One `key: value` entry of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct YamlEntry {
-    /// The key.
     pub key: String,
-    /// Where the key is.
     pub position: Position,
-    /// Its value.
     pub node: YamlNode,
 }
 
 impl YamlNode {
-    /// The value below a path of keys; `None` when a key is missing, or its value is nothing.
+    /// Returns the value at a path of keys. Returns `None` if a key is missing or its value is null.
     pub fn get(&self, path: &[&str]) -> Option<&YamlNode> {
         let found = path.iter().try_fold(self, |node, key| {
             node.entries().iter().find(|entry| entry.key == *key).map(|entry| &entry.node)
@@ -56,12 +51,12 @@ impl YamlNode {
         (!found.is_nothing()).then_some(found)
     }
 
-    /// The text of a scalar below a path of keys.
+    /// Returns the text of the scalar at a path of keys.
     pub fn text_at(&self, path: &[&str]) -> Option<&str> {
         self.get(path)?.text()
     }
 
-    /// The text of a scalar.
+    /// Returns the text of a scalar.
     pub fn text(&self) -> Option<&str> {
         match &self.value {
             YamlValue::Scalar { text, .. } => Some(text),
@@ -69,22 +64,22 @@ impl YamlNode {
         }
     }
 
-    /// The kind of a document; the machine config has none.
+    /// Returns the document kind. The main machine config has no kind.
     pub fn kind(&self) -> Option<&str> {
         self.text_at(&["kind"])
     }
 
-    /// The items of the list below a path of keys; none when there is no list.
+    /// Returns the items of the list at a path of keys, or an empty slice if there is no list.
     pub fn items_at(&self, path: &[&str]) -> &[YamlNode] {
         self.get(path).map_or(&[], YamlNode::items)
     }
 
-    /// The entries of the mapping below a path of keys; none when there is no mapping.
+    /// Returns the entries of the mapping at a path of keys, or an empty slice if there is no mapping.
     pub fn entries_at(&self, path: &[&str]) -> &[YamlEntry] {
         self.get(path).map_or(&[], YamlNode::entries)
     }
 
-    /// The entries of a mapping; none when it is another thing.
+    /// Returns the entries of a mapping, or an empty slice for other values.
     pub fn entries(&self) -> &[YamlEntry] {
         match &self.value {
             YamlValue::Map(entries) => entries,
@@ -92,7 +87,7 @@ impl YamlNode {
         }
     }
 
-    /// The items of a list; none when it is another thing.
+    /// Returns the items of a list, or an empty slice for other values.
     pub fn items(&self) -> &[YamlNode] {
         match &self.value {
             YamlValue::List(items) => items,
@@ -100,19 +95,19 @@ impl YamlNode {
         }
     }
 
-    /// Whether it is a true truth value, in the words of the YAML reader that Talos uses (Go
-    /// yaml.v3, `resolve.go`).
+    /// Reports whether the value is true, according to the YAML parser that Talos uses (Go yaml.v3,
+    /// `resolve.go`).
     pub fn is_true(&self) -> bool {
         matches!(&self.value, YamlValue::Scalar { text, plain: true, .. }
             if matches!(text.to_ascii_lowercase().as_str(), "true" | "yes" | "on" | "y"))
     }
 
-    /// Whether nothing is written.
+    /// Reports whether the value is null.
     pub fn is_nothing(&self) -> bool {
         matches!(&self.value, YamlValue::Scalar { text, plain: true, .. } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    /// Calls `look` with every scalar in it, with the path to it.
+    /// Calls `look` with every nested scalar and its path.
     pub fn each_scalar<'a>(&'a self, look: &mut dyn FnMut(&str, &'a YamlNode)) {
         self.walk(&mut String::new(), look);
     }
@@ -142,12 +137,10 @@ impl YamlNode {
     }
 }
 
-/// Why text is no YAML.
+/// A YAML syntax error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct YamlError {
-    /// Where.
     pub position: Position,
-    /// What.
     pub message: String,
 }
 
@@ -162,13 +155,13 @@ impl From<ScanError> for YamlError {
         let marker = error.marker();
         let position = Position { line: marker.line(), column: marker.col() + 1 };
         let text = error.to_string();
-        // The position is shown anyway.
+        // The diagnostic already contains the position.
         let message = text.split(" at line ").next().unwrap_or_default().to_owned();
         Self { position, message }
     }
 }
 
-/// The documents of a YAML stream; empty ones, as a leading `---` makes them, are left out.
+/// Parses the documents of a YAML stream. Omits empty documents, for example before a leading `---`.
 pub fn documents(text: &str) -> Result<Vec<YamlNode>, YamlError> {
     let mut builder = Builder::default();
     for next in Parser::new_from_str(text) {
@@ -182,7 +175,7 @@ fn start(span: Span) -> Position {
     Position { line: span.start.line(), column: span.start.col() + 1 }
 }
 
-/// A collection that is not complete yet.
+/// An incomplete collection.
 struct Open {
     node: YamlNode,
     anchor: usize,
@@ -282,7 +275,7 @@ impl Builder {
     }
 }
 
-/// How many values there are in a value, itself included.
+/// Counts the values in a value, including the value itself.
 fn size(node: &YamlNode) -> usize {
     match &node.value {
         YamlValue::Scalar { .. } => 1,

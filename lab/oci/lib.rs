@@ -1,8 +1,7 @@
-//! OCI images: sources, stores, mirrors, the lab's registry, and what is wrong with a pair of node
-//! images before anything boots.
+//! OCI images: sources, stores, mirrors, the lab registry, and preflight checks of node images before boot.
 //!
-//! [`images`] turns references, layouts and archives into files. [`registry`] serves images to nodes.
-//! [`preflight`] compares the node images of a cluster. This crate uses `lab-model` and `lab-image`.
+//! [`images`] resolves references, layouts and archives to files. [`registry`] serves images to nodes.
+//! [`preflight`] compares the node images of a cluster. This crate depends on `lab-model` and `lab-image`.
 //!
 //! Start reading at [`images::ImageStore`].
 

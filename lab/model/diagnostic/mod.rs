@@ -1,9 +1,8 @@
-//! What is wrong with a file that a user gave, in one form for every check: scenario files, machine
-//! configs, patches and node images.
+//! Diagnostics for user-supplied files. Every check uses the same form: scenario files, machine configs,
+//! patches and node images.
 //!
-//! Plain data. [`Position`] and [`Span`] say where, [`Diagnostics`] is a list in a defined order, and
-//! [`InvalidFile`] is the error of a file that cannot be used. `render` holds every form in which people
-//! read them.
+//! This module holds plain data. [`Position`] and [`Span`] locate a problem, [`Diagnostics`] is an ordered
+//! list, and [`InvalidFile`] is the error for an unusable file. `render` contains all human-readable forms.
 
 mod position;
 mod render;
@@ -15,46 +14,44 @@ use serde::{Deserialize, Serialize};
 pub use position::{Located, Position, Span};
 pub use render::InvalidFile;
 
-/// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// What is wrong prevents the use of the file.
+    /// The problem prevents the use of the file.
     Error,
-    /// The file can be used, but may not say what its author means.
+    /// The file is usable, but its content may not match the author's intent.
     Warning,
 }
 
-/// One thing that is wrong with a file. Its message holds no value that may be secret.
+/// A problem in a file. The message contains no secret values.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Diagnostic {
     /// The file or image, as the user named it.
     pub file: String,
-    /// Line and column; `None` when the whole file is meant.
+    /// Line and column; `None` if the diagnostic applies to the whole file.
     #[serde(rename = "place", default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
-    /// The bytes that a rendering with lines of the file marks, if the reader of the file knows them.
+    /// The bytes to mark in a rendered excerpt, if the reader provides them.
     #[serde(skip)]
     pub span: Option<Span>,
-    /// How bad it is.
     pub severity: Severity,
-    /// The id of the rule or check, if it has one.
+    /// The ID of the rule or check, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<Cow<'static, str>>,
-    /// What is wrong, as a lower-case fragment.
+    /// The problem, as a lower-case fragment.
     pub message: String,
-    /// What to do, if that is known.
+    /// The suggested fix, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
 }
 
 impl Diagnostic {
-    /// An error at a value of a file, which [`Self::in_file`] or [`InvalidFile::new`] names.
+    /// Creates an error at a value. [`Self::in_file`] or [`InvalidFile::new`] adds the file name.
     pub fn at(value: &impl Located, message: impl Into<String>) -> Self {
         Self { position: value.position(), span: value.span(), ..Self::of_file(message) }
     }
 
-    /// An error of a file as a whole.
+    /// Creates an error for a whole file.
     pub fn of_file(message: impl Into<String>) -> Self {
         Self {
             file: String::new(),
@@ -67,28 +64,28 @@ impl Diagnostic {
         }
     }
 
-    /// The same with the name of the file.
+    /// Sets the file name.
     #[must_use]
     pub fn in_file(mut self, file: impl Into<String>) -> Self {
         self.file = file.into();
         self
     }
 
-    /// The same with a severity.
+    /// Sets the severity.
     #[must_use]
     pub fn severity(mut self, severity: Severity) -> Self {
         self.severity = severity;
         self
     }
 
-    /// The same with the id of the rule that found it.
+    /// Sets the rule ID.
     #[must_use]
     pub fn rule(mut self, rule: impl Into<Cow<'static, str>>) -> Self {
         self.rule = Some(rule.into());
         self
     }
 
-    /// The same with advice.
+    /// Sets the suggested fix.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
@@ -96,36 +93,35 @@ impl Diagnostic {
     }
 }
 
-/// Diagnostics in a defined order.
+/// An ordered list of diagnostics.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Diagnostics(Vec<Diagnostic>);
 
 impl Diagnostics {
-    /// In the order of files and lines; equal ones count once.
+    /// Sorts by file and line, and removes duplicates.
     pub fn by_place(mut diagnostics: Vec<Diagnostic>) -> Self {
         diagnostics.sort();
         diagnostics.dedup();
         Self(diagnostics)
     }
 
-    /// The worst first, otherwise in the order in which they were found.
+    /// Sorts by severity, errors first. Diagnostics of equal severity keep their order.
     pub fn worst_first(mut diagnostics: Vec<Diagnostic>) -> Self {
         diagnostics.sort_by_key(|diagnostic| diagnostic.severity);
         Self(diagnostics)
     }
 
-    /// All of them, in order.
+    /// Iterates over the diagnostics in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.0.iter()
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many have a severity.
+    /// Counts the diagnostics of a severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.iter().filter(|diagnostic| diagnostic.severity == severity).count()
     }
@@ -140,7 +136,7 @@ impl<'a> IntoIterator for &'a Diagnostics {
     }
 }
 
-/// A value of a scenario file knows where it stands.
+/// The YAML parser records the position of each scenario value.
 impl<T> Located for serde_saphyr::Spanned<T> {
     fn position(&self) -> Option<Position> {
         self.referenced.position()
@@ -154,7 +150,7 @@ impl<T> Located for serde_saphyr::Spanned<T> {
 impl Located for serde_saphyr::Location {
     fn position(&self) -> Option<Position> {
         let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        // Line 0 is how the parser says that it does not know.
+        // The parser returns line 0 if it does not know the position.
         (self.line() > 0).then(|| Position { line: number(self.line()), column: number(self.column()) })
     }
 

@@ -1,36 +1,36 @@
-//! Where something stands in a file.
+//! Positions in a file.
 
 use serde::{Deserialize, Serialize};
 
-/// A place in a file, as editors count it.
+/// A line and column, numbered as in editors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Position {
-    /// Line, from 1.
+    /// Line number, starting at 1.
     pub line: usize,
-    /// Column in characters, from 1.
+    /// Column number in characters, starting at 1.
     pub column: usize,
 }
 
 impl Position {
-    /// The beginning of a file.
+    /// The start of a file.
     pub const START: Self = Self { line: 1, column: 1 };
 }
 
-/// A part of a file's text, in bytes.
+/// A byte range in the text of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
-    /// Its first byte.
+    /// Offset of the first byte.
     pub offset: usize,
-    /// How many bytes it has.
+    /// Length in bytes.
     pub length: usize,
 }
 
-/// What stands somewhere in a file.
+/// A value with a position in a file.
 pub trait Located {
-    /// Where it begins, if that is known.
+    /// Returns the start position, if known.
     fn position(&self) -> Option<Position>;
 
-    /// Its bytes, if these are known.
+    /// Returns the byte range, if known.
     fn span(&self) -> Option<Span> {
         None
     }

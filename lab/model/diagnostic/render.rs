@@ -1,4 +1,4 @@
-//! The forms in which people read diagnostics: lines of text, and the lines of a file with marks.
+//! Human-readable forms of diagnostics: text lines, and file excerpts with marks.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ impl fmt::Display for Severity {
     }
 }
 
-/// `file:line:column: severity: message [rule]`, and the advice on a line of its own.
+/// Writes `file:line:column: severity: message [rule]`, and the help text on a separate line.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.origin(), self.severity, self.message)?;
@@ -24,7 +24,7 @@ impl fmt::Display for Diagnostic {
 }
 
 impl Diagnostic {
-    /// `file:line:column`, or the file alone.
+    /// Formats `file:line:column`, or only the file if there is no position.
     fn origin(&self) -> impl fmt::Display {
         fmt::from_fn(|f| {
             f.write_str(&self.file)?;
@@ -45,12 +45,12 @@ impl Diagnostic {
         }
     }
 
-    /// `file:line:column: message`, for a sentence that has the advice elsewhere.
+    /// Formats `file:line:column: message`, without the help text.
     pub fn without_help(&self) -> impl fmt::Display {
         fmt::from_fn(|f| write!(f, "{}: {}", self.origin(), self.message))
     }
 
-    /// `file:line:column: message; help`.
+    /// Formats `file:line:column: message; help`.
     pub fn on_one_line(&self) -> impl fmt::Display {
         fmt::from_fn(|f| {
             write!(f, "{}", self.without_help())?;
@@ -61,7 +61,7 @@ impl Diagnostic {
         })
     }
 
-    /// As [`Display`](fmt::Display) writes it, with a sign in place of the severity's name.
+    /// Formats like [`Display`](fmt::Display), with a sign instead of the severity name.
     pub fn with_sign(&self) -> impl fmt::Display {
         fmt::from_fn(|f| {
             let sign = match self.severity {
@@ -74,10 +74,10 @@ impl Diagnostic {
     }
 }
 
-/// A file that cannot be used, with everything that is wrong with it.
+/// An unusable file with all its diagnostics.
 ///
-/// `Display` gives plain lines `file:line:column: message; help`; as a [`miette::Diagnostic`] it shows the
-/// lines of the file with marks.
+/// `Display` writes plain lines `file:line:column: message; help`. The [`miette::Diagnostic`]
+/// implementation shows file excerpts with marks.
 #[derive(Debug)]
 pub struct InvalidFile {
     source: NamedSource<String>,
@@ -85,7 +85,7 @@ pub struct InvalidFile {
 }
 
 impl InvalidFile {
-    /// Puts diagnostics of one file into the order of its lines.
+    /// Sorts the diagnostics of one file by line.
     pub fn new(file: &str, text: &str, diagnostics: Vec<Diagnostic>) -> Self {
         let named = diagnostics.into_iter().map(|diagnostic| diagnostic.in_file(file));
         let mut diagnostics: Vec<_> = named.collect();
@@ -94,7 +94,7 @@ impl InvalidFile {
         Self { source: NamedSource::new(file, text.to_owned()), diagnostics }
     }
 
-    /// Everything that is wrong, from top to bottom.
+    /// Returns all diagnostics, sorted by line.
     pub fn diagnostics(&self) -> &[Diagnostic] {
         &self.diagnostics
     }
@@ -120,8 +120,8 @@ impl miette::Diagnostic for InvalidFile {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let label = |diagnostic: &Diagnostic| {
             let span = diagnostic.span?;
-            // A span never reaches past the text, whatever the parser says, or the lines around it
-            // cannot be shown. A mapping's mark is cut to its first line.
+            // Limit the span to the text regardless of the parser result; otherwise miette cannot show the
+            // surrounding lines. The mark for a mapping covers only its first line.
             let text = self.source.inner();
             let offset = span.offset.min(text.len());
             let length = span.length.min(text.len() - offset);

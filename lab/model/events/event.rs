@@ -1,4 +1,4 @@
-//! What can happen in a run, as plain data.
+//! The events of a run, as plain data.
 
 use std::time::Duration;
 
@@ -7,70 +7,68 @@ use serde::{Deserialize, Serialize};
 use super::shard::Shard;
 use crate::node::{Kind, NodeName, Role};
 
-/// Version of the form in which events are recorded. It goes up with a change by which a recording
-/// would mean something else to an older reader, or an older recording to a newer one.
+/// Version of the event recording format. Increment it if a change alters the meaning of new recordings for
+/// older readers, or of older recordings for newer readers.
 pub const FORMAT: u32 = 1;
 
-/// What recordings that do not tell their form have: it was the first one.
+/// Recordings without a version use the first format.
 fn first_format() -> u32 {
     1
 }
 
-/// One thing that happened, and when.
+/// An event and its time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Position in the run's stream, from 0 without gaps.
+    /// Sequence number in the stream of the run. Starts at 0 and has no gaps.
     pub seq: u64,
-    /// Monotonic time since the run started.
+    /// Monotonic time since the start of the run.
     #[serde(rename = "t", with = "seconds")]
     pub at: Duration,
-    /// What happened.
     #[serde(flatten)]
     pub kind: EventKind,
 }
 
-/// What an event is about: one node or the whole cluster.
+/// The subject of an event: one node or the whole cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subject {
     /// The cluster, the network or the host.
     Cluster,
-    /// One node.
     Node(NodeName),
 }
 
-/// A step of cluster formation or of a node's life, as a display names it.
+/// A step in cluster formation or in the lifecycle of a node. Displays show each step by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// Images unpacked and disks made on the host.
+    /// Unpacks images and creates disks on the host.
     Prepare,
-    /// Memory and disk of a saved node put in place; then until its kubelet answers again.
+    /// Restores memory and disk of a saved node, then waits until its kubelet responds.
     Restore,
-    /// QEMU started; until the first user process writes to the console.
+    /// Starts QEMU and waits until the first user process writes to the console.
     Boot,
-    /// Until the maintenance service answers.
+    /// Waits until the maintenance service responds.
     Maintenance,
-    /// The machine config is sent.
+    /// Sends the machine config.
     ApplyConfig,
-    /// Until the authenticated machine API answers.
+    /// Waits until the authenticated machine API responds.
     SecureApi,
-    /// The etcd bootstrap call on one control plane.
+    /// Calls etcd bootstrap on one control plane node.
     Bootstrap,
-    /// The kubeconfig is fetched.
+    /// Fetches the kubeconfig.
     Kubeconfig,
-    /// Until the Kubernetes API server is ready.
+    /// Waits until the Kubernetes API server is ready.
     KubernetesApi,
-    /// Until nodes lack nothing but the user's network plugin, and it is applied.
+    /// Waits until the nodes lack only the network plugin, then applies the plugin of the user.
     NetworkPlugin,
-    /// Until the node's three readiness layers are green.
+    /// Waits until the three readiness layers of the node are green.
     Ready,
-    /// The cluster is taken down.
+    /// Stops the cluster.
     Teardown,
 }
 
 impl Step {
-    /// All steps, as they follow one another; a cluster takes those of a cold or of a warm start.
+    /// All steps in order. A cluster runs the steps of either a cold start or a warm start.
     pub const ALL: [Step; 12] = [
         Step::Prepare,
         Step::Restore,
@@ -86,7 +84,7 @@ impl Step {
         Step::Teardown,
     ];
 
-    /// The words a person reads.
+    /// Returns the display label.
     pub fn label(self) -> &'static str {
         match self {
             Step::Prepare => "prepare",
@@ -105,31 +103,30 @@ impl Step {
     }
 }
 
-/// How a step or a check ended.
+/// The result of a step or a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// As it should.
     Passed,
-    /// Not as it should, with the cause in one or two lines.
+    /// The step or check failed.
     Failed {
-        /// What was tried, what was seen, what to do next.
+        /// The attempted action, the observed result and the next step for the user, in one or two lines.
         cause: String,
     },
-    /// Not done because something before it failed; never counts as passed.
+    /// The step or check did not run because an earlier one failed. It never counts as passed.
     NotRun {
-        /// What stood in the way.
+        /// The reason it did not run.
         cause: String,
     },
 }
 
 impl Outcome {
-    /// Whether this is [`Outcome::Passed`].
+    /// Reports whether this is [`Outcome::Passed`].
     pub fn passed(&self) -> bool {
         matches!(self, Outcome::Passed)
     }
 
-    /// Why what is called `name` did not pass, as it stands in a verdict over several.
+    /// Returns the cause for the item `name` if it did not pass, formatted for a combined verdict.
     pub fn cause_of(&self, name: &str) -> Option<String> {
         match self {
             Outcome::Passed => None,
@@ -137,30 +134,30 @@ impl Outcome {
         }
     }
 
-    /// The verdict over several, of which some failed for `causes`.
+    /// Combines several outcomes into a verdict. `causes` lists the failures.
     pub fn over(causes: &[String]) -> Self {
         if causes.is_empty() { Outcome::Passed } else { Outcome::Failed { cause: causes.join("; ") } }
     }
 }
 
-/// The three layers of readiness, reported apart: a node that Kubernetes calls Ready may still be
-/// in its boot sequence and reboot later.
+/// The three readiness layers. The lab reports them separately, because a node with the Kubernetes
+/// condition Ready may still be in its boot sequence and reboot later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layer {
     /// The Talos boot sequence: `MachineStatus.stage` is `running` and `ready`.
     BootSequence,
-    /// Every service of the node is up (and healthy where it has a check).
+    /// Every service of the node is up, and healthy if it has a health check.
     Services,
     /// The Kubernetes Node condition Ready.
     KubernetesNode,
 }
 
 impl Layer {
-    /// All layers, in the order they are shown.
+    /// All layers, in display order.
     pub const ALL: [Layer; 3] = [Layer::BootSequence, Layer::Services, Layer::KubernetesNode];
 
-    /// The words a person reads.
+    /// Returns the display label.
     pub fn label(self) -> &'static str {
         match self {
             Layer::BootSequence => "boot sequence",
@@ -170,43 +167,42 @@ impl Layer {
     }
 }
 
-/// Where a layer stands.
+/// The state of a readiness layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LayerState {
-    /// Nothing has been heard of it yet.
+    /// The lab has no status for this layer yet.
     Unknown,
-    /// On its way.
+    /// The layer is not ready yet.
     Waiting,
-    /// As it should be.
+    /// The layer is ready.
     Green,
 }
 
-/// A scenario that a run has before it.
+/// A scenario in the plan of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
-    /// Its name.
     pub scenario: String,
-    /// The identifiers of its checks.
+    /// The IDs of its checks.
     pub checks: Vec<String>,
 }
 
 /// The image of a planned node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedImage {
-    /// Where it came from: a path, or a reference in a registry.
+    /// The source of the image: a path or a registry reference.
     pub source: String,
     /// The names of its system extensions.
     pub extensions: Vec<String>,
 }
 
-/// What a pod asked for inside the cluster's network.
+/// The target of a request that a pod sends inside the cluster network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
-    /// A pod on a node, at its own address.
+    /// A pod on the given node, at the pod IP address.
     PodOn(String),
-    /// A service, at its cluster address.
+    /// A service, at its cluster IP address.
     Service,
     /// A service, by its DNS name.
     ServiceName,
@@ -216,233 +212,217 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChainLink {
-    /// Nobody looked.
+    /// The lab did not check the link.
     Unknown,
-    /// It holds.
+    /// The link works.
     Holds,
-    /// It does not, and what was seen instead.
+    /// The link does not work. Contains the observed state.
     Broken(String),
 }
 
-/// What happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum EventKind {
-    /// The run began.
+    /// The run started.
     RunStarted {
-        /// The run's name, also its directory under `target/lab/`.
+        /// The run name; also its directory name under `target/lab/`.
         run: String,
-        /// What is run, e.g. a scenario's name.
+        /// The title, e.g. the name of a scenario.
         title: String,
         /// Wall-clock time, RFC 3339.
         wall: jiff::Timestamp,
-        /// Version of the form of its events, [`FORMAT`] when it was recorded.
+        /// Version of the event format: the value of [`FORMAT`] at recording time.
         #[serde(default = "first_format")]
         format: u32,
-        /// Which part of a larger run it is, if it is one.
+        /// The shard number, if the run is a shard of a larger run.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shard: Option<Shard>,
     },
-    /// What the run will do, in this order.
+    /// The plan of the run, in execution order.
     Agenda {
-        /// The scenarios.
+        /// The scenarios and their checks.
         scenarios: Vec<Planned>,
     },
-    /// A scenario's block of checks begins.
+    /// The checks of a scenario start.
     ScenarioStarted {
-        /// The scenario's name.
+        /// The name of the scenario.
         scenario: String,
-        /// What question it answers.
+        /// The question that the scenario answers.
         question: String,
     },
-    /// The host as this run found it.
+    /// The host properties that this run measured.
     HostMeasured {
-        /// Accelerator in use (`kvm`, `hvf`, `tcg`).
+        /// The active accelerator (`kvm`, `hvf`, `tcg`).
         accelerator: String,
-        /// QEMU version text.
+        /// The QEMU version text.
         qemu: String,
-        /// How many times slower than the reference host; budgets are multiplied by it.
+        /// The slowdown relative to the reference host. The lab multiplies time budgets by this factor.
         speed_factor: f64,
     },
-    /// A cluster comes to be, in one of two ways. A warm start that fails is followed by a cold one.
+    /// A cluster starts, either warm or cold. If a warm start fails, a cold start follows.
     ClusterStarts {
-        /// Whether a saved one is restored; else it forms.
+        /// True if the lab restores a saved cluster; false if it forms a new cluster.
         warm: bool,
-        /// Which one, or why none.
+        /// The saved cluster in use, or the reason for a cold start.
         reason: String,
     },
-    /// The machine that runs the lab, and the lab itself.
+    /// The host of the lab and the lab version.
     HostSeen {
-        /// The lab's version.
+        /// The lab version.
         lab: String,
-        /// Operating system in Rust's spelling: `linux`, `macos`.
+        /// The operating system, as Rust spells it: `linux`, `macos`.
         os: String,
-        /// Architecture in Rust's spelling: `x86_64`, `aarch64`.
+        /// The architecture, as Rust spells it: `x86_64`, `aarch64`.
         arch: String,
-        /// Cores that the lab may use.
+        /// The number of cores available to the lab.
         cores: usize,
-        /// Memory, MiB, where the system tells.
+        /// The memory in MiB, if the system reports it.
         memory_mib: Option<u64>,
     },
     /// The network of a plan.
     NetworkPlanned {
         /// The LAN, e.g. `10.5.0.0/24`.
         lan: String,
-        /// Router, DNS and NTP server of the nodes: the switch itself.
+        /// The router, DNS server and NTP server of the nodes: the switch itself.
         gateway: std::net::Ipv4Addr,
-        /// Whose control server the tailnet has, in words; `None` without a tailnet.
+        /// A description of the tailnet's control server; `None` without a tailnet.
         tailnet: Option<String>,
     },
     /// A node of the plan.
     NodePlanned {
-        /// Its name.
         node: NodeName,
-        /// What Kubernetes runs on it.
+        /// The Kubernetes components of the node.
         kind: Kind,
-        /// Which image it boots.
+        /// The role; it selects the boot image.
         role: Role,
-        /// Its address on the lab LAN.
+        /// The node address on the lab LAN.
         address: std::net::Ipv4Addr,
-        /// The image itself; older recordings do not tell it.
+        /// The image. Older recordings omit it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         image: Option<PlannedImage>,
     },
-    /// A step began.
+    /// A step started.
     StepStarted {
-        /// Of which node, or of the cluster.
+        /// The node, or the cluster for a cluster step.
         subject: Subject,
-        /// Which step.
         step: Step,
     },
     /// A step ended.
     StepFinished {
-        /// Of which node, or of the cluster.
+        /// The node, or the cluster for a cluster step.
         subject: Subject,
-        /// Which step.
         step: Step,
-        /// How.
         outcome: Outcome,
     },
-    /// A line of a node's serial console.
+    /// A line from the serial console of a node.
     Console {
-        /// Whose.
         node: NodeName,
-        /// The line, without its end and without terminal escapes.
+        /// The line, without line ending and terminal escapes.
         line: String,
     },
-    /// What a node's QEMU process has cost so far.
+    /// The total resource use of a node's QEMU process.
     ResourcesSampled {
-        /// Whose.
         node: NodeName,
-        /// Processor time since its start, user and system together, seconds.
+        /// Processor time since process start, user and system, in seconds.
         cpu_seconds: f64,
-        /// Resident memory, bytes.
+        /// Resident memory in bytes.
         rss_bytes: u64,
     },
     /// An Event object of the Kubernetes API.
     KubernetesEvent {
-        /// The node that it came from, else the cluster.
+        /// The node that emitted the event, otherwise the cluster.
         subject: Subject,
-        /// Whether its type is `Warning`.
+        /// True if the event type is `Warning`.
         warning: bool,
-        /// What it is about, `Kind/namespace/name`.
+        /// The involved object, `Kind/namespace/name`.
         object: String,
-        /// Its reason, e.g. `BackOff`.
+        /// The event reason, e.g. `BackOff`.
         reason: String,
-        /// Its words.
         message: String,
-        /// How often it was seen so far.
+        /// The number of occurrences so far.
         count: u32,
     },
-    /// A pod asked for something inside the cluster's network.
+    /// A pod sent a request inside the cluster network.
     NetworkAsked {
-        /// The node of the pod that asked.
+        /// The node of the pod that sent the request.
         from: String,
-        /// What it asked for.
         target: Target,
-        /// Its address or name.
+        /// The address or name of the target.
         address: String,
-        /// What came of it.
+        /// The result of the request.
         outcome: Outcome,
     },
-    /// What became of one route of a tailnet.
+    /// The result of a tailnet route check.
     RouteFollowed {
-        /// The gateway's host name in the tailnet.
+        /// The host name of the gateway in the tailnet.
         gateway: String,
-        /// The route.
         prefix: String,
-        /// The gateway told the control server of it.
+        /// The gateway advertised the route to the control server.
         advertised: ChainLink,
-        /// The control server lets the gateway have it.
+        /// The control server approved the route for the gateway.
         approved: ChainLink,
-        /// The client uses it.
+        /// The client uses the route.
         accepted: ChainLink,
-        /// A packet came back.
+        /// A packet returned.
         reached: ChainLink,
-        /// After how many milliseconds the fastest one did.
+        /// The fastest round trip in milliseconds.
         fastest_ms: Option<u64>,
     },
-    /// A node's QEMU process ended.
+    /// The QEMU process of a node ended.
     MachineExited {
-        /// Whose.
         node: NodeName,
-        /// Exit status or signal in words.
+        /// The exit status or signal as text.
         status: String,
-        /// Whether the lab asked for it.
+        /// True if the lab stopped the process.
         expected: bool,
     },
     /// A readiness layer of a node changed.
     LayerChanged {
-        /// Whose.
         node: NodeName,
-        /// Which layer.
         layer: Layer,
-        /// Where it stands now.
+        /// The new state.
         state: LayerState,
-        /// What it waits for, or what it reported.
+        /// The reason for the wait, or the reported status.
         detail: String,
     },
-    /// A check of a scenario began.
+    /// A check of a scenario started.
     CheckStarted {
-        /// The check's identifier in its scenario.
+        /// The check ID in its scenario.
         check: String,
         /// GIVEN … WHEN … THEN, in one line.
         title: String,
     },
     /// A check of a scenario ended.
     CheckFinished {
-        /// The check's identifier in its scenario.
+        /// The check ID in its scenario.
         check: String,
         /// GIVEN … WHEN … THEN, in one line.
         title: String,
-        /// How.
         outcome: Outcome,
-        /// What was observed, one fact a line.
+        /// The observations, one fact per line.
         evidence: Vec<String>,
     },
-    /// Something worth a line for a person.
+    /// A message for the user.
     Note {
-        /// About whom.
         subject: Subject,
-        /// The line.
+        /// One line of text.
         text: String,
     },
-    /// A scenario's verdict.
+    /// The verdict of a scenario.
     ScenarioFinished {
-        /// The scenario's name.
+        /// The name of the scenario.
         scenario: String,
-        /// The verdict.
         outcome: Outcome,
     },
     /// The run ended.
     RunFinished {
-        /// The verdict over everything.
+        /// The overall verdict.
         outcome: Outcome,
     },
 }
 
 impl EventKind {
-    /// Whether it is of a cluster or of checks, so that it needs a scenario to belong to.
+    /// Reports whether the event describes a cluster or a check, and therefore requires a scenario.
     pub fn belongs_to_a_scenario(&self) -> bool {
         matches!(
             self,
@@ -467,7 +447,7 @@ mod tests {
 }
 
 mod seconds {
-    //! A duration as seconds with microseconds.
+    //! Serializes a duration as seconds with microsecond precision.
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serializer};

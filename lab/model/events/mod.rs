@@ -1,7 +1,7 @@
-//! The one typed event stream of a run; every display and record is a consumer of it.
+//! The typed event stream of a run. All displays and records consume this stream.
 //!
-//! Producers hold a [`Recorder`] and say what happened; consumers subscribe. Events are plain
-//! data with monotonic timestamps, so a recorded stream can be shown again later.
+//! Producers record events with a [`Recorder`]; consumers subscribe. Events are plain data with monotonic
+//! timestamps, so the lab can replay a recorded stream.
 
 mod event;
 mod recorder;

@@ -1,4 +1,4 @@
-//! The producer's end of the event stream.
+//! The producer side of the event stream.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -9,34 +9,34 @@ use futures_channel::mpsc;
 
 use super::event::{Event, EventKind};
 
-/// Takes events from any thread, numbers and stamps them, and hands them to every subscriber.
-/// Cloning is cheap; all clones feed one stream. Recording never blocks and never fails: a
-/// subscriber that is gone is forgotten.
+/// Accepts events from any thread, adds a sequence number and a timestamp, and sends them to every
+/// subscriber. Cloning is cheap; all clones write to the same stream. Recording never blocks and never
+/// fails: the recorder drops closed subscriptions.
 #[derive(Clone)]
 pub struct Recorder {
     shared: Arc<Shared>,
 }
 
-/// A consumer's end: every event recorded after the subscription, in order, without loss. Ends
-/// (yields `None`) once every [`Recorder`] is dropped or [`Recorder::close`] was called.
+/// The consumer side. Receives every event after the subscription, in order and without loss. The stream
+/// ends (yields `None`) after all [`Recorder`] clones are dropped or after [`Recorder::close`].
 pub struct Subscription(mpsc::UnboundedReceiver<Event>);
 
 impl Subscription {
-    /// The next event; `None` once the stream has ended.
+    /// Waits for the next event. Returns `None` at the end of the stream.
     pub async fn recv(&mut self) -> Option<Event> {
         self.0.recv().await.ok()
     }
 
-    /// The next event if it was recorded already.
+    /// Returns the next event without waiting.
     ///
     /// # Errors
-    /// When there is none yet, or the stream has ended.
+    /// Returns an error if there is no event yet, or if the stream has ended.
     pub fn try_recv(&mut self) -> Result<Event, mpsc::TryRecvError> {
         self.0.try_recv()
     }
 
-    /// Waits for the next event and adds it to `batch`, with those that were recorded already, up to
-    /// `most` in all. Returns their number; 0 once the stream has ended.
+    /// Waits for the next event, then adds it and all available events to `batch`, up to `most` events.
+    /// Returns the number of events; 0 at the end of the stream.
     pub async fn recv_many(&mut self, batch: &mut Vec<Event>, most: usize) -> usize {
         let before = batch.len();
         batch.extend(self.recv().await);
@@ -62,7 +62,7 @@ struct State {
 }
 
 impl Recorder {
-    /// A new stream whose clock starts now.
+    /// Creates a stream. Its clock starts immediately.
     pub fn new() -> Self {
         Self { shared: Arc::new(Shared { started: Instant::now(), state: Mutex::default() }) }
     }
@@ -74,7 +74,7 @@ impl Recorder {
         Subscription(rx)
     }
 
-    /// Records that something happened, now.
+    /// Records an event with the current time.
     pub fn record(&self, kind: EventKind) {
         let mut state = self.lock();
         let event = Event { seq: state.next_seq, at: self.shared.started.elapsed(), kind };
@@ -82,12 +82,12 @@ impl Recorder {
         state.subscribers.retain(|subscriber| subscriber.unbounded_send(event.clone()).is_ok());
     }
 
-    /// Monotonic time since the stream began.
+    /// Returns the monotonic time since the start of the stream.
     pub fn elapsed(&self) -> Duration {
         self.shared.started.elapsed()
     }
 
-    /// Ends the stream for all subscribers, e.g. so that sinks can write their last lines.
+    /// Ends the stream for all subscribers, for example so that sinks can write their last lines.
     pub fn close(&self) {
         self.lock().subscribers.clear();
     }

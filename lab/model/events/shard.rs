@@ -1,10 +1,10 @@
-//! Runs that are spread over several hosts: which part of its scenarios a run has.
+//! Sharding: runs can split their scenarios across several hosts.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// One of several parts, written `2/4`.
+/// A shard number and the shard count, written `2/4`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ShardNumber {
@@ -12,42 +12,40 @@ pub struct ShardNumber {
     of: u32,
 }
 
-/// A text that is no [`ShardNumber`].
+/// The text is not a [`ShardNumber`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is no part of a run; write NUMBER/COUNT, the first of four being 1/4")]
 pub struct InvalidShard(String);
 
-/// What a run knows of the larger one that it is a part of.
+/// The position of a shard within its larger run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
-    /// Which part it is.
     pub number: ShardNumber,
-    /// The names of all scenarios of the larger run, in its order.
+    /// The names of all scenarios in the larger run, in execution order.
     pub of_scenarios: Vec<String>,
 }
 
 impl ShardNumber {
-    /// The most parts that a run can have.
+    /// The maximum number of shards.
     pub const MOST: u32 = 1000;
 
-    /// Part `number` of `of`, counted from 1; `None` when there is no such part.
+    /// Creates shard `number` of `of`, counted from 1. Returns `None` if the number is out of range.
     pub fn new(number: u32, of: u32) -> Option<Self> {
         (1..=of).contains(&number).then_some(Self { number, of }).filter(|_| of <= Self::MOST)
     }
 
-    /// Which part, from 1.
+    /// Returns the shard number, starting at 1.
     pub fn number(self) -> u32 {
         self.number
     }
 
-    /// Of how many.
+    /// Returns the shard count.
     pub fn of(self) -> u32 {
         self.of
     }
 
-    /// Which of the scenarios with these names are in this part, as positions in order. Names are
-    /// dealt out in turn in alphabetical order, so that it does not matter in which order hosts are
-    /// given them, and no part has two more than another.
+    /// Returns the positions of this shard's scenarios in `names`. The assignment is round-robin in
+    /// alphabetical order, so the input order has no effect and shard sizes differ by at most one.
     pub fn picks<S: AsRef<str>>(self, names: &[S]) -> Vec<usize> {
         let mut sorted: Vec<_> = names.iter().map(AsRef::as_ref).zip(0..).collect();
         sorted.sort_unstable();
@@ -74,7 +72,7 @@ impl FromStr for ShardNumber {
     }
 }
 
-/// A number without a sign, which `parse` alone would take.
+/// Parses a number without a sign. `parse` alone accepts a sign.
 fn plain(text: &str) -> Option<u32> {
     text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }

@@ -2,15 +2,15 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What of a node its cluster does not accept, as the logs of the node's services tell.
+/// The node credential that the cluster rejects, according to the logs of the node services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TurnedAway {
-    /// The token by which kubelet asks for its certificate, `cluster.token`.
+    /// The kubelet's bootstrap token for its certificate request, `cluster.token`.
     BootstrapToken,
-    /// The certificate authority that the node takes for the cluster's, `cluster.ca`.
+    /// The certificate authority that the node uses for the cluster, `cluster.ca`.
     ClusterCa,
-    /// The token by which apid asks for its certificate, `machine.token`.
+    /// The apid token for its certificate request, `machine.token`.
     MachineToken,
 }
 

@@ -1,4 +1,4 @@
-//! One link of the LAN and what can be wrong with it, as plain data.
+//! Network links and link faults, as plain data.
 
 use std::{fmt, str::FromStr};
 
@@ -10,14 +10,13 @@ use crate::node::{InvalidNodeName, NodeName};
 /// The name of the link between the switch and the host.
 pub const UPLINK: &str = "uplink";
 
-/// A link: the cable between the switch and a node, or the one between the switch and the host. Written as the node's
-/// name, or `uplink`, which is no node's name.
+/// A link between the switch and a node, or between the switch and the host. The text form is the node
+/// name, or `uplink` for the link to the host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Link {
-    /// A node's.
     Node(NodeName),
-    /// The way to the host and to everything beyond the LAN.
+    /// The link to the host and to all networks outside the LAN.
     Uplink,
 }
 
@@ -56,13 +55,13 @@ impl From<&NodeName> for Link {
     }
 }
 
-/// What is wrong with a link.
+/// A fault on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LinkFault {
-    /// Frames are dropped both ways; the network card at its end still sees a carrier.
+    /// The link drops frames in both directions. The network card still reports a carrier.
     Cut,
-    /// Frames come late, slowly, or not all of them.
+    /// The link delays, throttles or drops some frames.
     Shaped(Impairment),
 }
 
@@ -75,45 +74,45 @@ impl fmt::Display for LinkFault {
     }
 }
 
-/// What a link does to the frames that pass, in each direction for itself: a delay of 50 ms adds 100 ms to a round trip.
+/// Traffic shaping for a link. It applies to each direction separately: a delay of 50 ms adds 100 ms to a
+/// round trip.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Impairment {
-    /// How much later each frame arrives.
+    /// The added delay per frame.
     pub delay: Delay,
-    /// By how much the delay varies to either side, evenly spread. Frames may then overtake each other; without it
-    /// they keep their order.
+    /// The variation of the delay in both directions, uniformly distributed. Jitter can reorder frames;
+    /// without jitter, frames keep their order.
     pub jitter: Delay,
-    /// Which share of frames is lost, each by its own throw of the dice.
+    /// The share of lost frames. The loss of each frame is independent.
     pub loss: Loss,
-    /// How many bits a second pass. What would have to wait for more than half a second is dropped.
+    /// The bandwidth in bits per second. The link drops frames that would wait longer than half a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
-    /// Where the dice begin: the same seed loses the same frames of the same sequence.
+    /// The seed for the random numbers. The same seed drops the same frames of the same sequence.
     pub seed: u64,
 }
 
-/// Why an impairment makes no sense.
+/// The reason an impairment is invalid.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ImpairmentError {
-    /// It changes nothing.
+    /// The impairment has no effect.
     #[error("nothing would be different: give a delay, a loss or a rate")]
     Nothing,
-    /// Frames would have to arrive before they are sent.
+    /// Frames would arrive before they are sent.
     #[error("a jitter of {jitter} needs a delay of at least as much, and it is {delay}")]
     Jitter {
-        /// The jitter.
         jitter: Delay,
-        /// The delay.
+        /// The configured delay, smaller than the jitter.
         delay: Delay,
     },
 }
 
 impl Impairment {
-    /// Checks that it changes something and can be done.
+    /// Checks that the impairment has an effect and is possible.
     ///
     /// # Errors
-    /// When it cannot, or changes nothing.
+    /// Returns an error if the impairment is impossible or has no effect.
     pub fn check(&self) -> Result<(), ImpairmentError> {
         if self.jitter > self.delay {
             return Err(ImpairmentError::Jitter { jitter: self.jitter, delay: self.delay });

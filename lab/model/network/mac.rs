@@ -9,26 +9,26 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct MacAddr([u8; 6]);
 
-/// Why a text is not an Ethernet address.
+/// The text is not an Ethernet address.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("\"{0}\" is not an Ethernet address; write six hexadecimal bytes as in 52:54:00:00:00:02")]
 pub struct InvalidMac(String);
 
 impl MacAddr {
-    /// Everyone on the link.
+    /// The broadcast address.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
-    /// From its six bytes.
+    /// Creates an address from its six bytes.
     pub const fn new(bytes: [u8; 6]) -> Self {
         Self(bytes)
     }
 
-    /// Its six bytes.
+    /// Returns the six bytes.
     pub const fn bytes(self) -> [u8; 6] {
         self.0
     }
 
-    /// Whether it names a group of stations, broadcast included (IEEE 802: lowest bit of the first
+    /// Reports whether this is a group address, including broadcast (IEEE 802: lowest bit of the first
     /// byte).
     pub const fn is_group(self) -> bool {
         self.0[0] & 1 == 1
@@ -49,7 +49,7 @@ impl FromStr for MacAddr {
         let mut bytes = [0; 6];
         let mut parts = s.split(':');
         for byte in &mut bytes {
-            // Checked digit by digit, since from_str_radix also takes a sign.
+            // Check each digit, because from_str_radix also accepts a sign.
             let digits = |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
             let part = parts.next().filter(digits).ok_or_else(invalid)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| invalid())?;

@@ -1,4 +1,4 @@
-//! The lab LAN as plain data: addresses, links and what can be wrong with them, partitions.
+//! The lab LAN as plain data: addresses, links, link faults and partitions.
 
 pub mod address;
 mod link;

@@ -1,4 +1,4 @@
-//! A LAN that fell apart: which nodes still reach which, as plain data.
+//! Network partitions, as plain data.
 
 use std::{fmt, str::FromStr};
 
@@ -6,70 +6,70 @@ use serde::{Deserialize, Serialize};
 
 use crate::node::{InvalidNodeName, NodeName};
 
-/// Groups of nodes between which no frame passes. Nodes that are in no group make one together.
+/// Groups of nodes. Frames do not pass between groups. All nodes without a group form one additional group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Partition {
-    /// The groups.
     pub groups: Vec<Vec<NodeName>>,
-    /// Who keeps the way to the host.
+    /// The nodes that keep the uplink.
     #[serde(default)]
     pub uplink: UplinkSide,
 }
 
-/// Who keeps the way to the host, and with it the gateway's own services (DHCP, DNS, NTP) and the image registry.
+/// The nodes that keep the uplink, and with it the gateway services (DHCP, DNS, NTP) and the image
+/// registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UplinkSide {
-    /// Everybody.
+    /// All nodes.
     #[default]
     All,
-    /// Nobody.
+    /// No node.
     None,
-    /// These nodes.
+    /// Only these nodes.
     Nodes(Vec<NodeName>),
 }
 
-/// Why a partition cannot be made.
+/// The reason a partition is invalid.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PartitionError {
-    /// A node that does not exist.
+    /// The node does not exist.
     #[error("{node} is not attached to the lab network")]
     UnknownNode {
-        /// The name.
+        /// The name, which no attachment has.
         node: NodeName,
     },
-    /// A node in two groups.
+    /// A node is in two groups.
     #[error("{node} is in two groups; a node is in one group or in none")]
     Twice {
-        /// The name.
+        /// The name of the node.
         node: NodeName,
     },
-    /// A group without nodes.
+    /// A group has no nodes.
     #[error("a group has no nodes; write groups as cp-1 / worker-1,worker-2")]
     Empty,
-    /// Everybody would still reach everybody.
+    /// The partition separates no nodes.
     #[error("nothing would be parted: all nodes are in one group and keep the uplink")]
     Whole,
-    /// A word is not a node's name.
+    /// A word is not a node name.
     #[error(transparent)]
     Name(#[from] InvalidNodeName),
 }
 
-/// A partition by the ports of the switch.
+/// A partition in terms of switch ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sides {
-    /// The group of each node's port.
+    /// The group of each node port.
     groups: Vec<usize>,
-    /// Whether it keeps the uplink.
+    /// Whether each node keeps the uplink.
     uplink: Vec<bool>,
 }
 
 impl Partition {
-    /// Reads groups as people write them: `cp-1 / worker-1,worker-2`. A space parts names, too.
+    /// Parses groups in the form `cp-1 / worker-1,worker-2`. Spaces also separate names.
     ///
     /// # Errors
-    /// When a word is no name or a group is empty.
+    /// Returns an error if a word is not a name or a group is empty.
     pub fn parse(groups: &str, uplink: UplinkSide) -> Result<Self, PartitionError> {
         let group = |text: &str| {
             let names = text.split([',', ' ']).filter(|name| !name.is_empty()).map(NodeName::new);
@@ -79,21 +79,21 @@ impl Partition {
         Ok(Self { groups: groups.split('/').map(group).collect::<Result<_, _>>()?, uplink })
     }
 
-    /// Checks that it can be made of these nodes.
+    /// Checks that the partition is valid for these nodes.
     ///
     /// # Errors
-    /// When it cannot, or parts nothing.
+    /// Returns an error if the partition is invalid or separates no nodes.
     pub fn check(&self, nodes: &[&NodeName]) -> Result<(), PartitionError> {
         self.sides(nodes).map(drop)
     }
 
-    /// Whether frames pass between two nodes.
+    /// Reports whether frames pass between two nodes.
     pub fn is_one_group(&self, one: &NodeName, other: &NodeName) -> bool {
         let group = |node: &NodeName| self.groups.iter().position(|group| group.contains(node));
         group(one) == group(other)
     }
 
-    /// Whether a node keeps the way to the host.
+    /// Reports whether a node keeps the uplink.
     pub fn keeps_uplink(&self, node: &NodeName) -> bool {
         match &self.uplink {
             UplinkSide::All => true,
@@ -102,13 +102,13 @@ impl Partition {
         }
     }
 
-    /// The sides of all ports; `nodes` are the nodes of the ports in order.
+    /// Returns the sides of all ports. `nodes` lists the nodes in port order.
     pub fn sides(&self, nodes: &[&NodeName]) -> Result<Sides, PartitionError> {
         let index = |node: &NodeName| {
             let found = nodes.iter().position(|known| *known == node);
             found.ok_or_else(|| PartitionError::UnknownNode { node: node.clone() })
         };
-        // Group 0 is of those that are in none.
+        // Group 0 contains the nodes without a group.
         let mut groups = vec![0; nodes.len()];
         for (number, group) in self.groups.iter().enumerate() {
             if group.is_empty() {
@@ -134,7 +134,7 @@ impl Partition {
 }
 
 impl Sides {
-    /// Whether frames pass between two ports. The port after the last node's is the uplink's.
+    /// Reports whether frames pass between two ports. The uplink port follows the last node port.
     pub fn pass(&self, from: usize, to: usize) -> bool {
         match (self.groups.get(from), self.groups.get(to)) {
             (Some(one), Some(other)) => one == other,
@@ -164,7 +164,7 @@ impl fmt::Display for UplinkSide {
 
 impl FromStr for UplinkSide {
     type Err = InvalidNodeName;
-    /// `all`, `none`, or names with commas between them.
+    /// Parses `all`, `none`, or a comma-separated list of names.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(match text {
             "all" => Self::All,

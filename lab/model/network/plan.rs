@@ -1,4 +1,4 @@
-//! The LAN as plain data: who is attached where, under which address.
+//! The LAN plan as plain data: node attachments and addresses.
 
 use std::{collections::HashSet, net::Ipv4Addr};
 
@@ -11,47 +11,44 @@ use crate::node::NodeName;
 /// The LAN of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LanPlan {
-    /// Its network, e.g. 10.5.0.0/24.
+    /// The network, e.g. 10.5.0.0/24.
     pub network: Ipv4Net,
-    /// Address of router, DNS and NTP server; the host's loopback as the nodes see it.
+    /// Address of the router, DNS server and NTP server. Nodes reach the host loopback at this address.
     pub gateway: Ipv4Addr,
-    /// DNS domain of the nodes, without dots at its ends.
+    /// DNS domain of the nodes, without leading or trailing dots.
     pub domain: String,
-    /// MTU told to the nodes, bytes. slirp keeps its own 1500 towards the host; TCP agrees on the
-    /// smaller by itself.
+    /// MTU of the nodes, in bytes. slirp uses a fixed MTU of 1500 towards the host; TCP negotiates the
+    /// smaller value.
     pub mtu: u16,
-    /// The nodes.
     pub attachments: Vec<Attachment>,
 }
 
-/// A plan that contradicts itself.
+/// The plan is inconsistent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the lab network {network} cannot be laid out: {reason}")]
 pub struct LanPlanError {
-    /// The network.
     pub network: Ipv4Net,
-    /// What is wrong.
     pub reason: String,
 }
 
-/// One node's place on the LAN.
+/// The attachment of one node to the LAN.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
-    /// Its name, also in DNS.
+    /// The node name, also used in DNS.
     pub node: NodeName,
-    /// Its network card's address, by which it gets its lease.
+    /// The address of the network card. It selects the DHCP lease.
     pub mac: MacAddr,
-    /// Its fixed IPv4 address.
+    /// The fixed IPv4 address.
     pub address: Ipv4Addr,
-    /// Its TCP ports to be reachable from the host's loopback.
+    /// The TCP ports to forward from the host loopback.
     pub forwards: Vec<u16>,
 }
 
 impl LanPlan {
-    /// Checks that addresses are inside the network, distinct, and leave two spare ones.
+    /// Checks that all addresses are inside the network and distinct, and that two spare addresses remain.
     ///
     /// # Errors
-    /// Names the first thing that is wrong.
+    /// Returns the first problem.
     pub fn check(&self) -> Result<(), LanPlanError> {
         let wrong = |reason: String| Err(LanPlanError { network: self.network, reason });
         let mut addresses = HashSet::from([self.network.network(), self.network.broadcast()]);
@@ -80,7 +77,7 @@ impl LanPlan {
         }
     }
 
-    /// A small LAN for tests.
+    /// Creates a small LAN for tests.
     #[doc(hidden)]
     pub fn for_tests(nodes: u8) -> Self {
         Self {

@@ -1,10 +1,10 @@
-//! The quantities of an impairment, as people write them: `50ms`, `2%`, `10Mbit`.
+//! The quantities of an impairment in text form: `50ms`, `2%`, `10Mbit`.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// Why a text is not a quantity.
+/// The text is not a quantity.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("\"{text}\" is not {what}; write {example}")]
 pub struct InvalidQuantity {
@@ -13,7 +13,7 @@ pub struct InvalidQuantity {
     example: &'static str,
 }
 
-/// How much later a frame arrives: whole microseconds, at most a minute. Written `50ms`, `1.5s` or `200us`.
+/// A frame delay in whole microseconds, at most one minute. Written `50ms`, `1.5s` or `200us`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Delay {
@@ -24,17 +24,16 @@ impl Delay {
     const UNITS: [(&'static str, f64); 3] = [("us", 1.0), ("ms", 1e3), ("s", 1e6)];
     const LONGEST: f64 = 60e6;
 
-    /// A delay of whole milliseconds.
+    /// Creates a delay in milliseconds.
     pub const fn millis(millis: u64) -> Self {
         Self { micros: millis * 1000 }
     }
 
-    /// As a duration.
+    /// Converts the delay to a [`Duration`].
     pub const fn duration(self) -> Duration {
         Duration::from_micros(self.micros)
     }
 
-    /// Whether it is none.
     pub const fn is_zero(self) -> bool {
         self.micros == 0
     }
@@ -64,7 +63,7 @@ impl fmt::Display for Delay {
     }
 }
 
-/// Which share of frames is lost, in parts per million. Written `2%` or `0.5%`.
+/// The share of lost frames, in parts per million. Written `2%` or `0.5%`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Loss {
@@ -72,12 +71,12 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// A loss of whole percents, at most 100.
+    /// Creates a loss in percent, at most 100.
     pub const fn percent(percent: u32) -> Self {
         Self { per_million: if percent > 100 { 1_000_000 } else { percent * 10_000 } }
     }
 
-    /// Lost frames of a million.
+    /// Returns the lost frames per million.
     pub const fn per_million(self) -> u32 {
         self.per_million
     }
@@ -102,7 +101,8 @@ impl fmt::Display for Loss {
     }
 }
 
-/// How fast a link is, in bits a second, each way. Written `10Mbit`, `512kbit` or `1Gbit`; the prefixes are decimal.
+/// The bandwidth of a link in bits per second, per direction. Written `10Mbit`, `512kbit` or `1Gbit`; the
+/// prefixes are decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Rate {
@@ -114,12 +114,12 @@ impl Rate {
     const SLOWEST: f64 = 1e3;
     const FASTEST: f64 = 1e12;
 
-    /// A rate of whole megabits a second; at least 1.
+    /// Creates a rate in megabits per second; at least 1.
     pub const fn megabits(megabits: u64) -> Self {
         Self { bits: if megabits == 0 { 1_000_000 } else { megabits * 1_000_000 } }
     }
 
-    /// How long the link is busy with so many bytes.
+    /// Returns the transmission time of `bytes`.
     pub fn time_of(self, bytes: usize) -> Duration {
         let nanos = bytes as u128 * 8 * 1_000_000_000 / u128::from(self.bits.max(1));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -168,8 +168,8 @@ macro_rules! as_text {
 }
 as_text!(Delay, Loss, Rate);
 
-/// The number of a text with a unit, in the smallest unit, rounded; `None` when it is no such text.
-/// Case does not matter in units.
+/// Parses a number with a unit, and returns it in the smallest unit, rounded. Returns `None` if the text
+/// has another form. Units are case-insensitive.
 fn measured(text: &str, units: &[(&str, f64)]) -> Option<f64> {
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = text.split_at(at);

@@ -1,4 +1,4 @@
-//! What was fetched from registries, kept by digest, and which digest a tag last had.
+//! A cache of content from registries, keyed by digest. It also records the last known digest of each tag.
 
 use std::{fs, path::PathBuf};
 
@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use super::{error::OciError, layout::Layout};
 
-/// A directory with the blobs of an image layout, and what tags were.
+/// A directory with the blobs of an image layout, and the last known digests of tags.
 #[derive(Clone, Debug)]
 pub(super) struct FetchCache {
     pub(super) layout: Layout,
 }
 
-/// What a tag was when the registry was last asked.
+/// The digest of a tag at the time of the last registry request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LastSeen {
-    /// The reference, with its tag.
+    /// The reference, including its tag.
     pub(super) reference: String,
-    /// The digest of what it named.
+    /// The digest of the manifest or index.
     pub(super) digest: String,
-    /// When.
+    /// The time of the request.
     pub(super) at: jiff::Timestamp,
 }
 

@@ -1,4 +1,4 @@
-//! Files of an image layout or of an archive, by name, each proven by its digest as it is read.
+//! Files in an image layout or archive, by name. The reader verifies the digest of each file.
 
 use std::{
     collections::BTreeMap,
@@ -13,16 +13,16 @@ use serde::de::DeserializeOwned;
 
 use super::error::OciError;
 
-/// More than any manifest or config has, in bytes.
+/// A limit in bytes, above the size of any manifest or config.
 const TEXT_LIMIT: u64 = 4 << 20;
-/// More than any archive of a node image unpacks to, in bytes.
+/// A limit in bytes, above the unpacked size of any node image archive.
 const ARCHIVE_LIMIT: u64 = 8 << 30;
-/// More entries than the archive of an image has.
+/// A limit above the entry count of any image archive.
 const ENTRIES: usize = 10_000;
 
-/// Where the files of an image lie.
+/// The files of an image.
 pub(super) struct ImageFiles {
-    /// What it is called in messages.
+    /// The name in messages.
     pub(super) name: String,
     storage: Storage,
 }
@@ -33,13 +33,13 @@ enum Storage {
 }
 
 impl ImageFiles {
-    /// A directory: an image layout, or one with the same `blobs/`.
+    /// Opens a directory: an image layout, or a directory with the same `blobs/` structure.
     pub(super) fn directory(path: &Path) -> Self {
         Self { name: path.display().to_string(), storage: Storage::Directory(path.to_owned()) }
     }
 
-    /// A tar archive, compressed or not; a compressed one is unpacked into `scratch` for as long as
-    /// this lives.
+    /// Opens a tar archive, compressed or uncompressed. Unpacks a compressed archive into `scratch`; the
+    /// unpacked file exists as long as this value.
     pub(super) fn archive(path: &Path, scratch: &Path) -> Result<Self, OciError> {
         let mut input = BufReader::new(File::open(path).map_err(OciError::file("open", path))?);
         let head = io::BufRead::fill_buf(&mut input).map_err(OciError::file("read", path))?;
@@ -59,7 +59,7 @@ impl ImageFiles {
         Ok(Self { name: path.display().to_string(), storage })
     }
 
-    /// Whether there is a file of this name.
+    /// Reports whether a file with this name exists.
     pub(super) fn has(&self, name: &str) -> bool {
         match &self.storage {
             Storage::Directory(directory) => directory.join(name).is_file(),
@@ -67,7 +67,7 @@ impl ImageFiles {
         }
     }
 
-    /// Opens a file by its name.
+    /// Opens a file by name.
     pub(super) fn open(&self, name: &str) -> Result<Box<dyn Read>, OciError> {
         let opened = match &self.storage {
             Storage::Directory(directory) => {
@@ -81,7 +81,7 @@ impl ImageFiles {
         opened.map_err(|error| self.damaged(name, error))
     }
 
-    /// A file in JSON; with `digest`, proven by it.
+    /// Reads a JSON file. Verifies its digest if `digest` is set.
     pub(super) fn json<T: DeserializeOwned>(
         &self,
         name: &str,
@@ -90,7 +90,7 @@ impl ImageFiles {
         serde_json::from_slice(&self.text(name, digest)?).map_err(|error| self.damaged(name, error))
     }
 
-    /// A file of text; with `digest`, proven by it.
+    /// Reads a text file. Verifies its digest if `digest` is set.
     pub(super) fn text(&self, name: &str, digest: Option<&Digest>) -> Result<Vec<u8>, OciError> {
         let mut bytes = Vec::new();
         self.open(name)?
@@ -116,7 +116,7 @@ fn section(file: &Path, offset: u64, size: u64) -> io::Result<Box<dyn Read>> {
     Ok(Box::new(file.take(size)))
 }
 
-/// Name, place and length of every file of an archive.
+/// Returns the name, offset and length of every file in an archive.
 fn entries(archive: &Path) -> io::Result<BTreeMap<String, (u64, u64)>> {
     let mut archive = tar::Archive::new(File::open(archive)?);
     let mut found = BTreeMap::new();

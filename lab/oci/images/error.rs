@@ -1,4 +1,4 @@
-//! Why an image of the OCI formats cannot be used.
+//! Errors for OCI images.
 
 use std::{io, path::PathBuf};
 
@@ -6,98 +6,92 @@ use lab_model::SourceError;
 
 use super::layout::LayoutError;
 
-/// What went wrong, with what, and what to do next.
+/// The cause, the affected image or file, and the next step for the user.
 #[derive(Debug, thiserror::Error)]
 pub enum OciError {
-    /// Neither a path nor a reference.
+    /// The text is neither a path nor a reference.
     #[error(transparent)]
     NoSource(#[from] SourceError),
-    /// A file or directory that could not be read or written.
+    /// A file operation failed.
     #[error("{action} {}: {source}", path.display())]
     File {
-        /// What was tried.
+        /// The attempted operation.
         action: &'static str,
-        /// With what.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// A file within an image that is missing or damaged.
+    /// A file in an image is missing or damaged.
     #[error("{within}: {part}: {why}")]
     Damaged {
         /// The image.
         within: String,
-        /// Which part of it.
+        /// The part of the image.
         part: String,
-        /// What is wrong.
         why: String,
     },
-    /// No image for arm64 among those of an index.
+    /// An index has no image for arm64.
     #[error("{within} has no image for linux/arm64, only for: {platforms}; build or push that one too")]
     Platform {
         /// The index.
         within: String,
-        /// What it has.
+        /// The available platforms.
         platforms: String,
     },
-    /// More than one image.
+    /// The archive or layout contains several images.
     #[error("{within} holds several images: {names}; export the one that is meant")]
     Several {
         /// The archive or layout.
         within: String,
-        /// Which.
+        /// The names of the images.
         names: String,
     },
-    /// The registry does not have it.
+    /// The registry does not have the image.
     #[error("the registry has no {reference}{elsewhere} ({said})")]
     NotInRegistry {
-        /// What was asked for.
+        /// The requested reference.
         reference: String,
-        /// Under which other known name it is, if it is.
+        /// Another known name under which the registry has the image; otherwise empty.
         elsewhere: String,
-        /// What the registry said.
+        /// The response of the registry.
         said: String,
     },
-    /// The registry does not let it be read.
+    /// The registry denies read access.
     #[error(
         "{reference} may not be read {}: {said}; log in with `docker login {registry}` or make the package public",
         if *anonymous { "without logging in" } else { "with the credentials of the docker configuration" }
     )]
     Refused {
-        /// What was asked for.
+        /// The requested reference.
         reference: String,
-        /// Where.
         registry: String,
-        /// Whether no credentials were found.
+        /// True if the client found no credentials.
         anonymous: bool,
-        /// What the registry said.
+        /// The response of the registry.
         said: String,
     },
-    /// The registry could not be reached, and nothing is known from before.
+    /// The registry is unreachable, and the image is not in the cache.
     #[error(
         "{reference} is not in the cache, and its registry could not be reached: {said}; fetch it once while \
          online: with `lab image pin {reference}` if nodes boot from it, with `lab mirror pull {reference}` if they run it"
     )]
     Unreachable {
-        /// What was asked for.
+        /// The requested reference.
         reference: String,
-        /// What went wrong.
+        /// The connection error.
         said: String,
     },
-    /// The docker configuration cannot be used.
+    /// The credentials in the docker configuration are unusable.
     #[error("the docker configuration's credentials for {registry} cannot be used: {why}")]
     Credentials {
-        /// For which registry.
+        /// The registry of the credentials.
         registry: String,
-        /// Why not.
         why: String,
     },
-    /// A lock file that cannot be used.
+    /// A lock file is unusable.
     #[error("{}: {why}", path.display())]
     Lock {
-        /// The file.
+        /// The lock file.
         path: PathBuf,
-        /// What is wrong.
         why: String,
     },
 }

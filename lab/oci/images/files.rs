@@ -1,4 +1,4 @@
-//! The files of an image's layers, the upper ones over the lower ones.
+//! Extracts files from the layers of an image. Upper layers override lower layers.
 //!
 //! Whiteouts: OCI image specification v1.1, layer.md.
 
@@ -17,17 +17,18 @@ use super::{
     image::{Image, ImageLayer, Proof},
 };
 
-/// More than the layers of a node image unpack to, in bytes.
+/// A limit in bytes, above the unpacked size of the layers of any node image.
 const LIMIT: u64 = 8 << 30;
-/// What the name of a whiteout begins with.
+/// The name prefix of a whiteout.
 const WHITEOUT: &str = ".wh.";
-/// The name of the whiteout that hides all that lower layers have in its directory.
+/// The name of the whiteout that hides all lower-layer entries of its directory.
 const OPAQUE: &str = ".wh..wh..opq";
 
-/// Writes those files of an image that are `wanted` below the directory `into`.
+/// Writes the `wanted` files of an image below the directory `into`.
 ///
 /// # Errors
-/// When a layer is missing, damaged, or not what its digest promises, or a file cannot be written.
+/// Returns an error if a layer is missing, is damaged or does not match its digest, or if a file cannot be
+/// written.
 pub(super) fn extract(
     image: &Image,
     content: &ImageFiles,
@@ -69,10 +70,10 @@ fn prove(content: &ImageFiles, layer: &ImageLayer, found: &lab_model::Digest) ->
     Err(content.damaged(&layer.name, why))
 }
 
-/// What upper layers have or hide.
+/// The paths that upper layers provide or hide.
 #[derive(Clone, Default)]
 struct Hidden {
-    /// Files and directories that are hidden, with all below them.
+    /// Hidden files and directories. A hidden directory also hides its contents.
     paths: BTreeSet<String>,
 }
 
@@ -85,7 +86,8 @@ impl Hidden {
     }
 }
 
-/// Writes what is wanted and not hidden out of one layer, and notes what the layer hides below it.
+/// Writes the wanted files of one layer that upper layers do not hide, and records the paths that this
+/// layer hides.
 fn take(
     tar: impl Read,
     wanted: &impl Fn(&str) -> bool,
@@ -133,7 +135,7 @@ fn take(
     Ok(())
 }
 
-/// The path without `./`, or `None` when it leads out.
+/// Returns the path without `./`, or `None` if the path leaves the image.
 fn clean(path: &Path) -> Option<String> {
     let mut parts = Vec::new();
     for component in path.components() {
@@ -152,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    /// A tar archive of files with these names, as they are.
+    /// Creates a tar archive of files with these names, unmodified.
     fn archive(names: &[String]) -> Vec<u8> {
         let mut out = tar::Builder::new(Vec::new());
         for name in names {

@@ -1,4 +1,4 @@
-//! An image: its layers, and what its config says of it.
+//! An image: its layers and the properties in its config.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,17 @@ use super::{
     layout::{INDEX, REF_NAME, blob_name},
 };
 
-/// How deep indexes may stand in one another.
+/// Maximum nesting depth of indexes.
 const NESTING: usize = 3;
 
-/// An image for linux/arm64, wherever it lies.
+/// An image for linux/arm64, in any storage form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// Digest of its manifest; of its config in an archive that has no manifest.
+    /// The digest of the manifest. In an archive without a manifest, the digest of the config.
     pub digest: Digest,
-    /// When it was built, if it says, as it says it (RFC 3339).
+    /// The build time in the image, if any (RFC 3339).
     pub created: Option<String>,
-    /// The architecture that its config names, if any.
+    /// The architecture in the config, if any.
     pub architecture: Option<String>,
     pub(super) layers: Vec<ImageLayer>,
 }
@@ -30,22 +30,22 @@ pub struct Image {
 /// A layer of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ImageLayer {
-    /// Its file.
+    /// The file name of the layer.
     pub(super) name: String,
-    /// What proves it: the digest of the file, or of what is in it unpacked.
+    /// The digest that verifies the layer: of the packed file or of its unpacked content.
     pub(super) proof: Proof,
 }
 
-/// A digest, and of what.
+/// A digest and the data it refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// Of the file as it is.
+    /// The digest of the packed file.
     Packed(Digest),
-    /// Of the tar archive in it.
+    /// The digest of the tar archive in the file.
     Unpacked(Digest),
 }
 
-/// What is read of a config; artifacts may have an empty one.
+/// The parsed part of a config. Artifacts may have an empty config.
 #[derive(Debug, Default, Deserialize)]
 struct ImageConfig {
     created: Option<String>,
@@ -60,7 +60,7 @@ struct RootFs {
     diff_ids: Vec<String>,
 }
 
-/// An image of the `manifest.json` of `docker save`.
+/// An image in the `manifest.json` of `docker save`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct SavedImage {
@@ -71,7 +71,7 @@ struct SavedImage {
 }
 
 impl Image {
-    /// The image of a layout or archive, when `content` is one.
+    /// Returns the image of a layout or archive, if `content` is an image.
     pub(super) fn within(content: &ImageFiles) -> Result<Option<Self>, OciError> {
         if content.has(INDEX) {
             let manifest: OciManifest = content.json(INDEX, None)?;
@@ -88,7 +88,7 @@ impl Image {
         Ok(None)
     }
 
-    /// The image of a manifest or an index with this digest among the blobs of `content`.
+    /// Finds the image of a manifest or index digest in the blobs of `content`.
     pub(super) fn of_digest(content: &ImageFiles, digest: &Digest) -> Result<Self, OciError> {
         Self::of_manifest(content, digest, NESTING)
     }
@@ -156,7 +156,7 @@ impl Image {
     }
 }
 
-/// The one entry of an index that is for linux/arm64, or that does not say for what it is.
+/// Returns the only index entry that is for linux/arm64 or has no platform.
 pub(super) fn for_arm64(within: &str, entries: Vec<ImageIndexEntry>) -> Result<ImageIndexEntry, OciError> {
     let platform = |entry: &ImageIndexEntry| {
         let platform = entry.platform.as_ref()?;

@@ -1,6 +1,6 @@
-//! The OCI image layout (OCI image specification v1.1, image-layout.md): a directory with content by digest
-//! and an index of images. The lab writes and reads layouts here and nowhere else: the workload images, the
-//! cache of fetched images, mirrors, and what the registry serves.
+//! The OCI image layout (OCI image specification v1.1, image-layout.md): a directory with content-addressed
+//! blobs and an index of images. Only this module reads and writes layouts: workload images, the cache of
+//! fetched images, mirrors, and the content that the registry serves.
 
 use std::{
     collections::BTreeMap,
@@ -13,8 +13,8 @@ use lab_model::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// The annotation that names an image of a layout (OCI image specification v1.1, annotations); in layouts of
-/// the lab a full reference such as `registry.k8s.io/pause:3.10`.
+/// The annotation with the image name in a layout (OCI image specification v1.1, annotations). Layouts of
+/// the lab use full references such as `registry.k8s.io/pause:3.10`.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Media type of an index.
 pub const INDEX_TYPE: &str = oci_client::manifest::OCI_IMAGE_INDEX_MEDIA_TYPE;
@@ -25,46 +25,46 @@ pub const CONFIG_TYPE: &str = oci_client::manifest::IMAGE_CONFIG_MEDIA_TYPE;
 /// Media type of a layer that is not compressed.
 pub const LAYER_TYPE: &str = oci_client::manifest::IMAGE_LAYER_MEDIA_TYPE;
 
-/// The file with the index of a layout.
+/// The index file of a layout.
 pub(super) const INDEX: &str = "index.json";
-/// The directory with the blobs of a layout.
+/// The blob directory of a layout.
 pub(super) const BLOBS: &str = "blobs/sha256/";
 
-/// The name of a blob's file in a layout.
+/// Returns the file name of a blob in a layout.
 pub(super) fn blob_name(digest: &Digest) -> String {
     format!("{BLOBS}{}", digest.hex())
 }
 
-/// The digest of a blob by the name of its file.
+/// Parses the digest of a blob from its file name.
 pub(super) fn blob_digest(name: &str) -> Option<Digest> {
     Digest::parse(&format!("sha256:{}", name.strip_prefix(BLOBS)?))
 }
 
-/// What a layout or a manifest says of a content (OCI image specification, descriptor).
+/// A content descriptor in a layout or manifest (OCI image specification, descriptor).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// What the content is.
+    /// The type of the content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
-    /// Its digest, as it is written.
+    /// The digest, unparsed.
     pub digest: String,
-    /// Its bytes.
+    /// The size in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// What an image is for: architecture and operating system.
+    /// The platform of an image: architecture and operating system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Value>,
-    /// Annotations, among them the name of an image.
+    /// The annotations, including the image name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Everything else, kept as it is.
+    /// All other fields, unmodified.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
 impl Descriptor {
-    /// Describes a content.
+    /// Creates a descriptor for content.
     pub fn new(media_type: &str, digest: &Digest, size: u64) -> Self {
         Self {
             media_type: Some(media_type.to_owned()),
@@ -76,61 +76,59 @@ impl Descriptor {
         }
     }
 
-    /// The same with the name of an image.
+    /// Sets the image name.
     #[must_use]
     pub fn named(mut self, reference: impl Into<String>) -> Self {
         self.annotations.insert(REF_NAME.to_owned(), reference.into());
         self
     }
 
-    /// The same for Linux on an architecture.
+    /// Sets the platform to Linux on the given architecture.
     #[must_use]
     pub fn for_architecture(mut self, architecture: &str) -> Self {
         self.platform = Some(json!({ "architecture": architecture, "os": "linux" }));
         self
     }
 
-    /// The name of an image.
+    /// Returns the image name.
     pub fn name(&self) -> Option<&str> {
         self.annotations.get(REF_NAME).map(String::as_str)
     }
 
-    /// The digest, when it is of the kind that the lab knows.
+    /// Returns the digest if the lab supports its algorithm.
     pub fn digest(&self) -> Option<Digest> {
         Digest::parse(&self.digest)
     }
 }
 
-/// An index of these descriptors.
+/// Creates an index of these descriptors.
 pub fn index_of(manifests: &impl Serialize) -> Value {
     json!({ "schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests })
 }
 
-/// What is read of an index.
+/// The parsed part of an index.
 #[derive(Deserialize)]
 struct Index {
     manifests: Vec<Descriptor>,
 }
 
-/// Why a layout cannot be read or written.
+/// The reason a layout cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
-    /// A file or directory.
+    /// A file operation failed.
     #[error("{action} {}: {source}", path.display())]
     File {
-        /// What was tried.
+        /// The attempted operation.
         action: &'static str,
-        /// With what.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// An index that is not the JSON it should be.
+    /// The index is not valid JSON for an image index.
     #[error("{} is not an OCI image index: {source}", path.display())]
     Index {
-        /// The index.
+        /// The index file.
         path: PathBuf,
-        /// Where it is wrong.
+        /// The position and cause of the JSON error.
         source: serde_json::Error,
     },
 }
@@ -139,43 +137,42 @@ fn file<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> L
     move |source| LayoutError::File { action, path: path.to_owned(), source }
 }
 
-/// An image layout in a directory, which is made when first needed. It is safe to share between runs: a file
-/// appears whole by rename or not at all.
+/// An image layout in a directory. The first write creates the directory. Runs can share a layout: each
+/// file appears atomically by rename.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     directory: PathBuf,
 }
 
 impl Layout {
-    /// The layout in a directory.
+    /// Creates a layout for a directory.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into() }
     }
 
-    /// Where it is.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Whether the directory is a layout.
+    /// Reports whether the directory is a layout.
     pub fn exists(&self) -> bool {
         self.directory.join(INDEX).is_file() && self.directory.join("blobs").is_dir()
     }
 
-    /// The file of a blob, which need not be there.
+    /// Returns the file path of a blob, which may not exist.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
         self.directory.join(blob_name(digest))
     }
 
-    /// Whether the layout has a blob.
+    /// Reports whether the layout has a blob.
     pub fn has(&self, digest: &Digest) -> bool {
         self.blob(digest).is_file()
     }
 
-    /// The images that the index lists.
+    /// Returns the images in the index.
     ///
     /// # Errors
-    /// When the index is missing or malformed.
+    /// Returns an error if the index is missing or malformed.
     pub fn images(&self) -> Result<Vec<Descriptor>, LayoutError> {
         let path = self.directory.join(INDEX);
         let text = fs::read(&path).map_err(file("read", &path))?;
@@ -184,10 +181,10 @@ impl Layout {
         Ok(index.manifests)
     }
 
-    /// The images that the index lists; none when there is no index yet.
+    /// Returns the images in the index, or an empty list if there is no index yet.
     ///
     /// # Errors
-    /// When the index cannot be read, or is malformed.
+    /// Returns an error if the index cannot be read or is malformed.
     pub fn images_so_far(&self) -> Result<Vec<Descriptor>, LayoutError> {
         match self.images() {
             Err(LayoutError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -197,10 +194,10 @@ impl Layout {
         }
     }
 
-    /// Adds a content as a blob.
+    /// Adds content as a blob.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if the blob cannot be written.
     pub fn put_blob(&self, content: &[u8]) -> Result<Digest, LayoutError> {
         let digest = Digest::of_bytes(content);
         let mut partial = self.begin()?;
@@ -209,19 +206,20 @@ impl Layout {
         Ok(digest)
     }
 
-    /// Adds a content as a blob, and describes it.
+    /// Adds content as a blob and returns its descriptor.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if the blob cannot be written.
     pub fn put(&self, media_type: &str, content: &[u8]) -> Result<Descriptor, LayoutError> {
         let digest = self.put_blob(content)?;
         Ok(Descriptor::new(media_type, &digest, content.len() as u64))
     }
 
-    /// Adds an image of these layers: its config and its manifest, which the descriptor is of.
+    /// Adds an image with these layers: its config and its manifest. Returns the descriptor of the
+    /// manifest.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if a blob cannot be written.
     pub fn put_image(&self, config: &Value, layers: &[Descriptor]) -> Result<Descriptor, LayoutError> {
         let config = self.put(CONFIG_TYPE, config.to_string().as_bytes())?;
         let manifest =
@@ -229,29 +227,29 @@ impl Layout {
         self.put(MANIFEST_TYPE, manifest.to_string().as_bytes())
     }
 
-    /// A file for a blob whose content comes bit by bit; gone when it is dropped.
+    /// Creates a temporary file for a streamed blob. Dropping it deletes the file.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// Returns an error if the file cannot be created.
     pub fn begin(&self) -> Result<tempfile::NamedTempFile, LayoutError> {
         let blobs = self.directory.join("blobs/sha256");
         fs::create_dir_all(&blobs).map_err(file("create", &blobs))?;
         partial_in(&blobs).map_err(file("write in", &blobs))
     }
 
-    /// Keeps a file as the blob `digest`, which it has been proven to be.
+    /// Stores a file as the blob `digest`. The caller must have verified the digest.
     ///
     /// # Errors
-    /// When it cannot be renamed.
+    /// Returns an error if the file cannot be renamed.
     pub fn keep(&self, partial: tempfile::NamedTempFile, digest: &Digest) -> Result<(), LayoutError> {
         let path = self.blob(digest);
         partial.persist(&path).map(drop).map_err(|error| file("write", &path)(error.error))
     }
 
-    /// Deletes a blob, if it is there.
+    /// Deletes a blob, if it exists.
     ///
     /// # Errors
-    /// When it is there and cannot be deleted.
+    /// Returns an error if the blob exists and cannot be deleted.
     pub fn forget(&self, digest: &Digest) -> Result<(), LayoutError> {
         let path = self.blob(digest);
         match fs::remove_file(&path) {
@@ -260,11 +258,11 @@ impl Layout {
         }
     }
 
-    /// Lists an image, all of whose parts are there, in place of one of the same name. Two writers at the same
-    /// time need a lock.
+    /// Adds a complete image to the index, and replaces any image with the same name. Concurrent writers
+    /// need a lock.
     ///
     /// # Errors
-    /// When the index is malformed or cannot be written.
+    /// Returns an error if the index is malformed or cannot be written.
     pub fn list(&self, image: Descriptor) -> Result<(), LayoutError> {
         let mut images = self.images_so_far()?;
         images.retain(|other| other.name().is_none() || other.name() != image.name());
@@ -272,10 +270,10 @@ impl Layout {
         self.write_index(&images)
     }
 
-    /// Writes the index of all images, last: it makes the directory a layout.
+    /// Writes the index of all images. Write it last, because it marks the directory as a layout.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if the index cannot be written.
     pub fn write_index(&self, images: &[Descriptor]) -> Result<(), LayoutError> {
         fs::create_dir_all(&self.directory).map_err(file("create", &self.directory))?;
         let mark = json!({ "imageLayoutVersion": "1.0.0" });
@@ -292,7 +290,8 @@ impl Layout {
     }
 }
 
-/// A file that becomes another by rename, with the permissions of any file: other programs read layouts, too.
+/// Creates a temporary file for a later rename, with default file permissions, because other programs also
+/// read layouts.
 fn partial_in(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new().prefix(".partial-").make_in(directory, |path| File::create_new(path))
 }

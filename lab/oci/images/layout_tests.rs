@@ -1,4 +1,4 @@
-//! What is written is read, and an index keeps what it does not know.
+//! Tests that written layouts can be read, and that an index preserves unknown fields.
 
 use super::*;
 

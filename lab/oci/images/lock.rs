@@ -1,4 +1,4 @@
-//! The lock file: which digest each reference stood for when it was pinned.
+//! The lock file: the digest of each reference at the time it was pinned.
 
 use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
@@ -8,29 +8,29 @@ use serde::{Deserialize, Serialize};
 
 use super::error::OciError;
 
-/// Its name, beside the scenarios of a project.
+/// The file name, in the scenario directory of a project.
 pub const LOCK_FILE: &str = "images.lock.yaml";
-/// What the file says of itself.
+/// The header comment of the file.
 const HEAD: &str =
     "# Written by `lab image pin`: the images that tags stood for. References are taken by these digests.\n";
 
-/// Digests of references.
+/// The pinned digests of references.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lock {
     path: PathBuf,
     images: BTreeMap<String, Pinned>,
 }
 
-/// What a reference was pinned to.
+/// The pinned state of a reference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pinned {
     /// `sha256:` and 64 hexadecimal digits.
     pub digest: String,
-    /// When the image was built, if it says.
+    /// The build time of the image, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
-    /// When it was pinned.
+    /// The time of pinning.
     pub pinned: jiff::Timestamp,
 }
 
@@ -41,10 +41,10 @@ struct File {
 }
 
 impl Lock {
-    /// Reads the lock file at `path`; one that is not there pins nothing.
+    /// Reads the lock file at `path`. A missing file contains no pins.
     ///
     /// # Errors
-    /// When it cannot be read or is malformed.
+    /// Returns an error if the file cannot be read or is malformed.
     pub fn read(path: impl Into<PathBuf>) -> Result<Self, OciError> {
         let path = path.into();
         let text = match fs::read_to_string(&path) {
@@ -63,28 +63,28 @@ impl Lock {
         Ok(Self { path, images })
     }
 
-    /// Its file, for messages.
+    /// Returns the file name for messages.
     pub(super) fn name(&self) -> String {
         self.path.display().to_string()
     }
 
-    /// The digest to which a reference is pinned; one that has a digest itself needs none.
+    /// Returns the pinned digest of a reference. A reference with a digest needs no pin.
     pub fn digest(&self, reference: &Reference) -> Option<Digest> {
         let pinned = self.images.get(&reference.whole()).filter(|_| reference.digest().is_none())?;
         Digest::parse(&pinned.digest)
     }
 
-    /// Pins a reference to what it was found to be, and says what it was pinned to before.
+    /// Pins a reference to the digest in `origin`, and returns the previous pin.
     pub fn pin(&mut self, reference: &Reference, origin: &Origin) -> Option<Pinned> {
         let digest = origin.digest.as_ref()?.to_string();
         let pinned = Pinned { digest, created: origin.created.clone(), pinned: jiff::Timestamp::now() };
         self.images.insert(reference.whole(), pinned)
     }
 
-    /// Writes the file, whole or not at all.
+    /// Writes the file atomically.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn write(&self) -> Result<(), OciError> {
         let text = serde_yaml::to_string(&File { images: self.images.clone() }).unwrap_or_default();
         replace_file(&self.path, format!("{HEAD}{text}").as_bytes())

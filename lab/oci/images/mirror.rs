@@ -1,4 +1,4 @@
-//! Images fetched into a mirror: an OCI image layout that the lab's registry serves to nodes.
+//! Fetches images into a mirror: an OCI image layout that the lab registry serves to nodes.
 
 use std::{
     fs,
@@ -18,22 +18,21 @@ use super::{
     registry::fetch,
 };
 
-/// A mirror's directory.
 #[derive(Clone, Debug)]
 pub struct Mirror {
     layout: Layout,
 }
 
 impl Mirror {
-    /// The mirror in `directory`, which is made when first needed.
+    /// Creates a mirror in `directory`. The first use creates the directory.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { layout: Layout::new(directory) }
     }
 
-    /// Fetches the arm64 image of a reference with all its parts, and lists it under that name.
+    /// Fetches the arm64 image of a reference with all its parts, and adds it to the index under that name.
     ///
     /// # Errors
-    /// When it cannot be had, or the mirror cannot be written.
+    /// Returns an error if the image cannot be fetched, or if the mirror cannot be written.
     pub fn pull<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Digest, OciError>> {
         self.pull_image(reference).boxed()
     }
@@ -44,7 +43,6 @@ impl Mirror {
         Ok(fetched.digest)
     }
 
-    /// Where it is.
     pub fn directory(&self) -> &Path {
         self.layout.directory()
     }
@@ -53,17 +51,17 @@ impl Mirror {
         FetchCache { layout: self.layout.clone() }
     }
 
-    /// Lists an image, all of whose parts are there, under the name of `reference`.
+    /// Adds a complete image to the index under the name of `reference`.
     pub(super) fn list(&self, reference: &Reference, digest: &Digest) -> Result<(), OciError> {
         let manifest: Value =
             ImageFiles::directory(self.directory()).json(&blob_name(digest), Some(digest))?;
         let path = self.layout.blob(digest);
         let size = fs::metadata(&path).map_err(OciError::file("read", &path))?.len();
-        // A manifest of Docker's always says its type; the specification lets others leave it out.
+        // Docker manifests always contain their media type; the specification makes it optional.
         let fallback = if manifest.get("manifests").is_some() { INDEX_TYPE } else { MANIFEST_TYPE };
         let media_type = manifest["mediaType"].as_str().unwrap_or(fallback);
         let image = Descriptor::new(media_type, digest, size).named(reference.whole());
-        // Another run may list something at the same time.
+        // Another run may write the index at the same time.
         let lock = self.directory().join(".lock");
         let _held = FileLock::acquire(&lock).map_err(OciError::file("lock", &lock))?;
         Ok(self.layout.list(image)?)

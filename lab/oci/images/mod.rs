@@ -1,11 +1,11 @@
-//! Node images in the OCI formats: a reference in a registry, an image layout or an archive of one,
-//! what `docker save` writes. Their layers are read directly; nothing is run.
+//! Node images in OCI formats: registry references, image layouts, layout archives, and `docker save`
+//! archives. The lab reads the layers directly and does not run the image.
 //!
 //! Formats: OCI image specification v1.1 (manifest, index, layer, image layout), OCI distribution
 //! specification v1.1 through the `oci-client` crate, and Docker's image specification v1.2
 //! (`manifest.json` of an archive).
 //!
-//! [`Source`] is what a person writes, [`ImageStore::resolve`] turns it into files on disk.
+//! [`Source`] is the user input. [`ImageStore::resolve`] resolves it to files on disk.
 
 mod cache;
 mod content;

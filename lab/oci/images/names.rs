@@ -1,13 +1,13 @@
-//! Names under which the same images were published over time. One of them is only ever told, never
-//! taken in place of what was asked for.
+//! Alternative repository names of published images. The lab only suggests these names in messages. It
+//! never substitutes them for the requested name.
 
 use oci_client::Reference;
 
-/// Repositories that hold the same image, by what differs between variants.
+/// Repository pairs with the same images: the prefix and suffix around the variant name.
 const SAME: [[(&str, &str); 2]; 1] =
     [[("urmanac/talos-cozystack-", "/talos"), ("urmanac/cozystack-assets/talos/cozystack-", "/talos")]];
 
-/// The other references under which the image of `reference` may be found.
+/// Returns the alternative references for the image of `reference`.
 pub(super) fn others(reference: &Reference) -> Vec<Reference> {
     let mut found = Vec::new();
     for names in &SAME {

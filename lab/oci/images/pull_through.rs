@@ -1,5 +1,5 @@
-//! Images fetched when they are asked for: what a mirror lacks comes from the registry that it
-//! stands in for, while the host is online.
+//! Fetches images on demand. If the mirror lacks an image and the host is online, the lab fetches it from
+//! the upstream registry.
 
 use std::{
     collections::HashMap,
@@ -21,13 +21,13 @@ use super::{
     registry::{RegistryClient, image_parts},
 };
 
-/// What came of a fetch; shared by all who waited for it.
+/// The result of a fetch, shared by all waiting callers.
 type Fetched = Result<Digest, Arc<OciError>>;
-/// A fetch that any number wait for, and that goes on when they no longer do.
+/// A fetch that any number of callers can await. It continues if all callers stop waiting.
 type Flight = Shared<BoxFuture<'static, Fetched>>;
 
-/// Fetches into a mirror's directory, each thing once, however many ask for it at the same time.
-/// Cheap to clone; all clones are one.
+/// Fetches content into the directory of a mirror. Concurrent requests for the same content share one
+/// fetch. Cloning is cheap; all clones share their state.
 #[derive(Clone)]
 pub struct PullThrough {
     mirror: Mirror,
@@ -35,21 +35,20 @@ pub struct PullThrough {
 }
 
 impl PullThrough {
-    /// Fetches into `mirror`.
+    /// Creates a fetcher for `mirror`.
     pub fn new(mirror: Mirror) -> Self {
         Self { mirror, flights: Arc::default() }
     }
 
-    /// Where it fetches into.
     pub fn mirror(&self) -> &Mirror {
         &self.mirror
     }
 
-    /// Fetches the manifest or index that a reference names. What a tag stands for is asked once, so
-    /// that all nodes get the same image.
+    /// Fetches the manifest or index of a reference. Resolves each tag only once, so that all nodes get the
+    /// same image.
     ///
     /// # Errors
-    /// When it cannot be had, or the mirror cannot be written.
+    /// Returns an error if the content cannot be fetched, or if the mirror cannot be written.
     pub fn manifest(&self, reference: Reference) -> BoxFuture<'static, Fetched> {
         let cache = self.mirror.cache();
         self.flight(format!("manifest {reference}"), async move {
@@ -66,12 +65,13 @@ impl PullThrough {
     /// Fetches a blob from the repository of `reference`.
     ///
     /// # Errors
-    /// When it cannot be had or is not what its digest promises, or the mirror cannot be written.
+    /// Returns an error if the blob cannot be fetched or does not match its digest, or if the mirror cannot
+    /// be written.
     pub fn blob(&self, reference: &Reference, digest: Digest) -> BoxFuture<'static, Fetched> {
         let (cache, reference) = (self.mirror.cache(), reference.clone());
         self.flight(format!("blob {digest}"), async move {
-            // Somebody else may have fetched it since the mirror was looked at; and what is there may
-            // be damaged.
+            // Another task may have fetched the blob since the caller checked the mirror, and an existing
+            // blob may be damaged.
             if !holds(&cache, &digest).await {
                 cache.layout.forget(&digest)?;
                 RegistryClient::new(&reference, &cache)?.part(&reference, &digest.to_string()).await?;
@@ -80,11 +80,11 @@ impl PullThrough {
         })
     }
 
-    /// Fetches the rest of the arm64 image whose manifest is there already, and lists it, so that it
-    /// is served from now on without its registry.
+    /// Fetches the remaining parts of an arm64 image with an existing manifest, and adds the image to the
+    /// index. The lab can then serve the image without its upstream registry.
     ///
     /// # Errors
-    /// When a part cannot be had, or the mirror cannot be written.
+    /// Returns an error if a part cannot be fetched, or if the mirror cannot be written.
     pub fn rest(&self, reference: Reference, digest: Digest) -> BoxFuture<'static, Fetched> {
         let own = self.clone();
         self.flight(format!("rest {reference}"), async move {
@@ -99,8 +99,7 @@ impl PullThrough {
         })
     }
 
-    /// The fetch of that name: the one under way, the one that brought what a name stands for, or a
-    /// new one of its own.
+    /// Returns the fetch with this name: a fetch in progress, a completed tag resolution, or a new fetch.
     fn flight<E: Into<Arc<OciError>>>(
         &self,
         name: String,
@@ -109,7 +108,7 @@ impl PullThrough {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         let again = |flight: &Flight| match flight.peek() {
             None => false,
-            // What a digest names is looked for again: it is asked for when it is gone or damaged.
+            // A request for a digest means that the content is missing or damaged, so fetch it again.
             Some(Ok(_)) => name.contains("sha256:"),
             Some(Err(_)) => true,
         };
@@ -127,12 +126,12 @@ impl PullThrough {
     }
 }
 
-/// A fetch that panicked or that the end of the process cut off.
+/// Creates the error for a fetch that panicked or was cancelled at process exit.
 fn ended(what: &impl std::fmt::Display, error: &tokio::task::JoinError) -> OciError {
     OciError::Damaged { within: what.to_string(), part: "fetch".into(), why: error.to_string() }
 }
 
-/// Whether the mirror has a blob, undamaged.
+/// Reports whether the mirror has an undamaged blob.
 async fn holds(cache: &FetchCache, digest: &Digest) -> bool {
     let path = cache.layout.blob(digest);
     let read = tokio::task::spawn_blocking(move || fs::File::open(path).and_then(Digest::of_reader));

@@ -1,4 +1,4 @@
-//! Images fetched from registries into the cache.
+//! Fetches images from registries into the cache.
 
 use std::{
     fs::File,
@@ -28,29 +28,29 @@ use super::{
     names,
 };
 
-/// The media types of what a reference may name.
+/// The accepted media types for a reference.
 const ACCEPTED: [&str; 4] = [
     OCI_IMAGE_INDEX_MEDIA_TYPE,
     IMAGE_MANIFEST_LIST_MEDIA_TYPE,
     OCI_IMAGE_MEDIA_TYPE,
     IMAGE_MANIFEST_MEDIA_TYPE,
 ];
-/// How long a registry may be silent.
+/// Read timeout for a registry.
 const SILENCE: std::time::Duration = std::time::Duration::from_secs(60);
-/// How long it may take to connect to one.
+/// Connect timeout for a registry.
 const CONNECT: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// An image whose parts are in the cache.
+/// An image with all parts in the cache.
 pub(super) struct Fetched {
-    /// What the reference named: a manifest or an index.
+    /// The digest of the referenced manifest or index.
     pub(super) digest: Digest,
-    /// What the user should know of how it was found.
+    /// A note for the user about the source of the image.
     pub(super) note: Option<String>,
 }
 
-/// Brings all parts of the arm64 image of `reference` into the cache. A reference with a digest
-/// whose parts are there needs no network; a tag is asked for, and when its registry cannot be
-/// reached, taken as it was when last asked.
+/// Fetches all parts of the arm64 image of `reference` into the cache. A reference with a digest needs no
+/// network if its parts are in the cache. For a tag, the function requests the current digest. If the
+/// registry is unreachable, it uses the last known digest.
 pub(super) async fn fetch(reference: &Reference, cache: &FetchCache) -> Result<Fetched, OciError> {
     let registry = RegistryClient::new(reference, cache)?;
     if let Some(digest) = reference.digest().and_then(Digest::parse)
@@ -94,8 +94,8 @@ pub(super) async fn fetch(reference: &Reference, cache: &FetchCache) -> Result<F
     }
 }
 
-/// The digests of what the arm64 image consists of that `digest` is or leads to, beside its
-/// manifests; those are fetched when they are not in the cache.
+/// Returns the digests of all parts of an arm64 image except its manifests. `digest` is the manifest or an
+/// index. Fetches manifests that are not in the cache.
 pub(super) async fn image_parts(
     reference: &Reference,
     digest: &Digest,
@@ -105,7 +105,7 @@ pub(super) async fn image_parts(
     parts_of(&manifest).map(|part| parsed(reference, part)).collect()
 }
 
-/// A connection to the registry of one reference.
+/// A client for the registry of one reference.
 pub(super) struct RegistryClient<'a> {
     client: Client,
     auth: RegistryAuth,
@@ -114,10 +114,10 @@ pub(super) struct RegistryClient<'a> {
 
 impl<'a> RegistryClient<'a> {
     pub(super) fn new(reference: &Reference, cache: &'a FetchCache) -> Result<Self, OciError> {
-        // Another part of the process may have installed it already.
+        // Another part of the process may have installed the provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let host = reference.resolve_registry();
-        // As docker does: what is on this host needs no TLS.
+        // Like docker, use plain HTTP for registries on this host.
         let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
         let loopback = name == "localhost" || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
         let protocol = if loopback { ClientProtocol::Http } else { ClientProtocol::Https };
@@ -131,7 +131,7 @@ impl<'a> RegistryClient<'a> {
         Ok(Self { client: Client::new(config), auth: credentials(reference)?, cache })
     }
 
-    /// Fetches what the reference names, and keeps it.
+    /// Fetches and stores the referenced manifest or index.
     pub(super) async fn top(&self, reference: &Reference) -> Result<Digest, OciError> {
         let pulled = self.client.pull_manifest_raw(reference, &self.auth, &ACCEPTED).await;
         let (bytes, _) = pulled.map_err(|error| self.failed(reference, &error))?;
@@ -146,7 +146,7 @@ impl<'a> RegistryClient<'a> {
         }
     }
 
-    /// Fetches those parts of the image `digest` that are not in the cache.
+    /// Fetches the parts of the image `digest` that are not in the cache.
     async fn parts(&self, reference: &Reference, digest: &Digest) -> Result<(), OciError> {
         for part in parts_of(&self.image(reference, digest).await?) {
             self.part(reference, part).await?;
@@ -154,7 +154,7 @@ impl<'a> RegistryClient<'a> {
         Ok(())
     }
 
-    /// The manifest of the arm64 image that `digest` is or leads to.
+    /// Returns the manifest of the arm64 image. `digest` is the manifest or an index.
     async fn image(&self, reference: &Reference, digest: &Digest) -> Result<OciImageManifest, OciError> {
         let mut digest = digest.clone();
         loop {
@@ -184,7 +184,7 @@ impl<'a> RegistryClient<'a> {
         )
     }
 
-    /// Fetches a blob, unless it is in the cache.
+    /// Fetches a blob if it is not in the cache.
     pub(super) async fn part(&self, reference: &Reference, part: &str) -> Result<(), OciError> {
         let digest = parsed(reference, part)?;
         if self.cache.layout.has(&digest) {
@@ -194,13 +194,13 @@ impl<'a> RegistryClient<'a> {
         let file = self.cache.layout.begin()?;
         let path = file.path().to_owned();
         let out = tokio::fs::File::create(&path).await.map_err(OciError::file("write", &path))?;
-        // It compares the digest, too.
+        // `pull_blob` also verifies the digest.
         let pulled = self.client.pull_blob(reference, part, out).await;
         pulled.map_err(|error| self.failed(reference, &error))?;
         Ok(self.cache.layout.keep(file, &digest)?)
     }
 
-    /// Says under which other known name the image is.
+    /// Returns a message with another known name of the image.
     async fn elsewhere(&self, reference: &Reference) -> String {
         for other in names::others(reference) {
             if self.client.pull_manifest_raw(&other, &self.auth, &ACCEPTED).await.is_ok() {
@@ -249,7 +249,7 @@ impl<'a> RegistryClient<'a> {
     }
 }
 
-/// The digests of what an image consists of, beside its manifest.
+/// Returns the digests of all parts of an image except its manifest.
 fn parts_of(manifest: &OciImageManifest) -> impl Iterator<Item = &str> {
     std::iter::once(&manifest.config).chain(&manifest.layers).map(|part| part.digest.as_str())
 }
@@ -261,7 +261,7 @@ fn parsed(reference: &Reference, digest: &str) -> Result<Digest, OciError> {
     })
 }
 
-/// What the docker configuration has for the registry of a reference.
+/// Returns the credentials in the docker configuration for the registry of a reference.
 fn credentials(reference: &Reference) -> Result<RegistryAuth, OciError> {
     let directory = std::env::var_os("DOCKER_CONFIG")
         .map(PathBuf::from)
@@ -274,14 +274,14 @@ fn credentials(reference: &Reference) -> Result<RegistryAuth, OciError> {
         opened => opened.map_err(OciError::file("open", &path))?,
     };
     let (registry, host) = (reference.registry(), reference.resolve_registry());
-    // Docker keeps the credentials of its own hub, whose name is not its host's, under the address
-    // of the first version of its API.
+    // The name of Docker Hub differs from its host name. Docker stores its credentials under the address of
+    // the version 1 API.
     let key = if host == registry { host.to_owned() } else { format!("https://{host}/v1/") };
     match docker_credential::get_credential_from_reader(BufReader::new(file), &key) {
         Ok(DockerCredential::UsernamePassword(user, password)) => Ok(RegistryAuth::Basic(user, password)),
         Ok(DockerCredential::IdentityToken(token)) => Ok(RegistryAuth::Bearer(token)),
         Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(RegistryAuth::Anonymous),
-        // What every helper says of a registry that it does not know (docker-credential-helpers).
+        // All helpers return this text for an unknown registry (docker-credential-helpers).
         Err(CredentialRetrievalError::HelperFailure { stdout, .. })
             if stdout.contains("credentials not found") =>
         {

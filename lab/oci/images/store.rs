@@ -1,4 +1,4 @@
-//! From a source to files on disk.
+//! Resolves an image source to files on disk.
 
 use std::{
     fs,
@@ -23,38 +23,38 @@ use super::{
 pub use lab_model::Origin;
 use lab_model::Source;
 
-/// The list of what was taken out of an image, in its directory.
+/// The file in an image directory that lists the extracted files.
 const TAKEN: &str = ".taken.json";
 
-/// Images of registries and archives as directories, kept between runs.
+/// Extracted images from registries and archives. The store persists between runs.
 #[derive(Clone, Debug)]
 pub struct ImageStore {
     directory: PathBuf,
     lock: Lock,
 }
 
-/// A source whose files are on disk.
+/// A source with its files on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// The directory or file to look for boot files.
+    /// The directory or file that contains boot files.
     pub path: PathBuf,
-    /// Where it came from.
+    /// The origin of the files.
     pub origin: Origin,
 }
 
 impl ImageStore {
-    /// A store in `directory`, which is made when first needed, that takes references as `lock` pins
-    /// them.
+    /// Creates a store in `directory`. The first use creates the directory. `lock` contains the pinned
+    /// references.
     pub fn new(directory: impl Into<PathBuf>, lock: Lock) -> Self {
         Self { directory: directory.into(), lock }
     }
 
-    /// Where what is taken out of disk images is kept.
+    /// Returns the cache for files extracted from disk images.
     pub fn disks(&self) -> DiskCache {
         DiskCache::new(self.directory.join("disks"))
     }
 
-    /// Files of `source`: as they are, or taken out of the image that it is.
+    /// Returns the files of `source`. Extracts them if the source is an image.
     ///
     /// # Errors
     /// See [`OciError`].
@@ -76,7 +76,7 @@ impl ImageStore {
                 };
                 let cache = FetchCache::new(self.directory.join("oci"));
                 let mut fetched = self.fetch_image(&wanted, &cache).await;
-                // What is damaged on disk is fetched again, once.
+                // Fetch damaged content again, once.
                 if let Err(OciError::Damaged { part, .. }) = &fetched
                     && let Some(digest) = blob_digest(part)
                 {
@@ -138,8 +138,8 @@ impl ImageStore {
         Ok((fetched, path, image))
     }
 
-    /// The directory with the files of an image. What was taken out before is proven again; with
-    /// `again`, the image itself is, too.
+    /// Returns the directory with the files of an image. Verifies files from an earlier extraction. If
+    /// `again` is true, also verifies the image.
     fn take(&self, image: &Image, content: &ImageFiles, again: bool) -> Result<PathBuf, OciError> {
         let images = self.directory.join("images");
         let entry = images.join(image.digest.hex());
@@ -172,16 +172,16 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Whether a file is a tar archive, in a compression or not.
+/// Reports whether a file is a tar archive, compressed or uncompressed.
 fn is_archive(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    // Where the magic of a tar archive stands in its first header (POSIX ustar).
+    // The offset of the magic in the first tar header (POSIX ustar).
     let mut head = [0; 262];
     let read = fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));
     name.contains(".tar") || name.ends_with(".tgz") || (read.is_ok() && head.ends_with(b"ustar"))
 }
 
-/// Every file below `directory`, with its digest.
+/// Returns every file below `directory` with its digest.
 fn digests(directory: &Path) -> Result<Vec<(PathBuf, Digest)>, OciError> {
     let mut found = Vec::new();
     for entry in walkdir::WalkDir::new(directory).sort_by_file_name().into_iter().flatten() {

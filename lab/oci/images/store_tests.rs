@@ -1,4 +1,4 @@
-//! Every layout of boot files by every way that an image comes; and what goes wrong on the way.
+//! Tests every layout of boot files with every image source, including error cases.
 
 use std::{fs, path::Path};
 
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::*;
 use crate::registry::{Registry, Store};
 
-/// Files of a layer; one without content is a whiteout.
+/// The files of a layer. A file without content is a whiteout.
 type Files = Vec<(String, Option<Vec<u8>>)>;
 
 fn layer(files: &Files) -> Vec<u8> {
@@ -24,7 +24,7 @@ fn layer(files: &Files) -> Vec<u8> {
     archive.into_inner().expect("layer")
 }
 
-/// Writes an OCI image layout with one image of `layers` for `platform`, called `name`.
+/// Writes an OCI image layout with one image: its `layers`, `platform` and `name`.
 fn oci_layout(layers: &[Files], platform: &str, name: &str, into: &Path) -> Digest {
     let layout = Layout::new(into);
     let config = json!({ "architecture": platform, "os": "linux", "created": "2026-01-02T03:04:05Z",
@@ -34,14 +34,14 @@ fn oci_layout(layers: &[Files], platform: &str, name: &str, into: &Path) -> Dige
     let layers: Vec<_> = layers.iter().map(|files| gzipped(files).expect("layer")).collect();
     let image = layout.put_image(&config, &layers).expect("image").for_architecture(platform).named(name);
     let digest = image.digest().expect("digest");
-    // Two images of one name are for two architectures.
+    // Two images with the same name have different architectures.
     let mut images = layout.images_so_far().expect("index");
     images.push(image);
     layout.write_index(&images).expect("index");
     digest
 }
 
-/// What `docker save` writes.
+/// Creates an archive in the `docker save` format.
 fn docker_archive(files: &Files) -> Vec<u8> {
     let content = layer(files);
     let config = json!({ "architecture": "arm64", "created": "2026-01-02T03:04:05Z",
@@ -62,7 +62,7 @@ fn file(path: &str, content: &[u8]) -> (String, Option<Vec<u8>>) {
     (path.to_owned(), Some(content.to_vec()))
 }
 
-/// A layer with nothing but files.
+/// Converts files to a layer without whiteouts.
 fn files(owned: OwnedFiles) -> Files {
     owned.into_iter().map(|(path, content)| (path, Some(content))).collect()
 }
@@ -112,7 +112,7 @@ async fn every_layout_comes_by_every_way() {
     }
 }
 
-/// The asset directory with `boot/`.
+/// Creates the asset directory with `boot/`.
 fn one() -> Files {
     let with_boot = LAYOUTS.into_iter().find(|(layout, _)| *layout == "asset directory with boot/");
     files(with_boot.expect("layout").1(&boot_files()))
@@ -164,7 +164,8 @@ async fn one_changed_byte_is_found_wherever_it_is() {
     for blob in fs::read_dir(path.join("blobs/sha256")).expect("list").flatten() {
         let whole = fs::read(blob.path()).expect("read");
         let mut damaged = whole.clone();
-        // Within a digest or a name, so that the text stays JSON; anywhere in a layer.
+        // In text, change a digest or a name, so that the JSON stays valid. In a layer, any position is
+        // suitable.
         let at = whole.len() / 2;
         damaged[at] ^= 1;
         fs::write(blob.path(), damaged).expect("write");
@@ -172,7 +173,7 @@ async fn one_changed_byte_is_found_wherever_it_is() {
         assert!(error.contains("fetch the image again") || error.contains("damaged"), "{error}");
         fs::write(blob.path(), whole).expect("write");
     }
-    // What was taken out of the image is proven, too, and taken out again.
+    // The store also verifies extracted files, and extracts damaged files again.
     let kernel = taken.join("assets/talos/arm64/boot/vmlinuz");
     fs::write(&kernel, "changed").expect("write");
     store.resolve(&Source::Path(path)).await.expect("again");
@@ -190,7 +191,7 @@ async fn a_pinned_reference_needs_no_network_and_a_tag_falls_back_to_what_it_was
     let store = ImageStore::new(&cache, Lock::default());
     let online = store.resolve(&source).await.expect("online");
     assert!(online.origin.mutable && online.origin.notes.is_empty());
-    // Each blob that is damaged in the cache is fetched again.
+    // The store fetches each damaged blob in the cache again.
     for blob in fs::read_dir(cache.join("oci/blobs/sha256")).expect("list").flatten() {
         fs::write(blob.path(), "damaged").expect("write");
         fs::remove_dir_all(&online.path).expect("remove");

@@ -1,4 +1,4 @@
-//! The checks.
+//! The preflight checks.
 
 use std::time::Duration;
 
@@ -8,40 +8,39 @@ use serde::Serialize;
 
 use super::image::PreflightImage;
 
-/// The extension that makes a gateway.
+/// The extension that a gateway image requires.
 const TAILSCALE: &str = "tailscale";
 
-/// What is too much.
+/// The limits for the checks.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How old an image may be that a tag names.
+    /// The maximum age of an image that a tag refers to.
     pub age: Duration,
-    /// The time that counts as now.
+    /// The current time for the age check.
     pub now: jiff::Timestamp,
 }
 
 impl Limits {
-    /// From how many days on a tag's build is old, unless somebody says otherwise.
+    /// The default maximum build age of a tag, in days.
     pub const OLD_DAYS: u64 = 60;
 
-    /// Limits of today.
+    /// Creates limits relative to the current time.
     pub fn of_days(days: u64) -> Self {
         Self { age: Duration::from_secs(days * 24 * 60 * 60), now: jiff::Timestamp::now() }
     }
 }
 
-/// Images, and what is wrong with them.
+/// The images and their findings.
 #[derive(Debug, Serialize)]
 pub struct Preflight {
-    /// The images.
     pub images: Vec<PreflightImage>,
-    /// What is wrong, the worst first.
+    /// The findings, most severe first.
     #[serde(serialize_with = "super::report::findings")]
     pub findings: Diagnostics,
 }
 
 impl Preflight {
-    /// Checks each image and all of them together.
+    /// Checks each image, then all images together.
     pub fn of(images: Vec<PreflightImage>, limits: Limits) -> Self {
         let mut findings = Vec::new();
         for image in &images {
@@ -54,7 +53,7 @@ impl Preflight {
         Self { images, findings: Diagnostics::worst_first(findings) }
     }
 
-    /// Whether nothing stands in the way of booting them.
+    /// Reports whether the findings permit booting.
     pub fn passed(&self) -> bool {
         self.findings.count(Severity::Error) == 0
     }
@@ -120,7 +119,7 @@ fn age(image: &PreflightImage, limits: Limits, findings: &mut Vec<Diagnostic>) {
         return;
     };
     let age = limits.now.duration_since(created);
-    // Builds that are to be reproducible say the beginning of time.
+    // Reproducible builds use the start of the epoch as their build time.
     if !image.origin.mutable || created.as_second() <= 0 || age.as_secs_f64() < limits.age.as_secs_f64() {
         return;
     }
@@ -145,8 +144,7 @@ fn role(image: &PreflightImage, findings: &mut Vec<Diagnostic>) {
     findings.push(image.finding(Severity::Error, "role", role.to_owned(), help));
 }
 
-/// What only shows beside the other images: the first compute image, or else the first image, is
-/// what the others are compared with.
+/// Compares the images with each other. The base is the first compute image, otherwise the first image.
 fn together(images: &[PreflightImage], findings: &mut Vec<Diagnostic>) {
     let compute =
         images.iter().position(|image| image.role.as_ref().is_some_and(|r| r.as_str() == Role::COMPUTE));

@@ -1,4 +1,4 @@
-//! Each check with an image that breaks it, and one that does not.
+//! Tests each check with an image that fails it and an image that passes it.
 
 use std::{fs, path::Path};
 
@@ -8,7 +8,7 @@ use lab_model::{Digest, Origin};
 
 use super::*;
 
-/// An image directory with checksums.
+/// Creates an image directory with checksums.
 fn directory(extensions: &[(&str, &Files<'_>)]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("tempdir");
     let mut sums = String::new();
@@ -75,7 +75,7 @@ fn a_gateway_that_is_the_compute_image_is_told_as_both() {
 #[test]
 fn a_gateway_adds_tailscale_and_nothing_else() {
     let (compute, gateway) = (directory(&[SPIN]), directory(&[("zfs", &[]), TAILSCALED]));
-    // The order in which they are named does not matter.
+    // The order of the images does not affect the result.
     let images =
         vec![image("g", Some("gateway"), gateway.path()), image("c", Some("compute"), compute.path())];
     let found = found(images);
@@ -99,7 +99,7 @@ fn checksums_that_fail_are_told_file_by_file() {
 
 #[test]
 fn programs_of_another_architecture_are_found() {
-    // The head of an ELF-64 file; its byte order is that of the machine.
+    // The header of an ELF-64 file, in the byte order of the architecture.
     let elf = |order: u8, machine: [u8; 2]| {
         let mut head = [b"\x7fELF\x02", &[order, 1][..]].concat();
         head.resize(18, 0);

@@ -1,4 +1,4 @@
-//! An image that is looked at, and where it came from.
+//! Images for preflight, with their origin.
 
 use std::fmt;
 
@@ -10,49 +10,45 @@ use tokio::task::JoinHandle;
 
 use crate::images::{ImageStore, OciError};
 
-/// An image to look at, with the role that it is meant for, if that is said.
+/// An image to inspect, with its intended role, if known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// The role.
     pub role: Option<Role>,
-    /// The image.
     pub source: Source,
 }
 
-/// An image that was looked at.
+/// An inspected image.
 #[derive(Clone, Debug, Serialize)]
 pub struct PreflightImage {
-    /// The role that it is meant for, if that is said.
+    /// The intended role, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
-    /// Where it came from.
+    /// The origin of the image.
     pub origin: Origin,
-    /// What is in it.
     #[serde(flatten)]
     pub inspection: Inspection,
 }
 
-/// Why an image could not be looked at.
+/// The reason an image cannot be inspected.
 #[derive(Debug, thiserror::Error)]
 pub enum PreflightError {
-    /// It could not be had.
+    /// The source cannot be resolved.
     #[error(transparent)]
     Source(#[from] OciError),
-    /// It is no image, or damaged.
+    /// The source is not an image, or the image is damaged.
     #[error("{image}: {error}")]
     Image {
-        /// The image, as it was named.
+        /// The image, as the user named it.
         image: String,
-        /// What is wrong with it.
         error: Box<InspectError>,
     },
 }
 
 impl PreflightImage {
-    /// Fetches and reads all candidates, the reading of each on a core of its own.
+    /// Fetches and inspects all candidates. Uses a separate thread for each image.
     ///
     /// # Errors
-    /// The first image that cannot be had or read.
+    /// Returns the error of the first image that cannot be fetched or inspected.
     pub fn all(
         candidates: Vec<Candidate>,
         store: &ImageStore,
@@ -94,7 +90,7 @@ impl fmt::Display for PreflightImage {
         }
         notes.iter().try_for_each(|note| writeln!(f, "  {:<14} {note}", "note"))?;
         let text = self.inspection.to_string();
-        // Its first line is the directory, of which the user has written another name.
+        // Omit the first line: it contains the directory, which differs from the name in the user input.
         f.write_str(text.split_once('\n').map_or("", |(_, rest)| rest))
     }
 }

@@ -1,5 +1,5 @@
-//! Images looked at before anything boots: what each is, and what is wrong with one, or with them
-//! together. Fit for every pull request: no VM, seconds.
+//! Preflight: inspects images before boot, and checks each image and all images together. It needs no VM
+//! and takes seconds, so it is suitable for every pull request.
 
 mod checks;
 mod image;

@@ -1,4 +1,4 @@
-//! What a person reads, on a terminal and in Markdown.
+//! Reports for the terminal and in Markdown.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::checks::Preflight;
 
-/// What is wrong with an image, in the JSON of `lab image preflight`.
+/// A finding for an image, in the JSON output of `lab image preflight`.
 #[derive(Serialize)]
 struct ImageFinding<'a> {
     severity: Severity,
@@ -17,7 +17,7 @@ struct ImageFinding<'a> {
     help: &'a str,
 }
 
-/// Writes findings with the names that an image's have.
+/// Serializes findings with the field names for images.
 pub(super) fn findings<S: Serializer>(findings: &Diagnostics, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(findings.iter().map(|finding| ImageFinding {
         severity: finding.severity,
@@ -36,9 +36,9 @@ impl Preflight {
         format!("{sign} {} images, {errors} errors, {warnings} warnings", self.images.len())
     }
 
-    /// As a section of Markdown, e.g. for `$GITHUB_STEP_SUMMARY`.
+    /// Formats a Markdown section, e.g. for `$GITHUB_STEP_SUMMARY`.
     pub fn markdown(&self) -> String {
-        // What an image says of itself must not end the cell of a table.
+        // Text from an image must not end the table cell.
         let cell = |text: &str| text.replace('|', "\\|").replace(['\n', '`'], " ");
         let mut text = "### Node images\n\n| image | role | software | kernel | extensions | digest |\n|---|---|---|---|---|---|\n".to_owned();
         for image in &self.images {

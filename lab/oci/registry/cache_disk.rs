@@ -1,11 +1,11 @@
-//! A disk with container images, in the layout in which Talos looks for its image cache: a FAT file
-//! system whose label begins with `TALOS_`, below `imagecache/` the files `blob/sha256-HEX` and
+//! A disk with container images, in the image cache layout of Talos: a FAT file system with a label that
+//! begins with `TALOS_`. Below `imagecache/`, it contains the files `blob/sha256-HEX` and
 //! `manifests/REGISTRY/REPOSITORY/{reference/TAG,digest/sha256-HEX}`.
 //!
-//! One read-only file serves all nodes: what the network would carry packet by packet under
-//! emulation comes out of the host's page cache. Sources: Talos v1.11,
-//! `internal/app/machined/pkg/controllers/cri/image_cache_config.go` (where it looks),
-//! `internal/app/machined/pkg/system/services/registry` (what it reads).
+//! All nodes share one read-only file. The data comes from the page cache of the host instead of passing
+//! through the emulated network packet by packet. Sources: Talos v1.11,
+//! `internal/app/machined/pkg/controllers/cri/image_cache_config.go` (disk discovery),
+//! `internal/app/machined/pkg/system/services/registry` (file access).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,49 +20,47 @@ use sha2::{Digest as _, Sha256};
 
 use super::store::Store;
 
-/// The file system's label; Talos wants the first six characters.
+/// The file system label. Talos requires the first six characters.
 const LABEL: [u8; 11] = *b"TALOS_LAB  ";
 
-/// Unit of allocation: large, because layers are, and long runs are read fast.
+/// The cluster size. Layers are large, and large clusters speed up sequential reads.
 const CLUSTER: u32 = 32 << 10;
 
-/// Below this many clusters a file system would be FAT12 (Microsoft's FAT specification, section
-/// 3.5: 4085), which nobody expects on a disk.
+/// A minimum cluster count. A file system with fewer clusters would be FAT12 (Microsoft's FAT
+/// specification, section 3.5: 4085), which is unusual on a disk.
 const LEAST_CLUSTERS: u64 = 4200;
 
-/// Clusters that a file may waste and a directory take, with a margin for the tables.
+/// Clusters per file: rounding loss and directory entries, with a margin for the tables.
 const CLUSTERS_PER_FILE: u64 = 3;
 
-/// FAT's largest file.
+/// The maximum file size in FAT.
 const LARGEST_FILE: u64 = u32::MAX as u64;
 
-/// Why there is no disk.
+/// The reason the disk cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheDiskError {
-    /// An image that the store does not hold whole.
+    /// The store does not have the complete image.
     #[error("put {image} on the image disk: {problem}")]
     Image {
-        /// Its reference.
+        /// The reference of the image.
         image: String,
-        /// What is wrong with it.
         problem: String,
     },
-    /// The disk's file.
+    /// The disk file cannot be written.
     #[error("make the image disk {}: {source}", path.display())]
     File {
-        /// Which.
+        /// The path of the disk file.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
 }
 
-/// The disk with `images` out of `store`, made in `directory` unless it is there already; its name
-/// is the digest of what is on it. Images of registries with a port stay away, for FAT has no
-/// colons in names; nodes get them from the mirror.
+/// Creates a disk with `images` from `store` in `directory`, if it does not exist. The file name is the
+/// digest of the disk content. The disk omits images of registries with a port, because FAT names cannot
+/// contain colons. Nodes pull those images from the mirror.
 ///
 /// # Errors
-/// When the store lacks a part of an image, or the disk cannot be written.
+/// Returns an error if the store lacks a part of an image, or if the disk cannot be written.
 pub fn cache_disk(
     store: &Store,
     images: &BTreeSet<String>,
@@ -84,7 +82,7 @@ pub fn cache_disk(
     Ok(path)
 }
 
-/// What goes on the disk: each file's name below `imagecache/` and the store's blob that it is.
+/// The disk content. Maps each file name below `imagecache/` to its content in the store.
 #[derive(Default)]
 struct DiskContent(BTreeMap<String, DiskFile>);
 
@@ -142,8 +140,8 @@ impl DiskContent {
         Ok(path)
     }
 
-    /// Every part is named by its digest and a tag's file is a manifest's copy, so that names and
-    /// sizes are the content.
+    /// Hashes each file name on the disk with the name of its blob. The blob name is a digest, so the names
+    /// identify the content.
     fn identity(&self) -> String {
         let mut hash = Sha256::new();
         for (name, blob) in &self.0 {
@@ -159,7 +157,7 @@ impl DiskContent {
             .map(|blob| blob.size.div_ceil(u64::from(CLUSTER)) + CLUSTERS_PER_FILE)
             .sum::<u64>()
             .max(LEAST_CLUSTERS);
-        // A sixteenth is far more than both tables take; what is not written is a hole.
+        // The additional sixteenth is far larger than both tables. Unwritten space is a hole in the file.
         file.set_len((clusters + clusters / 16) * u64::from(CLUSTER))?;
         let mut disk = fscommon::BufStream::new(file);
         let options = FormatVolumeOptions::new().bytes_per_cluster(CLUSTER).volume_label(LABEL);
@@ -195,7 +193,7 @@ mod tests {
     use super::*;
     use crate::images::{Descriptor, INDEX_TYPE, LAYER_TYPE, Layout, MANIFEST_TYPE, index_of};
 
-    /// A layout with one image behind an index, as registries have it.
+    /// Creates a layout with one image behind an index, as in registries.
     fn layout(directory: &Path) -> Digest {
         let layout = Layout::new(directory);
         let layer = layout.put(LAYER_TYPE, &[7; 100_000]).expect("layer");

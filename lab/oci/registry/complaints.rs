@@ -1,4 +1,4 @@
-//! What goes wrong in answering, for the person whose run it is.
+//! Reports registry errors to the user of the run.
 
 use std::{
     collections::BTreeSet,
@@ -7,8 +7,8 @@ use std::{
 
 use lab_model::events::{EventKind, Recorder, Subject};
 
-/// Says each thing once: clients ask again and again for what they do not get. Cheap to clone; all
-/// clones are one.
+/// Reports each message only once, because clients repeat failed requests. Cloning is cheap; all clones
+/// share their state.
 #[derive(Clone)]
 pub(super) struct Complaints {
     recorder: Recorder,
@@ -20,7 +20,7 @@ impl Complaints {
         Self { recorder, said: Arc::default() }
     }
 
-    /// Tells the person, through the run's event stream.
+    /// Records a message in the event stream of the run.
     pub(super) fn tell(&self, what: &str) {
         let text = format!("image registry: {what}");
         if self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone()) {

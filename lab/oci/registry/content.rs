@@ -1,4 +1,4 @@
-//! Bytes as an HTTP answer: whole, or the one range that was asked for (RFC 9110, section 14).
+//! HTTP responses with content: the complete content or one requested range (RFC 9110, section 14).
 
 use std::{fs::File, io::SeekFrom};
 
@@ -10,22 +10,22 @@ use axum::{
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
-/// How many bytes are read from a file at once.
+/// Chunk size for file reads, in bytes.
 const CHUNK: usize = 256 << 10;
 
-/// Which bytes of a content a request wants, the end being the first that it does not.
+/// The requested part of the content. The end is exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Whole,
     Range(u64, u64),
-    /// A range that the content does not have.
+    /// The range is outside the content.
     Outside,
 }
 
 impl Part {
-    /// What a request wants of a content of `length` bytes. Only GET knows ranges; a unit other than
-    /// bytes, several ranges, and a condition (`If-Range`) that no answer of this registry can meet
-    /// lead to the whole content.
+    /// Determines the requested part of content with `length` bytes. Only GET supports ranges. The result
+    /// is the complete content for other units than bytes, for several ranges, and for `If-Range`, because
+    /// no response of this registry can satisfy that condition.
     pub(super) fn of(method: &Method, headers: &HeaderMap, length: u64) -> Self {
         let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
         match asked.and_then(|text| text.strip_prefix("bytes=")) {
@@ -40,7 +40,7 @@ impl Part {
         }
     }
 
-    /// First byte, and the first one behind; `None` when it is outside.
+    /// Returns the start and the exclusive end; `None` if the range is outside the content.
     pub(super) fn bounds(self, length: u64) -> Option<(u64, u64)> {
         match self {
             Self::Whole => Some((0, length)),
@@ -61,7 +61,7 @@ fn bounds(range: &str, length: u64) -> Option<(u64, u64)> {
     (start < end).then_some((start, end))
 }
 
-/// The answer with a part of a file.
+/// Creates a response with a part of a file.
 pub(super) async fn of_file(file: File, part: Part, method: &Method) -> std::io::Result<Response> {
     let mut file = tokio::fs::File::from_std(file);
     let length = file.metadata().await?.len();
@@ -75,7 +75,7 @@ pub(super) async fn of_file(file: File, part: Part, method: &Method) -> std::io:
     Ok(answer(part, length, body))
 }
 
-/// The answer with all of a small content.
+/// Creates a response with complete, small content.
 pub(super) fn of_bytes(bytes: Vec<u8>, method: &Method) -> Response {
     let length = bytes.len() as u64;
     let body = if *method == Method::GET { Body::from(bytes) } else { Body::empty() };

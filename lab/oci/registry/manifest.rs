@@ -1,4 +1,4 @@
-//! What is read of a manifest to serve it.
+//! The parsed part of a manifest, as required for serving it.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use oci_client::manifest::{OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
-/// More than any manifest has, in bytes; the specification wants registries to take 4 MiB ("Pushing
-/// Manifests").
+/// A limit in bytes, above the size of any manifest. The specification requires registries to accept 4 MiB
+/// ("Pushing Manifests").
 pub(super) const LIMIT: u64 = 4 << 20;
 
-/// A manifest or an index (OCI image specification v1.1), or Docker's of the same shape.
+/// A manifest or an index (OCI image specification v1.1), or the equivalent Docker format.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ServedManifest {
@@ -35,31 +35,31 @@ struct ManifestSubject {
 }
 
 impl ServedManifest {
-    /// Reads one; `None` when the bytes are something else, as a config or a layer is.
+    /// Parses a manifest. Returns `None` for other content, such as a config or a layer.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let manifest: Self = serde_json::from_slice(bytes).ok()?;
         (manifest.config.is_some() || manifest.manifests.is_some()).then_some(manifest)
     }
 
-    /// Its media type: as it says, or by its shape, for OCI's own may leave it out.
+    /// Returns the media type. OCI manifests may omit the field, so the fallback is the manifest structure.
     pub(super) fn media_type(&self) -> &str {
         let by_shape =
             if self.manifests.is_some() { OCI_IMAGE_INDEX_MEDIA_TYPE } else { OCI_IMAGE_MEDIA_TYPE };
         self.media_type.as_deref().unwrap_or(by_shape)
     }
 
-    /// Whether it refers to another manifest.
+    /// Reports whether the manifest refers to `subject`.
     pub(super) fn refers_to(&self, subject: &Digest) -> bool {
         self.subject.as_ref().is_some_and(|own| own.digest == subject.to_string())
     }
 
-    /// What kind of artifact it is: as it says, or by its config ("Listing Referrers").
+    /// Returns the artifact type from its field, otherwise from the config ("Listing Referrers").
     pub(super) fn artifact_type(&self) -> Option<&str> {
         let of_config = self.config.as_ref().map(|config| config.media_type.as_str());
         self.artifact_type.as_deref().filter(|text| !text.is_empty()).or(of_config)
     }
 
-    /// Its descriptor in a list of referrers.
+    /// Returns the descriptor for a list of referrers.
     pub(super) fn descriptor(&self, digest: &Digest, size: usize) -> Value {
         let mut descriptor =
             json!({ "mediaType": self.media_type(), "digest": digest.to_string(), "size": size });
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(media_type(&format!("{{{config}}}")).as_deref(), Some(OCI_IMAGE_MEDIA_TYPE));
         assert_eq!(media_type(r#"{"manifests":[]}"#).as_deref(), Some(OCI_IMAGE_INDEX_MEDIA_TYPE));
         assert_eq!(media_type(&format!(r#"{{"mediaType":"m",{config}}}"#)).as_deref(), Some("m"));
-        // A config, which a client may not have for a manifest.
+        // The registry must not serve a config as a manifest.
         assert_eq!(media_type(r#"{"architecture":"arm64","config":{"Env":[]}}"#), None);
         assert_eq!(media_type("\u{1f}\u{8b}"), None);
     }

@@ -1,12 +1,12 @@
 //! The OCI registry that serves workload images to the nodes.
 //!
-//! The pull side of the OCI distribution specification v1.1 over plain HTTP on the host's
-//! loopback; nodes reach it at the LAN's gateway address. Content comes from OCI image layout
-//! directories, so nothing is baked into the nodes. One server answers for every upstream name:
-//! containerd says which it means with `?ns=`. Content is addressed by its digest alone, under
-//! whatever repository, and is served only as what that digest says. With a pull-through mirror, what
-//! is missing is fetched from the upstream and kept. The same content
-//! can be handed to the nodes as a disk.
+//! It implements the pull side of the OCI distribution specification v1.1 over plain HTTP on the host
+//! loopback. Nodes reach it at the gateway address of the LAN. Content comes from OCI image layout
+//! directories, so node images contain no workload images. One server handles all upstream names:
+//! containerd specifies the upstream with `?ns=`. The digest alone identifies content, in any repository,
+//! and the registry verifies the digest before it serves the content. With a pull-through mirror, the
+//! registry fetches missing content from the upstream and stores it. A disk can provide the same content to
+//! the nodes.
 
 mod cache_disk;
 mod complaints;

@@ -1,11 +1,11 @@
-//! Files are only served as what their digest says.
+//! Verifies files by digest before the registry serves them.
 //!
-//! A file is read once before its first byte is sent, and again whenever it is another file than
-//! before: by device, inode, size and both times of change. Compared with hashing while streaming
-//! that costs one more read, shared by all nodes and most often out of the page cache, and buys that
-//! HEAD and ranges are answered truthfully and that damage is told in words instead of by a broken
-//! connection. What changes on the disk without the file system's knowledge, after the first read,
-//! is seen by the next run.
+//! The registry reads a file once before it sends the first byte. It reads the file again if the device,
+//! inode, size, modification time or change time differs. Compared with hashing while streaming, this costs
+//! one additional read, which all nodes share and which usually hits the page cache. In return, responses
+//! to HEAD and range requests are correct, and the registry reports damage as an error message instead of a
+//! broken connection. The next run detects changes on the disk that bypass the file system after the first
+//! read.
 
 use std::{
     collections::HashMap,
@@ -19,19 +19,19 @@ use std::{
 use lab_model::Digest;
 use tokio::sync::OnceCell;
 
-/// How long a file must have been at rest for its times to tell the next change: longer than any
-/// file system's clock stands still between two ticks.
+/// The minimum age of the last change before timestamps reliably reveal the next change. It exceeds the
+/// timestamp granularity of any file system.
 const AT_REST: Duration = Duration::from_secs(2);
-/// How many bytes are hashed at once.
+/// Chunk size for hashing, in bytes.
 const CHUNK: usize = 256 << 10;
 
-/// The digests of files, as they were when last looked at.
+/// The cached digests of files.
 #[derive(Default)]
 pub(super) struct Proofs {
     known: Mutex<HashMap<FileIdentity, Arc<OnceCell<Digest>>>>,
 }
 
-/// A file in one state of its content.
+/// The identity of a file and its content state.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct FileIdentity {
     device: u64,
@@ -54,14 +54,14 @@ impl FileIdentity {
 
     fn is_at_rest(&self) -> bool {
         let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(self.changed.0.try_into().unwrap_or(0));
-        // A change in the future is a wrong clock, by which nothing can be told.
+        // A change time in the future indicates a wrong clock, so it is not reliable.
         changed.elapsed().is_ok_and(|age| age > AT_REST)
     }
 }
 
 impl Proofs {
-    /// The digest of what `file` holds; leaves it at its beginning. Any number may ask for the same
-    /// file at once: it is read by one of them.
+    /// Returns the digest of `file` and rewinds it to the start. Concurrent calls for the same file share
+    /// one read.
     pub(super) async fn digest_of(&self, file: &mut File) -> io::Result<Digest> {
         let identity = FileIdentity::of(&file.metadata()?);
         let at_rest = identity.is_at_rest();
@@ -106,11 +106,11 @@ mod tests {
         };
         assert_eq!(ask().await, Digest::of_bytes(b"one"));
         assert!(proofs.lock().is_empty(), "a file that was just written is trusted");
-        // The same length within the same tick of the clock.
+        // The new content has the same length and the same timestamp granule.
         fs::write(&path, "two").expect("write");
         assert_eq!(ask().await, Digest::of_bytes(b"two"));
 
-        // A stand-in for the digest of a file at rest shows that it is not read again.
+        // A fake digest for an unchanged file shows that the file is not read again.
         let identity = FileIdentity::of(&fs::metadata(&path).expect("stat"));
         let cell = Arc::new(OnceCell::new_with(Some(Digest::of_bytes(b"known"))));
         proofs.lock().insert(identity, cell);

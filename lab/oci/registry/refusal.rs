@@ -1,4 +1,4 @@
-//! What the registry says instead of content.
+//! Error responses of the registry.
 
 use axum::{
     http::{StatusCode, header},
@@ -6,8 +6,8 @@ use axum::{
 };
 use serde::Serialize;
 
-/// An answer without content: a status, and a body as the OCI distribution specification v1.1 has it
-/// ("Error codes").
+/// An error response: a status, and a body according to the OCI distribution specification v1.1 ("Error
+/// codes").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
@@ -15,8 +15,8 @@ pub(super) struct Refusal {
     pub(super) message: String,
 }
 
-/// The specification's error codes, as far as a registry that is only read has a use for them, and
-/// the one that its own reference implementation uses for all else.
+/// The error codes of the specification that a read-only registry uses, and the code that the reference
+/// implementation uses for all other errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(super) enum Code {
@@ -34,22 +34,22 @@ pub(super) enum Code {
     Denied,
     /// code-13.
     Unsupported,
-    /// A failure that is not the client's.
+    /// A server error.
     Unknown,
 }
 
 impl Refusal {
-    /// Of something that is not there, or cannot be.
+    /// Creates an error for missing content or an invalid name.
     pub(super) fn not_found(code: Code, message: impl Into<String>) -> Self {
         Self { status: StatusCode::NOT_FOUND, code, message: message.into() }
     }
 
-    /// Of content that is there and cannot be served.
+    /// Creates an error for existing content that cannot be served.
     pub(super) fn failure(message: impl Into<String>) -> Self {
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: Code::Unknown, message: message.into() }
     }
 
-    /// Of everything that would change the registry.
+    /// Creates an error for requests that would modify the registry.
     pub(super) fn read_only() -> Self {
         let message = "this registry is only read from; `lab mirror pull` adds images to its mirror";
         Self { status: StatusCode::METHOD_NOT_ALLOWED, code: Code::Unsupported, message: message.to_owned() }

@@ -1,17 +1,17 @@
-//! What a request asks for: the path below `/v2/`, read by the grammar of the OCI distribution
-//! specification v1.1 ("Pulling manifests" for names and tags, "Endpoints" for the paths).
+//! Parses the request path below `/v2/` according to the OCI distribution specification v1.1 ("Pulling
+//! manifests" for names and tags, "Endpoints" for the paths).
 
 use axum::http::StatusCode;
 use lab_model::Digest;
 
 use super::refusal::{Code, Refusal};
 
-/// Longer names fit into no reference of a client (a host name and a repository in 255 characters).
+/// Maximum name length. Clients limit a reference (host name and repository) to 255 characters.
 const NAME_LIMIT: usize = 255;
-/// The longest tag.
+/// Maximum tag length.
 const TAG_LIMIT: usize = 128;
 
-/// One of the specification's endpoints, as far as they are for reading.
+/// The read endpoints of the specification.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Target<'a> {
     /// end-2.
@@ -24,7 +24,7 @@ pub(super) enum Target<'a> {
     Referrers { digest: Digest },
 }
 
-/// Which manifest of a repository.
+/// The reference to a manifest in a repository.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Wanted<'a> {
     Tag(&'a str),
@@ -32,7 +32,7 @@ pub(super) enum Wanted<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Repository names contain slashes, so the path is read from its end.
+    /// Parses the path from its end, because repository names contain slashes.
     pub(super) fn parse(path: &'a str) -> Result<Self, Refusal> {
         if let Some(repository) = path.strip_suffix("/tags/list") {
             return Ok(Self::Tags { repository: name(repository)? });
@@ -56,7 +56,7 @@ impl<'a> Target<'a> {
             }
             Some(((repository, "referrers"), digest)) => {
                 name(repository)?;
-                // "Listing Referrers": 400 is demanded here, and 404 elsewhere.
+                // "Listing Referrers" requires 400 here; other endpoints require 404.
                 let digest = sha256(digest)
                     .map_err(|refusal| Refusal { status: StatusCode::BAD_REQUEST, ..refusal })?;
                 Ok(Self::Referrers { digest })
@@ -87,8 +87,8 @@ fn is_tag(text: &str) -> bool {
     text.len() <= TAG_LIMIT && text.starts_with(word) && text.chars().all(|c| word(c) || ".-".contains(c))
 }
 
-/// `sha256:` and 64 lower-case hexadecimal digits (OCI image specification, "Digests"); nothing else
-/// is kept here.
+/// Parses `sha256:` and 64 lower-case hexadecimal digits (OCI image specification, "Digests"). The store
+/// supports no other algorithm.
 fn sha256(text: &str) -> Result<Digest, Refusal> {
     Digest::parse(text).filter(|digest| digest.to_string() == text).ok_or_else(|| {
         Refusal::not_found(Code::DigestInvalid, format!("\"{text}\" is no digest of the form sha256:HEX"))

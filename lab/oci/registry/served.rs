@@ -1,4 +1,4 @@
-//! What each endpoint answers, out of the store.
+//! Responses of each endpoint, with content from the store.
 
 use std::{
     collections::HashMap,
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::images::index_of;
 
-/// All that is served, whichever port it is asked at.
+/// The served content, shared by all ports.
 pub(super) struct Served {
     pub(super) store: Store,
     pub(super) complaints: Complaints,
@@ -39,18 +39,18 @@ pub(super) struct Served {
 pub(super) struct ContentRequest<'a> {
     /// GET or HEAD.
     pub(super) method: &'a Method,
-    /// The registry that is stood in for.
+    /// The upstream registry of the request.
     pub(super) upstream: &'a str,
     pub(super) target: Target<'a>,
     pub(super) query: &'a HashMap<String, String>,
     pub(super) headers: &'a HeaderMap,
 }
 
-/// Why content cannot be had.
+/// The reason content is not available.
 enum Lack {
-    /// No layout has it.
+    /// No layout has the content.
     Missing,
-    /// It is there and cannot be served; in words.
+    /// The content exists but cannot be served. Contains the cause.
     Unusable(String),
 }
 
@@ -119,7 +119,7 @@ impl Served {
             (Ok(found), _) => found,
             (Err(lack), None) => return Err(lacking(lack)),
             (Err(_), Some(upstreams)) => {
-                // A tag that the mirror knows stays what it was there.
+                // Do not resolve a tag again if the mirror already knows it.
                 let digest = match known {
                     Some(digest) => digest.clone(),
                     None => upstreams.manifest(request.upstream, &name).await?,
@@ -165,7 +165,7 @@ impl Served {
         let wanted = request.query.get("artifactType");
         let mut found = Vec::new();
         for digest in self.store.listed() {
-            // One that is damaged is told when it is asked for.
+            // Skip damaged manifests. A request for the manifest reports the damage.
             let Ok((manifest, bytes)) = self.read(digest).await else { continue };
             let fits = wanted.is_none_or(|wanted| manifest.artifact_type() == Some(wanted.as_str()));
             if fits && manifest.refers_to(subject) {
@@ -181,7 +181,7 @@ impl Served {
         response
     }
 
-    /// The file with the content of `digest`, proven, out of the first layout that has it whole.
+    /// Returns the verified file with the content of `digest`, from the first layout with an intact copy.
     async fn file(&self, digest: &Digest) -> Result<File, Lack> {
         let mut lack = Lack::Missing;
         for path in self.store.files(digest) {
@@ -206,7 +206,7 @@ impl Served {
         Err(lack)
     }
 
-    /// A manifest and its bytes.
+    /// Reads a manifest and returns it with its bytes.
     async fn read(&self, digest: &Digest) -> Result<(ServedManifest, Vec<u8>), Lack> {
         let file = self.file(digest).await?;
         let mut bytes = Vec::new();
@@ -214,7 +214,7 @@ impl Served {
         read.map_err(|error| Lack::read(digest, &error))?;
         let manifest =
             (bytes.len() as u64 <= manifest::LIMIT).then(|| ServedManifest::parse(&bytes)).flatten();
-        // A blob that is no manifest is, as one, not there.
+        // The registry treats a blob in another format as a missing manifest.
         manifest.map(|manifest| (manifest, bytes)).ok_or(Lack::Missing)
     }
 

@@ -1,4 +1,4 @@
-//! The HTTP side: listeners, and what is common to all requests.
+//! The HTTP server: listeners, and common request handling.
 
 use std::{
     collections::HashMap,
@@ -28,63 +28,60 @@ use super::{
 };
 use crate::images::PullThrough;
 
-/// The upstream of a request that names none, where the port does not say: as in containerd's
-/// resolver.
+/// The default upstream if neither the request nor the port specifies one, as in the containerd resolver.
 const DEFAULT_UPSTREAM: &str = "docker.io";
 
-/// A running registry; stops when dropped.
+/// A running registry. Dropping it stops the server.
 pub struct Registry {
     address: SocketAddr,
     served: Arc<Served>,
     servers: Vec<AbortOnDropHandle<()>>,
 }
 
-/// What is known where a request comes in.
+/// The state of one port.
 #[derive(Clone)]
 struct Port {
     served: Arc<Served>,
-    /// The upstream of a request that names none.
+    /// The default upstream for requests on this port.
     upstream: Arc<str>,
 }
 
-/// What a registry serves, and how.
+/// The configuration of a registry.
 pub struct RegistryOptions {
-    /// The images.
     pub store: Store,
-    /// Fetches what the store lacks, if the host may.
+    /// Fetches content that the store lacks, if the host may go online.
     pub pull_through: Option<PullThrough>,
-    /// Where it is told what goes wrong: content that is missing, damaged or cannot be fetched.
+    /// Receives errors: content that is missing, damaged or cannot be fetched.
     pub recorder: Recorder,
 }
 
 impl From<Store> for RegistryOptions {
-    /// The content of the store alone, and nobody is told anything.
+    /// Serves only the store, and discards error events.
     fn from(store: Store) -> Self {
         Self { store, pull_through: None, recorder: Recorder::new() }
     }
 }
 
-/// Why the registry does not run.
+/// The reason the registry cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// No port can be had at all.
+    /// No port is available.
     #[error("open a port for the image registry on the loopback interface: {0}")]
     Port(#[from] std::io::Error),
-    /// A port that was asked for cannot be had.
+    /// A fixed port is not available.
     #[error("open port {port} of the loopback interface for the image registry: {source}")]
     FixedPort {
-        /// Which.
+        /// The requested port.
         port: u16,
-        /// What the system said.
         source: std::io::Error,
     },
 }
 
 impl Registry {
-    /// Serves on a free port of the loopback interface.
+    /// Starts a registry on a free loopback port.
     ///
     /// # Errors
-    /// When no port can be opened.
+    /// Returns an error if no port can be opened.
     pub fn start(options: impl Into<RegistryOptions>) -> BoxFuture<'static, Result<Self, RegistryError>> {
         Self::start_server(options.into()).boxed()
     }
@@ -103,11 +100,11 @@ impl Registry {
         Ok(Self { address, served, servers: vec![serve(listener, port)] })
     }
 
-    /// Serves on one more port of the loopback interface, where a request that names no upstream
-    /// means `upstream`, or Docker Hub's name without one.
+    /// Also serves on another loopback port. Requests without an upstream use `upstream`, or Docker Hub if
+    /// it is `None`.
     ///
     /// # Errors
-    /// When the port cannot be opened, as when something else listens there.
+    /// Returns an error if the port cannot be opened, for example because it is in use.
     pub fn also_at(&mut self, port: u16, upstream: Option<&str>) -> BoxFuture<'_, Result<(), RegistryError>> {
         let upstream = upstream.unwrap_or(DEFAULT_UPSTREAM).into();
         async move {
@@ -119,12 +116,12 @@ impl Registry {
         .boxed()
     }
 
-    /// Where it listens; guests reach the same port at the LAN's gateway address.
+    /// Returns the listen address. Guests reach the same port at the gateway address of the LAN.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Bytes of blobs and manifests sent so far.
+    /// Returns the number of bytes sent for blobs and manifests.
     pub fn bytes_served(&self) -> u64 {
         self.served.bytes.load(Ordering::Relaxed)
     }
@@ -133,7 +130,7 @@ impl Registry {
 fn serve(listener: TcpListener, port: Port) -> AbortOnDropHandle<()> {
     let router = Router::new().route("/v2/", any(version)).route("/v2/{*path}", any(pull)).with_state(port);
     AbortOnDropHandle::new(tokio::spawn(async move {
-        // `serve` only returns on a graceful shutdown, which is not asked for.
+        // `serve` returns only after a graceful shutdown, which the registry does not use.
         let _ = axum::serve(listener, router).await;
     }))
 }
@@ -142,7 +139,7 @@ fn reads(method: &Method) -> bool {
     [Method::GET, Method::HEAD].contains(method)
 }
 
-/// end-1: whether this is such a registry.
+/// end-1: the API version check.
 async fn version(method: Method) -> Response {
     if reads(&method) { StatusCode::OK.into_response() } else { Refusal::read_only().into_response() }
 }
@@ -164,7 +161,7 @@ async fn pull(
         port.served.answer(request).await
     };
     answer.await.unwrap_or_else(|refusal| {
-        // Content that cannot be served was told where it was read.
+        // `Served` has already reported content that it could not serve.
         if refusal.status != StatusCode::INTERNAL_SERVER_ERROR {
             port.served.complaints.tell(&refusal.message);
         }

@@ -1,4 +1,4 @@
-//! Image content by reference and digest, read from OCI image layouts.
+//! Image content by reference and digest, from OCI image layouts.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use lab_model::Digest;
 
 use crate::images::{Layout, LayoutError};
 
-/// What the registry can serve: manifests by reference, blobs by digest.
+/// The content of the registry: manifests by reference, blobs by digest.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     named: BTreeMap<String, Digest>,
@@ -18,31 +18,30 @@ pub struct Store {
     layouts: Vec<Layout>,
 }
 
-/// Why image content cannot be used.
+/// The reason image content cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A file of the layout that could not be read.
+    /// A layout file cannot be read.
     #[error("read {}: {source} (the workload images are built with: make images)", path.display())]
     Read {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// An index that is not the JSON it should be.
+    /// The index is not valid JSON for an image index.
     #[error("{} is not an OCI image index: {source}", path.display())]
     Index {
-        /// Which file.
+        /// The index file.
         path: PathBuf,
-        /// Where it is wrong.
+        /// The position and cause of the JSON error.
         source: serde_json::Error,
     },
-    /// An image of an index whose digest is of no kind that is known here.
+    /// The digest algorithm of an image in the index is not supported.
     #[error("{} lists \"{digest}\", which is no sha256 digest; export the image again", path.display())]
     Digest {
-        /// Which file.
+        /// The index file.
         path: PathBuf,
-        /// What stands there.
+        /// The unsupported digest.
         digest: String,
     },
 }
@@ -57,11 +56,11 @@ impl From<LayoutError> for StoreError {
 }
 
 impl Store {
-    /// Opens OCI image layout directories; a reference in a later one replaces the same
-    /// reference of an earlier one.
+    /// Opens OCI image layout directories. A reference in a later layout replaces the same reference in an
+    /// earlier layout.
     ///
     /// # Errors
-    /// When a layout's index is missing or malformed.
+    /// Returns an error if the index of a layout is missing or malformed.
     pub fn open(layouts: &[PathBuf]) -> Result<Self, StoreError> {
         let mut store = Self::default();
         for directory in layouts {
@@ -81,8 +80,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Also looks for content in a layout that is filled while this is in use; what its index lists
-    /// by now is not read.
+    /// Adds a layout that other tasks fill during use. Does not read the current images in its index.
     pub(super) fn look_in(&mut self, layout: PathBuf) {
         let layout = Layout::new(layout);
         if !self.layouts.contains(&layout) {
@@ -90,28 +88,28 @@ impl Store {
         }
     }
 
-    /// The full references of all images.
+    /// Returns the full references of all images.
     pub fn references(&self) -> impl Iterator<Item = &str> {
         self.named.keys().map(String::as_str)
     }
 
-    /// The registry hosts that images are named after, e.g. `registry.k8s.io`.
+    /// Returns the registry hosts in the image names, e.g. `registry.k8s.io`.
     pub fn upstreams(&self) -> BTreeSet<&str> {
         self.references().filter_map(|reference| reference.split_once('/')).map(|(host, _)| host).collect()
     }
 
-    /// The manifest that a full reference names, e.g. `registry.k8s.io/pause:3.10`.
+    /// Returns the manifest digest of a full reference, e.g. `registry.k8s.io/pause:3.10`.
     pub fn manifest(&self, reference: &str) -> Option<&Digest> {
         self.named.get(reference)
     }
 
-    /// Every manifest of the layouts' indexes, those without a name included.
+    /// Returns every manifest in the indexes of the layouts, including manifests without a name.
     pub(super) fn listed(&self) -> impl Iterator<Item = &Digest> {
         self.listed.iter()
     }
 
-    /// The tags of a repository, `HOST/NAME`, in lexical order without regard to case (OCI
-    /// distribution specification, "Listing Tags"); `None` when it has no image at all.
+    /// Returns the tags of a repository, `HOST/NAME`, in case-insensitive lexical order (OCI distribution
+    /// specification, "Listing Tags"). Returns `None` if the repository has no images.
     pub(super) fn tags(&self, repository: &str) -> Option<Vec<&str>> {
         let rest = self.references().filter_map(|reference| reference.strip_prefix(repository));
         let rest: Vec<_> = rest.filter(|rest| rest.starts_with([':', '@'])).collect();
@@ -120,7 +118,7 @@ impl Store {
         (!rest.is_empty()).then_some(tags)
     }
 
-    /// The files that should hold the content of `digest`.
+    /// Returns the candidate files for the content of `digest`.
     pub fn files(&self, digest: &Digest) -> impl Iterator<Item = PathBuf> {
         self.layouts.iter().map(|layout| layout.blob(digest)).filter(|path| path.is_file())
     }

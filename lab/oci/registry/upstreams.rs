@@ -1,4 +1,4 @@
-//! What the mirror lacks, out of the registries that it stands in for.
+//! Fetches content that the mirror lacks from upstream registries.
 
 use axum::http::StatusCode;
 use lab_model::Digest;
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::images::{OciError, PullThrough};
 
-/// Fetches for the registry, and tells what came of it.
+/// Fetches content for the registry, and reports the results.
 pub(super) struct Upstreams {
     fetches: PullThrough,
     complaints: Complaints,
@@ -21,16 +21,15 @@ impl Upstreams {
         Self { fetches, complaints }
     }
 
-    /// Brings the blob of `name`, `HOST/NAME@DIGEST`, into the mirror.
+    /// Fetches the blob of `name`, `HOST/NAME@DIGEST`, into the mirror.
     pub(super) async fn blob(&self, upstream: &str, name: &str, digest: &Digest) -> Result<(), Refusal> {
         let reference = self.reference(upstream, name)?;
         let fetched = self.fetches.blob(&reference, digest.clone()).await;
         fetched.map(drop).map_err(|error| self.refusal(upstream, name, &error, Code::BlobUnknown))
     }
 
-    /// Brings the manifest that `name` names into the mirror. The rest of an image that is asked for
-    /// by a tag follows while the client reads: it will want it, and once it is there whole, it is
-    /// listed.
+    /// Fetches the manifest of `name` into the mirror. For a tag, the rest of the image follows in the
+    /// background, because the client will request it. The complete image is then added to the index.
     pub(super) async fn manifest(&self, upstream: &str, name: &str) -> Result<Digest, Refusal> {
         let reference = self.reference(upstream, name)?;
         let digest = self
