@@ -146,7 +146,7 @@ fn an_input_that_means_nothing_is_told() -> Result<()> {
         ("scenarios", "0", "scenario \"0\" is ambiguous"),
         ("shard", "5/4", "is no part of a run"),
         ("pull-through", "maybe", "write true or false"),
-        ("accelerator", "fast", "choose kvm, hvf or tcg"),
+        ("accelerator", "fast", "use kvm, hvf or tcg"),
     ] {
         let ran = caller.run(&[(input, value)])?;
         assert_eq!(ran.verdict(), "refused", "{input}: {value}: {}", ran.log);
