@@ -60,7 +60,7 @@ impl Criterion {
         criteria
     }
 
-    /// The criteria whose scenarios all ran. The other criteria are unknown, not violated.
+    /// The criteria for which all scenarios ran. The other criteria are unknown, not violated.
     pub fn of_what_was_run(summary: &Summary) -> Vec<Self> {
         let ran = |name: &str| scenario(summary, name).is_some();
         // Older recordings do not contain the images of their nodes.

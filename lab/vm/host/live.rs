@@ -60,7 +60,7 @@ pub struct LiveNode {
     pub console: Option<PathBuf>,
 }
 
-/// A run whose owner process is alive.
+/// A run with a living owner process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveLab {
     pub directory: PathBuf,

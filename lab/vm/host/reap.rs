@@ -59,7 +59,7 @@ impl fmt::Display for Reaped {
     }
 }
 
-/// Cleans up after every run in `root` whose owner is gone. Does not touch runs with a living owner.
+/// Cleans up after every run in `root` without a living owner. Does not touch runs with a living owner.
 /// Blocks until the killed processes are gone, usually a few milliseconds.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! target/lab/compute-only-20261121-051200/
-//!   lab.lock       locked while the owner lives; the kernel frees it however the owner dies
+//!   lab.lock       locked while the owner lives; the kernel frees it when the owner dies
 //!   processes/     one file per living child process (see `ProcessRecord`)
 //!   lab.json       how to reach the live cluster (see `LabState`)
 //!   result.json    written last; a directory without it and without a lock holder has died

@@ -139,7 +139,7 @@ pub struct SpeedKey {
     pub qemu: String,
     /// The accelerator (`kvm`, `hvf`, `tcg`), with its CPU model.
     pub accelerator: String,
-    /// Digest of the image whose kernel was booted.
+    /// Digest of the image with the booted kernel.
     pub image: String,
 }
 

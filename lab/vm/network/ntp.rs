@@ -28,7 +28,7 @@ pub(super) fn answer(request: &[u8], now: SystemTime) -> Option<Vec<u8>> {
     reply[2] = request[2]; // poll interval
     reply[3] = 0xec; // precision: 2^-20 s
     reply[7] = 0x42; // root delay: 1 ms in units of 2^-16 s
-    reply[11] = 0x42; // root dispersion, likewise
+    reply[11] = 0x42; // root dispersion, in the same units
     reply[12..16].copy_from_slice(&[127, 127, 1, 0]); // reference: the local clock
     let clock = timestamp(now);
     reply[16..24].copy_from_slice(&timestamp(now - Duration::from_secs(1)));

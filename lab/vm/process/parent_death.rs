@@ -7,9 +7,9 @@ use std::process::Command;
 
 /// Makes the kernel send SIGKILL to the child when the **thread** that spawns it ends for any reason
 /// (prctl(2), `PR_SET_PDEATHSIG`). The spawning thread must live as long as the child.
+///
 /// Only Linux supports this. On other systems this function does nothing, and the next run uses the
 /// process record to end the child (see [`crate::host::reap`]).
-/// run reap what is left (see [`crate::host::reap`]).
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "pre_exec has no safe equivalent; the closure only makes system calls")]
 pub(super) fn die_with_spawning_thread(command: &mut Command) {

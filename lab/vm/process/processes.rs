@@ -221,7 +221,7 @@ async fn attend(
     report.send_replace(Some(status.unwrap_or_else(killed)));
 }
 
-/// The status of a child whose end was not observed: then SIGKILL is the only possible cause.
+/// The status of a child whose end was not observed: SIGKILL is then the only possible cause.
 fn killed() -> ExitStatus {
     ExitStatus::from_raw(nix::sys::signal::Signal::SIGKILL as i32)
 }
