@@ -1,4 +1,4 @@
-//! What lies beside a recording in its run's directory: files to look into, and the plans.
+//! The files in a run's directory beside the recording: readable files, and the plans.
 
 use std::{
     collections::BTreeMap,
@@ -10,17 +10,17 @@ use lab_model::redact;
 use serde_json::Value;
 use walkdir::WalkDir;
 
-/// Names of files that hold credentials, or that only a living lab needs.
+/// Files with credentials, or files that only a running lab needs.
 const LEFT_OUT: [&str; 4] = ["kubeconfig", "talosconfig", "lab.json", "lab.lock"];
-/// Directories that only a living lab needs, or that hold keys.
+/// Directories that only a running lab needs, or that contain keys.
 const NOT_ENTERED: [&str; 2] = ["processes", "tailnet"];
-/// How names of files end that a person can look into.
+/// File name extensions of readable files.
 const READABLE: [&str; 9] = ["log", "txt", "json", "jsonl", "yaml", "diff", "sh", "pcap", "pcapng"];
-/// More files than any run has worth listing.
+/// The maximum number of listed files, more than any run usually has.
 const LIMIT: usize = 500;
 
-/// The files of a run that are worth a look, relative to its directory, by name. Never one with
-/// credentials in it.
+/// The readable files of a run, relative to its directory, sorted by name. Excludes files with
+/// credentials.
 pub(super) fn artefacts(directory: &Path) -> Vec<PathBuf> {
     let entered = |entry: &walkdir::DirEntry| {
         !(entry.file_type().is_dir() && NOT_ENTERED.iter().any(|name| entry.file_name() == *name))
@@ -42,17 +42,17 @@ pub(super) fn artefacts(directory: &Path) -> Vec<PathBuf> {
 /// An image that nodes booted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct BootedImage {
-    /// Whose.
+    /// The role of the image.
     pub(super) role: String,
-    /// Where it came from.
+    /// The source of the image.
     pub(super) source: String,
-    /// What it is by its content.
+    /// The content digest.
     pub(super) digest: String,
-    /// What it says that it runs.
+    /// The software that the image declares.
     pub(super) software: String,
 }
 
-/// What the plans of a run tell of the guests: the images, by role and digest, and CPU models.
+/// The facts about guests in the plans of a run: the images, by role and digest, and the CPU models.
 pub(super) fn planned(directory: &Path, scenarios: &[&str]) -> (Vec<BootedImage>, Vec<String>) {
     let own = std::iter::once(directory.join("plan.json"));
     let each = scenarios.iter().map(|name| directory.join(name).join("plan.json"));

@@ -1,4 +1,4 @@
-//! The bundle of a failed run: everything a person needs to see why, in one directory.
+//! The bundle of a failed run: all data for failure analysis, in one directory.
 
 use std::{
     fs, io,
@@ -7,14 +7,14 @@ use std::{
 
 use lab_model::redact;
 
-/// Gathered texts, by file name relative to the bundle.
+/// Collected texts, by file name relative to the bundle.
 #[derive(Clone, Debug, Default)]
 pub struct Bundle {
     files: Vec<(PathBuf, String)>,
     cause: String,
 }
 
-/// A file of the bundle that cannot be written.
+/// A file of the bundle cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("write {} of the bundle: {source}", path.display())]
 pub struct BundleError {
@@ -23,7 +23,8 @@ pub struct BundleError {
 }
 
 impl Bundle {
-    /// An empty bundle for a run that failed because of `cause` (which node, at which step, why).
+    /// Creates an empty bundle for a run that failed because of `cause` (the node, the step and the
+    /// reason).
     pub fn new(cause: impl Into<String>) -> Self {
         Self { files: Vec::new(), cause: cause.into() }
     }
@@ -33,11 +34,11 @@ impl Bundle {
         self.files.push((name.into(), text.into()));
     }
 
-    /// Writes all texts, redacted, below `directory`, and `README.txt` whose first line is the
-    /// cause. The directory appears whole, by rename, and takes the place of an earlier bundle.
+    /// Writes all texts, redacted, to `directory`, and `README.txt` with the cause in its first line.
+    /// The directory appears atomically, by rename, and replaces an earlier bundle.
     ///
     /// # Errors
-    /// When a file cannot be written.
+    /// Fails if a file cannot be written.
     pub fn write(&self, directory: &Path) -> Result<(), BundleError> {
         let error = |path: &Path| {
             let path = path.to_owned();

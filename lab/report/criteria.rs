@@ -1,4 +1,4 @@
-//! What a role-based pair of images must show, each criterion with its evidence out of a run.
+//! The success criteria for a role-based pair of images, each with evidence from a run.
 //!
 //! Source: the success criteria of the decision for role-based images (ADR-004) of the images' users.
 
@@ -16,7 +16,7 @@ use super::{
 const SCENARIOS: [&str; 4] =
     ["compute-only-cluster", "mixed-role-cluster", "tailscale-routing-test", "extension-isolation"];
 
-/// Criteria that checks show: the sentence, and the checks of scenarios that must have passed.
+/// Criteria that depend on checks: the sentence, and the scenario checks that must have passed.
 const SHOWN: [(&str, &[(&str, &str)]); 3] = [
     (
         "compute nodes reach Ready without Tailscale",
@@ -32,19 +32,19 @@ const SHOWN: [(&str, &[(&str, &str)]); 3] = [
     ),
 ];
 
-/// A criterion, and what was seen of it.
+/// A criterion and its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Criterion {
-    /// What must hold.
+    /// The requirement.
     pub text: &'static str,
-    /// Whether it was seen to hold.
+    /// Whether the run meets the requirement.
     pub holds: bool,
-    /// Why so: a sentence for each thing that was looked at.
+    /// The reason: one sentence for each observation.
     pub evidence: Vec<String>,
 }
 
 impl Criterion {
-    /// All criteria, as a run shows them. One whose checks did not run does not hold.
+    /// All criteria with the results of a run. A criterion without executed checks does not hold.
     pub fn all(summary: &Summary) -> Vec<Self> {
         let mut criteria: Vec<_> =
             SHOWN.iter().map(|(text, checks)| Self::shown(summary, text, checks)).collect();
@@ -60,10 +60,10 @@ impl Criterion {
         criteria
     }
 
-    /// The criteria whose scenarios were all run: the others are not broken, nobody looked.
+    /// The criteria for which all scenarios ran. The other criteria are unknown, not violated.
     pub fn of_what_was_run(summary: &Summary) -> Vec<Self> {
         let ran = |name: &str| scenario(summary, name).is_some();
-        // Older recordings do not tell the images of their nodes.
+        // Older recordings do not contain the images of their nodes.
         let told = of_the_four(summary).flat_map(|scenario| &scenario.nodes).any(|node| node.image.is_some());
         let all = SCENARIOS.iter().all(|name| ran(name));
         let shown = SHOWN.iter().map(|(_, checks)| checks.iter().all(|(name, _)| ran(name)));
@@ -71,7 +71,7 @@ impl Criterion {
         Self::all(summary).into_iter().zip(wanted).filter_map(|(one, wanted)| wanted.then_some(one)).collect()
     }
 
-    /// Whether each node has a role and an image as the guide's table has them.
+    /// Whether each node has a role and an image as in the guide's table.
     fn guided(summary: &Summary) -> Self {
         let text = "the documentation guides the choice of roles";
         match RoleGuide::embedded() {
@@ -97,7 +97,7 @@ impl Criterion {
     }
 }
 
-/// Those of the four scenarios that were run.
+/// The executed scenarios of the four.
 fn of_the_four(summary: &Summary) -> impl Iterator<Item = &ScenarioSummary> {
     summary.scenarios.iter().filter(|scenario| SCENARIOS.contains(&scenario.name.as_str()))
 }
@@ -168,7 +168,7 @@ mod tests {
         kinds
     }
 
-    /// A node of the role compute, with the extensions of its image, if they are told.
+    /// A node with the role compute, with the extensions of its image if known.
     fn compute_node(extensions: Option<&[&str]>) -> EventKind {
         let extensions = extensions.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
         EventKind::NodePlanned {
@@ -187,9 +187,9 @@ mod tests {
         assert!(all(Some(&["spin"]))[3].holds);
         let wrong = &all(Some(&["tailscale"]))[3];
         assert!(!wrong.holds && wrong.evidence[0].contains("an image without tailscale"), "{wrong:?}");
-        // Of no nodes nothing can be said.
+        // Without nodes there is no result.
         assert!(!Criterion::all(&summary(vec![began.clone()]))[3].holds);
-        // An older recording is not blamed for what it does not tell.
+        // Missing data in an older recording does not count as a violation.
         let older = summary(vec![began.clone(), compute_node(None)]);
         assert!(Criterion::of_what_was_run(&older).iter().all(|one| one.text != wrong.text));
     }
@@ -216,7 +216,7 @@ mod tests {
         let all = Criterion::all(&summary(runs.concat()));
         assert!(all.iter().all(|criterion| criterion.holds), "{all:?}");
         assert_eq!(all[1].evidence[1], "tailscale-routing-test, tailnet-routing: saw tailnet-routing");
-        // One run fewer, and one that failed.
+        // One run fewer, and one failed run.
         let broken =
             ran(SCENARIOS[2], &["layers-green", "tailnet-routing"], Outcome::Failed { cause: "cut".into() });
         let all = Criterion::all(&summary([runs[0].clone(), broken].concat()));

@@ -1,4 +1,4 @@
-//! The reports that a run leaves in its directory.
+//! The reports in the directory of a run.
 
 use std::{fs, io, path::Path};
 
@@ -6,7 +6,7 @@ use lab_model::files::replace_file;
 
 use super::{history::History, recording::Recording, report::Report, signatures::Signatures};
 
-/// The page.
+/// The HTML page.
 pub const HTML: &str = "report.html";
 /// For CI systems.
 pub const JUNIT: &str = "junit.xml";
@@ -14,14 +14,14 @@ pub const JUNIT: &str = "junit.xml";
 pub const TRACE: &str = "trace.json";
 /// For the summary of a CI step.
 pub const MARKDOWN: &str = "summary.md";
-/// All of them, and what a run's directory holds beside.
+/// All report files.
 pub(super) const ALL: [&str; 4] = [HTML, JUNIT, TRACE, MARKDOWN];
 
 impl Report {
-    /// Writes all reports to a run's directory.
+    /// Writes all reports to the directory of a run.
     ///
     /// # Errors
-    /// When a file cannot be written.
+    /// Fails if a file cannot be written.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         for (name, text) in
             [(HTML, self.html()), (JUNIT, self.junit()), (TRACE, self.trace()), (MARKDOWN, self.markdown())]
@@ -35,11 +35,11 @@ impl Report {
     }
 }
 
-/// Leaves the reports of a run that has ended in its directory, and its lines in the history of the
+/// Writes the reports of a finished run to its directory, and appends its lines to the history in the
 /// run root.
 ///
 /// # Errors
-/// When the recording cannot be read or a file cannot be written.
+/// Fails if the recording cannot be read or a file cannot be written.
 pub fn leave_reports(directory: &Path, signatures: &Signatures) -> io::Result<()> {
     let recording = Recording::of_run(directory).map_err(io::Error::other)?;
     let report = Report::of(&recording, signatures);

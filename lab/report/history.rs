@@ -1,5 +1,5 @@
-//! What earlier runs came to: one line a scenario in `history.jsonl` of the run root, which stays
-//! when the run's directory is removed.
+//! The results of earlier runs. `history.jsonl` in the run root has one line per scenario, and
+//! remains when a run's directory is removed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,17 +16,17 @@ use super::{
     summary::{ScenarioSummary, Summary},
 };
 
-/// The file in the run root.
+/// The history file in the run root.
 pub const HISTORY: &str = "history.jsonl";
-/// How many earlier runs a median needs to say anything.
+/// The minimum number of earlier runs for a median.
 const ENOUGH: usize = 3;
-/// How much slower than the median is worth a note.
+/// The ratio to the median from which a run gets a note.
 const REGRESSION: f64 = 1.2;
-/// How titles of runs begin that the project's own tests make. Several of those share a host, so
-/// they are a series apart.
+/// The title prefix of runs of the project's own tests. Several of these tests share a host, so they
+/// form a separate series.
 const TEST: &str = "test-";
 
-/// How something ended, in one word.
+/// The result, as one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ended {
@@ -34,9 +34,9 @@ pub enum Ended {
     Passed,
     /// Red.
     Failed,
-    /// It was not done, or interrupted.
+    /// Not run, or interrupted.
     NotRun,
-    /// The lab was killed on the way.
+    /// The lab was killed during the run.
     Died,
 }
 
@@ -50,7 +50,7 @@ impl Ended {
         }
     }
 
-    /// The word that a person reads.
+    /// The label for people.
     pub fn label(self) -> &'static str {
         match self {
             Self::Passed => "passed",
@@ -61,37 +61,35 @@ impl Ended {
     }
 }
 
-/// One scenario of one earlier run.
+/// One scenario of an earlier run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PastRun {
-    /// The run's name.
     pub run: String,
-    /// What was run.
+    /// The title of the run.
     pub title: String,
-    /// When it began.
+    /// Start time.
     pub at: jiff::Timestamp,
-    /// The scenario.
     pub scenario: String,
-    /// How guests ran.
+    /// The accelerator of the guests.
     pub accelerator: String,
-    /// How many times slower than the reference host.
+    /// The factor by which the host was slower than the reference host.
     pub speed_factor: f64,
-    /// How many nodes there were.
+    /// The number of nodes.
     pub nodes: usize,
-    /// How it ended.
+    /// The result.
     pub ended: Ended,
-    /// Seconds from the first power-on until all nodes were green, if they were.
+    /// Seconds from the first power-on until all nodes were green, if all became green.
     pub ready_seconds: Option<f64>,
-    /// Seconds that the scenario took.
+    /// The duration of the scenario in seconds.
     pub seconds: f64,
-    /// Seconds of each step on the node where it took longest, by the step's label.
+    /// Seconds of each step on the slowest node, by step label.
     pub steps: BTreeMap<String, f64>,
-    /// The checks' ends, by their identifiers.
+    /// The results of the checks, by check ID.
     pub checks: BTreeMap<String, Ended>,
 }
 
 impl PastRun {
-    /// One a scenario of a run.
+    /// One entry per scenario of a run.
     pub fn of(summary: &Summary) -> Vec<Self> {
         let scenarios = summary.scenarios.iter().filter(|scenario| !scenario.name.is_empty());
         scenarios.map(|scenario| Self::of_scenario(summary, scenario)).collect()
@@ -101,7 +99,7 @@ impl PastRun {
         let tenths = |seconds: f64| (seconds * 10.0).round() / 10.0;
         let steps = scenario.longest_steps().into_iter();
         let checks = scenario.checks.iter();
-        // A scenario in the middle of which its run was interrupted did not die.
+        // A scenario without an own outcome did not die if its run was interrupted.
         let outcome = scenario.outcome.as_ref().or(summary.outcome.as_ref());
         Self {
             run: summary.run.clone(),
@@ -119,7 +117,7 @@ impl PastRun {
         }
     }
 
-    /// Seconds to all green as they would be on the reference host.
+    /// Seconds until all nodes are green, scaled to the reference host.
     fn scaled(&self) -> Option<f64> {
         Some(self.ready_seconds? / if self.speed_factor > 0.0 { self.speed_factor } else { 1.0 })
     }
@@ -128,7 +126,7 @@ impl PastRun {
         self.title.starts_with(TEST)
     }
 
-    /// Whether the two can be compared: same scenario of the same size, run in the same way.
+    /// Whether two runs are comparable: same scenario, same size, same conditions.
     fn compares_with(&self, other: &Self) -> bool {
         let key = |run: &Self| (run.scenario.clone(), run.accelerator.clone(), run.nodes, run.is_test());
         key(self) == key(other)
@@ -139,18 +137,17 @@ impl PastRun {
     }
 }
 
-/// All earlier runs below a root, oldest first.
+/// All earlier runs in a run root, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct History {
-    /// The runs.
     pub runs: Vec<PastRun>,
 }
 
 impl History {
-    /// What `history.jsonl` tells, and the recordings of runs that are not in it.
+    /// Reads `history.jsonl`, and the recordings of runs that are missing in it.
     ///
     /// # Errors
-    /// When the file is there and cannot be read. Lines of it that are damaged are left out.
+    /// Fails if the file exists but cannot be read. Damaged lines are skipped.
     pub fn read(root: &Path) -> io::Result<Self> {
         let path = root.join(HISTORY);
         let text = match fs::read_to_string(&path) {
@@ -163,7 +160,7 @@ impl History {
         for directory in fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path()) {
             let name =
                 directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            // A run without a result lives, or died; only the next run can tell.
+            // A run without a result is running or dead; only the next run can distinguish the two.
             if !known.contains(&name)
                 && directory.join("result.json").is_file()
                 && let Ok(recording) = Recording::of_run(&directory)
@@ -175,10 +172,10 @@ impl History {
         Ok(Self { runs })
     }
 
-    /// Adds the scenarios of a run that has ended.
+    /// Appends the scenarios of a finished run.
     ///
     /// # Errors
-    /// When the file cannot be locked or written.
+    /// Fails if the file cannot be locked or written.
     pub fn append(root: &Path, summary: &Summary) -> io::Result<()> {
         let mut lines = Vec::new();
         for run in PastRun::of(summary) {
@@ -190,25 +187,25 @@ impl History {
         }
         let path = root.join(HISTORY);
         let _lock = FileLock::acquire(&path)?;
-        // A line that its writer did not finish stays alone.
+        // Starts a new line, so that an incomplete line of an earlier writer stays separate.
         if fs::read(&path)?.last().is_some_and(|last| *last != b'\n') {
             lines.insert(0, b'\n');
         }
         fs::OpenOptions::new().append(true).open(&path)?.write_all(&lines)
     }
 
-    /// Only the runs of one scenario.
+    /// Keeps only the runs of one scenario.
     pub fn of_scenario(mut self, scenario: &str) -> Self {
         self.runs.retain(|run| run.scenario == scenario);
         self
     }
 
-    /// The last run before `run` that compares with it.
+    /// The last comparable run before `run`.
     pub fn previous(&self, run: &PastRun) -> Option<&PastRun> {
         self.runs.iter().rev().find(|other| other.is_before(run) && other.compares_with(run))
     }
 
-    /// A sentence when `run` took much longer until all was green than the green runs before it.
+    /// A sentence if `run` took much longer until all nodes were green than earlier green runs.
     pub fn regression(&self, run: &PastRun) -> Option<String> {
         let before = self
             .runs
@@ -226,7 +223,7 @@ impl History {
         })
     }
 
-    /// Runs that compare with each other, by the first of them.
+    /// Groups comparable runs, ordered by the first run of each group.
     fn series(&self) -> Vec<Vec<&PastRun>> {
         let mut series: Vec<Vec<&PastRun>> = Vec::new();
         for run in &self.runs {
@@ -239,7 +236,7 @@ impl History {
     }
 }
 
-/// The middle one; of an even number the mean of the two in the middle.
+/// The median; for an even number of values, the mean of the two middle values.
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -251,7 +248,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 impl fmt::Display for History {
-    /// A table a series, with its medians and, where there is one, the note on its last run.
+    /// One table per series, with its medians and the note on its last run, if any.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.runs.is_empty() {
             return writeln!(f, "no scenario has been run");

@@ -1,4 +1,4 @@
-//! The recording of a run: one event a line.
+//! The recording of a run: one event per line.
 
 use std::{
     fs::File,
@@ -9,16 +9,16 @@ use std::{
 use lab_model::events::{Event, Subscription};
 use tokio::task::JoinHandle;
 
-/// Writes every event to a file as it happens, so that a run that dies leaves what it saw.
+/// Writes every event to a file immediately, so that a run that dies leaves its events.
 pub struct JsonLines {
     writer: JoinHandle<io::Result<()>>,
 }
 
 impl JsonLines {
-    /// Starts writing to `path`.
+    /// Starts to write to `path`.
     ///
     /// # Errors
-    /// When the file cannot be made.
+    /// Fails if the file cannot be created.
     pub fn start(mut events: Subscription, path: &Path) -> io::Result<Self> {
         let mut file = File::create(path)?;
         let writer = tokio::spawn(async move {
@@ -36,19 +36,20 @@ impl JsonLines {
         Ok(Self { writer })
     }
 
-    /// Waits until the stream has ended and all is written.
+    /// Waits until the stream has ended and all events are written.
     ///
     /// # Errors
-    /// When writing failed at some point.
+    /// Fails if an earlier write failed.
     pub async fn finish(self) -> io::Result<()> {
         self.writer.await.map_err(io::Error::other)?
     }
 }
 
-/// Reads a recording; a last line that was cut off by a crash is left out.
+/// Reads a recording. Skips a last line that a crash truncated.
 ///
 /// # Errors
-/// When the file cannot be read or a whole line is no event, naming the line.
+/// Fails if the file cannot be read, or if a complete line is not an event. The error contains the
+/// line number.
 pub fn read_recording(path: &Path) -> io::Result<Vec<Event>> {
     let mut events = Vec::new();
     let mut reader = BufReader::new(File::open(path)?);

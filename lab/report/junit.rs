@@ -1,4 +1,5 @@
-//! JUnit XML, for CI systems: a suite a scenario, a case a check, and a case for the verdict.
+//! JUnit XML for CI systems: one suite per scenario, one case per check, and one case for the
+//! verdict.
 
 use std::{path::Path, time::Duration};
 
@@ -10,19 +11,20 @@ use super::{
     summary::{CheckResult, ScenarioSummary},
 };
 
-/// The case that stands for the verdict itself. A suite is red exactly when the verdict is, also when
-/// the cluster did not form and no check was run, or when a check fails that is expected to.
+/// The test case for the verdict itself. A suite fails exactly if the verdict is red. This includes
+/// runs in which the cluster did not form and no check ran, and excludes checks that are expected to
+/// fail.
 const VERDICT: &str = "verdict";
 
 impl Report {
-    /// As JUnit XML in the form that Jenkins and GitLab read.
+    /// Formats the report as JUnit XML in the form that Jenkins and GitLab read.
     pub fn junit(&self) -> String {
         let mut xml = Xml::new(if self.summary.title.is_empty() { "lab" } else { &self.summary.title });
         xml.set_time(seconds(self.summary.seconds));
         for scenario in &self.summary.scenarios {
             xml.add_test_suite(self.suite(scenario));
         }
-        // A run that was interrupted between two scenarios, or that had none.
+        // The run was interrupted between two scenarios, or had no scenarios.
         if !self.summary.passed() && xml.failures + xml.errors == 0 {
             let outcome = self
                 .summary
@@ -33,7 +35,7 @@ impl Report {
             suite.add_test_case(verdict("run", &outcome));
             xml.add_test_suite(suite);
         }
-        // It refuses no text that it was given.
+        // The serializer accepts every text of the report.
         xml.to_string().unwrap_or_default()
     }
 
@@ -71,8 +73,8 @@ impl Report {
         suite
     }
 
-    /// Files of the run, by the marker that Jenkins' and GitLab's readers know. Their paths are seen
-    /// from the working directory, as those want it.
+    /// Files of the run, in the attachment format of Jenkins and GitLab. The paths are relative to
+    /// the working directory, as both require.
     fn attachments(&self, scenario: &ScenarioSummary, wanted: impl Fn(&Path) -> bool) -> Vec<String> {
         let Some(directory) = &self.directory else { return Vec::new() };
         let here = std::env::current_dir().ok();
@@ -80,7 +82,7 @@ impl Report {
         self.artefacts
             .iter()
             .filter(|path| !several || path.starts_with(&scenario.name))
-            // The bundle has copies of the consoles.
+            // The bundle contains copies of the consoles.
             .filter(|path| wanted(path) && !path.to_string_lossy().contains("bundle/nodes/"))
             .map(|path| directory.join(path))
             .map(|path| {
@@ -91,7 +93,7 @@ impl Report {
     }
 }
 
-/// A check that fails in a scenario that passes was expected to.
+/// A failed check in a passed scenario was expected to fail.
 fn case(suite: &str, check: &CheckResult, scenario_passed: bool) -> TestCase {
     let status = match &check.outcome {
         Outcome::Passed => TestCaseStatus::success(),

@@ -1,4 +1,5 @@
-//! The laps of a run that a stage has promises for, while it goes on and afterwards. Made from its events alone.
+//! The time measurements of a run that have a stage budget. Computed from events alone, during and
+//! after the run.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,7 +8,8 @@ use lab_model::{
     node::NodeName,
 };
 
-/// What the figures are called, what they measure, and the promise that the images' users make.
+/// The figures: their names, what they measure, and their budgets. Source: the promise of the images'
+/// users.
 pub(super) const BOOT: Promise = Promise {
     name: "boot",
     measures: "from power-on to maintenance mode, the slowest node",
@@ -24,38 +26,38 @@ pub(super) const WHOLE: Promise = Promise {
     budget: Duration::from_secs(25 * 60),
 };
 
-/// A figure and what it must not exceed.
+/// A figure and its budget.
 pub(super) struct Promise {
     pub(super) name: &'static str,
     pub(super) measures: &'static str,
     pub(super) budget: Duration,
 }
 
-/// A figure of a run that goes on.
+/// A figure of a running or finished run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Lapse {
-    /// What it is counted from has not come.
+    /// The start event has not occurred.
     NotYet,
-    /// So much until now.
+    /// The elapsed time of a running measurement.
     Running(Duration),
-    /// So much in all; of several, the longest until now.
+    /// The total time; for several measurements, the longest so far.
     Done(Duration),
 }
 
-/// What the figures are made of.
+/// The state from which the figures are computed.
 #[derive(Default)]
 pub(super) struct Laps {
     pub(super) run: Lap,
     scenario: String,
     /// By node and scenario.
     pub(super) boots: Vec<(String, Lap)>,
-    /// The boots that go on, as positions in `boots`.
+    /// The running boots, as indices of `boots`.
     booting: BTreeMap<NodeName, usize>,
     /// By scenario.
     pub(super) bootstraps: Vec<(String, Lap)>,
 }
 
-/// From a moment to another, once that came.
+/// The time from one event to another; the end is unknown until the second event occurs.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Lap {
     pub(super) began: Duration,
@@ -69,7 +71,7 @@ impl Lap {
 }
 
 impl Laps {
-    /// The figures as they stand at `now`: name, budget and time.
+    /// The figures at time `now`: name, budget and time.
     pub(super) fn lapses(&self, now: Duration) -> [(&'static str, Duration, Lapse); 3] {
         let of = |laps: &[(String, Lap)]| {
             let open = laps.iter().filter(|(_, lap)| lap.ended.is_none()).map(|(_, lap)| lap.began).min();
@@ -120,7 +122,8 @@ impl Laps {
         }
     }
 
-    /// Only the first time in a scenario: a node that is power-cycled later has its config already.
+    /// Only the first power-on in a scenario counts: a node that is power-cycled later already has
+    /// its config.
     fn powered_on(&mut self, node: &NodeName, at: Duration) {
         let name = format!("{node} of {}", self.scenario);
         if self.boots.iter().any(|(known, _)| *known == name) {
@@ -134,7 +137,7 @@ impl Laps {
     }
 }
 
-/// The lap that took longest, or the first that did not come to its end.
+/// The longest lap, or the first lap without an end.
 pub(super) fn slowest<'a>(
     mut laps: impl Iterator<Item = (&'a str, &'a Lap)>,
 ) -> Result<(&'a str, &'a Lap), String> {

@@ -1,8 +1,8 @@
 //! Consumers of the event stream: live terminal view, recording, failure bundle, and the reports.
 //!
-//! Each reads events and nothing else, so what was shown can be shown again from a recording.
-//! [`Recording`] -> [`Report`] -> text, Markdown, JUnit XML, trace, HTML: all formats are made of one
-//! [`Report`] and therefore carry the same verdict.
+//! Each consumer reads only events, so a recording can reproduce the output. [`Recording`] ->
+//! [`Report`] -> text, Markdown, JUnit XML, trace, HTML: all formats use one [`Report`] and therefore
+//! contain the same verdict.
 
 mod beside;
 mod bundle;

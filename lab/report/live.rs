@@ -1,4 +1,5 @@
-//! What a person watches while a run goes on: the whole terminal or a line per node on a terminal, plain lines elsewhere.
+//! Live output of a run: the full-screen view or one line per node on a terminal, plain lines
+//! elsewhere.
 
 use std::{collections::BTreeMap, io::IsTerminal, time::Duration};
 
@@ -11,12 +12,12 @@ use tokio::task::JoinHandle;
 
 use super::{plain, screen};
 
-/// How a run is shown.
+/// The display mode of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Display {
-    /// The whole terminal.
+    /// The full-screen view.
     Screen,
-    /// A line per node that moves.
+    /// One updating line per node.
     Live,
     /// One line per event.
     Plain,
@@ -25,13 +26,13 @@ pub enum Display {
 }
 
 impl Display {
-    /// Live on a terminal, plain elsewhere, in CI and where colour is not wanted.
+    /// Live on a terminal; plain elsewhere, in CI, and if colour is disabled.
     pub fn for_stderr() -> Self {
         let dumb = ["CI", "NO_COLOR"].iter().any(|name| std::env::var_os(name).is_some());
         if std::io::stderr().is_terminal() && !dumb { Self::Live } else { Self::Plain }
     }
 
-    /// As [`Display::for_stderr`], but the whole terminal where there is one that is large enough.
+    /// Same as [`Display::for_stderr`], but full-screen if the terminal is large enough.
     pub fn screen_on_stderr() -> Self {
         match Self::for_stderr() {
             Self::Live if screen::fits() => Self::Screen,
@@ -141,7 +142,7 @@ impl View {
 
     fn print(&self, event: &Event) {
         if let Some(line) = plain::line(event) {
-            // Without a terminal there is nothing to draw, and nothing to lose.
+            // Without a terminal, an error here has no effect.
             let _ = self.bars.println(line);
         }
     }

@@ -1,4 +1,4 @@
-//! Markdown, for the summary of a CI step.
+//! Markdown for the summary of a CI step.
 
 use std::fmt::Write as _;
 
@@ -10,13 +10,13 @@ use super::{
     summary::{NodeSummary, ScenarioSummary},
 };
 
-/// How much of a text is shown; a summary of GitHub Actions has room for a megabyte in all.
+/// The maximum length of a text; a GitHub Actions summary can have one megabyte in total.
 const LONGEST: usize = 600;
-/// How many facts of a check are shown.
+/// The maximum number of facts per check.
 const FACTS: usize = 40;
 
 impl Report {
-    /// As a section of Markdown, e.g. for `$GITHUB_STEP_SUMMARY`.
+    /// Formats the report as a Markdown section, e.g. for `$GITHUB_STEP_SUMMARY`.
     pub fn markdown(&self) -> String {
         let summary = &self.summary;
         let mut text =
@@ -120,7 +120,7 @@ fn verdict_words(outcome: Option<&Outcome>) -> String {
     }
 }
 
-/// Text from anywhere, so that nothing in it is Markdown or HTML and it stays in its cell.
+/// Escapes untrusted text, so that it contains no Markdown or HTML and stays in its cell.
 fn plain(text: &str) -> String {
     let mut out = String::new();
     for (count, c) in text.chars().enumerate() {
@@ -132,7 +132,7 @@ fn plain(text: &str) -> String {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
-            // A user or a team would be told of it.
+            // Prevents a notification to a user or a team.
             '@' => out.push_str("&#64;"),
             '|' | '`' | '*' | '_' | '[' | ']' | '\\' | '#' | '~' => {
                 // Writing to a string cannot fail.

@@ -11,7 +11,7 @@ pub(super) async fn show(mut events: Subscription) {
     }
 }
 
-/// The line for an event, or `None` for events that only a recording needs.
+/// The line for an event; `None` for events that only a recording needs.
 pub(super) fn line(event: &Event) -> Option<String> {
     text(event).map(|text| format!("{:>7.1}  {text}", event.at.as_secs_f64()))
 }

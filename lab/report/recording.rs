@@ -1,4 +1,4 @@
-//! A run as it was recorded, and where what lies beside it is.
+//! A recorded run, and the location of the files beside it.
 
 use std::{
     collections::BTreeSet,
@@ -14,46 +14,45 @@ use lab_model::{
 
 use super::json_lines::read_recording;
 
-/// The name of the recording in a run's directory.
+/// The file name of the recording in a run's directory.
 pub const RECORDING: &str = "events.jsonl";
 
-/// What a run left: everything that reports are made of.
+/// The data of a run from which reports are created.
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
-    /// What happened, without secrets.
+    /// The events, without secrets.
     pub events: Vec<Event>,
-    /// The run's directory, when the recording lies in one.
+    /// The run's directory, if the recording is in one.
     pub directory: Option<PathBuf>,
 }
 
-/// Why there is no recording to make reports of.
+/// The reason why there is no recording for a report.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
-    /// Nothing of this name.
+    /// No run has this name.
     #[error(
         "{} is no run directory and no recording, and no run below {} begins so; `lab report history` lists runs",
         .0.display(), .1.display()
     )]
     Missing(PathBuf, PathBuf),
-    /// No run at all.
+    /// There is no run.
     #[error("no run has been recorded below {}; name a run directory or an {RECORDING}", .0.display())]
     NoRuns(PathBuf),
-    /// A recording that cannot be read.
+    /// The recording cannot be read.
     #[error("read {}: {source}", path.display())]
     Read {
-        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error of the operating system, or of the parser.
         source: io::Error,
     },
 }
 
 impl Recording {
-    /// The recording of a run directory, of a file, or of the newest run below `root` whose name
-    /// begins with what is given.
+    /// Finds a recording: in a run directory, as a file, or in the newest run in `root` whose name
+    /// starts with `run`.
     ///
     /// # Errors
-    /// When there is none or it cannot be read.
+    /// Fails if there is no recording, or if it cannot be read.
     pub fn find(run: &Path, root: &Path) -> Result<Self, RecordingError> {
         if run.join(RECORDING).is_file() {
             return Self::of_run(run);
@@ -69,10 +68,10 @@ impl Recording {
         }
     }
 
-    /// The newest recording below `root`.
+    /// The newest recording in `root`.
     ///
     /// # Errors
-    /// When there is none or it cannot be read.
+    /// Fails if there is no recording, or if it cannot be read.
     pub fn newest(root: &Path) -> Result<Self, RecordingError> {
         match newest(root, |_| true) {
             Some(run) => Self::of_run(&run),
@@ -83,7 +82,7 @@ impl Recording {
     /// The recording in a run's directory.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Fails if the recording cannot be read.
     pub fn of_run(directory: &Path) -> Result<Self, RecordingError> {
         Self::read(&directory.join(RECORDING), Some(directory))
     }
@@ -98,23 +97,24 @@ impl Recording {
         Ok(Self { events: without_secrets(events), directory })
     }
 
-    /// A recording that was made just now, or joined from several.
+    /// Creates a recording from new events, or from several joined recordings.
     pub fn of_events(events: Vec<Event>) -> Self {
         Self { events: without_secrets(events), directory: None }
     }
 
-    /// The directory that holds this run beside others.
+    /// The directory that contains this run and other runs.
     pub(super) fn root(&self) -> Option<PathBuf> {
         let directory = fs::canonicalize(self.directory.as_ref()?).ok()?;
         directory.parent().map(Path::to_owned)
     }
 }
 
-/// The run directory below `root` whose recording was begun last, among those with a wanted name.
+/// The run directory in `root` with the latest recording start, among the runs with a wanted name.
 fn newest(root: &Path, wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
     let runs = fs::read_dir(root).ok()?.flatten().map(|entry| entry.path());
     let begun = |run: &PathBuf| {
-        // The lock is made with the run and never written again; a copied run has its own time.
+        // The lock is created with the run and never written again. The file times of a copied run
+        // differ.
         let metadata = fs::metadata(run.join("lab.lock")).or_else(|_| fs::metadata(run.join(RECORDING)));
         metadata.and_then(|metadata| metadata.modified()).ok()
     };
@@ -123,13 +123,14 @@ fn newest(root: &Path, wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
         .max_by_key(|run| (begun(run), run.clone()))
 }
 
-/// The events with every secret taken out of every text in them, whatever the text is in.
+/// The events, with all secrets removed from all texts.
 fn without_secrets(events: Vec<Event>) -> Vec<Event> {
     let mut in_keys = BTreeSet::new();
     events.into_iter().filter_map(|event| clean(event, &mut in_keys)).collect()
 }
 
-/// `in_keys` are the nodes that are printing a private key: its lines are events of their own.
+/// `in_keys` contains the nodes that are printing a private key: each line of the key is a separate
+/// event.
 fn clean(mut event: Event, in_keys: &mut BTreeSet<NodeName>) -> Option<Event> {
     match &mut event.kind {
         EventKind::Console { node, line } => {
@@ -143,7 +144,7 @@ fn clean(mut event: Event, in_keys: &mut BTreeSet<NodeName>) -> Option<Event> {
             *line = if inside { redact("-----BEGIN PRIVATE KEY-----") } else { redact(line) };
             Some(event)
         }
-        // Most events, and no text in them but names.
+        // Most events are of these kinds, and their only texts are names.
         EventKind::ResourcesSampled { .. } | EventKind::StepStarted { .. } => Some(event),
         _ => {
             let mut value = serde_json::to_value(&event).ok()?;

@@ -1,4 +1,4 @@
-//! Everything that can be told of a run, from which each format is made.
+//! The data of a run for reports. Every format is created from it.
 
 use std::path::PathBuf;
 
@@ -14,45 +14,45 @@ use super::{
     timeline::Timeline,
 };
 
-/// A run as reports tell it. All formats are made of this and therefore say the same.
+/// The report data of a run. All formats use it and therefore contain the same results.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// What came of it, what of that is known, and what is worth a note.
+    /// The results, with known failures and notes.
     pub summary: Summary,
-    /// What a pair of role-based images must show, as far as the scenarios for it were run.
+    /// The criteria for a pair of role-based images, limited to the executed scenarios.
     pub criteria: Vec<Criterion>,
-    /// One a scenario.
+    /// One per scenario.
     pub(super) timelines: Vec<Timeline>,
-    /// One a scenario: the run before this one that compares with it.
+    /// The previous comparable run, one per scenario.
     pub(super) previous: Vec<Option<Comparison>>,
     pub(super) environment: Environment,
-    /// Files worth a look, relative to the run's directory.
+    /// Readable files, relative to the run's directory.
     pub(super) artefacts: Vec<PathBuf>,
-    /// The run's directory.
     pub(super) directory: Option<PathBuf>,
 }
 
-/// A scenario now and when it was run before.
+/// A scenario in this run and in the previous run.
 #[derive(Clone, Debug)]
 pub(super) struct Comparison {
     pub(super) now: PastRun,
     pub(super) before: PastRun,
 }
 
-/// What a run was on.
+/// The environment of a run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Environment {
-    /// Lab, host and emulator, as names with values.
+    /// Lab, host and emulator, as pairs of name and value.
     pub(super) facts: Vec<(&'static str, String)>,
     pub(super) images: Vec<BootedImage>,
 }
 
 impl Report {
-    /// Tells a recorded run, with what lies beside the recording. Runs beside it are its history.
+    /// Creates a report from a recording and the files beside it. The runs in the same root are its
+    /// history.
     pub fn of(recording: &Recording, signatures: &Signatures) -> Self {
         let mut summary = Summary::of(&recording.events);
         summary.known = signatures.seen_in(&recording.events);
-        // Without a history there is nothing to compare with, and the run is told all the same.
+        // Without a history there is no comparison, but the report is still complete.
         let history = recording.root().and_then(|root| History::read(&root).ok()).unwrap_or_default();
         let mut previous = vec![None; summary.scenarios.len()];
         for now in PastRun::of(&summary) {
@@ -73,7 +73,7 @@ impl Report {
         }
     }
 
-    /// The scenarios with their courses.
+    /// The scenarios with their timelines.
     pub(super) fn scenarios(&self) -> impl Iterator<Item = (&ScenarioSummary, &Timeline)> {
         self.summary.scenarios.iter().zip(&self.timelines)
     }
@@ -85,7 +85,7 @@ impl Report {
 }
 
 impl Summary {
-    /// The verdict on a scenario; what did not end was not run to its end.
+    /// The verdict of a scenario; an unfinished scenario counts as not run.
     pub(super) fn verdict_on(&self, scenario: &ScenarioSummary) -> Outcome {
         match (&scenario.outcome, &self.outcome) {
             (Some(outcome), _) => outcome.clone(),
@@ -99,7 +99,7 @@ impl Summary {
         }
     }
 
-    /// How the scenario is called: a run without scenarios is called by its title.
+    /// The name of the scenario; a run without scenarios uses its title.
     pub(super) fn name_of<'a>(&'a self, scenario: &'a ScenarioSummary) -> &'a str {
         [&scenario.name, &self.title, &self.run]
             .into_iter()

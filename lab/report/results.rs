@@ -1,4 +1,4 @@
-//! The summary as the `TEST RESULTS` block that people paste.
+//! The summary as the `TEST RESULTS` block, for pasting.
 
 use std::fmt::{self, Write as _};
 
@@ -6,11 +6,11 @@ use lab_model::events::{Outcome, Step};
 
 use super::summary::{CheckResult, NodeSummary, ScenarioSummary, Summary};
 
-/// The steps shown per node, in order.
+/// The steps per node, in display order.
 const COLUMNS: [Step; 5] = [Step::Boot, Step::Maintenance, Step::ApplyConfig, Step::SecureApi, Step::Ready];
 
 impl fmt::Display for Summary {
-    /// The `TEST RESULTS` block, fit for pasting.
+    /// The `TEST RESULTS` block, in a form for pasting.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "TEST RESULTS  {}", self.title)?;
         if !self.accelerator.is_empty() {
@@ -37,10 +37,10 @@ impl fmt::Display for Summary {
     }
 }
 
-/// What stands in place of a verdict when a run died.
+/// The text instead of a verdict for a run that died.
 pub(super) const NO_VERDICT: &str = "❌ NO VERDICT: the run did not end by itself";
 
-/// A verdict as every format says it.
+/// The text of a verdict, the same in every format.
 pub(super) fn verdict(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Passed => "✅ PASSED".into(),
@@ -77,7 +77,7 @@ impl fmt::Display for ScenarioSummary {
     }
 }
 
-/// ✅ for what passed, ❌ for everything else: what was not run is not known to be right.
+/// ✅ for passed, ❌ for everything else: a check that did not run is not known to be correct.
 pub(super) fn mark(outcome: &Outcome) -> &'static str {
     if outcome.passed() { "✅" } else { "❌" }
 }

@@ -1,47 +1,47 @@
-//! The guide for choosing roles, and how the nodes of a run compare with its table.
+//! The guide for choosing roles, and the comparison of a run's nodes with its table.
 
 use std::collections::BTreeMap;
 
 use super::summary::{NodeSummary, ScenarioSummary};
 
-/// The guide that the lab brings.
+/// The guide that is part of the lab.
 const GUIDE: &str = include_str!("../../docs/role-guide.md");
 
-/// The extension by which the roles' images differ.
+/// The extension that distinguishes the images of the roles.
 const TAILSCALE: &str = "tailscale";
 
-/// The guide's table, by role.
+/// The table of the guide, by role.
 pub(super) struct RoleGuide(BTreeMap<String, Advice>);
 
 /// A column of the table.
 struct Advice {
     /// Whether images of the role have the extension.
     tailscale: bool,
-    /// How many nodes of a cluster have the role at the most.
+    /// The maximum number of nodes with the role in a cluster.
     most: Option<usize>,
-    /// What nodes of the role are for.
+    /// The purpose of nodes with the role.
     purpose: String,
 }
 
-/// How nodes compare with the guide.
+/// The comparison of nodes with the guide.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Compared {
-    /// A sentence for all nodes of one role and image in a scenario.
+    /// One sentence for all nodes with the same role and image in a scenario.
     pub(super) evidence: Vec<String>,
-    /// Whether any node, or number of nodes, is not as the guide says.
+    /// Whether any node, or number of nodes, differs from the guide.
     pub(super) differs: bool,
 }
 
 impl RoleGuide {
-    /// The guide that the lab brings.
+    /// Parses the guide that is part of the lab.
     ///
     /// # Errors
-    /// When its table lacks a row or has a word that says nothing.
+    /// Fails if the table lacks a row or contains an invalid word.
     pub(super) fn embedded() -> Result<Self, String> {
         Self::parse(GUIDE)
     }
 
-    /// Reads the first table of a guide: a column for each role, and the rows that are compared.
+    /// Parses the first table of a guide: one column per role, and the rows for the comparison.
     fn parse(guide: &str) -> Result<Self, String> {
         let cells = |line: &str| -> Vec<String> {
             line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
@@ -102,7 +102,7 @@ impl RoleGuide {
         compared
     }
 
-    /// Why a node has its role and image, or how they differ from what the guide says.
+    /// The reason for a node's role and image, or the difference from the guide.
     fn judge(&self, node: &NodeSummary) -> Result<String, String> {
         let role = &node.role;
         let advice = self.0.get(role.as_str()).ok_or_else(|| format!("the guide has no role {role}"))?;
@@ -131,7 +131,7 @@ mod tests {
         node::{Kind, Role},
     };
 
-    /// A scenario of nodes: name, role, and the extensions of the image, if they are told.
+    /// A scenario of nodes: name, role, and the extensions of the image, if known.
     fn compared(nodes: &[(&str, &str, Option<&[&str]>)]) -> Compared {
         let planned = |(name, role, extensions): &(&str, &str, Option<&[&str]>)| EventKind::NodePlanned {
             node: name.parse().expect("name"),

@@ -1,4 +1,4 @@
-//! Signature files: read, checked line by line, their examples tried.
+//! Signature files: parser, checks with line numbers, and tests of the examples.
 
 use std::{
     io,
@@ -25,30 +25,28 @@ struct Raw {
     examples: Option<Spanned<Examples>>,
 }
 
-/// A signature file that cannot be used.
+/// A signature file is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum SignatureError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("read the signatures of {}: {source}", path.display())]
     Read {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Something in it is wrong.
+    /// The content of the file is invalid.
     #[error("{}:{line}: {message}", path.display())]
     Wrong {
-        /// The file.
         path: PathBuf,
-        /// Line, from 1.
+        /// Line number, starting at 1.
         line: u64,
-        /// What, and what to write instead.
+        /// The problem and the fix.
         message: String,
     },
 }
 
-/// Reads signatures and tries their examples.
+/// Parses signatures and tests their examples.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Signature>, SignatureError> {
     let wrong = |line: u64, message: String| SignatureError::Wrong {
         path: path.to_owned(),
@@ -120,7 +118,7 @@ fn in_words(error: &serde_saphyr::Error) -> String {
     }
 }
 
-/// The regex crate shows the pattern first and the reason last.
+/// The regex crate prints the pattern first and the reason last.
 fn last_line(error: &regex::Error) -> String {
     let text = error.to_string();
     text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()

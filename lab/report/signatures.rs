@@ -1,6 +1,6 @@
-//! Failures that are known by what is seen of them: a pattern, the cause, the way out.
+//! Signatures of known failures: a pattern, the cause, and the fix.
 //!
-//! The lab's own are in `signatures.yaml`; users add files of the same form.
+//! The lab's own signatures are in `signatures.yaml`; users can add files with the same format.
 
 use std::{
     fmt,
@@ -15,100 +15,101 @@ use super::signature_file::{SignatureError, parse};
 
 /// The lab's own signatures.
 pub(super) const OWN: &str = include_str!("signatures.yaml");
-/// The users' file in the working directory that needs no flag.
+/// The user's signature file in the working directory, which needs no flag.
 pub const SIGNATURES_FILE: &str = "lab-signatures.yaml";
-/// How much of a line is quoted.
+/// The maximum length of a quoted line.
 const QUOTED: usize = 300;
 
-/// Where a signature's pattern is looked for.
+/// The text that a signature's pattern matches against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SignatureSource {
     /// Lines of serial consoles.
     Console,
-    /// What the lab tells while it runs.
+    /// Notes of the running lab.
     Note,
     /// Causes of failed steps, checks and verdicts.
     Cause,
-    /// What an API reported: Kubernetes events, and what readiness layers wait for.
+    /// Reports of an API: Kubernetes events, and the conditions that readiness layers wait for.
     Event,
 }
 
-/// One known failure.
+/// A known failure.
 #[derive(Clone, Debug)]
 pub struct Signature {
-    /// Its short name, unique.
+    /// Unique short name.
     pub id: String,
-    /// Where it is looked for.
+    /// The source of the matched text.
     pub place: SignatureSource,
-    /// What is seen of it.
+    /// The pattern that identifies the failure.
     pub pattern: Regex,
-    /// What has happened, one sentence.
+    /// The cause, as one sentence.
     pub cause: String,
-    /// What to do.
+    /// The fix.
     pub fix: String,
-    /// Where more is said: a file of the project, or an address.
+    /// Further information: a file of the project, or an address.
     pub link: Option<String>,
-    /// A text that shows it, and one that must not be taken for it.
+    /// A text that matches, and a text that must not match.
     pub examples: Option<Examples>,
 }
 
-/// What a signature must and must not match.
+/// Texts that a signature must match and must not match.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Examples {
-    /// Shows the failure.
+    /// A text that shows the failure.
     pub matches: String,
-    /// Looks like it, and is not.
+    /// A similar text that does not show the failure.
     pub differs: String,
 }
 
-/// All signatures that a run is compared with.
+/// The set of signatures for a run.
 #[derive(Clone, Debug, Default)]
 pub struct Signatures {
     all: Vec<Signature>,
 }
 
-/// A known failure that was seen.
+/// A known failure that occurred in a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct KnownFailure {
-    /// The signature.
+    /// The ID of the signature.
     pub id: String,
-    /// In which scenario; empty when the run has none.
+    /// The scenario; empty if the run has none.
     pub scenario: String,
-    /// Whether that scenario came to a green verdict all the same.
+    /// Whether the verdict of the scenario was green despite the failure.
     pub harmless: bool,
-    /// Whose it is: nodes, or the cluster.
+    /// The affected nodes, or the cluster.
     pub subjects: Vec<String>,
-    /// How often it was seen.
+    /// The number of occurrences.
     pub times: usize,
-    /// When first, seconds since the run began.
+    /// The first occurrence, in seconds since the start of the run.
     pub at: f64,
-    /// The text in which it was seen first.
+    /// The text of the first occurrence.
     pub seen: String,
-    /// What has happened.
+    /// The cause.
     pub cause: String,
-    /// What to do.
+    /// The fix.
     pub fix: String,
-    /// Where more is said.
+    /// Further information.
     pub link: Option<String>,
 }
 
 impl Signatures {
-    /// The lab's own.
+    /// The lab's own signatures.
     ///
     /// # Panics
-    /// Never: a test reads the file.
+    /// Never panics: a test parses the file.
     pub fn own() -> Self {
         let all = parse(Path::new("signatures.yaml"), OWN).expect("the lab's own signatures are well-formed");
         Self { all }
     }
 
-    /// The lab's own, those of [`SIGNATURES_FILE`] if it exists in the working directory, and those
-    /// of the given files. One with the id of an earlier one takes its place.
+    /// The lab's own signatures, the signatures in [`SIGNATURES_FILE`] if it exists in the working
+    /// directory, and the signatures in the given files. A later signature replaces an earlier
+    /// signature with the same ID.
     ///
     /// # Errors
-    /// When a file cannot be read or is wrong, with its line.
+    /// Fails if a file cannot be read or is invalid. The error contains the line number.
     pub fn with_files(files: &[PathBuf]) -> Result<Self, SignatureError> {
         let mut signatures = Self::own();
         let beside = Path::new(SIGNATURES_FILE);
@@ -126,12 +127,11 @@ impl Signatures {
         self.all.extend(more);
     }
 
-    /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Signature> {
         self.all.iter()
     }
 
-    /// What of a recording is known, in the order in which it was seen first.
+    /// The known failures in a recording, in the order of their first occurrence.
     pub fn seen_in(&self, events: &[Event]) -> Vec<KnownFailure> {
         let (mut known, mut scenario, mut first) = (Vec::<KnownFailure>::new(), String::new(), 0);
         for event in events {
@@ -139,7 +139,7 @@ impl Signatures {
                 scenario.clone_from(name);
                 first = known.len();
             }
-            // The verdict over all repeats what the scenarios' said.
+            // The overall verdict repeats the verdicts of the scenarios.
             if matches!(event.kind, EventKind::RunFinished { .. }) && !scenario.is_empty() {
                 continue;
             }
@@ -159,11 +159,11 @@ impl Signatures {
     }
 }
 
-/// Counts what this scenario has shown before.
+/// Counts a failure that already occurred in this scenario.
 fn note(known: &mut [KnownFailure], signature: &Signature, subject: &str) -> Option<()> {
     let known = known.iter_mut().find(|known| known.id == signature.id)?;
     known.times += 1;
-    // The cluster's verdict repeats what a node said.
+    // The cluster's verdict repeats the text of a node.
     if subject != CLUSTER && !known.subjects.iter().any(|known| known == subject) {
         known.subjects.retain(|known| known != CLUSTER);
         known.subjects.push(subject.to_owned());
@@ -189,7 +189,7 @@ impl Signature {
 }
 
 impl fmt::Display for KnownFailure {
-    /// One line: what was known, whose it is, the cause, the way out.
+    /// One line: the failure, the affected nodes, the cause, the fix.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.harmless { "known, without harm" } else { "known" };
         write!(f, "{what}: {} ({}): {}; {}", self.id, self.subjects.join(", "), self.cause, self.fix)?;
@@ -199,7 +199,7 @@ impl fmt::Display for KnownFailure {
 
 const CLUSTER: &str = "the cluster";
 
-/// The cause in an outcome, if it has one.
+/// The cause of an outcome, if any.
 fn cause(subject: String, outcome: &Outcome) -> Vec<(SignatureSource, String, &str)> {
     match outcome {
         Outcome::Failed { cause } => vec![(SignatureSource::Cause, subject, cause.as_str())],
@@ -207,7 +207,7 @@ fn cause(subject: String, outcome: &Outcome) -> Vec<(SignatureSource, String, &s
     }
 }
 
-/// The texts of an event in which signatures are looked for.
+/// The texts of an event that signatures match against.
 fn texts(kind: &EventKind) -> Vec<(SignatureSource, String, &str)> {
     let of = |subject: &Subject| match subject {
         Subject::Cluster => CLUSTER.to_owned(),

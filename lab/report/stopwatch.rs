@@ -1,4 +1,4 @@
-//! How long a demo takes, against what is promised on a stage.
+//! The durations of a demo, compared with the stage budgets.
 
 use std::{fmt, time::Duration};
 
@@ -7,50 +7,48 @@ use serde::{Serialize, Serializer};
 
 use super::laps::{BOOT, BOOTSTRAP, Lap, Laps, Promise, WHOLE, slowest};
 
-/// The figures of a run. Made from its events alone.
+/// The figures of a run, computed from its events alone.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stopwatch {
-    /// Boot, bootstrap and the whole flow.
+    /// Boot, bootstrap and the complete flow.
     pub figures: Vec<Figure>,
 }
 
 /// A figure and its budget.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figure {
-    /// What it is called.
     pub name: &'static str,
-    /// From what to what.
+    /// The start and end of the measurement.
     pub measures: &'static str,
-    /// What must not be exceeded; measured time counts, not that of the reference host.
+    /// The budget. It applies to the measured time, not to the time on the reference host.
     #[serde(serialize_with = "seconds")]
     pub budget: Duration,
-    /// What was measured, or why nothing was.
+    /// The measurement, or the reason why it is missing.
     #[serde(serialize_with = "or_missing")]
     pub measured: Result<Measured, String>,
-    /// Whether it was measured and is within its budget.
+    /// Whether a measurement exists and is within its budget.
     pub holds: bool,
 }
 
-/// What was measured.
+/// A measurement.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measured {
-    /// On which node or in which scenario; empty for the run.
+    /// The node or scenario; empty for the whole run.
     pub of: String,
-    /// How long it took.
+    /// The duration.
     #[serde(serialize_with = "seconds")]
     pub time: Duration,
-    /// What that is on the reference host, when guests were emulated and the host's speed was
-    /// measured.
+    /// The duration on the reference host, if guests were emulated and the host's speed was measured.
     pub reference: Option<Reference>,
 }
 
-/// A time with the slowness of the host taken out.
+/// A duration, scaled to the reference host.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Reference {
-    /// How long it takes on the reference host.
+    /// The duration on the reference host.
     #[serde(serialize_with = "seconds")]
     pub time: Duration,
-    /// How many times slower this host was meanwhile.
+    /// The factor by which this host was slower during the measurement.
     pub factor: f64,
 }
 
@@ -66,7 +64,7 @@ fn or_missing<S: Serializer>(measured: &Result<Measured, String>, to: S) -> Resu
 }
 
 impl Stopwatch {
-    /// The figures of a whole recording.
+    /// The figures of a complete recording.
     pub fn of(events: &[Event]) -> Self {
         let (mut seen, mut speeds) = (Laps::default(), Speeds::default());
         for event in events {
@@ -92,14 +90,14 @@ impl Stopwatch {
         Self { figures: figures.into_iter().map(figure).collect() }
     }
 
-    /// Whether every figure was measured and is within its budget.
+    /// Whether every figure has a measurement within its budget.
     pub fn holds(&self) -> bool {
         self.figures.iter().all(|figure| figure.holds)
     }
 }
 
-/// How slow the host was, from when on. Times of emulation alone are converted: elsewhere the
-/// factor, which is that of a bare kernel's boot, says little about a cluster.
+/// The speed factors of the host, with their start times. Only emulated times are converted: with
+/// other accelerators, the factor of a bare kernel's boot is not representative of a cluster.
 #[derive(Default)]
 struct Speeds {
     factors: Vec<(Duration, f64)>,
@@ -117,7 +115,8 @@ impl Speeds {
         Measured { of: of.to_owned(), time, reference: self.reference(lap, time) }
     }
 
-    /// Each stretch of the lap divided by the factor of then; before the first measurement, by that.
+    /// Divides each part of the lap by the factor at that time. The time before the first measurement
+    /// uses the first factor.
     fn reference(&self, lap: &Lap, time: Duration) -> Option<Reference> {
         let (began, ended) = (lap.began.as_secs_f64(), lap.ended?.as_secs_f64());
         let starts = self.factors.iter().enumerate().map(|(n, (at, factor))| {
@@ -133,7 +132,7 @@ impl Speeds {
 }
 
 impl fmt::Display for Stopwatch {
-    /// A block fit for pasting.
+    /// A block for pasting.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Stopwatch")?;
         self.figures.iter().try_for_each(|figure| write!(f, "{figure}"))
@@ -196,7 +195,7 @@ mod tests {
         EventKind::ScenarioStarted { scenario: name.into(), question: String::new() }
     }
 
-    /// A rehearsal of two scenarios, with the seconds at which things happen.
+    /// A rehearsal of two scenarios, with the times of its events in seconds.
     fn rehearsal(accelerator: &str) -> Vec<(u64, EventKind)> {
         let run = EventKind::RunStarted {
             run: "r".into(),
@@ -214,7 +213,7 @@ mod tests {
             (20, finished("cp-1", Step::Maintenance)),
             (62, finished("worker-1", Step::Maintenance)),
             (90, finished("cp-1", Step::KubernetesApi)),
-            // A power cycle: it never comes to maintenance mode again, and need not.
+            // A power cycle: the node does not enter maintenance mode again.
             (200, started("worker-1", Step::Boot)),
             (300, scenario("mixed-role-cluster")),
             (300, measured(accelerator, 2.0)),
@@ -285,7 +284,7 @@ mod tests {
     #[test]
     fn what_did_not_come_about_exceeds_its_budget() {
         let mut timed = rehearsal("tcg");
-        // The second control plane neither comes up nor has an API; the run breaks off.
+        // The second control plane does not start and has no API; the run breaks off.
         timed.truncate(12);
         insta::assert_snapshot!(stopwatch(timed), @r"
         Stopwatch

@@ -1,4 +1,4 @@
-//! The summary of a run, made from its events alone. Its text is in `results.rs`.
+//! The summary of a run, computed from its events alone. Its text is in `results.rs`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,70 +10,67 @@ use serde::Serialize;
 
 use super::signatures::KnownFailure;
 
-/// What came of a run.
+/// The results of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
-    /// The run's name.
     pub run: String,
-    /// What was run.
+    /// The title of the run.
     pub title: String,
-    /// When it began.
+    /// Start time.
     pub started: Option<jiff::Timestamp>,
-    /// How guests ran, e.g. `tcg`.
+    /// The accelerator of the guests, e.g. `tcg`.
     pub accelerator: String,
-    /// QEMU's version.
+    /// The version of QEMU.
     pub qemu: String,
-    /// How many times slower than the reference host.
+    /// The factor by which the host was slower than the reference host.
     pub speed_factor: f64,
     /// The scenarios, in order.
     pub scenarios: Vec<ScenarioSummary>,
-    /// Failures that are known by what was seen of them.
+    /// The known failures in the run.
     pub known: Vec<KnownFailure>,
-    /// What else is worth knowing of the run, a sentence each.
+    /// Further notes on the run, one sentence each.
     pub notes: Vec<String>,
-    /// The verdict over all, once there is one.
+    /// The overall verdict, once it exists.
     pub outcome: Option<Outcome>,
     /// Seconds from the first to the last event.
     pub seconds: f64,
 }
 
-/// What came of a scenario.
+/// The results of a scenario.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ScenarioSummary {
-    /// Its name.
     pub name: String,
-    /// The question it answers.
+    /// The question that the scenario answers.
     pub question: String,
-    /// Whether its cluster was a saved one, and which, or why none.
+    /// The saved cluster from which the scenario started, or the reason for a cold start.
     pub start: Option<String>,
-    /// Its nodes.
     pub nodes: Vec<NodeSummary>,
-    /// Its checks.
     pub checks: Vec<CheckResult>,
-    /// The verdict, once there is one.
+    /// The verdict, once it exists.
     pub outcome: Option<Outcome>,
-    /// Seconds from its start to its last event.
+    /// Seconds from the start of the scenario to its last event.
     pub seconds: f64,
     #[serde(skip)]
     pub(super) began: Duration,
 }
 
-/// What came of a node's formation.
+/// The results of a node's formation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NodeSummary {
-    /// Its name.
     pub node: NodeName,
-    /// What Kubernetes runs on it.
+    /// The Kubernetes components that run on the node.
     pub kind: Kind,
-    /// Which image it boots.
+    /// The role of the image that the node boots.
     pub role: Role,
-    /// The image itself, where the recording tells it.
+    /// The image, if the recording contains it.
     pub image: Option<PlannedImage>,
-    /// Seconds that each finished step took when it was done first: a reboot repeats some.
+    /// Seconds of each finished step when it finished for the first time: a reboot repeats some
+    /// steps.
     pub steps: BTreeMap<Step, f64>,
-    /// Seconds from the start of its VM until Kubernetes called it Ready for the first time.
+    /// Seconds from the start of the VM until Kubernetes reported the node as Ready for the first
+    /// time.
     pub node_ready_after: Option<f64>,
-    /// Seconds from the start of its VM until all its layers were green for the first time.
+    /// Seconds from the start of the VM until all layers were green for the first time.
     pub ready_after: Option<f64>,
     #[serde(skip)]
     started: BTreeMap<Step, Duration>,
@@ -83,25 +80,25 @@ pub struct NodeSummary {
     green: BTreeMap<Layer, bool>,
 }
 
-/// What came of a check.
+/// The results of a check.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CheckResult {
-    /// Its identifier.
+    /// The check ID.
     pub check: String,
     /// GIVEN … WHEN … THEN.
     pub title: String,
-    /// How it ended.
+    /// The result.
     pub outcome: Outcome,
-    /// What was observed.
+    /// The observations.
     pub evidence: Vec<String>,
-    /// Seconds from its start to its end.
+    /// Seconds from start to end.
     pub seconds: f64,
     #[serde(skip)]
     started: Duration,
 }
 
 impl Summary {
-    /// The summary of a whole recording.
+    /// The summary of a complete recording.
     pub fn of(events: &[Event]) -> Self {
         let mut summary = Self::default();
         for event in events {
@@ -110,7 +107,7 @@ impl Summary {
         summary
     }
 
-    /// Takes the next event in.
+    /// Adds the next event.
     pub fn add(&mut self, event: &Event) {
         self.seconds = event.at.as_secs_f64();
         match &event.kind {
@@ -143,7 +140,7 @@ impl Summary {
         }
     }
 
-    /// How many checks passed, failed and were not run.
+    /// The numbers of passed, failed and not executed checks.
     pub fn checks(&self) -> [usize; 3] {
         let mut counts = [0; 3];
         for check in self.scenarios.iter().flat_map(|scenario| &scenario.checks) {
@@ -156,7 +153,7 @@ impl Summary {
         counts
     }
 
-    /// Whether there is a verdict and it is green. A run that did not end by itself did not pass.
+    /// Whether there is a green verdict. A run that broke off has not passed.
     pub fn passed(&self) -> bool {
         self.outcome.as_ref().is_some_and(Outcome::passed)
     }
@@ -244,14 +241,14 @@ impl ScenarioSummary {
         self.nodes.iter_mut().find(|node| node.node == *name)
     }
 
-    /// Seconds from the first power-on until the last node was green on all layers; `None` unless
-    /// all were.
+    /// Seconds from the first power-on until the last node was green on all layers; `None` unless all
+    /// nodes became green.
     pub fn all_ready_after(&self) -> Option<f64> {
         self.last(|node| node.ready_after)
     }
 
-    /// Seconds from the first power-on until Kubernetes had called every node Ready; `None` unless
-    /// all were.
+    /// Seconds from the first power-on until Kubernetes had reported every node as Ready; `None`
+    /// unless all nodes became Ready.
     pub fn all_nodes_ready_after(&self) -> Option<f64> {
         self.last(|node| node.node_ready_after)
     }
@@ -266,7 +263,7 @@ impl ScenarioSummary {
         ends?.into_iter().reduce(f64::max)
     }
 
-    /// Seconds that each step took on the node where it took longest.
+    /// Seconds of each step on the slowest node.
     pub fn longest_steps(&self) -> BTreeMap<Step, f64> {
         let mut longest = BTreeMap::new();
         for (step, seconds) in self.nodes.iter().flat_map(|node| &node.steps) {
@@ -276,7 +273,7 @@ impl ScenarioSummary {
         longest
     }
 
-    /// Whether it ended as it should.
+    /// Whether the scenario passed.
     pub fn passed(&self) -> bool {
         self.outcome.as_ref().is_some_and(Outcome::passed)
     }

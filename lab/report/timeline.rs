@@ -1,4 +1,4 @@
-//! The course of one scenario, as what a chart shows: lanes with bars, marks, layers and samples.
+//! The timeline of one scenario as chart data: lanes with bars, marks, layers and samples.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -9,19 +9,19 @@ use lab_model::{
 
 use super::plain;
 
-/// One scenario from its first event to its last. Times are seconds since the run began.
+/// One scenario from its first to its last event. Times are seconds since the start of the run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Timeline {
     pub(super) begin: f64,
     pub(super) end: f64,
-    /// The cluster's, then one a node in the plan's order.
+    /// The cluster's lane, then one lane per node in the order of the plan.
     pub(super) lanes: Vec<Lane>,
     pub(super) network: Option<Network>,
     pub(super) asked: Vec<NetworkRequest>,
     pub(super) routes: Vec<Route>,
 }
 
-/// The LAN that the nodes are on.
+/// The LAN of the nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Network {
     pub(super) lan: String,
@@ -29,10 +29,10 @@ pub(super) struct Network {
     pub(super) tailnet: Option<String>,
 }
 
-/// What happened to the cluster as a whole, or to one node.
+/// The events of the cluster as a whole, or of one node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Lane {
-    /// `None` is the cluster.
+    /// `None` for the cluster.
     pub(super) node: Option<Node>,
     pub(super) bars: Vec<Bar>,
     pub(super) marks: Vec<Mark>,
@@ -53,10 +53,10 @@ pub(super) struct Node {
 pub(super) struct Bar {
     pub(super) from: f64,
     pub(super) to: f64,
-    /// Bars of one row do not overlap.
+    /// Bars in the same row do not overlap.
     pub(super) row: usize,
     pub(super) what: What,
-    /// `None` when it was begun and did not end.
+    /// `None` if the step started but did not end.
     pub(super) outcome: Option<Outcome>,
 }
 
@@ -75,12 +75,12 @@ impl What {
     }
 }
 
-/// Something that took no time.
+/// An event without a duration.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Mark {
     pub(super) at: f64,
     pub(super) kind: MarkKind,
-    /// Whether it is a reason to look.
+    /// Whether the event needs attention.
     pub(super) bad: bool,
     pub(super) text: String,
 }
@@ -109,7 +109,7 @@ impl MarkKind {
     }
 }
 
-/// A readiness layer between two of its changes.
+/// The state of a readiness layer between two changes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Stretch {
     pub(super) from: f64,
@@ -118,7 +118,7 @@ pub(super) struct Stretch {
     pub(super) detail: String,
 }
 
-/// What a VM had cost at a moment.
+/// The resource usage of a VM at one time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Sample {
     pub(super) at: f64,
@@ -126,7 +126,7 @@ pub(super) struct Sample {
     pub(super) rss_bytes: u64,
 }
 
-/// A question from one pod, and what came of it.
+/// A request from one pod, and its result.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct NetworkRequest {
     pub(super) from: String,
@@ -135,7 +135,7 @@ pub(super) struct NetworkRequest {
     pub(super) outcome: Outcome,
 }
 
-/// What became of a route.
+/// The state of a route.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Route {
     pub(super) gateway: String,
@@ -146,7 +146,7 @@ pub(super) struct Route {
 }
 
 impl Timeline {
-    /// One a scenario, as [`super::Summary`] counts them.
+    /// One per scenario, as [`super::Summary`] counts them.
     pub(super) fn all(events: &[Event]) -> Vec<Self> {
         let mut timelines: Vec<Self> = Vec::new();
         for event in events {
@@ -156,7 +156,7 @@ impl Timeline {
             if begins {
                 timelines.push(Self { begin: at, lanes: vec![Lane::default()], ..Self::default() });
             }
-            // The end of the run is told for all scenarios, and prolongs none.
+            // The end of the run belongs to all scenarios, and extends none of them.
             if let Some(timeline) = timelines.last_mut()
                 && !matches!(event.kind, EventKind::RunFinished { .. })
             {
@@ -168,7 +168,7 @@ impl Timeline {
         timelines
     }
 
-    /// The nodes' lanes.
+    /// The lanes of the nodes.
     pub(super) fn nodes(&self) -> impl Iterator<Item = (&Node, &Lane)> {
         self.lanes.iter().filter_map(|lane| Some((lane.node.as_ref()?, lane)))
     }
@@ -244,7 +244,7 @@ impl Timeline {
                 let (gateway, prefix) = (gateway.clone(), prefix.clone());
                 self.routes.push(Route { gateway, prefix, links, fastest_ms: *fastest_ms });
             }
-            // What else a person is told of stands in the cluster's lane.
+            // All other events for people are in the cluster's lane.
             _ => {
                 if let Some(text) = plain::text(event) {
                     self.lanes[0].mark(at, MarkKind::Note, false, text);
@@ -302,7 +302,7 @@ impl Lane {
         self.marks.push(Mark { at, kind, bad, text });
     }
 
-    /// How many rows its bars need.
+    /// The number of rows for the bars.
     pub(super) fn rows(&self) -> usize {
         self.bars.iter().map(|bar| bar.row + 1).max().unwrap_or(0)
     }

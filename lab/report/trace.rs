@@ -1,4 +1,4 @@
-//! A trace in the JSON form that Perfetto and Chrome load: a process a node, a thread a lane.
+//! A trace in the JSON format of Perfetto and Chrome: one process per node, one thread per lane.
 //!
 //! Format: "Trace Event Format" of the Chromium project; times are microseconds.
 
@@ -11,12 +11,12 @@ use super::{
     timeline::{Lane, MarkKind, Timeline},
 };
 
-/// Threads of layers and marks, behind those of steps.
+/// Threads of layers and marks, after the threads of steps.
 const LAYERS: usize = 100;
 const MARKS: usize = 200;
 
 impl Report {
-    /// As a trace for <https://ui.perfetto.dev> or `chrome://tracing`.
+    /// Formats the report as a trace for <https://ui.perfetto.dev> or `chrome://tracing`.
     pub fn trace(&self) -> String {
         let mut events = Vec::new();
         let several = self.timelines.len() > 1;
@@ -107,7 +107,7 @@ fn layers(lane: &Lane, pid: usize, events: &mut Vec<Value>) {
 
 fn marks(lane: &Lane, pid: usize, events: &mut Vec<Value>) {
     for (index, kind) in MarkKind::ALL.into_iter().enumerate() {
-        // Changes of layers are in their own threads.
+        // Changes of layers are in separate threads.
         let mut marks =
             lane.marks.iter().filter(|mark| mark.kind == kind && kind != MarkKind::Layer).peekable();
         if marks.peek().is_none() {

@@ -1,30 +1,30 @@
-//! What all charts over time share: a scale in percent, so that a chart is widened without being
-//! drawn anew, names that stay in sight, and the axis.
+//! Shared parts of all charts over time: a scale in percent, so that a chart can be widened without
+//! redrawing, labels that stay visible, and the axis.
 
 use maud::{Markup, html};
 
-/// From seconds to places.
+/// Converts seconds to positions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Scale {
     pub(super) begin: f64,
     pub(super) end: f64,
 }
 
-/// Space for the axis, pixels.
+/// Height of the axis, pixels.
 pub(super) const AXIS: u32 = 22;
-/// Labels on an axis that is not widened.
+/// Number of labels on an axis that is not widened.
 const LABELS: f64 = 7.0;
-/// Steps between labels that people like, seconds.
+/// Suitable steps between labels, seconds.
 const NICE: [f64; 14] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
 
 impl Scale {
-    /// A share of the whole, 0 to 1.
+    /// The relative position, 0 to 1.
     pub(super) fn share(self, at: f64) -> f64 {
         let length = self.end - self.begin;
         if length > 0.0 { ((at - self.begin) / length).clamp(0.0, 1.0) } else { 0.0 }
     }
 
-    /// A place, as an attribute.
+    /// A position, as an attribute.
     pub(super) fn x(self, at: f64) -> String {
         percent(self.share(at))
     }
@@ -34,7 +34,7 @@ impl Scale {
         percent((self.share(to) - self.share(from)).max(0.0))
     }
 
-    /// Where labels stand.
+    /// The positions of the labels.
     pub(super) fn labels(self) -> Vec<f64> {
         let length = (self.end - self.begin).max(0.1);
         let step = NICE.into_iter().find(|step| length / step <= LABELS).unwrap_or(length / LABELS);
@@ -47,14 +47,14 @@ fn percent(share: f64) -> String {
     format!("{:.3}%", share * 100.0)
 }
 
-/// One row of a chart: what stands at its left, and what is drawn in its height of pixels.
+/// One row of a chart: the label on the left, and the drawing with its height in pixels.
 pub(super) struct Row {
     pub(super) name: Markup,
     pub(super) height: u32,
     pub(super) drawing: Markup,
 }
 
-/// A chart, one row under the other.
+/// A chart of rows, from top to bottom.
 pub(super) fn chart(scale: Scale, label: &str, rows: &[Row]) -> Markup {
     let height = AXIS + rows.iter().map(|row| row.height).sum::<u32>();
     let tops = rows.iter().scan(AXIS, |top, row| {
@@ -89,7 +89,7 @@ pub(super) fn chart(scale: Scale, label: &str, rows: &[Row]) -> Markup {
     }
 }
 
-/// A place on the axis.
+/// Formats a position on the axis.
 pub(super) fn seconds(at: f64) -> String {
     if (at - at.round()).abs() < 0.001 { format!("{at:.0} s") } else { format!("{at:.1} s") }
 }

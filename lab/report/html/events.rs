@@ -1,19 +1,20 @@
-//! The list of what was heard, row by row with the marks of the course.
+//! The list of events, with one row per mark of the timeline.
 
 use maud::{Markup, html};
 
 use crate::timeline::{Lane, Mark, MarkKind, Timeline};
 
-/// Console lines of a node that are listed: its first and its last ones. Its log has all of them.
+/// The number of listed console lines of a node, from the start and from the end. The log of the node
+/// contains all lines.
 const FIRST: usize = 120;
 const LAST: usize = 230;
 
-/// The row of a mark, for links to it.
+/// The ID of a mark's row, for links.
 pub(super) fn id(scenario: usize, lane: usize, mark: usize) -> String {
     format!("e{scenario}-{lane}-{mark}")
 }
 
-/// How marks of a kind look.
+/// The CSS class of a kind of mark.
 pub(super) fn class(kind: MarkKind) -> &'static str {
     match kind {
         MarkKind::Console => "mark-console",
@@ -30,7 +31,7 @@ struct Listed<'a> {
     mark: &'a Mark,
 }
 
-/// Everything that was heard, in the order in which it was.
+/// All events in chronological order.
 pub(super) fn list(scenario: usize, timeline: &Timeline) -> Markup {
     let mut listed: Vec<_> =
         timeline.lanes.iter().enumerate().flat_map(|(index, lane)| of_lane(scenario, index, lane)).collect();

@@ -1,7 +1,7 @@
-//! The page: one file that needs nothing else.
+//! The HTML page: one self-contained file.
 //!
-//! Everything that comes from guests is escaped by the templates; drawings are inline, styles and
-//! the script are part of the page, and its content security policy lets it load nothing.
+//! The templates escape all text from guests. Drawings are inline, styles and the script are part of
+//! the page, and its content security policy blocks all external resources.
 
 mod chart;
 mod events;

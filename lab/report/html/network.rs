@@ -1,4 +1,4 @@
-//! Who reached whom, and what became of the tailnet's routes.
+//! The reachability of targets, and the routes of the tailnet.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use crate::timeline::{NetworkRequest, Route, Timeline};
 
-/// A table from each pod's node to everything that was asked for; nothing when nobody asked.
+/// A table from each pod's node to all requested targets; `None` without requests.
 pub(super) fn matrix(timeline: &Timeline) -> Option<Markup> {
     let asked = &timeline.asked;
     if asked.is_empty() {
@@ -57,7 +57,7 @@ fn cell(from: &str, target: &Target, asked: Option<&NetworkRequest>) -> Markup {
     }
 }
 
-/// The links of each route; nothing when none was followed.
+/// The links of each route; `None` without routes.
 pub(super) fn routes(timeline: &Timeline) -> Option<Markup> {
     if timeline.routes.is_empty() {
         return None;

@@ -12,7 +12,7 @@ const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("report.js");
 
 impl Report {
-    /// As one HTML file that needs nothing else, and asks nobody for anything.
+    /// Formats the report as one self-contained HTML file that loads no external resources.
     pub fn html(&self) -> String {
         let script = STANDARD.encode(Sha256::digest(SCRIPT));
         let policy = format!(
@@ -169,7 +169,7 @@ fn criterion(criterion: &Criterion) -> Markup {
     }
 }
 
-/// A path as a relative address: nothing in a file's name is taken for anything else.
+/// Encodes a path as a relative URL, so that no character of a file name has a special meaning.
 fn address(path: &str) -> String {
     let mut out = String::from("./");
     for byte in path.bytes() {

@@ -1,4 +1,4 @@
-//! What the VMs cost the host, over time.
+//! Resource usage of the VMs on the host, over time.
 
 use maud::{Markup, html};
 
@@ -9,12 +9,12 @@ use crate::timeline::{Lane, Sample, Timeline};
 const HEIGHT: u32 = 110;
 /// Units of a curve's drawing.
 const UNITS: f64 = 1000.0;
-/// How many lines can be told apart.
+/// The maximum number of distinguishable lines.
 const COLOURS: usize = 6;
-/// Samples that a curve has room for.
+/// The maximum number of samples in a curve.
 const POINTS: usize = 400;
 
-/// Nothing when nobody took samples.
+/// The curves; `None` without samples.
 pub(super) fn curves(timeline: &Timeline, scale: Scale) -> Option<Markup> {
     let nodes: Vec<_> = timeline.nodes().filter(|(_, lane)| lane.samples.len() > 1).collect();
     if nodes.is_empty() {
@@ -52,13 +52,13 @@ fn lasted(lane: &Lane) -> f64 {
     lane.samples.last().map_or(0.0, |sample| sample.at) - lane.samples.first().map_or(0.0, |sample| sample.at)
 }
 
-/// Cores that were busy between each sample and the one before.
+/// Busy cores between each sample and its predecessor.
 fn busy_cores(samples: &[Sample]) -> Vec<(f64, f64)> {
     let every = samples.len().div_ceil(POINTS).max(1);
     let kept: Vec<_> = samples.iter().step_by(every).collect();
     kept.windows(2)
         .filter(|pair| pair[1].at > pair[0].at)
-        // A VM that was started again counts from nothing.
+        // The counter of a restarted VM starts at zero.
         .map(|pair| {
             (pair[1].at, (pair[1].cpu_seconds - pair[0].cpu_seconds).max(0.0) / (pair[1].at - pair[0].at))
         })

@@ -1,4 +1,4 @@
-//! A scenario's part of the page.
+//! The part of the page for one scenario.
 
 use lab_model::events::Outcome;
 use maud::{Markup, html};
@@ -8,7 +8,7 @@ use crate::{
     CheckResult, Ended, NodeSummary, PastRun, Report, ScenarioSummary, report::Comparison, timeline::Timeline,
 };
 
-/// Shares below this are the noise of a shared host.
+/// Differences below this share are noise on a shared host.
 const WORTH_TELLING: f64 = 0.1;
 
 impl Report {
@@ -118,14 +118,14 @@ fn of_check(check: &CheckResult) -> Markup {
             @if check.evidence.is_empty() {
                 p.small { "Nothing was observed." }
             } @else {
-                // A table in the evidence keeps its columns.
+                // Keeps the columns of a table in the evidence.
                 ul.evidence { @for line in &check.evidence { li { bdi { (line) } } } }
             }
         }
     }
 }
 
-/// What is another than in the run before.
+/// The differences from the previous run.
 fn differences(comparison: &Comparison) -> Markup {
     let Comparison { now, before } = comparison;
     let changed: Vec<_> = now
@@ -172,7 +172,7 @@ fn phases<'a>(before: &'a PastRun, now: &'a PastRun) -> Vec<(&'a str, Option<f64
     let mut phases: Vec<_> = labels
         .map(|step| (step.as_str(), before.steps.get(step).copied(), now.steps.get(step).copied()))
         .collect();
-    // As they follow one another, as far as a label tells.
+    // In chronological order, as far as the label determines it.
     let place = |label: &str| {
         lab_model::events::Step::ALL.iter().position(|step| step.label() == label).unwrap_or(usize::MAX)
     };

@@ -1,4 +1,4 @@
-//! The charts of a scenario's course: steps and marks of each node, and its layers of readiness.
+//! The charts of a scenario: the steps and marks of each node, and its readiness layers.
 
 use lab_model::events::{Layer, LayerState, Outcome};
 use maud::{Markup, html};
@@ -13,10 +13,10 @@ use crate::timeline::{Bar, Lane, Mark, MarkKind, Node, Timeline, What};
 const BAR: u32 = 22;
 const MARKS: u32 = 20;
 const STRIP: u32 = 15;
-/// Units of the drawing of console lines, which is stretched to the chart's width.
+/// Units of the drawing of console lines, which is stretched to the width of the chart.
 const FINE: f64 = 10_000.0;
 
-/// Steps and checks as bars, everything that was heard as marks below them.
+/// Steps and checks as bars, with all events as marks below them.
 pub(super) fn course(number: usize, timeline: &Timeline, scale: Scale) -> Markup {
     let rows: Vec<_> = timeline
         .lanes
@@ -88,7 +88,7 @@ fn of_bar(bar: &Bar, scale: Scale) -> Markup {
     }
 }
 
-/// The three layers of readiness of each node.
+/// The three readiness layers of each node.
 pub(super) fn readiness(timeline: &Timeline, scale: Scale) -> Markup {
     let rows: Vec<_> = timeline
         .nodes()

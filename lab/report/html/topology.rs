@@ -1,19 +1,19 @@
-//! The picture of the cluster: the switch, its nodes, and the tailnet when there is one.
+//! The picture of the cluster: the switch, its nodes, and the tailnet if there is one.
 
 use lab_model::node::Kind;
 use maud::{Markup, html};
 
 use crate::timeline::Timeline;
 
-/// Units of the drawing; a phone shows it almost as large.
+/// Units of the drawing; a phone shows it almost at this size.
 const WIDTH: u32 = 440;
 const TOP: u32 = 86;
 const NODE: u32 = 62;
-/// Where the LAN runs, and where nodes begin.
+/// The positions of the LAN and of the nodes.
 const LAN: u32 = 46;
 const LEFT: u32 = 96;
 
-/// Nothing when the cluster was never planned.
+/// The picture; `None` if the cluster was never planned.
 pub(super) fn picture(timeline: &Timeline) -> Option<Markup> {
     let nodes: Vec<_> = timeline.nodes().map(|(node, _)| node).collect();
     if nodes.is_empty() {

@@ -4,90 +4,86 @@ use std::{io, path::PathBuf, time::Duration};
 
 use lab_model::events::FORMAT;
 
-/// Why recordings are not joined.
+/// The reason why recordings cannot be joined.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError {
     /// No recording was given.
     #[error("there is nothing to join; give the run directories or events.jsonl of the shards")]
     Nothing,
-    /// A recording that cannot be read.
+    /// The recording cannot be read.
     #[error("read the recording {}: {source}", path.display())]
     Read {
-        /// Which file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error of the operating system, or of the parser.
         source: io::Error,
     },
-    /// A recording in which no run begins.
+    /// The recording does not contain the start of a run.
     #[error("{from} is not the recording of a run: its first event is not the start of one")]
     NoStart {
-        /// Which recording.
+        /// The label of the recording.
         from: String,
     },
-    /// A recording in which more than one run begins.
+    /// The recording contains more than one start of a run.
     #[error("{from} holds more than one run: a run begins at its event {at}; give each recording by itself")]
     SecondStart {
-        /// Which recording.
+        /// The label of the recording.
         from: String,
-        /// The number of the second start.
+        /// The number of the second start event.
         at: u64,
     },
-    /// A time that no run takes.
+    /// The time of an event is out of range.
     #[error("{from} is damaged: its event {at} is {} days after its start", .after.as_secs() / (24 * 3600))]
     Time {
-        /// Which recording.
+        /// The label of the recording.
         from: String,
-        /// The event's number.
+        /// The number of the event.
         at: u64,
-        /// When it claims to have happened.
+        /// The time of the event.
         after: Duration,
     },
-    /// A recording of a form that this lab does not know.
+    /// The recording has a format that this lab does not support.
     #[error(
         "{from} was recorded by a newer lab: its events have form {format}, and this one reads up to {FORMAT}; join \
          with the lab that recorded it"
     )]
     Newer {
-        /// Which recording.
+        /// The label of the recording.
         from: String,
-        /// Its form.
         format: u32,
     },
-    /// Recordings of several forms.
+    /// The recordings have different formats.
     #[error(
         "{first} and {second} were recorded by different labs: their events have forms {first_format} and \
          {second_format}; run all shards with one version of the lab"
     )]
     Formats {
-        /// A recording.
+        /// The label of one recording.
         first: String,
-        /// Its form.
         first_format: u32,
-        /// Another recording.
+        /// The label of another recording.
         second: String,
-        /// Its form.
         second_format: u32,
     },
-    /// The same run or shard is given twice.
+    /// The same run or shard was given twice.
     #[error("{first} and {second} are both {what}; leave one of them out")]
     Twice {
-        /// A recording.
+        /// The label of one recording.
         first: String,
-        /// Another recording.
+        /// The label of another recording.
         second: String,
-        /// What both are.
+        /// The run or shard of both.
         what: String,
     },
-    /// Shards of several runs, or shards and a whole run.
+    /// The recordings are shards of several runs, or shards and a whole run.
     #[error("{first} is {first_is} and {second} is {second_is}: they are not parts of one run")]
     OtherRun {
-        /// A recording.
+        /// The label of one recording.
         first: String,
-        /// What it is a part of.
+        /// The run of the first recording.
         first_is: String,
-        /// Another recording.
+        /// The label of another recording.
         second: String,
-        /// What that is a part of.
+        /// The run of the second recording.
         second_is: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Joining: one axis of time, one order of scenarios, one verdict.
+//! Joins recordings: one time axis, one order of scenarios, one verdict.
 
 use std::time::Duration;
 
@@ -13,36 +13,35 @@ use super::{
 /// The joined recording.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Merged {
-    /// Its events. Each scenario's stand together; `at` is the time since the first shard began, by
-    /// the shards' own clocks, so scenarios that ran at once overlap.
+    /// The events, grouped by scenario. `at` is the time since the start of the first shard, by the
+    /// shards' own clocks, so parallel scenarios overlap.
     pub events: Vec<Event>,
-    /// What it was made of, in the order of the shards.
+    /// The joined recordings, in the order of the shards.
     pub shards: Vec<MergedShard>,
-    /// The verdict over all.
+    /// The overall verdict.
     pub outcome: Outcome,
 }
 
-/// A recording that went into the joined one.
+/// A recording that is part of the joined recording.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MergedShard {
-    /// Where it was read from.
+    /// The path of the recording.
     pub from: String,
-    /// Which part it is, if its recording says so.
+    /// The number of the shard, if the recording contains it.
     pub shard: Option<ShardNumber>,
-    /// Its scenarios.
     pub scenarios: Vec<String>,
-    /// Its own verdict; `None` when it broke off.
+    /// The verdict of the shard; `None` if its recording breaks off.
     pub outcome: Option<Outcome>,
-    /// Seconds from the start of the first shard to its own start.
+    /// Seconds from the start of the first shard to the start of this shard.
     pub started_after: f64,
 }
 
-/// Joins recordings into that of a run called `run`. Scenarios come in the order of the whole run
-/// when the recordings are shards that know it (that of the first shard, should they differ),
-/// otherwise by name; the order in which the recordings are given does not matter.
+/// Joins recordings into the recording of a run with the name `run`. If the recordings are shards,
+/// scenarios follow the order of the whole run (the order in the first shard, if the shards differ).
+/// Otherwise they are sorted by name. The order of `recordings` has no effect.
 ///
 /// # Errors
-/// When they do not belong together.
+/// Fails if the recordings do not belong together.
 pub fn merge(run: &str, mut recordings: Vec<ShardRecording>) -> Result<Merged, MergeError> {
     recordings.sort_by(|a, b| place(a).cmp(&place(b)));
     let whole = one_run(&recordings)?.cloned();
@@ -67,7 +66,8 @@ pub fn merge(run: &str, mut recordings: Vec<ShardRecording>) -> Result<Merged, M
         .iter()
         .flat_map(|recording| recording.scenarios.iter().map(move |block| (recording, block)))
         .collect();
-    // A recording by itself is in order. Stable: what is equal stays in the order of the shards.
+    // A single recording is already in order. The sort is stable: equal elements stay in the order of
+    // the shards.
     if recordings.len() > 1 {
         blocks.sort_by_key(|(_, block)| position(whole.as_ref(), &block.name));
     }
@@ -91,18 +91,18 @@ pub fn merge(run: &str, mut recordings: Vec<ShardRecording>) -> Result<Merged, M
     Ok(Merged { events, shards, outcome })
 }
 
-/// Where a recording stands among the others.
+/// The sort key of a recording.
 fn place(recording: &ShardRecording) -> (Option<ShardNumber>, jiff::Timestamp, &str) {
     (recording.shard.as_ref().map(|shard| shard.number), recording.wall, &recording.run)
 }
 
-/// Where a scenario stands in the whole run, and by name.
+/// The position of a scenario in the whole run, and its name.
 fn position(whole: Option<&Shard>, name: &str) -> (usize, String) {
     let known = whole.and_then(|shard| shard.of_scenarios.iter().position(|known| known == name));
     (known.unwrap_or(usize::MAX), name.to_owned())
 }
 
-/// Proves that sorted recordings are of one run, and returns what its shards know of it.
+/// Checks that sorted recordings belong to one run, and returns the shard data of the whole run.
 fn one_run(recordings: &[ShardRecording]) -> Result<Option<&Shard>, MergeError> {
     for (first, second) in recordings.iter().zip(recordings.iter().skip(1)) {
         let names = || (first.from.clone(), second.from.clone());
@@ -129,7 +129,8 @@ fn one_run(recordings: &[ShardRecording]) -> Result<Option<&Shard>, MergeError> 
     Ok(recordings.first().and_then(|recording| recording.shard.as_ref()))
 }
 
-/// Whether two shards are of one run. Each host may have been given the scenarios in an order of its own.
+/// Whether two shards belong to one run. Each host may have received the scenarios in a different
+/// order.
 fn same_run(one: &Shard, other: &Shard) -> bool {
     let sorted = |shard: &Shard| {
         let mut names = shard.of_scenarios.clone();
@@ -139,7 +140,7 @@ fn same_run(one: &Shard, other: &Shard) -> bool {
     one.number.of() == other.number.of() && sorted(one) == sorted(other)
 }
 
-/// Why the whole run did not pass: scenarios in order, then shards.
+/// The reasons why the whole run did not pass: scenarios in order, then shards.
 fn causes(
     recordings: &[ShardRecording],
     blocks: &[(&ShardRecording, &Block)],
@@ -149,7 +150,7 @@ fn causes(
     for (recording, block) in blocks {
         match block.outcome() {
             Some(outcome) => causes.extend(outcome.cause_of(&block.name)),
-            // Why a shard did not come to it is told once, below.
+            // The reason why a shard did not reach it is reported once, below.
             None if matches!(recording.ended, Some(Outcome::Passed)) => {
                 causes.push(format!("{}: its recording has no verdict", block.name));
             }
@@ -173,7 +174,7 @@ fn causes(
     causes
 }
 
-/// What no shard ran, unless the shard itself says why.
+/// The scenarios that no shard ran, unless the shard itself reports the reason.
 fn lacking(recordings: &[ShardRecording], whole: &Shard) -> Vec<String> {
     let names = &whole.of_scenarios;
     let numbers = (1..=whole.number.of()).filter_map(|number| ShardNumber::new(number, whole.number.of()));
@@ -199,7 +200,8 @@ fn lacking(recordings: &[ShardRecording], whole: &Shard) -> Vec<String> {
     causes
 }
 
-/// The title of the whole run: as `lab run` gives it one, unless all recordings have the same.
+/// The title of the whole run: the default title of `lab run`, unless all recordings have the same
+/// title.
 fn title(
     recordings: &[ShardRecording],
     blocks: &[(&ShardRecording, &Block)],

@@ -1,9 +1,9 @@
-//! Several recordings of the shards of one run, joined into one recording.
+//! Joins the recordings of the shards of one run into one recording.
 //!
-//! A matrix that outgrows one host is run in parts (`lab run --shard 1/4`), each of which leaves its
-//! own event stream. What reads a recording reads the joined one as if one host had run everything:
-//! the scenarios in the order of the whole run, and one verdict, in which a part that is missing or
-//! broke off counts as failed.
+//! A matrix that is too large for one host runs in parts (`lab run --shard 1/4`). Each part leaves
+//! its own event stream. Readers treat the joined recording like a run on one host: the scenarios are
+//! in the order of the whole run, and there is one verdict. A missing or incomplete part counts as
+//! failed.
 
 mod error;
 mod join;

@@ -1,4 +1,4 @@
-//! One recording, taken apart by scenario.
+//! One recording, split by scenario.
 
 use std::{io, path::Path, time::Duration};
 
@@ -7,32 +7,32 @@ use lab_model::events::{Event, EventKind, FORMAT, Outcome, Shard};
 use super::error::MergeError;
 use crate::read_recording;
 
-/// The name of a recording in a run directory.
+/// The file name of the recording in a run directory.
 pub(super) const FILE: &str = "events.jsonl";
 
-/// Far more than any run takes. Later times come of a damaged file, and could not be added to.
+/// Far longer than any run. Later times are from a damaged file, and could overflow an addition.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// What was recorded of a run, or of a shard of one.
+/// The recorded events of a run or of a shard.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShardRecording {
-    /// What people call it: its path.
+    /// The label for people: the path.
     pub(super) from: String,
     pub(super) run: String,
     pub(super) title: String,
     pub(super) wall: jiff::Timestamp,
     pub(super) format: u32,
     pub(super) shard: Option<Shard>,
-    /// What happened before the first scenario.
+    /// The events before the first scenario.
     pub(super) before: Vec<Event>,
     pub(super) scenarios: Vec<Block>,
-    /// The verdict over everything; `None` when the recording breaks off.
+    /// The overall verdict; `None` if the recording breaks off.
     pub(super) ended: Option<Outcome>,
-    /// When its last event was, since it began.
+    /// The time of the last event since the start of the recording.
     pub(super) last: Duration,
 }
 
-/// What was recorded of a scenario.
+/// The recorded events of a scenario.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Block {
     pub name: String,
@@ -40,11 +40,11 @@ pub(super) struct Block {
 }
 
 impl ShardRecording {
-    /// Reads the recording of a run directory, or a recording by itself. One that breaks off within a
-    /// line is read up to there.
+    /// Reads the recording in a run directory, or a recording file. If the recording breaks off
+    /// within a line, the part before that line is used.
     ///
     /// # Errors
-    /// When it cannot be read or is not the recording of one run.
+    /// Fails if the recording cannot be read, or is not the recording of one run.
     pub fn read(path: &Path) -> Result<Self, MergeError> {
         let file = if path.is_dir() { path.join(FILE) } else { path.to_owned() };
         let events = read_recording(&file).map_err(|source| match source.kind() {
@@ -57,10 +57,10 @@ impl ShardRecording {
         Self::of(path.display().to_string(), events)
     }
 
-    /// Takes the events of a recording apart; `from` is what people call it.
+    /// Splits the events of a recording; `from` is the label for people.
     ///
     /// # Errors
-    /// When they are not those of one run, or of a form that is not known.
+    /// Fails if the events are not those of one run, or if the format is not supported.
     pub fn of(from: String, events: Vec<Event>) -> Result<Self, MergeError> {
         let mut events = events.into_iter();
         let Some(EventKind::RunStarted { run, title, wall, format, shard }) =
@@ -96,7 +96,7 @@ impl ShardRecording {
         Ok(recording)
     }
 
-    /// What it is called in a verdict.
+    /// The label in a verdict.
     pub(super) fn label(&self) -> String {
         match &self.shard {
             Some(shard) => format!("shard {}", shard.number),
@@ -104,7 +104,7 @@ impl ShardRecording {
         }
     }
 
-    /// What it is a part of.
+    /// The run or shard of the recording.
     pub(super) fn kind(&self) -> String {
         match &self.shard {
             Some(shard) => format!("shard {} of {}", shard.number, shard.of_scenarios.join(", ")),

@@ -1,4 +1,4 @@
-//! Synthetic recordings, split and joined again.
+//! Tests with synthetic recordings that are split and joined again.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::Summary;
 
-/// A scenario that is to be recorded: its name, and whether it passes.
+/// A scenario to record: its name, and whether it passes.
 type Played<'a> = (&'a str, bool);
 
-/// What happened in a scenario of one node.
+/// The events of a scenario with one node.
 fn scenario(name: &str, passes: bool) -> Vec<EventKind> {
     let node = NodeName::new("cp-1").expect("name");
     let subject = Subject::Node(node.clone());
@@ -55,7 +55,7 @@ fn scenario(name: &str, passes: bool) -> Vec<EventKind> {
     kinds
 }
 
-/// A recording in which something happens each second, as `lab run` makes it.
+/// A recording with one event per second, as `lab run` creates it.
 fn recorded(run: &str, wall: i64, shard: Option<Shard>, played: &[Played<'_>]) -> Vec<Event> {
     let names: Vec<_> = played.iter().map(|(name, _)| *name).collect();
     let mut kinds = vec![EventKind::RunStarted {
@@ -78,7 +78,7 @@ fn recorded(run: &str, wall: i64, shard: Option<Shard>, played: &[Played<'_>]) -
     (0..).zip(kinds).map(event).collect()
 }
 
-/// The recordings of the shards of a run, each on a host of its own that began at another time.
+/// The recordings of the shards of a run, each on a separate host with a different start time.
 fn shards(of: u32, played: &[Played<'_>]) -> Vec<ShardRecording> {
     let names: Vec<String> = played.iter().map(|(name, _)| (*name).to_owned()).collect();
     let each = (1..=of).map(|part| {
@@ -138,8 +138,8 @@ fn the_joined_recording_is_numbered_timed_and_ordered_as_one() {
             _ => None,
         })
         .collect();
-    // Shard 2 (extension, tailnet) began at second 1000, shard 1 seven seconds later. A scenario has
-    // 18 events.
+    // Shard 2 (extension, tailnet) started at second 1000, shard 1 seven seconds later. A scenario
+    // has 18 events.
     assert_eq!(started, [("compute", 8), ("mixed", 26), ("tailnet", 1), ("extension", 19)]);
     assert_eq!(merged.events.first().map(|event| event.at), Some(Duration::ZERO));
     let last = merged.events.last().map(|event| event.at);
@@ -148,7 +148,7 @@ fn the_joined_recording_is_numbered_timed_and_ordered_as_one() {
     let ends = merged.events.iter().filter(|e| matches!(e.kind, EventKind::RunFinished { .. }));
     assert_eq!((starts.count(), ends.count()), (1, 1));
     assert_eq!(cause(&merged), "mixed: check pod-network: lost");
-    // What was written can be read, and joined with nothing else stays as it is.
+    // The written recording can be read, and joining it alone does not change it.
     let again = merge("nightly", vec![ShardRecording::of("x".into(), merged.events.clone()).expect("one")]);
     assert_eq!(without_times(&again.expect("merged").events), without_times(&merged.events));
 }
@@ -157,7 +157,7 @@ fn the_joined_recording_is_numbered_timed_and_ordered_as_one() {
 fn the_order_in_which_shards_are_given_does_not_matter() {
     let mut given = shards(3, &FOUR);
     let merged = merge("nightly", given.clone()).expect("merged");
-    // Nor that in which a later shard was given its scenarios.
+    // The order in which a later shard received its scenarios has no effect either.
     given[1].shard.iter_mut().for_each(|shard| shard.of_scenarios.reverse());
     for _ in 0..3 {
         given.rotate_left(1);
@@ -171,7 +171,7 @@ fn a_shard_without_an_end_counts_as_failed() {
     given[1].ended = None;
     let merged = merge("nightly", given).expect("merged");
     assert_eq!(cause(&merged), "shard 2/2 ended without a verdict");
-    // The scenarios that it came to are told all the same.
+    // The executed scenarios are still reported.
     assert_eq!(Summary::of(&merged.events).scenarios.len(), 2);
 }
 
@@ -247,7 +247,7 @@ fn a_recording_is_read_from_its_directory_and_a_missing_one_is_named() {
         .iter()
         .map(|event| serde_json::to_string(event).expect("JSON") + "\n")
         .collect();
-    // The last event is torn.
+    // The last event is truncated.
     let text = lines.concat();
     std::fs::write(directory.path().join("events.jsonl"), &text[..text.len() - 5]).expect("write");
     let recording = ShardRecording::read(directory.path()).expect("read");
@@ -266,7 +266,7 @@ proptest! {
     ) {
         let mut played: Vec<Played<'_>> = names.iter().map(|(name, passes)| (name.as_str(), *passes)).collect();
         let one = recorded("one", 500, None, &played);
-        // Without knowing the whole run: in the order of names.
+        // Without shard data: in the order of names.
         let parts = played.iter().enumerate().map(|(at, played)| {
             let events = recorded(&format!("part-{at}"), 100 - at as i64, None, std::slice::from_ref(played));
             ShardRecording::of(at.to_string(), events).expect("a recording")

@@ -1,4 +1,4 @@
-//! The joined recording as a run directory.
+//! Writes the joined recording as a run directory.
 
 use std::{
     fs, io,
@@ -9,21 +9,21 @@ use lab_model::{Ending, RunDirectoryError, RunResult, events::Outcome, files::re
 
 use super::{join::Merged, recording::FILE};
 
-/// Why the joined recording is not on disk.
+/// The reason why the joined recording could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The directory holds something that is not to be mixed with it.
+    /// The directory contains other files, which must not be mixed with the recording.
     #[error("{} is not empty; name a directory that is, or is not there yet", directory.display())]
     Taken {
-        /// Which directory.
+        /// The directory.
         directory: PathBuf,
     },
-    /// The file system refused.
+    /// A file operation failed.
     #[error("write the joined recording to {}: {source}", path.display())]
     File {
-        /// Which file or directory.
+        /// The file or directory of the operation.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The run's result could not be written.
@@ -32,11 +32,11 @@ pub enum WriteError {
 }
 
 impl Merged {
-    /// Writes it to `directory` as a run leaves it there: the recording and the result. Returns the
-    /// recording's path.
+    /// Writes the recording and the result to `directory`, as in a run directory. Returns the path of
+    /// the recording.
     ///
     /// # Errors
-    /// When the directory is not empty or cannot be written.
+    /// Fails if the directory is not empty or cannot be written.
     pub fn write(&self, directory: &Path) -> Result<PathBuf, WriteError> {
         let failed = |path: &Path| {
             let path = path.to_owned();

@@ -1,4 +1,4 @@
-//! The state of a run, drawn.
+//! Draws the state of a run.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use ratatui::{
 use super::state::{CheckRow, Pane, ScenarioRow, ScreenState, StepRow};
 use crate::laps::Lapse;
 
-/// The width of a pane in which most console lines can still be told apart.
+/// The width of a pane in which most console lines are still distinguishable.
 const PANE: u16 = 38;
 
 pub(super) fn draw(frame: &mut Frame<'_>, state: &ScreenState) {
@@ -86,7 +86,7 @@ fn stopwatch_line(state: &ScreenState) -> Line<'_> {
     Line::from(spans.collect::<Vec<_>>())
 }
 
-/// The panes side by side, in as many rows as it takes.
+/// Draws the panes side by side, in as many rows as necessary.
 fn draw_panes(frame: &mut Frame<'_>, area: Rect, state: &ScreenState) {
     let beside = usize::from((area.width / PANE).max(1));
     let rows = state.nodes.len().div_ceil(beside).max(1);
@@ -151,7 +151,7 @@ fn step_line(pane: &Pane, now: Duration) -> Line<'_> {
 fn draw_checks(frame: &mut Frame<'_>, area: Rect, state: &ScreenState) {
     let block = Block::bordered().title(" checks ");
     let checks = state.shown().map_or(&[][..], |row| &row.checks);
-    // The one that goes on stays in sight.
+    // The running entry stays visible.
     let room = usize::from(area.height.saturating_sub(2));
     let present = checks.iter().rposition(|check| check.began.is_some()).unwrap_or(0);
     let skip = present.saturating_sub(room.saturating_sub(2)).min(checks.len().saturating_sub(room));
@@ -183,7 +183,7 @@ fn draw_log(frame: &mut Frame<'_>, area: Rect, state: &ScreenState) {
     let inner = block.inner(area);
     frame.render_widget(block, area);
     let width = usize::from(inner.width).max(1);
-    // From the newest line upwards, as many as fit when each is broken at the edge.
+    // From the newest line upwards, as many lines as fit after wrapping.
     let mut room = usize::from(inner.height);
     let mut lines = Vec::new();
     for (at, text) in state.log.iter().rev() {

@@ -1,6 +1,6 @@
-//! The whole terminal as a view of a run: what is planned, each node in a pane of its own, the checks, the stopwatch,
-//! and what comes next. [`ScreenState`] is folded from events alone and [`draw`] draws it, so that a recording
-//! looks as the run did.
+//! Full-screen view of a run: the plan, one pane per node, the checks, the stopwatch, and the next
+//! steps. [`ScreenState`] is computed from events alone and [`draw`] draws it, so that a recording
+//! looks the same as the run.
 
 mod draw;
 mod state;
@@ -22,9 +22,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::plain;
 
-/// Pause between two pictures: times are shown in seconds, and drawing takes from the guests what they need.
+/// Pause between two frames. Times are shown in seconds, and drawing takes processor time from the
+/// guests.
 const FRAME: Duration = Duration::from_millis(500);
-/// In smaller terminals lines say more.
+/// In smaller terminals, plain lines are more useful.
 const SMALLEST: (u16, u16) = (72, 20);
 
 /// Whether the terminal on standard error is large enough.
@@ -33,8 +34,8 @@ pub(super) fn fits() -> bool {
         .is_ok_and(|(columns, rows)| columns >= SMALLEST.0 && rows >= SMALLEST.1)
 }
 
-/// Shows events on the whole terminal until the stream ends; the terminal is then as it was before. Once it cannot be
-/// drawn on, events are lines.
+/// Shows events on the whole terminal until the stream ends, and then restores the terminal. If
+/// drawing fails, events are printed as lines.
 pub(super) async fn show(mut events: Subscription) {
     if draw_until_end(&mut events).await.is_err() {
         plain::show(events).await;
@@ -61,7 +62,7 @@ async fn draw_until_end(events: &mut Subscription) -> io::Result<()> {
     }
 }
 
-/// The alternate screen of the terminal. No key is read: Ctrl-C stays what it is.
+/// The alternate screen of the terminal. No keys are read, so Ctrl-C keeps its meaning.
 struct Screen(Terminal<CrosstermBackend<io::Stderr>>);
 
 impl Screen {
@@ -78,7 +79,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // Nothing is left to be done where even that fails.
+        // If this fails as well, there is no other way to restore the terminal.
         let _ = execute!(io::stderr(), LeaveAlternateScreen, Show);
     }
 }
@@ -94,7 +95,7 @@ mod tests {
         node::{Kind, Role},
     };
 
-    /// The picture of a recorded run at a second of it, on a terminal of that size.
+    /// The screen of a recorded run at second `at`, on a terminal of the given size.
     fn picture(events: &[Event], at: u64, (columns, rows): (u16, u16)) -> String {
         let mut state = ScreenState::default();
         let at = Duration::from_secs(at);
@@ -107,7 +108,7 @@ mod tests {
         terminal.backend().to_string()
     }
 
-    /// A recorded run, as one of two scenarios that are planned.
+    /// A recorded run, as the first of two planned scenarios.
     fn rehearsal(recording: &str) -> Vec<Event> {
         let path =
             std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/recordings").join(recording);

@@ -1,4 +1,4 @@
-//! What the screen shows, folded from events.
+//! The state of the screen, computed from events.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,28 +12,28 @@ use lab_model::{
 
 use super::super::{laps::Laps, plain};
 
-/// How many lines of a console and of the log are kept: more than any screen shows.
+/// The number of kept lines of a console and of the log: more than any screen shows.
 const LINES: usize = 120;
 
-/// A run as far as it has come.
+/// The current state of a run.
 #[derive(Default)]
 pub(super) struct ScreenState {
     /// Time since the run began.
     pub(super) now: Duration,
     pub(super) run: String,
-    /// The emulator and how slow the host is.
+    /// The accelerator and the speed of the host.
     pub(super) host: String,
     pub(super) scenarios: Vec<ScenarioRow>,
-    /// The nodes of the present scenario.
+    /// The nodes of the current scenario.
     pub(super) nodes: Vec<Pane>,
-    /// What goes on in the cluster as a whole.
+    /// The current step of the cluster as a whole.
     pub(super) cluster_step: Option<StepRow>,
     pub(super) log: VecDeque<(Duration, String)>,
     pub(super) laps: Laps,
     pub(super) ended: Option<Outcome>,
 }
 
-/// A scenario and how far it is.
+/// A scenario and its progress.
 pub(super) struct ScenarioRow {
     pub(super) name: String,
     pub(super) began: Option<Duration>,
@@ -43,14 +43,13 @@ pub(super) struct ScenarioRow {
     pub(super) checks: Vec<CheckRow>,
 }
 
-/// A check and how far it is.
+/// A check and its progress.
 pub(super) struct CheckRow {
     pub(super) id: String,
     pub(super) began: Option<Duration>,
     pub(super) ended: Option<(Duration, Outcome)>,
 }
 
-/// A node.
 pub(super) struct Pane {
     pub(super) name: NodeName,
     pub(super) kind: Kind,
@@ -60,11 +59,11 @@ pub(super) struct Pane {
     pub(super) layers: BTreeMap<Layer, (LayerState, String)>,
     pub(super) cost: Option<(f64, u64)>,
     pub(super) console: VecDeque<String>,
-    /// Why its QEMU ended, when nobody asked for it.
+    /// The reason why QEMU ended unexpectedly.
     pub(super) lost: Option<String>,
 }
 
-/// A step that goes on or has ended.
+/// A running or finished step.
 #[derive(Clone)]
 pub(super) struct StepRow {
     pub(super) step: Step,
@@ -172,12 +171,12 @@ impl ScreenState {
         }
     }
 
-    /// The scenario that goes on, else the last one.
+    /// The running scenario, or else the last scenario.
     pub(super) fn shown(&self) -> Option<&ScenarioRow> {
         self.scenarios.iter().rfind(|row| row.began.is_some())
     }
 
-    /// What is done once that which goes on now is done.
+    /// The next action after the current one.
     pub(super) fn next(&self) -> String {
         if self.ended.is_some() {
             return "the reports".to_owned();
@@ -197,8 +196,8 @@ impl ScreenState {
         }
     }
 
-    /// The step that follows the earliest one that goes on, on the way that the cluster starts; none when that is the
-    /// last, or nothing starts.
+    /// The step after the earliest running step, in the order of the cluster start; `None` if that is
+    /// the last step, or if no cluster starts.
     fn forms_with(&self, warm: bool) -> Option<Step> {
         let place = |step: Step| Step::ALL.iter().position(|known| *known == step);
         let rows = self.nodes.iter().filter_map(|pane| pane.step.as_ref()).chain(&self.cluster_step);
@@ -256,7 +255,7 @@ impl ScreenState {
 }
 
 impl ScenarioRow {
-    /// One that has not begun.
+    /// A scenario that has not started.
     fn new(name: &str, checks: &[String]) -> Self {
         let checks = checks.iter().map(|id| CheckRow::new(id)).collect();
         Self { name: name.to_owned(), began: None, ended: None, warm: None, checks }
@@ -264,13 +263,13 @@ impl ScenarioRow {
 }
 
 impl CheckRow {
-    /// One that has not begun.
+    /// A check that has not started.
     fn new(id: &str) -> Self {
         Self { id: id.to_owned(), began: None, ended: None }
     }
 }
 
-/// Adds a line, and lets the oldest go when there are enough.
+/// Adds a line, and removes the oldest line if the limit is exceeded.
 fn keep<T>(lines: &mut VecDeque<T>, line: T) {
     if lines.len() == LINES {
         lines.pop_front();

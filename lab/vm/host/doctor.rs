@@ -1,7 +1,7 @@
-//! What the lab requires of a host, what is there, and how to mend what is not.
+//! Host requirements of the lab: findings and fixes.
 //!
-//! [`Diagnosis::of`] decides over probed [`Facts`] and does nothing else, so that every opinion is
-//! tested without the host it is about.
+//! [`Diagnosis::of`] only evaluates probed [`Facts`], so tests can cover every finding without the
+//! host.
 
 use std::fmt;
 
@@ -18,26 +18,23 @@ use crate::machine::{QemuVersion, choose_accelerator};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RequirementState {
-    /// As it should be.
     Met,
-    /// The lab runs, with a drawback that is said.
+    /// The lab runs, with a drawback that the finding describes.
     Degraded,
     /// The lab cannot run.
     Missing,
 }
 
-/// One requirement, what was found, and the way out.
+/// One requirement, the finding, and the fix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Requirement {
     /// A stable identifier for scripts.
     pub id: &'static str,
-    /// What is required, for people.
+    /// The requirement, in a form for people.
     pub requirement: String,
-    /// How well it is met.
     pub state: RequirementState,
-    /// What was found.
     pub found: String,
-    /// What to do about it; empty when met.
+    /// How to fix the problem; empty when the requirement is met.
     pub fix: String,
 }
 
@@ -54,36 +51,35 @@ impl Requirement {
     }
 }
 
-/// What is to be run, as far as the host must have room for it.
+/// The memory and disk that a planned run needs from the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
-    /// Memory of all nodes together.
+    /// Memory of all nodes in total.
     pub memory: Size,
-    /// Disk that a run writes: overlays of the nodes' disks, prepared images, logs.
+    /// Disk space that a run writes: overlays of the node disks, prepared images, logs.
     pub disk: Size,
 }
 
 impl Default for Needs {
-    /// Scenario 01: three nodes of 2 GiB, each writing about half a GiB to its disk, and the
-    /// prepared images once.
+    /// Scenario 01: three nodes of 2 GiB. Each node writes about half a GiB to its disk. The prepared
+    /// images are written once.
     fn default() -> Self {
         Self { memory: Size::gib(6), disk: Size::gib(4) }
     }
 }
 
-/// Everything that `lab doctor` has to say.
+/// The complete result of `lab doctor`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
-    /// The findings, in the order in which they matter.
+    /// The findings, most important first.
     pub findings: Vec<Requirement>,
     /// Whether the lab can run here.
     pub able: bool,
-    /// What was probed.
     pub facts: Facts,
 }
 
 impl Diagnosis {
-    /// The opinion on a host.
+    /// Evaluates the facts of a host.
     pub fn of(facts: Facts, needs: Needs) -> Self {
         let findings = vec![
             system(&facts),
@@ -103,7 +99,7 @@ impl Diagnosis {
         if self.able { ExitCode::Passed } else { ExitCode::HostUnable }
     }
 
-    /// For scripts: findings, verdict and facts as one JSON object.
+    /// Findings, verdict and facts as one JSON object, for scripts.
     pub fn to_json(&self) -> String {
         // Plain structs with text keys always serialize.
         serde_json::to_string_pretty(self).unwrap_or_default()
@@ -111,7 +107,7 @@ impl Diagnosis {
 }
 
 impl fmt::Display for Diagnosis {
-    /// A line a requirement, with the fix below where there is one, and the verdict.
+    /// One line per requirement, followed by its fix if there is one, and then the verdict.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.findings.iter().map(|finding| finding.requirement.chars().count()).max();
         let width = width.unwrap_or(0);
@@ -181,7 +177,7 @@ fn qemu(facts: &Facts) -> Requirement {
 fn accelerator(facts: &Facts) -> Requirement {
     let requirement = "hardware acceleration";
     let Ok(qemu) = &facts.qemu else {
-        // One missing thing, one line to mend: QEMU's.
+        // QEMU is the only missing requirement here, so only QEMU gets a fix.
         return Requirement::met("accelerator", requirement, "not known without QEMU")
             .but(RequirementState::Degraded, "install QEMU first");
     };
@@ -257,14 +253,14 @@ fn sockets(facts: &Facts) -> Requirement {
     }
 }
 
-/// Go 1.21 and later fetch the toolchain that `go.mod` names.
+/// Go 1.21 and later download the toolchain that `go.mod` names.
 const OLDEST_GO: (u32, u32) = (1, 21);
 
 fn image_tools(facts: &Facts) -> Requirement {
     let requirement = "tools to build node images";
     let without = |found: String, fix: &str| {
         let finding = Requirement::met("image-tools", requirement, found);
-        // Images that are there, or come from elsewhere, need no tools.
+        // Images that are already built, or come from another source, need no tools.
         if facts.images_built {
             return finding
                 .but(RequirementState::Degraded, format!("images are built; to rebuild them: {fix}"));
@@ -290,7 +286,7 @@ fn image_tools(facts: &Facts) -> Requirement {
     }
 }
 
-/// The Debian package that a program is in.
+/// The Debian package that contains a program.
 fn package_of(tool: &str) -> &str {
     match tool {
         "go" => "golang-go",

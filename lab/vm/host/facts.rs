@@ -1,4 +1,4 @@
-//! What `lab doctor` asks of the host: probing only, no opinion.
+//! Host probes of `lab doctor`. This module does not evaluate the results.
 
 use std::{
     collections::BTreeMap,
@@ -11,39 +11,38 @@ use serde::Serialize;
 use super::memory::{HostMemory, host_memory};
 use crate::machine::{HostPlatform, QemuBinary};
 
-/// What was found on the host. Plain data: tests write it down instead of probing.
+/// Facts about the host. Plain data: tests construct it instead of probing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Facts {
     /// Operating system, architecture, `/dev/kvm`.
     pub platform: HostPlatform,
-    /// Cores that the lab may use.
+    /// Cores available to the lab.
     pub cores: usize,
-    /// QEMU, or why there is no usable one.
+    /// The QEMU binary, or the reason why no usable binary exists.
     pub qemu: Result<QemuBinary, String>,
-    /// Memory, or why it is not known.
+    /// Memory, or the reason why it is unknown.
     pub memory: Result<HostMemory, String>,
-    /// Where the lab keeps runs.
+    /// The directory that contains the runs.
     pub runs: PathBuf,
-    /// Space that this user may still take there, in MiB, or why it is not known.
+    /// Disk space in `runs` that this user can still use, in MiB, or the reason why it is unknown.
     pub disk_free_mib: Result<u64, String>,
-    /// Where sockets go.
+    /// The directory for sockets.
     pub socket_base: PathBuf,
-    /// Whether a directory and a unix socket can be made there, or why not.
+    /// Whether a directory and a unix socket can be created in `socket_base`, or the reason why not.
     pub socket_works: Result<(), String>,
-    /// The program files that building images needs, where they were found.
+    /// The programs that the image build needs, with their paths if found.
     pub tools: BTreeMap<&'static str, Option<PathBuf>>,
-    /// Go's version text (`go1.26.8`), when Go was found and answered.
+    /// Go's version text (`go1.26.8`), if Go was found and `go version` succeeded.
     pub go_version: Option<String>,
-    /// Whether node images have been built.
     pub images_built: bool,
 }
 
-/// The programs that building images runs.
+/// The programs that the image build runs.
 pub(super) const IMAGE_TOOLS: [&str; 4] = ["go", "mmdebstrap", "mksquashfs", "depmod"];
 
 impl Facts {
-    /// Probes this host for a lab that keeps its runs below `runs` and finds its built images in
-    /// `images`. Starts QEMU once without a machine, and `go version`; takes a fraction of a second.
+    /// Probes this host. The lab keeps its runs in `runs` and its built images in `images`. Starts
+    /// QEMU once without a machine, and runs `go version`; takes a fraction of a second.
     pub async fn probe(runs: &Path, images: &Path) -> Self {
         let tools: BTreeMap<_, _> = IMAGE_TOOLS.into_iter().map(|tool| (tool, find_tool(tool))).collect();
         let go_version = tools["go"].as_deref().and_then(go_version);
@@ -64,21 +63,22 @@ impl Facts {
     }
 }
 
-/// Finds a program on `PATH`, or in the `sbin` directories that an ordinary user's `PATH` lacks.
+/// Finds a program in `PATH`, or in the `sbin` directories that are missing from an ordinary user's
+/// `PATH`.
 fn find_tool(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(sbin).map(|d| d.join(program)).find(|file| file.is_file())
 }
 
-/// Asks outside the project, where no `go.mod` can make Go fetch another toolchain first.
+/// Runs outside the project, where no `go.mod` can make Go download another toolchain first.
 fn go_version(go: &Path) -> Option<String> {
     let output = Command::new(go).args(["env", "GOVERSION"]).current_dir("/").output().ok()?;
     let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     (output.status.success() && !version.is_empty()).then_some(version)
 }
 
-/// Space below `place`, or below the nearest directory above it that exists.
+/// Free space in `place`, or in its nearest existing parent directory.
 fn disk_free_mib(place: &Path) -> Result<u64, String> {
     let absolute = std::path::absolute(place).map_err(|error| error.to_string())?;
     let existing = absolute.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
@@ -89,8 +89,8 @@ fn disk_free_mib(place: &Path) -> Result<u64, String> {
     Ok(blocks.saturating_mul(stat.fragment_size()) >> 20)
 }
 
-/// Makes what a run makes: a private directory and a socket in it, at the length that a long node
-/// name leads to.
+/// Creates the same objects as a run: a private directory and a socket in it. The path is as long as
+/// with a long node name.
 fn try_socket() -> (PathBuf, Result<(), String>) {
     let attempt = || {
         let directory = crate::process::SocketDirectory::create()?;

@@ -1,4 +1,4 @@
-//! The labs that live on this host now: what `lab status` lists and `lab down` ends.
+//! The labs that run on this host now. `lab status` lists them and `lab down` stops them.
 
 use std::{
     collections::BTreeMap,
@@ -22,25 +22,22 @@ use super::{
 };
 use crate::process::ProcessIdentity;
 
-/// What a live lab publishes about itself (`lab.json`). No secrets: credentials are in the files
-/// that it names.
+/// The published state of a live lab (`lab.json`). Contains no secrets: the credentials are in the
+/// files that it references.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabState {
-    /// The run's name.
     pub name: String,
-    /// The lab process.
     pub owner: ProcessIdentity,
-    /// Since when, wall clock.
+    /// Start time, wall clock.
     pub started: jiff::Timestamp,
-    /// What it is doing, e.g. "forming" or "ready", for a person.
+    /// The current phase, e.g. "forming" or "ready", for people.
     pub phase: String,
-    /// Its nodes.
     pub nodes: Vec<LiveNode>,
-    /// The kubeconfig, once there is one.
+    /// The kubeconfig, once it exists.
     pub kubeconfig: Option<PathBuf>,
-    /// The talosconfig, once there is one.
+    /// The talosconfig, once it exists.
     pub talosconfig: Option<PathBuf>,
-    /// The socket by which it can be asked for things.
+    /// The socket that accepts requests to the lab.
     #[serde(default)]
     pub control: Option<PathBuf>,
 }
@@ -48,43 +45,41 @@ pub struct LabState {
 /// A node of a live lab.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveNode {
-    /// Its name.
     pub name: NodeName,
-    /// What Kubernetes runs on it.
+    /// The Kubernetes components that run on the node.
     pub kind: Kind,
-    /// Which image it boots.
+    /// The role of the image that the node boots.
     pub role: Role,
-    /// Its address on the lab LAN; not reachable from the host.
+    /// Address on the lab LAN; not reachable from the host.
     pub address: Ipv4Addr,
-    /// Its QEMU process, while there is one.
+    /// Process ID of the node's QEMU, while it runs.
     pub pid: Option<u32>,
-    /// Host addresses that are forwarded to it, by service (`machine-api`, `kubernetes-api`).
+    /// Host addresses that are forwarded to the node, by service (`machine-api`, `kubernetes-api`).
     pub forwards: BTreeMap<String, SocketAddr>,
-    /// Its serial console's file.
+    /// The file with the output of the serial console.
     pub console: Option<PathBuf>,
 }
 
-/// A run whose owner lives.
+/// A run with a living owner process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveLab {
-    /// Its run directory.
     pub directory: PathBuf,
-    /// What it published; `None` when it has not done so yet.
+    /// The published state; `None` before the first publication.
     pub state: Option<LabState>,
 }
 
-/// The live labs below `root`, by name.
+/// The live labs in `root`, sorted by name.
 ///
 /// # Errors
-/// When `root` cannot be listed.
+/// Fails if `root` cannot be listed.
 pub fn live_labs(root: &Path) -> Result<Vec<LiveLab>, RunDirectoryError> {
     if !root.is_dir() {
         return Ok(Vec::new());
     }
     let mut labs = Vec::new();
     for directory in run_directories(root)? {
-        // A lock that is free belongs to a dead or finished run. Held for an instant only; a lab
-        // takes its own lock before anybody else can see the directory.
+        // A free lock belongs to a dead or finished run. This check holds the lock only briefly. A
+        // lab takes its own lock before any other process can see the directory.
         if let Ok(None) = FileLock::try_acquire(&directory.join(LOCK)) {
             let state = fs::read(directory.join(STATE)).ok();
             let state = state.and_then(|text| serde_json::from_slice(&text).ok());
@@ -94,54 +89,51 @@ pub fn live_labs(root: &Path) -> Result<Vec<LiveLab>, RunDirectoryError> {
     Ok(labs)
 }
 
-/// Why a live lab could not be stopped.
+/// The reason why a live lab could not be stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum StopError {
-    /// It has not said which process it is.
+    /// The lab has not published its process yet.
     #[error("{run} has not published its process yet; try again in a second")]
     NotPublished {
-        /// The run.
+        /// The name of the run.
         run: String,
     },
-    /// It did not end in time.
+    /// The lab did not end in time.
     #[error(
         "{run} (pid {pid}) still runs {patience:?} after it was asked to end; look at it, or end it with kill -9 {pid}: the next lab cleans up"
     )]
     StillRunning {
-        /// The run.
         run: String,
-        /// Its owner.
+        /// The process ID of the owner.
         pid: u32,
-        /// How long it was waited for.
+        /// The time that the command waited.
         patience: Duration,
     },
-    /// The system refused.
+    /// The operating system returned an error.
     #[error("ending {run} failed: {source}")]
     Io {
-        /// The run.
         run: String,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }
 
 impl LiveLab {
-    /// The run's name.
     pub fn name(&self) -> String {
         name_of(&self.directory)
     }
 
-    /// Asks the lab to take its machines down and waits until it has ended, at most `patience`.
+    /// Requests the lab to stop its machines and waits until it has ended, for at most `patience`.
     /// Blocks.
     ///
     /// # Errors
-    /// When it has not published its process, or does not end.
+    /// Fails if the lab has not published its process, or does not end.
     pub fn stop(&self, patience: Duration) -> Result<(), StopError> {
         let run = self.name();
         let Some(state) = &self.state else { return Err(StopError::NotPublished { run }) };
         state.owner.terminate().map_err(|source| StopError::Io { run: run.clone(), source })?;
-        // The owner's lock is the event: it is free the moment the process is gone. The thread
-        // stays behind when time runs out, which ends with this command.
+        // The owner's lock is the event: the kernel frees it as soon as the process ends. After a
+        // timeout the thread keeps waiting until this command ends.
         let (tell, told) = mpsc::channel();
         let lock = self.directory.join(LOCK);
         std::thread::spawn(move || tell.send(FileLock::acquire(&lock).map(drop)));

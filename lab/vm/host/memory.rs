@@ -1,61 +1,57 @@
-//! How much memory the host has, and whether a topology fits beside the labs that already run.
+//! Memory of the host, and the check that a topology fits beside the labs that already run.
 //!
-//! Two labs that both start because each alone would fit are how a host begins to swap. Labs
-//! therefore reserve before they boot (see [`super::MemoryReservation`]); the decision itself is
-//! here and pure.
+//! Two labs can each fit on a host alone and still make it swap together. Labs therefore reserve
+//! memory before they boot (see [`super::MemoryReservation`]). The decision itself is a pure function
+//! in this module.
 
 use std::{fmt, time::Duration};
 
-/// Memory that stays with the host: page cache for the disk images, the lab itself, the user's
+/// Memory that is reserved for the host: page cache for the disk images, the lab itself, the user's
 /// editor.
 pub const HOST_RESERVE_MIB: u64 = 512;
 
 /// The host's memory, in MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct HostMemory {
-    /// What is built in (or what the container may use).
+    /// Installed memory, or the memory limit of the container.
     pub total_mib: u64,
-    /// What programs can take now without swapping.
+    /// Memory that programs can allocate now without swapping.
     pub available_mib: u64,
 }
 
 /// A lab that has reserved memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// The run's name.
     pub run: String,
-    /// The lab process.
     pub pid: u32,
-    /// What it has reserved.
     pub reserved_mib: u64,
-    /// What its processes use already; this part is missing from the host's available memory.
+    /// Memory that its processes already use. The host's available memory does not include this part.
     pub resident_mib: u64,
 }
 
 impl Holder {
-    /// What it has been promised and not taken yet.
+    /// Memory that is reserved but not used yet.
     fn outstanding_mib(&self) -> u64 {
         self.reserved_mib.saturating_sub(self.resident_mib)
     }
 }
 
-/// Not enough memory for the topology.
+/// There is not enough memory for the topology.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct MemoryShortage {
-    /// What is needed.
     pub need_mib: u64,
-    /// What is free for another lab.
+    /// Memory that is free for another lab.
     pub free_mib: u64,
-    /// The host's memory at that moment.
+    /// The host's memory at the time of the decision.
     pub host: HostMemory,
-    /// Who holds the rest.
+    /// The labs that hold the rest.
     pub holders: Vec<Holder>,
-    /// How long was waited for it.
+    /// The time that the lab waited for memory.
     pub waited: Option<Duration>,
 }
 
 impl MemoryShortage {
-    /// Whether it cannot fit on this host even when every other lab has ended.
+    /// Whether the topology does not fit on this host even after every other lab has ended.
     pub fn is_final(&self) -> bool {
         self.need_mib.saturating_add(HOST_RESERVE_MIB) > self.host.total_mib
     }
@@ -91,11 +87,11 @@ impl fmt::Display for MemoryShortage {
     }
 }
 
-/// Whether `need_mib` fits: the host's available memory, less what stays with the host, less what
-/// other labs were promised and have not taken yet.
+/// Checks that `need_mib` fits. The free memory is the host's available memory, minus the host
+/// reserve, minus the memory that other labs have reserved but not used yet.
 ///
 /// # Errors
-/// The shortage, with everybody who holds memory.
+/// Returns the shortage, with all labs that hold memory.
 pub fn decide(need_mib: u64, host: HostMemory, holders: &[Holder]) -> Result<(), MemoryShortage> {
     let promised: u64 = holders.iter().map(Holder::outstanding_mib).sum();
     let free_mib = host.available_mib.saturating_sub(HOST_RESERVE_MIB).saturating_sub(promised);
@@ -105,10 +101,10 @@ pub fn decide(need_mib: u64, host: HostMemory, holders: &[Holder]) -> Result<(),
     Err(MemoryShortage { need_mib, free_mib, host, holders: holders.to_vec(), waited: None })
 }
 
-/// Asks the host.
+/// Reads the memory of the host.
 ///
 /// # Errors
-/// When the host does not say (no `/proc/meminfo`, no `vm_stat`).
+/// Fails if the host does not report its memory (no `/proc/meminfo`, no `vm_stat`).
 pub fn host_memory() -> std::io::Result<HostMemory> {
     let unreadable =
         |what: &str| std::io::Error::other(format!("{what} does not say how much memory there is"));
@@ -133,8 +129,8 @@ fn parse_meminfo(text: &str) -> Option<HostMemory> {
     Some(HostMemory { total_mib: mib("MemTotal")?, available_mib: mib("MemAvailable")? })
 }
 
-/// macOS has no figure for available memory: free, inactive, speculative and purgeable pages can
-/// be had without swapping.
+/// macOS has no figure for available memory. Free, inactive, speculative and purgeable pages are
+/// available without swapping.
 fn parse_macos(memsize: &str, vm_stat: &str) -> Option<HostMemory> {
     let page_size: u64 =
         vm_stat.lines().next()?.split("page size of ").nth(1)?.split(' ').next()?.parse().ok()?;

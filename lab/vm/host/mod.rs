@@ -1,10 +1,9 @@
-//! The machine the lab runs on: what it must have, how fast it is, how much memory is left, and
-//! the runs that live on it.
+//! The host of the lab: its requirements, speed, free memory, and the runs on it.
 //!
-//! Everything here works without a VM. Decisions are pure functions of probed facts
-//! ([`Facts`] -> [`Diagnosis`], [`decide`]); probing and locking are kept apart from them.
-//! Nothing may outlive its owner: every child has a [`ProcessRecord`] in its [`RunDirectory`], and
-//! [`reap`] ends what a killed run left.
+//! No function in this module needs a VM. Decisions are pure functions of probed facts ([`Facts`] ->
+//! [`Diagnosis`], [`decide`]), separate from probing and locking. No child process may outlive its
+//! owner: every child has a [`ProcessRecord`] in its [`RunDirectory`], and [`reap`] ends the
+//! processes that a killed run left behind.
 
 mod doctor;
 mod facts;

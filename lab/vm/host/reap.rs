@@ -1,4 +1,4 @@
-//! Cleaning up after labs that died: their processes, their socket directories, their marker.
+//! Cleanup after labs that died: their processes, socket directories and markers.
 
 use std::{
     fmt, fs,
@@ -15,40 +15,39 @@ use lab_model::{
 use super::run_directory::{LOCK, PROCESSES, STATE, lock_root};
 use crate::process::{ProcessIdentity, ProcessRecord, may_remove, read_records};
 
-/// How many finished runs are kept unless the user says otherwise.
+/// The number of finished runs to keep by default.
 pub const DEFAULT_RUNS_KEPT: usize = 20;
 
-/// Where a run keeps a directory for each node.
+/// The directory in a run that contains one directory per node.
 pub const NODES: &str = "nodes";
-/// The disk of a node in its directory.
+/// The disk file in the directory of a node.
 pub const DISK: &str = "disk.raw";
 
-/// How long a killed process may take to go; more than this means it hangs in the kernel.
+/// The maximum time until a killed process is gone. A process that takes longer hangs in the kernel.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What was cleaned up of one run.
+/// The result of cleaning up one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reaped {
-    /// The run's name.
     pub run: String,
-    /// Whether it died without writing a result.
+    /// Whether the run died without writing a result.
     pub died: bool,
-    /// The processes that were still there and have been ended.
+    /// The processes that were still running and have been ended.
     pub ended: Vec<ProcessIdentity>,
-    /// Directories outside the run directory that were removed.
+    /// The removed directories outside the run directory.
     pub removed: Vec<PathBuf>,
-    /// What could not be cleaned up, one problem a line.
+    /// The errors of the cleanup, one per line.
     pub problems: Vec<String>,
 }
 
 impl Reaped {
-    /// Whether there was anything to clean up.
+    /// Whether there was something to clean up.
     fn is_news(&self) -> bool {
         self.died || !self.ended.is_empty() || !self.removed.is_empty() || !self.problems.is_empty()
     }
 }
 
-/// One line for people, with what could not be cleaned up.
+/// One line for people, with the errors of the cleanup.
 impl fmt::Display for Reaped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = if self.died { "had died" } else { "had ended" };
@@ -60,11 +59,11 @@ impl fmt::Display for Reaped {
     }
 }
 
-/// Cleans up after every run below `root` whose owner is gone. Runs with a living owner are not
-/// touched. Blocks for as long as killed processes take to go (milliseconds as a rule).
+/// Cleans up after every run in `root` without a living owner. Does not touch runs with a living owner.
+/// Blocks until the killed processes are gone, usually a few milliseconds.
 ///
 /// # Errors
-/// When `root` cannot be listed or locked. Trouble with one run is reported in its [`Reaped`].
+/// Fails if `root` cannot be listed or locked. Errors of a single run are reported in its [`Reaped`].
 pub fn reap(root: &Path) -> Result<Vec<Reaped>, RunDirectoryError> {
     if !root.is_dir() {
         return Ok(Vec::new());
@@ -81,11 +80,11 @@ pub fn reap(root: &Path) -> Result<Vec<Reaped>, RunDirectoryError> {
     Ok(reaped)
 }
 
-/// Removes the oldest finished runs until `keep` are left. Live runs neither count nor go.
-/// Returns the names of the runs that were removed. Call [`reap`] first.
+/// Removes the oldest finished runs until `keep` are left. Live runs are neither counted nor removed.
+/// Returns the names of the removed runs. Call [`reap`] first.
 ///
 /// # Errors
-/// When `root` cannot be listed or locked, or a directory cannot be removed.
+/// Fails if `root` cannot be listed or locked, or if a directory cannot be removed.
 pub fn prune(root: &Path, keep: usize) -> Result<Vec<String>, RunDirectoryError> {
     if !root.is_dir() {
         return Ok(Vec::new());
@@ -94,7 +93,8 @@ pub fn prune(root: &Path, keep: usize) -> Result<Vec<String>, RunDirectoryError>
     let mut over = Vec::new();
     for run in run_directories(root)? {
         let lock = run.join(LOCK);
-        // The lock file is created with the run and never written: its time is the run's start.
+        // The lock file is created with the run and never written, so its modification time is the
+        // start of the run.
         let started = fs::metadata(&lock).and_then(|m| m.modified());
         if let (Ok(Some(lock)), Ok(started)) = (FileLock::try_acquire(&lock), started) {
             over.push((started, run, lock));
@@ -109,7 +109,7 @@ pub fn prune(root: &Path, keep: usize) -> Result<Vec<String>, RunDirectoryError>
     Ok(removed)
 }
 
-/// The run directories below `root`, by name. Other directories there have no lock file.
+/// The run directories in `root`, sorted by name. Other directories in `root` have no lock file.
 pub(super) fn run_directories(root: &Path) -> Result<Vec<PathBuf>, RunDirectoryError> {
     let entries = fs::read_dir(root).map_err(io_error("listing", root))?;
     let mut runs: Vec<PathBuf> =
@@ -122,8 +122,8 @@ pub(super) fn name_of(run: &Path) -> String {
     run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Removes the disks of a run's nodes, which hold secrets. A run of several clusters has a directory
-/// for each.
+/// Removes the disks of a run's nodes, because they contain secrets. A run with several clusters has
+/// one directory per cluster.
 fn remove_disks(run: &Path) {
     let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
     for cluster in entries(run).chain([run.to_owned()]) {
@@ -133,7 +133,7 @@ fn remove_disks(run: &Path) {
     }
 }
 
-/// Cleans one run up; the caller holds its lock.
+/// Cleans up one run. The caller holds the lock of the run.
 fn reap_run(run: &Path) -> Reaped {
     let mut reaped = Reaped {
         run: name_of(run),
@@ -144,7 +144,7 @@ fn reap_run(run: &Path) -> Reaped {
     };
     for (file, record) in read_records(&run.join(PROCESSES)) {
         match clean_up(&record, &mut reaped) {
-            // Nothing is left to do, so later runs need not look again.
+            // Nothing is left to clean up, so later runs can skip this record.
             Ok(()) => drop(fs::remove_file(file)),
             Err(problem) => reaped.problems.push(problem),
         }
@@ -153,18 +153,18 @@ fn reap_run(run: &Path) -> Reaped {
     if reaped.died {
         mark_died(run, &mut reaped);
     }
-    // Addresses that nobody answers.
+    // The published addresses are no longer valid.
     let _ = fs::remove_file(run.join(STATE));
     reaped
 }
 
-/// Ends one child and removes its sockets. The record stays when this fails: the next run tries
-/// again.
+/// Ends one child process and removes its sockets. If this fails, the record stays and the next run
+/// tries again.
 fn clean_up(record: &ProcessRecord, reaped: &mut Reaped) -> Result<(), String> {
     let ProcessRecord { name, process, sockets } = record;
     if process.is_alive() {
-        // SIGKILL at once: the machines are throw-away and their owner, who would have asked
-        // politely, is dead.
+        // Send SIGKILL immediately: the machines are disposable, and the owner that would stop them
+        // gracefully is dead.
         process
             .kill(KILL_PATIENCE)
             .map_err(|error| format!("ending {name} (pid {}) failed: {error}", process.pid))?;
@@ -173,7 +173,7 @@ fn clean_up(record: &ProcessRecord, reaped: &mut Reaped) -> Result<(), String> {
     let Some(directory) = sockets.as_ref().filter(|sockets| may_remove(sockets)) else { return Ok(()) };
     match fs::remove_dir_all(directory) {
         Ok(()) => reaped.removed.push(directory.clone()),
-        // Another child of the run may have had the same directory.
+        // Another child of the run may have used the same directory.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(format!("removing {} failed: {error}", directory.display())),
     }
@@ -206,7 +206,7 @@ mod tests {
 
     const ROOT_VARIABLE: &str = "LAB_TEST_OWNER_ROOT";
 
-    /// Not a test of its own: the body of the process that the tests below kill. It owns a run
+    /// Not a separate test: the body of the process that the tests below kill. The process owns a run
     /// with a child and a socket directory.
     #[test]
     fn owner_process() {
@@ -219,7 +219,7 @@ mod tests {
         record.write(&run.processes()).expect("record");
         run.publish(&state(&run)).expect("publish");
         println!("\nowner {} {}", child.id(), sockets.display());
-        // Killed here, or told to go on when the test that started this is gone.
+        // This process is killed here, or continues when the test that started it is gone.
         let _ = std::io::stdin().read_line(&mut String::new());
         child.kill().expect("ended");
         child.wait().expect("collected");

@@ -1,7 +1,7 @@
-//! Reserving memory among the labs of one user on one host, before any VM boots.
+//! Memory reservations among the labs of one user on one host. A lab reserves before any VM boots.
 //!
-//! The account is a file in the user's runtime directory, changed only under a lock. An entry
-//! whose owner no longer runs counts for nothing, so a killed lab never blocks the next one.
+//! The account is a file in the user's runtime directory. Every change holds a lock. An entry whose
+//! owner no longer runs is ignored, so a killed lab never blocks the next lab.
 
 use std::{
     io,
@@ -15,32 +15,30 @@ use serde::{Deserialize, Serialize};
 use super::memory::{Holder, HostMemory, MemoryShortage, decide, host_memory};
 use crate::process::{ProcessIdentity, resident_mib_of_tree, usage_of_all};
 
-/// How often a waiting lab looks again. Memory comes back without an event that could be waited
-/// for, at the earliest when another lab has ended.
+/// The interval at which a waiting lab checks the memory again. No event reports free memory, and
+/// memory usually returns when another lab ends.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What to do when memory is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenShort {
-    /// Give up at once.
+    /// Fail immediately.
     Refuse,
-    /// Wait for other labs to end, at most so long. Refused at once all the same when the host is
-    /// too small for it altogether.
+    /// Wait for other labs to end, for at most this time. Fails immediately if the host is too small
+    /// even without other labs.
     WaitUpTo(Duration),
 }
 
-/// Why no memory was reserved.
+/// The reason why no memory was reserved.
 #[derive(Debug, thiserror::Error)]
 pub enum ReserveError {
-    /// There is not enough.
+    /// There is not enough memory.
     #[error(transparent)]
     Short(Box<MemoryShortage>),
     /// The account could not be read or written.
     #[error("the account of reserved memory in {path} failed: {source}")]
     Account {
-        /// Where it is.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -50,11 +48,11 @@ struct ReservationEntry {
     run: String,
     owner: ProcessIdentity,
     mib: u64,
-    /// Tells the reservations of one process apart.
+    /// Distinguishes the reservations of one process.
     id: u64,
 }
 
-/// Reserved memory; returned when dropped, or when the process ends in whatever way.
+/// Reserved memory. Dropping the value, or any end of the process, releases it.
 #[derive(Debug)]
 pub struct MemoryReservation {
     account: Account,
@@ -66,12 +64,12 @@ impl MemoryReservation {
     /// Reserves `need_mib` for `run` among the labs of this user.
     ///
     /// # Errors
-    /// [`ReserveError::Short`] when there is not enough, with everybody who holds memory.
+    /// Returns [`ReserveError::Short`] if there is not enough memory, with all labs that hold memory.
     pub async fn reserve(run: &str, need_mib: u64, when_short: WhenShort) -> Result<Self, ReserveError> {
         let account = Account::of_user()?;
         let started = Instant::now();
         loop {
-            // Asked anew each time: other programs come and go as well.
+            // Read again in each iteration: other programs start and stop as well.
             let host = host_memory().map_err(|source| account.error(source))?;
             let shortage = match account.try_reserve(run, need_mib, host) {
                 Err(ReserveError::Short(shortage)) => shortage,
@@ -90,7 +88,6 @@ impl MemoryReservation {
         }
     }
 
-    /// How much.
     pub fn mib(&self) -> u64 {
         self.mib
     }
@@ -99,7 +96,7 @@ impl MemoryReservation {
 impl Drop for MemoryReservation {
     fn drop(&mut self) {
         let (id, own) = (self.id, std::process::id());
-        // A failure is harmless: the entry dies with this process.
+        // A failure is harmless: the entry becomes invalid when this process ends.
         let _ = self.account.change(|entries| entries.retain(|e| !(e.owner.pid == own && e.id == id)));
     }
 }
@@ -150,14 +147,16 @@ impl Account {
 
 fn read_entries(path: &Path) -> io::Result<Vec<ReservationEntry>> {
     match std::fs::read(path) {
-        // The file is replaced whole, so what does not parse was written by another version.
+        // The file is always replaced as a whole, so a file that does not parse was written by
+        // another version.
         Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }
 
-/// Who holds how much. One process may hold several reservations; its memory in use counts once.
+/// The holders with their memory. One process can hold several reservations; its used memory counts
+/// once.
 fn holders(entries: &[ReservationEntry]) -> Vec<Holder> {
     let processes = usage_of_all();
     let mut holders: Vec<Holder> = Vec::new();

@@ -1,9 +1,9 @@
-//! The directory of one run: everything it writes, and what the next run needs to clean up after
-//! it when it could not do so itself.
+//! The directory of one run: all files that the run writes, and the records that the next run needs
+//! to clean up if this run could not.
 //!
 //! ```text
 //! target/lab/compute-only-20261121-051200/
-//!   lab.lock       locked while the owner lives; the kernel frees it however the owner dies
+//!   lab.lock       locked while the owner lives; the kernel frees it when the owner dies
 //!   processes/     one file per living child process (see `ProcessRecord`)
 //!   lab.json       how to reach the live cluster (see `LabState`)
 //!   result.json    written last; a directory without it and without a lock holder has died
@@ -31,15 +31,15 @@ pub struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// Makes a new directory below `root` (usually `target/lab`), named after `name` and the time.
+    /// Creates a directory in `root` (usually `target/lab`), named after `name` and the time.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// Fails if a file system operation fails.
     pub fn create(root: &Path, name: &str) -> Result<Self, RunDirectoryError> {
         fs::create_dir_all(root).map_err(io_error("creating", root))?;
         // Absolute, because children and later runs have other working directories.
         let root = root.canonicalize().map_err(io_error("resolving", root))?;
-        // The root's lock keeps a reaper from seeing a directory that is not locked yet.
+        // The lock on the root prevents a reaper from seeing a directory that is not locked yet.
         let _root_lock = lock_root(&root)?;
         let stamp = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
         let base = format!("{}-{stamp}", file_name_of(name));
@@ -60,46 +60,48 @@ impl RunDirectory {
         Err(io_error("creating", &root.join(base))(taken))
     }
 
-    /// Where it is, absolute.
+    /// The absolute path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The directory's own name, which is the run's name.
+    /// The name of the directory, which is also the name of the run.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where the run's child processes are written down, for [`super::reap`]. Not made here.
+    /// The directory with the records of the run's child processes, for [`super::reap`]. This method
+    /// does not create it.
     pub fn processes(&self) -> PathBuf {
         self.path.join(PROCESSES)
     }
 
-    /// Tells other commands (`lab status`, `lab down`) how to reach this lab. Replaces what was
-    /// published before.
+    /// Publishes how other commands (`lab status`, `lab down`) can reach this lab. Replaces the
+    /// previously published state.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Fails if the file cannot be written.
     pub fn publish(&self, state: &LabState) -> Result<(), RunDirectoryError> {
         write_json(&self.path.join(STATE), state)
     }
 
-    /// Marks the run as over. Call it last, when every child has ended.
+    /// Marks the run as finished. Call this last, when every child process has ended.
     ///
     /// # Errors
-    /// When the marker cannot be written; the next run then calls this one `died`.
+    /// Fails if the marker cannot be written; the next run then reports this run as `died`.
     pub fn finish(&self, result: &RunResult) -> Result<(), RunDirectoryError> {
         result.write(&self.path)
     }
 }
 
-/// Takes the lock of the whole root, for the short moments when run directories come and go.
+/// Takes the lock of the whole root, for the short time in which run directories are created or
+/// removed.
 pub(super) fn lock_root(root: &Path) -> Result<FileLock, RunDirectoryError> {
     let path = root.join(".lock");
     FileLock::acquire(&path).map_err(io_error("locking", &path))
 }
 
-/// `name` as a part of a file name that needs no quotes in a shell.
+/// Converts `name` to a part of a file name that needs no quotes in a shell.
 fn file_name_of(name: &str) -> String {
     let keep = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' };
     let text: String = name.chars().take(60).map(keep).collect();

@@ -1,8 +1,9 @@
-//! How fast this host is, so that budgets mean the same everywhere.
+//! The speed of this host, so that budgets have the same meaning on every host.
 //!
-//! Budgets are written for the reference host: one where the bare kernel of the reference image
-//! reaches its first user process in [`REFERENCE_BOOT`]. The same measurement here, divided by
-//! that, is the speed factor. It depends on host, accelerator, QEMU and image, and is kept for a while.
+//! Budgets are written for the reference host. There, the bare kernel of the reference image reaches
+//! its first user process in [`REFERENCE_BOOT`]. The same measurement on this host, divided by that
+//! value, is the speed factor. It depends on the host, the accelerator, QEMU and the image, and is
+//! cached for a while.
 
 use std::{
     collections::BTreeMap,
@@ -14,14 +15,14 @@ use std::{
 use lab_model::files::{FileLock, replace_file};
 use serde::{Deserialize, Serialize};
 
-/// QEMU start to first user process on the reference host (2 x86-64 cores, TCG, QEMU 7.2).
+/// Time from QEMU start to first user process on the reference host (2 x86-64 cores, TCG, QEMU 7.2).
 pub const REFERENCE_BOOT: Duration = Duration::from_millis(1400);
 
-/// How long a measurement is believed. Shared machines drift by a third within hours, and measuring
-/// takes a second or two.
+/// How long a measurement is valid. The speed of shared machines drifts by a third within hours, and
+/// a measurement takes a second or two.
 pub const MEASUREMENT_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// How often the host is asked how busy it is, and the pauses between.
+/// How often the load of the host is sampled.
 const LOAD_SAMPLES: u32 = 5;
 const BETWEEN_SAMPLES: Duration = Duration::from_millis(10);
 
@@ -30,44 +31,43 @@ const BETWEEN_SAMPLES: Duration = Duration::from_millis(10);
 pub struct SpeedFactor(f64);
 
 impl SpeedFactor {
-    /// The reference host itself; also the assumption where nothing was measured.
+    /// The reference host itself; also the default without a measurement.
     pub const REFERENCE: SpeedFactor = SpeedFactor(1.0);
-    /// Beyond these a measurement is taken for a mistake and cut.
+    /// A factor outside this range is considered an error and clamped.
     const RANGE: (f64, f64) = (0.02, 50.0);
-    /// Budgets never shrink below this share: much of a formation is waiting for timers, which a
-    /// fast host does not shorten.
+    /// Budgets never shrink below this share: a large part of a formation waits for timers, which do
+    /// not run faster on a fast host.
     const SMALLEST_BUDGET_SHARE: f64 = 0.5;
 
-    /// A factor, cut to a sane range; what is not a number counts as the reference.
+    /// A factor, clamped to a sane range. NaN counts as the reference.
     pub fn new(factor: f64) -> Self {
         if factor.is_nan() { Self::REFERENCE } else { Self(factor.clamp(Self::RANGE.0, Self::RANGE.1)) }
     }
 
-    /// From a measurement: how long the thing took that takes [`REFERENCE_BOOT`] on the reference
-    /// host.
+    /// Computes the factor from the measured boot time. The same boot takes [`REFERENCE_BOOT`] on the
+    /// reference host.
     pub fn from_boot(seen: Duration) -> Self {
         Self::new(seen.as_secs_f64() / REFERENCE_BOOT.as_secs_f64())
     }
 
-    /// The factor as a number.
     pub fn get(self) -> f64 {
         self.0
     }
 
-    /// A budget of the reference host, as long as it must be here.
+    /// Scales a budget of the reference host to this host.
     pub fn budget(self, reference: Duration) -> Duration {
         reference.mul_f64(self.0.max(Self::SMALLEST_BUDGET_SHARE))
     }
 
-    /// A figure measured here, as it would be on the reference host.
+    /// Scales a figure that was measured here to the reference host.
     pub fn normalise(self, measured: Duration) -> Duration {
         measured.div_f64(self.0)
     }
 
-    /// The factor under the load of now, when it was measured under the load of then.
+    /// Adjusts the factor from the load at the measurement to the current load.
     ///
-    /// Beside N runnable strangers on C cores a lab that wants all cores gets C / (C + N) of them.
-    /// What is seen of a moment may be an exception, so the correction is cut at four.
+    /// With N other runnable threads on C cores, a lab that needs all cores gets C / (C + N) of them.
+    /// A momentary load can be an exception, so the correction is limited to a factor of four.
     #[must_use]
     pub fn under(self, now: HostLoad, then: HostLoad) -> Self {
         Self::new(self.0 * (now.slowdown() / then.slowdown()).clamp(1.0, 4.0))
@@ -80,17 +80,18 @@ impl std::fmt::Display for SpeedFactor {
     }
 }
 
-/// How busy the host is.
+/// The load of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostLoad {
-    /// How many threads want a core, besides the one that asks.
+    /// The number of threads that are ready to run, without the calling thread.
     pub runnable: f64,
-    /// Cores that this process may use.
+    /// Cores available to this process.
     pub cores: usize,
 }
 
 impl HostLoad {
-    /// Asks the host, which takes some hundredths of a second; idle where it does not say.
+    /// Samples the load, which takes some hundredths of a second. Returns an idle load if the host
+    /// does not report it.
     pub fn now() -> Self {
         Self { runnable: runnable_threads().unwrap_or(0.0), cores: cores() }
     }
@@ -104,8 +105,8 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Not a load average where that can be had: for a minute or two it counts the lab's own last run,
-/// and its nodes would wait for each other on a host that is idle.
+/// Avoids the load average where possible: for a minute or two it includes the lab's own last run,
+/// and the nodes would then wait for each other on an idle host.
 fn runnable_threads() -> Option<f64> {
     if cfg!(target_os = "linux") {
         let mut sum = 0.0;
@@ -117,19 +118,19 @@ fn runnable_threads() -> Option<f64> {
         }
         return Some(sum / f64::from(LOAD_SAMPLES));
     }
-    // macOS tells no more than that; it prints "{ 1.95 2.05 2.10 }".
+    // macOS reports only the load average, as "{ 1.95 2.05 2.10 }".
     let output = std::process::Command::new("sysctl").args(["-n", "vm.loadavg"]).output().ok()?;
     String::from_utf8_lossy(&output.stdout).split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The threads that run or could, without the one that asks (`proc_loadavg(5)`: the fourth field is
-/// those, a slash, and all there are).
+/// The running and runnable threads, without the calling thread (`proc_loadavg(5)`: the fourth field
+/// is their number, a slash, and the total number of threads).
 fn running_in(loadavg: &str) -> Option<f64> {
     let running: f64 = loadavg.split(' ').nth(3)?.split('/').next()?.parse().ok()?;
     Some((running - 1.0).max(0.0))
 }
 
-/// What a measurement is valid for.
+/// The conditions under which a measurement is valid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpeedKey {
     /// The host: name, CPU model, cores.
@@ -138,7 +139,7 @@ pub struct SpeedKey {
     pub qemu: String,
     /// The accelerator (`kvm`, `hvf`, `tcg`), with its CPU model.
     pub accelerator: String,
-    /// Digest of the image whose kernel was booted.
+    /// Digest of the image with the booted kernel.
     pub image: String,
 }
 
@@ -148,31 +149,30 @@ impl SpeedKey {
     }
 }
 
-/// A measurement that was kept.
+/// A cached measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SpeedMeasurement {
-    /// What came out.
     pub factor: SpeedFactor,
-    /// How busy the host was.
+    /// The load of the host during the measurement.
     pub load: HostLoad,
-    /// When, wall clock.
+    /// Time of the measurement, wall clock.
     pub at: jiff::Timestamp,
 }
 
 impl SpeedMeasurement {
-    /// A measurement made now.
+    /// Creates a measurement with the current time.
     pub fn new(boot: Duration, load: HostLoad) -> Self {
         Self { factor: SpeedFactor::from_boot(boot), load, at: jiff::Timestamp::now() }
     }
 
     fn is_fresh(&self, now: jiff::Timestamp) -> bool {
         let age = now.duration_since(self.at);
-        // From the future means that the clock was set back.
+        // A time in the future means that the clock was set back.
         !age.is_negative() && age.unsigned_abs() < MEASUREMENT_LIFETIME
     }
 }
 
-/// The measurements kept in one file, usually `target/lab/speed.json`.
+/// The measurements in one file, usually `target/lab/speed.json`.
 #[derive(Clone, Debug)]
 pub struct SpeedCache {
     path: PathBuf,
@@ -181,20 +181,20 @@ pub struct SpeedCache {
 type Kept = BTreeMap<String, SpeedMeasurement>;
 
 impl SpeedCache {
-    /// The cache in this file; it need not exist.
+    /// A cache in this file. The file does not have to exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
-    /// The measurement for exactly this key, when it is not too old.
+    /// The measurement for exactly this key, if it is still valid.
     pub fn get(&self, key: &SpeedKey) -> Option<SpeedMeasurement> {
         self.read().get(&key.text()).filter(|m| m.is_fresh(jiff::Timestamp::now())).copied()
     }
 
-    /// Keeps a measurement and drops those that are too old.
+    /// Stores a measurement and drops expired measurements.
     ///
     /// # Errors
-    /// When the file cannot be written; the measurement itself is good all the same.
+    /// Fails if the file cannot be written; the measurement itself remains valid.
     pub fn put(&self, key: &SpeedKey, measurement: SpeedMeasurement) -> io::Result<()> {
         if let Some(directory) = self.path.parent() {
             std::fs::create_dir_all(directory)?;
@@ -206,7 +206,7 @@ impl SpeedCache {
         replace_file(&self.path, &serde_json::to_vec_pretty(&kept)?)
     }
 
-    /// A file that is missing or of another version counts as empty: it is only a cache.
+    /// A file that is missing or from another version counts as empty, because it is only a cache.
     fn read(&self) -> Kept {
         let text = std::fs::read(&self.path).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()

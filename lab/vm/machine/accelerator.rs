@@ -1,4 +1,4 @@
-//! Which accelerator runs the guests: a decision over facts about the host and the QEMU binary.
+//! Selects the accelerator for the guests from facts about the host and the QEMU binary.
 
 use std::path::Path;
 
@@ -11,27 +11,26 @@ use super::QemuBinary;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KvmAccess {
-    /// It opens for reading and writing.
+    /// The device opens for reading and writing.
     Usable,
-    /// It exists, but this user may not open it.
+    /// The device exists, but this user has no permission to open it.
     Denied,
-    /// It is not there.
+    /// The device does not exist.
     Absent,
 }
 
-/// The facts about the host that decide on the accelerator.
+/// Host facts that determine the accelerator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostPlatform {
     /// Operating system in Rust's spelling: `linux`, `macos`.
     pub os: String,
     /// Architecture in Rust's spelling: `x86_64`, `aarch64`.
     pub arch: String,
-    /// State of `/dev/kvm`.
     pub kvm: KvmAccess,
 }
 
 impl HostPlatform {
-    /// This host. Opens `/dev/kvm` once and closes it; nothing else is touched.
+    /// The facts of this host. Opens `/dev/kvm` once and closes it, without other side effects.
     pub fn current() -> Self {
         Self {
             os: std::env::consts::OS.to_owned(),
@@ -49,11 +48,11 @@ fn kvm_access(device: &Path) -> KvmAccess {
     }
 }
 
-/// Chooses an accelerator for arm64 guests: KVM, else HVF, else TCG. The second value says why, in
-/// words for a person. `wanted` overrides the order, not the facts.
+/// Chooses an accelerator for arm64 guests: KVM, else HVF, else TCG. The second value is the reason,
+/// in a form for people. `wanted` overrides the order, but not the facts.
 ///
 /// # Errors
-/// [`AcceleratorError::Unavailable`] when `wanted` cannot work here.
+/// Returns [`AcceleratorError::Unavailable`] if `wanted` cannot work on this host.
 pub fn choose_accelerator(
     host: &HostPlatform,
     qemu: &QemuBinary,
@@ -76,7 +75,7 @@ pub fn choose_accelerator(
     Err(AcceleratorError::Nothing { qemu: qemu.path.display().to_string(), obstacles: obstacles.join("; ") })
 }
 
-/// What keeps an accelerator from working, or `None`.
+/// The reason why an accelerator cannot work, or `None`.
 fn obstacle(host: &HostPlatform, qemu: &QemuBinary, accelerator: Accelerator) -> Option<String> {
     let native =
         || (host.arch != "aarch64").then(|| format!("the host is {}, the guests are aarch64", host.arch));

@@ -1,4 +1,4 @@
-//! The argument vector of a VM: a pure function, so that every host's vector has a snapshot.
+//! The argument vector of a VM. A pure function, so tests can snapshot the vector of every host.
 
 use std::{
     ffi::OsString,
@@ -9,29 +9,30 @@ use lab_model::accelerator::Accelerator;
 
 use super::{DeviceBus, GicVersion, MachineSpec};
 
-/// What the VM's console, monitor and network card are connected to.
+/// The endpoints of the VM's console, monitor and network card.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wiring {
-    /// To the lab: QEMU connects to sockets on which the lab listens, so the lab never has to
-    /// wait for a socket to appear.
+    /// The lab. QEMU connects to sockets on which the lab listens, so the lab never waits for a
+    /// socket to appear.
     Lab {
-        /// The lab's end of the serial console.
+        /// The lab's socket for the serial console.
         console: PathBuf,
-        /// The lab's end of the monitor.
+        /// The lab's socket for the monitor.
         qmp: PathBuf,
     },
-    /// To the terminal of a person who pastes the command: console and monitor on standard
-    /// streams, the network card on QEMU's own NAT instead of the lab's switch.
+    /// The terminal of a user who pastes the command. Console and monitor use the standard streams.
+    /// The network card uses QEMU's own NAT instead of the lab's switch.
     Terminal,
 }
 
-/// QEMU's translation cache in MiB under TCG. Only what is used becomes resident; a full cache is
-/// thrown away whole and translated anew. A control plane of the reference node fills 670 MiB by
-/// the time its first pods run, a worker 400. QEMU's own limit is 1 GiB, too much for several VMs
-/// on a laptop. The monitor's `info jit` tells use and flushes.
+/// Size of QEMU's translation cache under TCG, in MiB. Only the used part becomes resident. QEMU
+/// flushes a full cache completely and translates the code again. A control plane of the reference
+/// node fills 670 MiB by the time its first pods run, a worker 400. QEMU's own limit is 1 GiB, too
+/// much for several VMs on a laptop. The monitor command `info jit` shows the usage and the number of
+/// flushes.
 const TRANSLATION_CACHE_MIB: u32 = 768;
 
-/// The arguments, without the program's name. Reads nothing and changes nothing.
+/// The arguments, without the program name. This function has no side effects.
 pub fn arguments(accelerator: Accelerator, spec: &MachineSpec, wiring: &Wiring) -> Vec<OsString> {
     let mut a = Vector::default();
     a.option("-name", format!("{},debug-threads=on", spec.name));
@@ -49,7 +50,7 @@ pub fn arguments(accelerator: Accelerator, spec: &MachineSpec, wiring: &Wiring) 
     a.option_path("-initrd", &spec.initramfs);
     a.option("-append", &spec.cmdline);
 
-    // A throw-away disk: no flushes, holes punched for what the guest discards.
+    // A disposable disk: no flushes, and holes for the blocks that the guest discards.
     a.option(
         "-blockdev",
         format!(
@@ -84,7 +85,8 @@ pub fn arguments(accelerator: Accelerator, spec: &MachineSpec, wiring: &Wiring) 
         ),
     );
 
-    // Without an entropy source the guest's first TLS key waits for interrupts to trickle in.
+    // Without an entropy source, the guest's first TLS key waits until interrupts provide enough
+    // entropy.
     a.option("-object", "rng-builtin,id=entropy");
     a.option("-device", format!("{},rng=entropy", device("virtio-rng", spec.bus)));
 
@@ -106,7 +108,7 @@ pub fn arguments(accelerator: Accelerator, spec: &MachineSpec, wiring: &Wiring) 
     a.0
 }
 
-/// The whole command as one line for a POSIX shell.
+/// The complete command as one line for a POSIX shell.
 pub fn shell_line(program: &Path, arguments: &[OsString]) -> String {
     std::iter::once(quoted(&program.to_string_lossy()))
         .chain(arguments.iter().map(|argument| quoted(&argument.to_string_lossy())))
@@ -118,7 +120,7 @@ fn machine(accelerator: Accelerator, spec: &MachineSpec) -> String {
     let gic = match (spec.gic, accelerator) {
         (GicVersion::V2, _) => "2",
         (GicVersion::V3, _) => "3",
-        // KVM can only offer what the host's controller can.
+        // KVM supports only the version of the host's controller.
         (GicVersion::Default, Accelerator::Kvm) => "host",
         (GicVersion::Default, _) if spec.vcpus > 8 => "3",
         (GicVersion::Default, _) => "2",
@@ -140,7 +142,7 @@ fn device(kind: &str, bus: DeviceBus) -> String {
     }
 }
 
-/// There is no firmware to run a network boot ROM, so none is loaded.
+/// Without firmware, no network boot ROM can run, so QEMU loads none.
 fn no_rom(bus: DeviceBus) -> &'static str {
     match bus {
         DeviceBus::Pci => ",romfile=",
@@ -211,7 +213,7 @@ mod tests {
         Wiring::Lab { console: "/tmp/lab-2/console".into(), qmp: "/tmp/lab-2/qmp".into() }
     }
 
-    /// One option with its values a line, as a person would write it.
+    /// Formats one option with its values per line, for readable snapshots.
     fn lines(arguments: &[OsString]) -> String {
         let mut text = String::new();
         for argument in arguments {

@@ -1,8 +1,8 @@
-//! One short conversation with a QEMU binary over QMP on its standard streams.
+//! A short QMP session with a QEMU binary on its standard streams.
 //!
-//! One process answers version, accelerators, network back ends and migration capabilities
-//! together (about 0.1 s); `--version`, `-accel help` and friends would be a process each, in
-//! formats made for people.
+//! One process returns the version, accelerators, network back ends and migration capabilities
+//! together (about 0.1 s). `--version`, `-accel help` and similar options would need one process
+//! each, and their output formats are for people.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -14,7 +14,7 @@ use tokio::{
 
 use super::binary::QemuError;
 
-/// How long a QEMU may take to answer; it is 0.1 s on an idle host.
+/// The maximum time until QEMU answers; 0.1 s on an idle host.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// QEMU's raw answers.
@@ -26,7 +26,7 @@ pub(super) struct Answers {
     pub migration_capabilities: Vec<String>,
 }
 
-/// Starts `qemu` without a machine, asks, and ends it.
+/// Starts `qemu` without a machine, sends the queries, and ends the process.
 pub(super) async fn ask(qemu: &Path) -> Result<Answers, QemuError> {
     let unusable = |seen: String| QemuError::Unusable { path: qemu.to_owned(), seen };
     let mut child = Command::new(qemu)
@@ -50,11 +50,11 @@ pub(super) async fn ask(qemu: &Path) -> Result<Answers, QemuError> {
             return Ok(replies);
         };
         for question in &questions {
-            // A program that ends early is reported below by what it did not answer.
+            // A program that ends early is reported below by its missing answers.
             let _ = stdin.write_all(format!("{question}\n").as_bytes()).await;
         }
-        // QEMU answers in order, so the last answer ends the conversation. It is not told to quit
-        // before, since it would quit without writing out the large schema.
+        // QEMU answers in order, so the last answer ends the session. The lab does not send quit
+        // earlier, because QEMU would quit before it has written the large schema.
         let mut lines = BufReader::new(stdout).lines();
         while let Some(line) = lines.next_line().await? {
             let reply: Value = serde_json::from_str(&line).unwrap_or_default();
@@ -70,7 +70,7 @@ pub(super) async fn ask(qemu: &Path) -> Result<Answers, QemuError> {
         .await
         .map_err(|_| unusable(format!("no answer over QMP within {} s", PATIENCE.as_secs())))?
         .map_err(|e| unusable(e.to_string()))?;
-    // It has nothing to save. A program that has already ended cannot be killed, which is as good.
+    // QEMU has no state to save. An error means that the program has already ended, which is fine.
     let _ = child.start_kill();
     let output = child.wait_with_output().await.map_err(|e| unusable(e.to_string()))?;
 
@@ -91,8 +91,8 @@ pub(super) async fn ask(qemu: &Path) -> Result<Answers, QemuError> {
     })
 }
 
-/// The values of the schema's enumeration that has all of `landmarks`: the schema hides the names
-/// of its types, so an enumeration is known by values that were always in it.
+/// The values of the schema enumeration that contains all of `landmarks`. The schema hides the names
+/// of its types, so this function identifies an enumeration by values that it has always contained.
 fn enumeration(schema: &Value, landmarks: &[&str]) -> Vec<String> {
     let entities = schema.as_array().map(Vec::as_slice).unwrap_or_default();
     entities

@@ -1,4 +1,4 @@
-//! The QEMU binary and what it can do.
+//! The QEMU binary and its features.
 
 use std::{
     fmt,
@@ -10,22 +10,20 @@ use serde::{Deserialize, Serialize};
 
 use super::ask;
 
-/// The binary's name on `PATH`.
+/// The name of the binary in `PATH`.
 const PROGRAM: &str = "qemu-system-aarch64";
 
 /// Version of a QEMU release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct QemuVersion {
-    /// First number.
     pub major: u32,
-    /// Second number.
     pub minor: u32,
-    /// Third number; 50 and above mark development snapshots.
+    /// 50 and above mark development snapshots.
     pub micro: u32,
 }
 
 impl QemuVersion {
-    /// The oldest release that has `-netdev stream`, the lab's link to its switch.
+    /// The oldest release with `-netdev stream`, which connects VMs to the lab's switch.
     pub const OLDEST: Self = Self { major: 7, minor: 2, micro: 0 };
 }
 
@@ -35,53 +33,47 @@ impl fmt::Display for QemuVersion {
     }
 }
 
-/// A `qemu-system-aarch64` and what it says of itself. Made once a run.
+/// A `qemu-system-aarch64` with its reported features. Created once per run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QemuBinary {
-    /// Where it is.
     pub path: PathBuf,
-    /// Its version.
     pub version: QemuVersion,
     /// The distribution's version text, e.g. `Debian 1:7.2+dfsg-7`; may be empty.
     pub package: String,
-    /// Accelerators compiled in; whether the host has them too is another question.
+    /// The compiled-in accelerators. The host does not necessarily support them.
     pub accelerators: Vec<Accelerator>,
-    /// Network back ends it knows, e.g. `user`, `stream`.
+    /// The supported network back ends, e.g. `user`, `stream`.
     pub netdevs: Vec<String>,
-    /// Migration capabilities it knows, e.g. `mapped-ram` (since 9.0).
+    /// The supported migration capabilities, e.g. `mapped-ram` (since 9.0).
     pub migration_capabilities: Vec<String>,
 }
 
-/// Why there is no usable QEMU.
+/// The reason why there is no usable QEMU.
 #[derive(Debug, thiserror::Error)]
 pub enum QemuError {
-    /// Not on `PATH`.
+    /// The binary is not in `PATH`.
     #[error(
         "{PROGRAM} is not on PATH; install QEMU 7.2 or later (Debian: qemu-system-arm, macOS: brew install qemu)"
     )]
     NotFound,
-    /// The file does not start.
+    /// The binary does not start.
     #[error("cannot start {}; is it an executable for this host?", path.display())]
     Start {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// It starts but does not answer.
+    /// The binary starts but does not answer.
     #[error("{} does not answer as QEMU does: {seen}", path.display())]
     Unusable {
-        /// The file.
         path: PathBuf,
-        /// What was seen instead of an answer.
+        /// The output instead of an answer.
         seen: String,
     },
-    /// It answers, but lacks what the lab needs.
+    /// The binary answers, but lacks a feature that the lab needs.
     #[error("{} is QEMU {version} without {missing}; the lab needs 7.2 or later with slirp", path.display())]
     TooOld {
-        /// The file.
         path: PathBuf,
-        /// Its version.
         version: QemuVersion,
         /// The missing feature.
         missing: String,
@@ -89,10 +81,10 @@ pub enum QemuError {
 }
 
 impl QemuBinary {
-    /// Finds QEMU (`explicit`, else `qemu-system-aarch64` on `PATH`) and asks it what it can do.
+    /// Finds QEMU (`explicit`, else `qemu-system-aarch64` in `PATH`) and queries its features.
     ///
     /// # Errors
-    /// When there is none, it does not answer, or it is older than the lab needs.
+    /// Fails if there is no binary, it does not answer, or it is older than the lab requires.
     pub async fn find(explicit: Option<&Path>) -> Result<Self, QemuError> {
         let path = match explicit {
             Some(path) => path.to_owned(),
@@ -115,7 +107,7 @@ impl QemuBinary {
         binary.check()
     }
 
-    /// Whether RAM can be saved to and mapped from a file directly (QEMU 9.0 and later).
+    /// Whether QEMU can save RAM to a file and map RAM from a file directly (QEMU 9.0 and later).
     pub fn has_mapped_ram(&self) -> bool {
         self.migration_capabilities.iter().any(|capability| capability == "mapped-ram")
     }
@@ -131,7 +123,7 @@ impl QemuBinary {
         }
     }
 
-    /// A plausible 7.2, for tests of pure functions.
+    /// A plausible QEMU 7.2, for tests of pure functions.
     #[cfg(test)]
     pub(crate) fn for_tests() -> Self {
         Self {
@@ -145,7 +137,7 @@ impl QemuBinary {
     }
 }
 
-/// The first executable file called `program` in the directories of `PATH`.
+/// The first executable file with the name `program` in the directories of `PATH`.
 fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())

@@ -1,5 +1,5 @@
-//! A VM's serial console: raw to a file, line by line to the event stream, and watched for lines
-//! that end a node.
+//! The serial console of a VM. Writes the raw output to a file, records each line on the event
+//! stream, and detects lines that mean the end of a node.
 
 use std::{
     collections::VecDeque,
@@ -19,23 +19,23 @@ use tokio::sync::watch;
 
 use super::{fatal::FatalPattern, fatal_pattern, line::LineSplitter};
 
-/// How many lines stay in memory; the file has all of them.
+/// The number of lines that stay in memory; the file contains all lines.
 const KEPT: usize = 4000;
 
-/// The emulated PL011 hands over one byte at a time. After a read the reader lets bytes gather
-/// this long before it reads again: with several guests booting, a wake-up a byte costs a
-/// noticeable share of two cores. The socket's buffer holds far more than a guest writes meanwhile.
+/// The emulated PL011 sends one byte at a time. After a read, the reader waits this long for more
+/// bytes: with several booting guests, one wake-up per byte costs a noticeable share of two cores.
+/// The socket's buffer holds far more than a guest writes in this time.
 const GATHER: Duration = Duration::from_millis(15);
 
-/// A place in a console: lines after it are newer.
+/// A position in a console: lines after it are newer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConsoleMark(u64);
 
-/// What has been read from a console so far.
+/// The data that has been read from a console.
 #[derive(Clone)]
 pub(super) struct Console {
     lines: Arc<Mutex<Lines>>,
-    /// Counts changes, so that waiters need no polling.
+    /// Counts changes, so that waiting tasks do not need to poll.
     changed: watch::Sender<u64>,
 }
 
@@ -48,10 +48,10 @@ struct Lines {
 }
 
 impl Console {
-    /// Reads `stream` until its end, on a thread of its own. `fatal` hears of fatal lines.
+    /// Reads `stream` until its end, on a separate thread. Calls `fatal` for each fatal line.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// Fails if no thread can be started.
     pub fn read(
         node: NodeName,
         stream: UnixStream,
@@ -76,7 +76,7 @@ impl Console {
         Ok(console)
     }
 
-    /// The place after the last line so far.
+    /// The position after the current last line.
     pub fn mark(&self) -> ConsoleMark {
         let lines = self.lock();
         ConsoleMark(lines.first + lines.kept.len() as u64)
@@ -88,7 +88,7 @@ impl Console {
         lines.kept.iter().skip(lines.kept.len().saturating_sub(n)).cloned().collect()
     }
 
-    /// Waits for a line after `mark` that contains `text`; `None` once the console has ended.
+    /// Waits for a line after `mark` that contains `text`; `None` if the console has ended.
     pub async fn wait_for(&self, mut mark: ConsoleMark, text: &str) -> Option<String> {
         let mut changes = self.changed.subscribe();
         loop {
@@ -104,12 +104,12 @@ impl Console {
                 }
                 mark = ConsoleMark(lines.first + lines.kept.len() as u64);
             }
-            // Cannot fail: this console holds a sender.
+            // This cannot fail: the console holds a sender.
             let _ = changes.changed().await;
         }
     }
 
-    /// Waits until the guest's end is closed and everything has been read.
+    /// Waits until the guest's end is closed and all data has been read.
     pub async fn closed(&self) {
         let mut changes = self.changed.subscribe();
         while !{
@@ -138,7 +138,8 @@ impl Console {
     }
 }
 
-/// Moves bytes until the stream ends. A log that cannot be written is given up, the lines go on.
+/// Copies bytes until the stream ends. If a write to the log fails, the log is closed, but line
+/// processing continues.
 fn pump(mut stream: impl Read, log: File, mut line: impl FnMut(String), announce: impl Fn()) {
     let mut log = Some(log);
     let mut splitter = LineSplitter::default();

@@ -1,4 +1,5 @@
-//! A node's disk: sparse, with the one partition that makes Talos count itself installed.
+//! The disk of a node: a sparse file with the one partition that makes Talos consider itself
+//! installed.
 
 use std::{
     fs::OpenOptions,
@@ -8,42 +9,40 @@ use std::{
 
 use gpt::{GptConfig, disk::LogicalBlockSize, mbr::ProtectiveMBR, partition_types};
 
-/// Size of the META partition, bytes. Talos counts a disk as its own when it has a GPT partition
-/// labelled `META` of exactly this size; what is in it does not matter
-/// (`pkg/machinery/constants`: `MetaPartitionLabel`, `internal/pkg/partition`: `MetaSize`).
+/// Size of the META partition, bytes. Talos accepts a disk as its own if it has a GPT partition with
+/// the label `META` and exactly this size; the content does not matter (`pkg/machinery/constants`:
+/// `MetaPartitionLabel`, `internal/pkg/partition`: `MetaSize`).
 pub const META_SIZE: u64 = 1_048_576;
 
-/// Where the first partition starts, in sectors of 512 bytes: 1 MiB, the usual alignment.
+/// Start of the first partition, in sectors of 512 bytes: 1 MiB, the usual alignment.
 const ALIGNMENT: u64 = 2048;
 
-/// Why a disk could not be made.
+/// The reason why a disk could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// The file cannot be written.
     #[error("cannot write the disk image {}; check free space and permissions", path.display())]
     File {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The partition table cannot be written.
     #[error("cannot partition the disk image {} of {size} bytes; it needs at least 4 MiB", path.display())]
     Table {
-        /// The file.
         path: PathBuf,
-        /// Its size in bytes.
+        /// Size of the file in bytes.
         size: u64,
-        /// What the partitioner said.
+        /// The error of the partitioner.
         source: gpt::GptError,
     },
 }
 
-/// Makes a sparse raw disk of `size` bytes at `path`, replacing what is there, with a GPT and an
-/// empty `META` partition. The node makes its other partitions itself.
+/// Creates a sparse raw disk of `size` bytes at `path`, with a GPT and an empty `META` partition.
+/// Replaces an existing file. The node creates its other partitions itself.
 ///
 /// # Errors
-/// When the file cannot be written or is too small for the table.
+/// Fails if the file cannot be written or is too small for the table.
 pub fn make_disk(path: &Path, size: u64) -> Result<(), DiskError> {
     let file_error = |source| DiskError::File { path: path.to_owned(), source };
     let table_error = |source: gpt::GptError| DiskError::Table { path: path.to_owned(), size, source };

@@ -1,4 +1,4 @@
-//! How a VM fails, and why it could not be started.
+//! Failures of a VM: at start, and during its run.
 
 use std::path::PathBuf;
 
@@ -7,29 +7,27 @@ use lab_model::node::NodeName;
 use super::{FatalPattern, QmpError};
 use crate::process::ProcessError;
 
-/// The end of a VM that nobody asked for, with its cause.
+/// The unexpected end of a VM, with its cause.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum MachineFailure {
-    /// The console says that the node cannot go on.
+    /// The console shows that the node cannot continue.
     #[error("{node}: {} ({}): \"{line}\"; {}", pattern.meaning, pattern.id, pattern.hint)]
     Console {
-        /// Whose console.
         node: NodeName,
-        /// What kind of line.
+        /// The table entry that the line matches.
         pattern: &'static FatalPattern,
-        /// The line.
+        /// The console line.
         line: String,
     },
     /// The QEMU process ended.
     #[error("{node}: QEMU ended unexpectedly: {status}{}", said(stderr, console))]
     Exited {
-        /// Whose process.
         node: NodeName,
-        /// Exit status, signal or power-off, in words.
+        /// Exit status, signal or power-off, in a form for people.
         status: String,
-        /// The end of what QEMU wrote to its standard error.
+        /// The end of QEMU's standard error.
         stderr: String,
-        /// The console's last line, which may be empty.
+        /// The last console line, which may be empty.
         console: String,
     },
 }
@@ -42,74 +40,68 @@ fn said(stderr: &str, console: &str) -> String {
     }
 }
 
-/// Why a VM could not be started or commanded.
+/// The reason why a VM could not be started, or a command to it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
     /// A file of the machine cannot be prepared.
     #[error("{node}: cannot {action} {}", path.display())]
     File {
-        /// Whose machine.
         node: NodeName,
-        /// What was tried, as a verb.
+        /// The failed action, as a verb.
         action: &'static str,
-        /// On what.
+        /// The file or directory of the action.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The process cannot be started.
     #[error("{node}: QEMU does not start")]
     Process {
-        /// Whose machine.
         node: NodeName,
-        /// Why.
+        /// The error of the process starter.
         source: ProcessError,
     },
-    /// The process ended before it was up.
+    /// The process ended before the VM was up.
     #[error(
         "{node}: QEMU ended while starting ({status}): {stderr}; the command is in {}", command.display()
     )]
     Refused {
-        /// Whose machine.
         node: NodeName,
-        /// Exit status in words.
+        /// Exit status in a form for people.
         status: String,
-        /// What it wrote to its standard error.
+        /// QEMU's standard error.
         stderr: String,
         /// A script with the same command.
         command: PathBuf,
     },
-    /// The process runs but did not connect.
+    /// The process runs, but did not connect.
     #[error(
         "{node}: QEMU did not connect its console and monitor within {seconds} s; the host may be overloaded"
     )]
     Silent {
-        /// Whose machine.
         node: NodeName,
-        /// How long it was waited for.
+        /// The time that the lab waited.
         seconds: u64,
     },
     /// A monitor command failed.
     #[error("{node}: cannot {action}")]
     Monitor {
-        /// Whose machine.
         node: NodeName,
-        /// What was tried, as a verb.
+        /// The failed action, as a verb.
         action: &'static str,
-        /// Why.
+        /// The error of the monitor.
         source: QmpError,
     },
-    /// Its memory cannot be saved or loaded.
+    /// The memory of the VM cannot be saved or loaded.
     #[error("{node}: cannot {action}: {reason}")]
     Memory {
-        /// Whose machine.
         node: NodeName,
-        /// What was tried, as a verb.
+        /// The failed action, as a verb.
         action: &'static str,
-        /// What QEMU said.
+        /// The error that QEMU reported.
         reason: String,
     },
-    /// The VM failed while it was waited for.
+    /// The VM failed while the lab waited for it.
     #[error(transparent)]
     Failed(#[from] MachineFailure),
 }

@@ -1,21 +1,21 @@
 //! Console lines after which a node cannot recover by itself.
 
-/// A kind of line that means the end of a node, with what it means.
+/// A kind of console line that means the end of a node, with its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FatalPattern {
     /// Short name for reports.
     pub id: &'static str,
-    /// A line matches when it contains all of these.
+    /// A line matches if it contains all of these strings.
     pub all_of: &'static [&'static str],
-    /// What has happened.
+    /// The event that the line reports.
     pub meaning: &'static str,
     /// Where to look next.
     pub hint: &'static str,
 }
 
-/// The table, from the special to the general: the first match names the cause. Warnings that an
-/// overloaded emulation provokes (soft lock-ups, RCU stalls, hung tasks) are not in it, and
-/// neither is anything that a reboot on purpose prints.
+/// The table, from specific to general: the first match names the cause. It excludes warnings that an
+/// overloaded emulation causes (soft lock-ups, RCU stalls, hung tasks), and all messages of an
+/// intended reboot.
 ///
 /// Sources: Linux `kernel/panic.c`, `init/main.c`, `mm/oom_kill.c`, `arch/arm64/kernel/traps.c`,
 /// `kernel/exit.c`; Talos `internal/app/machined/main.go`.
@@ -106,7 +106,7 @@ pub const FATAL_PATTERNS: &[FatalPattern] = &[
     },
 ];
 
-/// The first entry of the table that `line` matches.
+/// The first table entry that `line` matches.
 pub fn fatal_pattern(line: &str) -> Option<&'static FatalPattern> {
     FATAL_PATTERNS.iter().find(|pattern| pattern.all_of.iter().all(|part| line.contains(part)))
 }

@@ -1,9 +1,10 @@
-//! From the bytes of a serial console to lines that are safe to show.
+//! Converts the bytes of a serial console to lines that are safe to show.
 
-/// A line is cut here; a guest that never ends its line must not eat the lab's memory.
+/// The maximum length of a line. Without a limit, a guest that never ends its line would exhaust the
+/// lab's memory.
 const LONGEST: usize = 4096;
 
-/// Splits a byte stream into lines and takes out terminal escapes (ECMA-48) and control bytes.
+/// Splits a byte stream into lines and removes terminal escapes (ECMA-48) and control bytes.
 #[derive(Default)]
 pub(super) struct LineSplitter {
     state: SplitterState,
@@ -25,7 +26,7 @@ enum SplitterState {
 }
 
 impl LineSplitter {
-    /// Takes more bytes; hands every completed line to `line`.
+    /// Adds bytes and calls `line` for every completed line.
     pub fn push(&mut self, bytes: &[u8], mut line: impl FnMut(String)) {
         for &byte in bytes {
             if let Some(complete) = self.byte(byte) {
@@ -41,7 +42,7 @@ impl LineSplitter {
 
     fn byte(&mut self, byte: u8) -> Option<String> {
         match (&self.state, byte) {
-            // A new line ends everything, also an escape that the guest never finished.
+            // A new line ends every state, including an escape that the guest never finished.
             (_, b'\n') => {
                 self.state = SplitterState::Text;
                 return Some(self.take());
@@ -66,7 +67,8 @@ impl LineSplitter {
     }
 
     fn take(&mut self) -> String {
-        // Of the control characters, those above ASCII (C1) are two bytes each, which only shows here.
+        // C1 control characters (above ASCII) take two bytes each, so they are only visible after
+        // decoding.
         let text = String::from_utf8_lossy(&self.line);
         let text: String = text.chars().filter(|c| !c.is_control()).collect();
         self.line.clear();

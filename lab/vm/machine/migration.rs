@@ -1,4 +1,5 @@
-//! A guest's memory and devices to a file and back: QEMU's migration, with a file as the other host.
+//! Saves a guest's memory and devices to a file and loads them. Uses QEMU's migration, with a file
+//! instead of another host.
 
 use std::path::{Path, PathBuf};
 
@@ -8,26 +9,27 @@ use serde_json::json;
 
 use super::{Machine, MachineError, MigrationState, QemuBinary};
 
-/// Bytes a second that QEMU may write: what no disk does, for a limit would only lengthen the pause
-/// (QEMU's own default is 128 MiB/s).
+/// QEMU's write limit in bytes per second. No disk reaches this value, because a limit would only
+/// lengthen the pause (QEMU's own default is 128 MiB/s).
 const BANDWIDTH: u64 = 100 << 30;
 
-/// Threads that write or read a mapped file, beside QEMU's own.
+/// Threads that write or read a mapped file, in addition to QEMU's own.
 const CHANNELS: u32 = 2;
 
-/// How memory lies in its file.
+/// The layout of memory in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MemoryFormat {
-    /// QEMU's migration stream, through a pipe; every QEMU that the lab takes.
+    /// QEMU's migration stream, through a pipe. Every QEMU version that the lab supports can write
+    /// it.
     Stream,
-    /// Each page at its own place in a sparse file (`mapped-ram`, QEMU 9.0), which several threads
-    /// write and read.
+    /// Each page has a fixed place in a sparse file (`mapped-ram`, QEMU 9.0), so several threads can
+    /// write and read the file.
     Mapped,
 }
 
 impl MemoryFormat {
-    /// The faster one of those that this QEMU has.
+    /// The fastest format that this QEMU supports.
     pub fn best(qemu: &QemuBinary) -> Self {
         if qemu.has_mapped_ram() { Self::Mapped } else { Self::Stream }
     }
@@ -47,12 +49,11 @@ impl MemoryFormat {
     }
 }
 
-/// Where a guest's memory comes from instead of a cold start.
+/// The source of a guest's memory, instead of a cold start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedMemory {
-    /// The file.
     pub file: PathBuf,
-    /// How memory lies in it.
+    /// The layout of memory in the file.
     pub format: MemoryFormat,
 }
 
@@ -73,11 +74,11 @@ impl SavedMemory {
 }
 
 impl Machine {
-    /// Writes memory and devices to a file. The CPUs must be stopped; [`Machine::resume`] lets them
-    /// go on afterwards. Until then the disk's file does not change.
+    /// Writes memory and devices to a file. The CPUs must be stopped, and [`Machine::resume`] starts
+    /// them again afterwards. Until then the disk file does not change.
     ///
     /// # Errors
-    /// When QEMU cannot write the file or ends.
+    /// Fails if QEMU cannot write the file, or ends.
     pub async fn save(&self, to: &SavedMemory) -> Result<(), MachineError> {
         const ACTION: &str = "save its memory";
         self.prepare_migration(to.format, ACTION).await?;
@@ -90,10 +91,10 @@ impl Machine {
     }
 
     /// Reads memory and devices from a file into a machine that was started with
-    /// [`super::MachineSpec::incoming`]. Its CPUs stay stopped.
+    /// [`super::MachineSpec::incoming`]. The CPUs stay stopped.
     ///
     /// # Errors
-    /// When the file is not what this machine saved, or QEMU ends.
+    /// Fails if this machine did not save the file, or if QEMU ends.
     pub async fn load(&self, from: &SavedMemory) -> Result<(), MachineError> {
         const ACTION: &str = "load its memory";
         self.prepare_migration(from.format, ACTION).await?;
@@ -113,7 +114,7 @@ impl Machine {
         self.command(format.parameters(), action).await
     }
 
-    /// Waits for the end of a migration. Unbounded: race it against a deadline.
+    /// Waits for the end of a migration, without a timeout: callers race it against a deadline.
     async fn wait_for_migration(&self, action: &'static str) -> Result<(), MachineError> {
         let state = tokio::select! {
             biased;
@@ -129,12 +130,13 @@ impl Machine {
     }
 }
 
-/// A word for `/bin/sh`, which QEMU's `exec:` runs.
+/// Quotes a word for `/bin/sh`, which QEMU's `exec:` runs.
 fn shell_word(path: &Path) -> String {
     format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
 }
 
-// The crate's types know the capabilities of one QEMU only; these three take any.
+// The crate's types support the capabilities of only one QEMU version; these three types accept any
+// capability.
 
 #[derive(Debug, Clone, Serialize)]
 struct SetCapabilities {

@@ -1,8 +1,8 @@
 //! One QEMU process: accelerator choice, argument vector, QMP, console, disk.
 //!
-//! Decisions are pure functions over plain data ([`choose_accelerator`], [`arguments`]); effects
-//! are in [`Machine`], which owns one running VM, and in [`Processes`], which starts children so
-//! that none of them outlives the lab.
+//! Decisions are pure functions over plain data ([`choose_accelerator`], [`arguments`]). Side effects
+//! are in [`Machine`], which owns one running VM, and in [`Processes`], which starts child processes
+//! so that no child outlives the lab.
 
 mod accelerator;
 mod arguments;

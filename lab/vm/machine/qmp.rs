@@ -11,46 +11,45 @@ use tokio::{io::WriteHalf, net::UnixStream, task::JoinHandle};
 
 use super::qmp_event::{QmpEvent, translate};
 
-/// How long QEMU may take to answer. It answers in milliseconds, but its main loop shares two
-/// cores with the guests' emulation.
+/// The maximum time until QEMU answers. It usually answers in milliseconds, but its main loop shares
+/// two cores with the guests' emulation.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Why a monitor command failed.
+/// The reason why a monitor command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QmpError {
-    /// The conversation did not start.
+    /// The QMP session did not start.
     #[error("QEMU's monitor connected but did not greet as QMP does")]
     Greeting(#[source] std::io::Error),
-    /// QEMU refused, or the connection broke.
+    /// QEMU returned an error, or the connection broke.
     #[error("QEMU's monitor command {command} failed")]
     Command {
-        /// The command.
         command: &'static str,
-        /// What QEMU said. Boxed, since errors travel by value and this one is large.
+        /// QEMU's error. Boxed, because this type is large and errors are moved by value.
         source: Box<qapi::ExecuteError>,
     },
-    /// No answer.
+    /// QEMU did not answer in time.
     #[error("QEMU's monitor did not answer {command} within {} s; the host may be overloaded", PATIENCE.as_secs())]
     Timeout {
-        /// The command.
+        /// The command without an answer.
         command: &'static str,
     },
 }
 
 type Service = QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>;
 
-/// A connection to a monitor. Commands may be sent from many tasks; they are answered in turn.
+/// A connection to a monitor. Several tasks can send commands; QEMU answers them in order.
 #[derive(Clone)]
 pub struct Qmp {
     service: Arc<Service>,
 }
 
 impl Qmp {
-    /// Greets QEMU on `stream` and hands its events to `observe` until it ends. The second value
-    /// finishes after the last event.
+    /// Negotiates with QEMU on `stream` and passes its events to `observe` until the stream ends. The
+    /// second value finishes after the last event.
     ///
     /// # Errors
-    /// When the other end does not speak QMP.
+    /// Fails if the other end does not speak QMP.
     pub async fn connect(
         stream: UnixStream,
         mut observe: impl FnMut(QmpEvent) + Send + 'static,
@@ -69,8 +68,8 @@ impl Qmp {
                             observe(event);
                         }
                     }
-                    // An event of a newer QEMU that the crate does not know is no reason to stop
-                    // listening; a broken connection is.
+                    // An unknown event of a newer QEMU does not end the loop; a broken connection
+                    // does.
                     Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {}
                     Err(_) => break,
                 }
@@ -82,15 +81,15 @@ impl Qmp {
     /// Sends one command and waits for its answer.
     ///
     /// # Errors
-    /// When QEMU refuses it, the connection breaks, or no answer comes in time.
+    /// Fails if QEMU returns an error, the connection breaks, or no answer comes in time.
     pub async fn execute<C>(&self, command: C) -> Result<C::Ok, QmpError>
     where
         C: QmpCommand + Send + 'static,
         C::Ok: Send + 'static,
     {
         let service = Arc::clone(&self.service);
-        // In a task of its own: without out-of-band ids a command that is cancelled before its
-        // answer would leave that answer to the next command.
+        // Runs in a separate task: without out-of-band ids, a command that is cancelled before its
+        // answer would leave that answer for the next command.
         let answer = tokio::spawn(async move { service.execute(command).await });
         match tokio::time::timeout(PATIENCE, answer).await {
             Err(_) => Err(QmpError::Timeout { command: C::NAME }),
@@ -103,10 +102,10 @@ impl Qmp {
         }
     }
 
-    /// Runs a command of the human monitor and returns what it printed.
+    /// Runs a command of the human monitor and returns its output.
     ///
     /// # Errors
-    /// As [`Qmp::execute`]. The human monitor has no errors of its own: it prints them.
+    /// Same as [`Qmp::execute`]. The human monitor has no error values: it prints errors as text.
     pub async fn human(&self, command_line: impl Into<String>) -> Result<String, QmpError> {
         let command_line = command_line.into();
         self.execute(qapi::qmp::human_monitor_command { cpu_index: None, command_line }).await

@@ -1,42 +1,41 @@
-//! What QEMU says by itself, as plain data.
+//! QEMU's events, as plain data.
 
 use std::fmt;
 
 use qapi::qmp::{Event, MigrationStatus, ShutdownCause};
 
-/// How a migration stands, in QEMU's words that the lab tells apart.
+/// The state of a migration, limited to the QEMU states that the lab distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MigrationState {
-    /// On its way.
     Active,
-    /// All is written or read.
+    /// All data is written or read.
     Completed,
-    /// It will not complete.
+    /// The migration cannot complete.
     Failed,
 }
 
-/// What QEMU says without being asked, as far as the lab cares.
+/// The QEMU events that the lab handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QmpEvent {
-    /// The machine was reset, by its guest or from outside.
+    /// The guest, or a command from outside, reset the machine.
     Reset {
-        /// The guest asked for it (a reboot).
+        /// The guest requested the reset (a reboot).
         by_guest: bool,
     },
     /// The process is about to end.
     Shutdown {
-        /// The guest asked for it (a power-off).
+        /// The guest requested the shutdown (a power-off).
         by_guest: bool,
         /// QEMU's cause.
         cause: &'static str,
     },
-    /// The guest said that its kernel panicked.
+    /// The guest reported a kernel panic.
     GuestPanicked,
     /// The CPUs were stopped.
     Stopped,
     /// The CPUs run again.
     Resumed,
-    /// Memory is being saved or loaded.
+    /// The state of saving or loading memory changed.
     Migration(MigrationState),
 }
 
@@ -57,7 +56,7 @@ impl fmt::Display for QmpEvent {
     }
 }
 
-/// The event that the lab cares for, if it is one.
+/// Converts a QEMU event; `None` if the lab does not handle it.
 pub(super) fn translate(event: &Event) -> Option<QmpEvent> {
     Some(match event {
         Event::RESET { data, .. } => QmpEvent::Reset { by_guest: data.guest },

@@ -33,13 +33,13 @@ use crate::{
     process::{Process, Processes, SocketDirectory},
 };
 
-/// How long QEMU may take to connect its console and monitor; 0.1 s on an idle host.
+/// The maximum time until QEMU connects its console and monitor; 0.1 s on an idle host.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long QEMU may take to quit when asked before it is killed.
+/// The maximum time until QEMU quits on request, before the lab kills it.
 const QUIT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a guest that does not read its serial console is waited for.
+/// The maximum time to wait for a guest that does not read its serial console.
 const TYPE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One QEMU process with its console and monitor. Dropping it kills the process.
@@ -48,21 +48,21 @@ pub struct Machine {
     process: Arc<Process>,
     qmp: Qmp,
     console: Console,
-    /// The way into the guest's serial port.
+    /// The input of the guest's serial port.
     keyboard: StdStream,
     watcher: Arc<Watcher>,
-    /// Console lines before it belong to an earlier life of the guest.
+    /// Console lines before this position belong to an earlier boot of the guest.
     life: watch::Sender<ConsoleMark>,
     _sockets: SocketDirectory,
 }
 
 impl Machine {
-    /// Starts the VM and returns once its console and monitor are connected; the guest has then
-    /// just begun (or waits, if `spec.paused`).
+    /// Starts the VM and returns once its console and monitor are connected. The guest has then just
+    /// started (or waits, if `spec.paused` is set).
     ///
     /// # Errors
-    /// When a file cannot be written, QEMU does not start, or it ends at once; the error then
-    /// carries what it said.
+    /// Fails if a file cannot be written, QEMU does not start, or QEMU ends immediately. The error
+    /// then contains QEMU's output.
     pub fn start<'a>(
         qemu: &'a QemuBinary,
         accelerator: Accelerator,
@@ -138,7 +138,7 @@ impl Machine {
         let life = watch::Sender::new(ConsoleMark::default());
         let (qmp, listening) = match Qmp::connect(qmp_stream, observer(&watcher)).await {
             Ok(connected) => connected,
-            // QEMU connects before it has looked at all of its arguments.
+            // QEMU connects before it has checked all of its arguments.
             Err(source) => match tokio::time::timeout(QUIT_PATIENCE, process.wait()).await {
                 Ok(status) => return Err(refused(&spec, status)),
                 Err(_) => return Err(MachineError::Monitor { node, action: "talk to the monitor", source }),
@@ -150,7 +150,7 @@ impl Machine {
             let console = console.clone();
             async move {
                 console.closed().await;
-                // The task only fails by a panic, which has been printed.
+                // The task fails only by a panic, which has been printed.
                 let _ = listening.await;
             }
         };
@@ -164,18 +164,17 @@ impl Machine {
         Ok(Self { spec, process, qmp, console, keyboard, watcher, life, _sockets: sockets })
     }
 
-    /// What it is made of.
     pub fn spec(&self) -> &MachineSpec {
         &self.spec
     }
 
-    /// The pid of its QEMU.
+    /// The process ID of QEMU.
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// Resolves when the VM ends without being asked to, or its console shows a fatal line; never
-    /// otherwise. Any number may wait, at any time; a power cycle forgets an old failure.
+    /// Resolves when the VM ends unexpectedly, or its console shows a fatal line; never otherwise.
+    /// Any number of tasks can wait, at any time. A power cycle clears an old failure.
     pub async fn failure(&self) -> MachineFailure {
         let mut failure = self.watcher.failure.subscribe();
         match failure.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
@@ -185,7 +184,7 @@ impl Machine {
         }
     }
 
-    /// The failure so far, if any.
+    /// The current failure, if any.
     pub fn failed(&self) -> Option<MachineFailure> {
         self.watcher.failure.borrow().clone()
     }
@@ -195,53 +194,52 @@ impl Machine {
         self.console.tail(n)
     }
 
-    /// Types at the serial console. Blocks until the guest's serial port has taken it.
+    /// Types at the serial console. Blocks until the guest's serial port has accepted the keys.
     ///
     /// # Errors
-    /// When it has not within two seconds, or QEMU is gone.
+    /// Fails if the guest does not accept the keys within two seconds, or QEMU is gone.
     pub fn type_keys(&self, keys: &[u8]) -> io::Result<()> {
         self.keyboard.set_write_timeout(Some(TYPE_PATIENCE))?;
         (&self.keyboard).write_all(keys)
     }
 
-    /// Whether its QEMU process has ended.
+    /// Whether the QEMU process has ended.
     pub fn has_ended(&self) -> bool {
         self.process.exit_status().is_some()
     }
 
-    /// The place after the console's last line so far.
+    /// The position after the current last console line.
     pub fn console_mark(&self) -> ConsoleMark {
         self.console.mark()
     }
 
     /// Waits for a console line that contains `text`, printed since the VM was started or last
-    /// power-cycled by the lab. Unbounded: race it against a deadline.
+    /// power-cycled by the lab. There is no timeout: callers race it against a deadline.
     ///
     /// # Errors
-    /// The failure, when the VM fails first.
+    /// Returns the failure, if the VM fails first.
     pub async fn wait_console(&self, text: &str) -> Result<String, MachineFailure> {
         let life = *self.life.borrow();
         self.wait_console_after(life, text).await
     }
 
-    /// As [`Machine::wait_console`], for lines after `mark`.
+    /// Same as [`Machine::wait_console`], for lines after `mark`.
     ///
     /// # Errors
-    /// The failure, when the VM fails first.
+    /// Returns the failure, if the VM fails first.
     pub async fn wait_console_after(&self, mark: ConsoleMark, text: &str) -> Result<String, MachineFailure> {
         tokio::select! {
-            // A line that is both awaited and fatal counts as awaited.
+            // A line that matches and is also fatal counts as a match.
             biased;
             Some(line) = self.console.wait_for(mark, text) => Ok(line),
             failure = self.failure() => Err(failure),
         }
     }
 
-    /// Power off and on, as by the machine's own switch: the guest gets no chance to prepare, disk
-    /// and network stay.
+    /// Switches the power off and on. The guest cannot prepare for it. Disk and network stay.
     ///
     /// # Errors
-    /// When the monitor fails.
+    /// Fails if the monitor fails.
     pub async fn power_cycle(&self) -> Result<(), MachineError> {
         self.life.send_replace(self.console.mark());
         self.command(qapi::qmp::system_reset {}, "power-cycle it").await?;
@@ -255,18 +253,18 @@ impl Machine {
         Ok(())
     }
 
-    /// Stops the CPUs; the guest's time stands still.
+    /// Stops the CPUs. The guest's time stops as well.
     ///
     /// # Errors
-    /// When the monitor fails.
+    /// Fails if the monitor fails.
     pub async fn pause(&self) -> Result<(), MachineError> {
         self.command(qapi::qmp::stop {}, "stop its CPUs").await
     }
 
-    /// Lets the CPUs run.
+    /// Starts the stopped CPUs.
     ///
     /// # Errors
-    /// When the monitor fails.
+    /// Fails if the monitor fails.
     pub async fn resume(&self) -> Result<(), MachineError> {
         self.command(qapi::qmp::cont {}, "let its CPUs run").await
     }
@@ -274,45 +272,45 @@ impl Machine {
     /// Whether the CPUs run.
     ///
     /// # Errors
-    /// When the monitor fails.
+    /// Fails if the monitor fails.
     pub async fn is_running(&self) -> Result<bool, MachineError> {
         Ok(self.query(qapi::qmp::query_status {}, "ask for its state").await?.running)
     }
 
-    /// Presses the power button; a guest that listens shuts down and QEMU ends, which counts as
-    /// expected from now on.
+    /// Presses the power button. A guest that handles the event shuts down, and QEMU ends. From now
+    /// on, this end counts as expected.
     ///
     /// # Errors
-    /// When the monitor fails.
+    /// Fails if the monitor fails.
     pub async fn press_power_button(&self) -> Result<(), MachineError> {
         self.watcher.ending.store(true, Ordering::Relaxed);
         self.command(qapi::qmp::system_powerdown {}, "press its power button").await
     }
 
-    /// The monitor, for commands that have no method here.
+    /// The monitor, for commands without a method here.
     pub fn qmp(&self) -> &Qmp {
         &self.qmp
     }
 
-    /// Memory and processor time of the QEMU process now.
+    /// Current memory and processor time of the QEMU process.
     ///
     /// # Errors
-    /// When the process is gone.
+    /// Fails if the process is gone.
     pub fn usage(&self) -> io::Result<Usage> {
         usage::usage(self.pid())
     }
 
-    /// Kills the QEMU process as an accident would: the machine counts as failed from then on.
+    /// Kills the QEMU process like an accident: the machine then counts as failed.
     pub fn kill(&self) {
         self.process.kill();
     }
 
-    /// Ends the VM: asks QEMU to quit, and kills it when it has not after five seconds. Returns
-    /// once the process is gone.
+    /// Ends the VM. Requests QEMU to quit, and kills it if it has not quit after five seconds.
+    /// Returns once the process is gone.
     pub async fn quit(self) {
         self.watcher.ending.store(true, Ordering::Relaxed);
         let asked = async {
-            // It may end before it answers, so only the exit counts.
+            // QEMU may end before it answers, so only the exit counts.
             let _ = self.qmp.execute(qapi::qmp::quit {}).await;
             self.process.wait().await;
         };
@@ -322,12 +320,12 @@ impl Machine {
         }
     }
 
-    /// Forgets how an earlier saving or loading ended.
+    /// Clears the result of an earlier save or load.
     pub(super) fn forget_migration(&self) {
         self.watcher.migration.send_replace(MigrationState::Active);
     }
 
-    /// Waits until memory is saved or loaded, or cannot be.
+    /// Waits until memory is saved or loaded, or the migration fails.
     pub(super) async fn migration_ended(&self) -> MigrationState {
         let mut state = self.watcher.migration.subscribe();
         match state.wait_for(|state| *state != MigrationState::Active).await.map(|state| *state) {
@@ -351,7 +349,7 @@ impl Machine {
         C::Ok: Send + 'static,
     {
         self.qmp.execute(command).await.map_err(|source| match self.failed() {
-            // The monitor of a dead QEMU does not answer; its death is the cause.
+            // The monitor of a dead QEMU does not answer, so the cause is the death of QEMU.
             Some(failure @ MachineFailure::Exited { .. }) => MachineError::Failed(failure),
             _ => MachineError::Monitor { node: self.spec.name.clone(), action, source },
         })
@@ -374,7 +372,7 @@ fn refused(spec: &MachineSpec, status: ExitStatus) -> MachineError {
     }
 }
 
-/// The same VM for a person, next to its logs.
+/// Writes a script for people that starts the same VM, next to the logs.
 fn write_script(qemu: &QemuBinary, accelerator: Accelerator, spec: &MachineSpec) -> io::Result<()> {
     let by_hand = shell_line(&qemu.path, &arguments(accelerator, spec, &Wiring::Terminal));
     let mut file = File::create(spec.command_file())?;

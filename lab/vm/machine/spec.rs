@@ -1,15 +1,15 @@
-//! What a VM is made of, as plain data.
+//! The specification of a VM, as plain data.
 
 use std::path::PathBuf;
 
 use lab_model::{accelerator::CpuModel, network::MacAddr, node::NodeName};
 use serde::{Deserialize, Serialize};
 
-/// How the virtio devices are attached.
+/// The transport of the virtio devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceBus {
-    /// virtio-pci: works with every kernel, Talos' included.
+    /// virtio-pci: works with every kernel, including Talos.
     #[default]
     Pci,
     /// virtio-mmio: no PCI enumeration; the kernel needs `CONFIG_VIRTIO_MMIO`.
@@ -20,7 +20,7 @@ pub enum DeviceBus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GicVersion {
-    /// GICv2 under emulation; what the host has under KVM.
+    /// GICv2 under emulation; the host's version under KVM.
     #[default]
     Default,
     /// GICv2, up to eight CPUs.
@@ -29,10 +29,9 @@ pub enum GicVersion {
     V3,
 }
 
-/// One VM, completely.
+/// The complete specification of one VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineSpec {
-    /// Whose machine it is.
     pub name: NodeName,
     /// An arm64 `Image` or a gzip of one; QEMU 7.2 loads neither zboot nor UKI.
     pub kernel: PathBuf,
@@ -44,42 +43,41 @@ pub struct MachineSpec {
     pub memory_mib: u32,
     /// Virtual CPUs.
     pub vcpus: u32,
-    /// CPU model; [`CpuModel::default_for`] the accelerator unless there is a reason.
+    /// CPU model; usually [`CpuModel::default_for`] the accelerator.
     pub cpu_model: CpuModel,
-    /// How devices are attached.
     pub bus: DeviceBus,
-    /// Interrupt controller.
     pub gic: GicVersion,
-    /// Raw disk image, the guest's `/dev/vda`. Its cache mode is `unsafe`: nodes are throw-away.
+    /// Raw disk image, the guest's `/dev/vda`. Its cache mode is `unsafe`, because nodes are
+    /// disposable.
     pub disk: PathBuf,
     /// A read-only disk with container images, the guest's `/dev/vdb`; VMs may share the file.
     pub image_disk: Option<PathBuf>,
-    /// Address of the one network card.
+    /// Address of the single network card.
     pub mac: MacAddr,
     /// The switch's socket for this node.
     pub lan_socket: PathBuf,
     /// MTU that the network card offers to the guest, bytes.
     pub mtu: u16,
-    /// Start with the CPUs stopped; [`super::Machine::resume`] lets them run.
+    /// Start with the CPUs stopped; [`super::Machine::resume`] starts them.
     pub paused: bool,
-    /// Start without memory of its own, for [`super::Machine::load`]; the CPUs stay stopped.
+    /// Start without initial memory, for [`super::Machine::load`]; the CPUs stay stopped.
     pub incoming: bool,
-    /// Directory of the machine's own files: `console.log`, `stderr.log`, `command.sh`.
+    /// Directory of the machine's files: `console.log`, `stderr.log`, `command.sh`.
     pub directory: PathBuf,
 }
 
 impl MachineSpec {
-    /// The serial console, raw, as the guest wrote it.
+    /// The raw output of the serial console.
     pub fn console_log(&self) -> PathBuf {
         self.directory.join("console.log")
     }
 
-    /// What QEMU itself had to say.
+    /// QEMU's standard error.
     pub fn stderr_log(&self) -> PathBuf {
         self.directory.join("stderr.log")
     }
 
-    /// A script that starts the same VM by hand, with its console on the terminal.
+    /// A script that starts the same VM manually, with its console on the terminal.
     pub fn command_file(&self) -> PathBuf {
         self.directory.join("command.sh")
     }

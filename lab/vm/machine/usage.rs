@@ -1,4 +1,4 @@
-//! What a VM costs the host.
+//! Resource usage of a VM on the host.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -10,7 +10,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::process::Process;
 
-/// Pause between two samples. Reading a file of `/proc` takes microseconds, starting ps(1) milliseconds.
+/// Pause between two samples. Reading a file in `/proc` takes microseconds, starting ps(1)
+/// milliseconds.
 const PAUSE: Duration = Duration::from_secs(if cfg!(target_os = "linux") { 2 } else { 10 });
 
 /// Memory and processor time of one process.
@@ -18,11 +19,11 @@ const PAUSE: Duration = Duration::from_secs(if cfg!(target_os = "linux") { 2 } e
 pub struct Usage {
     /// Resident memory, bytes.
     pub resident: u64,
-    /// User and system time together since the process started.
+    /// Total user and system time since the process started.
     pub cpu_time: Duration,
 }
 
-/// Records what a VM's process costs, every now and then until it ends.
+/// Records the resource usage of a VM's process periodically until it ends.
 pub(super) async fn record_usage(process: Arc<Process>, node: NodeName, recorder: Recorder) {
     let mut again = interval(PAUSE);
     again.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -40,10 +41,10 @@ pub(super) async fn record_usage(process: Arc<Process>, node: NodeName, recorder
     }
 }
 
-/// Memory and processor time of process `pid` now.
+/// Current memory and processor time of process `pid`.
 ///
 /// # Errors
-/// When the process is gone.
+/// Fails if the process is gone.
 ///
 /// Reads `/proc/PID/stat` (proc(5)): fields 14 and 15 are clock ticks, field 24 is pages.
 #[cfg(target_os = "linux")]
@@ -69,12 +70,12 @@ fn parse(stat: &str, ticks_per_second: u64, page: u64) -> Option<Usage> {
     })
 }
 
-/// Memory and processor time of process `pid` now.
+/// Current memory and processor time of process `pid`.
 ///
 /// # Errors
-/// When the process is gone.
+/// Fails if the process is gone.
 ///
-/// Asks ps(1): kilobytes and `[[dd-]hh:]mm:ss[.cc]`.
+/// Runs ps(1): kilobytes and `[[dd-]hh:]mm:ss[.cc]`.
 #[cfg(not(target_os = "linux"))]
 pub fn usage(pid: u32) -> io::Result<Usage> {
     let output =

@@ -1,5 +1,4 @@
-//! The watch over one VM: what it says and how it ends becomes events and, if nobody asked for it,
-//! its failure.
+//! Watches one VM. Converts its messages and its end to events, and an unexpected end to a failure.
 
 use std::{
     fs::{self, File},
@@ -23,22 +22,22 @@ use tokio::{net::UnixStream, sync::watch};
 use super::{MachineFailure, MigrationState, QmpEvent, console::Console};
 use crate::process::Process;
 
-/// How long console and monitor may take to drain after QEMU is gone.
+/// The maximum time to drain console and monitor after QEMU is gone.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the tasks around one machine share.
+/// The shared state of the tasks for one machine.
 pub(super) struct Watcher {
     pub node: NodeName,
     pub recorder: Recorder,
     pub failure: watch::Sender<Option<MachineFailure>>,
-    /// How the saving or loading of memory stands.
+    /// The state of saving or loading memory.
     pub migration: watch::Sender<MigrationState>,
     /// The lab itself is ending the machine.
     pub ending: AtomicBool,
 }
 
 impl Watcher {
-    /// Keeps the first failure: what follows it is its consequence.
+    /// Keeps only the first failure, because later failures are its consequences.
     fn fail(&self, failure: MachineFailure) {
         self.failure.send_if_modified(|known| {
             let first = known.is_none();
@@ -50,7 +49,7 @@ impl Watcher {
     }
 }
 
-/// Gives the console its reader; fatal lines become the machine's failure.
+/// Attaches a reader to the console; a fatal line becomes the machine's failure.
 pub(super) fn attach_console(stream: UnixStream, log: File, watcher: &Arc<Watcher>) -> io::Result<Console> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
@@ -60,7 +59,7 @@ pub(super) fn attach_console(stream: UnixStream, log: File, watcher: &Arc<Watche
     })
 }
 
-/// Records what QEMU says by itself.
+/// Records the events of QEMU.
 pub(super) fn observer(watcher: &Arc<Watcher>) -> impl FnMut(QmpEvent) + Send + 'static {
     let watcher = Arc::clone(watcher);
     move |event| {
@@ -75,8 +74,8 @@ pub(super) fn observer(watcher: &Arc<Watcher>) -> impl FnMut(QmpEvent) + Send + 
     }
 }
 
-/// Waits for the process to end, lets console and monitor drain so that a fatal last line is the
-/// cause rather than the exit it led to, and reports.
+/// Waits for the process to end and reports the end. Drains console and monitor first, so that a
+/// fatal last line is reported as the cause instead of the exit that it led to.
 pub(super) async fn report_exit(
     process: Arc<Process>,
     last_words: impl Future<Output = ()>,
@@ -89,8 +88,8 @@ pub(super) async fn report_exit(
     let _ = tokio::time::timeout(DRAIN_PATIENCE, last_words).await;
     let expected = watcher.ending.load(Ordering::Relaxed);
     let stderr = tail_of(&stderr_log);
-    // QEMU's own SHUTDOWN event often loses the race against the process' end. Without an order
-    // and without a word (a signal leaves one), only the guest makes QEMU succeed.
+    // QEMU's own SHUTDOWN event often arrives after the end of the process. Without a quit command
+    // and without error output (a signal causes some), only a guest can make QEMU exit successfully.
     let status = match status.code() {
         Some(0) if !expected && stderr.is_empty() => "the guest powered itself off".to_owned(),
         _ => in_words(status),
@@ -106,7 +105,7 @@ pub(super) async fn report_exit(
     watcher.recorder.record(EventKind::MachineExited { node: watcher.node.clone(), status, expected });
 }
 
-/// Exit status as a person says it.
+/// Formats an exit status for people.
 pub(super) fn in_words(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
@@ -118,7 +117,7 @@ pub(super) fn in_words(status: ExitStatus) -> String {
     }
 }
 
-/// The last lines of a small text file, on one line.
+/// The last lines of a small text file, joined to one line.
 pub(super) fn tail_of(path: &Path) -> String {
     let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();

@@ -1,7 +1,8 @@
-//! A link's frames in a file, while they pass.
+//! Writes the frames of a link to a file.
 //!
-//! The switch appends to a buffer and goes on; a thread writes what has gathered, a few dozen times a second. What it
-//! wrote is the system's, so that the file of a lab that is killed can be read up to a moment before.
+//! The switch appends frames to a buffer without waiting. A thread writes the collected frames a few
+//! dozen times a second. Written data belongs to the operating system, so the file of a killed lab
+//! contains all frames except the last moment.
 
 use std::{
     fs::{File, OpenOptions},
@@ -18,33 +19,31 @@ use serde::{Deserialize, Serialize};
 
 use super::{delays::Direction, pcapng};
 
-/// How large a file may become unless it is said: a few minutes of a busy node.
+/// The default limit of the file size: a few minutes of a busy node.
 pub const CAPTURE_LIMIT: u64 = 256 << 20;
 
-/// What may wait for a slow disk.
+/// The maximum number of bytes that wait for a slow disk.
 const PENDING: usize = 8 << 20;
-/// How long frames gather before they are written.
+/// The time between two writes.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// What a capture has come to.
+/// The state of a capture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaptureState {
-    /// Of which link.
     pub link: Link,
-    /// Where.
     pub file: PathBuf,
     /// Frames in the file.
     pub frames: u64,
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub bytes: u64,
-    /// Frames that are not in it: it was full, or the disk too slow.
+    /// Frames that are missing in the file, because it was full or the disk was too slow.
     pub left_out: u64,
-    /// Why it takes no more frames, if so.
+    /// The reason why the capture accepts no more frames, if it stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
 }
 
-/// A capture that goes on. Dropping it writes what is left.
+/// A running capture. Dropping it writes the remaining frames.
 pub(super) struct Capture {
     link: Link,
     file: PathBuf,
@@ -70,10 +69,11 @@ struct CaptureFile {
 }
 
 impl Capture {
-    /// Begins a file of its own, which only its owner may read: frames may carry secrets.
+    /// Creates the file of the capture. Only its owner can read it, because frames may contain
+    /// secrets.
     ///
     /// # Errors
-    /// When the file is there already or cannot be written.
+    /// Fails if the file already exists or cannot be written.
     pub fn start(link: Link, file: &Path, limit: u64) -> io::Result<Self> {
         let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
         let head = pcapng::head(&link.to_string());
@@ -86,7 +86,7 @@ impl Capture {
         Ok(Self { link, file: file.to_owned(), limit, shared, writer: Some(writer) })
     }
 
-    /// Takes a frame. Returns why the capture stops, when it does so with this one.
+    /// Adds a frame. Returns the reason if the capture stops with this frame.
     pub fn take(&self, direction: Direction, frame: &[u8]) -> Option<String> {
         let mut state = self.shared.lock();
         if state.stopped.is_some() {
@@ -112,7 +112,7 @@ impl Capture {
         None
     }
 
-    /// How it stands.
+    /// The current state.
     pub fn state(&self) -> CaptureState {
         let state = self.shared.lock();
         CaptureState {
@@ -125,7 +125,7 @@ impl Capture {
         }
     }
 
-    /// Ends it and returns what it came to, once all is written.
+    /// Ends the capture and returns its final state, once all frames are written.
     pub fn stop(mut self) -> CaptureState {
         self.end();
         self.state()
@@ -142,7 +142,7 @@ impl Capture {
             state.ended = true;
         }
         self.shared.changed.notify_one();
-        // A panic in there has been printed; there is nobody to hand it to.
+        // A panic in the thread has already been printed, so the result is ignored.
         let _ = writer.join();
     }
 }
@@ -158,7 +158,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes until the capture ends. What cannot be written stops it.
+    /// Writes until the capture ends. A write error stops the capture.
     fn write_to(&self, mut file: &File) {
         let mut batch = Vec::new();
         loop {

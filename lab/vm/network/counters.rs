@@ -1,4 +1,4 @@
-//! What went over the LAN, as plain data.
+//! Traffic counters of the LAN, as plain data.
 
 use std::{
     net::Ipv4Addr,
@@ -8,45 +8,45 @@ use std::{
 use lab_model::node::NodeName;
 use serde::Serialize;
 
-/// A reading of all counters.
+/// A snapshot of all counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LanCounters {
-    /// One entry a port, in the plan's order; the uplink is last.
+    /// One entry per port, in the order of the plan; the uplink is last.
     pub ports: Vec<PortCounters>,
-    /// What the switch answered itself.
+    /// Replies of the switch itself.
     pub services: ServiceCounters,
-    /// Attempts to leave the LAN, by node and destination.
+    /// Attempts to reach destinations outside the LAN, by node and destination.
     pub refused: Vec<Refused>,
 }
 
-/// One port's counters since the LAN was started.
+/// The counters of one port since the start of the LAN.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PortCounters {
     /// The node's name, or `uplink`.
     pub port: String,
-    /// Frames that came in from it.
+    /// Frames received from the port.
     pub frames_in: u64,
-    /// Their bytes.
+    /// Bytes of the received frames.
     pub bytes_in: u64,
-    /// Frames queued to it.
+    /// Frames queued to the port.
     pub frames_out: u64,
-    /// Their bytes.
+    /// Bytes of the queued frames.
     pub bytes_out: u64,
-    /// Frames to it that were dropped because it did not take them fast enough.
+    /// Dropped frames to the port, because the receiver was too slow.
     pub dropped_slow: u64,
-    /// Frames from or to it that were dropped because its link was down.
+    /// Dropped frames from or to the port, because its link was down.
     pub dropped_down: u64,
-    /// Frames from or to it that its impaired link lost.
+    /// Frames from or to the port that its impaired link lost.
     pub dropped_lost: u64,
-    /// Frames from or to it for which its impaired link had no room.
+    /// Dropped frames from or to the port, because the queue of its impaired link was full.
     pub dropped_full: u64,
-    /// Frames from it whose destination is on another side of a partition.
+    /// Dropped frames from the port with a destination on another side of a partition.
     pub dropped_parted: u64,
-    /// Frames from it that were too short or too long to be Ethernet.
+    /// Frames from the port that were too short or too long for Ethernet.
     pub malformed: u64,
 }
 
-/// What the switch answered itself.
+/// Replies of the switch itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ServiceCounters {
     /// DHCP replies.
@@ -57,18 +57,16 @@ pub struct ServiceCounters {
     pub ntp: u64,
 }
 
-/// A destination outside of the LAN that a node tried to reach.
+/// A destination outside the LAN that a node tried to reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refused {
-    /// Who tried.
     pub node: NodeName,
-    /// Where to.
     pub destination: Ipv4Addr,
-    /// Packets.
+    /// The number of packets.
     pub packets: u64,
 }
 
-/// A port's live counters.
+/// The live counters of a port.
 #[derive(Default)]
 pub(super) struct PortTally {
     frames_in: AtomicU64,

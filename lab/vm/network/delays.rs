@@ -1,4 +1,4 @@
-//! The frames that are on their way over impaired links, in the order of their arrival.
+//! The frames in transit over impaired links, in the order of their arrival.
 
 use std::{
     cmp::Ordering,
@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// The direction in which a frame goes over a link.
+/// The direction of a frame on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     /// From the network card to the switch.
@@ -18,21 +18,20 @@ pub(super) enum Direction {
     ToCard,
 }
 
-/// A frame on its way.
+/// A frame in transit.
 pub(super) struct OnItsWay {
-    /// When it arrives.
+    /// The arrival time.
     pub due: Instant,
-    /// Over the link of which port.
+    /// The port of the link.
     pub port: usize,
-    /// In which direction.
     pub direction: Direction,
-    /// During which fault of the link it began.
+    /// The epoch of the link's fault when the frame was sent.
     pub epoch: u64,
     /// The frame with its length prefix.
     pub prefixed: Vec<u8>,
 }
 
-/// All of them.
+/// All frames in transit.
 #[derive(Default)]
 pub(super) struct Delays {
     frames: Mutex<Frames>,
@@ -42,7 +41,7 @@ pub(super) struct Delays {
 #[derive(Default)]
 struct Frames {
     heap: BinaryHeap<Numbered>,
-    /// How many there were; keeps the order of those that arrive at the same time.
+    /// The number of frames so far; preserves the order of frames with the same arrival time.
     count: u64,
 }
 
@@ -96,7 +95,7 @@ impl Delays {
 }
 
 impl Ord for Numbered {
-    /// The heap gives its greatest, which is the first to arrive.
+    /// The heap returns its greatest element, which is the first to arrive.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.frame.due, other.number).cmp(&(self.frame.due, self.number))
     }

@@ -19,11 +19,11 @@ const CLIENT_PORT: u16 = 68;
 /// Bytes of an Ethernet address (`hlen`).
 const ETHERNET_ADDRESS: u8 = 6;
 
-/// Longer than any lab lives, so that no client renews; shorter than what signed arithmetic in
-/// clients could mistake for a negative number.
+/// Longer than the life of any lab, so that no client renews. Shorter than values that signed
+/// arithmetic in clients could interpret as negative.
 const LEASE_SECONDS: u32 = 30 * 24 * 3600;
 
-/// A DHCP server that knows every client in advance.
+/// A DHCP server with a fixed list of clients.
 pub(super) struct DhcpServer {
     gateway: Endpoint,
     netmask: Ipv4Addr,
@@ -38,12 +38,12 @@ struct Lease {
     hostname: String,
 }
 
-/// What becomes of a message of a client.
+/// The result of handling a client's message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// A frame for the client.
     Reply(Vec<u8>),
-    /// Nothing is to be said.
+    /// No reply.
     Silence,
     /// The client is not in the plan.
     Stranger(MacAddr),
@@ -65,7 +65,7 @@ impl DhcpServer {
         }
     }
 
-    /// Answers one message.
+    /// Handles one message.
     pub fn answer(&self, datagram: &Datagram<'_>) -> Answer {
         let Some(payload) = understood(datagram.payload) else { return Answer::Silence };
         let Ok(request) = Message::decode(&mut Decoder::new(&payload)) else { return Answer::Silence };
@@ -81,7 +81,7 @@ impl DhcpServer {
             MessageType::Discover => Some(MessageType::Offer),
             MessageType::Inform => Some(MessageType::Ack),
             MessageType::Request => {
-                // A request that names another server is the refusal of our offer.
+                // A request with another server identifier declines our offer.
                 if let Some(DhcpOption::ServerIdentifier(server)) = options.get(OptionCode::ServerIdentifier)
                     && *server != self.gateway.address
                 {
@@ -136,8 +136,8 @@ impl DhcpServer {
     }
 }
 
-/// Where a reply goes (RFC 2131, 4.1): a client without an address is reached by its Ethernet
-/// address, unless it asks for broadcast or is refused.
+/// The destination of a reply (RFC 2131, 4.1). A client without an address is reached by its Ethernet
+/// address, unless it requests broadcast or gets a refusal.
 fn destination(request: &Message, refused: bool, client: MacAddr) -> Endpoint {
     let broadcast = refused || request.flags() == Flags::default().set_broadcast();
     let (mac, address) = if broadcast {
@@ -150,10 +150,11 @@ fn destination(request: &Message, refused: bool, client: MacAddr) -> Endpoint {
     Endpoint { mac, address, port: CLIENT_PORT }
 }
 
-/// A message with those options only that are looked at, when its lengths are right: the library
-/// panics at others, and a guest may write anything. (RFC 2131, section 2; RFC 2132, section 2.)
+/// Copies a message with only the options that the server reads, if its lengths are valid. The
+/// library panics on invalid lengths, and a guest can send any bytes. (RFC 2131, section 2; RFC 2132,
+/// section 2.)
 fn understood(message: &[u8]) -> Option<Vec<u8>> {
-    // Where the options begin, behind the magic cookie.
+    // Start of the options, after the magic cookie.
     const OPTIONS: usize = 240;
     const PAD: u8 = 0;
     const END: u8 = 255;

@@ -1,4 +1,4 @@
-//! What is done to the links of a running LAN on purpose. Every change is noted on the event stream.
+//! Fault injection on the links of a running LAN. Every change is recorded on the event stream.
 
 use std::path::PathBuf;
 
@@ -7,46 +7,46 @@ use lab_model::network::{Impairment, Link, LinkFault, Partition};
 use super::{CaptureState, Lan, LanFaults, NetworkError, port::Port, switch::Switch};
 
 impl Lan {
-    /// Pulls a cable out, at the switch. A fault that the link had is forgotten.
+    /// Disconnects a link at the switch. Replaces an existing fault of the link.
     ///
     /// # Errors
-    /// When there is no such link.
+    /// Fails if the link does not exist.
     pub fn cut(&self, link: impl Into<Link>) -> Result<(), NetworkError> {
         self.set_fault(link.into(), Some(LinkFault::Cut))
     }
 
-    /// Makes a link slow or lossy, in place of a fault that it had.
+    /// Makes a link slow or lossy. Replaces an existing fault of the link.
     ///
     /// # Errors
-    /// When there is no such link, or it cannot be impaired so.
+    /// Fails if the link does not exist, or the impairment is invalid for it.
     pub fn shape(&self, link: impl Into<Link>, impairment: Impairment) -> Result<(), NetworkError> {
         let link = link.into();
         impairment.check().map_err(|source| NetworkError::Impairment { link: link.clone(), source })?;
         self.set_fault(link, Some(LinkFault::Shaped(impairment)))
     }
 
-    /// Mends a link. What was on its way over it does not arrive.
+    /// Restores a link. Frames in transit are lost.
     ///
     /// # Errors
-    /// When there is no such link.
+    /// Fails if the link does not exist.
     pub fn restore(&self, link: impl Into<Link>) -> Result<(), NetworkError> {
         self.set_fault(link.into(), None)
     }
 
-    /// Mends every link that something is wrong with, and returns which.
+    /// Restores all faulty links and returns them.
     pub fn restore_all(&self) -> Vec<Link> {
         let links: Vec<Link> = self.faults().links.into_iter().map(|(link, _)| link).collect();
         for link in &links {
-            // They exist.
+            // The links exist, so this cannot fail.
             let _ = self.restore(link.clone());
         }
         links
     }
 
-    /// Parts the LAN, in place of a partition that there is.
+    /// Partitions the LAN. Replaces an existing partition.
     ///
     /// # Errors
-    /// When it cannot be parted so.
+    /// Fails if the partition is invalid.
     pub fn partition(&self, partition: Partition) -> Result<(), NetworkError> {
         let nodes: Vec<_> = self.plan().attachments.iter().map(|attachment| &attachment.node).collect();
         let sides = partition.sides(&nodes)?;
@@ -56,7 +56,7 @@ impl Lan {
         Ok(())
     }
 
-    /// Ends the partition. Returns whether there was one.
+    /// Ends the partition. Returns whether there was a partition.
     pub fn heal(&self) -> bool {
         let parted = self.faults().partition.is_some();
         if parted {
@@ -66,12 +66,14 @@ impl Lan {
         parted
     }
 
-    /// Writes all frames of a link to a pcapng file, as its network card sends and gets them: what the link then loses
-    /// is in it, what it lost before is not. Without `file` it is `LINK.pcapng` in the LAN's directory, numbered
-    /// when that is there. It stops before it has more than `limit` bytes.
+    /// Writes all frames of a link to a pcapng file, as its network card sends and receives them. The
+    /// file includes frames that the link loses afterwards, and excludes frames that it lost before.
+    /// The default for `file` is `LINK.pcapng` in the LAN's directory, with a number if that file
+    /// exists. The capture stops before the file exceeds `limit` bytes.
     ///
     /// # Errors
-    /// When there is no such link, it is being captured, or the file is there or cannot be written.
+    /// Fails if the link does not exist, a capture of the link is running, or the file exists or
+    /// cannot be written.
     pub fn start_capture(
         &self,
         link: impl Into<Link>,
@@ -88,10 +90,10 @@ impl Lan {
         Ok(state)
     }
 
-    /// Ends a capture. Its file is whole when this returns.
+    /// Ends a capture. The file is complete when this returns.
     ///
     /// # Errors
-    /// When the link is not being captured.
+    /// Fails if no capture of the link is running.
     pub fn stop_capture(&self, link: impl Into<Link>) -> Result<CaptureState, NetworkError> {
         let link = link.into();
         let (index, port) = self.port(&link)?;
@@ -103,7 +105,7 @@ impl Lan {
         Ok(state)
     }
 
-    /// All faults and captures now.
+    /// All current faults and captures.
     pub fn faults(&self) -> LanFaults {
         let link = |port: &Port| port.node.as_ref().map_or(Link::Uplink, Link::from);
         self.switch.faults.read(self.switch.ports().iter().map(link))
@@ -136,9 +138,9 @@ impl Lan {
 }
 
 impl Switch {
-    /// Records something about the whole LAN.
+    /// Records a note about the whole LAN.
     fn note_of_all(&self, text: String) {
-        // The uplink's port is the cluster's.
+        // Notes on the uplink's port belong to the cluster.
         self.note(self.ports().len() - 1, text);
     }
 }

@@ -1,7 +1,7 @@
-//! DNS for the nodes' names and nothing else (RFC 1035).
+//! DNS for the names of the nodes only (RFC 1035).
 //!
-//! The gateway is the nodes' only name server, so every other name is denied at once: a lab that
-//! asks the internet would wait for it.
+//! The gateway is the only name server of the nodes, so it rejects every other name immediately.
+//! Otherwise a lab would wait for answers from the internet.
 
 use std::{
     collections::HashMap,
@@ -17,10 +17,10 @@ use lab_model::network::LanPlan;
 /// Port of DNS servers.
 pub(super) const PORT: u16 = 53;
 
-/// Names do not change while a lab lives; short, so that names added later are found soon.
+/// Names do not change while a lab runs. The TTL is short, so that nodes find later names soon.
 const TTL_SECONDS: u32 = 30;
 
-/// The names of one LAN.
+/// The DNS names of one LAN.
 pub(super) struct DnsServer {
     domain: String,
     addresses: HashMap<String, Ipv4Addr>,
@@ -28,7 +28,7 @@ pub(super) struct DnsServer {
 }
 
 impl DnsServer {
-    /// Every node and `gateway`, each with and without the domain.
+    /// Creates a server with every node and `gateway`, each with and without the domain.
     pub fn new(plan: &LanPlan) -> Self {
         let mut server =
             Self { domain: plan.domain.clone(), addresses: HashMap::new(), names: HashMap::new() };
@@ -39,8 +39,8 @@ impl DnsServer {
         server
     }
 
-    /// Adds a name, which also gets the domain if it has no dot. The address' first name is the
-    /// one that a reverse look-up yields.
+    /// Adds a name. A name without a dot also gets the domain. A reverse look-up returns the first
+    /// name of the address.
     pub fn add(&mut self, name: &str, address: Ipv4Addr) {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let full = if name.contains('.') { name.clone() } else { format!("{name}.{}", self.domain) };
@@ -49,7 +49,7 @@ impl DnsServer {
         self.names.entry(address).or_insert(full);
     }
 
-    /// Answers one query; `None` if it is not a query at all.
+    /// Answers one query; `None` if the payload is not a query.
     pub fn answer(&self, payload: &[u8]) -> Option<Vec<u8>> {
         let query = Message::from_vec(payload).ok()?;
         if query.metadata.message_type != MessageType::Query {
@@ -87,8 +87,8 @@ impl DnsServer {
             let data = address.filter(|_| kind == RecordType::A).map(|address| RData::A(rdata::A(*address)));
             (address.is_some(), data)
         };
-        // A name that exists without a record of this type (AAAA above all) is no error; denying
-        // it would make clients give up on the A record too.
+        // An existing name without a record of this type (usually AAAA) is not an error. A denial
+        // would make clients give up on the A record too.
         (if exists { ResponseCode::NoError } else { ResponseCode::NXDomain }, data)
     }
 }

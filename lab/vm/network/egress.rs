@@ -1,4 +1,4 @@
-//! What may go from the nodes to the uplink.
+//! Egress rules for frames from the nodes to the uplink.
 
 use std::{
     collections::HashMap,
@@ -18,21 +18,21 @@ use super::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Egress {
-    /// They may not: a lab must not depend on what the internet does today.
+    /// No egress: a lab must not depend on the current state of the internet.
     #[default]
     Refuse,
-    /// They may, through the host's own network.
+    /// Egress through the host's own network.
     Allow,
 }
 
-/// What becomes of a frame towards the uplink.
+/// The decision on a frame to the uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Passage {
-    /// It goes.
+    /// The frame is forwarded.
     Granted,
-    /// It is none of the uplink's business (multicast, IPv6): dropped without a word.
+    /// The frame is irrelevant for the uplink (multicast, IPv6) and is dropped silently.
     Pointless,
-    /// It would leave the LAN.
+    /// The frame would leave the LAN.
     Refused(Ipv4Addr),
 }
 
@@ -49,13 +49,14 @@ pub(super) fn passage(frame: &[u8], gateway: Ipv4Addr, egress: Egress) -> Passag
     }
 }
 
-/// Who tried to leave and where to. A guest cannot make it grow without bound.
+/// Counts the refused packets by node and destination. The size is bounded, so that a guest cannot
+/// make it grow without limit.
 #[derive(Default)]
 pub(super) struct Attempts {
     seen: Mutex<HashMap<(NodeName, Ipv4Addr), u64>>,
 }
 
-/// How many destinations are told apart; the rest is counted under 0.0.0.0.
+/// The maximum number of distinct destinations; all others are counted under 0.0.0.0.
 const DESTINATIONS: usize = 512;
 
 impl Attempts {
@@ -69,7 +70,7 @@ impl Attempts {
         *packets == 1
     }
 
-    /// All of them, in a stable order.
+    /// All counts, in a stable order.
     pub fn read(&self) -> Vec<Refused> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<Refused> = seen

@@ -1,4 +1,4 @@
-//! Why the LAN could not be started, or ended.
+//! Errors of the LAN.
 
 use std::path::PathBuf;
 
@@ -9,20 +9,19 @@ use lab_model::{
 
 use crate::{machine::QmpError, process::ProcessError};
 
-/// Why the LAN could not be started, or ended.
+/// The reason why the LAN could not be started, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// The plan contradicts itself.
+    /// The plan is inconsistent.
     #[error(transparent)]
     Plan(#[from] LanPlanError),
-    /// A socket, file or thread cannot be made.
+    /// A socket, file or thread cannot be created.
     #[error("cannot {action} for the lab network at {}", path.display())]
     File {
-        /// What was tried, as a verb.
+        /// The failed action, as a verb.
         action: &'static str,
-        /// On what.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The uplink's QEMU cannot be started.
@@ -31,74 +30,71 @@ pub enum NetworkError {
     /// The uplink's QEMU ended.
     #[error("the lab network's uplink ended ({status}): {stderr}; nodes and host no longer reach each other")]
     UplinkEnded {
-        /// Exit status in words.
+        /// Exit status in a form for people.
         status: String,
-        /// What it wrote to its standard error.
+        /// QEMU's standard error.
         stderr: String,
     },
     /// The uplink's QEMU did not connect in time.
     #[error("the lab network's uplink did not connect within {seconds} s; the host may be overloaded")]
     UplinkSilent {
-        /// How long it was waited for.
+        /// The time that the lab waited.
         seconds: u64,
     },
     /// The uplink's monitor failed.
     #[error("cannot {action} on the lab network's uplink")]
     Monitor {
-        /// What was tried, as a verb.
+        /// The failed action, as a verb.
         action: &'static str,
-        /// Why.
+        /// The error of the monitor.
         source: QmpError,
     },
-    /// QEMU did not set up a forward.
+    /// QEMU did not open a forward.
     #[error("no host port leads to {node}'s port {port}: QEMU said \"{seen}\"")]
     Forward {
-        /// Whose port.
         node: NodeName,
-        /// Which port.
+        /// The TCP port of the node.
         port: u16,
         /// QEMU's answer.
         seen: String,
     },
-    /// There is no such node.
+    /// The node does not exist.
     #[error("{node} is not attached to the lab network")]
     UnknownNode {
-        /// The name.
+        /// The requested node.
         node: NodeName,
     },
-    /// There is no such link.
+    /// The link does not exist.
     #[error("the lab network has no link {link}; its links are {links} and uplink")]
     UnknownLink {
-        /// The name.
+        /// The requested link.
         link: Link,
-        /// The nodes' links.
+        /// The existing links.
         links: String,
     },
-    /// A link cannot be impaired so.
+    /// The impairment is invalid for the link.
     #[error("the link of {link} cannot be shaped")]
     Impairment {
-        /// The name.
         link: Link,
-        /// Why.
+        /// The reason why it is invalid.
         source: ImpairmentError,
     },
-    /// The LAN cannot be parted so.
+    /// The partition is invalid for the LAN.
     #[error("the lab network cannot be parted")]
     Partition(#[from] PartitionError),
     /// A capture cannot be started.
     #[error("cannot capture the link of {link} to {}", file.display())]
     Capture {
-        /// The name.
         link: Link,
-        /// Where to.
+        /// The file of the capture.
         file: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// There is nothing to stop.
+    /// There is no capture to stop.
     #[error("the link of {link} is not being captured")]
     NotCaptured {
-        /// The name.
+        /// The requested link.
         link: Link,
     },
 }

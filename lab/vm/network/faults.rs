@@ -1,5 +1,5 @@
-//! What is wrong with the links on purpose, and what that does to frames. Nothing here is reached by a frame unless
-//! one of its ports is marked.
+//! Injected faults of the links, and their effect on frames. A frame reaches this module only if one
+//! of its ports is marked.
 
 use std::{
     io,
@@ -19,14 +19,14 @@ use super::{
     shaper::{Fate, Shaper},
 };
 
-/// All faults and captures at one moment.
+/// A snapshot of all faults and captures.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LanFaults {
-    /// The links that something is wrong with.
+    /// The faulty links.
     pub links: Vec<(Link, LinkFault)>,
     /// The partition, if there is one.
     pub partition: Option<Partition>,
-    /// The captures that go on.
+    /// The running captures.
     pub captures: Vec<CaptureState>,
 }
 
@@ -46,9 +46,9 @@ struct PortFaults {
 #[derive(Default)]
 struct LinkState {
     fault: Option<LinkFault>,
-    /// Grows with each change: what began its way before does not arrive.
+    /// Increments with each change: frames that were sent before a change do not arrive.
     epoch: u64,
-    /// From the card, to the card.
+    /// Index 0: from the card; index 1: to the card.
     shapers: Option<[Shaper; 2]>,
 }
 
@@ -58,7 +58,7 @@ impl Faults {
         Self { ports, partition: Mutex::default(), delays: Delays::default() }
     }
 
-    /// Puts a fault in place of the one that is there; `None` mends the link.
+    /// Replaces the fault of a port; `None` restores the link.
     pub fn set(&self, index: usize, port: &Port, fault: Option<LinkFault>) {
         let mut link = lock(&self.ports[index].link);
         link.fault = fault;
@@ -74,7 +74,7 @@ impl Faults {
         port.mark(Mark::Shaped, link.shapers.is_some());
     }
 
-    /// Parts the LAN, or heals it.
+    /// Partitions the LAN, or ends the partition.
     pub fn part(&self, partition: Option<(Partition, Sides)>, ports: &[Port]) {
         let parted = partition.is_some();
         *lock(&self.partition) = partition;
@@ -83,12 +83,12 @@ impl Faults {
         }
     }
 
-    /// Whether a partition lets frames pass between two ports.
+    /// Whether a partition allows frames between two ports.
     pub fn side_by_side(&self, from: usize, to: usize) -> bool {
         lock(&self.partition).as_ref().is_none_or(|(_, sides)| sides.pass(from, to))
     }
 
-    /// Begins a capture.
+    /// Starts a capture.
     pub fn capture(
         &self,
         index: usize,
@@ -110,14 +110,14 @@ impl Faults {
         Ok(capture.state())
     }
 
-    /// Ends a capture; `None` when there is none.
+    /// Ends a capture; `None` if there is no capture.
     pub fn end_capture(&self, index: usize, port: &Port) -> Option<CaptureState> {
         port.mark(Mark::Captured, false);
         let capture = lock(&self.ports[index].capture).take();
         capture.map(Capture::stop)
     }
 
-    /// All of it. `links` are the links of the ports.
+    /// Reads all faults and captures. `links` are the links of the ports.
     pub fn read(&self, links: impl Iterator<Item = Link>) -> LanFaults {
         let mut faults = LanFaults::default();
         for (link, port) in links.zip(&self.ports) {
@@ -128,7 +128,7 @@ impl Faults {
         faults
     }
 
-    /// Whether a frame passes a marked link at once. When not it is gone, or comes later.
+    /// Whether a frame passes a marked link immediately. Otherwise the frame is dropped or delayed.
     pub fn passes(
         &self,
         marks: Marks,
@@ -144,7 +144,7 @@ impl Faults {
         !marks.has(Mark::Shaped) || self.is_through(index, port, direction, prefixed)
     }
 
-    /// Whether an impaired link lets a frame through at once.
+    /// Whether an impaired link passes a frame immediately.
     fn is_through(&self, index: usize, port: &Port, direction: Direction, prefixed: &[u8]) -> bool {
         let mut link = lock(&self.ports[index].link);
         let epoch = link.epoch;
@@ -158,7 +158,7 @@ impl Faults {
         match shaper.send(now, prefixed.len() - PREFIX) {
             Fate::Lost => port.tally.count_lost(),
             Fate::NoRoom => port.tally.count_full(),
-            // What only loses frames does not hold the others up.
+            // A link that only loses frames does not delay the others.
             Fate::Arrives(due) if due <= now && was_empty => {
                 shaper.arrived(prefixed.len() - PREFIX);
                 return true;
@@ -170,7 +170,7 @@ impl Faults {
         false
     }
 
-    /// Whether a frame that was on its way arrives: its link is still as it was when it began.
+    /// Whether a frame in transit arrives: the state of its link has not changed since it was sent.
     pub fn arrives(&self, frame: &OnItsWay) -> bool {
         let mut link = lock(&self.ports[frame.port].link);
         let same = link.epoch == frame.epoch;
@@ -184,7 +184,8 @@ impl Faults {
         same
     }
 
-    /// Hands a frame to the capture of its link. Returns why that stops, when it does so now.
+    /// Adds a frame to the capture of its link. Returns the reason if the capture stops with this
+    /// frame.
     pub fn record(&self, index: usize, direction: Direction, prefixed: &[u8]) -> Option<String> {
         lock(&self.ports[index].capture).as_ref()?.take(direction, &prefixed[PREFIX..])
     }

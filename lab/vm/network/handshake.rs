@@ -1,9 +1,10 @@
-//! Connections from the host that knock at a node before it is up.
+//! Repeats connection attempts from the host to nodes that are not up yet.
 //!
-//! slirp accepts a host's connection at once, sends the node one SYN, and repeats it only after
-//! six seconds (libslirp `tcp_timer.h`: `TCPTV_SRTTDFLT`). A lab knocks at booting nodes all the
-//! time, so each lost SYN would cost seconds of formation. The switch therefore keeps unanswered
-//! SYNs and repeats them four times a second until the node answers or slirp takes over again.
+//! slirp accepts a host connection immediately, sends one SYN to the node, and repeats it only after
+//! six seconds (libslirp `tcp_timer.h`: `TCPTV_SRTTDFLT`). A lab constantly tries to connect to
+//! booting nodes, so each lost SYN would delay the formation by seconds. The switch therefore keeps
+//! unanswered SYNs and repeats them four times a second until the node answers or slirp repeats the
+//! SYN itself.
 
 use std::{
     collections::HashMap,
@@ -21,17 +22,17 @@ use super::{packet::tcp_ports_and_flags, port::PREFIX};
 /// Time between two repetitions.
 pub(super) const INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often a SYN is repeated: until slirp repeats it itself, after six seconds.
+/// The number of repetitions of a SYN: until slirp repeats it itself, after six seconds.
 const REPETITIONS: u32 = 24;
 
-/// How many connections may knock at once; more are left to slirp.
+/// The maximum number of pending connections; slirp handles any others alone.
 const KNOCKING: usize = 256;
 
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
-/// A connection as seen from the node: its port on the switch, its own TCP port, slirp's.
+/// A connection as seen from the node: its port on the switch, its own TCP port, slirp's TCP port.
 type Flow = (usize, u16, u16);
 
 struct Knock {
@@ -43,13 +44,13 @@ struct Knock {
 #[derive(Default)]
 pub(super) struct Handshakes {
     knocks: Mutex<HashMap<Flow, Knock>>,
-    /// Spares every frame of a node the lock above while nobody knocks.
+    /// Avoids the lock above for the frames of a node while no SYN is pending.
     any: AtomicBool,
     wake: Notify,
 }
 
 impl Handshakes {
-    /// Sees a frame on its way from the uplink to the node at port `to`.
+    /// Checks a frame from the uplink to the node at port `to`.
     pub fn see_knock(&self, to: usize, prefixed: &[u8]) {
         let Some((from, port, flags)) = tcp_ports_and_flags(&prefixed[PREFIX..]) else { return };
         let flow = (to, port, from);
@@ -61,12 +62,12 @@ impl Handshakes {
                 self.wake.notify_one();
             }
         } else if flags & RST != 0 {
-            // The host has given up.
+            // The host has closed the connection.
             self.forget(flow);
         }
     }
 
-    /// Sees a frame from the node at port `from`: any answer ends the knocking.
+    /// Checks a frame from the node at port `from`: any answer ends the repetitions.
     pub fn see_answer(&self, from: usize, frame: &[u8]) {
         if !self.any.load(Relaxed) {
             return;
@@ -76,14 +77,15 @@ impl Handshakes {
         }
     }
 
-    /// Waits until somebody knocks.
+    /// Waits until a SYN is pending.
     pub async fn knocked(&self) {
         while !self.any.load(Relaxed) {
             self.wake.notified().await;
         }
     }
 
-    /// Hands every unanswered SYN to `send` once more and forgets those that were repeated enough.
+    /// Passes every unanswered SYN to `send` once more and removes SYNs without remaining
+    /// repetitions.
     pub fn repeat(&self, send: impl Fn(usize, &[u8])) {
         let mut knocks = self.knocks.lock().unwrap_or_else(PoisonError::into_inner);
         knocks.retain(|(to, ..), knock| {

@@ -26,8 +26,8 @@ use crate::{
     process::{Processes, SocketDirectory},
 };
 
-/// The running LAN: switch, services and uplink. Dropping it takes all of it down. What it does to its links on purpose
-/// is in `disturbing`.
+/// The running LAN: switch, services and uplink. Dropping it stops all parts. Fault injection is in
+/// `disturbing`.
 pub struct Lan {
     plan: LanPlan,
     pub(super) switch: Arc<Switch>,
@@ -39,17 +39,18 @@ pub struct Lan {
     sockets: SocketDirectory,
 }
 
-/// The switch's thread; dropping this ends it.
+/// The switch's thread; dropping this value ends the thread.
 struct Running {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Lan {
-    /// Starts switch and uplink and opens the planned forwards. `directory` gets the uplink's log.
+    /// Starts the switch and the uplink and opens the planned forwards. The uplink's log is in
+    /// `directory`.
     ///
     /// # Errors
-    /// When the plan contradicts itself, or a socket, the uplink or a forward cannot be had.
+    /// Fails if the plan is inconsistent, or if a socket, the uplink or a forward cannot be created.
     pub fn start<'a>(
         plan: LanPlan,
         qemu: &'a QemuBinary,
@@ -76,7 +77,7 @@ impl Lan {
         let mut listeners = Vec::new();
         let mut sockets_by_node = HashMap::new();
         for (index, attachment) in plan.attachments.iter().enumerate() {
-            // By number: a node's name may be too long for a socket's path.
+            // Uses a number, because a node name may be too long for a socket path.
             let path = bind(&sockets, &format!("port-{index}"), &mut listeners)?;
             sockets_by_node.insert(attachment.node.clone(), path);
         }
@@ -91,29 +92,28 @@ impl Lan {
         Ok(Self { plan, switch, directory, sockets_by_node, forwards, uplink, _running: running, sockets })
     }
 
-    /// What it was started from.
     pub fn plan(&self) -> &LanPlan {
         &self.plan
     }
 
-    /// The socket for a node's `-netdev stream`. One VM at a time; the next may connect when it is
-    /// gone.
+    /// The socket for a node's `-netdev stream`. Accepts one VM at a time; the next VM can connect
+    /// when the previous VM is gone.
     pub fn socket(&self, node: &NodeName) -> Option<&Path> {
         self.sockets_by_node.get(node).map(PathBuf::as_path)
     }
 
-    /// The address on the host's loopback that leads to a node's TCP port. It accepts as soon as
-    /// the LAN is up, whether or not the node listens: a connection that nobody takes is reset
-    /// after it was accepted.
+    /// The address on the host's loopback that forwards to a node's TCP port. It accepts connections
+    /// as soon as the LAN is up, even if the node does not listen. In that case the connection is
+    /// reset after it was accepted.
     pub fn forward(&self, node: &NodeName, guest_port: u16) -> Option<SocketAddr> {
         let forwards = self.forwards.lock().unwrap_or_else(PoisonError::into_inner);
         forwards.get(&(node.clone(), guest_port)).copied()
     }
 
-    /// Opens one more forward, or returns the one there is.
+    /// Opens a forward, or returns the existing forward.
     ///
     /// # Errors
-    /// When the node is unknown or QEMU refuses.
+    /// Fails if the node is unknown or QEMU returns an error.
     pub async fn add_forward(&self, node: &NodeName, guest_port: u16) -> Result<SocketAddr, NetworkError> {
         if let Some(known) = self.forward(node, guest_port) {
             return Ok(known);
@@ -135,64 +135,65 @@ impl Lan {
         Ok(host)
     }
 
-    /// Lets a name resolve to an address, e.g. `registry` to the gateway. A name without a dot is
-    /// also found under the LAN's domain.
+    /// Adds a DNS name for an address, e.g. `registry` for the gateway. A name without a dot is also
+    /// available under the LAN's domain.
     pub fn add_name(&self, name: &str, address: Ipv4Addr) {
         self.switch.services.add_name(name, address);
     }
 
-    /// Nodes that call the gateway's TCP port `asked` reach the host's port `real`.
+    /// Redirects connections from nodes to the gateway's TCP port `asked` to the host's port `real`.
     pub fn redirect(&self, asked: u16, real: u16) {
         self.switch.redirect.set(asked, real);
     }
 
-    /// Whether UDP passes between a node and everything beyond the LAN, as behind a firewall that
-    /// only lets TCP out; name and time services of the LAN itself stay. An unknown node changes
-    /// nothing.
+    /// Sets whether UDP passes between a node and destinations beyond the LAN. `false` simulates a
+    /// firewall that only allows outgoing TCP; the LAN's own name and time services remain available.
+    /// An unknown node has no effect.
     pub fn set_datagrams(&self, node: &NodeName, pass: bool) {
         if let Some(port) = self.switch.port_of(node) {
             port.mark(Mark::NoDatagrams, !pass);
         }
     }
 
-    /// The LAN's time server tells a node a time that is ahead of the host's. An unknown node changes nothing.
+    /// Makes the LAN's time server return a time ahead of the host's to a node. An unknown node has
+    /// no effect.
     pub fn set_time_ahead(&self, node: &NodeName, ahead: Duration) {
         if let Some(attachment) = self.plan.attachments.iter().find(|attachment| attachment.node == *node) {
             self.switch.services.set_time_ahead(attachment.mac, ahead);
         }
     }
 
-    /// Whether nodes may reach beyond the LAN; they may not until told otherwise.
+    /// Sets whether nodes can reach destinations beyond the LAN. The default is that they cannot.
     pub fn set_egress(&self, egress: Egress) {
         self.switch.set_egress(egress);
     }
 
-    /// The directory of the LAN's own sockets. Private, short, and gone with the LAN; one that is left by a lab that was
-    /// killed is removed by the next.
+    /// The directory of the LAN's own sockets. It is private and short, and is removed with the LAN.
+    /// The next lab removes the directory of a killed lab.
     pub fn sockets(&self) -> &SocketDirectory {
         &self.sockets
     }
 
-    /// A reading of all counters.
+    /// A snapshot of all counters.
     pub fn counters(&self) -> LanCounters {
         self.switch.counters()
     }
 
-    /// Resolves when the uplink ends, without which host and nodes cannot reach each other; never
-    /// otherwise. Any number may wait.
+    /// Resolves when the uplink ends, because host and nodes cannot reach each other without it;
+    /// never otherwise. Any number of tasks can wait.
     pub async fn failure(&self) -> NetworkError {
         self.uplink.ended().await
     }
 
-    /// The pid of the uplink's QEMU.
+    /// The process ID of the uplink's QEMU.
     pub fn uplink_pid(&self) -> u32 {
         self.uplink.pid()
     }
 }
 
 impl Running {
-    /// The switch runs on a thread of its own, so that neither a busy nor a blocked runtime of the
-    /// caller holds up the guests' packets, and so that its tasks never contend for its locks.
+    /// The switch runs on a separate thread, so that a busy or blocked runtime of the caller does not
+    /// delay the guests' packets, and so that the tasks of the switch never contend for its locks.
     fn start(switch: Arc<Switch>, listeners: Vec<StdListener>) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listeners = {
@@ -213,7 +214,7 @@ impl Running {
                 }
                 tokio::spawn(async move { repeating.repeat_handshakes().await });
                 tokio::spawn(async move { delaying.bring_delayed().await });
-                // Ends when the sender is dropped; the runtime's end then takes the tasks along.
+                // Ends when the sender is dropped; the end of the runtime then ends the tasks.
                 let _ = stopped.await;
             });
         })?;
@@ -238,7 +239,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
-            // A panic in there has been printed; there is nobody to hand it to.
+            // A panic in the thread has already been printed, so the result is ignored.
             let _ = thread.join();
         }
     }
@@ -274,7 +275,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_that_cannot_listen_any_more_is_told() {
-        // A socket that does not listen, and has something to read: to accept on it is an error.
+        // A socket that does not listen and has data to read, so accept returns an error.
         let (socket, mut other) = UnixStream::pair().expect("sockets");
         other.write_all(b"x").expect("write");
         let listener = StdListener::from(OwnedFd::from(socket));

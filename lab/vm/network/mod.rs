@@ -1,14 +1,13 @@
 //! The lab LAN: a user-space switch with DHCP, DNS and NTP, and the uplink to the host.
 //!
-//! Every node's network card is a QEMU `stream` back end connected to one port of the switch. The
-//! gateway address is half the switch's own (DHCP, DNS and NTP are answered here, so that leases
-//! are fixed and clocks right) and half QEMU's user-mode NAT, which forwards host ports to nodes
-//! and lets nodes reach the host's loopback. No tap, bridge, firewall rule or privilege is used,
-//! and two labs on one host share nothing.
+//! Every node's network card is a QEMU `stream` back end that connects to one port of the switch. The
+//! switch and QEMU's user-mode NAT share the gateway address. The switch answers DHCP, DNS and NTP,
+//! so that leases are fixed and clocks are correct. The NAT forwards host ports to nodes and lets
+//! nodes reach the host's loopback. The LAN uses no tap, bridge, firewall rule or privilege, and two
+//! labs on one host share nothing.
 //!
-//! The switch is also where links are cut, slowed, made lossy and captured, and where the LAN is parted
-//! ([`LinkFault`], [`Partition`]). A frame pays one load for that at each link that nothing is
-//! wrong with.
+//! The switch also cuts, slows, impairs and captures links, and partitions the LAN ([`LinkFault`],
+//! [`Partition`]). For a link without faults, this costs one atomic load per frame.
 
 mod capture;
 mod counters;

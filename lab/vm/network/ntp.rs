@@ -1,6 +1,6 @@
 //! NTP with the host's clock (RFC 5905, the simple server of section 14).
 //!
-//! Nodes wait for time before they start etcd, and a restored node wakes up in the past.
+//! Nodes wait for the time before they start etcd, and the clock of a restored node is in the past.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ const PACKET: usize = 48;
 /// Seconds from the NTP era's start in 1900 to the Unix epoch.
 const EPOCH: u64 = 2_208_988_800;
 
-/// Answers one client's packet; `None` if it is not one.
+/// Answers one client packet; `None` if the request is not a client packet.
 pub(super) fn answer(request: &[u8], now: SystemTime) -> Option<Vec<u8>> {
     const CLIENT: u8 = 3;
     const SERVER: u8 = 4;
@@ -28,7 +28,7 @@ pub(super) fn answer(request: &[u8], now: SystemTime) -> Option<Vec<u8>> {
     reply[2] = request[2]; // poll interval
     reply[3] = 0xec; // precision: 2^-20 s
     reply[7] = 0x42; // root delay: 1 ms in units of 2^-16 s
-    reply[11] = 0x42; // root dispersion, likewise
+    reply[11] = 0x42; // root dispersion, in the same units
     reply[12..16].copy_from_slice(&[127, 127, 1, 0]); // reference: the local clock
     let clock = timestamp(now);
     reply[16..24].copy_from_slice(&timestamp(now - Duration::from_secs(1)));
@@ -42,7 +42,7 @@ pub(super) fn answer(request: &[u8], now: SystemTime) -> Option<Vec<u8>> {
 fn timestamp(time: SystemTime) -> [u8; 8] {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
-    // The era's wrap in 2036 is part of the format.
+    // The wrap of the era in 2036 is part of the format.
     ((since.as_secs().wrapping_add(EPOCH) << 32) | fraction).to_be_bytes()
 }
 

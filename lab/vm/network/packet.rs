@@ -1,4 +1,4 @@
-//! Reading and building the few packets that the switch itself takes part in.
+//! Parses and builds the few packets that the switch itself handles.
 
 use std::net::Ipv4Addr;
 
@@ -8,7 +8,7 @@ use lab_model::network::MacAddr;
 /// Bytes of an Ethernet header.
 pub(super) const ETHERNET: usize = 14;
 
-/// Destination and source of an Ethernet frame; `None` if it is too short to be one.
+/// Destination and source of an Ethernet frame; `None` if the frame is too short.
 pub(super) fn ethernet(frame: &[u8]) -> Option<(MacAddr, MacAddr)> {
     let destination = frame.get(0..6)?.try_into().ok()?;
     let source = frame.get(6..12)?.try_into().ok()?;
@@ -20,16 +20,16 @@ pub(super) fn is_udp(frame: &[u8]) -> bool {
     frame.get(12..14) == Some(&[0x08, 0x00]) && frame.get(23) == Some(&17)
 }
 
-/// What an Ethernet frame carries, by its type field.
+/// The payload of an Ethernet frame, by its type field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Carries {
     Arp,
-    /// With the destination address.
+    /// IPv4, with the destination address.
     Ipv4(Ipv4Addr),
     Other,
 }
 
-/// Looks at a few fixed bytes only: this runs for every frame towards the uplink.
+/// Checks only a few fixed bytes, because this runs for every frame to the uplink.
 pub(super) fn carries(frame: &[u8]) -> Carries {
     match frame.get(12..14) {
         Some([0x08, 0x06]) => Carries::Arp,
@@ -41,13 +41,13 @@ pub(super) fn carries(frame: &[u8]) -> Carries {
     }
 }
 
-/// UDP destination port of an IPv4 frame, from fixed bytes; `None` for everything else. This runs
+/// UDP destination port of an IPv4 frame, from fixed bytes; `None` for all other frames. This runs
 /// for every frame of a node.
 pub(super) fn udp_destination_port(frame: &[u8]) -> Option<u16> {
     udp_port(frame, 2)
 }
 
-/// UDP source port, likewise.
+/// UDP source port of an IPv4 frame, from fixed bytes; `None` for all other frames.
 pub(super) fn udp_source_port(frame: &[u8]) -> Option<u16> {
     udp_port(frame, 0)
 }
@@ -62,8 +62,8 @@ fn udp_port(frame: &[u8], offset: usize) -> Option<u16> {
     Some(u16::from_be_bytes(frame.get(at..at + 2)?.try_into().ok()?))
 }
 
-/// Source port, destination port and flags of an unfragmented TCP segment in IPv4, from fixed
-/// bytes; `None` for everything else.
+/// Source port, destination port and flags of an unfragmented TCP segment in IPv4, from fixed bytes;
+/// `None` for all other frames.
 pub(super) fn tcp_ports_and_flags(frame: &[u8]) -> Option<(u16, u16, u8)> {
     const TCP: u8 = 6;
     if frame.get(12..14)? != [0x08, 0x00] || *frame.get(23)? != TCP {
@@ -76,7 +76,7 @@ pub(super) fn tcp_ports_and_flags(frame: &[u8]) -> Option<(u16, u16, u8)> {
     (fragment_offset == 0).then(|| (port(0), port(2), tcp[13]))
 }
 
-/// The address that an ARP request asks for; `None` for everything else (RFC 826, for Ethernet and
+/// The target address of an ARP request; `None` for all other frames (RFC 826, for Ethernet and
 /// IPv4).
 pub(super) fn arp_question(frame: &[u8]) -> Option<Ipv4Addr> {
     const REQUEST: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 1];
@@ -87,14 +87,14 @@ pub(super) fn arp_question(frame: &[u8]) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from(target))
 }
 
-/// Answers the ARP request `question`: its target address is at `mac`.
+/// Answers the ARP request `question` with `mac`.
 pub(super) fn arp_answer(question: &[u8], mac: MacAddr) -> Option<Vec<u8>> {
     let asker = MacAddr::new(question.get(22..28)?.try_into().ok()?);
     let asker_address: [u8; 4] = question.get(28..32)?.try_into().ok()?;
     arp_reply((arp_question(question)?, mac), (asker_address.into(), asker))
 }
 
-/// An ARP reply that tells `to` who has an address.
+/// An ARP reply that announces the MAC address of `owner` to `to`.
 pub(super) fn arp_reply(owner: (Ipv4Addr, MacAddr), to: (Ipv4Addr, MacAddr)) -> Option<Vec<u8>> {
     let packet = etherparse::ArpPacket::new(
         etherparse::ArpHardwareId::ETHERNET,
@@ -120,7 +120,7 @@ pub(super) struct Endpoint {
     pub port: u16,
 }
 
-/// A UDP datagram in a frame.
+/// The UDP datagram of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Datagram<'a> {
     pub from: Endpoint,
@@ -147,7 +147,7 @@ impl<'a> Datagram<'a> {
     }
 }
 
-/// A frame with a UDP datagram.
+/// Builds a frame with a UDP datagram.
 pub(super) fn udp_frame(from: Endpoint, to: Endpoint, payload: &[u8]) -> Option<Vec<u8>> {
     let builder = PacketBuilder::ethernet2(from.mac.bytes(), to.mac.bytes())
         .ipv4(from.address.octets(), to.address.octets(), 64)
@@ -157,9 +157,9 @@ pub(super) fn udp_frame(from: Endpoint, to: Endpoint, payload: &[u8]) -> Option<
     Some(frame)
 }
 
-/// Tells the sender of `frame` that its destination is forbidden (ICMP type 3 code 13, RFC 1812),
-/// so that a connect fails at once instead of after minutes. `None` for frames that must not be
-/// answered: not IPv4, a later fragment, or itself an ICMP error (RFC 1122, 3.2.2).
+/// Builds an ICMP error for the sender of `frame`: the destination is prohibited (type 3 code 13, RFC
+/// 1812). A connect then fails immediately instead of after minutes. `None` for frames that must not
+/// be answered: not IPv4, a later fragment, or itself an ICMP error (RFC 1122, 3.2.2).
 pub(super) fn prohibited_frame(gateway: Ipv4Addr, gateway_mac: MacAddr, frame: &[u8]) -> Option<Vec<u8>> {
     const ICMP: u8 = 1;
     let (_, sender) = ethernet(frame)?;
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(carries(&answer), Carries::Ipv4(Ipv4Addr::new(10, 5, 0, 2)));
         assert_eq!(answer[34..36], [3, 13]);
         assert_eq!(answer[42..], frame[14..42]);
-        // An error about an error would never end.
+        // Errors about errors would never end.
         assert_eq!(prohibited_frame(gateway, MacAddr::BROADCAST, &answer), None);
     }
 

@@ -1,7 +1,7 @@
-//! The blocks of a pcapng file (IETF draft-ietf-opsawg-pcapng): what Wireshark and tcpdump read.
+//! The blocks of a pcapng file (IETF draft-ietf-opsawg-pcapng), which Wireshark and tcpdump read.
 //!
-//! Little-endian; timestamps are nanoseconds since 1970. Blocks are appended to a buffer, so that a capture costs the
-//! switch one copy of the frame.
+//! Little-endian; timestamps are nanoseconds since 1970. Blocks are appended to a buffer, so a
+//! capture costs the switch one copy of the frame.
 
 use super::delays::Direction;
 
@@ -10,12 +10,12 @@ const INTERFACE_DESCRIPTION: u32 = 1;
 const INTERFACE_STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
 
-/// Of every block: type, and its length before and after the body.
+/// Size of the frame of a block: its type, and its length before and after the body.
 const FRAMING: usize = 12;
-/// Of a packet: interface, time, two lengths; the direction and the end of the options.
+/// Size of the packet fields: interface, time, two lengths; the direction and the end of the options.
 const PACKET_FIELDS: usize = 20 + 8 + 4;
 
-/// The head of a file whose only interface is a link's network card.
+/// The header of a file with one interface: the network card of a link.
 pub(super) fn head(link: &str) -> Vec<u8> {
     let mut file = Vec::new();
     block(&mut file, SECTION_HEADER, |body| {
@@ -36,7 +36,7 @@ pub(super) fn head(link: &str) -> Vec<u8> {
     file
 }
 
-/// How many bytes the block of a frame takes.
+/// The size of a frame's block in bytes.
 pub(super) fn packet_length(frame: usize) -> usize {
     FRAMING + PACKET_FIELDS + frame.next_multiple_of(4)
 }
@@ -60,7 +60,7 @@ pub(super) fn packet(file: &mut Vec<u8>, nanos: u64, direction: Direction, frame
     });
 }
 
-/// Appends how many frames there were and how many of them are not in the file.
+/// Appends the total number of frames and the number of frames that are missing in the file.
 pub(super) fn statistics(file: &mut Vec<u8>, nanos: u64, seen: u64, left_out: u64) {
     block(file, INTERFACE_STATISTICS, |body| {
         body.extend(0_u32.to_le_bytes());
@@ -98,7 +98,7 @@ fn time(body: &mut Vec<u8>, nanos: u64) {
     }
 }
 
-/// Values are followed by zeros up to a multiple of four bytes.
+/// Values are padded with zeros to a multiple of four bytes.
 fn pad(body: &mut Vec<u8>, length: usize) {
     body.resize(body.len() + length.next_multiple_of(4) - length, 0);
 }
@@ -107,7 +107,7 @@ fn pad(body: &mut Vec<u8>, length: usize) {
 mod tests {
     use super::*;
 
-    /// Kind and body of every block; lengths must agree at both ends.
+    /// Kind and body of every block. The lengths at both ends must match.
     fn blocks(file: &[u8]) -> Vec<(u32, Vec<u8>)> {
         let number = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
         let (mut blocks, mut at) = (Vec::new(), 0);

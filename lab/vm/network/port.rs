@@ -1,7 +1,7 @@
 //! One port of the switch: a queue towards a QEMU, and the framing of QEMU's `stream` back end.
 //!
-//! On the wire every frame is preceded by its length as a big-endian u32 (QEMU `net/stream.c`).
-//! The switch keeps that prefix when it moves a frame from one port to another.
+//! On the wire, a length prefix (big-endian u32) precedes every frame (QEMU `net/stream.c`). The
+//! switch keeps the prefix when it moves a frame from one port to another.
 
 use std::{
     io,
@@ -23,20 +23,20 @@ use super::counters::PortTally;
 /// Bytes of the length prefix.
 pub(super) const PREFIX: usize = 4;
 
-/// The largest frame: what QEMU's own buffers hold (`NET_BUFSIZE`, 4 KiB + 64 KiB).
+/// The largest frame: the size of QEMU's own buffers (`NET_BUFSIZE`, 4 KiB + 64 KiB).
 const LONGEST: usize = 4096 + 65_536;
 
 /// The shortest frame: an Ethernet header.
 const SHORTEST: usize = super::packet::ETHERNET;
 
-/// How much may wait for a port that does not read. TCP's own windows stay below it; a guest that
-/// is stopped costs no more than this.
+/// The maximum number of bytes that wait for a port that does not read. TCP windows stay below this
+/// value, and a stopped guest uses no more memory than this.
 const QUEUE: usize = 4 << 20;
 
-/// Room for several of the largest frames, so that one read takes what has gathered.
+/// Room for several of the largest frames, so that one read returns all collected frames.
 const READ_BUFFER: usize = 4 * LONGEST;
 
-/// What a port's frames have to be looked at for.
+/// A reason to inspect the frames of a port.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 pub(super) enum Mark {
@@ -46,18 +46,18 @@ pub(super) enum Mark {
     Shaped = 2,
     /// The link's frames are captured.
     Captured = 4,
-    /// The LAN is parted.
+    /// The LAN is partitioned.
     Parted = 8,
     /// UDP does not pass between this port and the uplink.
     NoDatagrams = 16,
 }
 
-/// The marks of a port, or of two.
+/// The marks of one port, or of two ports.
 #[derive(Clone, Copy)]
 pub(super) struct Marks(u8);
 
 impl Marks {
-    /// Whether there is none.
+    /// Whether no mark is set.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -71,7 +71,7 @@ impl Marks {
     }
 }
 
-/// A frame with its length before it.
+/// A frame with its length prefix.
 pub(super) fn prefixed(frame: &[u8]) -> Vec<u8> {
     let length = u32::try_from(frame.len()).unwrap_or(u32::MAX).to_be_bytes();
     [&length, frame].concat()
@@ -79,7 +79,7 @@ pub(super) fn prefixed(frame: &[u8]) -> Vec<u8> {
 
 /// One port of the switch.
 pub(super) struct Port {
-    /// Whose port; `None` is the uplink.
+    /// The node of the port; `None` for the uplink.
     pub node: Option<NodeName>,
     pub tally: PortTally,
     marks: AtomicU8,
@@ -105,8 +105,8 @@ impl Port {
         self.node.as_ref().map_or_else(|| "uplink".to_owned(), ToString::to_string)
     }
 
-    /// What has to be looked at before a frame passes. One load a frame: nothing else of a port's faults costs anything
-    /// while there are none.
+    /// The marks to check before a frame passes. One atomic load per frame: without faults, this is
+    /// the only cost.
     pub fn marks(&self) -> Marks {
         Marks(self.marks.load(Relaxed))
     }
@@ -120,8 +120,8 @@ impl Port {
         }
     }
 
-    /// Queues a frame with its prefix; never waits. A frame that does not fit is dropped, so that
-    /// a port that does not read stalls nobody else. Returns whether it is queued.
+    /// Queues a frame with its prefix without waiting. A frame that does not fit is dropped, so that a port
+    /// that does not read does not block other ports. Returns whether the frame was queued.
     pub fn send(&self, prefixed: &[u8]) -> bool {
         if !self.connected.load(Relaxed) {
             return false;
@@ -141,8 +141,8 @@ impl Port {
         true
     }
 
-    /// Serves one QEMU after the other: a VM that is started anew finds its port again. Every
-    /// frame that comes in goes, with its prefix, to `forward`; `greet` is called first.
+    /// Serves one QEMU after another: a restarted VM connects to the same port. Calls `greet` first,
+    /// then `forward` for every received frame with its prefix.
     pub async fn serve(
         &self,
         listener: UnixListener,
@@ -155,7 +155,7 @@ impl Port {
             self.connected.store(true, Relaxed);
             greet();
             let (reader, writer) = stream.into_split();
-            // Either end's failure means that this QEMU is gone.
+            // A failure of either direction means that this QEMU is gone.
             tokio::select! {
                 _ = self.read(reader, &forward) => {}
                 _ = self.write(writer) => {}
@@ -177,18 +177,18 @@ impl Port {
             let used = self.split(&buffer[..filled], forward)?;
             buffer.copy_within(used..filled, 0);
             filled -= used;
-            // One busy guest must not keep the others waiting.
+            // A busy guest must not block the others.
             tokio::task::yield_now().await;
         }
     }
 
-    /// Hands over every complete frame and says how many bytes they were.
+    /// Passes every complete frame to `forward` and returns the number of consumed bytes.
     pub fn split(&self, bytes: &[u8], forward: &impl Fn(&[u8])) -> io::Result<usize> {
         let mut used = 0;
         while let Some(prefix) = bytes.get(used..used + PREFIX) {
             let length = u32::from_be_bytes(prefix.try_into().unwrap_or_default()) as usize;
             if length > LONGEST {
-                // Where the next frame starts is unknown from here on.
+                // After this error, the start of the next frame is unknown.
                 self.tally.count_malformed();
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame longer than QEMU sends"));
             }
@@ -206,7 +206,8 @@ impl Port {
     async fn write(&self, mut stream: impl AsyncWriteExt + Unpin) -> io::Result<()> {
         let mut batch = Vec::new();
         loop {
-            // All that gathered during the last write goes out in one; the two buffers swap.
+            // All frames that were queued during the last write go out in one write; the two buffers
+            // swap.
             std::mem::swap(&mut batch, &mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner));
             if batch.is_empty() {
                 self.filled.notified().await;

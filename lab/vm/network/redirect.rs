@@ -1,8 +1,8 @@
-//! A port of the gateway that leads to another port of the host's loopback.
+//! Redirects a port of the gateway to another port of the host's loopback.
 //!
-//! Machine configs name the image registry's port, and a saved cluster keeps its configs; the port
-//! on which a run's registry listens is whichever was free. So nodes talk to one port always, and
-//! the switch writes the real one into the packets to the uplink, and back.
+//! Machine configs contain the port of the image registry, and a saved cluster keeps its configs.
+//! However, the registry of a run listens on any free port. Therefore nodes always use the same port,
+//! and the switch rewrites the port in packets to the uplink and back.
 
 use std::{
     net::Ipv4Addr,
@@ -13,15 +13,15 @@ use std::{
 const ETHERNET: usize = super::packet::ETHERNET;
 const TCP: u8 = 6;
 
-/// Which port stands for which; none at first.
+/// The mapping of one port to another; initially empty.
 #[derive(Debug, Default)]
 pub(super) struct Redirect {
-    /// The nodes' port in the upper half, the host's in the lower; zero is none.
+    /// The nodes' port in the upper half, the host's in the lower half; zero means no redirect.
     ports: AtomicU32,
 }
 
 impl Redirect {
-    /// From now on nodes that call the gateway's port `asked` reach `real`.
+    /// Redirects connections from nodes to the gateway's port `asked` to `real`.
     pub fn set(&self, asked: u16, real: u16) {
         self.ports.store(u32::from(asked) << 16 | u32::from(real), Relaxed);
     }
@@ -32,21 +32,21 @@ impl Redirect {
         (ports != 0).then_some(((ports >> 16) as u16, ports as u16))
     }
 
-    /// A frame of a node's, with the real port in it if it calls the one that stands for it. The first
-    /// `prefix` bytes are not the frame's.
+    /// A frame from a node with the rewritten port, if the frame goes to the redirected port. The
+    /// first `prefix` bytes are not part of the frame.
     pub fn towards_host(&self, gateway: Ipv4Addr, prefixed: &[u8], prefix: usize) -> Option<Vec<u8>> {
         let (asked, real) = self.get()?;
         rewritten(prefixed, prefix, (DESTINATION, gateway), (asked, real))
     }
 
-    /// A frame of the host's, with the port in it that the node called.
+    /// A frame from the host, with the port that the node used.
     pub fn towards_node(&self, gateway: Ipv4Addr, prefixed: &[u8], prefix: usize) -> Option<Vec<u8>> {
         let (asked, real) = self.get()?;
         rewritten(prefixed, prefix, (SOURCE, gateway), (real, asked))
     }
 }
 
-/// Where an end of a connection stands: its address in the IPv4 header, its port in the TCP header.
+/// The offsets of a connection end: its address in the IPv4 header, its port in the TCP header.
 #[derive(Clone, Copy)]
 struct End {
     address: usize,
@@ -56,7 +56,7 @@ struct End {
 const SOURCE: End = End { address: 12, port: 0 };
 const DESTINATION: End = End { address: 16, port: 2 };
 
-/// The frame with another port at one end, if that end is the given one.
+/// The frame with another port at one end, if that end matches.
 fn rewritten(
     prefixed: &[u8],
     prefix: usize,
@@ -85,7 +85,7 @@ fn rewritten(
     Some(frame)
 }
 
-/// The checksum of a header in which one word has changed (RFC 1624, equation 3).
+/// The checksum of a header after a change of one word (RFC 1624, equation 3).
 fn updated(sum: u16, old: u16, new: u16) -> u16 {
     let total = u32::from(!sum) + u32::from(!old) + u32::from(new);
     let folded = (total & 0xffff) + (total >> 16);
@@ -129,7 +129,7 @@ mod tests {
             let sent = redirect.towards_host(GATEWAY, &call, PREFIX).expect("rewritten");
             prop_assert_eq!(&sent, &{
                 let mut whole = segment((NODE, port), (GATEWAY, real), &body);
-                // Both zeros of one's complement say the same.
+                // In one's complement, both zeros are equal.
                 let at = PREFIX + ETHERNET + 20 + 16;
                 whole[at..at + 2].copy_from_slice(&sent[at..at + 2]);
                 whole

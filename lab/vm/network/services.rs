@@ -1,4 +1,4 @@
-//! What the switch answers itself, before the uplink sees it.
+//! The services of the switch itself. They handle frames before the uplink.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,7 +26,7 @@ pub(super) struct Services {
     dhcp: DhcpServer,
     dns: Mutex<DnsServer>,
     strangers: Mutex<HashSet<MacAddr>>,
-    /// By how much the time that a node is told is ahead of the host's.
+    /// How far the time for a node is ahead of the host's.
     ahead: Mutex<HashMap<MacAddr, Duration>>,
     answered: Answered,
 }
@@ -38,20 +38,20 @@ struct Answered {
     ntp: AtomicU64,
 }
 
-/// What becomes of a node's frame.
+/// The result of handling a node's frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Service {
-    /// Not for us: forward it.
+    /// The frame is not for the services: forward it.
     None,
-    /// Taken; this frame goes back to the sender.
+    /// Handled; this frame is the reply to the sender.
     Reply(Vec<u8>),
-    /// Taken, without an answer.
+    /// Handled, without a reply.
     Taken,
-    /// Taken: a network card that is not in the plan asked for an address for the first time.
+    /// Handled: a network card that is not in the plan requested an address for the first time.
     Stranger(MacAddr),
 }
 
-/// How many unknown network cards are remembered; a guest can invent them.
+/// The maximum number of remembered unknown network cards, because a guest can invent them.
 const STRANGERS: usize = 64;
 
 impl Services {
@@ -66,12 +66,12 @@ impl Services {
         }
     }
 
-    /// Lets `name` resolve to `address`.
+    /// Adds a DNS name for `address`.
     pub fn add_name(&self, name: &str, address: Ipv4Addr) {
         self.dns.lock().unwrap_or_else(PoisonError::into_inner).add(name, address);
     }
 
-    /// Tells the node with this network card a time that is ahead of the host's.
+    /// Sets a time ahead of the host's for the node with this network card.
     pub fn set_time_ahead(&self, node: MacAddr, ahead: Duration) {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner).insert(node, ahead);
     }
@@ -82,7 +82,7 @@ impl Services {
         node.and_then(|node| ahead.get(&node).copied()).unwrap_or_default()
     }
 
-    /// Looks at a frame from a node. Anything but the three services costs a few comparisons.
+    /// Checks a frame from a node. Frames for other services cost only a few comparisons.
     pub fn serve(&self, frame: &[u8]) -> Service {
         match udp_destination_port(frame) {
             Some(dhcp::PORT) => self.serve_dhcp(frame),
@@ -110,7 +110,7 @@ impl Services {
     }
 
     fn serve_dhcp(&self, frame: &[u8]) -> Service {
-        // Never forwarded, whatever it is: no node serves DHCP.
+        // Never forwarded, because no node serves DHCP.
         let Some(datagram) = Datagram::parse(frame) else { return Service::Taken };
         match self.dhcp.answer(&datagram) {
             Answer::Reply(reply) => {
@@ -132,7 +132,7 @@ impl Services {
         counter: &AtomicU64,
         answer: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
     ) -> Service {
-        // Other addresses may well serve DNS: the cluster's own name server does.
+        // Other addresses may also serve DNS, e.g. the cluster's own name server.
         let Some(datagram) = Datagram::parse(frame).filter(|datagram| datagram.to.address == self.gateway)
         else {
             return Service::None;
@@ -153,7 +153,7 @@ mod tests {
 
     const CLIENT_REQUEST: u8 = (4 << 3) | 3;
 
-    /// The seconds that the time server tells the node with this network card.
+    /// The seconds that the time server returns to the node with this network card.
     fn told(services: &Services, mac: MacAddr) -> u32 {
         let plan = LanPlan::for_tests(2);
         let node = Endpoint { mac, address: plan.attachments[0].address, port: 40_123 };

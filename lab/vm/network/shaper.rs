@@ -1,4 +1,4 @@
-//! One direction of an impaired link: when each frame arrives, if it does.
+//! One direction of an impaired link: computes the arrival time of each frame, or its loss.
 
 use std::time::{Duration, Instant};
 
@@ -6,44 +6,47 @@ use lab_model::network::Impairment;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// How much may be on its way. A bound for the lab's memory: whoever sends more loses it.
+/// The maximum number of bytes in transit. This limits the lab's memory; frames beyond it are
+/// dropped.
 pub(super) const HELD: usize = 4 << 20;
 
-/// How long a frame may wait for a slow link to be free. Without a bound a full link would answer ever later instead
-/// of losing frames, which no sender takes for what it is.
+/// The maximum time that a frame waits for a slow link. Without this limit, a full link would delay
+/// frames ever longer instead of dropping them, and senders would not recognize the congestion.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
-/// What becomes of a frame.
+/// The result of sending a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It arrives then.
+    /// The frame arrives at this time.
     Arrives(Instant),
-    /// The dice took it.
+    /// The frame is lost at random.
     Lost,
-    /// There is no room for it.
+    /// The frame is dropped because the link is full.
     NoRoom,
 }
 
-/// The state of one direction. Pure: time is given, and the same seed throws the same dice.
+/// The state of one direction. Pure: the time is a parameter, and the same seed produces the same
+/// losses.
 pub(super) struct Shaper {
     impairment: Impairment,
     dice: ChaCha8Rng,
-    /// When the slow link has sent what it took so far.
+    /// The time at which the slow link has sent all accepted frames.
     free_at: Instant,
-    /// Bytes on their way.
+    /// Bytes in transit.
     held: usize,
 }
 
 impl Shaper {
-    /// `stream` tells the directions of all links apart, that each throws dice of its own.
+    /// `stream` distinguishes the directions of all links, so that each has an independent random
+    /// sequence.
     pub fn new(impairment: Impairment, stream: u64, now: Instant) -> Self {
-        // ChaCha is the same in every version of the crate; the crate's standard generator is not.
+        // ChaCha is stable across versions of the crate; the crate's standard generator is not.
         let mut dice = ChaCha8Rng::seed_from_u64(impairment.seed);
         dice.set_stream(stream);
         Self { impairment, dice, free_at: now, held: 0 }
     }
 
-    /// A frame of so many bytes begins its way.
+    /// Sends a frame of `bytes` bytes.
     pub fn send(&mut self, now: Instant, bytes: usize) -> Fate {
         let Impairment { delay, jitter, loss, rate, .. } = self.impairment;
         if loss.per_million() > 0 && self.dice.random_ratio(loss.per_million(), 1_000_000) {
@@ -72,12 +75,12 @@ impl Shaper {
         Fate::Arrives(sent + varied)
     }
 
-    /// So many bytes have arrived.
+    /// Removes `bytes` bytes from the bytes in transit.
     pub fn arrived(&mut self, bytes: usize) {
         self.held = self.held.saturating_sub(bytes);
     }
 
-    /// Whether nothing is on its way.
+    /// Whether no bytes are in transit.
     pub fn is_empty(&self) -> bool {
         self.held == 0
     }
@@ -106,7 +109,7 @@ mod tests {
         assert_ne!(lost(7, 1), lost(8, 1));
         assert_ne!(lost(7, 1), lost(7, 2));
         assert!((150..250).contains(&lost(7, 1).len()), "{}", lost(7, 1).len());
-        // What a recorded run lost must be lost again by every later version.
+        // Every later version must reproduce the losses of a recorded run.
         assert_eq!(lost(7, 1)[..5], EXPECTED);
     }
 
@@ -137,7 +140,7 @@ mod tests {
         let now = Instant::now();
         let slow = Impairment { rate: Some(Rate::megabits(1)), ..Impairment::default() };
         let mut shaper = Shaper::new(slow, 1, now);
-        // 12.5 kB are 0.1 s at 1 Mbit a second.
+        // 12.5 kB take 0.1 s at 1 Mbit a second.
         let fates: Vec<Fate> = (0..8).map(|_| shaper.send(now, 12_500)).collect();
         let tenths = |n: u32| Fate::Arrives(now + n * Duration::from_millis(100));
         assert_eq!(fates[..6], [1, 2, 3, 4, 5, 6].map(tenths));

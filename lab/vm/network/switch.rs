@@ -1,4 +1,4 @@
-//! The learning switch: which frame goes to which port.
+//! The learning switch: forwards frames to ports.
 
 use std::{
     collections::HashMap,
@@ -27,11 +27,11 @@ use super::{
     services::{Service, Services},
 };
 
-/// How many stations are learned; containers may have addresses of their own, but a guest must
+/// The maximum number of learned stations. Containers can have their own addresses, but a guest must
 /// not be able to fill the lab's memory.
 const STATIONS: usize = 1024;
 
-/// All ports and what is known about who is where. Its methods never wait.
+/// All ports and the learned station addresses. Methods never wait.
 pub(super) struct Switch {
     ports: Vec<Port>,
     uplink: usize,
@@ -49,7 +49,7 @@ pub(super) struct Switch {
 }
 
 impl Switch {
-    /// One port for each attachment in the plan's order, then the uplink.
+    /// Creates one port for each attachment in the order of the plan, then the uplink.
     pub fn new(plan: &LanPlan, recorder: Recorder) -> Self {
         let mut ports: Vec<Port> =
             plan.attachments.iter().map(|attachment| Port::new(Some(attachment.node.clone()))).collect();
@@ -61,7 +61,7 @@ impl Switch {
             uplink,
             gateway: plan.gateway,
             gateway_mac,
-            // The plan is known from the start, so a first packet is not flooded.
+            // The plan is known from the start, so the first packet is not flooded.
             stations: Mutex::new(
                 plan.attachments
                     .iter()
@@ -81,7 +81,7 @@ impl Switch {
         }
     }
 
-    /// All ports, in the plan's order; the uplink is last.
+    /// All ports, in the order of the plan; the uplink is last.
     pub fn ports(&self) -> &[Port] {
         &self.ports
     }
@@ -114,7 +114,7 @@ impl Switch {
         }
     }
 
-    /// Takes a frame with its length prefix from a network card.
+    /// Handles a frame with its length prefix from a network card.
     pub fn receive(&self, from: usize, prefixed: &[u8]) {
         let port = &self.ports[from];
         let marks = port.marks();
@@ -129,7 +129,7 @@ impl Switch {
         self.forward(from, marks, prefixed);
     }
 
-    /// Brings the frames that are on their way over impaired links to their end, for ever.
+    /// Delivers the delayed frames of impaired links. Never returns.
     pub async fn bring_delayed(&self) {
         loop {
             let frame = self.faults.delays.next().await;
@@ -146,7 +146,7 @@ impl Switch {
         }
     }
 
-    /// Takes a frame from a port with these marks to where it belongs.
+    /// Forwards a frame from a port with these marks to its destination.
     fn forward(&self, from: usize, marks: Marks, prefixed: &[u8]) {
         self.ports[from].tally.count_in(prefixed.len() - PREFIX);
         let rewritten = if from == self.uplink {
@@ -182,9 +182,10 @@ impl Switch {
         }
     }
 
-    /// Called when a QEMU has connected to a port. slirp is told at once where the nodes are: it
-    /// drops what it cannot resolve within a second, which a loaded host easily exceeds. Its table
-    /// holds 16 addresses (libslirp `ARP_TABLE_SIZE`); in a larger LAN it asks for the others.
+    /// Runs when a QEMU has connected to a port. Announces the addresses of the nodes to slirp at
+    /// once: slirp drops packets whose address it cannot resolve within a second, which a loaded host
+    /// easily exceeds. Its table holds 16 addresses (libslirp `ARP_TABLE_SIZE`); in a larger LAN it
+    /// sends ARP requests for the others.
     pub fn greet(&self, index: usize) {
         if index != self.uplink {
             return;
@@ -197,7 +198,7 @@ impl Switch {
         }
     }
 
-    /// Repeats, for ever, what hosts sent to nodes that were not up yet.
+    /// Repeats the SYNs of hosts to nodes that were not up yet. Never returns.
     pub async fn repeat_handshakes(&self) {
         loop {
             self.handshakes.knocked().await;
@@ -211,8 +212,8 @@ impl Switch {
         }
     }
 
-    /// slirp asks for a node's Ethernet address once, then drops what it had for it; the plan knows
-    /// the answer even while the node is still booting.
+    /// slirp sends one ARP request for a node, then drops the packets that wait for the answer. The
+    /// plan contains the answer even while the node is still booting.
     fn answer_arp(&self, frame: &[u8]) -> bool {
         let mac = packet::arp_question(frame).and_then(|address| self.planned.get(&address));
         let Some(answer) = mac.and_then(|mac| packet::arp_answer(frame, *mac)) else { return false };
@@ -220,7 +221,7 @@ impl Switch {
         true
     }
 
-    /// Whether one of the switch's own services took the frame.
+    /// Whether one of the switch's own services handled the frame.
     fn serve(&self, from: usize, frame: &[u8]) -> bool {
         match self.services.serve(frame) {
             Service::None => return false,
@@ -236,7 +237,7 @@ impl Switch {
 
     fn learn_and_look_up(&self, from: usize, source: MacAddr, destination: MacAddr) -> Option<usize> {
         let mut stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody but the uplink is the gateway, whatever a guest claims.
+        // Only the uplink is the gateway, even if a guest claims the address.
         let claims = !source.is_group() && source != self.gateway_mac;
         let room = stations.len() < STATIONS || stations.contains_key(&source);
         if claims && room {
@@ -245,12 +246,12 @@ impl Switch {
         if destination.is_group() { None } else { stations.get(&destination).copied() }
     }
 
-    /// Whether one end has been told to pass no datagrams beyond the LAN and this is one.
+    /// Whether one end blocks datagrams beyond the LAN and the frame is such a datagram.
     fn is_held_back(&self, marks: Marks, from: usize, to: usize, frame: &[u8]) -> bool {
         (from == self.uplink || to == self.uplink) && marks.has(Mark::NoDatagrams) && packet::is_udp(frame)
     }
 
-    /// Whether no partition is between two ports, one of which has these marks.
+    /// Whether no partition separates two ports. `marks` belong to one of the ports or to both.
     fn side_by_side(&self, marks: Marks, from: usize, to: usize) -> bool {
         !marks.has(Mark::Parted) || self.faults.side_by_side(from, to)
     }
@@ -288,12 +289,12 @@ impl Switch {
         }
     }
 
-    /// Sends a frame that has no prefix yet.
+    /// Sends a frame without a length prefix.
     fn send_frame(&self, to: usize, frame: &[u8]) {
         self.send(to, self.ports[to].marks(), &port::prefixed(frame));
     }
 
-    /// Gives a network card a frame that has come over its link.
+    /// Delivers a frame to a network card after it passed the link.
     fn hand_over(&self, to: usize, prefixed: &[u8]) {
         let port = &self.ports[to];
         if port.send(prefixed) && port.marks().has(Mark::Captured) {
@@ -319,7 +320,7 @@ impl Switch {
         }
     }
 
-    /// Records something about a port.
+    /// Records a note about a port.
     pub fn note(&self, port: usize, text: String) {
         let subject = self.ports[port].node.clone().map_or(Subject::Cluster, Subject::Node);
         self.recorder.record(EventKind::Note { subject, text });

@@ -1,4 +1,5 @@
-//! The way from the LAN to the host: a QEMU without a machine, for its user-mode NAT (slirp).
+//! The connection of the LAN to the host: a QEMU without a machine, used for its user-mode NAT
+//! (slirp).
 
 use std::{
     collections::HashMap,
@@ -22,10 +23,10 @@ use crate::{
     process::{Process, Processes, SocketDirectory},
 };
 
-/// How long QEMU may take to connect; 0.1 s on an idle host.
+/// The maximum time until QEMU connects; 0.1 s on an idle host.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The running uplink. Dropping it ends it.
+/// The running uplink. Dropping it ends the process.
 pub(super) struct Uplink {
     process: Process,
     qmp: Qmp,
@@ -36,7 +37,7 @@ pub(super) struct Uplink {
 pub(super) type ForwardTarget = (Ipv4Addr, u16);
 
 impl Uplink {
-    /// Starts it; its LAN side connects to `lan_socket`.
+    /// Starts the uplink. Its LAN side connects to `lan_socket`.
     pub async fn start(
         plan: &LanPlan,
         qemu: &QemuBinary,
@@ -51,7 +52,7 @@ impl Uplink {
         };
         let log = directory.join("uplink.log");
         let stderr = File::create(&log).map_err(failed("write a log", &log))?;
-        // A node may have any name but this one.
+        // No node name can be equal to this name.
         let qmp_socket = sockets.socket("uplink.qmp").map_err(failed("make a socket", sockets.path()))?;
         let listener = UnixListener::bind(&qmp_socket).map_err(failed("listen", &qmp_socket))?;
         let mut command = Command::new(&qemu.path);
@@ -74,7 +75,7 @@ impl Uplink {
         Ok(Self { process, qmp, log })
     }
 
-    /// The host ports that lead to nodes, as QEMU has them now.
+    /// The current host ports that QEMU forwards to nodes.
     pub async fn forwards(&self) -> Result<(HashMap<ForwardTarget, SocketAddr>, String), NetworkError> {
         let text = self
             .qmp
@@ -84,8 +85,8 @@ impl Uplink {
         Ok((parse_forwards(&text), text))
     }
 
-    /// Opens a free port on the host's loopback that leads to `target`. Returns what QEMU said,
-    /// which is nothing when all is well.
+    /// Opens a free port on the host's loopback that forwards to `target`. Returns QEMU's output,
+    /// which is empty on success.
     pub async fn forward(&self, target: ForwardTarget) -> Result<String, NetworkError> {
         self.qmp
             .human(format!("hostfwd_add slirp {}", rule(target)))
@@ -109,8 +110,8 @@ fn ended(status: &str, log: &Path) -> NetworkError {
     NetworkError::UplinkEnded { status: status.to_owned(), stderr: stderr.trim().replace('\n', " / ") }
 }
 
-/// QEMU's arguments: NAT and stream sit on the same hub, there is no machine. All planned forwards
-/// take any free port (port 0), so two labs never want the same one.
+/// QEMU's arguments: NAT and stream are on the same hub, and there is no machine. All planned
+/// forwards use any free port (port 0), so two labs never conflict.
 fn arguments(plan: &LanPlan, lan_socket: &Path, qmp_socket: &Path) -> Result<Vec<OsString>, NetworkError> {
     let [dns, dhcp] = address::spare_addresses(plan).ok_or_else(|| {
         NetworkError::Plan(LanPlanError {
@@ -159,8 +160,8 @@ fn rule((address, port): ForwardTarget) -> String {
     format!("tcp:127.0.0.1:0-{address}:{port}")
 }
 
-/// Reads the table of `info usernet`: protocol and state, descriptor, host address and port, node
-/// address and port, queues. Lines of connections in use have other states.
+/// Parses the table of `info usernet`: protocol and state, descriptor, host address and port, node
+/// address and port, queues. Lines of active connections have other states.
 fn parse_forwards(text: &str) -> HashMap<ForwardTarget, SocketAddr> {
     let forward = |line: &str| {
         let mut fields = line.trim().strip_prefix("TCP[HOST_FORWARD]")?.split_whitespace().skip(1);
@@ -173,7 +174,7 @@ fn parse_forwards(text: &str) -> HashMap<ForwardTarget, SocketAddr> {
     text.lines().filter_map(forward).collect()
 }
 
-/// The forwards of a plan by node, out of what QEMU reports.
+/// The forwards of a plan by node, from QEMU's report.
 pub(super) fn assign(
     plan: &LanPlan,
     reported: &HashMap<ForwardTarget, SocketAddr>,

@@ -1,9 +1,9 @@
-//! Which process a number meant: identities that survive the reuse of process ids.
+//! Process identities that remain valid when the kernel reuses process IDs.
 //!
-//! A pid alone is not enough to end what a dead lab left behind, because the kernel may have
-//! given the number to somebody else. A process is therefore known by pid and start time, and
-//! touched only when both still match. The program's name is for people: a shell that executes
-//! its last command is still the process that was started.
+//! A pid alone cannot identify a process of a dead lab, because the kernel may have reused it.
+//! Therefore a process is identified by pid and start time, and the lab signals it only if both still
+//! match. The program name is only informational: after a shell executes its last command, it is
+//! still the same process.
 
 use std::{
     io,
@@ -12,55 +12,55 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// One process, at one time, on one boot of the host.
+/// One process on one boot of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessIdentity {
-    /// The process id.
     pub pid: u32,
-    /// When it started, in the words of this host; only good for comparison.
+    /// The start time, in the format of this host; only useful for comparison.
     pub start: String,
-    /// The program's name as the kernel keeps it (Linux cuts it to 15 bytes).
+    /// The program name in the kernel (Linux truncates it to 15 bytes).
     pub program: String,
 }
 
 impl ProcessIdentity {
-    /// The identity of the process that has `pid` now; `None` when there is none, or when it is
-    /// dead and only waits to be collected.
+    /// The identity of the process that has `pid` now; `None` if there is no such process, or if it
+    /// is a zombie.
     pub fn of(pid: u32) -> Option<Self> {
         platform::identity(pid)
     }
 
-    /// This process.
+    /// The identity of this process.
     ///
     /// # Errors
-    /// When the host does not show it (no `/proc`, no `ps`).
+    /// Fails if the host does not show the process (no `/proc`, no `ps`).
     pub fn current() -> io::Result<Self> {
         let pid = std::process::id();
         Self::of(pid).ok_or_else(|| io::Error::other(format!("the host does not show process {pid}")))
     }
 
-    /// Whether this very process still runs.
+    /// Whether exactly this process still runs.
     pub fn is_alive(&self) -> bool {
         Self::of(self.pid).is_some_and(|now| now.start == self.start)
     }
 
-    /// Sends a termination request (SIGTERM) when the process still runs.
+    /// Sends SIGTERM if the process still runs.
     ///
     /// # Errors
-    /// When the signal is not permitted.
+    /// Fails if the signal is not permitted.
     pub fn terminate(&self) -> io::Result<()> {
         self.signal(nix::sys::signal::Signal::SIGTERM)
     }
 
-    /// Kills the process and waits until it is gone, at most `patience`. Gone already is success.
+    /// Kills the process and waits until it is gone, for at most `patience`. Succeeds if the process
+    /// is already gone.
     ///
     /// # Errors
-    /// When the signal is not permitted, or the process is still there afterwards (stuck in the
-    /// kernel).
+    /// Fails if the signal is not permitted, or if the process still exists afterwards (blocked in
+    /// the kernel).
     pub fn kill(&self, patience: Duration) -> io::Result<()> {
         self.signal(nix::sys::signal::Signal::SIGKILL)?;
-        // It is nobody's child here, so there is no wait call, and only Linux has descriptors for
-        // processes: look again in short steps.
+        // The process is not a child of this process, so there is no wait call, and only Linux has
+        // process descriptors. Therefore poll in short intervals.
         let deadline = Instant::now() + patience;
         while self.is_alive() {
             if Instant::now() >= deadline {
@@ -87,23 +87,22 @@ impl ProcessIdentity {
     }
 }
 
-/// A process as the memory account sees it.
+/// A process with the data for the memory account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessUsage {
-    /// Its id.
     pub pid: u32,
-    /// Its parent's id.
+    /// The pid of the parent.
     pub parent: u32,
     /// Resident memory in KiB.
     pub resident_kib: u64,
 }
 
-/// Every process this user can see, with its resident memory.
+/// All processes that this user can see, with their resident memory.
 pub fn usage_of_all() -> Vec<ProcessUsage> {
     platform::usage_of_all()
 }
 
-/// Resident memory of `root` and everything below it, in MiB.
+/// Resident memory of `root` and all its descendants, in MiB.
 pub fn resident_mib_of_tree(all: &[ProcessUsage], root: u32) -> u64 {
     let mut tree = vec![root];
     let mut index = 0;
@@ -122,8 +121,8 @@ mod platform {
 
     use super::{ProcessIdentity, ProcessUsage};
 
-    /// The fields of `/proc/PID/stat` after the command name: `[0]` is the state (field 3 of the
-    /// manual page). The name may hold spaces and parentheses, so the last `)` ends it.
+    /// The fields of `/proc/PID/stat` after the command name: `[0]` is the state (field 3 in the
+    /// manual page). The name can contain spaces and parentheses, so the last `)` ends it.
     fn stat(pid: u32) -> Option<(String, Vec<String>)> {
         let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (head, tail) = text.rsplit_once(')')?;
@@ -136,7 +135,7 @@ mod platform {
         if matches!(fields.first()?.as_str(), "Z" | "X" | "x") {
             return None;
         }
-        // Start time (field 22) counts ticks from boot: add which boot.
+        // The start time (field 22) counts ticks since boot, so the boot ID is added.
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let start = format!("{}@{}", fields.get(19)?, boot.trim());
         Some(ProcessIdentity { pid, start, program })
@@ -166,7 +165,7 @@ mod platform {
 
 #[cfg(not(target_os = "linux"))]
 mod platform {
-    //! macOS and the BSDs: `ps`, whose columns POSIX fixes (`lstart` is common to the BSDs).
+    //! macOS and the BSDs: `ps`. POSIX defines its columns (`lstart` is common to the BSDs).
 
     use std::process::Command;
 
@@ -216,7 +215,7 @@ mod tests {
         assert_eq!(identity.program, "sleep");
         assert!(identity.is_alive());
         identity.kill(Duration::from_secs(5)).expect("killed");
-        // Not collected yet, but a process that is dead and only waits for its parent is not alive.
+        // The process is a zombie here, and a zombie is not alive.
         assert!(!identity.is_alive());
         child.wait().expect("collected");
         identity.kill(Duration::from_secs(5)).expect("already gone is success");

@@ -1,5 +1,5 @@
-//! Child processes that end with the lab, and what is written down so that the next run can end those
-//! that a killed lab left behind.
+//! Child processes that end with the lab, and the records that the next run needs to end the children
+//! of a killed lab.
 
 mod identity;
 mod parent_death;

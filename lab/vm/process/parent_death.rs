@@ -1,15 +1,15 @@
-//! The kernel's promise that a child dies with the thread that started it.
+//! The kernel ends a child together with the thread that started it.
 //!
-//! The one place of the crate with `unsafe`: code between fork and exec cannot be had otherwise,
-//! and a QEMU that outlives a killed lab keeps gigabytes.
+//! This is the only module in the crate with `unsafe`. Code between fork and exec requires it, and a
+//! QEMU that outlives a killed lab holds gigabytes.
 
 use std::process::Command;
 
-/// Has the kernel send SIGKILL to the child when the **thread** that spawns it ends, however it
-/// ends (prctl(2), `PR_SET_PDEATHSIG`). Spawn from a thread that lives as long as the child may.
+/// Makes the kernel send SIGKILL to the child when the **thread** that spawns it ends for any reason
+/// (prctl(2), `PR_SET_PDEATHSIG`). The spawning thread must live as long as the child.
 ///
-/// Only Linux has this. Elsewhere nothing is arranged here, and the process record lets the next
-/// run reap what is left (see [`crate::host::reap`]).
+/// Only Linux supports this. On other systems this function does nothing, and the next run uses the
+/// process record to end the child (see [`crate::host::reap`]).
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "pre_exec has no safe equivalent; the closure only makes system calls")]
 pub(super) fn die_with_spawning_thread(command: &mut Command) {
@@ -20,7 +20,7 @@ pub(super) fn die_with_spawning_thread(command: &mut Command) {
     let parent = unistd::getpid();
     let arrange = move || {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
-        // The parent may have died before the line above; then nobody would send the signal.
+        // If the parent died before the line above, the kernel never sends the signal.
         if unistd::getppid() != parent {
             return Err(std::io::Error::from(nix::errno::Errno::ESRCH));
         }

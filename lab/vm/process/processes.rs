@@ -1,8 +1,8 @@
-//! Children that never outlive the lab.
+//! Child processes that never outlive the lab.
 //!
-//! The parent-death signal is tied to the *thread* that spawned the child, not to the process. A
-//! tokio worker or a test's thread may end any time, so all children are started from one thread
-//! that lives as long as any of them: it runs a small runtime whose tasks wait for the children,
+//! The parent-death signal depends on the *thread* that spawned the child, not on the process. A
+//! tokio worker or a test thread can end at any time. Therefore one dedicated thread starts all
+//! children and lives as long as any child. It runs a small runtime with one waiting task per child,
 //! and ends once the last [`Processes`] and the last [`Process`] are gone.
 
 use std::{
@@ -22,40 +22,39 @@ use tokio::{
 
 use super::{parent_death, record::ProcessRecord};
 
-/// How long a killed child may take to be gone. Freeing gigabytes takes a moment.
+/// The maximum time until a killed child is gone. Freeing gigabytes takes a moment.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Starts children. Cheap to clone; all clones share one thread.
+/// Starts child processes. Cheap to clone; all clones share one thread.
 #[derive(Clone)]
 pub struct Processes {
     starter: Arc<Starter>,
 }
 
-/// One child. Dropping it kills the child.
+/// One child process. Dropping it kills the child.
 pub struct Process {
-    // Declared first, hence dropped first: its end is the order to kill, and only then may the
-    // starter's thread be waited for.
+    // Declared first, so it is dropped first: closing the channel is the kill request, and it must
+    // precede the join of the starter thread.
     kill: mpsc::UnboundedSender<()>,
     pid: u32,
     status: watch::Receiver<Option<ExitStatus>>,
     _starter: Arc<Starter>,
 }
 
-/// Why a child could not be started.
+/// The reason why a child could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    /// The system refused to run the program.
+    /// The operating system could not run the program.
     #[error("cannot start {}; check that it exists and may be executed", program.display())]
     Start {
-        /// The program.
         program: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The thread that starts children is gone.
     #[error("cannot start {}: the lab is shutting down", program.display())]
     ShuttingDown {
-        /// The program.
+        /// The program that was not started.
         program: PathBuf,
     },
 }
@@ -79,9 +78,9 @@ struct Started {
 }
 
 impl Processes {
-    /// A starter whose children are recorded in `records` (created if missing). For a run that is
+    /// Creates a starter that records its children in `records` (created if missing). A run uses
     /// [`RunDirectory::processes`](crate::host::RunDirectory::processes), where
-    /// [`reap`](crate::host::reap) looks.
+    /// [`reap`](crate::host::reap) reads the records.
     pub fn new(records: impl Into<PathBuf>) -> io::Result<Self> {
         let records = records.into();
         std::fs::create_dir_all(&records)?;
@@ -93,16 +92,15 @@ impl Processes {
         Ok(Self { starter: Arc::new(Starter { requests: Some(requests), thread: Some(thread) }) })
     }
 
-    /// Starts `command` in a process group of its own (Ctrl-C in the terminal reaches the lab
-    /// alone, which then takes its children down in order) and with the parent-death signal. A
-    /// tailnet key in the lab's own environment is not handed on.
-    /// Its standard streams are as the caller set them.
+    /// Starts `command` in a separate process group with the parent-death signal. Ctrl-C in the
+    /// terminal then reaches only the lab, which ends its children in order. The child does not
+    /// inherit a tailnet key from the lab's environment. The caller sets the standard streams.
     pub async fn spawn(&self, name: &str, command: Command) -> Result<Process, ProcessError> {
         self.spawn_with_sockets(name, command, None).await
     }
 
-    /// As [`Processes::spawn`]; the record also names a socket directory, which
-    /// [`reap`](crate::host::reap) removes should the lab be killed.
+    /// Same as [`Processes::spawn`]. The record also names a socket directory, which
+    /// [`reap`](crate::host::reap) removes if the lab is killed.
     pub async fn spawn_with_sockets(
         &self,
         name: &str,
@@ -126,40 +124,41 @@ impl Processes {
 }
 
 impl Process {
-    /// Its pid; meaningless once [`Process::exit_status`] is known.
+    /// The pid; invalid once [`Process::exit_status`] returns a status.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// How it ended, if it has.
+    /// The exit status, if the process has ended.
     pub fn exit_status(&self) -> Option<ExitStatus> {
         *self.status.borrow()
     }
 
-    /// Waits until it has ended. Any number may wait; cancelling a wait changes nothing.
+    /// Waits until the process has ended. Any number of tasks can wait; cancelling a wait has no
+    /// effect.
     pub async fn wait(&self) -> ExitStatus {
         let mut status = self.status.clone();
         match status.wait_for(Option::is_some).await {
             Ok(status) => status.unwrap_or_else(killed),
-            // The starter's thread only ends after the child's task has reported.
+            // The starter thread ends only after the child's task has reported.
             Err(_) => self.exit_status().unwrap_or_else(killed),
         }
     }
 
-    /// Sends SIGKILL. The pid is not signalled once the child was waited for, so a reused pid is
-    /// safe.
+    /// Sends SIGKILL. The lab does not signal the pid after it has waited for the child, so pid reuse
+    /// is safe.
     pub fn kill(&self) {
-        // A child that is gone has no receiver any more: nothing to do.
+        // The receiver of an ended child is gone, so there is nothing to do.
         let _ = self.kill.send(());
     }
 }
 
 impl Drop for Starter {
-    /// Returns once every child is gone.
+    /// Blocks until every child is gone.
     fn drop(&mut self) {
         self.requests = None;
         if let Some(thread) = self.thread.take() {
-            // A panic in there has been printed; there is nobody to hand it to.
+            // A panic in the thread has already been printed, so the result is ignored.
             let _ = thread.join();
         }
     }
@@ -176,7 +175,7 @@ async fn serve(mut inbox: mpsc::UnboundedReceiver<SpawnRequest>, records: PathBu
             Some(_) = children.join_next() => {}
         }
     }
-    // Every Process is gone by now, hence every child has its order to die.
+    // All `Process` values are dropped, so every child has its kill request.
     while children.join_next().await.is_some() {}
 }
 
@@ -192,13 +191,13 @@ fn start(request: SpawnRequest, records: &Path, children: &mut JoinSet<()>) {
         }
     };
     let pid = child.id().unwrap_or_default();
-    // A missing record only costs the next run its clean-up after a SIGKILL.
+    // Without a record, the next run cannot clean up after a SIGKILL. There is no other effect.
     let record =
         ProcessRecord::of(&name, pid, sockets.as_deref()).and_then(|record| record.write(records).ok());
     let (kill, orders) = mpsc::unbounded_channel();
     let (report, status) = watch::channel(None);
     children.spawn(attend(child, orders, report, record));
-    // If the requester is gone, dropping the sender inside is the order to kill.
+    // If the requester is gone, dropping the inner sender is the kill request.
     let _ = reply.send(Ok(Started { pid, kill, status }));
 }
 
@@ -210,7 +209,7 @@ async fn attend(
 ) {
     let status = tokio::select! {
         status = child.wait() => status.ok(),
-        // Both an order and the owner's end.
+        // Both a kill request and the owner's end.
         _ = orders.recv() => {
             let _ = child.start_kill();
             tokio::time::timeout(KILL_PATIENCE, child.wait()).await.ok().and_then(Result::ok)
@@ -222,7 +221,7 @@ async fn attend(
     report.send_replace(Some(status.unwrap_or_else(killed)));
 }
 
-/// The status of a child whose end could not be observed: only SIGKILL is left then.
+/// The status of a child whose end was not observed: SIGKILL is then the only possible cause.
 fn killed() -> ExitStatus {
     ExitStatus::from_raw(nix::sys::signal::Signal::SIGKILL as i32)
 }

@@ -1,9 +1,10 @@
-//! What a run writes down about its child processes, so that the next run can end what is left of
-//! this one when the lab itself was killed.
+//! Records of a run's child processes. If the lab is killed, the next run uses them to end the
+//! remaining children.
 //!
-//! One file a child in the run's `processes` directory, written right after the child started and
-//! removed when it has ended. Whether the owner still lives is not in it: the lock of the run
-//! directory says so. For the instant before the file is there, Linux has the parent-death signal.
+//! The `processes` directory of the run contains one file per child. The lab writes it right after
+//! the child starts and removes it when the child has ended. The file does not state whether the
+//! owner is alive: the lock of the run directory does. Until the file exists, Linux has the
+//! parent-death signal.
 
 use std::{
     fs, io,
@@ -15,46 +16,46 @@ use serde::{Deserialize, Serialize};
 
 use super::identity::ProcessIdentity;
 
-/// How the file name of every record ends.
+/// The file name suffix of every record.
 const SUFFIX: &str = ".process.json";
 
-/// How the name of every socket directory begins. A directory of another name is never removed,
-/// whatever a damaged record says.
+/// The name prefix of every socket directory. The lab never removes a directory without this prefix,
+/// even if a damaged record names it.
 pub const SOCKETS_PREFIX: &str = "lab-";
 
 /// One child of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessRecord {
-    /// What the lab calls it, e.g. the node's name.
+    /// The name in the lab, e.g. the node name.
     pub name: String,
-    /// Which process it is.
     pub process: ProcessIdentity,
-    /// The directory of its sockets, outside of the run directory because socket paths must be
-    /// short. It goes when the process is gone. See [`SOCKETS_PREFIX`].
+    /// The directory with the child's sockets. It is outside the run directory, because socket paths
+    /// must be short. The lab removes it when the process is gone. See [`SOCKETS_PREFIX`].
     pub sockets: Option<PathBuf>,
 }
 
 impl ProcessRecord {
-    /// A record of the living child `pid`, or `None` if it is already gone.
+    /// Creates a record of the running child `pid`; `None` if the child is already gone.
     pub fn of(name: &str, pid: u32, sockets: Option<&Path>) -> Option<Self> {
         let process = ProcessIdentity::of(pid)?;
         Some(Self { name: name.to_owned(), process, sockets: sockets.map(Path::to_owned) })
     }
 
-    /// Writes it to `directory` in one step, readable only by its owner, and returns the file.
+    /// Writes the record to `directory` atomically, readable only by its owner, and returns the file
+    /// path.
     ///
     /// # Errors
-    /// When the directory is missing, not writable or full.
+    /// Fails if the directory is missing, not writable or full.
     pub fn write(&self, directory: &Path) -> io::Result<PathBuf> {
-        // With the pid, because two processes may have one name.
+        // Includes the pid, because two processes can have the same name.
         let path = directory.join(format!("{}-{}{SUFFIX}", self.name, self.process.pid));
         replace_file(&path, &serde_json::to_vec(self)?)?;
         Ok(path)
     }
 }
 
-/// The records in `directory` with their files, by name. No directory is no record; a file that is
-/// not a record is left out.
+/// The records in `directory` with their files, sorted by name. A missing directory yields no
+/// records; files that are not records are skipped.
 pub(crate) fn read_records(directory: &Path) -> Vec<(PathBuf, ProcessRecord)> {
     let files = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut records: Vec<_> = files
@@ -68,7 +69,7 @@ pub(crate) fn read_records(directory: &Path) -> Vec<(PathBuf, ProcessRecord)> {
     records
 }
 
-/// Whether a recorded socket directory may be removed.
+/// Whether the lab may remove a recorded socket directory.
 pub(crate) fn may_remove(path: &Path) -> bool {
     let named = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(SOCKETS_PREFIX));
     let plain = !path.components().any(|part| matches!(part, Component::ParentDir));

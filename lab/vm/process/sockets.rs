@@ -1,7 +1,7 @@
 //! A short, private directory for unix sockets.
 //!
-//! `sun_path` holds 108 bytes on Linux and 104 on macOS, less than a run directory's path may
-//! have, so sockets live under the runtime or temporary directory instead.
+//! `sun_path` holds 108 bytes on Linux and 104 on macOS. The path of a run directory can be longer,
+//! so sockets are in the runtime or temporary directory.
 
 use std::{
     fs, io,
@@ -11,18 +11,18 @@ use std::{
 
 use super::record::SOCKETS_PREFIX;
 
-/// What fits into `sun_path` on every supported system, with its closing zero byte.
+/// The length limit of `sun_path` on every supported system, without the closing zero byte.
 const LONGEST: usize = 103;
 
-/// A directory that only its owner may enter. Removed with everything in it when dropped.
+/// A directory that only its owner can access. Dropping the value removes it with all its contents.
 #[derive(Debug)]
 pub struct SocketDirectory {
     directory: tempfile::TempDir,
 }
 
 impl SocketDirectory {
-    /// Makes one under `$XDG_RUNTIME_DIR` if that can be used, else under `/tmp`. Its name is
-    /// random: two labs never meet.
+    /// Creates a directory in `$XDG_RUNTIME_DIR` if possible, else in `/tmp`. The random name
+    /// prevents conflicts between labs.
     pub fn create() -> io::Result<Self> {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
         let make = |base: &Path| {
@@ -32,7 +32,7 @@ impl SocketDirectory {
                 .permissions(fs::Permissions::from_mode(0o700))
                 .tempdir_in(base)
         };
-        // Half of the room is for the names inside, e.g. a node name of 40 characters.
+        // Half of the length is for the names in the directory, e.g. a node name of 40 characters.
         let directory = match runtime.filter(|base| base.as_os_str().len() < LONGEST / 2) {
             Some(base) => make(&base).or_else(|_| make(Path::new("/tmp")))?,
             None => make(Path::new("/tmp"))?,
@@ -40,15 +40,14 @@ impl SocketDirectory {
         Ok(Self { directory })
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    /// The path of a socket called `name` inside.
+    /// The path of the socket `name` in this directory.
     ///
     /// # Errors
-    /// When the path does not fit into a socket address.
+    /// Fails if the path is too long for a socket address.
     pub fn socket(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.path().join(name);
         if path.as_os_str().len() > LONGEST {
