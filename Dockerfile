@@ -13,7 +13,7 @@ COPY scripts/setup scripts/setup
 RUN scripts/setup && useradd --create-home lab && chown -R lab /lab
 USER lab
 COPY --chown=lab . .
-RUN cargo build --locked && target/debug/lab image build && target/debug/lab image programs
+RUN cargo build --locked --bin lab && target/debug/lab image build && target/debug/lab image programs
 # What is linked to is kept, what it was made from is not.
 RUN mkdir -p /lab/out/images && cp -RL target/images/compute target/images/gateway target/images/workloads \
       target/images/tailnet /lab/out/images && cp target/debug/lab /lab/out
