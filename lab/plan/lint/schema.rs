@@ -230,7 +230,7 @@ mod tests {
         documents.iter().flat_map(|document| Schema::of(TalosContract::V1_13).check(document)).collect()
     }
 
-    /// Returns position, message and help of the only finding.
+    /// Returns the position, the rule with the message, and the help of the only finding.
     fn only(text: &str) -> (Option<Position>, String, String) {
         let found = found(text);
         let [one] = found.as_slice() else { panic!("{found:?}") };
