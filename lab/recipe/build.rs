@@ -253,7 +253,7 @@ impl Recipe<'_> {
         for name in names {
             let (Some(layer), Some(ingredients)) = (extensions.get(name), variants.extensions.get(name))
             else {
-                continue; // refused when the file was read
+                continue; // rejected when the file was parsed
             };
             let metadata = layer.manifest.metadata.clone();
             let path = layer.built.path.clone();

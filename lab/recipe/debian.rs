@@ -52,9 +52,9 @@ pub(super) fn make(packages: &Path, output: &Path) -> Result<(), RecipeError> {
     fs::remove_file(&archive).map_err(file("remove", &archive))
 }
 
-/// Returns the mmdebstrap mode. Root uses root mode. For other users, this mode requires neither user
-/// namespaces nor a sub-uid range. Packages are only unpacked, so none of their scripts runs outside a
-/// chroot.
+/// Returns the mmdebstrap mode: `root` for root. For other users, `chrootless` requires neither user
+/// namespaces nor a sub-uid range. Packages are only unpacked, so no package
+/// script runs outside a chroot.
 fn mode(is_root: bool) -> &'static str {
     if is_root { "root" } else { "chrootless" }
 }

@@ -19,7 +19,7 @@ const BUILT_HERE: &str = "lab.local/";
 pub struct MissingImages(BTreeMap<String, Vec<String>>);
 
 impl MissingImages {
-    /// Returns the images in `needed` that are not in `there`, each with its users.
+    /// Returns the images in `needed` for which `there` returns false, each with its users.
     pub fn among(
         needed: impl IntoIterator<Item = (String, String)>,
         there: impl Fn(&str) -> bool,

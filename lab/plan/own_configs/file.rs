@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 pub struct OwnFile {
     /// The path, for messages.
     pub origin: String,
-    /// The content.
     #[serde(skip)]
     pub text: String,
 }

@@ -2,7 +2,7 @@
 //! whether the lab can form the cluster without changes to protected settings.
 //!
 //! ```text
-//! OwnFile (text) + patches -> PatchedConfig (what it says) -> OwnCluster (networks, addresses) or Diagnostics
+//! OwnFile (text) + patches -> PatchedConfig (values) -> OwnCluster (networks, addresses) or Diagnostics
 //! ```
 //!
 //! The configs determine the addresses. The lab LAN uses the network of their static addresses and their

@@ -38,6 +38,7 @@ pub enum Expectation {
 pub enum SeenFailure {
     /// The lab refused the scenario before any machine started.
     Refused {
+        /// The error message of the refusal.
         cause: String,
     },
     /// A step failed.

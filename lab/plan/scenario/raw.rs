@@ -223,9 +223,7 @@ pub(super) struct RawPatches {
 /// A file path, or an inline patch.
 #[derive(Debug)]
 pub enum RawPatch {
-    /// The path.
     File(String),
-    /// The patch.
     Inline(serde_json::Value),
 }
 
