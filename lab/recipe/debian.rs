@@ -53,8 +53,8 @@ pub(super) fn make(packages: &Path, output: &Path) -> Result<(), RecipeError> {
 }
 
 /// Returns the mmdebstrap mode: `root` for root. For other users, `chrootless` requires neither user
-/// namespaces nor a sub-uid range. Packages are only unpacked, so no package
-/// script runs outside a chroot.
+/// namespaces nor a sub-uid range. Packages are only unpacked, so no
+/// package script runs outside a chroot.
 fn mode(is_root: bool) -> &'static str {
     if is_root { "root" } else { "chrootless" }
 }

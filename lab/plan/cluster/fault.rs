@@ -12,14 +12,17 @@ use serde::{Deserialize, Serialize};
 pub enum Fault {
     /// The kernel finds no init and panics at boot.
     KernelPanic {
+        /// The affected node.
         node: NodeName,
     },
     /// The lab never sends the machine config.
     NoConfig {
+        /// The affected node.
         node: NodeName,
     },
     /// The machine config contains the bootstrap token of another cluster.
     ForeignToken {
+        /// The affected node.
         node: NodeName,
     },
     /// The node boots the image of another role, as after a mix-up of images.
@@ -31,22 +34,27 @@ pub enum Fault {
     /// The node boots its image without one of its extensions.
     MissingExtension {
         node: NodeName,
+        /// The extension that the image lacks.
         extension: String,
     },
     /// An empty disk replaces the node's disk during a power cut.
     LostDisk {
+        /// The affected node.
         node: NodeName,
     },
     /// The node's link stays up even if a check disconnects it.
     StuckLink {
+        /// The affected node.
         node: NodeName,
     },
     /// The lab's time server sends a wrong time to the node.
     WrongClock {
+        /// The affected node.
         node: NodeName,
     },
     /// The node's machine API reports another processor architecture (reference node only).
     OtherArchitecture {
+        /// The affected node.
         node: NodeName,
     },
     /// The lab kills the node's QEMU process at the start of a step.

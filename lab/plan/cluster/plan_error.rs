@@ -24,6 +24,7 @@ pub enum PlanError {
     #[error("the LAN {lan} has no address left for node {node}; take a larger network")]
     LanFull {
         lan: ipnet::Ipv4Net,
+        /// The first node without an address.
         node: NodeName,
     },
     /// An image was not prepared. This is a caller error.
@@ -50,6 +51,7 @@ pub enum PlanError {
     #[error("the fault for node {node} cannot be put in: {problem}")]
     ImpossibleFault {
         node: NodeName,
+        /// The reason that the injection is impossible.
         problem: String,
     },
     /// A patch is unusable.
@@ -86,6 +88,7 @@ pub enum PlanError {
     /// The user's secrets are unusable.
     #[error("{file}: {source}; it needs the secrets as talosctl gen config wrote them")]
     OwnSecrets {
+        /// The file that contains the user's secrets.
         file: String,
         source: SecretsError,
     },

@@ -51,6 +51,7 @@ pub enum RouteProblem {
         "the route {route} makes the gateway an exit node for all traffic; name the cluster's networks instead"
     )]
     Everything {
+        /// The default route, for IPv4 or IPv6.
         route: IpNet,
     },
 }
