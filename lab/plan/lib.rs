@@ -1,12 +1,14 @@
-//! What will be done, as plain data: scenario files, cluster specs, machine configs, plans.
+//! Plans as plain data: scenario files, cluster specs, machine configs and plans.
 //!
-//! Everything here is pure: no async runtime, no process, no network, no Kubernetes client. It reads text
-//! that it is given and returns data that prints, compares and tests without a VM. This crate uses
-//! `lab-model` and `lab-image` (what an image holds decides what a node should run).
+//! This crate is pure: no async runtime, no process, no network, no Kubernetes client. It parses text and
+//! returns data. Callers can print, compare and test the data without a VM. The crate depends on
+//! `lab-model` and `lab-image`, because the content of an image determines the expected software of a
+//! node.
 //!
-//! [`cluster`] holds the spec of a cluster and the plan made from it. [`config`] generates and patches
-//! machine configs. [`scenario`] reads scenario files. [`lint`] and [`own_configs`] judge the user's own. [`tailnet`] is the gateway's document
-//! and its routes. Start reading at [`cluster::Plan`].
+//! [`cluster`] contains the spec of a cluster and the plan for it. [`config`] generates and patches
+//! machine configs. [`scenario`] parses scenario files. [`lint`] and [`own_configs`] check the user's own
+//! configs. [`tailnet`] contains the gateway's document and its routes. Start reading at
+//! [`cluster::Plan`].
 
 pub mod cluster;
 pub mod config;

@@ -1,4 +1,4 @@
-//! The whole recipe: which steps there are and how they hang together.
+//! The complete recipe: all steps and their dependencies.
 
 use std::{
     collections::BTreeMap,
@@ -25,26 +25,26 @@ use super::{
 
 /// Version of Kubernetes in `images/kubernetes/go.mod`.
 pub const KUBERNETES_VERSION: &str = "v1.34.2";
-/// Version of CoreDNS in `images/coredns/go.mod`; the one a machine config means when it names no
+/// Version of CoreDNS in `images/coredns/go.mod`. It is the default for machine configs without
 /// `cluster.coreDNS.image` (machinery v1.13.9, `constants.DefaultCoreDNSVersion`).
 const COREDNS_VERSION: &str = "v1.14.6";
 
-/// What to build and where.
+/// Build options.
 #[derive(Clone, Debug)]
 pub struct BuildOptions {
     /// The `images` directory of the sources.
     pub sources: PathBuf,
-    /// Where the finished images go, e.g. `target/images`.
+    /// The output directory for the images, e.g. `target/images`.
     pub output: PathBuf,
-    /// Which variants of the node image, by name; none: all.
+    /// Names of the node image variants to build. Empty means all.
     pub variants: Vec<String>,
 }
 
-/// Builds whatever is not up to date; `say` gets one line of progress at a time. Two builds into
-/// one directory wait for each other.
+/// Builds all outdated outputs and passes each progress line to `say`. Concurrent builds in one directory
+/// wait for each other.
 ///
 /// # Errors
-/// See [`RecipeError`]; nothing half-made is left in place.
+/// See [`RecipeError`]. A failed build leaves no partial outputs.
 pub fn build(options: &BuildOptions, say: impl Fn(&str) + 'static) -> Result<(), RecipeError> {
     let work = options.output.join("work");
     fs::create_dir_all(&work).map_err(file("create", &work))?;
@@ -73,7 +73,7 @@ struct Recipe<'a> {
     workshop: Workshop,
 }
 
-/// A built step: its key, for the steps after it, and its output.
+/// The output of a step, and its key for dependent steps.
 struct Built {
     key: Key,
     path: PathBuf,
@@ -83,11 +83,11 @@ struct Built {
 struct BuiltLayer {
     built: Built,
     manifest: ExtensionManifest,
-    /// Its programs, for the report.
+    /// The programs of the extension, for the report.
     programs: Vec<PathBuf>,
 }
 
-/// What all variants have in common.
+/// Inputs that all variants share.
 struct Base<'a> {
     debian: &'a Built,
     kubernetes: &'a Built,
@@ -147,7 +147,7 @@ impl Recipe<'_> {
         variables: &[String],
     ) -> Result<Built, RecipeError> {
         let mut tags = vec!["osusergo", "netgo", "grpcnotrace"];
-        // What a module's programs can do without is listed beside its go.mod.
+        // The file `tags` beside the module's go.mod lists build tags that omit unused features.
         let list = self.sources.join(module).join("tags");
         let own = if list.exists() { Some(Listing::read(&list)?) } else { None };
         if let Some(own) = &own {
@@ -164,7 +164,7 @@ impl Recipe<'_> {
         Ok(Built { key, path })
     }
 
-    /// A WebAssembly module written as text.
+    /// Compiles a WebAssembly module from its text format.
     fn wasm(&self, name: &str, source: &str) -> Result<Built, RecipeError> {
         let source = self.sources.join(source);
         let text = fs::read_to_string(&source).map_err(file("read", &source))?;
@@ -200,7 +200,7 @@ impl Recipe<'_> {
         Ok(Built { key, path })
     }
 
-    /// The layer of every extension.
+    /// Builds the layer of every extension.
     fn extensions(
         &self,
         debian: &Built,
@@ -239,8 +239,8 @@ impl Recipe<'_> {
         Ok(built)
     }
 
-    /// The layers of a variant, lowest first, with the index of kernel modules on top if any
-    /// extension brings modules.
+    /// Returns the layers of a variant, lowest first. If an extension contains kernel modules, the module
+    /// index is the top layer.
     fn layers(
         &self,
         debian: &Built,
@@ -253,7 +253,7 @@ impl Recipe<'_> {
         for name in names {
             let (Some(layer), Some(ingredients)) = (extensions.get(name), variants.extensions.get(name))
             else {
-                continue; // refused when the file was read
+                continue; // rejected when the file was parsed
             };
             let metadata = layer.manifest.metadata.clone();
             let path = layer.built.path.clone();
@@ -280,7 +280,7 @@ impl Recipe<'_> {
         Ok(layers)
     }
 
-    /// One variant's image in the layout of Talos assets.
+    /// Builds the image of one variant in the layout of Talos assets.
     fn image(
         &self,
         name: &str,
@@ -324,7 +324,8 @@ impl Recipe<'_> {
         Ok(Built { key, path })
     }
 
-    /// The archive keeps Talos's name; its content is zstd, which the host unpacks before boot.
+    /// Builds the initramfs. The archive has Talos's file name, but its content is zstd, which the host
+    /// unpacks before boot.
     fn initramfs(
         &self,
         modules: &KernelModules,
@@ -383,7 +384,7 @@ impl Recipe<'_> {
     }
 }
 
-/// What `kubelet --version` and the API server's `/version` say.
+/// Sets the version that `kubelet --version` and the API server's `/version` report.
 fn kubernetes_variables() -> Vec<String> {
     let package = "k8s.io/component-base/version";
     vec![
@@ -394,7 +395,7 @@ fn kubernetes_variables() -> Vec<String> {
     ]
 }
 
-/// Makes `to` a link to the built directory `from`, replacing an older link in one step.
+/// Links `to` to the built directory `from`. Replaces an older link atomically.
 fn publish(from: &Path, to: &Path) -> Result<(), RecipeError> {
     let target = Path::new("work").join(from.file_name().unwrap_or_default());
     if fs::read_link(to).is_ok_and(|existing| existing == target) {
@@ -406,7 +407,7 @@ fn publish(from: &Path, to: &Path) -> Result<(), RecipeError> {
     fs::rename(&fresh, to).map_err(file("link", to))
 }
 
-/// A file of the host, as it is, as an entry of an archive.
+/// Creates an archive entry from a host file without changes.
 fn host_file(name: &str, path: &Path) -> Result<CpioEntry, RecipeError> {
     Ok(CpioEntry::file(name, std::fs::read(path).map_err(file("read", path))?))
 }

@@ -1,5 +1,5 @@
-//! The Debian packages of the image: fetched and unpacked by mmdebstrap, without emulation and
-//! without root. The tool knows its mirror; none is named here.
+//! The Debian packages of the image. mmdebstrap downloads and unpacks them, without emulation and without
+//! root. The tool uses its default mirror.
 
 use std::{fs, path::Path, process::Command};
 
@@ -8,19 +8,18 @@ use super::{
     step::{Key, RecipeError, file, run},
 };
 
-/// The Debian release the packages come from.
+/// The Debian release of the packages.
 pub(super) const RELEASE: &str = "trixie";
 
-/// File in the unpacked tree with a line `NAME VERSION` for every package. Packages that are only
-/// unpacked are not in dpkg's own records.
+/// File in the unpacked tree with a line `NAME VERSION` for every package. dpkg does not record packages
+/// that are only unpacked.
 const VERSIONS: &str = "packages.versions";
 
 pub(super) fn key(packages: &Path) -> Result<Key, RecipeError> {
     Ok(Key::of("debian", 2).text(RELEASE).tree(packages)?.done())
 }
 
-/// Unpacks the packages of the list into the directory `output`. Files that only root could make
-/// (devices) are left out.
+/// Unpacks the packages of the list into the directory `output`. Skips files that require root (devices).
 pub(super) fn make(packages: &Path, output: &Path) -> Result<(), RecipeError> {
     let list = Listing::read(packages)?;
     let include = list.names()?.join(",");
@@ -46,20 +45,21 @@ pub(super) fn make(packages: &Path, output: &Path) -> Result<(), RecipeError> {
         );
         if wanted {
             entry.set_preserve_mtime(false);
-            // `unpack_in` refuses paths that would leave the directory.
+            // `unpack_in` rejects paths outside the directory.
             entry.unpack_in(output).map_err(file("unpack", &archive))?;
         }
     }
     fs::remove_file(&archive).map_err(file("remove", &archive))
 }
 
-/// Root may as well be root. Anyone else needs neither user namespaces nor a sub-uid range this
-/// way, and as packages are only unpacked, none of their scripts runs outside a chroot.
+/// Returns the mmdebstrap mode: `root` for root. For other users, `chrootless` requires neither user
+/// namespaces nor a sub-uid range. Packages are only unpacked, so no
+/// package script runs outside a chroot.
 fn mode(is_root: bool) -> &'static str {
     if is_root { "root" } else { "chrootless" }
 }
 
-/// The shell command that mmdebstrap runs with the tree as `$1`, while the archives are there.
+/// Returns the shell command that mmdebstrap runs with the tree as `$1`, while the archives exist.
 fn record_versions() -> String {
     format!(
         "for archive in \"$1\"/var/cache/apt/archives/*.deb; do \
@@ -68,7 +68,7 @@ fn record_versions() -> String {
     )
 }
 
-/// `NAME VERSION` of every package in an unpacked tree, sorted.
+/// Returns `NAME VERSION` of every package in an unpacked tree, sorted.
 pub(super) fn versions(tree: &Path) -> Result<Vec<String>, RecipeError> {
     let path = tree.join(VERSIONS);
     let text = fs::read_to_string(&path).map_err(file("read", &path))?;

@@ -1,5 +1,5 @@
-//! Changes to the dependencies of a Go program, made as it is compiled: `edits.yaml` beside its
-//! `go.mod` lists them, `go build` gets changed copies in the place of the originals.
+//! Edits of a Go program's dependencies at build time. `edits.yaml` beside `go.mod` lists the edits. `go
+//! build` uses edited copies instead of the originals.
 
 use std::{
     fs,
@@ -11,10 +11,10 @@ use serde::Deserialize;
 
 use super::step::{RecipeError, file, run};
 
-/// Name of the list of changes.
+/// File name of the list.
 const LIST: &str = "edits.yaml";
 
-/// A dependency with changes.
+/// A dependency with edits.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EditedModule {
@@ -22,7 +22,7 @@ struct EditedModule {
     files: Vec<EditedFile>,
 }
 
-/// The changes to one of its files.
+/// The edits of one file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EditedFile {
@@ -43,14 +43,14 @@ fn once() -> usize {
     1
 }
 
-/// Copies a module with changes to its dependencies into `directory`, and the dependencies with the
-/// changes made.
+/// Copies a module with edited dependencies into `directory`, together with the edited dependencies.
 ///
-/// Returns whether there are changes at all; without any, nothing is copied. (`go build -overlay`
-/// would be simpler, but refuses files of the module cache.)
+/// Returns whether the module has edits. Without edits, nothing is copied. (`go build -overlay` would be
+/// simpler, but rejects files in the module cache.)
 ///
 /// # Errors
-/// When the list is malformed or a text does not occur as often as it says.
+/// Returns an error if the list is malformed, or if the number of occurrences of a text differs from the
+/// list.
 pub(super) fn apply(module: &Path, directory: &Path) -> Result<bool, RecipeError> {
     let list = module.join(LIST);
     if !list.exists() {
@@ -60,10 +60,10 @@ pub(super) fn apply(module: &Path, directory: &Path) -> Result<bool, RecipeError
     let edited: Vec<EditedModule> = serde_yaml::from_str(&text).map_err(|error| unfit(&list, &error))?;
     copy_tree(module, directory)?;
     for (number, edited) in edited.iter().enumerate() {
-        // On a fresh machine nothing has asked for the module yet, and it would have no directory.
+        // On a fresh machine, the module is not in the cache yet and has no directory.
         run(go(module).args(["mod", "download", &edited.module]))?;
         let original = run(go(module).args(["list", "-m", "-f", "{{.Dir}}", &edited.module]))?;
-        // The path is relative, for the program records it, and is made the same everywhere.
+        // The path is relative because the program records it. It is then identical on every machine.
         let place = format!("./edited/{number}");
         let copy = directory.join(&place);
         copy_tree(Path::new(original.trim()), &copy)?;

@@ -1,4 +1,4 @@
-//! Programs of the image that are compiled from Go modules, static and for arm64.
+//! Go programs of the image, compiled as static arm64 binaries.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,16 +10,16 @@ use super::{
     step::{Key, KeyBuilder, RecipeError, file, run},
 };
 
-/// A Go main package and how it is compiled.
+/// A Go main package with its compiler options.
 #[derive(Clone, Debug)]
 pub(super) struct GoProgram {
-    /// Directory of the module, which holds `go.mod` and `go.sum`.
+    /// Directory of the module, with `go.mod` and `go.sum`.
     pub(super) module: PathBuf,
-    /// Package path within the module, e.g. `./cmd/init`, or of a module it requires.
+    /// Package path within the module, e.g. `./cmd/init`, or a package of a required module.
     pub(super) package: String,
     /// Build tags, comma separated.
     pub(super) tags: String,
-    /// Linker variables, `-X` style without the flag.
+    /// Linker variables, in `-X` format without the flag.
     pub(super) variables: Vec<String>,
 }
 
@@ -29,7 +29,7 @@ impl GoProgram {
         format!("-s -w -buildid={variables}")
     }
 
-    /// Key over the module's sources, the toolchain and the flags.
+    /// Returns the key over the module's sources, the toolchain and the flags.
     pub(super) fn key(&self, name: &str) -> Result<Key, RecipeError> {
         let version = run(Command::new("go").arg("version").current_dir(&self.module))?;
         let key: KeyBuilder = Key::of(name, 1)
@@ -41,7 +41,7 @@ impl GoProgram {
         Ok(key.done())
     }
 
-    /// Compiles to the file `output`.
+    /// Compiles the program to the file `output`.
     pub(super) fn make(&self, output: &Path) -> Result<(), RecipeError> {
         let output = std::path::absolute(output).map_err(|source| RecipeError::File {
             action: "name",
@@ -57,7 +57,8 @@ impl GoProgram {
             .arg(output)
             .arg(&self.package))?;
         if edited {
-            // Elsewhere it would be vetted against the unchanged dependencies, and compile them again.
+            // In another directory, vet would check against the unchanged dependencies and compile them
+            // again.
             run(self.go("vet", place).arg(&self.package))?;
         }
         Ok(())

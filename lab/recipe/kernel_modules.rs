@@ -1,5 +1,5 @@
-//! Kernel modules: chosen by name, their dependencies found, decompressed on the host so that no
-//! guest does it under emulation.
+//! Kernel modules: selection by name, dependency resolution, and decompression on the host. Guests then
+//! do not decompress modules under emulation.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,19 +9,19 @@ use std::{
 
 use super::step::{RecipeError, file};
 
-/// The modules of one kernel, as a package tree holds them.
+/// The modules of one kernel in a package tree.
 pub(super) struct KernelModules {
     /// `usr/lib/modules/VERSION` of the tree.
     root: PathBuf,
     /// Kernel version, e.g. `6.12.57+deb13-cloud-arm64`.
     pub(super) version: String,
-    /// Module name (with underscores) to its path relative to `root`.
+    /// Maps a module name (with underscores) to its path relative to `root`.
     by_name: BTreeMap<String, PathBuf>,
     built_in: BTreeSet<String>,
 }
 
 impl KernelModules {
-    /// Finds the one kernel of a package tree.
+    /// Finds the only kernel of a package tree.
     pub(super) fn open(tree: &Path) -> Result<Self, RecipeError> {
         let parent = tree.join("usr/lib/modules");
         let mut versions = fs::read_dir(&parent).map_err(file("read", &parent))?.flatten();
@@ -47,8 +47,8 @@ impl KernelModules {
         Ok(Self { version: only.file_name().to_string_lossy().into_owned(), root, by_name, built_in })
     }
 
-    /// The named modules and all they depend on, each once, dependencies first, decompressed.
-    /// A name that is built into the kernel gives nothing.
+    /// Returns the decompressed modules and all their dependencies, without duplicates, dependencies
+    /// first. Skips modules that are built into the kernel.
     pub(super) fn with_dependencies(&self, names: &[&str]) -> Result<Vec<Module>, RecipeError> {
         let mut chosen = Vec::new();
         let mut seen = BTreeSet::new();
@@ -82,7 +82,7 @@ impl KernelModules {
         Ok(())
     }
 
-    /// The lists that `depmod` reads beside the modules.
+    /// Returns the additional lists that `depmod` reads.
     pub(super) fn depmod_inputs(&self) -> [PathBuf; 3] {
         ["modules.builtin", "modules.builtin.modinfo", "modules.order"].map(|name| self.root.join(name))
     }
@@ -96,7 +96,8 @@ pub(super) struct Module {
     pub(super) content: Vec<u8>,
 }
 
-/// `kernel/net/core/failover.ko.xz` is module `failover`; the kernel writes `_` for `-`.
+/// Returns the module name. `kernel/net/core/failover.ko.xz` is module `failover`; the kernel replaces
+/// `-` with `_`.
 fn module_name(path: &Path) -> Option<String> {
     let file = path.file_name()?.to_str()?;
     let stem = file.strip_suffix(".xz").unwrap_or(file).strip_suffix(".ko")?;
@@ -113,7 +114,7 @@ fn decompressed(path: &Path) -> Result<Vec<u8>, RecipeError> {
     Ok(out)
 }
 
-/// The names in the `depends=` entry of a module's `.modinfo` section (NUL-separated texts).
+/// Returns the names in the `depends=` entry of a module's `.modinfo` section (NUL-separated texts).
 fn dependencies(module: &[u8]) -> Vec<String> {
     const ENTRY: &[u8] = b"\0depends=";
     let Some(at) = module.windows(ENTRY.len()).position(|window| window == ENTRY) else {

@@ -1,5 +1,5 @@
-//! The layers of an image beside its root file system: one squashfs for each extension, and one
-//! with the index of all kernel modules, which no single extension could bring.
+//! The layers of an image on top of its root file system: one squashfs per extension, and one with the
+//! index of all kernel modules. No single extension can contain the complete index.
 
 use std::{
     fs,
@@ -16,16 +16,16 @@ use super::{
 
 /// A finished layer.
 pub(super) struct FinishedLayer {
-    /// What `extensions.yaml` says of it.
+    /// The entry in `extensions.yaml`.
     pub(super) metadata: ManifestMetadata,
-    /// The squashfs.
+    /// The path of the squashfs.
     pub(super) path: PathBuf,
 }
 
-/// The name under which Talos lists the layer with the index of kernel modules; it is no extension.
+/// The name of the module index layer in Talos's list. The layer is not an extension.
 pub(super) const MODULE_INDEX: &str = "modules.dep";
 
-/// What goes into an extension's layer.
+/// The content of an extension's layer.
 pub(super) struct LayerContent<'a> {
     /// The extension's folder in `images`.
     pub(super) folder: &'a Path,
@@ -58,7 +58,7 @@ impl LayerContent<'_> {
     }
 }
 
-/// Packs the index that modprobe reads, over the modules called `names`, to the file `to`.
+/// Packs the modprobe index of the modules `names` to the file `to`.
 pub(super) fn make_module_index(
     modules: &KernelModules,
     names: &[&str],
@@ -67,13 +67,13 @@ pub(super) fn make_module_index(
     let staging = Staging::new(to)?;
     let tree = RootTree::new(Path::new(""), &staging.0)?;
     tree.install_modules(modules, names)?;
-    // The modules themselves are in the layers below.
+    // The layers below contain the modules.
     remove(&staging.0.join("usr/lib/modules").join(&modules.version).join("kernel"))?;
     remove(&staging.0.join("lib"))?;
     pack(&staging.0, to)
 }
 
-/// What the layer of the module index says of itself, as Talos' imager writes it.
+/// Returns the metadata of the module index layer, in the format of Talos's imager.
 pub(super) fn module_index_metadata(kernel: &str) -> ManifestMetadata {
     ManifestMetadata {
         name: MODULE_INDEX.to_owned(),
@@ -84,7 +84,7 @@ pub(super) fn module_index_metadata(kernel: &str) -> ManifestMetadata {
     }
 }
 
-/// `extensions.yaml` of an initramfs that holds these layers as `0.sqsh`, `1.sqsh` and so on.
+/// Returns `extensions.yaml` for an initramfs with these layers as `0.sqsh`, `1.sqsh` and so on.
 pub(super) fn extensions_yaml(layers: &[&FinishedLayer]) -> Result<String, RecipeError> {
     let layers: Vec<_> = layers
         .iter()
@@ -101,7 +101,7 @@ pub(super) fn extensions_yaml(layers: &[&FinishedLayer]) -> Result<String, Recip
         .map_err(|error| RecipeError::Missing(format!("write extensions.yaml: {error}")))
 }
 
-/// A directory beside the output that is gone when the step ends, however it ends.
+/// A staging directory beside the output. It is removed at the end of the step, including on failure.
 struct Staging(PathBuf);
 
 impl Staging {
@@ -117,12 +117,12 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // What stays behind is cleared when the next build begins.
+        // The next build removes leftovers.
         let _ = remove(&self.0);
     }
 }
 
-/// Copies the files below `from`, if it is there.
+/// Copies the files below `from`, if it exists.
 fn copy_tree(from: &Path, to: &Path) -> Result<(), RecipeError> {
     if !from.exists() {
         return Ok(());

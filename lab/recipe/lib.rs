@@ -1,11 +1,10 @@
-//! How the reference node image is built, step by step, from sources and packages.
+//! Builds the reference node image step by step from sources and packages.
 //!
-//! Each step has a key over everything that goes into it; a step whose output carries the same
-//! key is left alone, so a second build takes no time and a changed source rebuilds what hangs on
-//! it and nothing else. Outputs appear by rename, whole or not at all. The same inputs give the
-//! same bytes: archives are sorted and carry no times.
+//! Each step has a key over all its inputs. A step is skipped if its output has the same key. A repeated
+//! build therefore takes no time, and a source change rebuilds only the dependent steps. Outputs appear
+//! atomically by rename. Builds are reproducible: archives are sorted and contain no timestamps.
 //!
-//! [`build`] is the whole recipe; `images/` holds what it works from.
+//! [`build`] runs the complete recipe. `images/` contains its inputs.
 
 mod build;
 mod debian;

@@ -1,4 +1,4 @@
-//! The lists in `images/rootfs`: one entry a line, `#` starts a comment.
+//! The lists in `images/rootfs`: one entry per line, `#` starts a comment.
 
 use std::{
     fs,
@@ -7,7 +7,7 @@ use std::{
 
 use super::step::{RecipeError, file};
 
-/// A list file: its lines as words, with the numbers they stand at.
+/// A list file: the words of its lines, with line numbers.
 pub(super) struct Listing {
     path: PathBuf,
     lines: Vec<(usize, Vec<String>)>,
@@ -19,7 +19,7 @@ impl Listing {
         Ok(Self { path: path.to_owned(), lines: words(&text) })
     }
 
-    /// Lines of one word.
+    /// Returns the entries of a list with one word per line.
     pub(super) fn names(&self) -> Result<Vec<&str>, RecipeError> {
         self.lines
             .iter()
@@ -30,7 +30,7 @@ impl Listing {
             .collect()
     }
 
-    /// Lines of two words.
+    /// Returns the entries of a list with two words per line.
     pub(super) fn pairs(&self) -> Result<Vec<(&str, &str)>, RecipeError> {
         self.lines
             .iter()

@@ -1,7 +1,7 @@
 //! Workload images as an OCI image layout (OCI image specification v1.1).
 //!
-//! One uncompressed layer each: the guest unpacks layers under emulation, so the host saves it
-//! the decompression, and on loopback the bytes cost little.
+//! Each image has one uncompressed layer. Guests unpack layers under emulation, so this saves them the
+//! decompression. On loopback, the additional bytes are cheap.
 
 use std::{
     fs,
@@ -13,11 +13,11 @@ use serde_json::json;
 
 use super::step::{RecipeError, file};
 
-/// An image of one static program.
+/// An image with one static program.
 pub(super) struct WorkloadImage {
     /// Full reference, e.g. `registry.k8s.io/pause:3.10`.
     pub(super) reference: String,
-    /// The program's path in the image, without a leading slash; also the entry point.
+    /// The program's path in the image, without a leading slash. Also the entry point.
     pub(super) program: &'static str,
     /// The program on the host.
     pub(super) file: PathBuf,
@@ -46,7 +46,7 @@ pub(super) fn write(images: &[WorkloadImage], output: &Path) -> Result<(), Recip
     Ok(layout.write_index(&listed)?)
 }
 
-/// The layer: the program and its directories, owned by root, without times.
+/// Creates the layer: the program and its directories, owned by root, without timestamps.
 fn layer(image: &WorkloadImage) -> Result<Vec<u8>, RecipeError> {
     let content = fs::read(&image.file).map_err(file("read", &image.file))?;
     let mut archive = tar::Builder::new(Vec::new());

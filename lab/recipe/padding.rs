@@ -1,4 +1,4 @@
-//! An image of a known size, for measuring how images come to nodes.
+//! An image of a known size, for measurements of image delivery.
 
 use std::{
     fs,
@@ -16,17 +16,17 @@ use serde_json::Value;
 
 use super::step::{RecipeError, file};
 
-/// The reference of an image of `mib` MiB.
+/// Returns the reference of an image with `mib` MiB.
 pub fn padding_image(mib: u16) -> String {
     format!("lab.local/padding:{mib}")
 }
 
-/// Makes a layout below `directory`, unless it is there, with the echo server's image of the layout
-/// `workloads` and one more layer of `mib` MiB that no compression makes smaller. The layers stay
-/// uncompressed, as those of all workload images: what is measured is their way, not gunzip.
+/// Creates a layout below `directory`, unless it exists. The layout contains the echo server's image from
+/// the layout `workloads`, and an additional incompressible layer of `mib` MiB. All layers stay
+/// uncompressed, as in all workload images, so that measurements cover the transfer and not gunzip.
 ///
 /// # Errors
-/// When the workload images are not there, or the layout cannot be written.
+/// Returns an error if the workload images do not exist, or if the layout cannot be written.
 pub fn padding_layout(workloads: &Path, directory: &Path, mib: u16) -> Result<PathBuf, RecipeError> {
     let layout = directory.join(mib.to_string());
     if layout.is_dir() {
@@ -58,7 +58,7 @@ fn append(list: &mut Value, entry: Value) {
     }
 }
 
-/// Manifest and config of the echo server's image.
+/// Returns the manifest and config of the echo server's image.
 fn echo(workloads: &Path) -> Result<(Value, Value), RecipeError> {
     let missing = |what: &str| {
         RecipeError::Missing(format!(
@@ -79,7 +79,7 @@ fn echo(workloads: &Path) -> Result<(Value, Value), RecipeError> {
     Ok((manifest, config))
 }
 
-/// A layer with one file of noise, the same each time.
+/// Creates a layer with one file of deterministic noise.
 fn layer(mib: u16) -> io::Result<Vec<u8>> {
     let size = u64::from(mib) << 20;
     let mut header = tar::Header::new_ustar();

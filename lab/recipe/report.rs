@@ -1,4 +1,4 @@
-//! What a finished image says of itself: checksums of what boots, and a report of what is in it.
+//! Metadata of a finished image: checksums of the boot files, and a report of the contents.
 
 use std::{
     fmt::Write as _,
@@ -11,7 +11,7 @@ use lab_model::Digest;
 
 use super::step::{RecipeError, file, run, size};
 
-/// Writes `checksums.sha256` of the image directory, in the form that `sha256sum -c` reads there.
+/// Writes `checksums.sha256` into the image directory, in the format of `sha256sum -c`.
 pub(super) fn checksums(image: &Path) -> Result<(), RecipeError> {
     let mut text = String::new();
     for name in ["boot/initramfs.xz", "boot/vmlinuz"] {
@@ -31,17 +31,17 @@ pub(super) struct BuildReport<'a> {
     pub(super) kubernetes: &'a str,
     /// Name and version of each extension.
     pub(super) extensions: &'a [String],
-    /// Files whose sizes are told.
+    /// Files listed with their sizes.
     pub(super) parts: &'a [PathBuf],
     /// `NAME VERSION` of the Debian packages.
     pub(super) packages: &'a [String],
-    /// Go programs of the image by name, with the file to ask for modules.
+    /// Go programs of the image by name, with the file that contains the module information.
     pub(super) programs: &'a [(&'a str, &'a Path)],
 }
 
 impl BuildReport<'_> {
-    /// Writes the report into the image directory. It comes after the checksums and is not covered
-    /// by them, as in users' own builds.
+    /// Writes the report into the image directory. The report is written after the checksums, which do
+    /// not cover it, as in users' own builds.
     pub(super) fn write(&self, image: &Path) -> Result<(), RecipeError> {
         let mut text = self.head();
         for (name, path) in self.programs {
@@ -74,8 +74,9 @@ impl BuildReport<'_> {
     }
 }
 
-/// A program's toolchain and modules, from what `go version -m` printed: a line `FILE: GOVERSION`,
-/// then tab-separated records, of which `dep` names a module and `=>` what replaces the one above.
+/// Returns a program's toolchain and modules from the output of `go version -m`: a line `FILE:
+/// GOVERSION`, then tab-separated records. `dep` records name a module. `=>` records replace the module
+/// of the previous record.
 fn go_program(name: &str, listed: &str) -> String {
     let toolchain = listed.lines().next().and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
     let mut text = format!("\nGo modules in {name} ({toolchain}):\n");

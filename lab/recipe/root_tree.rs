@@ -1,5 +1,5 @@
-//! The root file system: what the lists choose from the package tree, with the shared libraries
-//! that it is linked against, plus our own programs.
+//! The root file system: the listed files of the package tree, the shared libraries that they link to,
+//! and the project's own programs.
 
 use std::{
     collections::BTreeSet,
@@ -21,18 +21,18 @@ use super::{
     step::{RecipeError, file, run},
 };
 
-/// Where Debian keeps arm64 libraries (multiarch).
+/// The directory of arm64 libraries in Debian (multiarch).
 const LIBRARIES: &str = "usr/lib/aarch64-linux-gnu";
-/// The program interpreter's link, which every dynamic program needs.
+/// The link to the program interpreter, which every dynamic program requires.
 const INTERPRETER: &str = "usr/lib/ld-linux-aarch64.so.1";
 
-/// Users and groups that programs look up; nobody logs in.
+/// Users and groups for programs that look them up. Login is not possible.
 const PASSWD: &str =
     "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n";
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 
-/// A root file system under construction in a directory of the host.
+/// A root file system under construction in a host directory.
 pub(super) struct RootTree<'a> {
     packages: &'a Path,
     root: &'a Path,
@@ -40,13 +40,13 @@ pub(super) struct RootTree<'a> {
 }
 
 impl<'a> RootTree<'a> {
-    /// An empty tree at `root` that takes its files from the package tree `packages`.
+    /// Creates an empty tree at `root`, with the package tree `packages` as its source.
     pub(super) fn new(packages: &'a Path, root: &'a Path) -> Result<Self, RecipeError> {
         fs::create_dir_all(root).map_err(file("create", root))?;
         Ok(Self { packages, root, copied: BTreeSet::new() })
     }
 
-    /// Everything the lists in `directory` ask for.
+    /// Adds every entry of the lists in `directory`.
     pub(super) fn fill_from_lists(&mut self, directory: &Path) -> Result<(), RecipeError> {
         for name in Listing::read(&directory.join("directories"))?.names()? {
             self.directory(Path::new(name))?;
@@ -66,14 +66,14 @@ impl<'a> RootTree<'a> {
         self.text("etc/nsswitch.conf", NSSWITCH)
     }
 
-    /// One of our own programs.
+    /// Installs a program of the project.
     pub(super) fn install(&self, name: &str, program: &Path) -> Result<(), RecipeError> {
         let to = self.place(Path::new(name))?;
         fs::copy(program, &to).map_err(file("copy", program))?;
         fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).map_err(file("mark executable", &to))
     }
 
-    /// Modules with their dependencies.
+    /// Copies modules with their dependencies.
     pub(super) fn copy_modules(&self, modules: &KernelModules, names: &[&str]) -> Result<(), RecipeError> {
         let base = PathBuf::from("usr/lib/modules").join(&modules.version);
         for module in modules.with_dependencies(names)? {
@@ -83,7 +83,7 @@ impl<'a> RootTree<'a> {
         Ok(())
     }
 
-    /// Modules with their dependencies, and the index that modprobe reads.
+    /// Installs modules with their dependencies, and the index for modprobe.
     pub(super) fn install_modules(&self, modules: &KernelModules, names: &[&str]) -> Result<(), RecipeError> {
         self.copy_modules(modules, names)?;
         let base = PathBuf::from("usr/lib/modules").join(&modules.version);
@@ -92,7 +92,8 @@ impl<'a> RootTree<'a> {
             let to = self.place(&base.join(list.file_name().unwrap_or_default()))?;
             fs::copy(&list, &to).map_err(file("copy", &list))?;
         }
-        // depmod lives in sbin, which an ordinary user's PATH may lack. It wants lib/modules.
+        // depmod is in sbin, which may be missing from the PATH of an ordinary user. It requires
+        // lib/modules.
         let search = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
         run(Command::new("depmod").env("PATH", search).arg("-b").arg(self.root).arg(&modules.version))?;
         Ok(())
@@ -116,7 +117,7 @@ impl<'a> RootTree<'a> {
         fs::write(&to, content).map_err(file("write", &to))
     }
 
-    /// The path in the tree, its parent made.
+    /// Returns the path in the tree and creates its parent directory.
     fn place(&self, path: &Path) -> Result<PathBuf, RecipeError> {
         let to = self.root.join(path);
         if let Some(parent) = to.parent() {
@@ -125,7 +126,7 @@ impl<'a> RootTree<'a> {
         Ok(to)
     }
 
-    /// A file of the package tree; a link brings what it points at.
+    /// Copies a file of the package tree. For a link, also copies the target.
     fn copy(&mut self, path: &Path) -> Result<(), RecipeError> {
         if !self.copied.insert(path.to_owned()) {
             return Ok(());
@@ -168,8 +169,8 @@ impl<'a> RootTree<'a> {
     }
 }
 
-/// Packs the tree `root`. LZ4 costs an emulated guest little more than no compression and a third
-/// of what zstd costs; its high-compression form costs the guest the same and saves it memory.
+/// Packs the tree `root`. For an emulated guest, LZ4 costs little more than no compression and a third of
+/// the cost of zstd. The high-compression form costs the guest the same and saves memory.
 pub(super) fn pack(root: &Path, output: &Path) -> Result<(), RecipeError> {
     set_modes(root)?;
     run(Command::new("mksquashfs")
@@ -181,7 +182,7 @@ pub(super) fn pack(root: &Path, output: &Path) -> Result<(), RecipeError> {
     Ok(())
 }
 
-/// Gives everything the modes of an installed system, whatever the umask of the build was.
+/// Sets the file modes of an installed system, independent of the umask of the build.
 fn set_modes(root: &Path) -> Result<(), RecipeError> {
     for entry in walkdir::WalkDir::new(root) {
         let entry = entry.map_err(|error| RecipeError::File {
@@ -203,7 +204,7 @@ fn set_modes(root: &Path) -> Result<(), RecipeError> {
     Ok(())
 }
 
-/// Where a link at `path` with text `target` leads, within the tree.
+/// Resolves a link at `path` with the text `target` within the tree.
 fn resolved(path: &Path, target: &Path) -> PathBuf {
     let start = if target.is_absolute() { Path::new("") } else { path.parent().unwrap_or(Path::new("")) };
     let mut result = PathBuf::new();
@@ -220,7 +221,7 @@ fn resolved(path: &Path, target: &Path) -> PathBuf {
     if result.starts_with("lib") { Path::new("usr").join(result) } else { result }
 }
 
-/// The shared libraries that an ELF file names (`DT_NEEDED`); none for a static program.
+/// Returns the shared libraries of an ELF file (`DT_NEEDED`). Returns an empty list for a static program.
 fn needed(content: &[u8]) -> object::Result<Vec<String>> {
     let header = FileHeader64::<Endianness>::parse(content)?;
     let endian = header.endian()?;

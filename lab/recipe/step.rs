@@ -1,4 +1,4 @@
-//! A step of the recipe: made when its key changed, left alone otherwise.
+//! Build steps. A step runs only if its key has changed.
 
 use std::{
     fs, io,
@@ -10,56 +10,52 @@ use std::{
 use lab_oci::images::LayoutError;
 use sha2::{Digest as _, Sha256};
 
-/// Why an image cannot be built.
+/// The reason that an image build fails.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
-    /// A file or directory of the recipe or of its outputs.
+    /// A file operation on the recipe or its outputs failed.
     #[error("{action} {}: {source}", path.display())]
     File {
-        /// What was tried.
+        /// The attempted operation.
         action: &'static str,
-        /// With what.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// A line of a list in `images/rootfs`.
+    /// A line of a list in `images/rootfs` is invalid.
     #[error("{}:{line}: {problem}", path.display())]
     List {
-        /// Which list.
+        /// The list file.
         path: PathBuf,
-        /// Which line, from 1.
+        /// Line number, from 1.
         line: usize,
-        /// What is wrong with it.
         problem: String,
     },
-    /// The list of changes to a program's dependencies, or one of them.
+    /// The list of dependency edits, or one of its entries, is invalid.
     #[error("{}: {problem}", path.display())]
     Edits {
-        /// Which list.
+        /// The list file.
         path: PathBuf,
-        /// What is wrong, with line and column where the file itself is.
+        /// The problem, with line and column if the file itself is malformed.
         problem: String,
     },
-    /// A program of the host that is not there.
+    /// A host program is missing.
     #[error("run {program}: {source}; install what the build needs with: make setup")]
     Tool {
-        /// Which program.
+        /// The name of the program.
         program: String,
-        /// What the system said.
         source: io::Error,
     },
-    /// A program of the host that failed.
+    /// A host program failed.
     #[error("{command} ended with {status}; its last lines:\n{output}")]
     Failed {
-        /// What was run.
+        /// The command line.
         command: String,
-        /// How it ended.
+        /// The exit status.
         status: String,
-        /// The end of what it printed.
+        /// The end of the program's output.
         output: String,
     },
-    /// Something that the packages should bring and do not.
+    /// The packages do not provide a required item.
     #[error("{0}")]
     Missing(String),
 }
@@ -73,7 +69,7 @@ impl From<LayoutError> for RecipeError {
     }
 }
 
-/// For `map_err`: names the action and the file of an I/O error.
+/// For `map_err`: adds the action and the file to an I/O error.
 pub(super) fn file<'a>(
     action: &'static str,
     path: &'a Path,
@@ -81,18 +77,18 @@ pub(super) fn file<'a>(
     move |source| RecipeError::File { action, path: path.to_owned(), source }
 }
 
-/// The identity of everything that goes into a step.
+/// A digest of all inputs of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Key(String);
 
 impl Key {
-    /// Its first digits, to tell outputs of one kind apart.
+    /// Returns the first digits, which distinguish outputs of one kind.
     pub(super) fn short(&self) -> &str {
         &self.0[..12]
     }
 
-    /// Starts the key of the step called `name`; `revision` rises when the step's code changes
-    /// what it makes.
+    /// Starts the key of the step `name`. Increment `revision` if a code change affects the output of the
+    /// step.
     pub(super) fn of(name: &str, revision: u32) -> KeyBuilder {
         let mut hasher = Sha256::new();
         hasher.update(format!("{name}\0{revision}\0"));
@@ -100,25 +96,25 @@ impl Key {
     }
 }
 
-/// Collects what goes into a [`Key`].
+/// Collects the inputs of a [`Key`].
 pub(super) struct KeyBuilder {
     hasher: Sha256,
 }
 
 impl KeyBuilder {
-    /// A piece of text, such as flags or versions.
+    /// Adds text, such as flags or versions.
     pub(super) fn text(mut self, text: &str) -> Self {
         self.hasher.update((text.len() as u64).to_le_bytes());
         self.hasher.update(text);
         self
     }
 
-    /// The key of a step this one builds on.
+    /// Adds the key of a step that this step depends on.
     pub(super) fn after(self, key: &Key) -> Self {
         self.text(&key.0)
     }
 
-    /// The content of a file, or of all files below a directory with their relative names.
+    /// Adds the content of a file, or of all files below a directory with their relative names.
     pub(super) fn tree(mut self, root: &Path) -> Result<Self, RecipeError> {
         for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
             let entry = entry.map_err(|error| {
@@ -136,13 +132,13 @@ impl KeyBuilder {
         Ok(self)
     }
 
-    /// The finished key.
+    /// Returns the key.
     pub(super) fn done(self) -> Key {
         Key(hex::encode(self.hasher.finalize()))
     }
 }
 
-/// Where steps leave their outputs.
+/// The output directory of the steps.
 pub(super) struct Workshop {
     directory: PathBuf,
     say: Box<dyn Fn(&str)>,
@@ -152,7 +148,7 @@ impl Workshop {
     pub(super) fn new(directory: &Path, say: Box<dyn Fn(&str)>) -> Result<Self, RecipeError> {
         fs::create_dir_all(directory).map_err(file("create", directory))?;
         let workshop = Self { directory: directory.to_owned(), say };
-        // What an interrupted build left half made.
+        // Removes partial outputs of an interrupted build.
         for entry in fs::read_dir(directory).map_err(file("read", directory))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(".partial-") {
                 remove(&entry.path())?;
@@ -161,8 +157,8 @@ impl Workshop {
         Ok(workshop)
     }
 
-    /// The output of step `name`: made by `make` at the path it is given, unless there is one
-    /// with this key.
+    /// Returns the output of step `name`. If there is no output with this key, calls `make` with the
+    /// output path.
     pub(super) fn step(
         &self,
         name: &str,
@@ -190,7 +186,7 @@ impl Workshop {
     }
 }
 
-/// Bytes of all files below `path`.
+/// Returns the total size in bytes of all files below `path`.
 pub(super) fn size(path: &Path) -> u64 {
     walkdir::WalkDir::new(path)
         .into_iter()
@@ -201,7 +197,7 @@ pub(super) fn size(path: &Path) -> u64 {
         .sum()
 }
 
-/// Removes a file or a directory with all in it; nothing there is no error.
+/// Removes a file, or a directory with its content. A missing path is not an error.
 pub(super) fn remove(path: &Path) -> Result<(), RecipeError> {
     let gone = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -212,7 +208,7 @@ pub(super) fn remove(path: &Path) -> Result<(), RecipeError> {
     gone.map_err(file("remove", path))
 }
 
-/// Runs a program of the host to its end; its output is shown only when it fails.
+/// Runs a host program until it exits. Shows its output only on failure.
 pub(super) fn run(command: &mut Command) -> Result<String, RecipeError> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command

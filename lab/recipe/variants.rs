@@ -1,4 +1,4 @@
-//! `images/variants.yaml`: which extensions there are, and which images are made of them.
+//! `images/variants.yaml`: the extensions, and the image variants that contain them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,24 +10,24 @@ use serde::{Deserialize, Serialize};
 
 use super::step::{RecipeError, file};
 
-/// The whole file.
+/// The content of the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Variants {
-    /// Extensions by name; the name is also their folder in `images`.
+    /// Extensions by name. The name is also the folder in `images`.
     pub(super) extensions: BTreeMap<String, Ingredients>,
-    /// Images by name, each a list of extensions, lowest first.
+    /// Images by name, each a list of extensions, lowest layer first.
     pub(super) variants: BTreeMap<String, Vec<String>>,
 }
 
-/// What an extension brings besides the files of its folder.
+/// Additional content of an extension, besides the files in its folder.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Ingredients {
     /// Go programs by their path in the root file system.
     #[serde(default)]
     pub(super) programs: BTreeMap<String, Program>,
-    /// Kernel modules by name; what they depend on comes along.
+    /// Kernel modules by name. The build adds their dependencies.
     #[serde(default)]
     pub(super) kernel_modules: Vec<String>,
 }
@@ -38,40 +38,36 @@ pub(super) struct Ingredients {
 pub(super) struct Program {
     /// The module's folder in `images`.
     pub(super) module: String,
-    /// The package: `./…` within the module, or of a module it requires.
+    /// The package: `./…` within the module, or a package of a required module.
     pub(super) package: String,
     /// Linker variables, `PACKAGE.NAME=VALUE`.
     #[serde(default)]
     pub(super) variables: Vec<String>,
 }
 
-/// An extension's `manifest.yaml`, in the form of Talos (pkg/machinery/extensions, `Manifest`).
+/// An extension's `manifest.yaml`, in the format of Talos (pkg/machinery/extensions, `Manifest`).
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct ExtensionManifest {
-    /// What the running node tells of the extension.
+    /// The metadata that the running node reports for the extension.
     pub(super) metadata: ManifestMetadata,
 }
 
-/// What `extensions.yaml` repeats of a manifest.
+/// The part of a manifest that `extensions.yaml` repeats.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct ManifestMetadata {
-    /// Name.
     pub(super) name: String,
-    /// Version.
     pub(super) version: String,
-    /// Who made it.
     #[serde(default)]
     pub(super) author: String,
-    /// What it is.
     #[serde(default)]
     pub(super) description: String,
-    /// Which Talos releases it is for.
+    /// The compatible Talos releases.
     #[serde(default)]
     pub(super) compatibility: serde_json::Value,
 }
 
 impl Variants {
-    /// Reads the file and checks that every extension named in a variant is there.
+    /// Reads the file and checks that every extension of a variant is defined.
     pub(super) fn read(path: &Path) -> Result<Self, RecipeError> {
         let read: Self = yaml(path)?;
         for (variant, extensions) in &read.variants {
@@ -87,7 +83,7 @@ impl Variants {
         Ok(read)
     }
 
-    /// The variants called `names` and the extensions that they are made of; without names, all.
+    /// Keeps the variants `names` and their extensions. Keeps all if `names` is empty.
     pub(super) fn only(mut self, names: &[String]) -> Result<Self, RecipeError> {
         if names.is_empty() {
             return Ok(self);

@@ -1,12 +1,12 @@
-//! How long each step may take.
+//! Time limits of each step.
 
 use std::time::Duration;
 
 use lab_model::events::Step;
 use serde::{Deserialize, Serialize};
 
-/// Time limits per step on the reference host: 2 cores, arm64 emulated, whose bare kernel reaches
-/// its first user process in 1.4 s. They are multiplied by how much slower this host is.
+/// Time limits per step on the reference host: 2 cores, arm64 emulated. Its bare kernel reaches the first
+/// user process in 1.4 s. The lab multiplies the limits by the slowdown of the host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Budgets {
     /// Until the first user process.
@@ -15,22 +15,22 @@ pub struct Budgets {
     pub maintenance: Duration,
     /// For one machine API call.
     pub call: Duration,
-    /// Until the authenticated API answers after the config was applied.
+    /// From the config upload until the authenticated API answers.
     pub secure_api: Duration,
-    /// Until the API server is ready after the bootstrap call.
+    /// From the bootstrap call until the API server is ready.
     pub kubernetes_api: Duration,
-    /// Until a node is green on all layers, once the API server is ready.
+    /// From a ready API server until a node is green on all layers.
     pub ready: Duration,
-    /// Until a question of what a formed cluster comes to by itself is answered right, as whether a
-    /// service is reached.
+    /// Until a formed cluster reaches an expected state without intervention, e.g. until a service is
+    /// reachable.
     pub answer: Duration,
-    /// How many times slower than the reference host this one is; at least 1.
+    /// Slowdown relative to the reference host; at least 1.
     pub speed_factor: f64,
 }
 
 impl Default for Budgets {
-    /// About four times what the reference node takes: wide enough for a busy host, short enough
-    /// that a person does not wait for a dead node.
+    /// About four times the duration on the reference node: long enough for a busy host, and short enough
+    /// to avoid a long wait for a dead node.
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self {
@@ -47,11 +47,11 @@ impl Default for Budgets {
 }
 
 impl Budgets {
-    /// The limit of a step on this host.
+    /// Returns the limit of a step on this host.
     pub fn limit(&self, step: Step) -> Duration {
         let base = match step {
             Step::Boot => self.boot,
-            // Bytes to read, and a kubelet that goes on: as long as a boot.
+            // The node reads bytes and kubelet resumes. This takes as long as a boot.
             Step::Restore => self.boot,
             Step::Maintenance => self.maintenance,
             Step::SecureApi => self.secure_api,
@@ -64,12 +64,12 @@ impl Budgets {
         self.on_this_host(base)
     }
 
-    /// How long a question to a formed cluster is asked again on this host.
+    /// Returns the retry time for queries to a formed cluster on this host.
     pub fn patience(&self) -> Duration {
         self.on_this_host(self.answer)
     }
 
-    /// A time on the reference host, stretched to what this host needs for the same.
+    /// Scales a duration on the reference host to this host.
     pub fn on_this_host(&self, time: Duration) -> Duration {
         time.mul_f64(self.speed_factor.max(1.0))
     }

@@ -1,4 +1,4 @@
-//! The rules of `lab config check` over what a plan would send to its nodes.
+//! Applies the rules of `lab config check` to the configs in a plan.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +8,8 @@ use super::plan::Plan;
 use crate::lint::{ConfigSet, Schema, check};
 
 impl Plan {
-    /// What is wrong with the nodes' configs, each thing once: told of the patch or of the user's file
-    /// that brings it, where one does, else of the node. Configs that a fault spoils on purpose are left out.
+    /// Returns the findings for the nodes' configs, without duplicates. Each finding refers to the patch
+    /// or user file that causes it, or else to the node. Skips configs that a fault corrupts on purpose.
     pub fn config_findings(&self) -> Vec<Diagnostic> {
         let schema = Schema::of(self.spec.talos_contract);
         let mut origins = BTreeSet::new();
@@ -23,14 +23,14 @@ impl Plan {
         let nodes = self.nodes.iter().filter(|node| sound(&node.spec.name));
         let configs = nodes.filter_map(|node| {
             let text = node.config.to_yaml().ok()?;
-            // A finding may name the file that another one differs from: the same words in both sets.
+            // A finding may name another file that differs. Both sets therefore use the same file names.
             let own = node.spec.config.as_ref().map(|file| file.origin.clone());
             Some((own.unwrap_or_else(|| format!("machine config of {}", node.spec.name)), text))
         });
         let mut told = BTreeSet::new();
         let mut findings = Vec::new();
-        // A patch alone may lack what another patch or the lab's own config has: what holds for the
-        // whole is asked of the whole only.
+        // A patch alone may lack values from another patch or the lab's config. Findings from the parts
+        // therefore count only if the complete config has them too.
         let whole = check(&ConfigSet::new(configs, schema));
         let part = check(&ConfigSet::new(parts, schema));
         let what = |finding: &Diagnostic| (finding.rule.clone(), finding.message.clone());
@@ -40,7 +40,7 @@ impl Plan {
             if told.insert(what(finding)) {
                 let mut finding = finding.clone();
                 if !brought.contains(&what(&finding)) && !finding.file.starts_with("machine ") {
-                    // Lines of what a node gets are not those of the file.
+                    // The line numbers of the final config differ from those of the file.
                     finding.file = format!("{} with its patches", finding.file);
                 }
                 findings.push(finding);

@@ -1,4 +1,4 @@
-//! Faults that are put into a cluster on purpose, so that a check can be shown to fail.
+//! Fault injection. Faults demonstrate that a check can fail.
 
 use lab_model::{
     events::Step,
@@ -6,80 +6,77 @@ use lab_model::{
 };
 use serde::{Deserialize, Serialize};
 
-/// One fault, put into one node.
+/// A fault in one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Fault {
     /// The kernel finds no init and panics at boot.
     KernelPanic {
-        /// Which node.
+        /// The affected node.
         node: NodeName,
     },
-    /// The machine config is never sent.
+    /// The lab never sends the machine config.
     NoConfig {
-        /// Which node.
+        /// The affected node.
         node: NodeName,
     },
-    /// The machine config carries the bootstrap token of another cluster.
+    /// The machine config contains the bootstrap token of another cluster.
     ForeignToken {
-        /// Which node.
+        /// The affected node.
         node: NodeName,
     },
     /// The node boots the image of another role, as after a mix-up of images.
     OtherImage {
-        /// Which node.
         node: NodeName,
-        /// Whose image.
+        /// The role of the image.
         role: Role,
     },
     /// The node boots its image without one of its extensions.
     MissingExtension {
-        /// Which node.
         node: NodeName,
-        /// Which extension.
+        /// The extension that the image lacks.
         extension: String,
     },
-    /// The node's disk is replaced by an empty one while its power is cut.
+    /// An empty disk replaces the node's disk during a power cut.
     LostDisk {
-        /// Which node.
+        /// The affected node.
         node: NodeName,
     },
-    /// The node's link stays whole whatever a check does to it.
+    /// The node's link stays up even if a check disconnects it.
     StuckLink {
-        /// Which node.
+        /// The affected node.
         node: NodeName,
     },
-    /// The lab's time server tells the node a wrong time.
+    /// The lab's time server sends a wrong time to the node.
     WrongClock {
-        /// Which node.
+        /// The affected node.
         node: NodeName,
     },
     /// The node's machine API reports another processor architecture (reference node only).
     OtherArchitecture {
-        /// Which node.
+        /// The affected node.
         node: NodeName,
     },
-    /// The node's QEMU process is killed when a step of it begins.
+    /// The lab kills the node's QEMU process at the start of a step.
     KillQemu {
-        /// Which node.
         node: NodeName,
-        /// At which step.
+        /// The step that triggers the kill.
         at: Step,
     },
 }
 
 impl Fault {
-    /// The steps at whose beginning a machine can be killed: those that each node takes.
+    /// The steps that can trigger a kill. Every node runs these steps.
     pub const KILL_STEPS: [Step; 5] =
         [Step::Boot, Step::Maintenance, Step::ApplyConfig, Step::SecureApi, Step::Ready];
 
-    /// Whether a cluster forms as if it were not there: it only comes in when something is done to the
-    /// cluster later.
+    /// Returns whether the fault leaves formation intact and affects only later operations on the
+    /// cluster.
     pub fn comes_later(&self) -> bool {
         matches!(self, Fault::StuckLink { .. } | Fault::LostDisk { .. })
     }
 
-    /// The node it is put into.
+    /// Returns the affected node.
     pub fn node(&self) -> &NodeName {
         match self {
             Fault::KernelPanic { node }

@@ -1,4 +1,4 @@
-//! The container images that a cluster cannot do without.
+//! The container images that a cluster requires.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,15 +11,15 @@ use super::{
 };
 use crate::config::{NodeSoftware, mirror_ports, pulled_images};
 
-/// What the names of images begin with that only `make images` makes.
+/// The name prefix of images that only `make images` builds.
 const BUILT_HERE: &str = "lab.local/";
 
-/// Images that the mirror lacks, each with who needs it.
+/// Images that the mirror lacks, each with its users.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MissingImages(BTreeMap<String, Vec<String>>);
 
 impl MissingImages {
-    /// Those of `needed` that are not `there`; each is told with who needs it.
+    /// Returns the images in `needed` for which `there` returns false, each with its users.
     pub fn among(
         needed: impl IntoIterator<Item = (String, String)>,
         there: impl Fn(&str) -> bool,
@@ -31,14 +31,14 @@ impl MissingImages {
         Self::some(missing)
     }
 
-    /// Those that a registry elsewhere may have, and those that none has: only this project builds
-    /// them.
+    /// Splits the images into those that another registry may provide, and those that only this project
+    /// builds.
     pub fn by_whether_they_can_be_fetched(self) -> (Option<Self>, Option<Self>) {
         let (lost, fetched) = self.0.into_iter().partition(|(image, _)| image.starts_with(BUILT_HERE));
         (Self::some(fetched), Self::some(lost))
     }
 
-    /// Each image with who needs it, in one line.
+    /// Returns each image with its users, in one line.
     pub fn each(&self) -> String {
         let each = self.0.iter().map(|(image, who)| format!("{image} (for {})", who.join(", ")));
         each.collect::<Vec<_>>().join("; ")
@@ -50,7 +50,8 @@ impl MissingImages {
 }
 
 impl Plan {
-    /// The images that the nodes pull by themselves or for the network plugin, each with who needs it.
+    /// Returns the images that the nodes pull for themselves or for the network plugin, each with its
+    /// user.
     pub fn pulled_images(&self) -> impl Iterator<Item = (String, String)> {
         let of_node = |node: &NodePlan| {
             let images =
@@ -68,13 +69,13 @@ impl Plan {
         self.nodes.iter().flat_map(of_node).chain(of_plugin)
     }
 
-    /// Whether the machine configs have cluster DNS started.
+    /// Returns whether the machine configs enable cluster DNS.
     pub fn has_cluster_dns(&self) -> bool {
         self.pulled_images().any(|(image, _)| image.contains("coredns"))
     }
 
-    /// The ports of the LAN's gateway address that the nodes' configs name as registry mirrors, each
-    /// with the upstreams that it stands in for.
+    /// Returns the ports of registry mirrors at the LAN gateway address in the nodes' configs, each with
+    /// its upstreams.
     pub fn mirror_ports(&self) -> BTreeMap<u16, BTreeSet<String>> {
         let mut ports: BTreeMap<u16, BTreeSet<String>> = BTreeMap::new();
         for (port, upstreams) in
@@ -87,7 +88,7 @@ impl Plan {
 }
 
 impl NodePlan {
-    /// What its image runs, by what that says of itself.
+    /// Returns the software of the node, according to its image.
     pub(super) fn software(&self) -> NodeSoftware {
         match &self.image.contents.node_version {
             Some(version) if version.starts_with("Talos") => NodeSoftware::Talos,

@@ -1,4 +1,4 @@
-//! Kubernetes objects as their authors wrote them, e.g. the manifests of a user's network plugin.
+//! Kubernetes objects in their original form, e.g. the manifests of a user's network plugin.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -6,17 +6,17 @@ use serde_json::Value;
 /// An object of a manifest file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The file it was written in.
+    /// The source file.
     pub origin: String,
-    /// The object; it has the keys `apiVersion`, `kind` and `metadata.name`.
+    /// The object with the keys `apiVersion`, `kind` and `metadata.name`.
     pub object: Value,
 }
 
 impl Manifest {
-    /// An object read from `origin`; `None` for an empty document.
+    /// Creates an object from a document of `origin`. Returns `None` for an empty document.
     ///
     /// # Errors
-    /// When it lacks what every object has; in words.
+    /// Returns a message if the object lacks a required key.
     pub fn new(origin: &str, object: Value) -> Option<Result<Self, String>> {
         if object.is_null() {
             return None;
@@ -30,14 +30,14 @@ impl Manifest {
         })
     }
 
-    /// The images of all its containers, wherever its pods are described.
+    /// Returns the images of all containers in every pod template.
     pub fn images(&self) -> Vec<String> {
         let mut images = Vec::new();
         collect_images(&self.object, &mut images);
         images
     }
 
-    /// The text at a JSON pointer; empty when there is none.
+    /// Returns the text at a JSON pointer, or an empty text.
     pub fn text(&self, pointer: &str) -> &str {
         self.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }

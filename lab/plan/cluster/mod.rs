@@ -1,7 +1,8 @@
 //! The spec of a cluster, and the plan that resolves it.
 //!
-//! A [`ClusterSpec`] says what is wanted. [`Plan::new`] resolves everything that can be resolved without a
-//! VM: images by digest, addresses, secrets, machine configs, kernel arguments, the order of start.
+//! A [`ClusterSpec`] describes the desired cluster. [`Plan::new`] resolves every value that does not
+//! require a VM: images by digest, addresses, secrets, machine configs, kernel arguments and the start
+//! order.
 
 mod budget;
 mod config_check;

@@ -1,16 +1,16 @@
-//! Where the pod network comes from: the network plugin (CNI) of the machine configs, or the user's own.
+//! The source of the pod network: the network plugin (CNI) in the machine configs, or the user's plugin.
 
 use serde::{Deserialize, Serialize};
 
 use super::manifest::Manifest;
 
-/// Where the pod network comes from.
+/// The source of the pod network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkPlugin {
-    /// What the machine configs say: flannel on Talos, its own on the reference node.
+    /// The plugin in the machine configs: flannel on Talos, the built-in plugin on the reference node.
     #[default]
     OfTheConfig,
-    /// These manifests; the machine configs say `cni: none`.
+    /// The plugin in these manifests. The machine configs contain `cni: none`.
     Manifests(Vec<Manifest>),
 }

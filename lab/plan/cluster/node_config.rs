@@ -1,4 +1,4 @@
-//! A node's machine config: generated, or the user's own with what the lab must change in it.
+//! A node's machine config: generated, or the user's config with the required changes of the lab.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -19,18 +19,18 @@ use crate::{
     own_configs::OwnFile,
 };
 
-/// What the lab changed in a config of the user's, without secrets.
+/// The lab's changes to a user's config, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OwnConfigChange {
-    /// The file.
+    /// The file name.
     pub file: String,
-    /// The lab's patches that changed it.
+    /// The lab patches that changed the file.
     pub patches: Vec<LabPatchId>,
-    /// Its lines, before and after, as a unified diff; empty when nothing is changed.
+    /// A unified diff of the file. Empty if nothing changed.
     pub diff: String,
 }
 
-/// The cluster's secrets: those of the user's control plane, or fresh ones.
+/// Returns the cluster's secrets: those of the user's control plane, or generated ones.
 pub(super) fn secrets(spec: &ClusterSpec, now: jiff::Timestamp) -> Result<SecretsBundle, PlanError> {
     let control_plane = spec.nodes_of(Kind::ControlPlane).next();
     match control_plane.and_then(|node| Some((node, node.config.as_ref()?))) {
@@ -42,7 +42,8 @@ pub(super) fn secrets(spec: &ClusterSpec, now: jiff::Timestamp) -> Result<Secret
     }
 }
 
-/// The administrator's client file: the user's, dialling the lab's nodes, or one made from the secrets.
+/// Returns the administrator's client file: the user's file with the endpoints of the lab's nodes, or a
+/// generated file.
 pub(super) fn client_file(
     spec: &ClusterSpec,
     addresses: &[IpAddr],
@@ -62,8 +63,8 @@ pub(super) fn client_file(
     })
 }
 
-/// The config of a node at `address`. `foreign` gives it the bootstrap token of `secrets` whatever its file
-/// says, for a fault.
+/// Returns the config of a node at `address`. `foreign` injects a fault: it sets the bootstrap token of
+/// `secrets`, independent of the file.
 pub(super) fn node_config(
     spec: &ClusterSpec,
     cluster: &ClusterConfig,
@@ -89,7 +90,7 @@ pub(super) fn node_config(
     if said.as_deref().and_then(|name| name.split('.').next()) != Some(node.name.as_str()) {
         return Err(PlanError::Hostname { node: node.name.clone(), said });
     }
-    // Flannel is what Talos takes when nothing is said (CNIConfig of the v1alpha1 config).
+    // Flannel is the default of Talos (CNIConfig of the v1alpha1 config).
     let plugin = config.text_at(&["cluster", "network", "cni", "name"]).unwrap_or("flannel");
     if cluster.own_network_plugin && plugin != "none" {
         return Err(PlanError::TwoNetworkPlugins { node: node.name.clone(), plugin: plugin.to_owned() });
@@ -106,7 +107,7 @@ fn as_written(node: &NodeSpec, file: &OwnFile) -> Result<MachineConfig, PlanErro
     MachineConfig::as_written(&file.text).map_err(|source| unusable(node, source))
 }
 
-/// A config with the user's patches for the node.
+/// Applies the user's patches for the node to a config.
 fn patched(spec: &ClusterSpec, node: &NodeSpec, config: MachineConfig) -> Result<MachineConfig, PlanError> {
     spec.patches_for(node).try_fold(config, |config, patch| {
         config.patch([patch.text.as_str()]).map_err(|source| PlanError::Patch {
@@ -117,7 +118,7 @@ fn patched(spec: &ClusterSpec, node: &NodeSpec, config: MachineConfig) -> Result
     })
 }
 
-/// A generated config in a cluster whose control plane has the user's: the same endpoint and name.
+/// Sets the endpoint and name of the user's control plane config in a generated config.
 fn joined(spec: &ClusterSpec, config: MachineConfig, node: &NodeSpec) -> Result<MachineConfig, PlanError> {
     let Some(own) = &spec.own else { return Ok(config) };
     let patch =
@@ -125,7 +126,7 @@ fn joined(spec: &ClusterSpec, config: MachineConfig, node: &NodeSpec) -> Result<
     config.patch([patch.to_string().as_str()]).map_err(|source| unusable(node, source))
 }
 
-/// A config of the user's with the lab's patches, and what they changed.
+/// Applies the lab patches to a user's config, and returns the changes.
 fn changed(
     cluster: &ClusterConfig,
     node: &NodeConfig,
@@ -141,7 +142,7 @@ fn changed(
             patches.push(patch.id);
         }
     }
-    // Each text is redacted as a whole: a line of a diff does not tell what block it is in.
+    // Redact each text as a whole, because a single diff line does not show its block.
     let (before, after) = (redact(&file.text), redact(&config.to_yaml().unwrap_or_default()));
     let diff = TextDiff::from_lines(&before, &after)
         .unified_diff()

@@ -1,12 +1,12 @@
-//! In which order a cluster's machines are started.
+//! The start order of a cluster's machines.
 //!
 //! Nodes that form at once on too few cores starve their control plane: its probes fail and restart
-//! components, kubelets and leader elections try again, and the load grows with what it delays. Three
-//! emulated Talos v1.11.5 nodes on two cores were not Ready after 9 minutes when started together, and
-//! in 7 when the control plane came first; three reference nodes on the same cores form together in
-//! less than a minute. Nine reference nodes on one core never do: the API server no longer answers its own
-//! health check, and with workers that all come after it, it answers kubelets of the right token with 401. Four on one
-//! core form either way, in 204 s together and in 245 s one after the other.
+//! components, kubelets and leader elections retry, and the load grows with each delay. Three emulated
+//! Talos v1.11.5 nodes on two cores were not Ready after 9 minutes when started together, and in 7 when
+//! the control plane started first. Three reference nodes on the same cores form together in less than a
+//! minute. Nine reference nodes on one core never form: the API server no longer answers its own health
+//! check. If all workers start after it, it rejects kubelets that have the correct token with 401. Four
+//! nodes on one core form either way, in 204 s together and in 245 s one after the other.
 
 use std::fmt;
 
@@ -15,53 +15,53 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::NodeSoftware;
 
-/// What a user asks for.
+/// The requested start order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StartOrder {
-    /// As the host can carry.
+    /// Depends on the capacity of the host.
     #[default]
     Auto,
-    /// All machines at once.
+    /// Starts all machines at once.
     Together,
-    /// Workers once the control plane is Ready.
+    /// Starts the workers after the control plane is Ready.
     ControlPlaneFirst,
 }
 
-/// What the plan has decided, and why.
+/// The decision of the plan, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StartDecision {
     /// Whether workers wait for the control plane.
     pub control_plane_first: bool,
-    /// How many workers that waited form at a time.
+    /// Number of waiting workers that form concurrently.
     pub workers_at_once: usize,
-    /// Why.
+    /// The reason for the decision.
     pub reason: String,
 }
 
-/// What the decision depends on.
+/// The inputs of the decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Capacity {
-    /// The host's cores.
+    /// Number of host cores.
     pub cores: usize,
-    /// How many times slower than the reference host it is.
+    /// Slowdown relative to the reference host.
     pub speed_factor: f64,
-    /// How guests are run.
+    /// The QEMU accelerator.
     pub accelerator: Accelerator,
 }
 
-/// Cores of the reference host that a node keeps busy while it forms, in hundredths.
+/// Number of reference host cores that a forming node uses, in hundredths.
 fn weight(software: NodeSoftware, accelerator: Accelerator) -> u32 {
     match (software, accelerator) {
         (NodeSoftware::Talos, Accelerator::Tcg) => 100,
         (NodeSoftware::Reference, Accelerator::Tcg) => 25,
-        // At native speed formation is a matter of seconds.
+        // At native speed, formation takes seconds.
         (_, Accelerator::Kvm | Accelerator::Hvf) => 10,
     }
 }
 
 impl StartDecision {
-    /// Decides for a cluster of these nodes.
+    /// Decides the start order for a cluster of these nodes.
     pub fn of(asked: StartOrder, nodes: &[NodeSoftware], capacity: Capacity) -> Self {
         let weights =
             || nodes.iter().map(|software| f64::from(weight(*software, capacity.accelerator)) / 100.0);

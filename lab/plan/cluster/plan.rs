@@ -1,4 +1,4 @@
-//! What will be done: a spec with everything resolved that can be resolved without a VM.
+//! The plan: a spec with every value resolved that does not require a VM.
 
 use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, time::Duration};
 
@@ -29,112 +29,110 @@ use crate::{
     network::{KUBERNETES_API_PORT, MACHINE_API_PORT, REGISTRY_PORT},
 };
 
-/// How long `startAllServices` waits for every service (Talos, v1alpha1_sequencer_tasks.go).
+/// The time that `startAllServices` waits for all services (Talos, v1alpha1_sequencer_tasks.go).
 pub const BOOT_TIMEOUT: Duration = Duration::from_secs(70 * 60);
 
-/// An image that is ready to boot.
+/// A prepared, bootable image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PreparedImage {
-    /// Where it came from.
+    /// The origin of the image.
     pub origin: Origin,
-    /// Identity of what was prepared.
+    /// Digest of the prepared image.
     pub digest: Digest,
-    /// The files for QEMU.
+    /// The boot files for QEMU.
     pub boot: BootFiles,
-    /// What its layers hold.
+    /// The contents of the image layers.
     pub contents: Contents,
 }
 
-/// What planning needs to know of the host and of the run.
+/// Planning inputs from the host and the run.
 #[derive(Clone, Debug)]
 pub struct PlanInputs {
-    /// Each role's image.
+    /// The image of each role.
     pub images: BTreeMap<Role, PreparedImage>,
-    /// How guests are run.
+    /// The QEMU accelerator.
     pub accelerator: Accelerator,
-    /// Which CPU they see; the accelerator's best unless given.
+    /// The guest CPU model. `None` means the best model of the accelerator.
     pub cpu_model: Option<CpuModel>,
     /// Time limits on this host.
     pub budgets: Budgets,
-    /// The host's cores that guests may use.
+    /// Number of host cores available to guests.
     pub cores: usize,
-    /// The upstreams that the registry stands in for.
+    /// The upstream registries that the lab registry mirrors.
     pub upstreams: Vec<String>,
     /// Kubernetes version without `v`.
     pub kubernetes_version: String,
-    /// Faults to put in.
+    /// Faults to inject.
     pub faults: Vec<Fault>,
-    /// The present.
+    /// The current time.
     pub now: jiff::Timestamp,
 }
 
-/// A cluster, resolved. Serializes without its secrets.
+/// A resolved cluster. Serialization omits the secrets.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
-    /// What was asked for.
+    /// The specification of the cluster.
     pub spec: ClusterSpec,
-    /// How guests are run.
+    /// The QEMU accelerator.
     pub accelerator: Accelerator,
-    /// Which CPU they see.
+    /// The guest CPU model.
     pub cpu_model: CpuModel,
     /// Time limits.
     pub budgets: Budgets,
-    /// In which order machines are started.
+    /// The start order of the machines.
     pub start: StartDecision,
-    /// What the lab lays over machine configs, and why.
+    /// The lab patches for machine configs, with reasons.
     pub lab_patches: Vec<LabPatchLine>,
-    /// The LAN.
     pub lan: LanPlan,
-    /// The nodes, in the spec's order.
+    /// The nodes, in the order of the spec.
     pub nodes: Vec<NodePlan>,
-    /// Which of them is the control plane.
+    /// Index of the control plane in `nodes`.
     #[serde(skip)]
     control_plane: usize,
-    /// A read-only disk with container images that all nodes share.
+    /// A read-only disk with container images, shared by all nodes.
     pub image_disk: Option<PathBuf>,
-    /// Faults to put in.
+    /// Faults to inject.
     pub faults: Vec<Fault>,
-    /// What its nodes share.
+    /// The secrets of the cluster.
     #[serde(skip)]
     pub secrets: SecretsBundle,
     /// The administrator's client file for the machine API.
     #[serde(skip)]
     pub talosconfig: Talosconfig,
-    /// The administrator's credentials out of it.
+    /// The administrator's credentials from the client file.
     #[serde(skip)]
     pub credentials: Credentials,
 }
 
-/// One node, resolved.
+/// A resolved node.
 #[derive(Clone, Debug, Serialize)]
 pub struct NodePlan {
-    /// What was asked for.
+    /// The specification of the node.
     pub spec: NodeSpec,
-    /// Its address on the LAN.
+    /// The node address on the LAN.
     pub address: Ipv4Addr,
-    /// Its network card's address.
+    /// The MAC address of the network card.
     pub mac: MacAddr,
-    /// The image of its role: what it should run.
+    /// The expected image, according to the role.
     pub image: PreparedImage,
-    /// What it boots: that image, unless a fault says otherwise.
+    /// The actual boot files. They differ from `image` only if a fault changes them.
     pub boots: BootFiles,
-    /// An extension that is taken away from what it boots, by a fault.
+    /// An extension that a fault removes from the boot files.
     pub without_extension: Option<String>,
     /// Kernel arguments.
     pub cmdline: String,
-    /// Its machine config.
     #[serde(skip)]
     pub config: MachineConfig,
-    /// What the lab changed in it, when it is the user's own.
+    /// The lab's changes to the config, if the user supplied it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub own_config: Option<OwnConfigChange>,
 }
 
 impl Plan {
-    /// Resolves `spec`: addresses, secrets, configs, kernel arguments. Starts nothing.
+    /// Resolves addresses, secrets, configs and kernel arguments of `spec`. Does not start anything.
     ///
     /// # Errors
-    /// When the spec is impossible or a patch cannot be used.
+    /// Returns an error if the spec is impossible or a patch is invalid.
     pub fn new(spec: ClusterSpec, inputs: PlanInputs) -> Result<Self, PlanError> {
         spec.validate().map_err(PlanError::Spec)?;
         if let Some(fault) =
@@ -198,10 +196,10 @@ impl Plan {
         })
     }
 
-    /// The same plan with the secrets and the client file of a cluster that was saved.
+    /// Replaces the secrets and the client file with those of a saved cluster.
     ///
     /// # Errors
-    /// When the client file holds no credentials.
+    /// Returns an error if the client file contains no credentials.
     pub fn with_secrets(
         mut self,
         secrets: SecretsBundle,
@@ -214,39 +212,40 @@ impl Plan {
         Ok(Self { secrets, talosconfig, ..self })
     }
 
-    /// The node of that name.
+    /// Returns the node with the given name.
     pub fn node(&self, name: &NodeName) -> Option<&NodePlan> {
         self.nodes.iter().find(|node| node.spec.name == *name)
     }
 
-    /// The documents of its own that a node gets once the cluster is up.
+    /// Returns the role's documents that the node receives after the cluster is up.
     pub fn late_documents(&self, node: &NodePlan) -> &[Patch] {
         self.spec.late_documents.get(&node.spec.role).map_or(&[], Vec::as_slice)
     }
 
-    /// How long a boot sequence may wait for its services before the node reboots.
+    /// Returns the maximum time that a boot sequence waits for its services before the node reboots.
     pub fn boot_timeout(&self) -> Duration {
         self.spec.boot_timeout.map_or(BOOT_TIMEOUT, |seconds| Duration::from_secs(seconds.into()))
     }
 
-    /// The name by which configs call the control plane, when it is no address, with its address.
+    /// Returns the host name of the control plane in the configs, with its address. Returns `None` if the
+    /// endpoint is an address.
     pub fn endpoint_name(&self) -> Option<(&str, Ipv4Addr)> {
         let name = self.spec.own.as_ref()?.endpoint_name.as_deref()?;
         Some((name, self.control_plane().address))
     }
 
-    /// The one control plane, without which there is no plan.
+    /// Returns the control plane. Every plan has exactly one.
     pub fn control_plane(&self) -> &NodePlan {
         &self.nodes[self.control_plane]
     }
 
-    /// All other nodes.
+    /// Returns all nodes except the control plane.
     pub fn workers(&self) -> impl Iterator<Item = &NodePlan> {
         self.nodes.iter().filter(|node| node.spec.kind != Kind::ControlPlane)
     }
 }
 
-/// Ethernet's own: slirp passes no larger packets to the host.
+/// The Ethernet MTU. slirp does not pass larger packets to the host.
 const LAN_MTU: u16 = 1500;
 
 fn cluster_config(spec: &ClusterSpec, inputs: &PlanInputs, endpoint: Ipv4Addr) -> ClusterConfig {
@@ -335,7 +334,7 @@ fn node_plan(
     })
 }
 
-/// Every role's image carries what makes the role, and nothing that makes another.
+/// Checks that each role's image has the required extensions and no forbidden extensions.
 fn check_roles(spec: &ClusterSpec, images: &BTreeMap<Role, PreparedImage>) -> Result<(), PlanError> {
     for node in &spec.nodes {
         let (Some(image), Some(rule)) = (images.get(&node.role), spec.role_rules.get(&node.role)) else {
@@ -356,12 +355,12 @@ fn check_roles(spec: &ClusterSpec, images: &BTreeMap<Role, PreparedImage>) -> Re
     Ok(())
 }
 
-/// What Talos demands (`talos.platform`, `slab_nomerge`, `pti=on`), the serial console, and what
-/// makes an emulated boot shorter: no loops against speculation at each system call
-/// (`mitigations=off`), no zeroing of memory that is zero (`init_on_alloc=0`), programs at the same
-/// addresses each time they start (`norandmaps`): TCG translates code per virtual address, so that
-/// at random ones each start of a shim, a runtime or a network plugin is translated anew. `panic=0`:
-/// a dead node stays for the post-mortem.
+/// Returns the kernel arguments that Talos requires (`talos.platform`, `slab_nomerge`, `pti=on`), the
+/// serial console, and options that shorten an emulated boot: `mitigations=off` removes speculation loops
+/// at each system call, `init_on_alloc=0` skips zeroing of zero memory, and `norandmaps` loads programs
+/// at the same addresses at each start. TCG translates code per virtual address, so random addresses
+/// force a new translation at each start of a shim, a runtime or a network plugin. `panic=0` keeps a
+/// crashed node for the post-mortem.
 fn kernel_arguments(contract: TalosContract) -> String {
     format!(
         "talos.platform=metal slab_nomerge pti=on console=ttyAMA0 printk.devkmsg=on consoleblank=0 \
@@ -371,7 +370,7 @@ fn kernel_arguments(contract: TalosContract) -> String {
     )
 }
 
-/// A locally administered address (IEEE 802) that carries the IPv4 address.
+/// Derives a locally administered MAC address (IEEE 802) from the IPv4 address.
 fn mac_of(address: Ipv4Addr) -> MacAddr {
     let [a, b, c, d] = address.octets();
     MacAddr::new([0x52, 0x54, a, b, c, d])

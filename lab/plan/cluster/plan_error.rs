@@ -1,4 +1,4 @@
-//! Why there is no plan.
+//! Planning errors.
 
 use lab_model::{
     Digest,
@@ -8,98 +8,91 @@ use lab_model::{
 use super::validation::SpecError;
 use crate::config::{ConfigError, SecretsError};
 
-/// Why there is no plan.
+/// The reason that planning fails.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// The spec is impossible.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Spec(Vec<SpecError>),
-    /// etcd would have to grow, which the lab does not do.
+    /// More control planes would require a growing etcd cluster, which the lab does not support.
     #[error("{count} control plane nodes are asked for; the lab forms clusters with exactly one")]
     ControlPlanes {
-        /// How many.
+        /// Number of control planes.
         count: usize,
     },
-    /// The LAN has no address for a node.
+    /// The LAN has no free address for a node.
     #[error("the LAN {lan} has no address left for node {node}; take a larger network")]
     LanFull {
-        /// The LAN.
         lan: ipnet::Ipv4Net,
-        /// The node.
+        /// The first node without an address.
         node: NodeName,
     },
-    /// An image was not prepared; a fault of the caller.
+    /// An image was not prepared. This is a caller error.
     #[error("no image was prepared for role {0}")]
     Image(Role),
-    /// A fault for a node that is not there.
+    /// A fault refers to an unknown node.
     #[error("a fault is asked for in node {0}, but the cluster has no such node")]
     Fault(NodeName),
-    /// An image that does not fit its role.
+    /// An image does not match its role.
     #[error(
         "the image of role {role} ({digest}) {problem}, so node {node} could not do what its role is for; give the \
          role its own image, or change cluster.roles if the role is meant otherwise"
     )]
     WrongImage {
-        /// The role.
         role: Role,
-        /// The image.
+        /// The digest of the image.
         digest: Digest,
-        /// What is wrong with it.
+        /// The mismatch.
         problem: String,
-        /// A node of the role.
+        /// A node with this role.
         node: NodeName,
     },
-    /// A fault that cannot be put in.
+    /// A fault cannot be injected.
     #[error("the fault for node {node} cannot be put in: {problem}")]
     ImpossibleFault {
-        /// The node.
         node: NodeName,
-        /// Why.
+        /// The reason that the injection is impossible.
         problem: String,
     },
-    /// A patch cannot be used.
+    /// A patch is unusable.
     #[error("{origin}, a patch of node {node}: {source}")]
     Patch {
-        /// Whose config.
+        /// The node of the config.
         node: NodeName,
-        /// Where the patch stands.
+        /// The origin of the patch.
         origin: String,
-        /// Why.
         source: ConfigError,
     },
-    /// A name by which the lab would not find the node.
+    /// The host name in the config does not match the node name, so the lab cannot find the node.
     #[error(
         "the machine config of node {node} {}; the lab finds nodes by their names: call the node so in the scenario, \
          or leave the name to the lab (its patch lab/hostname)",
         .said.as_ref().map_or("does not name it".to_owned(), |said| format!("names it {said}"))
     )]
     Hostname {
-        /// The node.
         node: NodeName,
-        /// What its config says.
+        /// The host name in the config.
         said: Option<String>,
     },
-    /// A second network plugin beside the user's own.
+    /// The config enables a network plugin in addition to the user's plugin.
     #[error(
         "the manifests of cluster.cni are to be the network plugin, and the machine config of node {node} brings \
          one too (cluster.network.cni is {plugin}): let no patch set it and keep the lab's patch lab/network-plugin, \
          or leave cluster.cni out"
     )]
     TwoNetworkPlugins {
-        /// The node.
         node: NodeName,
-        /// Which its config brings.
+        /// The plugin in the config.
         plugin: String,
     },
-    /// Secrets of the user's that cannot be used.
+    /// The user's secrets are unusable.
     #[error("{file}: {source}; it needs the secrets as talosctl gen config wrote them")]
     OwnSecrets {
-        /// The file.
+        /// The file that contains the user's secrets.
         file: String,
-        /// Why.
         source: SecretsError,
     },
-    /// Secrets cannot be made.
+    /// The secrets cannot be generated.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
 }

@@ -1,8 +1,8 @@
-//! What cluster is wanted: nodes, networks, images and patches, as plain data.
+//! The desired cluster as plain data: nodes, networks, images and patches.
 //!
-//! A `ClusterSpec` is what a scenario file (or `lab up`) asks for. It knows nothing of hosts,
-//! files or running machines. [`ClusterSpec::validate`] says whether such a cluster can exist;
-//! the plan is made only from a spec that passed.
+//! A scenario file or `lab up` produces a `ClusterSpec`. The spec does not depend on hosts, files or
+//! running machines. [`ClusterSpec::validate`] checks that the cluster is possible. A plan requires a
+//! valid spec.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -17,62 +17,61 @@ use lab_model::Source;
 use lab_model::node::{Kind, NodeName, Role};
 use lab_model::redact;
 
-/// A cluster that is asked for.
+/// The specification of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterSpec {
-    /// The cluster's name; `cluster.clusterName` of the machine configs.
+    /// Cluster name; `cluster.clusterName` in the machine configs.
     pub name: NodeName,
-    /// Its nodes, in the order they get addresses.
+    /// The nodes, in the order of address assignment.
     pub nodes: Vec<NodeSpec>,
-    /// Its networks.
     pub network: NetworkSpec,
-    /// Where each role's image comes from. Every role of `nodes` has an entry.
+    /// The image source of each role. Every role in `nodes` has an entry.
     pub images: BTreeMap<Role, ImageSource>,
-    /// For which Talos release machine configs are written.
+    /// The Talos release that the machine configs target.
     pub talos_contract: TalosContract,
-    /// Whether ordinary pods may run on control planes.
+    /// Whether control planes accept ordinary pods.
     pub allow_scheduling_on_control_planes: bool,
-    /// How many nodes of the role `gateway` there must be.
+    /// Required number of nodes with the role `gateway`.
     pub gateways: usize,
-    /// What the user's own configs decide, when they are used.
+    /// Settings from the user's own configs, if the cluster uses them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own: Option<OwnCluster>,
-    /// Which of the lab's own patches are merged into configs.
+    /// The lab patches that the lab merges into configs.
     #[serde(default, skip_serializing_if = "LabPatches::is_default")]
     pub lab_patches: LabPatches,
-    /// Machine config patches for more than one node.
+    /// Machine config patches for multiple nodes.
     pub patches: PatchSet,
-    /// Documents that are applied once their nodes are Ready, as people apply the file with an
-    /// auth key: to a running node, without a reboot.
+    /// Documents that the lab applies after the nodes are Ready. This matches the usual procedure for a
+    /// file with an auth key: users apply it to a running node, without a reboot.
     pub late_documents: BTreeMap<Role, Vec<Patch>>,
-    /// What the image of a role must and must not carry.
+    /// Required and forbidden extensions of each role's image.
     pub role_rules: BTreeMap<Role, RoleRule>,
-    /// The tailnet that the gateway joins.
+    /// The tailnet of the gateway.
     pub tailnet: Option<TailnetSpec>,
-    /// Seconds after which a boot sequence that is not done ends in a reboot, when it shall be
-    /// other than Talos' 70 minutes.
+    /// Timeout in seconds. An incomplete boot sequence then ends in a reboot. `None` means the Talos
+    /// default of 70 minutes.
     pub boot_timeout: Option<u32>,
-    /// In which order machines are started.
+    /// The start order of the machines.
     pub start_order: StartOrder,
-    /// Where the pod network comes from.
+    /// The source of the pod network.
     pub network_plugin: NetworkPlugin,
-    /// How container images come to the nodes.
+    /// The delivery method for container images.
     pub image_delivery: ImageDelivery,
 }
 
-/// What the image of a role must and must not carry.
+/// Required and forbidden extensions of a role's image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleRule {
-    /// Extensions that make the role.
+    /// Extensions that define the role.
     pub requires: Vec<String>,
-    /// Extensions that another role is made of.
+    /// Extensions that define another role.
     pub forbids: Vec<String>,
 }
 
-/// The extension that makes a gateway.
+/// The extension that defines a gateway.
 const TAILSCALE: &str = "tailscale";
 
-/// The rules of the two roles that everybody has.
+/// The rules of the two built-in roles.
 pub fn default_role_rules() -> BTreeMap<Role, RoleRule> {
     let rule = |requires: &[&str], forbids: &[&str]| RoleRule {
         requires: requires.iter().map(ToString::to_string).collect(),
@@ -82,33 +81,32 @@ pub fn default_role_rules() -> BTreeMap<Role, RoleRule> {
     rules.into_iter().filter_map(|(name, rule)| Some((Role::new(name).ok()?, rule))).collect()
 }
 
-/// A node that is asked for.
+/// The specification of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSpec {
-    /// Its name, unique in the cluster.
+    /// Node name, unique in the cluster.
     pub name: NodeName,
-    /// What Kubernetes runs on it.
+    /// Kubernetes node type: control plane or worker.
     pub kind: Kind,
-    /// Which image it boots.
+    /// The role, which selects the image.
     pub role: Role,
-    /// Virtual CPUs.
+    /// Number of virtual CPUs.
     pub vcpus: u32,
-    /// Memory.
     pub memory: Size,
-    /// Size of its (sparse) disk.
+    /// Size of the sparse disk.
     pub disk: Size,
-    /// The user's config for it; one is generated otherwise.
+    /// The user's config for the node. `None` means a generated config.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<OwnFile>,
     /// Machine config patches for this node only, applied last.
     pub patches: Vec<Patch>,
-    /// Formation is done when Kubernetes calls the node Ready, though an extension service without
-    /// its document holds the boot sequence up.
+    /// If set, formation is complete when the node is Ready in Kubernetes, even if an extension service
+    /// without its document blocks the boot sequence.
     pub may_be_held: bool,
 }
 
 impl NodeSpec {
-    /// A node with the defaults of its kind.
+    /// Creates a node with the defaults of its kind.
     pub fn new(name: NodeName, kind: Kind, role: Role) -> Self {
         Self {
             name,
@@ -123,15 +121,15 @@ impl NodeSpec {
         }
     }
 
-    /// Memory of a node that does not say how much.
+    /// Default memory of a node.
     pub const DEFAULT_MEMORY: Size = Size::gib(2);
-    /// Disk of a node that does not say how much. Sparse: it costs what is written.
+    /// Default disk size of a node. The disk is sparse and uses only the space that the guest writes.
     pub const DEFAULT_DISK: Size = Size::gib(6);
-    /// META, STATE and EPHEMERAL must fit with a few images in the last.
+    /// Minimum disk size. META, STATE and EPHEMERAL must fit, with a few images in EPHEMERAL.
     pub const MINIMUM_DISK: Size = Size::gib(2);
 
-    /// Virtual CPUs of a node that does not say how many. Workers get one: on small hosts every
-    /// further one competes with the control plane.
+    /// Default number of virtual CPUs. Workers get one: on small hosts, additional CPUs compete with the
+    /// control plane.
     pub const fn default_vcpus(kind: Kind) -> u32 {
         match kind {
             Kind::ControlPlane => 2,
@@ -139,8 +137,8 @@ impl NodeSpec {
         }
     }
 
-    /// The least memory that Talos supports for the kind.
-    /// Source: "System Requirements" of the Talos documentation.
+    /// The minimum memory that Talos supports for the kind. Source: "System Requirements" of the Talos
+    /// documentation.
     pub const fn minimum_memory(kind: Kind) -> Size {
         match kind {
             Kind::ControlPlane => Size::gib(2),
@@ -149,24 +147,25 @@ impl NodeSpec {
     }
 }
 
-/// Where a role's image comes from.
+/// The image source of a role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImageSource {
-    /// The node image that the project builds itself.
+    /// The reference node image, which the project builds.
     Reference,
-    /// A variant of that image by its name, whatever the role is called.
+    /// A variant of the reference image, by variant name. The role name can differ.
     ReferenceVariant(String),
-    /// The user's own: a directory, a file, or an image in a registry.
+    /// A user image: a directory, a file, or an image in a registry.
     Given(Source),
 }
 
-/// A patch of machine configs: a strategic merge, or operations of RFC 6902. Serializes without keys and tokens.
+/// A machine config patch: a strategic merge patch or a JSON patch (RFC 6902). Serialization removes keys
+/// and tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Patch {
-    /// Where it was written, for error messages: a file, or a line of the scenario file.
+    /// Origin for error messages: a file, or a line of the scenario file.
     pub origin: String,
-    /// One or more YAML documents, or a list of operations.
+    /// One or more YAML documents, or a list of JSON patch operations.
     #[serde(serialize_with = "without_secrets")]
     pub text: String,
 }
@@ -175,19 +174,19 @@ fn without_secrets<S: serde::Serializer>(text: &str, serializer: S) -> Result<S:
     serializer.serialize_str(&redact(text))
 }
 
-/// Patches for more than one node.
+/// Patches for multiple nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PatchSet {
-    /// For every node.
+    /// Patches for every node.
     pub all: Vec<Patch>,
-    /// For the nodes of a kind.
+    /// Patches for the nodes of each kind.
     pub kinds: BTreeMap<Kind, Vec<Patch>>,
-    /// For the nodes of a role.
+    /// Patches for the nodes of each role.
     pub roles: BTreeMap<Role, Vec<Patch>>,
 }
 
 impl PatchSet {
-    /// The patches of a node in the order they apply: all, kind, role, node.
+    /// Returns the patches of a node in the order of application: all, kind, role, node.
     pub fn of<'a>(&'a self, node: &'a NodeSpec) -> impl Iterator<Item = &'a Patch> {
         let of_kind = self.kinds.get(&node.kind).into_iter().flatten();
         let of_role = self.roles.get(&node.role).into_iter().flatten();
@@ -196,8 +195,8 @@ impl PatchSet {
 }
 
 impl ClusterSpec {
-    /// A cluster of `control_planes` and `workers` nodes of the role `compute` from the reference
-    /// image, named `cp-1`… and `worker-1`…; what `lab up` forms.
+    /// Creates a cluster of `control_planes` and `workers` nodes with the role `compute` and the
+    /// reference image. The node names are `cp-1`… and `worker-1`…. `lab up` forms this cluster.
     pub fn of_compute_nodes(
         name: NodeName,
         control_planes: usize,
@@ -233,7 +232,7 @@ impl ClusterSpec {
         })
     }
 
-    /// The same cluster with its last node as the gateway of a tailnet.
+    /// Makes the last node the gateway of a tailnet.
     #[must_use]
     pub fn with_tailnet(mut self, tailnet: TailnetSpec) -> Self {
         if let (Some(node), Ok(role)) = (self.nodes.last_mut(), Role::new(Role::GATEWAY)) {
@@ -246,22 +245,23 @@ impl ClusterSpec {
         self
     }
 
-    /// The node of this name.
+    /// Returns the node with the given name.
     pub fn node(&self, name: &NodeName) -> Option<&NodeSpec> {
         self.nodes.iter().find(|node| node.name == *name)
     }
 
-    /// The nodes of a kind, in order.
+    /// Returns the nodes of a kind, in order.
     pub fn nodes_of(&self, kind: Kind) -> impl Iterator<Item = &NodeSpec> {
         self.nodes.iter().filter(move |node| node.kind == kind)
     }
 
-    /// The patches of a node in the order they apply: all, kind, role, node.
+    /// Returns the patches of a node in the order of application: all, kind, role, node.
     pub fn patches_for<'a>(&'a self, node: &'a NodeSpec) -> impl Iterator<Item = &'a Patch> {
         self.patches.of(node)
     }
 
-    /// The address on the lab LAN of the node at `index` of the list; `None` when the LAN has none left.
+    /// Returns the lab LAN address of the node at `index` in the list. Returns `None` if the LAN has no
+    /// free address.
     pub fn address(&self, index: usize) -> Option<Ipv4Addr> {
         match &self.own {
             Some(own) => own.addresses.get(&self.nodes.get(index)?.name).copied(),
@@ -269,12 +269,12 @@ impl ClusterSpec {
         }
     }
 
-    /// The gateway of the lab LAN.
+    /// Returns the gateway address of the lab LAN.
     pub fn gateway(&self) -> Ipv4Addr {
         self.own.as_ref().map_or_else(|| self.network.gateway(), |own| own.gateway)
     }
 
-    /// What the nodes are given together; the least that the host must have free.
+    /// Returns the total memory of all nodes. The host must have at least this much free memory.
     pub fn total_memory(&self) -> Size {
         Size::mib(self.nodes.iter().map(|node| node.memory.as_mib()).sum())
     }

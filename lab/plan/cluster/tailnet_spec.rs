@@ -1,4 +1,4 @@
-//! The tailnet that a scenario asks for, as plain data.
+//! The tailnet of a scenario, as plain data.
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -6,75 +6,75 @@ use serde::{Deserialize, Serialize};
 use super::spec::{ClusterSpec, Patch};
 use crate::tailnet::{ExtensionServiceConfig, Needed, RouteProblem, ServiceConfigError, check_routes};
 
-/// The tailnet that is asked for: a control server of this run, on loopback.
+/// The specification of a tailnet with a local control server on loopback.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TailnetSpec {
-    /// The user's ExtensionServiceConfig; without one, a document with the cluster's networks as
-    /// routes. Its key and login server are filled in.
+    /// The user's ExtensionServiceConfig. `None` means a document with the cluster networks as routes.
+    /// The lab fills in the key and the login server.
     pub document: Option<Patch>,
-    /// Whether the gateway's routes are approved.
+    /// Approval of the gateway routes.
     pub approval: RouteApproval,
-    /// What is wrong with the gateway's key, to show that it is noticed.
+    /// State of the gateway key. A bad key shows that the lab detects it.
     pub key: KeyState,
-    /// Whether the control server is there when the gateway logs in.
+    /// Whether the control server is available when the gateway logs in.
     pub control_server: ControlServerState,
 }
 
-/// Whether the control server is there when the gateway logs in.
+/// Whether the control server is available when the gateway logs in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ControlServerState {
-    /// From the beginning.
+    /// Available from the start.
     #[default]
     Up,
-    /// It is down until a check starts it.
+    /// Down until a check starts it.
     DownAtLogin,
 }
 
-/// Whether the gateway's routes are approved.
+/// Approval of the gateway routes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RouteApproval {
-    /// By the control server's policy, at login.
+    /// Approved at login by the policy of the control server.
     #[default]
     Automatic,
-    /// Never.
+    /// Never approved.
     Never,
 }
 
-/// Which key the gateway gets.
+/// State of the gateway key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyState {
-    /// One that works.
+    /// A valid key.
     #[default]
     Valid,
-    /// One whose time is over.
+    /// An expired key.
     Expired,
 }
 
 /// Name of the client outside the cluster.
 pub const OUTSIDE_CLIENT: &str = "outside";
 
-/// Why there is no tailnet.
+/// Tailnet configuration errors.
 #[derive(Debug, thiserror::Error)]
 pub enum TailnetSpecError {
-    /// The document is of no use.
+    /// The document is invalid.
     #[error(transparent)]
     Document(#[from] ServiceConfigError),
-    /// It can only be done to a control server of the run's own.
+    /// The setting requires a local control server.
     #[error("{0} needs a control server of the run's own; run it without --tailnet real")]
     NeedsOwn(&'static str),
-    /// Its routes do not fit the cluster.
+    /// The routes do not match the cluster.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Routes(Vec<RouteProblem>),
 }
 
 impl TailnetSpec {
-    /// What of it cannot be had in a tailnet that is not the run's own.
+    /// Checks that the spec does not depend on a local control server.
     ///
     /// # Errors
-    /// Names it.
+    /// Returns the first setting that requires a local control server.
     pub fn without_own_control_server(&self) -> Result<(), TailnetSpecError> {
         let needs = [
             (self.approval != RouteApproval::default(), "approval"),
@@ -87,7 +87,7 @@ impl TailnetSpec {
         }
     }
 
-    /// The gateway's document without its key, after checking that its routes fit the cluster.
+    /// Returns the gateway's document without its key, after a check of the routes against the cluster.
     ///
     /// # Errors
     /// See [`TailnetSpecError`].

@@ -1,4 +1,4 @@
-//! Whether a cluster as asked for can exist.
+//! Validation of cluster specs.
 
 use ipnet::Ipv4Net;
 use lab_model::{
@@ -9,133 +9,125 @@ use lab_model::{
 use super::spec::{ClusterSpec, NodeSpec};
 use crate::network::TAILNET;
 
-/// More virtual CPUs than any host of this kind has; larger numbers are typing errors.
+/// Maximum number of virtual CPUs, above that of any supported host. Larger numbers are typing errors.
 const MOST_VCPUS: u32 = 64;
 
-/// Why a cluster cannot exist.
+/// The reason that a cluster is impossible.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
-    /// No node runs etcd and the API server.
+    /// The cluster has no control plane node for etcd and the API server.
     #[error("the cluster has no control plane; give one node the kind controlplane")]
     NoControlPlane,
-    /// etcd would have to grow, which the lab cannot do yet.
+    /// More control planes would require a growing etcd cluster, which the lab does not support.
     #[error(
         "the cluster has {0} control planes; the lab forms clusters with exactly one so far: make the others workers"
     )]
     ControlPlanes(usize),
-    /// Two nodes of one name.
+    /// Two nodes have the same name.
     #[error("the node name {0} is used twice; names must be unique, they become Kubernetes node names")]
     DuplicateNode(NodeName),
-    /// Less memory than Talos supports.
+    /// The memory is below the minimum of Talos.
     #[error("node {node} has {given} of memory; a {kind} needs at least {minimum}")]
     MemoryTooSmall {
-        /// The node.
         node: NodeName,
-        /// Its kind.
         kind: Kind,
-        /// What it was given.
+        /// The specified memory.
         given: Size,
-        /// What it needs.
+        /// The required memory.
         minimum: Size,
     },
-    /// A disk on which the partitions do not fit.
+    /// The disk is too small for the partitions.
     #[error(
         "node {node} has a disk of {given}; it needs at least {minimum} (it is sparse: only what is written costs space)"
     )]
     DiskTooSmall {
-        /// The node.
         node: NodeName,
-        /// What it was given.
+        /// The specified size.
         given: Size,
-        /// What it needs.
+        /// The required size.
         minimum: Size,
     },
-    /// A number of virtual CPUs that makes no sense.
+    /// The number of virtual CPUs is out of range.
     #[error("node {node} has {given} vcpus; give it 1 to {MOST_VCPUS}")]
     Vcpus {
-        /// The node.
         node: NodeName,
-        /// What it was given.
+        /// The specified number.
         given: u32,
     },
-    /// A network written with host bits.
+    /// A network has host bits set.
     #[error("the {name} network {given} is an address inside a network; write {meant}")]
     HostBits {
-        /// Which network.
         name: &'static str,
-        /// What was written.
+        /// The specified network.
         given: Ipv4Net,
-        /// The network it is in.
+        /// The network without host bits.
         meant: Ipv4Net,
     },
-    /// Two of the networks share addresses.
+    /// Two networks overlap.
     #[error(
         "the {first} network {first_net} and the {second} network {second_net} overlap; choose disjoint ones"
     )]
     Overlap {
-        /// One network.
+        /// Name of the first network.
         first: &'static str,
-        /// Its range.
+        /// Range of the first network.
         first_net: Ipv4Net,
-        /// The other.
+        /// Name of the second network.
         second: &'static str,
-        /// Its range.
+        /// Range of the second network.
         second_net: Ipv4Net,
     },
-    /// A network shares addresses with the tailnet.
+    /// A network overlaps with the tailnet.
     #[error(
         "the {name} network {given} overlaps {TAILNET}, where tailnet addresses come from; choose another"
     )]
     OverlapsTailnet {
-        /// Which network.
         name: &'static str,
-        /// Its range.
+        /// The specified range.
         given: Ipv4Net,
     },
-    /// More nodes than addresses.
+    /// The cluster has more nodes than addresses.
     #[error(
         "{nodes} nodes do not fit: the lan network {lan} and the pod network {pods} (a /24 for each node) have room for {room}"
     )]
     TooManyNodes {
-        /// Nodes asked for.
+        /// Number of nodes in the spec.
         nodes: usize,
-        /// Nodes that fit.
+        /// Maximum number of nodes.
         room: usize,
-        /// The LAN.
         lan: Ipv4Net,
-        /// The pod network.
         pods: Ipv4Net,
     },
-    /// Too small a service network.
+    /// The service network is too small.
     #[error("the services network {given} is too small; use a /24 or larger")]
     ServicesTooSmall {
-        /// Its range.
+        /// The specified range.
         given: Ipv4Net,
     },
-    /// Not the number of gateways that there must be.
+    /// The number of gateways is wrong.
     #[error("the cluster has {} ({}); it must have {expected}: change the roles, or say `gateways: {}`", count_of(found.len()), names(found), found.len())]
     Gateways {
-        /// How many there must be.
+        /// The required number.
         expected: usize,
-        /// The nodes of the role `gateway`.
+        /// The nodes with the role `gateway`.
         found: Vec<NodeName>,
     },
-    /// Not a DNS domain.
+    /// The DNS domain is invalid.
     #[error(
         "\"{0}\" is not a DNS domain; use labels of a-z, 0-9 and '-' with dots between, e.g. cluster.local"
     )]
     DnsDomain(String),
-    /// A role without an image.
+    /// A role has no image.
     #[error("there is no image for the role {0}; add it under images")]
     NoImage(Role),
 }
 
-/// What about the cluster an error is about; a scenario file turns it into a place.
+/// The subject of an error. The scenario reader maps it to a position in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SpecSubject {
     /// The node list as a whole.
     Nodes,
-    /// One node (for a duplicate, the later one).
+    /// One node. For duplicates, the later node.
     Node(NodeName),
     /// A network, by its key.
     Network(&'static str),
@@ -147,16 +139,16 @@ pub enum SpecSubject {
     Gateways,
 }
 
-/// A cluster that can exist but may not be what is wanted.
+/// A warning for a cluster that is possible but probably unintended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecWarning {
-    /// Nowhere for pods to run.
+    /// No node accepts pods.
     #[error("no pod can run: there is no worker and allowSchedulingOnControlPlanes is false")]
     NoSchedulableNode,
 }
 
 impl SpecError {
-    /// What it is about.
+    /// Returns the subject of the error.
     pub fn subject(&self) -> SpecSubject {
         match self {
             SpecError::NoControlPlane | SpecError::ControlPlanes(_) | SpecError::NoImage(_) => {
@@ -194,10 +186,10 @@ fn names(nodes: &[NodeName]) -> String {
 }
 
 impl ClusterSpec {
-    /// Whether such a cluster can exist.
+    /// Checks that the cluster is possible.
     ///
     /// # Errors
-    /// Everything that is wrong, not only the first thing.
+    /// Returns all errors, not only the first.
     pub fn validate(&self) -> Result<Vec<SpecWarning>, Vec<SpecError>> {
         let mut errors = Vec::new();
         self.check_nodes(&mut errors);
@@ -276,7 +268,7 @@ impl ClusterSpec {
     }
 }
 
-/// Networks are either disjoint or one holds the other.
+/// Checks for overlap. Two networks are either disjoint or one contains the other.
 fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }

@@ -1,4 +1,4 @@
-//! From which data a machine config is generated.
+//! Input data for generated machine configs.
 
 use std::net::Ipv4Addr;
 
@@ -8,21 +8,22 @@ use serde::{Deserialize, Serialize};
 
 use super::lab_patches::LabPatches;
 
-/// Which generation of documents a Talos version wants.
+/// The document format of a Talos version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum TalosContract {
     /// Talos 1.11.
     #[serde(rename = "v1.11")]
     V1_11,
-    /// Talos 1.12 and 1.13: the host name has a document of its own, flags that became the only
-    /// way are gone.
+    /// Talos 1.12 and 1.13: the host name has a separate document, and flags with only one remaining
+    /// option are gone.
     #[default]
     #[serde(rename = "v1.13")]
     V1_13,
 }
 
 impl TalosContract {
-    /// As scenario files and the reference node's kernel argument `lab.talos-contract` spell it.
+    /// Returns the spelling in scenario files and in the reference node's kernel argument
+    /// `lab.talos-contract`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::V1_11 => "v1.11",
@@ -30,8 +31,8 @@ impl TalosContract {
         }
     }
 
-    /// The generation that Talos `version` reads, with or without a leading `v`; none for text that
-    /// is no version, and for releases before 1.11, which the lab does not know.
+    /// Returns the contract of Talos `version`, with or without a leading `v`. Returns `None` for text
+    /// that is not a version, and for releases before 1.11, which the lab does not support.
     pub fn of_version(version: &str) -> Option<Self> {
         let mut parts = version.trim_start_matches('v').split('.');
         let major: u32 = parts.next()?.parse().ok()?;
@@ -44,53 +45,52 @@ impl TalosContract {
     }
 }
 
-/// What the nodes of a cluster have in common.
+/// Settings that all nodes of a cluster share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterConfig {
-    /// Cluster name.
     pub name: String,
-    /// Where kubelet and clients find the API server: `https://ADDRESS:6443`.
+    /// Address of the API server for kubelet and clients: `https://ADDRESS:6443`.
     pub endpoint_address: Ipv4Addr,
-    /// Generation of documents.
+    /// The document format.
     pub contract: TalosContract,
     /// Kubernetes version without `v`.
     pub kubernetes_version: String,
-    /// The LAN, for choosing node addresses.
+    /// The LAN, for the selection of node addresses.
     pub lan: Ipv4Net,
-    /// Gateway of the LAN; answers DNS and NTP.
+    /// Gateway of the LAN; serves DNS and NTP.
     pub gateway: Ipv4Addr,
-    /// Pod addresses.
+    /// Pod network.
     pub pods: Ipv4Net,
-    /// Service addresses.
+    /// Service network.
     pub services: Ipv4Net,
     /// Cluster DNS domain.
     pub dns_domain: String,
-    /// Where images come from.
+    /// Registry mirrors for container images.
     pub mirrors: Vec<RegistryMirror>,
-    /// Whether nodes look for container images on a disk first (Talos' image cache).
+    /// Whether nodes first look for container images on a disk (Talos image cache).
     pub image_cache: bool,
-    /// Whether the network plugin comes from the user's manifests.
+    /// Whether the user's manifests provide the network plugin.
     pub own_network_plugin: bool,
-    /// Whether ordinary pods may run on control planes.
+    /// Whether control planes accept ordinary pods.
     pub schedule_on_control_planes: bool,
-    /// What the lab lays over the configs.
+    /// The lab patches for the configs.
     pub lab_patches: LabPatches,
 }
 
-/// An upstream registry and what stands in for it.
+/// A mirror for an upstream registry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistryMirror {
-    /// The upstream's host name, e.g. `registry.k8s.io`.
+    /// Host name of the upstream, e.g. `registry.k8s.io`.
     pub upstream: String,
-    /// The mirror's URL, plain HTTP.
+    /// URL of the mirror, plain HTTP.
     pub endpoint: String,
 }
 
-/// What is one node's own.
+/// Settings of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeConfig {
     /// Host name.
     pub name: NodeName,
-    /// What Kubernetes runs on it.
+    /// Kubernetes node type: control plane or worker.
     pub kind: Kind,
 }

@@ -1,7 +1,7 @@
-//! Machine configs: what `talosctl gen config` writes, for the version contract of the image.
+//! Machine configs in the format of `talosctl gen config`, for the version contract of the image.
 //!
-//! Source: `machinery/config/generate` v1.13.9 with the contracts of v1.11 and v1.13; the Go test
-//! in `tests/machinery` compares key by key.
+//! Source: `machinery/config/generate` v1.13.9 with the contracts of v1.11 and v1.13. The Go test in
+//! `tests/machinery` compares key by key.
 
 use lab_model::node::Kind;
 use serde_json::{Value, json};
@@ -14,8 +14,8 @@ use super::{
     secrets::SecretsBundle,
 };
 
-/// A node's config as `talosctl gen config` makes it, with the lab's patches merged into it
-/// ([`LabPatches`]).
+/// Generates a node's config like `talosctl gen config`, and merges the lab patches ([`LabPatches`]) into
+/// it.
 pub fn generate(cluster: &ClusterConfig, node: &NodeConfig, secrets: &SecretsBundle) -> MachineConfig {
     let mut documents = vec![base(cluster, node, secrets)];
     if cluster.contract >= TalosContract::V1_13 {

@@ -2,14 +2,14 @@
 
 use super::talosconfig::Talosconfig;
 
-/// A client's proof of who it is, PEM in base64 as in a talosconfig.
+/// Client credentials, PEM in base64 as in a talosconfig.
 #[derive(Clone)]
 pub struct Credentials {
-    /// PEM certificate of the machine API's authority.
+    /// CA certificate of the machine API.
     pub ca: String,
-    /// PEM client certificate.
+    /// Client certificate.
     pub crt: String,
-    /// PEM private key of the client.
+    /// Private key of the client.
     pub key: String,
 }
 
@@ -20,7 +20,7 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Those of the talosconfig's current context, if there is one.
+    /// Returns the credentials of the talosconfig's current context, if it exists.
     pub fn of(config: &Talosconfig) -> Option<Self> {
         let context = config.contexts.get(&config.context)?;
         Some(Self { ca: context.ca.clone(), crt: context.crt.clone(), key: context.key.clone() })

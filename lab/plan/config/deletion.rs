@@ -1,28 +1,27 @@
-//! `$patch: delete`: what a patch takes away.
+//! Support for `$patch: delete` in patches.
 //!
-//! Source: `machinery/config/configloader/internal/decoder` (`delete.go`, `selector.go`). What is
-//! deleted goes first, then the rest of the patch document is merged.
+//! Source: `machinery/config/configloader/internal/decoder` (`delete.go`, `selector.go`). Deletions apply
+//! first. Then the rest of the patch document is merged.
 
 use serde_json::Value;
 
-/// What a patch document says, its deletions apart from its additions.
+/// A patch document, split into deletions and additions.
 pub(super) struct Taken {
-    /// What goes.
     pub(super) deletions: Vec<Deletion>,
-    /// What is merged afterwards; nothing is left of a document that only deletes.
+    /// The document to merge afterwards. `None` if the patch document contains only deletions.
     pub(super) rest: Option<Value>,
 }
 
-/// One thing that goes.
+/// A deletion.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Deletion {
-    /// Keys from the top of the document; none for the whole document.
+    /// Keys from the top of the document. Empty for the whole document.
     pub(super) path: Vec<String>,
-    /// In the list at `path`, the first entry with this key and text.
+    /// The first entry with this key and text in the list at `path`.
     entry: Option<(String, String)>,
 }
 
-/// Separates deletions from additions.
+/// Splits a patch document into deletions and additions.
 pub(super) fn take(mut document: Value) -> Result<Taken, String> {
     let mut deletions = Vec::new();
     let gone = collect(&mut document, &mut Vec::new(), false, &mut deletions)?;
@@ -87,7 +86,7 @@ fn collect(
     }
 }
 
-/// Whether a map carries `$patch: delete`.
+/// Returns whether a map contains `$patch: delete`.
 fn directive(map: &serde_json::Map<String, Value>) -> Result<bool, String> {
     match map.get("$patch") {
         None => Ok(false),
@@ -96,7 +95,7 @@ fn directive(map: &serde_json::Map<String, Value>) -> Result<bool, String> {
     }
 }
 
-/// The first key of an entry names it.
+/// Returns the first key of a list entry, which identifies the entry.
 fn selector(entry: &Value, path: &[String]) -> Result<(String, String), String> {
     let first = entry.as_object().into_iter().flatten().find(|(key, _)| *key != "$patch");
     match first {
@@ -109,7 +108,7 @@ fn selector(entry: &Value, path: &[String]) -> Result<(String, String), String> 
 }
 
 impl Deletion {
-    /// Takes it out of `document`. A key that its map lacks counts as deleted.
+    /// Applies the deletion to `document`. A missing key counts as deleted.
     pub(super) fn apply(&self, document: &mut Value) -> Result<(), String> {
         let at = self.path.join(".");
         let missing = || format!("there is no {at} to delete");

@@ -1,4 +1,4 @@
-//! A machine config as a list of documents, and the patches that are merged into it.
+//! A machine config as a list of documents, and the merge of patches.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -6,16 +6,16 @@ use serde_json::Value;
 use super::{deletion, lab_patches::LabPatch, merge::merge_document, written};
 use crate::user_config::UserConfig;
 
-/// A machine config: one v1alpha1 document and any number of others.
+/// A machine config: one v1alpha1 document and any number of other documents.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MachineConfig {
     documents: Vec<Value>,
-    /// The file that a person wrote, of which as little as possible is changed.
+    /// The user's file, if any. The lab changes as few of its lines as possible.
     written: Option<UserConfig>,
 }
 
 impl std::fmt::Debug for MachineConfig {
-    /// Names the documents; their content holds the cluster's secrets.
+    /// Shows only the document names, because the content holds the cluster's secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list()
             .entries(self.documents.iter().map(|document| Identity::of(document).to_string()))
@@ -23,7 +23,7 @@ impl std::fmt::Debug for MachineConfig {
     }
 }
 
-/// What a patch of the lab takes away before it is merged, where it is there.
+/// An item that the lab removes before it merges a patch, if the item exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cleared {
     /// A key of the main document.
@@ -32,71 +32,70 @@ pub(super) enum Cleared {
     Documents(&'static str),
 }
 
-/// Why a config or a patch cannot be used.
+/// The reason that a config or a patch is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Not YAML.
+    /// A document is not YAML.
     #[error("document {document} is not YAML: {source}")]
     Yaml {
-        /// Which document of the text, from 1.
+        /// Document number in the text, from 1.
         document: usize,
-        /// Where and why.
+        /// Position and cause.
         source: serde_yaml::Error,
     },
-    /// A document that is not a map.
+    /// A document is not a map.
     #[error(
         "document {document} is not a map of keys; a machine config document starts with keys such as machine:"
     )]
     NotAMap {
-        /// Which document of the text, from 1.
+        /// Document number in the text, from 1.
         document: usize,
     },
-    /// A document that does not say what it is.
+    /// A document has no type information.
     #[error(
         "document {document} has {present}: but no {absent}:; documents other than the main one need both"
     )]
     Unidentified {
-        /// Which document of the text, from 1.
+        /// Document number in the text, from 1.
         document: usize,
-        /// The key that is there.
+        /// The key that is present.
         present: &'static str,
-        /// The key that is not.
+        /// The missing key.
         absent: &'static str,
     },
-    /// Two documents that say the same thing.
+    /// Two documents have the same identity.
     #[error("document {document} is another {identity}; a config has one of each kind and name")]
     Duplicate {
-        /// Which document of the text, from 1.
+        /// Document number in the text, from 1.
         document: usize,
-        /// What it is.
+        /// The identity of both documents.
         identity: String,
     },
-    /// A deletion that cannot be done.
+    /// A deletion is impossible.
     #[error("document {document} of the patch: {reason}")]
     Deletion {
-        /// Which document of the patch, from 1.
+        /// Document number in the patch, from 1.
         document: usize,
-        /// Why.
         reason: String,
     },
-    /// A JSON patch that cannot be applied.
+    /// A JSON patch cannot be applied.
     #[error("the JSON patch cannot be applied: {0}")]
     JsonPatch(String),
-    /// It cannot be written as YAML.
+    /// The config cannot be written as YAML.
     #[error("write the config as YAML: {0}")]
     Write(serde_yaml::Error),
 }
 
 impl MachineConfig {
-    /// A config of these documents.
+    /// Creates a config from documents.
     pub(super) fn new(documents: Vec<Value>) -> Self {
         Self { documents, written: None }
     }
 
-    /// Reads one or more YAML documents; empty ones are skipped, comments lost.
+    /// Parses one or more YAML documents. Skips empty documents and drops comments.
     ///
     /// # Errors
-    /// Naming document, line and column.
+    /// Errors name the document, line and column.
     pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
         let mut documents: Vec<Value> = Vec::new();
         for (index, value) in parse(text)?.into_iter().enumerate() {
@@ -132,16 +131,16 @@ impl MachineConfig {
         Ok(Self { documents, written: None })
     }
 
-    /// As [`Self::from_yaml`], for a file whose text shall be kept: what nothing changes is sent to a
-    /// node byte for byte.
+    /// Like [`Self::from_yaml`], but keeps the text of the file. Unchanged text reaches the node byte for
+    /// byte.
     ///
     /// # Errors
-    /// Naming document, line and column.
+    /// Errors name the document, line and column.
     pub fn as_written(text: &str) -> Result<Self, ConfigError> {
         Ok(Self { written: UserConfig::parse("machine config", text).ok(), ..Self::from_yaml(text)? })
     }
 
-    /// The documents as YAML text, ready to send to a node.
+    /// Returns the documents as YAML text, ready to send to a node.
     ///
     /// # Errors
     /// None in practice.
@@ -154,42 +153,42 @@ impl MachineConfig {
         Ok(texts.map_err(ConfigError::Write)?.join("---\n"))
     }
 
-    /// The documents as values.
+    /// Returns the documents as values.
     pub fn documents(&self) -> &[Value] {
         &self.documents
     }
 
-    /// The document that holds `machine` and `cluster`.
+    /// Returns the document with `machine` and `cluster`.
     pub fn main(&self) -> Option<&Value> {
         self.documents.iter().find(|document| Identity::of(document).kind.is_empty())
     }
 
-    /// The first document of a kind.
+    /// Returns the first document of a kind.
     pub fn of_kind(&self, kind: &str) -> Option<&Value> {
         self.documents.iter().find(|document| Identity::of(document).kind == kind)
     }
 
-    /// The text at a path of the main document; none when it is empty.
+    /// Returns the text at a path of the main document. Returns `None` if it is empty.
     pub fn text_at(&self, path: &[&str]) -> Option<&str> {
         let value = path.iter().try_fold(self.main()?, |place, key| place.get(*key))?;
         value.as_str().filter(|text| !text.is_empty())
     }
 
-    /// The name that the config gives its node.
+    /// Returns the host name of the node in the config.
     pub fn hostname(&self) -> Option<&str> {
         let own = self.of_kind("HostnameConfig").and_then(|document| document.get("hostname")?.as_str());
         own.filter(|name| !name.is_empty()).or_else(|| self.text_at(&["machine", "network", "hostname"]))
     }
 
-    /// Lays patches over the config, in order. A patch is what `talosctl --config-patch` takes:
+    /// Applies patches to the config, in order. The patch format is that of `talosctl --config-patch`:
     ///
-    /// - one or more documents, each merged into the document of the same apiVersion, kind and
-    ///   name, or added; `$patch: delete` takes away a key, a list entry or a whole document;
-    /// - a list of RFC 6902 operations, for a config of one document only, as in Talos.
+    /// - one or more documents. Each is merged into the document with the same apiVersion, kind and name,
+    ///   or added. `$patch: delete` removes a key, a list entry or a whole document;
+    /// - a list of RFC 6902 operations, for configs with a single document only, as in Talos.
     ///
     /// # Errors
-    /// When a patch is not YAML or has nothing to act on. Whether the result is a valid config is
-    /// for the node to say.
+    /// Returns an error if a patch is not YAML or its target does not exist. The node validates the
+    /// result.
     pub fn patch<'a>(mut self, patches: impl IntoIterator<Item = &'a str>) -> Result<Self, ConfigError> {
         for patch in patches {
             match parse(patch)?.as_slice() {
@@ -200,12 +199,12 @@ impl MachineConfig {
         Ok(self)
     }
 
-    /// Puts other texts in place of those that `other` knows another one for, wherever they are values.
+    /// Replaces every text value for which `other` returns a replacement.
     pub(super) fn replace_texts<'a>(&mut self, other: impl Fn(&str) -> Option<&'a str>) {
         self.documents.iter_mut().for_each(|document| replace_texts(document, &other));
     }
 
-    /// Lays a patch of the lab over the config.
+    /// Merges a lab patch into the config.
     pub fn merge(&mut self, patch: &LabPatch) {
         for cleared in patch.clears {
             match cleared {
@@ -280,10 +279,10 @@ pub(super) fn parse(text: &str) -> Result<Vec<Value>, ConfigError> {
         .collect()
 }
 
-/// How v1alpha1's main document is called in messages; it has neither apiVersion nor kind.
+/// The name of the v1alpha1 main document in messages. The document has neither apiVersion nor kind.
 const MAIN: &str = "main document";
 
-/// What makes two documents the same.
+/// The identity of a document.
 #[derive(PartialEq, Eq)]
 pub(super) struct Identity<'a> {
     api_version: &'a str,

@@ -1,8 +1,9 @@
-//! What the lab lays over machine configs, as named patches that can be printed and switched off one by
-//! one: what a node on the lab's LAN needs (`lab/…`), and what makes a throw-away cluster form sooner
-//! (`speed/…`).
+//! The lab's machine config patches. Each has a name, and users can print it and switch it off. `lab/…`
+//! patches configure nodes for the lab LAN. `speed/…` patches shorten the formation of a throw-away
+//! cluster.
 //!
-//! Keys and values are valid for Talos v1.11 and v1.13 (`tests/talos_config.rs` asks their library).
+//! Keys and values are valid for Talos v1.11 and v1.13 (`tests/talos_config.rs` validates them with the
+//! Talos library).
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
@@ -15,27 +16,27 @@ use super::{
     documents::Cleared,
 };
 
-/// Which of the lab's patches are merged into configs.
+/// The selection of lab patches that are merged into configs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabPatches {
-    /// Whether those of the speed profile are.
+    /// The profile, which enables or disables the speed patches.
     pub profile: Profile,
-    /// Those that are not.
+    /// Disabled patches.
     pub off: BTreeSet<LabPatchId>,
 }
 
-/// What a cluster is made for.
+/// The purpose of a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Profile {
-    /// A cluster like others.
+    /// An ordinary cluster.
     #[default]
     Standard,
-    /// A cluster that forms soon and is thrown away.
+    /// A throw-away cluster with fast formation.
     Speed,
 }
 
-/// The name of one of the lab's patches.
+/// The name of a lab patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 #[expect(missing_docs, reason = "each has its reason in `entry`")]
@@ -61,7 +62,7 @@ pub enum LabPatchId {
     SpeedAudit,
 }
 
-/// The nodes that a patch is for.
+/// The nodes that a patch applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum AppliesTo {
     /// Every node.
@@ -72,7 +73,7 @@ pub enum AppliesTo {
     ControlPlanes,
 }
 
-/// What is fixed of a patch.
+/// The static properties of a patch.
 struct PatchEntry {
     name: &'static str,
     applies: AppliesTo,
@@ -83,35 +84,33 @@ const fn entry(name: &'static str, applies: AppliesTo, reason: &'static str) -> 
     PatchEntry { name, applies, reason }
 }
 
-/// One patch for one node: what goes, then what is merged.
+/// A patch for one node: first the deletions, then the documents to merge.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabPatch {
-    /// Its name.
     pub id: LabPatchId,
-    /// Lists and documents of a user's config that would be added to instead of replaced.
+    /// Lists and documents of a user's config that a merge would extend instead of replace.
     pub(super) clears: &'static [Cleared],
-    /// Documents that are merged into those of the same kind, or added.
+    /// Documents that are merged into documents of the same kind, or added.
     pub documents: Vec<Value>,
 }
 
-/// A patch as it is listed.
+/// A list entry for a patch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LabPatchLine {
-    /// Its name.
     pub id: LabPatchId,
-    /// For which nodes.
+    /// The nodes that the patch applies to.
     pub nodes: AppliesTo,
-    /// Why.
+    /// The purpose of the patch.
     pub reason: &'static str,
 }
 
-/// A word that names no patch.
+/// The text is not the name of a patch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the lab has no patch \"{0}\"")]
 pub struct UnknownLabPatch(String);
 
 impl LabPatchId {
-    /// In the order in which the patches are merged into a config, which is that of the variants.
+    /// All variants, in declaration order. Patches are merged into a config in this order.
     const ALL: [Self; 19] = [
         Self::Time,
         Self::KubeletSubnet,
@@ -134,7 +133,7 @@ impl LabPatchId {
         Self::SpeedAudit,
     ];
 
-    /// All names, in the order in which the patches are merged into a config.
+    /// Returns all names, in merge order.
     pub fn all() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter()
     }
@@ -232,22 +231,23 @@ impl LabPatchId {
         }
     }
 
-    /// As scenario files write it, e.g. `lab/time`.
+    /// Returns the spelling in scenario files, e.g. `lab/time`.
     pub fn as_str(self) -> &'static str {
         self.entry().name
     }
 
-    /// The profile that brings it.
+    /// Returns the profile that enables the patch.
     pub fn profile(self) -> Profile {
         if self.as_str().starts_with("speed/") { Profile::Speed } else { Profile::Standard }
     }
 
-    /// Name, nodes and reason.
+    /// Returns the name, nodes and reason.
     pub fn line(self) -> LabPatchLine {
         LabPatchLine { id: self, nodes: self.entry().applies, reason: self.entry().reason }
     }
 
-    /// The patch itself for a node; `None` when it is for others, or for other clusters.
+    /// Returns the patch for a node. Returns `None` if the patch does not apply to the node or the
+    /// cluster.
     pub fn patch(self, cluster: &ClusterConfig, node: &NodeConfig) -> Option<LabPatch> {
         let for_node = self.entry().applies == AppliesTo::All || node.kind == Kind::ControlPlane;
         let asked_for = match self {
@@ -312,7 +312,7 @@ impl LabPatchId {
                 patch["cluster"]["scheduler"] = json!({ "extraArgs": { "leader-elect": "false" } });
                 patch
             }
-            // Talos adds these to its own list.
+            // Talos adds these to its built-in list.
             Self::SpeedControllers => arguments(
                 "controllerManager",
                 json!({ "controllers": "-cronjob-controller,-horizontal-pod-autoscaler-controller,\
@@ -327,7 +327,7 @@ impl LabPatchId {
                     "machine": { "kubelet": { "extraConfig": { "nodeLeaseDurationSeconds": 120 } } },
                 });
                 if node.kind == Kind::ControlPlane {
-                    // Longer than the lease, or sound nodes would be called dead.
+                    // Must be longer than the lease; otherwise healthy nodes would be marked as dead.
                     patch["cluster"] = json!({
                         "controllerManager": { "extraArgs": { "node-monitor-grace-period": "180s" } },
                     });
@@ -338,7 +338,7 @@ impl LabPatchId {
     }
 }
 
-/// Arguments of a program of the control plane.
+/// Returns a patch with arguments for a control plane program.
 fn arguments(program: &str, extra: Value) -> Value {
     json!({ "cluster": { program: { "extraArgs": extra } } })
 }
@@ -350,25 +350,25 @@ fn mirrors(cluster: &ClusterConfig) -> Map<String, Value> {
     upstreams.into_iter().map(|one| (one.upstream.clone(), mirror(&one.endpoint))).collect()
 }
 
-/// A policy by which the API server records at `level`.
+/// Returns an audit policy that records at `level`.
 pub(super) fn audit_policy(level: &str) -> Value {
     json!({ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{ "level": level }] })
 }
 
 impl LabPatches {
-    /// Whether none is switched off and no profile chosen.
+    /// Returns whether no patch is disabled and no profile is selected.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Those that are on, in the order in which they are merged into a config.
+    /// Returns the enabled patches, in merge order.
     pub fn on(&self) -> impl Iterator<Item = LabPatchId> {
         LabPatchId::all().filter(|id| {
             !self.off.contains(id) && (self.profile == Profile::Speed || id.profile() == Profile::Standard)
         })
     }
 
-    /// Those that are on for a node.
+    /// Returns the enabled patches for a node.
     pub fn of_node(&self, cluster: &ClusterConfig, node: &NodeConfig) -> Vec<LabPatch> {
         self.on().filter_map(|id| id.patch(cluster, node)).collect()
     }
@@ -420,7 +420,7 @@ mod tests {
             assert_eq!(id.as_str().parse(), Ok(id));
             assert!(id.line().reason.len() > 20, "{id}");
         }
-        // The last variant: one more would be missing in the list.
+        // The last variant. The assertion fails if the list lacks a variant.
         assert_eq!(LabPatchId::SpeedAudit as usize + 1, LabPatchId::ALL.len());
         assert_eq!(
             "lab/tim".parse::<LabPatchId>().map_err(|error| error.to_string()),

@@ -1,17 +1,17 @@
-//! Strategic merge as Talos does it.
+//! Strategic merge with the rules of Talos.
 //!
 //! Source: `machinery/config/merge` and the `merge` tags and `Merge` methods of the config types
-//! (v1.13.9). Maps are merged key by key, scalars replaced, lists appended; a few lists are
-//! replaced instead, a few are merged by a key of their entries. `tests/talos_config.rs` compares
-//! with the library's own patcher.
+//! (v1.13.9). Maps are merged key by key, scalars are replaced, and lists are appended. A few lists are
+//! replaced instead, and a few are merged by a key of their entries. `tests/talos_config.rs` compares the
+//! results with the library's patcher.
 
 use serde_json::Value;
 
-/// A place in a config: the document's kind (empty for v1alpha1's main document) and the keys from
-/// its top. Entries of a list have the list's own place.
+/// A location in a config: the document kind (empty for v1alpha1's main document) and the keys from the
+/// top. Entries of a list have the location of the list.
 type MergeKey = (&'static str, &'static [&'static str]);
 
-/// What a patch replaces as a whole (`merge:"replace"` in the types).
+/// Values that a patch replaces as a whole (`merge:"replace"` in the types).
 const REPLACED: &[MergeKey] = &[
     ("", &["cluster", "network", "podSubnets"]),
     ("", &["cluster", "network", "serviceSubnets"]),
@@ -20,8 +20,8 @@ const REPLACED: &[MergeKey] = &[
     ("NetworkRuleConfig", &["portSelector", "ports"]),
 ];
 
-/// Lists whose entries are merged when they agree in a key: the first of these that the patch's
-/// entry has.
+/// Lists with entries that are merged by key. The merge key is the first of these keys in the patch's
+/// entry.
 const KEYED: &[(MergeKey, &[&str])] = &[
     (("", &["machine", "network", "interfaces"]), &["interface", "deviceSelector"]),
     (("", &["machine", "network", "interfaces", "vlans"]), &["vlanId"]),
@@ -29,10 +29,10 @@ const KEYED: &[(MergeKey, &[&str])] = &[
     (("ExtensionServiceConfig", &["configFiles"]), &["mountPath"]),
 ];
 
-/// Lists whose entries are replaced when they agree in a key.
+/// Lists with entries that are replaced by key.
 const REPLACED_BY_KEY: &[(MergeKey, &str)] = &[(("ImageVerificationConfig", &["rules"]), "image")];
 
-/// Lays `patch` over `base`, at the top of a document.
+/// Merges `patch` into `base`, at the top of a document.
 pub(super) fn merge_document(base: &mut Value, patch: &Value) {
     let kind = base.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
     Merge { kind, path: Vec::new() }.merge(base, patch);
@@ -51,7 +51,7 @@ impl Merge {
         match (base, patch) {
             (base, patch) if REPLACED.iter().any(|place| self.is_at(place)) => *base = patch.clone(),
             (Value::Object(base), Value::Object(patch)) => {
-                // Arguments of a program: a later list stands for the earlier one.
+                // For program arguments, a later list replaces the earlier list.
                 let arguments = self.path.last().is_some_and(|key| key == "extraArgs");
                 for (key, value) in patch {
                     self.path.push(key.clone());
@@ -94,7 +94,8 @@ fn twin<'a>(entries: &'a mut [Value], entry: &Value, key: &str) -> Option<&'a mu
     entries.iter_mut().find(|existing| existing.get(key) == entry.get(key))
 }
 
-/// Null, an empty text and the number 0 say nothing over a value that is there.
+/// Returns whether a value is null, an empty text or the number 0. Such values do not override existing
+/// values.
 fn is_zero(value: &Value) -> bool {
     match value {
         Value::Null => true,

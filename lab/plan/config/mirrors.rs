@@ -1,4 +1,4 @@
-//! Which ports of a host the registry mirrors of a machine config are at.
+//! The host ports of the registry mirrors in a machine config.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::documents::MachineConfig;
 
-/// The port of an endpoint that names none: that of plain HTTP.
+/// The default port of an endpoint: that of plain HTTP.
 const HTTP_PORT: u16 = 80;
 
-/// The upstreams whose mirrors are at `host` over plain HTTP, by port. Mirrors stand in
+/// Returns the upstreams with plain HTTP mirrors at `host`, by port. Mirrors are in
 /// `machine.registries.mirrors`, and since Talos 1.12 in documents of the kind `RegistryMirrorConfig`.
 pub fn mirror_ports(config: &MachineConfig, host: Ipv4Addr) -> BTreeMap<u16, BTreeSet<String>> {
     let mut ports: BTreeMap<u16, BTreeSet<String>> = BTreeMap::new();
@@ -26,7 +26,7 @@ pub fn mirror_ports(config: &MachineConfig, host: Ipv4Addr) -> BTreeMap<u16, BTr
     ports
 }
 
-/// Each endpoint with its upstream.
+/// Returns each endpoint with its upstream.
 fn endpoints(document: &Value) -> Vec<(&str, &str)> {
     let mut found = Vec::new();
     let mirrors = document.pointer("/machine/registries/mirrors").and_then(Value::as_object);

@@ -1,10 +1,9 @@
-//! Machine configs and their secrets: generation, the lab's own patches, the user's patches.
+//! Machine configs and their secrets: generation, lab patches and user patches.
 //!
-//! Everything follows what `talosctl` and Talos's own `machinery` library read and write; a Go
-//! test feeds what is generated here to that library. [`generate`] makes a node's config from a
-//! [`ClusterConfig`] and a [`SecretsBundle`], with the lab's own patches ([`LabPatches`]) merged into it, as
-//! into a file of the user's ([`MachineConfig::as_written`]); [`MachineConfig::patch`] merges the user's into
-//! that.
+//! The formats match `talosctl` and Talos's `machinery` library. A Go test reads generated configs with
+//! that library. [`generate`] creates a node's config from a [`ClusterConfig`] and a [`SecretsBundle`],
+//! and merges the lab patches ([`LabPatches`]) into it. The lab merges the same patches into a user's
+//! file ([`MachineConfig::as_written`]). [`MachineConfig::patch`] then merges the user's patches.
 
 mod cluster_config;
 #[expect(clippy::module_inception, reason = "the generated config is the idea of this folder")]

@@ -1,4 +1,4 @@
-//! Which of the lab's patches a config of the user's needs: what it says already stays as it says it.
+//! Selects the lab patches for a user's config. Existing settings in the config take precedence.
 
 use std::net::Ipv4Addr;
 
@@ -12,8 +12,8 @@ use super::{
 };
 
 impl LabPatches {
-    /// Those that are on and that a config of the user's needs, for a node at `address`: what it says
-    /// already stays as it says it.
+    /// Returns the enabled patches that a user's config requires, for a node at `address`. Existing
+    /// settings in the config stay unchanged.
     pub fn of_own(
         &self,
         config: &MachineConfig,
@@ -23,7 +23,8 @@ impl LabPatches {
     ) -> Vec<LabPatch> {
         let needed = self.on().filter(|id| !id.is_said_by(config, cluster, address));
         let mut patches: Vec<_> = needed.filter_map(|id| id.patch(cluster, node)).collect();
-        // The name of a config without a document for it goes where every version reads it.
+        // Without a HostnameConfig document, the host name goes into the main document, which every
+        // version reads.
         if config.of_kind("HostnameConfig").is_none() {
             for patch in patches.iter_mut().filter(|patch| patch.id == LabPatchId::Hostname) {
                 let hostname = json!({ "hostname": node.name.as_str() });
@@ -35,7 +36,7 @@ impl LabPatches {
 }
 
 impl LabPatchId {
-    /// Whether a config of the user's does without this patch.
+    /// Returns whether a user's config makes this patch unnecessary.
     fn is_said_by(self, config: &MachineConfig, cluster: &ClusterConfig, address: Ipv4Addr) -> bool {
         let main = config.main();
         let at = |path: &str| main.and_then(|main| main.pointer(path));
@@ -56,7 +57,7 @@ impl LabPatchId {
                 let said = at("/cluster/allowSchedulingOnControlPlanes").and_then(Value::as_bool);
                 said.unwrap_or(false) == cluster.schedule_on_control_planes
             }
-            // Whether to record is theirs to say, unless speed is asked for.
+            // The user decides about audit logs, unless the speed profile is selected.
             Self::Audit => true,
             _ => false,
         }

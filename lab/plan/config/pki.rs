@@ -1,7 +1,7 @@
-//! Keys and certificates in the forms that Talos writes.
+//! Keys and certificates in the formats of Talos.
 //!
-//! Source of the forms: `github.com/siderolabs/crypto/x509` (PEM labels) and
-//! `machinery/config/generate/secrets` (which authority has which key type and organization).
+//! Source of the formats: `github.com/siderolabs/crypto/x509` (PEM labels) and
+//! `machinery/config/generate/secrets` (the key type and organization of each CA).
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rcgen::{
@@ -14,24 +14,22 @@ use time::OffsetDateTime;
 
 use super::secrets::SecretsError;
 
-/// How long an authority is valid: Talos's `CAValidityTime`, ten years.
+/// Validity of a CA: Talos's `CAValidityTime`, ten years.
 const AUTHORITY_DAYS: i64 = 3650;
-/// Certificates start a day early, so that a restored or slow clock is not before them.
+/// Certificates become valid one day early, so that they are valid on a restored or slow clock.
 const EARLY_DAYS: i64 = 1;
 
 /// A PEM certificate and its PEM key, each in base64 as in Talos's files.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateAndKey {
-    /// The certificate.
     pub crt: String,
-    /// The private key; empty where only the certificate is handed out.
+    /// The private key. Empty where only the certificate is distributed.
     pub key: String,
 }
 
-/// A private key alone, PEM in base64.
+/// A private key, PEM in base64.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrivateKey {
-    /// The private key.
     pub key: String,
 }
 
@@ -62,8 +60,8 @@ impl KeyType {
         })?)
     }
 
-    /// The key as Talos's tools write it: SEC 1 for ECDSA (RFC 5915), PKCS #8 version 1 under a
-    /// label of its own for Ed25519 (RFC 8410).
+    /// Returns the key in the format of Talos's tools: SEC 1 for ECDSA (RFC 5915), and PKCS #8 version 1
+    /// with a separate label for Ed25519 (RFC 8410).
     pub(super) fn pem(self, pair: &KeyPair) -> Result<String, SecretsError> {
         let der = pair.serialize_der();
         match self {
@@ -86,7 +84,7 @@ impl KeyType {
     }
 }
 
-/// The `length` bytes after the first occurrence of `marker`.
+/// Returns the `length` bytes after the first occurrence of `marker`.
 fn find_after<'a>(der: &'a [u8], marker: &[u8], length: usize) -> Result<&'a [u8], SecretsError> {
     der.windows(marker.len())
         .position(|window| window == marker)
@@ -98,7 +96,7 @@ fn hex_bytes(text: &str) -> Vec<u8> {
     hex::decode(text).unwrap_or_default()
 }
 
-/// RFC 7468 text encoding.
+/// Encodes DER as RFC 7468 text.
 fn pem(label: &str, der: &[u8]) -> String {
     let body = STANDARD.encode(der);
     let lines: Vec<_> =
@@ -114,7 +112,7 @@ pub fn from_base64(text: &str) -> Result<Vec<u8>, SecretsError> {
     STANDARD.decode(text).map_err(|_| SecretsError::Encoding)
 }
 
-/// A new self-signed authority. `organization` and `common_name` are the subject, where given.
+/// Creates a self-signed CA. `organization` and `common_name` form the subject, if given.
 pub(super) fn authority(
     key_type: KeyType,
     organization: Option<&str>,
@@ -135,8 +133,8 @@ pub(super) fn authority(
     Ok(CertificateAndKey { crt: base64_text(&certificate.pem()), key: base64_text(&key_type.pem(&pair)?) })
 }
 
-/// A client certificate of the machine authority for the given roles (Ed25519, extended key usage
-/// exactly clientAuth, as apid demands).
+/// Creates a client certificate of the machine CA for the given roles (Ed25519, extended key usage
+/// exactly clientAuth, as apid requires).
 pub(super) fn client_certificate(
     authority: &CertificateAndKey,
     roles: &[&str],
@@ -176,7 +174,7 @@ fn subject(params: &mut CertificateParams, organization: Option<&str>, common_na
     }
 }
 
-/// The DER inside a PEM text, whatever its label; Talos labels PKCS #8 keys by algorithm.
+/// Returns the DER content of a PEM text with any label. Talos labels PKCS #8 keys by algorithm.
 pub fn pkcs8(pem: &[u8]) -> Result<Vec<u8>, SecretsError> {
     let text = std::str::from_utf8(pem).map_err(|_| SecretsError::Encoding)?;
     let body: String = text.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();

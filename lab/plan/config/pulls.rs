@@ -1,21 +1,21 @@
-//! The container images that a node pulls by itself, before anybody asks for a workload.
+//! The container images that a node pulls without any user workload.
 //!
-//! Sources: a machine config names its components' images; what it leaves out is the default of the
-//! Talos version (pkg/machinery/constants of v1.11.5 and v1.13.9: `DefaultEtcdVersion`, `EtcdImage`,
-//! `DefaultCoreDNSVersion`, `CoreDNSImage`, `FlannelVersion`). The sandbox image is the one that
-//! v1.11.5 was seen to pull; of v1.13 it is not known to differ.
+//! Sources: a machine config contains the images of its components. Omitted images have the default of
+//! the Talos version (pkg/machinery/constants of v1.11.5 and v1.13.9: `DefaultEtcdVersion`, `EtcdImage`,
+//! `DefaultCoreDNSVersion`, `CoreDNSImage`, `FlannelVersion`). The sandbox image was observed in pulls of
+//! v1.11.5. No different image is known for v1.13.
 
 use lab_model::node::Kind;
 use serde_json::Value;
 
 use super::{cluster_config::TalosContract, documents::MachineConfig};
 
-/// What runs on a node, as far as it decides what is pulled.
+/// The software of a node, as far as it affects image pulls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeSoftware {
-    /// Talos: each component of Kubernetes comes as an image.
+    /// Talos: each Kubernetes component is a container image.
     Talos,
-    /// The reference node: the components are in the node image.
+    /// The reference node: the node image contains the components.
     Reference,
 }
 
@@ -43,7 +43,7 @@ const fn defaults(contract: TalosContract) -> Defaults {
     }
 }
 
-/// The images that a node of this config pulls, in the order in which they are needed.
+/// Returns the images that a node with this config pulls, in the order of use.
 pub fn pulled_images(
     config: &MachineConfig,
     kind: Kind,
@@ -55,7 +55,7 @@ pub fn pulled_images(
     let image = |path: &str, default: Option<&str>| {
         value(path).and_then(Value::as_str).or(default).map(str::to_owned)
     };
-    // The reference node reads configs with the newest machinery, whatever the contract.
+    // The reference node parses configs with the newest machinery, for every contract.
     let defaults = match software {
         NodeSoftware::Talos => defaults(contract),
         NodeSoftware::Reference => defaults(TalosContract::V1_13),

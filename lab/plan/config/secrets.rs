@@ -1,4 +1,4 @@
-//! The secrets bundle of a cluster, in the file form of `talosctl gen secrets`.
+//! The secrets bundle of a cluster, in the file format of `talosctl gen secrets`.
 
 use base64::{
     Engine,
@@ -13,37 +13,37 @@ use super::{
     pki::{self, CertificateAndKey, KeyType, PrivateKey},
 };
 
-/// Why secrets cannot be made or read.
+/// Errors in the generation and parsing of secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretsError {
-    /// The certificate library refused.
+    /// The certificate library returned an error.
     #[error("make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
-    /// A generated key that has not the expected form; would be a fault of this program.
+    /// A generated key has an unexpected form. This would be a bug in the lab.
     #[error("a generated key has an unexpected form; this is a fault of the lab")]
     KeyForm,
-    /// A field that is not base64 or PEM.
+    /// A field is not base64 or PEM.
     #[error("a certificate or key of the secrets bundle is not PEM in base64; was the file edited?")]
     Encoding,
-    /// A file of another form.
+    /// The file is not a secrets bundle.
     #[error("it is not a secrets bundle of talosctl gen secrets: {0}")]
     Yaml(#[from] serde_yaml::Error),
 }
 
-/// Everything secret that the nodes of a cluster share.
+/// All secrets that the nodes of a cluster share.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretsBundle {
-    /// Identity for discovery.
+    /// Cluster identity for discovery.
     pub cluster: ClusterIdentity,
     /// Kubernetes secrets.
     pub secrets: KubernetesSecrets,
-    /// What a node shows to trustd.
+    /// The token for trustd.
     pub trustdinfo: TrustdInfo,
-    /// Authorities.
+    /// Certificate authorities.
     pub certs: Certificates,
 }
 
-/// Identity of a cluster for discovery.
+/// Cluster identity for discovery.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterIdentity {
     /// 32 random bytes, URL-safe base64.
@@ -52,34 +52,34 @@ pub struct ClusterIdentity {
     pub secret: String,
 }
 
-/// Secrets of Kubernetes itself.
+/// Kubernetes secrets.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KubernetesSecrets {
-    /// kubelet's bootstrap token, `6.16` characters.
+    /// Bootstrap token of kubelet, `6.16` characters.
     pub bootstraptoken: String,
-    /// Key for secrets at rest, base64.
+    /// Key for encryption at rest, base64.
     pub secretboxencryptionsecret: String,
 }
 
-/// What trustd checks.
+/// The token that trustd verifies.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrustdInfo {
     /// `6.16` characters.
     pub token: String,
 }
 
-/// The authorities of a cluster.
+/// The certificate authorities of a cluster.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificates {
-    /// etcd peers and clients.
+    /// CA for etcd peers and clients.
     pub etcd: CertificateAndKey,
-    /// Kubernetes API.
+    /// CA of the Kubernetes API.
     pub k8s: CertificateAndKey,
-    /// Aggregation layer.
+    /// CA of the aggregation layer.
     pub k8saggregator: CertificateAndKey,
-    /// Signs service account tokens.
+    /// Key that signs service account tokens.
     pub k8sserviceaccount: PrivateKey,
-    /// Machine API.
+    /// CA of the machine API.
     pub os: CertificateAndKey,
 }
 
@@ -90,11 +90,11 @@ impl std::fmt::Debug for SecretsBundle {
 }
 
 impl SecretsBundle {
-    /// Fresh secrets. The service account key is ECDSA where Talos makes RSA 4096: Kubernetes
-    /// takes both, and every RSA signature costs an emulated API server dearly.
+    /// Generates secrets. The service account key is ECDSA, where Talos uses RSA 4096. Kubernetes accepts
+    /// both, and RSA signatures are expensive on an emulated API server.
     ///
     /// # Errors
-    /// When the certificate library refuses, which it has no reason to.
+    /// Returns an error if the certificate library fails, which is not expected.
     pub fn generate(now: jiff::Timestamp) -> Result<Self, SecretsError> {
         let now = OffsetDateTime::from_unix_timestamp(now.as_second()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let ecdsa = |organization, name| pki::authority(KeyType::EcdsaP256, organization, name, now);
@@ -121,7 +121,7 @@ impl SecretsBundle {
         })
     }
 
-    /// The secrets that a control plane's config holds; what it does not hold is empty.
+    /// Extracts the secrets from a control plane config. Missing secrets are empty.
     pub fn of_control_plane(config: &MachineConfig) -> Self {
         let text = |path: &[&str]| config.text_at(path).unwrap_or_default().to_owned();
         let pair = |path: &[&str]| CertificateAndKey {
@@ -145,7 +145,7 @@ impl SecretsBundle {
         }
     }
 
-    /// A config with the secrets of `other` where it has these.
+    /// Replaces these secrets in a config with those of `other`.
     #[must_use]
     pub fn replaced_by(&self, other: &Self, mut config: MachineConfig) -> MachineConfig {
         let (own, others) = (self.texts(), other.texts());
@@ -156,7 +156,7 @@ impl SecretsBundle {
         config
     }
 
-    /// All texts of the bundle; each is a value of its own in a machine config.
+    /// Returns all texts of the bundle. Each is a separate value in a machine config.
     fn texts(&self) -> [&str; 14] {
         let Self { cluster, secrets, trustdinfo, certs } = self;
         let Certificates { etcd, k8s, k8saggregator, k8sserviceaccount, os } = certs;
@@ -178,12 +178,12 @@ impl SecretsBundle {
         ]
     }
 
-    /// A fresh token of the form that both kubelet bootstrap and trustd use.
+    /// Generates a token in the format of kubelet bootstrap and trustd.
     pub fn fresh_token() -> String {
         token()
     }
 
-    /// The file form.
+    /// Returns the bundle in its file format.
     ///
     /// # Errors
     /// None in practice.
@@ -191,16 +191,16 @@ impl SecretsBundle {
         Ok(serde_yaml::to_string(self)?)
     }
 
-    /// Reads the file form.
+    /// Parses the file format.
     ///
     /// # Errors
-    /// When it is another document, naming line and column.
+    /// Returns an error with line and column if the document is not a secrets bundle.
     pub fn from_yaml(text: &str) -> Result<Self, SecretsError> {
         Ok(serde_yaml::from_str(text)?)
     }
 }
 
-/// `[a-z0-9]{6}.[a-z0-9]{16}` (Kubernetes, bootstrap tokens).
+/// Generates a token of the form `[a-z0-9]{6}.[a-z0-9]{16}` (Kubernetes, bootstrap tokens).
 fn token() -> String {
     const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let mut rng = rand::rng();
@@ -256,7 +256,7 @@ mod tests {
             let [of_first, of_second] = [&first, &second].map(|secrets| generate(&cluster, &node, secrets));
             assert_ne!(of_first, of_second);
             assert_eq!(first.replaced_by(&second, of_first.clone()).to_yaml().ok(), of_second.to_yaml().ok());
-            // What it does not hold stays as it is.
+            // Values that the bundle does not contain stay unchanged.
             assert_eq!(second.replaced_by(&first, of_first.clone()), of_first);
         }
     }

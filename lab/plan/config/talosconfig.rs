@@ -13,7 +13,7 @@ use super::{
 /// A talosconfig file.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Talosconfig {
-    /// The context in use.
+    /// The name of the current context.
     pub context: String,
     /// All contexts by name.
     pub contexts: BTreeMap<String, Context>,
@@ -22,12 +22,12 @@ pub struct Talosconfig {
 /// Credentials and addresses of one cluster.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
-    /// Where to dial, `host:port` or host.
+    /// Endpoints, as `host:port` or host.
     pub endpoints: Vec<String>,
-    /// Which nodes to ask by default.
+    /// Default target nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<String>,
-    /// Machine authority, PEM in base64.
+    /// CA certificate of the machine API, PEM in base64.
     pub ca: String,
     /// Client certificate, PEM in base64.
     pub crt: String,
@@ -41,10 +41,10 @@ impl std::fmt::Debug for Talosconfig {
     }
 }
 
-/// An administrator's client file (role `os:admin`) for `cluster`.
+/// Creates an administrator's client file (role `os:admin`) for `cluster`.
 ///
 /// # Errors
-/// When the authority of the bundle cannot sign.
+/// Returns an error if the CA of the bundle cannot sign.
 pub fn talosconfig(
     cluster: &str,
     endpoints: &[IpAddr],
@@ -64,20 +64,20 @@ pub fn talosconfig(
 }
 
 impl Talosconfig {
-    /// Reads a file.
+    /// Parses a file.
     ///
     /// # Errors
-    /// When it is another document, naming line and column.
+    /// Returns an error with line and column if the document is not a talosconfig.
     pub fn from_yaml(text: &str) -> Result<Self, serde_yaml::Error> {
         serde_yaml::from_str(text)
     }
 
-    /// The context in use.
+    /// Returns the current context.
     pub fn current(&self) -> Option<&Context> {
         self.contexts.get(&self.context)
     }
 
-    /// The same client with other addresses to dial.
+    /// Replaces the endpoints.
     #[must_use]
     pub fn dialling(mut self, endpoints: &[IpAddr]) -> Self {
         if let Some(context) = self.contexts.get_mut(&self.context) {
@@ -87,7 +87,7 @@ impl Talosconfig {
         self
     }
 
-    /// The file's text.
+    /// Returns the text of the file.
     ///
     /// # Errors
     /// None in practice.

@@ -1,8 +1,8 @@
-//! A config as a person wrote it, changed as little as possible: lines that still say the same stay as they
-//! are, comments, order and spelling included.
+//! Minimal edits of a user's config. Lines with the same meaning stay unchanged, including comments,
+//! order and spelling.
 //!
-//! The text is edited entry by entry where it is written as blocks; an entry in braces is written anew as a
-//! whole. Whatever comes out is read again and must say exactly what was meant, else nothing is edited.
+//! In block style, the text is edited entry by entry. An entry in flow style is replaced as a whole. The
+//! result is parsed again and must match the wanted documents; otherwise the edit is discarded.
 
 use lab_model::yaml::YamlNode;
 use serde_json::{Map, Value};
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::documents::{Identity, parse};
 use crate::user_config::UserConfig;
 
-/// Lines to put in place of lines.
+/// A replacement of a range of lines.
 struct Edit {
     from: usize,
     to: usize,
@@ -22,7 +22,8 @@ struct Editor<'a> {
     edits: Vec<Edit>,
 }
 
-/// The text of `file` so that its documents are `wanted`; `None` when that cannot be done by editing lines.
+/// Edits the text of `file` so that its documents equal `wanted`. Returns `None` if line edits cannot
+/// achieve this.
 pub(super) fn rewritten(file: &UserConfig, wanted: &[Value]) -> Option<String> {
     let text = file.text();
     let before = said(text)?;
@@ -61,14 +62,14 @@ pub(super) fn rewritten(file: &UserConfig, wanted: &[Value]) -> Option<String> {
     (said(&text)? == wanted).then_some(text)
 }
 
-/// What a text says: its documents, empty ones left out.
+/// Parses the documents of a text, without empty documents.
 fn said(text: &str) -> Option<Vec<Value>> {
     Some(parse(text).ok()?.into_iter().filter(|document| !document.is_null()).collect())
 }
 
 impl Editor<'_> {
-    /// Where what begins at a line ends, before `limit`: blank lines, comments and marks behind it are
-    /// not part of it.
+    /// Returns the end of the content that starts at a line, before `limit`. Trailing blank lines,
+    /// comments and markers are excluded.
     fn content_end(&self, start: usize, limit: usize) -> usize {
         let idle = |line: &str| {
             let line = line.trim();
@@ -89,7 +90,8 @@ impl Editor<'_> {
         }
     }
 
-    /// Edits a mapping that ends before the line `end`; false when it must be written anew as a whole.
+    /// Edits a mapping that ends before the line `end`. Returns false if the mapping must be replaced as
+    /// a whole.
     fn map(
         &mut self,
         node: &YamlNode,
@@ -143,7 +145,7 @@ impl Editor<'_> {
     }
 
     fn finish(mut self) -> String {
-        // Of several insertions at one place the first stays first.
+        // The stable sort keeps the order of several insertions at one line.
         self.edits.sort_by_key(|edit| edit.from);
         let mut out: Vec<String> = Vec::new();
         let mut next = 0;
@@ -158,7 +160,7 @@ impl Editor<'_> {
     }
 }
 
-/// An entry as lines, `indent` columns in.
+/// Renders an entry as lines, indented by `indent` columns.
 fn written(key: &str, value: &Value, indent: usize) -> Vec<String> {
     let entry: Map<String, Value> = [(key.to_owned(), value.clone())].into_iter().collect();
     let text = serde_yaml::to_string(&entry).unwrap_or_default();
@@ -223,7 +225,7 @@ auto: stable
     }
 
     proptest::proptest! {
-        /// Whatever is removed or merged into it, what is sent says what was meant.
+        /// For any removal or merge, the sent text has the intended content.
         #[test]
         fn what_is_sent_says_what_was_meant(
             first in "[a-d]{1,2}", second in "[a-d]{1,2}", value in "[a-z0-9#: '-]{0,6}", blocks in 1..4usize,

@@ -1,27 +1,28 @@
-//! The catalogue of rules: what each finds, why it matters, an example that triggers it and one
-//! that does not. The data is `catalogue.yaml`; tests run the examples.
+//! The catalogue of rules. Each entry contains a description, the reason for the rule, an example with a
+//! finding and an example without findings. The data is in `catalogue.yaml`. Tests run the examples.
 
 use std::{collections::BTreeMap, fmt, sync::LazyLock};
 
 use lab_model::Severity;
 use serde::Deserialize;
 
-/// One rule.
+/// A rule.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct CatalogueEntry {
-    /// Its id, as findings carry it.
+    /// The rule ID in findings.
     pub id: String,
-    /// How bad its findings are.
+    /// The severity of the findings.
     #[serde(deserialize_with = "severity")]
     pub severity: Severity,
-    /// What it finds, in one line.
+    /// A description of the findings, in one line.
     pub finds: String,
-    /// Why it matters, and what Talos, or Kubernetes, or a person will see when nobody mends it.
+    /// The reason for the rule, and the symptoms in Talos, in Kubernetes or for the user if the problem
+    /// is not fixed.
     pub why: String,
-    /// Files that trigger it, by name.
+    /// Files that trigger the rule, by name.
     pub bad: BTreeMap<String, String>,
-    /// The same files mended: nothing is found in them.
+    /// The corrected files, which have no findings.
     pub good: BTreeMap<String, String>,
 }
 
@@ -51,7 +52,7 @@ static CATALOGUE: LazyLock<Vec<CatalogueEntry>> = LazyLock::new(|| {
         .expect("the built-in catalogue is well-formed; a test reads it")
 });
 
-/// All rules.
+/// Returns all rules.
 pub fn catalogue() -> &'static [CatalogueEntry] {
     &CATALOGUE
 }

@@ -10,32 +10,29 @@ use lab_model::{Diagnostic, Position, Severity, yaml::YamlNode};
 use super::schema::Schema;
 use crate::user_config::UserConfig;
 
-/// The rule of text that is no YAML.
+/// The rule for text that is not YAML.
 pub const NOT_YAML: &str = "not-yaml";
 
-/// The files that are looked at together, and what is known beside them.
+/// The files of one check, and the Talos version.
 #[derive(Debug)]
 pub struct ConfigSet {
-    /// The files.
     pub files: Vec<UserConfig>,
-    /// The keys of the Talos version that is meant.
+    /// The keys of the target Talos version.
     pub schema: &'static Schema,
-    /// What is no YAML.
+    /// Findings for files that are not YAML.
     pub(super) unreadable: Vec<Diagnostic>,
 }
 
-/// A file that could not be read.
+/// A file could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("read {}: {source}", path.display())]
 pub struct ReadError {
-    /// Which.
     pub path: PathBuf,
-    /// What the system said.
     pub source: io::Error,
 }
 
 impl ConfigSet {
-    /// Takes texts with their names.
+    /// Creates a set from texts with their names.
     pub fn new(texts: impl IntoIterator<Item = (String, String)>, schema: &'static Schema) -> Self {
         let mut set = Self { files: Vec::new(), schema, unreadable: Vec::new() };
         for (name, text) in texts {
@@ -53,7 +50,7 @@ impl ConfigSet {
     /// Reads files.
     ///
     /// # Errors
-    /// For the first that cannot be read.
+    /// Returns an error for the first unreadable file.
     pub fn read(paths: &[PathBuf], schema: &'static Schema) -> Result<Self, ReadError> {
         let read = |path: &PathBuf| {
             let text = read_text(path).map_err(|source| ReadError { path: path.clone(), source })?;
@@ -63,12 +60,12 @@ impl ConfigSet {
         Ok(Self::new(texts?, schema))
     }
 
-    /// The machine configs, each with its file.
+    /// Returns the machine configs, each with its file.
     pub(super) fn machines(&self) -> impl Iterator<Item = (&UserConfig, &YamlNode)> {
         self.files.iter().flat_map(|file| file.machine_configs().map(move |node| (file, node)))
     }
 
-    /// The documents of a kind, each with its file.
+    /// Returns the documents of a kind, each with its file.
     pub(super) fn of_kind<'a>(
         &'a self,
         kind: &'a str,
@@ -78,7 +75,7 @@ impl ConfigSet {
 }
 
 fn read_text(path: &Path) -> io::Result<String> {
-    /// More than any config has, in bytes.
+    /// Maximum file size in bytes, above that of any config.
     const LIMIT: u64 = 16 << 20;
     if std::fs::metadata(path)?.len() > LIMIT {
         return Err(io::Error::new(
@@ -90,7 +87,7 @@ fn read_text(path: &Path) -> io::Result<String> {
 }
 
 impl UserConfig {
-    /// A finding in this file.
+    /// Creates a finding in this file.
     pub(super) fn finding(
         &self,
         severity: Severity,

@@ -1,13 +1,13 @@
-//! What is wrong with machine configs, told before anything boots: `lab config check`.
+//! Checks machine configs before any machine boots: `lab config check`.
 //!
 //! ```text
 //! files -> ConfigSet (UserConfigs) -> rules -> Diagnostics (position, severity, rule, message, help)
 //! ```
 //!
-//! A file is what a user brings: the output of `talosctl gen config`, a rendered multi-document
-//! file, or a patch, which holds only a part. The files given together are taken for one cluster's.
-//! Every rule has an entry in the [`catalogue`] with an example that triggers it, one that does
-//! not, and why it matters; tests run the examples.
+//! A file is user input: the output of `talosctl gen config`, a rendered multi-document file, or a patch,
+//! which contains only a part of a config. All given files belong to one cluster. Every rule has an entry
+//! in the [`catalogue`] with the reason for the rule, an example with a finding and an example without
+//! findings. Tests run the examples.
 
 mod catalogue;
 mod config_set;

@@ -1,8 +1,8 @@
-//! Which keys a machine config may have, by Talos version.
+//! The valid keys of a machine config, by Talos version.
 //!
-//! The tables in `schema/` are derived from the types into which Talos's `machinery` library reads
-//! configs; a test derives them anew and compares. The JSON schema that the library carries is not
-//! enough: keys that are still read but no longer wanted are missing in it.
+//! The tables in `schema/` are derived from the config types of Talos's `machinery` library. A test
+//! regenerates and compares them. The JSON schema in the library is not sufficient: it lacks deprecated
+//! keys that Talos still reads.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -17,19 +17,19 @@ use crate::config::TalosContract;
 
 /// The type of the document without a kind.
 const MACHINE_CONFIG: &str = "";
-/// Deeper than any config goes.
+/// Maximum depth, above that of any config.
 const DEPTH_LIMIT: usize = 12;
 
 /// The keys of one Talos version.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub struct Schema {
-    /// The type of each kind of document; the one of the machine config has an empty kind.
+    /// The type of each kind of document. The machine config has an empty kind.
     documents: BTreeMap<String, String>,
-    /// Keys and what they hold, by type.
+    /// Keys and their value types, by type.
     types: BTreeMap<String, BTreeMap<String, Holds>>,
 }
 
-/// What a key holds.
+/// The value type of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 enum Holds {
@@ -68,7 +68,7 @@ impl TryFrom<String> for Holds {
 }
 
 impl Holds {
-    /// What a person calls it.
+    /// Returns the name of the type for messages.
     fn words(&self) -> String {
         match self {
             Self::Any => "anything".into(),
@@ -89,20 +89,20 @@ fn table(text: &str) -> Schema {
 }
 
 impl Schema {
-    /// The kinds of documents that have one.
+    /// Returns all non-empty document kinds.
     pub fn kinds(&self) -> impl Iterator<Item = &str> {
         self.documents.keys().map(String::as_str).filter(|kind| !kind.is_empty())
     }
 
-    /// Reads a table.
+    /// Parses a table.
     ///
     /// # Errors
-    /// When the text is none.
+    /// Returns an error if the text is not a table.
     pub fn parse(text: &str) -> Result<Self, serde_yaml::Error> {
         serde_yaml::from_str(text)
     }
 
-    /// The keys of a Talos version.
+    /// Returns the keys of a Talos version.
     pub fn of(contract: TalosContract) -> &'static Self {
         match contract {
             TalosContract::V1_11 => &V1_11,
@@ -110,7 +110,7 @@ impl Schema {
         }
     }
 
-    /// Everything in a document that does not fit the table.
+    /// Returns all deviations of a document from the table.
     pub(super) fn check(&self, document: &YamlNode) -> Vec<Diagnostic> {
         let kind = document.kind().unwrap_or(MACHINE_CONFIG);
         let mut found = Vec::new();
@@ -150,7 +150,7 @@ impl Schema {
                 for YamlEntry { key, position, node } in entries {
                     match keys.get(key) {
                         Some(holds) => self.look_at(node, holds, &joined(path, key), found),
-                        // The marks of a strategic-merge patch are no keys.
+                        // Directives of a strategic merge patch are not keys.
                         None if key.starts_with('$') => {}
                         None => {
                             let message = format!(
@@ -165,9 +165,9 @@ impl Schema {
             }
             (Holds::Text, YamlValue::Scalar { .. }) => {}
             (Holds::Flag, YamlValue::Scalar { text, .. }) if is_flag(text) => {}
-            // Go's reader takes 0x1f, 0o17 and 1_000 as well (yaml.v3, resolve.go).
+            // The Go parser also accepts 0x1f, 0o17 and 1_000 (yaml.v3, resolve.go).
             (Holds::Number, YamlValue::Scalar { text, .. }) if is_number(text) => {}
-            // `key: $patch: delete` takes a list or a map away.
+            // `key: $patch: delete` removes a list or a map.
             (_, YamlValue::Map(entries)) if entries.iter().any(|entry| entry.key == "$patch") => {}
             (_, value) => {
                 let what = match value {
@@ -191,7 +191,7 @@ impl Schema {
         }
     }
 
-    /// Where a key of that very name is right.
+    /// Returns the path where a key with this name is valid.
     fn path_of(&self, key: &str, name: &str, path: &str, depth: usize) -> Option<String> {
         let keys = self.types.get(name).filter(|_| depth < DEPTH_LIMIT)?;
         if keys.contains_key(key) {
@@ -230,7 +230,7 @@ mod tests {
         documents.iter().flat_map(|document| Schema::of(TalosContract::V1_13).check(document)).collect()
     }
 
-    /// The rule and the message of the one thing that is found, and its help.
+    /// Returns the position, the rule with the message, and the help of the only finding.
     fn only(text: &str) -> (Option<Position>, String, String) {
         let found = found(text);
         let [one] = found.as_slice() else { panic!("{found:?}") };

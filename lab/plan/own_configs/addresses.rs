@@ -1,4 +1,4 @@
-//! Whose address is whose, when configs say so: the LAN, its gateway and the nodes.
+//! Address assignment for user configs: the LAN, its gateway and the nodes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,26 +11,26 @@ use lab_model::{Diagnostic, node::NodeName};
 use super::patched::{ENDPOINT, PatchedConfig};
 use crate::cluster::NetworkSpec;
 
-/// A node as far as its address goes.
+/// A node with the inputs for its address.
 pub(super) struct Placed<'a> {
     pub name: &'a NodeName,
-    /// Its own config, when it has one.
+    /// The user's config for the node, if any.
     pub config: Option<&'a PatchedConfig>,
     pub is_control_plane: bool,
 }
 
-/// The addresses that were found.
+/// The result of the assignment.
 pub(super) struct Addresses {
     pub lan: Ipv4Net,
     pub gateway: Ipv4Addr,
     pub nodes: BTreeMap<NodeName, Ipv4Addr>,
 }
 
-/// Narrower networks have no room for nodes beside the gateway.
+/// Maximum prefix length. Narrower networks have no room for nodes beside the gateway.
 const NARROWEST: u8 = 28;
 
-/// Places every node. `lan` is the scenario's own, when it has one; `endpoint` the address by which the
-/// files reach the control plane, when they name one.
+/// Assigns an address to every node. `lan` is the LAN of the scenario, if specified. `endpoint` is the
+/// control plane address in the files, if specified.
 pub(super) fn place(
     nodes: &[Placed<'_>],
     lan: Option<Ipv4Net>,

@@ -1,16 +1,15 @@
-//! A file of the user.
+//! A user's file.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A file as its owner wrote it. Serializes, and shows in debug output, as its name alone: the text holds
-/// secrets.
+/// A file with its original text. Serialization and debug output contain only the name, because the text
+/// contains secrets.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnFile {
-    /// Its path, for messages.
+    /// The path, for messages.
     pub origin: String,
-    /// Its text.
     #[serde(skip)]
     pub text: String,
 }

@@ -1,4 +1,4 @@
-//! Whether the lab can form the cluster of the user's files.
+//! Checks whether the lab can form a cluster from the user's files.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -20,62 +20,58 @@ use crate::{
     config::{LabPatchId, LabPatches, Talosconfig},
 };
 
-/// What a scenario asks for.
+/// The cluster that a scenario requests.
 #[derive(Debug)]
 pub struct RequestedCluster<'a> {
-    /// All nodes.
     pub nodes: Vec<RequestedNode<'a>>,
-    /// Its LAN, when it names one.
+    /// The LAN, if the scenario specifies it.
     pub lan: Option<Ipv4Net>,
-    /// Which of the lab's patches are on.
+    /// The enabled lab patches.
     pub lab_patches: &'a LabPatches,
     /// The user's client file.
     pub talosconfig: Option<&'a OwnFile>,
-    /// The LAN when nobody names one.
+    /// The default LAN.
     pub default_lan: Ipv4Net,
 }
 
 /// A node of a scenario.
 #[derive(Debug)]
 pub struct RequestedNode<'a> {
-    /// Its name.
     pub name: &'a NodeName,
-    /// What it is for.
     pub kind: Kind,
-    /// Its own config.
+    /// The user's config for the node.
     pub file: Option<&'a OwnFile>,
-    /// The user's patches, in their order.
+    /// The user's patches, in order.
     pub patches: Vec<&'a str>,
 }
 
-/// What the files decide.
+/// Cluster settings from the user's files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnCluster {
-    /// The cluster's name in them.
+    /// Cluster name.
     pub name: Option<String>,
-    /// The control plane's URL in them.
+    /// URL of the control plane.
     pub endpoint: String,
-    /// The name in the URL, when it is no address.
+    /// Host name in the URL. `None` if the host is an address.
     pub endpoint_name: Option<String>,
-    /// The LAN.
     pub lan: Ipv4Net,
-    /// The LAN's gateway.
+    /// Gateway of the LAN.
     pub gateway: Ipv4Addr,
-    /// Each node's address.
+    /// The address of each node.
     pub addresses: BTreeMap<NodeName, Ipv4Addr>,
-    /// The network of pods.
+    /// The pod network.
     pub pods: Option<Ipv4Net>,
-    /// The network of services.
+    /// The service network.
     pub services: Option<Ipv4Net>,
-    /// The DNS domain.
+    /// The DNS domain of the cluster.
     pub dns_domain: Option<String>,
-    /// Whether ordinary pods may run on control planes.
+    /// Whether control planes accept ordinary pods.
     pub schedule_on_control_planes: bool,
-    /// The client file to use in place of a generated one.
+    /// The user's client file, which replaces the generated one.
     pub talosconfig: Option<OwnFile>,
 }
 
-/// Secrets without which a control plane's config makes no cluster.
+/// Secrets that a control plane config requires to form a cluster.
 const OF_CONTROL_PLANES: [&[&str]; 9] = [
     &["machine", "token"],
     &["machine", "ca", "crt"],
@@ -87,14 +83,14 @@ const OF_CONTROL_PLANES: [&[&str]; 9] = [
     &["cluster", "etcd", "ca", "key"],
     &["cluster", "serviceAccount", "key"],
 ];
-/// Secrets without which a worker's config joins none.
+/// Secrets that a worker config requires to join a cluster.
 const OF_WORKERS: [&[&str]; 4] =
     [&["machine", "token"], &["machine", "ca", "crt"], &["cluster", "token"], &["cluster", "ca", "crt"]];
 
-/// Looks at all files together.
+/// Checks all files together.
 ///
 /// # Errors
-/// Everything that the lab cannot work with and may not change.
+/// Returns every problem that the lab cannot work with and must not change.
 pub fn judge(asked: &RequestedCluster<'_>) -> Result<OwnCluster, Vec<Diagnostic>> {
     let mut refusals = Vec::new();
     let mut configs = Vec::new();
@@ -163,7 +159,7 @@ pub fn judge(asked: &RequestedCluster<'_>) -> Result<OwnCluster, Vec<Diagnostic>
     })
 }
 
-/// Each refusal once: nodes may share a file.
+/// Removes duplicates, because nodes can share a file.
 fn once(refusals: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut told = Vec::new();
     for refusal in refusals {
@@ -174,7 +170,7 @@ fn once(refusals: Vec<Diagnostic>) -> Vec<Diagnostic> {
     told
 }
 
-/// What is wrong with one node's config alone.
+/// Checks the config of one node in isolation.
 fn of_node(
     asked: &RequestedCluster<'_>,
     node: &RequestedNode<'_>,
@@ -189,7 +185,7 @@ fn of_node(
             format!("machine.type is {said} and {name} is a {} of the scenario", node.kind.machine_type()),
             "give each kind of node the file that was made for it",
         ));
-        // What it lacks besides would be told of the wrong file.
+        // Further findings would refer to the wrong file.
         return;
     }
     match config.says.hostname() {
@@ -233,7 +229,7 @@ fn of_node(
     }
 }
 
-/// The endpoint's URL and its host.
+/// Returns the endpoint URL and its host.
 fn endpoint(config: &PatchedConfig) -> Result<(String, String), Box<Diagnostic>> {
     let refusal = |message: String, help: &str| Box::new(config.refused(&ENDPOINT, message, help));
     let example = "write it as https://ADDRESS:6443";
@@ -270,7 +266,7 @@ fn endpoint(config: &PatchedConfig) -> Result<(String, String), Box<Diagnostic>>
     Ok((url.to_owned(), host.to_ascii_lowercase()))
 }
 
-/// Whether a client file is for this cluster.
+/// Checks that a client file belongs to this cluster.
 fn client_file(file: &OwnFile, control_plane: &PatchedConfig) -> Result<(), Box<Diagnostic>> {
     let refusal = |key: &str, message: String| {
         let line =

@@ -1,13 +1,13 @@
-//! The user's own machine configs, used in place of generated ones: what they say, and whether the lab can
-//! form their cluster without changing what it may not change.
+//! The user's own machine configs, which replace generated ones. The module reads their values and checks
+//! whether the lab can form the cluster without changes to protected settings.
 //!
 //! ```text
-//! OwnFile (text) + patches -> PatchedConfig (what it says) -> OwnCluster (networks, addresses) or Diagnostics
+//! OwnFile (text) + patches -> PatchedConfig (values) -> OwnCluster (networks, addresses) or Diagnostics
 //! ```
 //!
-//! The addresses are theirs: the lab LAN takes the network in which their static addresses and their endpoint
-//! lie, so that both stay as they are. What must change all the same are patches of the lab
-//! ([`crate::talos::LabPatches::of_own`]), and the text around them stays
+//! The configs determine the addresses. The lab LAN uses the network of their static addresses and their
+//! endpoint, so both stay unchanged. The remaining changes are lab patches
+//! ([`crate::talos::LabPatches::of_own`]), which keep the text around them
 //! ([`crate::talos::MachineConfig::as_written`]).
 
 mod addresses;

@@ -1,4 +1,4 @@
-//! A config of the user with the user's patches: what it says then, and where the file says it.
+//! A user's config with the user's patches: the effective values, and their positions in the file.
 
 use std::net::Ipv4Addr;
 
@@ -13,20 +13,20 @@ use crate::{
 
 /// A config with the user's patches.
 pub(super) struct PatchedConfig {
-    /// As it is written; positions are of this file.
+    /// The file as written. Positions refer to this file.
     written: UserConfig,
-    /// What it says with the patches.
+    /// The config after the patches.
     pub says: UserConfig,
 }
 
-/// Where a config names the control plane.
+/// The path of the control plane endpoint in a config.
 pub(super) const ENDPOINT: [&str; 3] = ["cluster", "controlPlane", "endpoint"];
-/// What a file should be.
+/// The help text for an invalid file.
 const HELP: &str =
     "give the output of talosctl gen config, or a file that talm rendered; a patch goes under patches";
 
 impl PatchedConfig {
-    /// Reads a file and applies patches. A patch that cannot be applied is left to the plan, which reports it.
+    /// Reads a file and applies patches. Skips a patch that cannot be applied; the plan reports it.
     pub fn read(file: &OwnFile, patches: &[&str]) -> Result<Self, Box<Diagnostic>> {
         let refused = |message: String| {
             Box::new(Diagnostic::at(&Position::START, message).in_file(&file.origin).help(HELP))
@@ -47,7 +47,7 @@ impl PatchedConfig {
         Ok(Self { written, says })
     }
 
-    /// The first IPv4 network for "pod" or "service" addresses.
+    /// Returns the first IPv4 network for "pod" or "service" addresses.
     pub fn network(&self, name: &str) -> Option<Ipv4Net> {
         cluster_networks(self.says.main()?).filter(|network| network.name == name).find_map(|network| {
             match network.network {
@@ -57,7 +57,7 @@ impl PatchedConfig {
         })
     }
 
-    /// The first IPv4 address that the file gives its machine.
+    /// Returns the first static IPv4 address of the machine.
     pub fn static_address(&self) -> Option<Ipv4Net> {
         let parsed = self.says.static_addresses().filter_map(|text| {
             text.parse::<Ipv4Net>().ok().or_else(|| Some(Ipv4Net::from(text.parse::<Ipv4Addr>().ok()?)))
@@ -65,22 +65,22 @@ impl PatchedConfig {
         parsed.into_iter().find(|net| !net.addr().is_loopback())
     }
 
-    /// The IPv4 addresses that control planes share.
+    /// Returns the shared IPv4 addresses of the control planes.
     pub fn shared_addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
         self.says.shared_addresses().filter_map(|text| text.parse().ok())
     }
 
-    /// The IPv4 gateways of the default routes.
+    /// Returns the IPv4 gateways of the default routes.
     pub fn gateways(&self) -> impl Iterator<Item = Ipv4Addr> {
         self.says.gateways().filter_map(|text| text.parse().ok())
     }
 
-    /// An error at a path of the main document.
+    /// Creates an error at a path of the main document.
     pub fn refused(&self, path: &[&str], message: impl Into<String>, help: impl Into<String>) -> Diagnostic {
         self.refused_at(self.written.position(path), message, help)
     }
 
-    /// An error at a value of the file.
+    /// Creates an error at a value of the file.
     pub fn refused_value(
         &self,
         value: &str,

@@ -1,4 +1,4 @@
-//! Each thing that the lab refuses in a user's files, and whose addresses it takes.
+//! Tests for every refusal of a user's files, and for the selection of addresses.
 
 use std::sync::OnceLock;
 
@@ -23,7 +23,7 @@ fn name(text: &str) -> NodeName {
     NodeName::new(text).expect("name")
 }
 
-/// What `talosctl gen config` writes, with a patch.
+/// Returns the output of `talosctl gen config` with a patch.
 fn file(kind: Kind, patch: &str) -> OwnFile {
     let cluster = ClusterConfig {
         name: "theirs".into(),

@@ -1,9 +1,9 @@
-//! What the lab knows of a check before anything boots: how scenario files spell it, its parameters, its words, and
-//! what it needs.
+//! Check definitions for planning: the name in scenario files, the parameters, the GIVEN/WHEN/THEN text
+//! and the requirements.
 //!
-//! A check is a type that implements [`CheckKind`]. The reader of scenario files knows no check by name. It is given
-//! a table of [`CheckDefinition`]s, and hands out each check behind [`PlannedCheck`] or a trait that extends it; what
-//! looks at a live cluster is such a trait.
+//! A check is a type that implements [`CheckKind`]. The reader of scenario files has no built-in checks.
+//! It receives a table of [`CheckDefinition`]s, and returns each check as a [`PlannedCheck`] or as a
+//! trait that extends it. The trait for checks against a live cluster is such an extension.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -21,51 +21,54 @@ use super::{
 };
 use crate::cluster::ClusterSpec;
 
-/// A kind of check. What implements it are the parameters of the check, read and found right.
+/// A kind of check. The implementing type holds the validated parameters.
 pub trait CheckKind: Serialize + fmt::Debug + Send + Sync + Sized + 'static {
     /// The name in scenario files.
     const NAME: &'static str;
 
-    /// The parameters as scenario files spell them. It derives `Deserialize` with `deny_unknown_fields`; text that may
-    /// be wrong is [`super::Text`], so that an error can point at it. A check whose parameters all have defaults may
-    /// be written as its name alone.
+    /// The parameters as written in scenario files. The type derives `Deserialize` with
+    /// `deny_unknown_fields`. Text that needs validation has the type [`super::Text`], so that errors
+    /// have a position. If all parameters have defaults, a scenario file may contain only the name of the
+    /// check.
     type Written: DeserializeOwned;
 
-    /// The check with these parameters, or `None` when a problem with them was reported to `context`.
+    /// Creates the check from its parameters. Returns `None` after it has reported a problem to
+    /// `context`.
     fn read(written: Self::Written, context: &mut CheckContext<'_, '_>) -> Option<Self>;
 
-    /// GIVEN, WHEN and THEN, unless the scenario has its own words.
+    /// Returns the default GIVEN, WHEN and THEN text. A scenario can override it.
     fn words(&self, cluster: &ClusterSpec) -> Words;
 
-    /// The nodes that the check names.
+    /// Returns the nodes that the parameters refer to.
     fn nodes(&self) -> Vec<&NodeName> {
         Vec::new()
     }
 
-    /// The container images of the workloads that it starts.
+    /// Returns the container images of the check's workloads.
     fn images(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// Whether a node has restarted once it is done.
+    /// Returns whether the check restarts a node.
     fn restarts_nodes(&self) -> bool {
         false
     }
 
-    /// The node whose boot may be held up by an extension service when the check begins.
+    /// Returns the node with a boot sequence that an extension service may block at the start of the
+    /// check.
     fn held_node(&self) -> Option<&NodeName> {
         None
     }
 }
 
-/// A check of a scenario, of whatever kind: what [`CheckKind`] says of it.
+/// A check of a scenario, independent of its kind. The methods correspond to [`CheckKind`].
 pub trait PlannedCheck: fmt::Debug + Send + Sync {
     /// See [`CheckKind::NAME`].
     fn name(&self) -> &'static str;
-    /// Its parameters; `None` when it has none.
+    /// Returns the parameters, or `None` if the check has none.
     ///
     /// # Errors
-    /// When they cannot be written as JSON.
+    /// Returns an error if the parameters cannot be serialized as JSON.
     fn parameters(&self) -> Result<Option<serde_json::Value>, serde_json::Error>;
     /// See [`CheckKind::words`].
     fn words(&self, cluster: &ClusterSpec) -> Words;
@@ -110,8 +113,8 @@ impl<K: CheckKind> PlannedCheck for K {
     }
 }
 
-/// A line of the table of checks: the name of a kind of check, and how its parameters are read. `C` is the trait
-/// behind which checks are handed out.
+/// An entry in the table of checks: the name of a kind of check, and the reader of its parameters. `C` is
+/// the trait object type of the checks.
 pub struct CheckDefinition<C: ?Sized> {
     /// See [`CheckKind::NAME`].
     pub name: &'static str,
@@ -121,30 +124,30 @@ pub struct CheckDefinition<C: ?Sized> {
 }
 
 impl<C: ?Sized> CheckDefinition<C> {
-    /// The line of a kind of check. `read` calls [`Parameters::read`] for it.
+    /// Creates the entry for a kind of check. `read` calls [`Parameters::read`] for the kind.
     pub const fn new<K: CheckKind>(read: CheckReader<C>) -> Self {
         Self { name: K::NAME, keys: words_of::<K::Written>, read }
     }
 }
 
-/// The words in which a check is asked.
+/// The GIVEN/WHEN/THEN text of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Words {
-    /// The state that is assumed.
+    /// The precondition.
     pub given: String,
-    /// What is done.
+    /// The action.
     pub when: String,
-    /// What must then be true.
+    /// The expected state.
     pub then: String,
 }
 
 impl Words {
-    /// The three parts.
+    /// Creates the text from its three parts.
     pub fn new(given: impl Into<String>, when: impl Into<String>, then: impl Into<String>) -> Self {
         Self { given: given.into(), when: when.into(), then: then.into() }
     }
 
-    /// How many nodes the cluster has, as "3 nodes".
+    /// Returns the number of nodes as text, e.g. "3 nodes".
     pub fn count_nodes(cluster: &ClusterSpec) -> String {
         match cluster.nodes.len() {
             1 => "1 node".to_owned(),
@@ -152,32 +155,31 @@ impl Words {
         }
     }
 
-    /// The words for a formed cluster.
+    /// Returns the GIVEN text for a formed cluster.
     pub fn formed(cluster: &ClusterSpec) -> String {
         format!("a cluster formed of {}", Self::count_nodes(cluster))
     }
 }
 
 impl fmt::Display for Words {
-    /// GIVEN … WHEN … THEN, in one line.
+    /// Writes GIVEN … WHEN … THEN in one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "GIVEN {} WHEN {} THEN {}", self.given, self.when, self.then)
     }
 }
 
-/// A check of a scenario with its identifier and its words.
+/// A check of a scenario with its identifier and its GIVEN/WHEN/THEN text.
 #[derive(Debug)]
 pub struct CheckSpec<C: ?Sized> {
-    /// Unique in the scenario; the `check` of events and reports.
+    /// Identifier, unique in the scenario. Events and reports use it as `check`.
     pub id: String,
-    /// The check.
     pub check: Arc<C>,
-    /// GIVEN, WHEN and THEN.
+    /// The GIVEN, WHEN and THEN text.
     pub words: Words,
 }
 
 impl<C: ?Sized> CheckSpec<C> {
-    /// GIVEN … WHEN … THEN, in one line.
+    /// Returns GIVEN … WHEN … THEN in one line.
     pub fn title(&self) -> String {
         self.words.to_string()
     }
@@ -201,7 +203,7 @@ impl<C: PlannedCheck + ?Sized> Serialize for CheckSpec<C> {
     }
 }
 
-/// A check as a variant of all checks, by its name.
+/// Serializes a check as an enum variant, tagged with its name.
 struct NameAndParameters<'a, C: ?Sized>(&'a C);
 
 impl<C: PlannedCheck + ?Sized> Serialize for NameAndParameters<'_, C> {
@@ -213,14 +215,14 @@ impl<C: PlannedCheck + ?Sized> Serialize for NameAndParameters<'_, C> {
     }
 }
 
-/// How a check is read from its entry.
+/// A function that creates a check from its entry.
 pub type ReadCheck<C> = Box<dyn FnOnce(&mut CheckContext<'_, '_>) -> Option<Arc<C>>>;
 
 impl Parameters<'_> {
-    /// Reads the parameters of a check of the kind `K`, which `erase` hides behind `C`.
+    /// Reads the parameters of a check of kind `K`. `erase` converts the check to `C`.
     ///
     /// # Errors
-    /// When they do not have the form of [`CheckKind::Written`].
+    /// Returns an error if the parameters do not match [`CheckKind::Written`].
     pub fn read<K: CheckKind, C: ?Sized + 'static>(
         &self,
         erase: fn(K) -> Arc<C>,

@@ -1,4 +1,4 @@
-//! What the parameters of a check may refer to, and where problems with them are reported.
+//! Validates references in check parameters, and collects problems.
 
 use std::{fmt::Display, str::FromStr};
 
@@ -14,7 +14,8 @@ use super::{
 };
 use crate::cluster::{ClusterSpec, Patch};
 
-/// The cluster of the scenario, and its problems so far. A method that returns `None` has reported one.
+/// The cluster of the scenario, and the problems so far. A method that returns `None` has reported a
+/// problem.
 pub struct CheckContext<'a, 'b> {
     lowering: &'a mut Lowering<'b>,
     cluster: &'a ClusterSpec,
@@ -25,42 +26,42 @@ impl<'a, 'b> CheckContext<'a, 'b> {
         Self { lowering, cluster }
     }
 
-    /// The cluster that the check looks at.
+    /// Returns the cluster under test.
     pub fn cluster(&self) -> &'a ClusterSpec {
         self.cluster
     }
 
-    /// Reports a problem; the check is not read.
+    /// Reports a problem. The check is then discarded.
     pub fn report(&mut self, problem: Diagnostic) {
         self.lowering.report(problem);
     }
 
-    /// The node of this name.
+    /// Returns the node with the given name.
     pub fn node(&mut self, name: &Text) -> Option<NodeName> {
         self.lowering.node(name, self.cluster)
     }
 
-    /// The nodes of these names.
+    /// Returns the nodes with the given names.
     pub fn nodes(&mut self, names: &[Text]) -> Option<Vec<NodeName>> {
         names.iter().map(|name| self.node(name)).collect()
     }
 
-    /// Whether a node is a control plane.
+    /// Returns whether a node is a control plane.
     pub fn is_control_plane(&self, node: &NodeName) -> bool {
         self.cluster.node(node).is_some_and(|spec| spec.kind == Kind::ControlPlane)
     }
 
-    /// The role of this name, which a node has.
+    /// Returns the role with the given name. At least one node must have it.
     pub fn role(&mut self, name: &Text) -> Option<Role> {
         self.lowering.role(name, self.cluster)
     }
 
-    /// The patch, or the document, that is written or whose file is named.
+    /// Returns an inline patch or document, or reads it from a file.
     pub fn patch(&mut self, written: &Spanned<RawPatch>) -> Option<Patch> {
         self.lowering.patch(written)
     }
 
-    /// A text as the type that it must be, if it is given.
+    /// Parses an optional text.
     pub fn parsed<T>(&mut self, text: Option<&Text>) -> Option<Option<T>>
     where
         T: FromStr,

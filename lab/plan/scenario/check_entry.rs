@@ -1,7 +1,8 @@
-//! The entries of `checks:` in a scenario file.
+//! Reads the entries of `checks:` in a scenario file.
 //!
-//! The file is read twice. The first reading takes of each entry its own words and the names of its checks; the second
-//! reads the parameters of one check from the same text, so that a mistake in them has its place in the file.
+//! The file is parsed twice. The first pass reads the common keys of each entry and the names of its
+//! checks. The second pass reads the parameters of one check from the same text, so that errors have a
+//! position in the file.
 
 use std::{fmt, marker::PhantomData};
 
@@ -19,21 +20,21 @@ use super::{
     raw_check::RawCheck,
 };
 
-/// The keys of an entry that every check may have.
+/// The keys that every entry may have.
 pub(super) const COMMON_KEYS: [&str; 4] = ["id", "given", "when", "then"];
 
-/// How the parameters of one kind of check are read.
+/// A function that reads the parameters of one kind of check.
 pub type CheckReader<C> = fn(&Parameters<'_>) -> Result<ReadCheck<C>, serde_saphyr::Error>;
 
-/// Where the parameters of a check are written.
+/// The location of a check's parameters.
 pub struct Parameters<'a> {
-    /// The text of the scenario file, and the number of the entry in `checks`; `None` when the check is written as
-    /// its name alone.
+    /// The text of the scenario file and the index of the entry in `checks`. `None` if the entry contains
+    /// only the name of the check.
     entry: Option<(&'a str, usize)>,
 }
 
 impl Parameters<'_> {
-    /// The parameters of the check `name`, of the type by which they are written.
+    /// Parses the parameters of the check `name` as type `T`.
     pub(super) fn written<T: DeserializeOwned>(&self, name: &str) -> Result<T, serde_saphyr::Error> {
         let Some((text, entry)) = self.entry else {
             return serde_saphyr::from_str_with_options("{}", yaml_options());
@@ -45,18 +46,18 @@ impl Parameters<'_> {
     }
 }
 
-/// An entry of `checks` whose form is right.
+/// A well-formed entry of `checks`.
 pub(super) enum ReadEntry<C: ?Sized> {
-    /// One check that may refer to the wrong things.
+    /// A check. Its references are not validated yet.
     Check(&'static str, ReadCheck<C>),
-    /// An entry that is no check, with the problem.
+    /// An entry that is not a check, with the problem.
     Refused(Diagnostic),
 }
 
 /// Reads entry `number` of `checks`.
 ///
 /// # Errors
-/// When its form is wrong.
+/// Returns an error if the entry is malformed.
 pub(super) fn read_entry<C: ?Sized>(
     text: &str,
     number: usize,
@@ -112,7 +113,7 @@ pub(super) fn read_entry<C: ?Sized>(
     }
 }
 
-/// The problem with a check that is written as its name alone and has parameters without a default.
+/// Reports a check that requires parameters but consists only of its name.
 fn needs_more(entry: &Spanned<RawCheck>, name: &str, error: &serde_saphyr::Error) -> Diagnostic {
     let problem = Diagnostic::at(entry, format!("the check {name} needs to know more"));
     match error.without_snippet() {
@@ -123,13 +124,13 @@ fn needs_more(entry: &Spanned<RawCheck>, name: &str, error: &serde_saphyr::Error
     }
 }
 
-/// A step down a file.
+/// A path segment in a file.
 enum Step<'a> {
     Key(&'a str),
     Item(usize),
 }
 
-/// The value at a path; everything beside the path is skipped.
+/// Deserializes the value at a path and skips everything else.
 struct At<'a, T> {
     path: &'a [Step<'a>],
     value: PhantomData<T>,
@@ -178,7 +179,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for At<'_, T> {
     }
 }
 
-/// The second reading of a file finds what the first one found.
+/// The error if the second pass does not find a value from the first pass.
 fn gone<E: de::Error>() -> E {
     E::custom("an entry of `checks` is not where it was")
 }

@@ -1,4 +1,4 @@
-//! What a scenario must come to: success, or failure for a named reason.
+//! The expected result of a scenario: success, or failure for a specific reason.
 
 use lab_model::{
     events::{Outcome, Step, TurnedAway},
@@ -6,57 +6,54 @@ use lab_model::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What must happen for a scenario's verdict to be green.
+/// The condition for a green verdict.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Expectation {
     /// The cluster forms and every check passes.
     #[default]
     Passes,
-    /// It fails, and a failure matches all that is given here.
+    /// The scenario fails, and one failure matches all given fields.
     Fails {
-        /// At this step.
+        /// The failed step.
         step: Option<Step>,
-        /// Of this node.
+        /// The failed node.
         node: Option<NodeName>,
-        /// In this check (by identifier) instead of a step.
+        /// The identifier of the failed check, instead of a step.
         check: Option<String>,
-        /// Because the cluster does not accept this of the node.
+        /// The reason that the cluster rejects the node.
         turned_away: Option<TurnedAway>,
-        /// With a cause that holds each of these texts, in any case of letters.
+        /// The cause contains each of these texts. The comparison ignores case.
         cause_contains: Vec<String>,
     },
-    /// The lab refuses before any machine starts.
+    /// The lab refuses the scenario before any machine starts.
     Refused {
-        /// With a cause that holds each of these texts, in any case of letters.
+        /// The cause contains each of these texts. The comparison ignores case.
         cause_contains: Vec<String>,
     },
 }
 
-/// A failure as a run saw it.
+/// A failure that occurred in a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SeenFailure {
-    /// The lab refused before any machine started.
+    /// The lab refused the scenario before any machine started.
     Refused {
-        /// Why.
+        /// The error message of the refusal.
         cause: String,
     },
     /// A step failed.
     Step {
-        /// Which.
         step: Step,
-        /// Of which node; `None` for the cluster.
+        /// The failed node. `None` means the cluster.
         node: Option<NodeName>,
-        /// What of the node the cluster does not accept, if that is why.
+        /// The reason that the cluster rejects the node, if that is the cause.
         turned_away: Option<TurnedAway>,
-        /// Why.
         cause: String,
     },
     /// A check failed.
     Check {
-        /// Its identifier.
+        /// The identifier of the check.
         check: String,
-        /// Why.
         cause: String,
     },
 }
@@ -77,8 +74,8 @@ impl std::fmt::Display for SeenFailure {
 }
 
 impl Expectation {
-    /// The scenario's verdict, given every failure that was seen. A failure that was not asked for
-    /// does not turn an expected one red: one fault often breaks more than one thing.
+    /// Returns the verdict of the scenario for all failures of a run. An unexpected failure does not
+    /// change an expected verdict to red, because one fault often has several effects.
     pub fn judge(&self, seen: &[SeenFailure]) -> Outcome {
         let seen_text = || match seen {
             [] => "it passed".to_owned(),

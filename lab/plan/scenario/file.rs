@@ -1,4 +1,4 @@
-//! From a scenario file to a `Scenario`: reading, and the order of the steps.
+//! Converts a scenario file to a `Scenario`, and defines the order of the steps.
 
 use std::{io, path::Path, time::Duration};
 
@@ -21,47 +21,44 @@ use crate::{
     scenario::Start,
 };
 
-/// A scenario: a cluster, what is done wrong to it on purpose, what is looked at, and what it
-/// must come to. Plain data; nothing of it has been looked up on the host except patch files. `C` is the trait behind
-/// which it holds its checks.
+/// A scenario: the cluster, injected faults, checks and the expected result. It is plain data. The reader
+/// accesses the host only for patch files. `C` is the trait object type of the checks.
 #[derive(Debug, Serialize)]
 #[serde(bound = "C: PlannedCheck")]
 pub struct Scenario<C: ?Sized> {
-    /// Its name, usable as a file name.
+    /// Name, usable as a file name.
     pub name: String,
-    /// Its name for people.
+    /// Display name.
     pub title: String,
-    /// What question it answers.
+    /// The question that the scenario answers.
     pub question: String,
-    /// The cluster.
     pub cluster: ClusterSpec,
-    /// Whether a saved cluster will do.
+    /// Whether the scenario accepts a saved cluster.
     pub start: Start,
-    /// Links whose frames are kept in files, from before the first machine starts.
+    /// Links with frame capture. The capture begins before the first machine starts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub captures: Vec<Link>,
-    /// What is done wrong to the cluster on purpose.
+    /// Faults to inject.
     pub faults: Vec<Fault>,
-    /// The memory that the lab must believe the host has available, when the scenario lies about
-    /// it on purpose.
+    /// An override of the host's available memory, to simulate a small host.
     pub host_memory: Option<Size>,
-    /// What is looked at, in this order.
+    /// The checks, in order.
     pub checks: Vec<CheckSpec<C>>,
-    /// What it must come to.
+    /// The expected result.
     pub expect: Expectation,
-    /// How long each step may take; the host's speed is not in it yet.
+    /// Time limits of each step, without the host's speed factor.
     pub budgets: Budgets,
-    /// What may not be meant, one sentence each.
+    /// Warnings about probable mistakes, one sentence each.
     pub warnings: Vec<String>,
 }
 
 impl<C: PlannedCheck + ?Sized> Scenario<C> {
-    /// Understands the text of a scenario file. `file` is its name for messages, `directory` what
-    /// relative paths in it start from, and `read` gives the text of a patch file. `checks` is the table of the checks
-    /// that it may name; a scenario that names none has the first.
+    /// Parses the text of a scenario file. `file` is its name in messages. Relative paths start at
+    /// `directory`. `read` returns the text of a patch file. `checks` is the table of available checks. A
+    /// scenario without checks gets the first check in the table.
     ///
     /// # Errors
-    /// When it is wrong, with everything that is wrong. Never panics, whatever the text.
+    /// Returns all problems of the file. Never panics, for any input.
     pub fn parse(
         file: &str,
         text: &str,
@@ -89,18 +86,18 @@ impl<C: PlannedCheck + ?Sized> Scenario<C> {
 }
 
 impl<C: ?Sized> Scenario<C> {
-    /// What a run that has the scenario before it says of it.
+    /// Returns the plan information about the scenario for reports.
     pub fn planned(&self) -> Planned {
         let checks = self.checks.iter().map(|check| check.id.clone()).collect();
         Planned { scenario: self.name.clone(), checks }
     }
 }
 
-/// The longest budget that a scenario may give a step.
+/// The maximum budget of a step in a scenario.
 const LONGEST_BUDGET: Duration = Duration::from_secs(24 * 3600);
 
 impl Lowering<'_> {
-    /// `None` only together with a reported problem.
+    /// Returns `None` only after it has reported a problem.
     fn scenario<C: PlannedCheck + ?Sized>(
         &mut self,
         raw: &RawScenario,
@@ -160,7 +157,7 @@ impl Lowering<'_> {
     }
 }
 
-/// `compute-only-cluster` as "Compute only cluster".
+/// Converts `compute-only-cluster` to "Compute only cluster".
 fn sentence(name: &str) -> String {
     let mut text = name.replace('-', " ");
     if let Some(first) = text.get_mut(..1) {

@@ -1,11 +1,11 @@
-//! The links of a scenario whose frames are kept.
+//! Lowers the links with frame capture.
 
 use lab_model::{Diagnostic, network::Link};
 
 use super::{lowering::Lowering, raw::RawScenario};
 use crate::cluster::ClusterSpec;
 
-/// The links whose frames are to be kept.
+/// Returns the links with frame capture.
 pub(super) fn lower_captures(
     lowering: &mut Lowering<'_>,
     raw: &RawScenario,

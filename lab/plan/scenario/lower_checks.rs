@@ -1,5 +1,5 @@
-//! The `checks:`, `faults:` and `expect:` parts of a scenario file. They name nodes, steps and
-//! each other, so they are understood after the cluster.
+//! Lowers the `checks:`, `faults:` and `expect:` parts of a scenario file. They refer to nodes, steps and
+//! each other, so the cluster is lowered first.
 
 use lab_model::{
     Diagnostic, Size,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::cluster::{ClusterSpec, Fault};
 
-/// The faults of the cluster, and the memory that the host is said to have.
+/// Returns the faults of the cluster, and the simulated host memory.
 pub(super) fn lower_faults(
     lowering: &mut Lowering<'_>,
     raw: &RawScenario,
@@ -35,7 +35,7 @@ pub(super) fn lower_faults(
     (faults, host_memory)
 }
 
-/// The checks, of entries whose form is right.
+/// Returns the checks of well-formed entries.
 pub(super) fn lower_checks<C: PlannedCheck + ?Sized>(
     lowering: &mut Lowering<'_>,
     raw: &RawScenario,
@@ -87,7 +87,7 @@ pub(super) fn lower_checks<C: PlannedCheck + ?Sized>(
     checks
 }
 
-/// `name`, or `name-2` and so on when that is taken.
+/// Returns `name`, or `name-2` and so on if the name is in use.
 fn free_id<C: ?Sized>(name: &str, checks: &[CheckSpec<C>]) -> String {
     let taken = |id: &str| checks.iter().any(|check| check.id == id);
     let numbered = (2..).map(|n| format!("{name}-{n}"));
@@ -126,7 +126,7 @@ pub(super) fn lower_expectation(
 }
 
 impl Lowering<'_> {
-    /// The node of this name, or a reported problem.
+    /// Returns the node with the given name, or reports a problem.
     pub(super) fn node(&mut self, name: &Text, cluster: &ClusterSpec) -> Option<NodeName> {
         let found = cluster.nodes.iter().find(|node| node.name.as_str() == name.value);
         if found.is_none() {
@@ -138,7 +138,7 @@ impl Lowering<'_> {
         found.map(|node| node.name.clone())
     }
 
-    /// The role of this name that a node has, or a reported problem.
+    /// Returns the role with the given name if a node has it, or reports a problem.
     pub(super) fn role(&mut self, name: &Text, cluster: &ClusterSpec) -> Option<Role> {
         let found = cluster.images.keys().find(|role| role.as_str() == name.value);
         if found.is_none() {
@@ -187,7 +187,7 @@ impl Lowering<'_> {
                 }
                 Fault::ForeignToken { node }
             }
-            // Not a fault of the cluster; lowered apart.
+            // Not a fault of the cluster; lowered separately.
             RawFault::HostMemory { .. } => return None,
         })
     }

@@ -1,4 +1,4 @@
-//! The `cluster:` part of a scenario file, as a valid `ClusterSpec`.
+//! Converts the `cluster:` part of a scenario file to a valid `ClusterSpec`.
 
 use std::{
     collections::BTreeMap,
@@ -25,14 +25,14 @@ use crate::cluster::{
     SpecWarning, TailnetSpec, default_role_rules,
 };
 
-/// More nodes than any host can carry; larger numbers are typing errors.
+/// Maximum node count of one entry, above the capacity of any host. Larger numbers are typing errors.
 const MOST_NODES_OF_ONE_ENTRY: usize = 100;
 
-/// A cluster's name that is not given: one for all, so that scenarios of one topology share a saved
-/// cluster.
+/// The default cluster name. All scenarios use the same default, so scenarios with the same topology
+/// share a saved cluster.
 const DEFAULT_NAME: &str = "lab";
 
-/// The cluster, or `None` when problems were reported.
+/// Returns the cluster, or `None` if problems were reported.
 pub(super) fn lower_cluster(
     lowering: &mut Lowering<'_>,
     raw: &RawScenario,
@@ -92,7 +92,7 @@ pub(super) fn lower_cluster(
         network_plugin: lowering.network_plugin(cluster.cni.as_ref()),
         image_delivery: cluster.image_delivery,
     };
-    // Half a node list would be blamed for what the missing half explains.
+    // An incomplete node list would cause misleading follow-up errors.
     if lowering.problems.len() > before {
         return None;
     }
@@ -108,7 +108,7 @@ pub(super) fn lower_cluster(
     }
 }
 
-/// The problem at the place in the file that an error of the spec is about.
+/// Creates a diagnostic for a spec error at its position in the file.
 fn place(error: &SpecError, raw: &RawScenario, origins: &[(NodeName, &RawNode)]) -> Diagnostic {
     let cluster = &raw.cluster;
     let at_nodes = || Diagnostic::at(&cluster.nodes, error.to_string());
@@ -134,7 +134,7 @@ fn place(error: &SpecError, raw: &RawScenario, origins: &[(NodeName, &RawNode)])
             };
             at(value.or(Some(&node.name)))
         }
-        // Of two networks one may be a default, which has no place in the file.
+        // One of the two networks may be a default, which has no position in the file.
         SpecSubject::Networks(first, second) => at(network(second).or_else(|| network(first))),
         SpecSubject::Network(name) => at(network(name)),
         SpecSubject::DnsDomain => at(cluster.network.dns_domain.as_ref()),
@@ -146,7 +146,7 @@ fn place(error: &SpecError, raw: &RawScenario, origins: &[(NodeName, &RawNode)])
 }
 
 impl Lowering<'_> {
-    /// A text as the type it must be, or a reported problem.
+    /// Parses a text, or reports a problem.
     pub(super) fn parsed<T>(&mut self, text: &Text) -> Option<T>
     where
         T: FromStr,
@@ -161,7 +161,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// The nodes of one entry of the list; none when problems were reported.
+    /// Returns the nodes of one list entry. Returns an empty list if problems were reported.
     fn nodes(&mut self, raw: &RawNode) -> Vec<NodeSpec> {
         let role = match &raw.role {
             Some(text) => match Role::new(text.value.as_str()) {
@@ -258,7 +258,7 @@ impl Lowering<'_> {
                 images.insert(role, ImageSource::Given(Source::Path(self.resolve(path))));
             } else {
                 match Source::parse(&text.value) {
-                    // A relative path is written with ./, so that it cannot be taken for a reference.
+                    // A relative path starts with ./ to distinguish it from an image reference.
                     Ok(source @ Source::Registry(_)) => {
                         images.insert(role, ImageSource::Given(source));
                     }
@@ -301,7 +301,7 @@ impl Lowering<'_> {
         patches
     }
 
-    /// The rules of roles: those that everybody has, unless the file has its own.
+    /// Returns the role rules: the built-in rules, unless the file overrides them.
     fn role_rules(
         &mut self,
         raw: Option<&BTreeMap<String, RawRoleRule>>,
@@ -361,7 +361,8 @@ impl Lowering<'_> {
         self.directory.join(path)
     }
 
-    /// Path and text of a file that the scenario names at `place`; what it is, is said when it cannot be read.
+    /// Reads a file that the scenario refers to at `place`, and returns its path and text. A read error
+    /// names the purpose of the file.
     pub(super) fn named_file<T>(
         &mut self,
         place: &Spanned<T>,
@@ -382,7 +383,7 @@ impl Lowering<'_> {
     }
 }
 
-/// What is wrong with the form of a patch, and in which line.
+/// Validates the form of a patch. An error contains the problem and its line.
 fn patch_form(text: &str) -> Result<(), (usize, String)> {
     type Documents<T> = Result<Vec<T>, serde_saphyr::Error>;
     let operations: Documents<Vec<serde_json::Map<String, serde_json::Value>>> =
@@ -395,7 +396,7 @@ fn patch_form(text: &str) -> Result<(), (usize, String)> {
     mappings.map(drop).map_err(|error| yaml_fault(&error))
 }
 
-/// The line of another file that is wrong, and what is wrong in it.
+/// Returns the line and the message of an error in another file.
 pub(super) fn yaml_fault(error: &serde_saphyr::Error) -> (usize, String) {
     let inner = from_yaml(error);
     (inner.position.map_or(1, |position| position.line), inner.message)

@@ -1,5 +1,4 @@
-//! The parts of `cluster:` that are about machine configs: the user's own, and which of the lab's patches
-//! are on.
+//! Lowers the machine config settings of `cluster:`: the user's own configs, and the enabled lab patches.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +19,7 @@ use crate::{
 };
 
 impl Lowering<'_> {
-    /// Which of the lab's patches are on.
+    /// Returns the enabled lab patches.
     pub(super) fn lab_patches(&mut self, raw: &RawCluster) -> LabPatches {
         let mut patches = LabPatches { profile: raw.profile, ..LabPatches::default() };
         for text in &raw.lab_patches.off {
@@ -39,8 +38,8 @@ impl Lowering<'_> {
         patches
     }
 
-    /// Gives the nodes their own configs, and what these decide; nothing when no node has one, or when
-    /// problems were reported.
+    /// Assigns the user's configs to the nodes and returns their cluster settings. Returns `None` if no
+    /// node has a config, or if problems were reported.
     pub(super) fn own_configs(
         &mut self,
         raw: &RawCluster,
@@ -113,7 +112,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// The networks of the user's own configs, which the scenario may only repeat.
+    /// Returns the networks of the user's configs. The scenario may only repeat them.
     pub(super) fn own_network(
         &mut self,
         raw: &RawNetwork,

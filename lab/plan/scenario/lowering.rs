@@ -1,11 +1,11 @@
-//! What the parts of a scenario file share while they are lowered.
+//! Shared state of the lowering functions for scenario files.
 
 use std::{io, path::Path};
 
 use lab_model::Diagnostic;
 
-/// What lowering the parts of a file needs, and the problems it has found so far. Parts report and
-/// go on with a default, so that one run finds everything.
+/// The lowering context, with the problems found so far. After an error, each part continues with a
+/// default, so one run reports all problems.
 pub(super) struct Lowering<'a> {
     pub file: &'a str,
     pub directory: &'a Path,

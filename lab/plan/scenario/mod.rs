@@ -1,11 +1,9 @@
-//! Scenario files: which cluster, which faults it gets on purpose, which checks look at it, and what the
-//! expected result is.
+//! Scenario files: the cluster, injected faults, checks and the expected result.
 //!
-//! A file is understood in two steps: strict reading into structs that mirror the file (`raw`),
-//! then lowering to plain data that the rest of the lab uses. Both report what is wrong with line,
-//! column and the nearest valid word ([`ScenarioError`]). The reader is given the table of the checks that a
-//! file may name and knows no check itself; see [`CheckKind`]. The reference of the format is
-//! `docs/scenario-files.md`.
+//! The reader works in two steps. First, strict parsing into structs that mirror the file (`raw`).
+//! Second, lowering to plain data for the rest of the lab. Both report errors with line, column and the
+//! closest valid word ([`ScenarioError`]). The reader receives the table of available checks and has no
+//! built-in checks; see [`CheckKind`]. The format reference is `docs/scenario-files.md`.
 
 mod check;
 mod check_context;

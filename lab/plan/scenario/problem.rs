@@ -1,4 +1,4 @@
-//! What is wrong with a scenario file, said with the place and the nearest right word.
+//! Errors in scenario files, with the position and the closest valid word.
 
 use lab_model::{
     diagnostic::{Diagnostic, InvalidFile},
@@ -6,10 +6,10 @@ use lab_model::{
 };
 use serde_saphyr::Error;
 
-/// A scenario file that cannot be used.
+/// An error for an invalid scenario file.
 pub type ScenarioError = InvalidFile;
 
-/// What the YAML reader found, in the words of a person who writes scenario files.
+/// Converts an error of the YAML parser to a message for authors of scenario files.
 pub(super) fn from_yaml(error: &Error) -> Diagnostic {
     let error = error.without_snippet();
     let (message, help) = match error {
@@ -45,7 +45,7 @@ pub(super) fn from_yaml(error: &Error) -> Diagnostic {
     diagnostic
 }
 
-/// What a type of the YAML reader is called by people.
+/// Returns a readable name for a type of the YAML parser.
 fn type_words(ty: &str) -> &str {
     match ty {
         "bool" | "boolean" => "true or false",
@@ -58,7 +58,7 @@ fn type_words(ty: &str) -> &str {
     }
 }
 
-/// The first line of the parser's own text, without the place, which is shown anyway.
+/// Returns the first line of the parser's message, without the position, which the lab shows separately.
 fn without_place(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
     line.split(" at line ").next().unwrap_or_default().to_owned()

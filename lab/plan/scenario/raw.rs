@@ -1,7 +1,7 @@
-//! The scenario file exactly as it is written: one struct a mapping, strict, with the places of
-//! values where a later step may find fault with them.
+//! The scenario file as written: one struct per mapping, strict, with positions of values that later
+//! steps validate.
 //!
-//! What the rest of the lab sees is `Scenario`; parameters of checks may use [`Text`] and [`RawPatch`].
+//! The rest of the lab uses `Scenario`. Check parameters may use [`Text`] and [`RawPatch`].
 
 use std::{collections::BTreeMap, fmt};
 
@@ -22,13 +22,13 @@ use crate::{
     scenario::Start,
 };
 
-/// How scenario and patch files are read: places instead of printed snippets, and only `true` and
-/// `false` as booleans, as the YAML 1.2 readers of machine configs do.
+/// Options for scenario and patch files: positions instead of snippets, and only `true` and `false` as
+/// booleans, like the YAML 1.2 parsers for machine configs.
 pub(super) fn yaml_options() -> serde_saphyr::Options {
     serde_saphyr::options! { with_snippet: false, strict_booleans: true }
 }
 
-/// A text with its place in the file.
+/// A text with its position in the file.
 pub type Text = Spanned<String>;
 
 #[derive(Debug, Deserialize)]
@@ -52,7 +52,7 @@ pub(super) struct RawScenario {
 }
 
 impl RawScenario {
-    /// The same scenario; when it names no check it has this one.
+    /// Adds the check `name` if the scenario has no checks.
     pub fn with_default_check(mut self, name: Option<&str>) -> Self {
         if let Some(name) = name.filter(|_| self.checks.is_empty()) {
             let nowhere = serde_saphyr::Location::UNKNOWN;
@@ -108,14 +108,14 @@ pub(super) struct RawCluster {
     pub tailnet: Option<RawTailnet>,
 }
 
-/// A network plugin of the user's own.
+/// A user's network plugin.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawCni {
     pub manifests: Vec<Text>,
 }
 
-/// `local`, or a mapping with how it is to be.
+/// `local`, or a mapping with settings.
 #[derive(Debug)]
 pub(super) struct RawTailnet {
     pub local: RawLocalTailnet,
@@ -167,7 +167,7 @@ pub(super) struct RawLocalTailnet {
     pub control_server: ControlServerState,
 }
 
-/// Which of the lab's own patches are not wanted.
+/// Disabled lab patches.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RawLabPatches {
@@ -175,7 +175,7 @@ pub(super) struct RawLabPatches {
     pub off: Vec<Text>,
 }
 
-/// What the image of a role must and must not carry.
+/// Required and forbidden extensions of a role's image.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RawRoleRule {
@@ -220,12 +220,10 @@ pub(super) struct RawPatches {
     pub roles: BTreeMap<String, Vec<Spanned<RawPatch>>>,
 }
 
-/// A file's path, or the patch itself.
+/// A file path, or an inline patch.
 #[derive(Debug)]
 pub enum RawPatch {
-    /// The path.
     File(String),
-    /// The patch.
     Inline(serde_json::Value),
 }
 

@@ -1,4 +1,4 @@
-//! An entry of `checks:` as it is written; its parameters are read later.
+//! An entry of `checks:` as written. Its parameters are read later.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ pub(super) struct RawCheckEntry {
     pub given: Option<String>,
     pub when: Option<String>,
     pub then: Option<String>,
-    /// The other keys, and whether something is written behind them.
+    /// The other keys, and whether each key has a value.
     pub others: Vec<(Text, bool)>,
 }
 

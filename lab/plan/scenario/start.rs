@@ -1,14 +1,14 @@
-//! Whether a cluster may be restored instead of formed.
+//! Whether the lab may restore a cluster instead of forming it.
 
 use serde::{Deserialize, Serialize};
 
-/// How a cluster comes to be.
+/// The start mode of a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Start {
-    /// It is restored when one like it was saved before; else it forms, and is saved.
+    /// Restores a matching saved cluster. If there is none, forms the cluster and saves it.
     #[default]
     Warm,
-    /// It forms.
+    /// Always forms the cluster.
     Cold,
 }

@@ -1,4 +1,4 @@
-//! Every key and word of the format, asked of the types that read it.
+//! All keys and values of the format, derived from the types that parse it.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use super::{
     },
 };
 
-/// Every key and word that a scenario file may have, with the checks of `table`.
+/// Returns every valid key and value of a scenario file, with the checks of `table`.
 pub fn vocabulary<C: ?Sized>(table: &[CheckDefinition<C>]) -> BTreeSet<&'static str> {
     let mut words: BTreeSet<&'static str> = [
         words_of::<RawScenario>(),
@@ -37,7 +37,7 @@ pub fn vocabulary<C: ?Sized>(table: &[CheckDefinition<C>]) -> BTreeSet<&'static 
         words_of::<lab_model::node::Kind>(),
         words_of::<lab_model::events::Step>(),
         words_of::<lab_model::events::TurnedAway>(),
-        // The keys of variants of an enum cannot be asked for; these are the ones in `raw`.
+        // The keys of enum variants cannot be derived; this list repeats them from `raw`.
         BTreeSet::from(["node", "at", "available", "step", "check", "turnedAway", "causeContains"]),
     ]
     .into_iter()
@@ -51,9 +51,9 @@ pub fn vocabulary<C: ?Sized>(table: &[CheckDefinition<C>]) -> BTreeSet<&'static 
     words
 }
 
-/// The names of the fields or variants that a type asks its deserializer for, and those of the types of its fields.
+/// Returns the field or variant names of a type, and those of its field types.
 pub fn words_of<'de, T: Deserialize<'de>>() -> BTreeSet<&'static str> {
-    // A type that is given nothing fails, and has told its words by then.
+    // Deserialization without input fails, but records the names first.
     let mut words = BTreeSet::new();
     let _ = T::deserialize(Ask { words: &mut words, field: None });
     for field in words.clone() {
@@ -62,7 +62,7 @@ pub fn words_of<'de, T: Deserialize<'de>>() -> BTreeSet<&'static str> {
     words
 }
 
-/// Notes what it is asked for, and gives nothing but one field of a struct.
+/// A deserializer that records the requested names, and returns at most one field of a struct.
 struct Ask<'a> {
     words: &'a mut BTreeSet<&'static str>,
     field: Option<&'static str>,

@@ -1,4 +1,4 @@
-//! Auth keys: secrets that must never be seen again once they are read.
+//! Auth keys. The lab reads these secrets and never shows them.
 
 use std::{
     fmt, fs,
@@ -7,89 +7,88 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What stands in for a key wherever one would be shown.
+/// The replacement text for a key in output.
 const MARK: &str = "[redacted]";
 
-/// A key that lets a machine join a tailnet. `Debug` and `Display` hide it and it cannot be
-/// serialized, so that it reaches no event, error or report by accident.
+/// A key that lets a machine join a tailnet. `Debug` and `Display` hide the key, and the type is not
+/// serializable. The key therefore cannot leak into events, errors or reports by accident.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AuthKey(String);
 
-/// Why there is no usable key. Never quotes what was found.
+/// The reason for a missing or unusable key. Errors never quote the input.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthKeyError {
-    /// Nothing in it.
+    /// The key is empty.
     #[error("the auth key from {origin} is empty; put the key there, with nothing else")]
     Empty {
-        /// Where it was looked for.
+        /// The origin of the key.
         origin: String,
     },
-    /// It cannot be a key.
+    /// The text is not a valid key.
     #[error(
         "the auth key from {origin} has white space, control characters or quotes inside; it must be the key alone"
     )]
     Malformed {
-        /// Where it was looked for.
+        /// The origin of the key.
         origin: String,
     },
-    /// The environment does not have it.
+    /// The environment variable is not set.
     #[error("there is no auth key: the environment has no {variable}; set it, or name a file of mode 0600")]
     NotSet {
-        /// Which variable was asked for.
+        /// The name of the variable.
         variable: String,
     },
-    /// Others could read it.
+    /// Other users can read the file.
     #[error("the auth key file {} has mode {mode:04o}; others may read it: chmod 600 {}", path.display(), path.display())]
     Readable {
-        /// The file.
+        /// The key file.
         path: PathBuf,
-        /// Its permissions.
+        /// The file mode.
         mode: u32,
     },
-    /// The file system refused.
+    /// A file operation failed.
     #[error("cannot {action} the auth key file {}", path.display())]
     File {
-        /// What was tried.
+        /// The attempted operation.
         action: &'static str,
-        /// On which file.
+        /// The key file.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
 }
 
 impl AuthKey {
-    /// Takes a key from text; white space around it is dropped. `origin` says where the text came
-    /// from, for errors.
+    /// Parses a key from text and trims white space. `origin` names the source of the text in errors.
     ///
     /// # Errors
-    /// When there is none or it cannot be one.
+    /// Returns an error if the text is empty or not a valid key.
     pub fn new(text: &str, origin: &str) -> Result<Self, AuthKeyError> {
         let text = text.trim();
         if text.is_empty() {
             return Err(AuthKeyError::Empty { origin: origin.to_owned() });
         }
-        // Such a key would also break the line of the service config that carries it.
+        // Such a key would also break its line in the service config.
         if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"' || c == '\'') {
             return Err(AuthKeyError::Malformed { origin: origin.to_owned() });
         }
         Ok(Self(text.to_owned()))
     }
 
-    /// Takes the key from an environment variable, usually `TS_AUTHKEY`.
+    /// Reads the key from an environment variable, usually `TS_AUTHKEY`.
     ///
     /// # Errors
-    /// When the variable is not there or holds no key.
+    /// Returns an error if the variable is not set or contains no valid key.
     pub fn from_environment(variable: &str) -> Result<Self, AuthKeyError> {
         let text =
             std::env::var(variable).map_err(|_| AuthKeyError::NotSet { variable: variable.to_owned() })?;
         Self::new(&text, variable)
     }
 
-    /// Takes the key from a file that only its owner may read.
+    /// Reads the key from a file. Only the owner may have read permission.
     ///
     /// # Errors
-    /// When the file cannot be read, others may read it, or it holds no key.
+    /// Returns an error if the file is unreadable, if other users can read it, or if it contains no valid
+    /// key.
     pub fn from_file(path: &Path) -> Result<Self, AuthKeyError> {
         let failed = |source| AuthKeyError::File { action: "read", path: path.to_owned(), source };
         let mode = fs::metadata(path).map_err(failed)?.mode() & 0o7777;
@@ -99,10 +98,10 @@ impl AuthKey {
         Self::new(&fs::read_to_string(path).map_err(failed)?, &path.display().to_string())
     }
 
-    /// Writes it to a new file of mode 0600, for programs that take `file:PATH`.
+    /// Writes the key to a new file of mode 0600, for programs that accept `file:PATH`.
     ///
     /// # Errors
-    /// When the file exists already or the file system refuses.
+    /// Returns an error if the file already exists or a file operation fails.
     pub fn write_new(&self, path: &Path) -> Result<(), AuthKeyError> {
         let write = || {
             let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
@@ -111,12 +110,12 @@ impl AuthKey {
         write().map_err(|source| AuthKeyError::File { action: "write", path: path.to_owned(), source })
     }
 
-    /// The key itself, for the one place that must have it.
+    /// Returns the key in plain text. Call this only where the key itself is required.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// `text` without the key, for lines that other programs wrote.
+    /// Removes the key from `text`. Use this for the output of other programs.
     pub fn redact(&self, text: &str) -> String {
         text.replace(&self.0, MARK)
     }

@@ -1,10 +1,10 @@
-//! Where a tailnet client finds its control server.
+//! Access to the control server for tailnet clients.
 
-/// Where and how a client reaches the control server.
+/// The address and the CA of the control server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlAccess {
-    /// For `--login-server`.
+    /// The URL for `--login-server`.
     pub url: String,
-    /// PEM certificate that the client must trust, when the server speaks HTTPS.
+    /// The PEM certificate that the client must trust, if the server uses HTTPS.
     pub authority: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! The gateway's ExtensionServiceConfig document, its auth key, and the routes that it advertises.
+//! The gateway's ExtensionServiceConfig document, its auth key, and the advertised routes.
 
 mod auth_key;
 mod control_access;

@@ -1,68 +1,65 @@
-//! Whether the routes a gateway is to advertise fit the cluster: decided before anything boots.
+//! Checks the gateway's advertised routes against the cluster before any machine boots.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::cluster::TAILNET;
 
-/// A network of the cluster that a tailnet client is to reach.
+/// A cluster network that tailnet clients must reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needed {
-    /// What a person calls it: "pod", "service".
+    /// Name in messages: "pod", "service".
     pub name: &'static str,
-    /// The network.
     pub network: IpNet,
 }
 
-/// What is wrong with routes.
+/// A problem with routes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteProblem {
-    /// Not an address prefix.
+    /// The text is not an address prefix.
     #[error(
         "\"{text}\" in TS_ROUTES is not a network: {reason}; write networks as 10.244.0.0/16, separated by commas"
     )]
     Malformed {
-        /// What was written.
+        /// The invalid text.
         text: String,
-        /// Why it is none.
+        /// The parse error.
         reason: String,
     },
-    /// A network that clients will not reach.
+    /// Clients cannot reach a network.
     #[error(
         "the routes {routes} do not cover the {name} network {network}; tailnet clients will not reach it: add it to TS_ROUTES"
     )]
     NotCovered {
-        /// Which network.
         name: &'static str,
-        /// Its addresses.
+        /// The range of the network.
         network: IpNet,
-        /// The routes there are.
+        /// The advertised routes.
         routes: String,
     },
-    /// A network in the range of the tailnet's own addresses.
+    /// A network overlaps with the tailnet's address range.
     #[error(
         "{what} {network} overlaps {TAILNET}, where tailnet addresses come from; clients would lose the tailnet: choose another network"
     )]
     OverlapsTailnet {
-        /// Which network, in words.
+        /// Description of the network.
         what: String,
-        /// Its addresses.
+        /// The range of the network.
         network: IpNet,
     },
-    /// Routes to everywhere make the gateway an exit node.
+    /// A default route makes the gateway an exit node.
     #[error(
         "the route {route} makes the gateway an exit node for all traffic; name the cluster's networks instead"
     )]
     Everything {
-        /// The route.
+        /// The default route, for IPv4 or IPv6.
         route: IpNet,
     },
 }
 
-/// Reads `TS_ROUTES`: networks separated by commas. Bits behind the prefix are refused, as by
-/// `tailscale up`.
+/// Parses `TS_ROUTES`, a comma-separated list of networks. Rejects host bits, like `tailscale up`.
 ///
 /// # Errors
-/// For the first part that is no network.
+/// Returns an error for the first part that is not a network.
 pub fn parse_routes(text: &str) -> Result<Vec<IpNet>, RouteProblem> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     parts
@@ -81,8 +78,8 @@ pub fn parse_routes(text: &str) -> Result<Vec<IpNet>, RouteProblem> {
         .collect()
 }
 
-/// Everything that is wrong with advertising `routes` for a cluster with the networks `needed`.
-/// Empty when all is well.
+/// Returns all problems with `routes` for a cluster with the networks `needed`. An empty list means no
+/// problems.
 pub fn check_routes(routes: &[IpNet], needed: &[Needed]) -> Vec<RouteProblem> {
     let tailnet = IpNet::V4(TAILNET);
     let mut problems = Vec::new();
@@ -109,7 +106,7 @@ pub fn check_routes(routes: &[IpNet], needed: &[Needed]) -> Vec<RouteProblem> {
     problems
 }
 
-/// Whether every address of `network` lies in one of `routes`; several may cover it together.
+/// Checks that `routes` cover every address of `network`. Several routes may cover it together.
 fn covered(network: IpNet, routes: &[IpNet]) -> bool {
     match network {
         IpNet::V4(network) => {
@@ -125,7 +122,7 @@ fn covered(network: IpNet, routes: &[IpNet]) -> bool {
     }
 }
 
-/// Whether two networks share an address.
+/// Checks whether two networks share an address.
 pub fn overlap(a: IpNet, b: IpNet) -> bool {
     a.contains(&b) || b.contains(&a)
 }
@@ -209,7 +206,7 @@ mod tests {
                     prop_assert!(routes.iter().any(|route| route.contains(&std::net::IpAddr::V4(address))));
                 }
             }
-            // Halves together are the whole.
+            // The two halves together cover the network.
             let halves: Vec<IpNet> = network.subnets(length + 1).unwrap().map(IpNet::V4).collect();
             prop_assert!(covered(IpNet::V4(network), &halves));
             prop_assert!(!covered(IpNet::V4(network), &halves[..1]));

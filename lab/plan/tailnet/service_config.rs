@@ -1,8 +1,8 @@
-//! The gateway's own file: the `ExtensionServiceConfig` document named tailscale.
+//! The gateway's `ExtensionServiceConfig` document with the name tailscale.
 //!
-//! What the user wrote stays as it is; only the key and, for a control server of the lab's own, the
-//! address to log in to are filled in. Source of the form: Talos's `ExtensionServiceConfig`
-//! (v1alpha1) and the variables of Tailscale's `containerboot`.
+//! The lab keeps the user's content. It fills in only the key and, for a local control server, the login
+//! address. Source of the format: Talos's `ExtensionServiceConfig` (v1alpha1) and the variables of
+//! Tailscale's `containerboot`.
 
 use std::fmt;
 
@@ -14,13 +14,13 @@ use super::{AuthKey, ControlAccess, RouteProblem, parse_routes};
 const KEY: &str = "TS_AUTHKEY";
 const ROUTES: &str = "TS_ROUTES";
 const EXTRA: &str = "TS_EXTRA_ARGS";
-/// Where the container finds its key: `tailscale up` reads `file:PATH` (v1.90.6, cmd/tailscale/cli/up.go), so
-/// that the key stands in no process list.
+/// Path of the key in the container. `tailscale up` reads `file:PATH` (v1.90.6, cmd/tailscale/cli/up.go),
+/// so the key does not appear in a process list.
 const KEY_PATH: &str = "/var/lib/lab/auth-key";
-/// Where the container finds the authority of an HTTPS control server.
+/// Path of the CA certificate for an HTTPS control server in the container.
 const AUTHORITY_PATH: &str = "/var/lib/lab/control-authority.crt";
 
-/// An `ExtensionServiceConfig` document. `Debug` names its variables without their values.
+/// An `ExtensionServiceConfig` document. `Debug` shows the variable names without values.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExtensionServiceConfig {
@@ -28,26 +28,25 @@ pub struct ExtensionServiceConfig {
     pub api_version: String,
     /// `ExtensionServiceConfig`.
     pub kind: String,
-    /// The extension's name.
+    /// Name of the extension.
     pub name: String,
-    /// Files put into the container.
+    /// Files for the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub config_files: Vec<ConfigFile>,
-    /// `NAME=value`, in the user's order.
+    /// `NAME=value` entries, in the user's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment: Vec<String>,
-    /// What else is there.
+    /// All other keys.
     #[serde(flatten)]
     rest: serde_json::Map<String, serde_json::Value>,
 }
 
-/// A file put into an extension's container. `Debug` hides its text, which may be a key.
+/// A file for an extension's container. `Debug` hides the content, which may be a key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigFile {
-    /// Its text.
     pub content: String,
-    /// Its path in the container.
+    /// Path in the container.
     pub mount_path: String,
 }
 
@@ -57,42 +56,42 @@ impl fmt::Debug for ConfigFile {
     }
 }
 
-/// Why a file is not the gateway's tailscale configuration.
+/// The reason that a file is not a valid tailscale configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceConfigError {
-    /// Not YAML, or not this kind of document.
+    /// The document is not YAML, or not an `ExtensionServiceConfig`.
     #[error("document {document} is not an ExtensionServiceConfig: {problem}")]
     Malformed {
-        /// Which document of the file, from 1.
+        /// Document number in the file, from 1.
         document: usize,
-        /// What is wrong and where. Never quotes values.
+        /// The problem and its position. Never quotes values.
         problem: String,
     },
-    /// Not there.
+    /// The document is missing.
     #[error("there is no ExtensionServiceConfig named tailscale; seen: {seen}")]
     Missing {
-        /// The documents there are.
+        /// The documents in the file.
         seen: String,
     },
-    /// A variable without a value.
+    /// A variable has no value.
     #[error("entry {entry} of environment has no \"=\"; write NAME=value")]
     Variable {
-        /// Which entry, from 1.
+        /// Entry number, from 1.
         entry: usize,
     },
-    /// Its routes cannot be read.
+    /// The routes are invalid.
     #[error(transparent)]
     Routes(#[from] RouteProblem),
-    /// It cannot be written.
+    /// The document cannot be written as YAML.
     #[error("write the tailscale configuration as YAML: {0}")]
     Write(serde_yaml::Error),
 }
 
 impl ExtensionServiceConfig {
-    /// Reads the document named tailscale out of a file of one or more documents.
+    /// Parses the document with the name tailscale from a file with one or more documents.
     ///
     /// # Errors
-    /// When it is not there or not of this form.
+    /// Returns an error if the document is missing or malformed.
     pub fn parse(text: &str) -> Result<Self, ServiceConfigError> {
         let mut seen = Vec::new();
         for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
@@ -106,7 +105,8 @@ impl ExtensionServiceConfig {
                 }
                 continue;
             }
-            // serde_json's own text would quote a value of the wrong type, which may be the key.
+            // The message of serde_json would quote a value of the wrong type, and the value may be the
+            // key.
             let config: Self = serde_json::from_value(value).map_err(|_| {
                 malformed(
                     "environment must be a list of NAME=value, configFiles one of content and mountPath"
@@ -122,7 +122,7 @@ impl ExtensionServiceConfig {
         Err(ServiceConfigError::Missing { seen })
     }
 
-    /// The value of a variable; the last one counts, as in the container.
+    /// Returns the value of a variable. The last entry wins, as in the container.
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.environment
             .iter()
@@ -131,17 +131,17 @@ impl ExtensionServiceConfig {
             .map(|(_, v)| v)
     }
 
-    /// The routes it advertises.
+    /// Returns the advertised routes.
     ///
     /// # Errors
-    /// When `TS_ROUTES` cannot be read.
+    /// Returns an error if `TS_ROUTES` is invalid.
     pub fn routes(&self) -> Result<Vec<IpNet>, RouteProblem> {
         parse_routes(self.variable(ROUTES).unwrap_or_default())
     }
 
-    /// The same document with the key in it, as a file that `TS_AUTHKEY` names, and, when there is one, the control server to log in to:
-    /// `--login-server` is appended to what `TS_EXTRA_ARGS` has, where the last one counts. For an
-    /// HTTPS server its authority is put beside it and trusted in place of the system's.
+    /// Adds the key as a file that `TS_AUTHKEY` refers to. If a control server is given, also appends
+    /// `--login-server` to `TS_EXTRA_ARGS`, where the last option wins. For an HTTPS server, adds its CA
+    /// certificate, which the client then trusts instead of the system's certificates.
     #[must_use]
     pub fn with_login(&self, key: &AuthKey, access: Option<&ControlAccess>) -> Self {
         let mut config = self.clone();
@@ -166,7 +166,7 @@ impl ExtensionServiceConfig {
         config
     }
 
-    /// The document as YAML, ready to be applied. It holds the key: never to be written down.
+    /// Returns the document as YAML, ready to apply. The text contains the key: never store it.
     ///
     /// # Errors
     /// None in practice.
@@ -174,7 +174,7 @@ impl ExtensionServiceConfig {
         serde_yaml::to_string(self).map_err(ServiceConfigError::Write)
     }
 
-    /// Sets a variable in its place, or at the end; a second one of the name goes.
+    /// Sets a variable in place, or appends it. Removes duplicates of the name.
     fn set(&mut self, name: &str, value: String) {
         let is_it = |entry: &String| entry.split_once('=').is_some_and(|(n, _)| n == name);
         let at = self.environment.iter().position(is_it).unwrap_or(self.environment.len());

@@ -1,4 +1,4 @@
-//! The file: its name, its text and its documents.
+//! The file: its name, text and documents.
 
 use std::fmt;
 
@@ -7,13 +7,13 @@ use lab_model::{
     yaml::{YamlNode, documents},
 };
 
-/// A file of the user: a machine config, several documents, or a patch. Debug output shows its name alone,
-/// because the text holds secrets.
+/// A user's file: a machine config, several documents, or a patch. Debug output contains only the name,
+/// because the text contains secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UserConfig {
-    /// The file, as the user named it.
+    /// The file name as the user specified it.
     pub name: String,
-    /// Its documents, with the position of every key and value.
+    /// The documents, with the position of every key and value.
     pub documents: Vec<YamlNode>,
     text: String,
 }
@@ -25,10 +25,10 @@ impl fmt::Debug for UserConfig {
 }
 
 impl UserConfig {
-    /// Reads the text of a file.
+    /// Parses the text of a file.
     ///
     /// # Errors
-    /// When it is not YAML: where, and why.
+    /// Returns an error with position and cause if the text is not YAML.
     pub fn parse(name: impl Into<String>, text: impl Into<String>) -> Result<Self, Box<Diagnostic>> {
         let (name, text) = (name.into(), text.into());
         match documents(&text) {
@@ -37,27 +37,27 @@ impl UserConfig {
         }
     }
 
-    /// The text, as it is written.
+    /// Returns the original text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The machine config documents: those without a kind, which hold `machine` and `cluster`.
+    /// Returns the machine config documents. They have no kind, and contain `machine` and `cluster`.
     pub fn machine_configs(&self) -> impl Iterator<Item = &YamlNode> {
         self.documents.iter().filter(|document| document.kind().is_none())
     }
 
-    /// The first machine config document.
+    /// Returns the first machine config document.
     pub fn main(&self) -> Option<&YamlNode> {
         self.machine_configs().next()
     }
 
-    /// The documents of a kind.
+    /// Returns the documents of a kind.
     pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a YamlNode> {
         self.documents.iter().filter(move |document| document.kind() == Some(kind))
     }
 
-    /// Where a path of the main document stands, or the nearest key above it.
+    /// Returns the position of a path in the main document, or of the nearest existing parent key.
     pub fn position(&self, path: &[&str]) -> Position {
         let Some(mut node) = self.main() else { return Position::START };
         let mut position = node.position;
@@ -68,7 +68,7 @@ impl UserConfig {
         position
     }
 
-    /// Where a value stands, whatever its key; an address may be followed by its prefix length.
+    /// Returns the position of a value under any key. An address may have a prefix length.
     pub fn position_of(&self, text: &str) -> Position {
         let mut found = None;
         for document in &self.documents {

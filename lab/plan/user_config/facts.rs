@@ -1,28 +1,28 @@
-//! What a machine config says: the kind of machine, its name and addresses, the cluster's networks.
+//! Values in a machine config: the machine kind, its name and addresses, and the cluster networks.
 
 use ipnet::IpNet;
 use lab_model::{node::Kind, yaml::YamlNode};
 
 use super::config::UserConfig;
 
-/// The networks of a cluster by what people call them, with their keys below `cluster.network`.
+/// The cluster networks by their usual names, with their keys below `cluster.network`.
 const NETWORKS: [(&str, &str); 2] = [("pod", "podSubnets"), ("service", "serviceSubnets")];
 
-/// A network that a machine config document gives its cluster.
+/// A network in a machine config document.
 #[derive(Clone, Debug)]
 pub struct ClusterNetwork<'a> {
     /// "pod" or "service".
     pub name: &'static str,
-    /// The network, unless the value is not one.
+    /// The network. `None` if the value is invalid.
     pub network: Option<IpNet>,
-    /// The value, as it is written.
+    /// The value as written.
     pub text: &'a str,
-    /// Where it stands.
+    /// The position of the value.
     pub node: &'a YamlNode,
 }
 
-/// What kind of machine a machine config document is for, as Talos reads `machine.type` (machinery,
-/// config/machine/type.go); `None` in a patch that does not say it.
+/// Returns the machine kind of a machine config document, as Talos reads `machine.type` (machinery,
+/// config/machine/type.go). Returns `None` for a patch without the key.
 pub fn machine_kind(config: &YamlNode) -> Option<Kind> {
     match config.text_at(&["machine", "type"])? {
         "controlplane" | "init" => Some(Kind::ControlPlane),
@@ -31,7 +31,7 @@ pub fn machine_kind(config: &YamlNode) -> Option<Kind> {
     }
 }
 
-/// The networks of pods and services in a machine config document.
+/// Returns the pod and service networks of a machine config document.
 pub fn cluster_networks(config: &YamlNode) -> impl Iterator<Item = ClusterNetwork<'_>> {
     NETWORKS.into_iter().flat_map(|(name, key)| {
         let items = config.items_at(&["cluster", "network", key]).iter();
@@ -42,7 +42,7 @@ pub fn cluster_networks(config: &YamlNode) -> impl Iterator<Item = ClusterNetwor
     })
 }
 
-/// The host of `https://HOST:PORT`, without the brackets of an IPv6 address.
+/// Returns the host of `https://HOST:PORT`, without the brackets of an IPv6 address.
 pub fn endpoint_host(url: &str) -> Option<&str> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split('/').next()?;
@@ -53,23 +53,23 @@ pub fn endpoint_host(url: &str) -> Option<&str> {
 }
 
 impl UserConfig {
-    /// The text at a path of the main document; `None` when it is empty.
+    /// Returns the text at a path of the main document. Returns `None` if it is empty.
     pub fn text_at(&self, path: &[&str]) -> Option<&str> {
         self.main()?.text_at(path).filter(|text| !text.is_empty())
     }
 
-    /// What kind of machine the file is for.
+    /// Returns the machine kind of the file.
     pub fn machine_kind(&self) -> Option<Kind> {
         machine_kind(self.main()?)
     }
 
-    /// The name that the file gives its node.
+    /// Returns the host name in the file.
     pub fn hostname(&self) -> Option<&str> {
         let own = self.of_kind("HostnameConfig").next().and_then(|document| document.text_at(&["hostname"]));
         own.filter(|name| !name.is_empty()).or_else(|| self.text_at(&["machine", "network", "hostname"]))
     }
 
-    /// The value that turns KubeSpan on, a mesh whose members find each other by the discovery service.
+    /// Returns the value that enables KubeSpan, a mesh network that requires the discovery service.
     pub fn kubespan(&self) -> Option<&YamlNode> {
         self.documents.iter().find_map(|document| {
             let enabled = match document.kind() {
@@ -81,28 +81,28 @@ impl UserConfig {
         })
     }
 
-    /// The interfaces, in either form in which they are written.
+    /// Returns the interfaces, in both supported formats.
     fn interfaces(&self) -> impl Iterator<Item = &YamlNode> {
         let main = self.machine_configs();
         let main = main.flat_map(|document| document.items_at(&["machine", "network", "interfaces"]));
         main.chain(self.of_kind("LinkConfig"))
     }
 
-    /// The addresses that the file gives its machine, most often with prefix lengths.
+    /// Returns the static addresses of the machine, usually with prefix lengths.
     pub fn static_addresses(&self) -> impl Iterator<Item = &str> {
         let addresses = self.interfaces().flat_map(|interface| interface.items_at(&["addresses"]));
-        // A text, or a mapping with one.
+        // Each item is a text, or a mapping with an address.
         addresses.filter_map(|item| item.text().or_else(|| item.text_at(&["address"])))
     }
 
-    /// The addresses that control planes share.
+    /// Returns the shared addresses (VIPs) of the control planes.
     pub fn shared_addresses(&self) -> impl Iterator<Item = &str> {
         let interfaces = self.interfaces().filter_map(|interface| interface.text_at(&["vip", "ip"]));
         let documents = self.of_kind("Layer2VIPConfig").filter_map(|document| document.text_at(&["name"]));
         interfaces.chain(documents)
     }
 
-    /// The gateways of the default routes.
+    /// Returns the gateways of the default routes.
     pub fn gateways(&self) -> impl Iterator<Item = &str> {
         let routes = self.interfaces().flat_map(|interface| interface.items_at(&["routes"]));
         let everywhere = |route: &&YamlNode| {

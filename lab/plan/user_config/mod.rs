@@ -1,8 +1,8 @@
-//! A machine config as a user gives it: the file, its documents with positions, and what it says.
+//! A user's machine config: the file, its documents with positions, and its values.
 //!
-//! [`UserConfig`] is the one reading of such a file. The rules of `lab config check` look at several of
-//! them, the lab decides by one whether it can form the cluster of the user's own files, and patches edit
-//! its lines. A file may also be a patch, which holds only a part.
+//! [`UserConfig`] is the single parser for such files. The rules of `lab config check` compare several
+//! files, the lab checks whether it can form the cluster of the user's files, and patches edit their
+//! lines. A file may also be a patch, which contains only a part of a config.
 
 mod config;
 mod facts;

@@ -1,4 +1,4 @@
-//! One file in both forms of writing, and what it says.
+//! Tests with one config in both formats, and its values.
 
 use lab_model::{Position, node::Kind};
 

@@ -1,4 +1,4 @@
-//! Keys, kinds and types.
+//! Rules for keys, kinds and types.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use lab_model::{Diagnostic, Severity, words::choice};
 use super::super::config_set::ConfigSet;
 use crate::user_config::machine_kind;
 
-/// What `machine.type` should be.
+/// The valid values of `machine.type`.
 const MACHINE_TYPES: [&str; 2] = ["controlplane", "worker"];
 
-/// What the Talos version does not know, and what has another shape.
+/// Finds keys that the Talos version does not support, and values of the wrong type.
 pub fn keys(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for file in &set.files {
         for document in &file.documents {
@@ -20,7 +20,7 @@ pub fn keys(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     }
 }
 
-/// A machine type that is none.
+/// Finds invalid machine types.
 pub fn machine_types(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for (file, config) in set.machines() {
         let Some(node) = config.get(&["machine", "type"]) else { continue };
@@ -35,7 +35,7 @@ pub fn machine_types(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Two documents of one kind and name in one file.
+/// Finds duplicate documents of the same kind and name in one file.
 pub fn documents_once(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for file in &set.files {
         let mut seen = BTreeMap::new();

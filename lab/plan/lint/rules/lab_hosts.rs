@@ -1,4 +1,4 @@
-//! What a VM of the lab does not have.
+//! Settings for hardware and services that lab VMs do not have.
 
 use std::net::IpAddr;
 
@@ -7,10 +7,10 @@ use lab_model::{Diagnostic, Severity, yaml::YamlNode};
 use super::{super::config_set::ConfigSet, placeholders::is_template};
 use crate::user_config::UserConfig;
 
-/// The lab gives a VM one disk, on virtio.
+/// The only disk of a lab VM, on virtio.
 const DISK: &str = "/dev/vda";
 
-/// The install disk, time servers and serial consoles of other machines.
+/// Finds install disks, time servers and serial consoles that do not exist in the lab.
 pub fn lab_hosts(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for file in &set.files {
         for document in &file.documents {

@@ -1,4 +1,4 @@
-//! The rules, one file a theme. A rule looks at all files of a cluster and says what it finds.
+//! The rules, one file per topic. A rule checks all files of a cluster and reports findings.
 
 mod form;
 mod lab_hosts;
@@ -13,7 +13,7 @@ use lab_model::{Diagnostic, Diagnostics};
 
 use super::config_set::ConfigSet;
 
-/// One rule, or a few that share what they look at.
+/// One rule, or several rules that share their inputs.
 type Rule = fn(&ConfigSet, &mut Vec<Diagnostic>);
 
 const RULES: [Rule; 17] = [
@@ -36,7 +36,7 @@ const RULES: [Rule; 17] = [
     together::together,
 ];
 
-/// Everything that the rules find.
+/// Runs all rules and returns the findings.
 pub fn check(set: &ConfigSet) -> Diagnostics {
     let mut findings = set.unreadable.clone();
     for rule in RULES {

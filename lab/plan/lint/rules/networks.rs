@@ -1,4 +1,4 @@
-//! Networks, the endpoint, KubeSpan.
+//! Rules for networks, the endpoint and KubeSpan.
 
 use std::net::IpAddr;
 
@@ -12,12 +12,13 @@ use crate::{
     user_config::{ClusterNetwork, UserConfig, cluster_networks, endpoint_host, machine_kind},
 };
 
-/// The networks of a config that can be read.
+/// Returns the valid networks of a config.
 pub fn named(config: &YamlNode) -> Vec<(ClusterNetwork<'_>, IpNet)> {
     cluster_networks(config).filter_map(|named| named.network.map(|network| (named, network))).collect()
 }
 
-/// Networks that are none, overlap, are of different families, or lie in the tailnet's range.
+/// Finds networks that are invalid, overlap, have different address families, or overlap with the
+/// tailnet's range.
 pub fn networks(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for (file, config) in set.machines() {
         malformed(file, config, findings);
@@ -71,7 +72,7 @@ fn malformed(file: &UserConfig, config: &YamlNode, findings: &mut Vec<Diagnostic
     }
 }
 
-/// Pods and services, and the endpoint's address, must be of the same families of addresses.
+/// Checks that pods, services and the endpoint address have the same address families.
 fn families(
     file: &UserConfig,
     config: &YamlNode,
@@ -122,14 +123,14 @@ fn families(
     }
 }
 
-/// The address in the control plane's endpoint, when it is one.
+/// Returns the address in the control plane's endpoint. Returns `None` for a host name.
 fn endpoint_address(config: &YamlNode) -> Option<(IpAddr, &YamlNode)> {
     let node = config.get(&["cluster", "controlPlane", "endpoint"])?;
     let host = endpoint_host(node.text()?)?;
     Some((host.parse().ok()?, node))
 }
 
-/// An endpoint that no control plane owns, as far as the files tell their addresses.
+/// Finds an endpoint address that does not belong to a control plane, if the files contain all addresses.
 pub fn endpoint(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     let mut owned = Vec::new();
     let mut all_known = true;
@@ -151,7 +152,7 @@ pub fn endpoint(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
         let loopback =
             host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         let is_address = host.parse::<IpAddr>().is_ok();
-        // A name may be a load balancer's; an address that is given must be somebody's.
+        // A host name may refer to a load balancer. A literal address must belong to a machine.
         let nobodys = is_address && all_known && !owned.is_empty() && !owned.contains(&host);
         if loopback || nobodys {
             findings.push(file.finding(
@@ -169,7 +170,7 @@ pub fn endpoint(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Static addresses and shared addresses that a file gives its machine, without prefix lengths.
+/// Returns the static and shared addresses of the machine in a file, without prefix lengths.
 fn addresses(file: &UserConfig) -> impl Iterator<Item = &str> {
     let addresses = file.static_addresses().chain(file.shared_addresses());
     addresses.map(|text| text.split('/').next().unwrap_or(text))
@@ -179,7 +180,7 @@ fn texts<'a>(node: &'a YamlNode, path: &[&str]) -> impl Iterator<Item = &'a str>
     node.items_at(path).iter().filter_map(YamlNode::text)
 }
 
-/// KubeSpan finds its peers by discovery.
+/// Checks that discovery is enabled, because KubeSpan finds its peers by discovery.
 pub fn kubespan(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for file in &set.files {
         let discovery =

@@ -1,4 +1,4 @@
-//! What was to be filled in and was not.
+//! Placeholders that were not filled in.
 
 use base64::Engine;
 use lab_model::{
@@ -8,7 +8,8 @@ use lab_model::{
 
 use super::super::config_set::ConfigSet;
 
-/// `${NAME}` and `{{ .Name }}` of shells and templates. Contents of files may mean them.
+/// Finds `${NAME}` and `{{ .Name }}` of shells and templates. Ignores file contents, where such text may
+/// be intended.
 pub fn unexpanded(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for file in &set.files {
         for document in &file.documents {
@@ -27,12 +28,12 @@ pub fn unexpanded(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Whether a value is still a template's, so that there is nothing else to say about it.
+/// Returns whether a value is an unexpanded template, which other rules ignore.
 pub fn is_template(text: &str) -> bool {
     text.contains("${") || text.contains("{{")
 }
 
-/// The first mark in a text, without what may follow it.
+/// Returns the first placeholder in a text.
 fn mark(text: &str) -> Option<String> {
     for (begin, end) in [("${", "}"), ("{{", "}}"), ("<REPLACE", ">"), ("CHANGEME", "")] {
         if let Some(start) = text.find(begin) {
@@ -47,7 +48,7 @@ fn mark(text: &str) -> Option<String> {
     None
 }
 
-/// Secrets without which nothing joins.
+/// Finds empty secrets that are required to join a cluster.
 pub fn empty_secrets(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for (file, config) in set.machines() {
         for path in [["machine", "token"], ["cluster", "token"], ["cluster", "secret"], ["cluster", "id"]] {
@@ -67,7 +68,7 @@ pub fn empty_secrets(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Authorities that are no certificates.
+/// Finds CA values that are not certificates.
 pub fn certificates(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for (file, config) in set.machines() {
         let paths: [&[&str]; 4] = [
@@ -90,11 +91,11 @@ pub fn certificates(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Why a value is no certificate in PEM in base64, which is how Talos writes them.
+/// Returns the reason that a value is not a base64-encoded PEM certificate, the format of Talos.
 fn no_certificate(node: &YamlNode) -> Option<String> {
     let text = node.text().unwrap_or_default().trim();
     if mark(text).is_some() {
-        // Another rule says so.
+        // Another rule reports this.
         return None;
     }
     let Ok(pem) = base64::engine::general_purpose::STANDARD.decode(text) else {
@@ -109,7 +110,7 @@ fn no_certificate(node: &YamlNode) -> Option<String> {
     }
 }
 
-/// Configs that the node would forget.
+/// Finds configs that the node would not persist.
 pub fn not_persisted(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for (file, config) in set.machines() {
         let Some(persist) = config.get(&["persist"]) else { continue };

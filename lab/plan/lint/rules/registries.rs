@@ -1,4 +1,4 @@
-//! Registry mirrors.
+//! Rules for registry mirrors.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use lab_model::{Diagnostic, Position, Severity, yaml::YamlNode};
 use super::super::config_set::ConfigSet;
 use crate::user_config::UserConfig;
 
-/// TLS settings for the host of a mirror that speaks plain HTTP. Talos makes containerd's host
-/// configuration of both together and refuses (internal/pkg/containers/cri/containerd/hosts.go).
+/// Finds TLS settings for the host of a plain HTTP mirror. Talos combines both into containerd's host
+/// configuration and returns an error (internal/pkg/containers/cri/containerd/hosts.go).
 pub fn tls_for_plain_http(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for file in &set.files {
         let plain = plain_hosts(file);
@@ -28,7 +28,7 @@ pub fn tls_for_plain_http(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Hosts of plain-HTTP endpoints, with the endpoint.
+/// Returns the hosts of plain HTTP endpoints, with the endpoint.
 fn plain_hosts<'a>(file: &'a UserConfig) -> BTreeMap<&'a str, &'a str> {
     let mut endpoints = Vec::new();
     for document in &file.documents {
@@ -47,7 +47,7 @@ fn plain_hosts<'a>(file: &'a UserConfig) -> BTreeMap<&'a str, &'a str> {
     endpoints.into_iter().filter_map(host).collect()
 }
 
-/// Hosts with TLS settings that hold something.
+/// Returns the hosts with non-empty TLS settings.
 fn tls_hosts(file: &UserConfig) -> Vec<(&str, Position)> {
     let mut hosts = Vec::new();
     for document in &file.documents {

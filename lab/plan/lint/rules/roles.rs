@@ -1,4 +1,5 @@
-//! What only control planes may have (machinery, config/types/v1alpha1/v1alpha1_validation.go).
+//! Rules for settings that only control planes may have (machinery,
+//! config/types/v1alpha1/v1alpha1_validation.go).
 
 use lab_model::{Diagnostic, Severity, node::Kind, yaml::YamlNode};
 
@@ -9,7 +10,7 @@ fn workers(set: &ConfigSet) -> impl Iterator<Item = (&UserConfig, &YamlNode)> {
     set.machines().filter(|(_, config)| machine_kind(config) == Some(Kind::Worker))
 }
 
-/// Access of pods to the Talos API, switched on for a worker.
+/// Finds pod access to the Talos API on a worker.
 pub fn talos_api_access_on_worker(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for (file, config) in workers(set) {
         let Some(access) = config.get(&["machine", "features", "kubernetesTalosAPIAccess"]) else { continue };
@@ -27,7 +28,7 @@ pub fn talos_api_access_on_worker(set: &ConfigSet, findings: &mut Vec<Diagnostic
     }
 }
 
-/// Private keys of the cluster's authorities on a worker.
+/// Finds private keys of the cluster's CAs on a worker.
 pub fn authority_keys_on_worker(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for (file, config) in workers(set) {
         for path in [["machine", "ca", "key"], ["cluster", "ca", "key"]] {
@@ -58,7 +59,7 @@ pub fn authority_keys_on_worker(set: &ConfigSet, findings: &mut Vec<Diagnostic>)
     }
 }
 
-/// A shared address of the control planes on a worker's interface.
+/// Finds a shared address of the control planes on a worker's interface.
 pub fn shared_address_on_worker(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for (file, config) in workers(set) {
         let interfaces = config.items_at(&["machine", "network", "interfaces"]).iter();

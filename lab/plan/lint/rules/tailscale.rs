@@ -8,10 +8,10 @@ use crate::{
     user_config::UserConfig,
 };
 
-/// How keys begin that Tailscale's own service issues.
+/// The prefix of keys from Tailscale's service.
 const KEY_BEGINNING: &str = "tskey-";
 
-/// Routes that do not fit the cluster, keys in files, more than one gateway.
+/// Finds routes that do not match the cluster, keys in files, and duplicate gateways.
 pub fn tailscale(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     let documents: Vec<_> = set
         .of_kind("ExtensionServiceConfig")
@@ -48,7 +48,7 @@ pub fn tailscale(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     }
 }
 
-/// The networks that the configs in these files name.
+/// Returns the networks in the configs of these files.
 fn needed(set: &ConfigSet) -> Vec<Needed> {
     let mut needed = Vec::new();
     for (named, network) in set.machines().flat_map(|(_, config)| named(config)) {
@@ -78,8 +78,8 @@ fn look_at_routes(
     }
 }
 
-/// What is wrong, and the way out of it: a problem with routes ends with "; consequence: way out" or
-/// "; way out".
+/// Splits a message into the problem and the help text. A route problem ends with "; consequence: help"
+/// or "; help".
 fn told(problem: &str) -> (String, &str) {
     match problem.rsplit_once("; ") {
         Some((what, end)) => match end.split_once(": ") {

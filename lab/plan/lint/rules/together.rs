@@ -1,4 +1,4 @@
-//! What the configs of one cluster must have in common.
+//! Rules for values that all configs of one cluster must share.
 
 use lab_model::{
     Diagnostic, Severity,
@@ -7,13 +7,13 @@ use lab_model::{
 
 use super::{super::config_set::ConfigSet, placeholders::is_template};
 
-/// What differs, as a rule and its paths.
+/// A shared value, as a rule and its paths.
 struct Common {
     rule: &'static str,
     path: &'static [&'static str],
     consequence: &'static str,
     help: &'static str,
-    /// Whether the values may be shown.
+    /// Whether messages may show the values.
     public: bool,
 }
 
@@ -85,7 +85,7 @@ const COMMON: [Common; 9] = [
     },
 ];
 
-/// Compares each config with the first one that says anything.
+/// Compares each config with the first config that contains a value.
 pub fn together(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for common in &COMMON {
         let name = common.path.join(".");
@@ -93,7 +93,7 @@ pub fn together(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
         for (file, config) in set.machines() {
             let Some(node) = config.get(common.path) else { continue };
             let value = written(node);
-            // What stands for a value that is not there is another rule's matter.
+            // Another rule reports placeholders for missing values.
             if value.is_empty() || is_template(&value) {
                 continue;
             }
@@ -123,7 +123,7 @@ pub fn together(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     }
 }
 
-/// A value as text for comparison.
+/// Renders a value as text for comparison.
 fn written(node: &YamlNode) -> String {
     match &node.value {
         YamlValue::Scalar { text, .. } => text.trim().to_owned(),
