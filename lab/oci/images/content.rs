@@ -21,7 +21,7 @@ const ARCHIVE_LIMIT: u64 = 8 << 30;
 const ENTRIES: usize = 10_000;
 
 /// Where the files of an image lie.
-pub(super) struct ImageFiles {
+pub struct ImageFiles {
     /// What it is called in messages.
     pub(super) name: String,
     storage: Storage,
@@ -34,13 +34,13 @@ enum Storage {
 
 impl ImageFiles {
     /// A directory: an image layout, or one with the same `blobs/`.
-    pub(super) fn directory(path: &Path) -> Self {
+    pub fn directory(path: &Path) -> Self {
         Self { name: path.display().to_string(), storage: Storage::Directory(path.to_owned()) }
     }
 
     /// A tar archive, compressed or not; a compressed one is unpacked into `scratch` for as long as
     /// this lives.
-    pub(super) fn archive(path: &Path, scratch: &Path) -> Result<Self, OciError> {
+    pub fn archive(path: &Path, scratch: &Path) -> Result<Self, OciError> {
         let mut input = BufReader::new(File::open(path).map_err(OciError::file("open", path))?);
         let head = io::BufRead::fill_buf(&mut input).map_err(OciError::file("read", path))?;
         let compression = Compression::detect(head);

@@ -28,7 +28,7 @@ const OPAQUE: &str = ".wh..wh..opq";
 ///
 /// # Errors
 /// When a layer is missing, damaged, or not what its digest promises, or a file cannot be written.
-pub(super) fn extract(
+pub fn extract(
     image: &Image,
     content: &ImageFiles,
     wanted: impl Fn(&str) -> bool,

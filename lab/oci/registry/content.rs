@@ -15,7 +15,7 @@ const CHUNK: usize = 256 << 10;
 
 /// Which bytes of a content a request wants, the end being the first that it does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub enum Part {
     Whole,
     Range(u64, u64),
     /// A range that the content does not have.
@@ -26,7 +26,7 @@ impl Part {
     /// What a request wants of a content of `length` bytes. Only GET knows ranges; a unit other than
     /// bytes, several ranges, and a condition (`If-Range`) that no answer of this registry can meet
     /// lead to the whole content.
-    pub(super) fn of(method: &Method, headers: &HeaderMap, length: u64) -> Self {
+    pub fn of(method: &Method, headers: &HeaderMap, length: u64) -> Self {
         let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
         match asked.and_then(|text| text.strip_prefix("bytes=")) {
             Some(range)
@@ -41,7 +41,7 @@ impl Part {
     }
 
     /// First byte, and the first one behind; `None` when it is outside.
-    pub(super) fn bounds(self, length: u64) -> Option<(u64, u64)> {
+    pub fn bounds(self, length: u64) -> Option<(u64, u64)> {
         match self {
             Self::Whole => Some((0, length)),
             Self::Range(start, end) => Some((start, end)),

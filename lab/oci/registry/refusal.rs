@@ -9,7 +9,7 @@ use serde::Serialize;
 /// An answer without content: a status, and a body as the OCI distribution specification v1.1 has it
 /// ("Error codes").
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub struct Refusal {
     pub(super) status: StatusCode,
     pub(super) code: Code,
     pub(super) message: String,

@@ -13,7 +13,7 @@ const TAG_LIMIT: usize = 128;
 
 /// One of the specification's endpoints, as far as they are for reading.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Target<'a> {
+pub enum Target<'a> {
     /// end-2.
     Blob { repository: &'a str, digest: Digest },
     /// end-3.
@@ -26,14 +26,14 @@ pub(super) enum Target<'a> {
 
 /// Which manifest of a repository.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Wanted<'a> {
+pub enum Wanted<'a> {
     Tag(&'a str),
     Digest(Digest),
 }
 
 impl<'a> Target<'a> {
     /// Repository names contain slashes, so the path is read from its end.
-    pub(super) fn parse(path: &'a str) -> Result<Self, Refusal> {
+    pub fn parse(path: &'a str) -> Result<Self, Refusal> {
         if let Some(repository) = path.strip_suffix("/tags/list") {
             return Ok(Self::Tags { repository: name(repository)? });
         }

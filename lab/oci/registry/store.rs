@@ -83,7 +83,10 @@ impl Store {
 
     /// Also looks for content in a layout that is filled while this is in use; what its index lists
     /// by now is not read.
-    pub(super) fn look_in(&mut self, layout: PathBuf) {
+    ///
+    /// Public for the fuzz targets alone.
+    #[doc(hidden)]
+    pub fn look_in(&mut self, layout: PathBuf) {
         let layout = Layout::new(layout);
         if !self.layouts.contains(&layout) {
             self.layouts.push(layout);
@@ -106,13 +109,19 @@ impl Store {
     }
 
     /// Every manifest of the layouts' indexes, those without a name included.
-    pub(super) fn listed(&self) -> impl Iterator<Item = &Digest> {
+    ///
+    /// Public for the fuzz targets alone.
+    #[doc(hidden)]
+    pub fn listed(&self) -> impl Iterator<Item = &Digest> {
         self.listed.iter()
     }
 
     /// The tags of a repository, `HOST/NAME`, in lexical order without regard to case (OCI
     /// distribution specification, "Listing Tags"); `None` when it has no image at all.
-    pub(super) fn tags(&self, repository: &str) -> Option<Vec<&str>> {
+    ///
+    /// Public for the fuzz targets alone.
+    #[doc(hidden)]
+    pub fn tags(&self, repository: &str) -> Option<Vec<&str>> {
         let rest = self.references().filter_map(|reference| reference.strip_prefix(repository));
         let rest: Vec<_> = rest.filter(|rest| rest.starts_with([':', '@'])).collect();
         let mut tags: Vec<_> = rest.iter().filter_map(|rest| rest.strip_prefix(':')).collect();

@@ -58,7 +58,7 @@ impl fmt::Display for QmpEvent {
 }
 
 /// The event that the lab cares for, if it is one.
-pub(super) fn translate(event: &Event) -> Option<QmpEvent> {
+pub fn translate(event: &Event) -> Option<QmpEvent> {
     Some(match event {
         Event::RESET { data, .. } => QmpEvent::Reset { by_guest: data.guest },
         Event::SHUTDOWN { data, .. } => {

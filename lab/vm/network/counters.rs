@@ -70,7 +70,7 @@ pub struct Refused {
 
 /// A port's live counters.
 #[derive(Default)]
-pub(super) struct PortTally {
+pub struct PortTally {
     frames_in: AtomicU64,
     bytes_in: AtomicU64,
     frames_out: AtomicU64,

@@ -27,7 +27,7 @@ pub enum Egress {
 
 /// What becomes of a frame towards the uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Passage {
+pub enum Passage {
     /// It goes.
     Granted,
     /// It is none of the uplink's business (multicast, IPv6): dropped without a word.
@@ -37,7 +37,7 @@ pub(super) enum Passage {
 }
 
 /// Decides from the frame alone.
-pub(super) fn passage(frame: &[u8], gateway: Ipv4Addr, egress: Egress) -> Passage {
+pub fn passage(frame: &[u8], gateway: Ipv4Addr, egress: Egress) -> Passage {
     let group = ethernet(frame).is_none_or(|(destination, _)| destination.is_group());
     match carries(frame) {
         Carries::Arp => Passage::Granted,

@@ -41,7 +41,7 @@ struct Knock {
 
 /// The SYNs that no node has answered yet.
 #[derive(Default)]
-pub(super) struct Handshakes {
+pub struct Handshakes {
     knocks: Mutex<HashMap<Flow, Knock>>,
     /// Spares every frame of a node the lock above while nobody knocks.
     any: AtomicBool,

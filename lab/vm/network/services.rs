@@ -21,7 +21,7 @@ use super::{
 };
 
 /// DHCP, DNS and NTP of one LAN.
-pub(super) struct Services {
+pub struct Services {
     gateway: Ipv4Addr,
     dhcp: DhcpServer,
     dns: Mutex<DnsServer>,
@@ -40,7 +40,7 @@ struct Answered {
 
 /// What becomes of a node's frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Service {
+pub enum Service {
     /// Not for us: forward it.
     None,
     /// Taken; this frame goes back to the sender.
