@@ -1,41 +1,23 @@
 //! What the fuzz targets do with their bytes, one function each.
 //!
-//! The readers are compiled into this crate from their sources: they need little of the rest of the
-//! tool, and a fuzzing build of all of that takes a quarter of an hour.
+//! The readers come from the crates below `lab/`. Those of `lab-cluster` are few and need nothing of it,
+//! while the crate needs a client of Kubernetes: they are compiled from their sources.
 
-#[path = "../lab/assets/mod.rs"]
-pub mod assets;
-/// The positions that the reader of machine configs gives.
-#[allow(dead_code)]
-#[path = "../lab/diagnostic/position.rs"]
-pub mod diagnostic;
-#[allow(dead_code)]
-#[path = "../lab/events/mod.rs"]
-pub mod events;
-#[allow(dead_code)]
-#[path = "../lab/host/files.rs"]
-mod host;
 pub mod machine;
-pub mod merge;
 pub mod network;
-#[allow(dead_code)]
-#[path = "../lab/node.rs"]
-pub mod node;
 pub mod oci;
 pub mod registry;
 pub mod report;
 pub mod tailnet;
 pub mod talos;
-/// The reader of machine configs.
-#[path = "../lab/yaml.rs"]
-pub mod tree;
 
 use std::io::{Cursor, Read as _};
 
-use assets::{
-    Archives, Checksums, Choice, Compression, Digest, DiskImage, Extension, Initramfs, LayerContents,
-    ServiceSpec, Squashfs, UnifiedImage, raw_kernel, unpacked,
+use lab_image::{
+    Archives, Checksums, Choice, Compression, DiskImage, Extension, Initramfs, LayerContents, ServiceSpec,
+    Squashfs, UnifiedImage, raw_kernel, unpacked,
 };
+use lab_model::{Digest, yaml};
 
 /// An unpacked cpio stream; every content is read.
 pub fn archive(data: &[u8]) {
@@ -214,7 +196,7 @@ pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    let Ok(documents) = tree::documents(text) else {
+    let Ok(documents) = yaml::documents(text) else {
         return;
     };
     // In YAML a carriage return alone ends a line, too.

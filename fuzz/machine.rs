@@ -1,14 +1,9 @@
 //! Readers of what a VM and its QEMU say.
-#![allow(dead_code)]
 
-#[path = "../lab/machine/fatal.rs"]
-mod fatal;
-#[path = "../lab/machine/line.rs"]
-mod line;
-#[path = "../lab/machine/qmp_event.rs"]
-mod qmp_event;
-
-use line::LineSplitter;
+use lab_vm::machine::{
+    fatal_pattern,
+    fuzzed::{LineSplitter, translate},
+};
 
 fn lines(chunks: &[&[u8]]) -> Vec<String> {
     let (mut splitter, mut lines) = (LineSplitter::default(), Vec::new());
@@ -24,7 +19,7 @@ pub fn console(data: &[u8]) {
     let whole = lines(&[data]);
     for line in &whole {
         assert!(!line.contains(char::is_control), "a control character is left in {line:?}");
-        if let Some(pattern) = fatal::fatal_pattern(line) {
+        if let Some(pattern) = fatal_pattern(line) {
             assert!(pattern.all_of.iter().all(|part| line.contains(part)), "{line:?} is not {}", pattern.id);
         }
     }
@@ -36,7 +31,7 @@ pub fn console(data: &[u8]) {
 pub fn qmp(data: &[u8]) {
     for line in data.split(|byte| *byte == b'\n') {
         if let Ok(event) = serde_json::from_slice::<qapi::qmp::Event>(line)
-            && let Some(event) = qmp_event::translate(&event)
+            && let Some(event) = translate(&event)
         {
             assert!(!event.to_string().is_empty());
         }

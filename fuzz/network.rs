@@ -1,52 +1,15 @@
 //! Readers of the frames that guests send.
-#![allow(dead_code)]
-
-#[path = "../lab/network/address.rs"]
-mod address;
-#[path = "../lab/network/counters.rs"]
-mod counters;
-#[path = "../lab/network/dhcp.rs"]
-mod dhcp;
-#[path = "../lab/network/dns.rs"]
-mod dns;
-#[path = "../lab/network/egress.rs"]
-mod egress;
-#[path = "../lab/network/handshake.rs"]
-mod handshake;
-#[path = "../lab/network/mac.rs"]
-mod mac;
-#[path = "../lab/network/ntp.rs"]
-mod ntp;
-#[path = "../lab/network/packet.rs"]
-mod packet;
-#[path = "../lab/network/plan.rs"]
-mod plan;
-#[path = "../lab/network/port.rs"]
-mod port;
-#[path = "../lab/network/services.rs"]
-mod services;
 
 use std::{net::Ipv4Addr, sync::LazyLock};
 
-pub use counters::{PortCounters, Refused, ServiceCounters};
-pub use egress::Egress;
-pub use mac::{InvalidMac, MacAddr};
-pub use plan::{Attachment, LanPlan};
-
-use packet::{Datagram, Endpoint};
-
-/// What a plan's check says; the tool's own error has more, of processes.
-#[derive(Debug, thiserror::Error)]
-pub enum NetworkError {
-    /// The plan contradicts itself.
-    #[error("the lab network {network} cannot be laid out: {reason}")]
-    Plan {
-        /// The network.
-        network: ipnet::Ipv4Net,
-        /// What is wrong.
-        reason: String,
+use lab_model::network::{Attachment, LanPlan, MacAddr, address};
+use lab_vm::network::{
+    Egress,
+    fuzzed::{
+        Answer, Carries, DHCP_PORT, Datagram, DhcpServer, DnsServer, Endpoint, Handshakes, PREFIX, Passage,
+        Port, Service, Services, arp_answer, carries, ethernet, is_udp, passage, prohibited_frame,
     },
-}
+};
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 1);
 const NODE: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 2);
@@ -68,11 +31,11 @@ static PLAN: LazyLock<LanPlan> = LazyLock::new(|| LanPlan {
 /// What QEMU's back end sends: an odd first byte and frames with their lengths, or an even one and
 /// a single frame.
 pub fn frames(data: &[u8]) {
-    static SERVICES: LazyLock<services::Services> = LazyLock::new(|| services::Services::new(&PLAN));
+    static SERVICES: LazyLock<Services> = LazyLock::new(|| Services::new(&PLAN));
     let Some((kind, data)) = data.split_first() else {
         return;
     };
-    let port = port::Port::new(None);
+    let port = Port::new(None);
     let bytes =
         if kind % 2 == 1 { data.to_vec() } else { [&(data.len() as u32).to_be_bytes()[..], data].concat() };
     let used = port.split(&bytes, &|prefixed: &[u8]| forward(&SERVICES, prefixed));
@@ -80,42 +43,42 @@ pub fn frames(data: &[u8]) {
 }
 
 /// What the switch does with a frame from a node, and with one from the uplink.
-fn forward(services: &services::Services, prefixed: &[u8]) {
-    let frame = &prefixed[port::PREFIX..];
-    let Some(_) = packet::ethernet(frame) else {
+fn forward(services: &Services, prefixed: &[u8]) {
+    let frame = &prefixed[PREFIX..];
+    let Some(_) = ethernet(frame) else {
         return;
     };
-    if let services::Service::Reply(reply) = services.serve(frame) {
+    if let Service::Reply(reply) = services.serve(frame) {
         assert!(Datagram::parse(&reply).is_some(), "an answer that is no datagram");
     }
     let _ = services.is_rival(frame);
-    let handshakes = handshake::Handshakes::default();
+    let handshakes = Handshakes::default();
     handshakes.see_knock(0, prefixed);
     handshakes.see_answer(0, frame);
     handshakes.repeat(|_, knock| assert_eq!(knock, prefixed));
-    if let egress::Passage::Refused(to) = egress::passage(frame, GATEWAY, Egress::Refuse) {
+    if let Passage::Refused(to) = passage(frame, GATEWAY, Egress::Refuse) {
         assert_ne!(to, GATEWAY, "the gateway is part of the LAN");
-        let _ = packet::prohibited_frame(GATEWAY, address::gateway_mac(GATEWAY), frame);
+        let _ = prohibited_frame(GATEWAY, address::gateway_mac(GATEWAY), frame);
     }
-    if let Some(answer) = packet::arp_answer(frame, NODE_MAC) {
-        assert_eq!(packet::carries(&answer), packet::Carries::Arp);
+    if let Some(answer) = arp_answer(frame, NODE_MAC) {
+        assert_eq!(carries(&answer), Carries::Arp);
     }
-    let _ = packet::is_udp(frame);
+    let _ = is_udp(frame);
 }
 
 /// The payload of a DHCP client's datagram.
 pub fn dhcp(data: &[u8]) {
-    static SERVER: LazyLock<dhcp::DhcpServer> = LazyLock::new(|| dhcp::DhcpServer::new(&PLAN));
+    static SERVER: LazyLock<DhcpServer> = LazyLock::new(|| DhcpServer::new(&PLAN));
     let from = Endpoint { mac: NODE_MAC, address: Ipv4Addr::UNSPECIFIED, port: 68 };
-    let to = Endpoint { mac: MacAddr::BROADCAST, address: Ipv4Addr::BROADCAST, port: dhcp::PORT };
-    if let dhcp::Answer::Reply(reply) = SERVER.answer(&Datagram { from, to, payload: data }) {
+    let to = Endpoint { mac: MacAddr::BROADCAST, address: Ipv4Addr::BROADCAST, port: DHCP_PORT };
+    if let Answer::Reply(reply) = SERVER.answer(&Datagram { from, to, payload: data }) {
         assert!(Datagram::parse(&reply).is_some(), "an answer that is no datagram");
     }
 }
 
 /// The payload of a DNS question's datagram.
 pub fn dns(data: &[u8]) {
-    static SERVER: LazyLock<dns::DnsServer> = LazyLock::new(|| dns::DnsServer::new(&PLAN));
+    static SERVER: LazyLock<DnsServer> = LazyLock::new(|| DnsServer::new(&PLAN));
     if let Some(answer) = SERVER.answer(data) {
         assert_eq!(answer.get(..2), data.get(..2), "an answer to another question");
     }

@@ -1,28 +1,12 @@
 //! Readers of images in the OCI formats.
-#![allow(dead_code)]
-
-#[path = "../lab/oci/content.rs"]
-mod content;
-#[path = "../lab/oci/error.rs"]
-mod error;
-#[path = "../lab/oci/files.rs"]
-mod files;
-#[path = "../lab/oci/image.rs"]
-mod image;
-#[path = "../lab/oci/layout.rs"]
-mod layout;
-#[path = "../lab/oci/lock.rs"]
-mod lock;
-#[path = "../lab/oci/names.rs"]
-mod names;
-#[path = "../lab/oci/source.rs"]
-mod source;
 
 use std::{fs, path::Path};
 
-pub use layout::{Layout, LayoutError, index_of};
-
-use crate::assets::Digest;
+use lab_model::{Digest, Source};
+use lab_oci::images::{
+    Image, Lock,
+    fuzzed::{ImageFiles, extract, others},
+};
 
 /// Between the parts of an image; no text in UTF-8 has it.
 const SEPARATOR: [u8; 2] = [0xff, 0xff];
@@ -49,17 +33,17 @@ pub fn image(data: &[u8]) {
                 fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
                 fs::write(path, bytes).expect("write");
             }
-            Ok(content::ImageFiles::directory(&from))
+            Ok(ImageFiles::directory(&from))
         }
         _ => {
             fs::write(&from, if files.is_empty() { data.to_vec() } else { archive(&files) }).expect("write");
-            content::ImageFiles::archive(&from, work.path())
+            ImageFiles::archive(&from, work.path())
         }
     };
     if let Ok(content) = content
-        && let Ok(Some(image)) = image::Image::within(&content)
+        && let Ok(Some(image)) = Image::within(&content)
     {
-        let _ = files::extract(&image, &content, |_| true, &into);
+        let _ = extract(&image, &content, |_| true, &into);
     }
     let mut left: Vec<_> = names(work.path());
     left.sort();
@@ -131,11 +115,11 @@ pub fn lock(data: &[u8]) {
     let (reference, text) = text.split_once('\n').unwrap_or((text, ""));
     let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(file.path(), text).expect("write");
-    let lock = lock::Lock::read(file.path());
-    if let Ok(source::Source::Registry(reference)) = source::Source::parse(reference) {
-        let again = source::Source::parse(&reference.whole());
+    let lock = Lock::read(file.path());
+    if let Ok(Source::Registry(reference)) = Source::parse(reference) {
+        let again = Source::parse(&reference.whole());
         assert!(again.is_ok(), "{reference} is no reference when written again");
-        for other in names::others(&reference) {
+        for other in others(&reference) {
             assert_ne!(other.repository(), reference.repository());
         }
         if let Ok(lock) = lock {

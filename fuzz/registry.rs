@@ -1,24 +1,14 @@
 //! What clients ask of the lab's registry, and what it reads to answer.
-#![allow(dead_code)]
-
-#[path = "../lab/registry/content.rs"]
-mod content;
-#[path = "../lab/registry/manifest.rs"]
-mod manifest;
-#[path = "../lab/registry/refusal.rs"]
-mod refusal;
-#[path = "../lab/registry/request.rs"]
-mod request;
-#[path = "../lab/registry/store.rs"]
-mod store;
 
 use axum::http::{HeaderMap, HeaderValue, Method, header};
-
-use crate::assets::Digest;
-use content::Part;
-use manifest::ServedManifest;
-use request::{Target, Wanted};
-use store::Store;
+use lab_model::Digest;
+use lab_oci::{
+    images::index_of,
+    registry::{
+        Store,
+        fuzzed::{Part, ServedManifest, Target, Wanted},
+    },
+};
 
 /// How long the content is of which ranges are asked for.
 const LENGTHS: [u64; 3] = [0, 100, u64::MAX];
@@ -85,7 +75,7 @@ pub fn mirror(data: &[u8]) {
         assert!(!manifest.refers_to(&subject) || data.len() > 64, "a subject out of nothing");
         let descriptor = manifest.descriptor(&subject, data.len());
         assert_eq!(descriptor["mediaType"], manifest.media_type());
-        assert_eq!(crate::oci::index_of(&[descriptor])["manifests"][0]["size"], data.len());
+        assert_eq!(index_of(&[descriptor])["manifests"][0]["size"], data.len());
     }
     let layout = tempfile::tempdir().expect("a directory");
     std::fs::write(layout.path().join("index.json"), index).expect("write");

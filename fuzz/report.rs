@@ -1,22 +1,15 @@
 //! Readers of what runs and nodes left behind: recordings, and texts that are cleared of secrets.
-#![allow(dead_code)]
-
-#[path = "../lab/report/json_lines.rs"]
-mod json_lines;
-#[path = "../lab/report/laps.rs"]
-mod laps;
-#[path = "../lab/report/redact.rs"]
-mod redact;
-#[path = "../lab/report/stopwatch.rs"]
-mod stopwatch;
-
-pub use json_lines::read_recording;
 
 use std::{fs, path::Path};
 
-use crate::{
+use lab_model::{
     events::{Event, EventKind},
+    redact,
+};
+use lab_report::{
+    Stopwatch,
     merge::{Merged, ShardRecording, merge},
+    read_recording,
 };
 
 /// Recordings, a zero between two of them.
@@ -27,7 +20,7 @@ pub fn recordings(data: &[u8]) {
         let path = work.path().join(number.to_string());
         fs::write(&path, recording).expect("write");
         if let Ok(events) = read_recording(&path) {
-            let _ = stopwatch::Stopwatch::of(&events).to_string();
+            let _ = Stopwatch::of(&events).to_string();
             read.extend(ShardRecording::of(number.to_string(), events));
         }
     }
@@ -57,8 +50,8 @@ pub fn redacted(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    let clean = redact::redact(text);
-    assert_eq!(redact::redact(&clean), clean, "what is clean is not left as it is");
+    let clean = redact(text);
+    assert_eq!(redact(&clean), clean, "what is clean is not left as it is");
     let key = |line: &str| line.contains("-----BEGIN") && line.contains("PRIVATE KEY-----");
     assert!(!clean.lines().any(key), "a private key is left");
 }

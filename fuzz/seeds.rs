@@ -1,9 +1,5 @@
 //! Writes the inputs that fuzzing starts from: `seeds DIRECTORY`, a folder for each target.
 
-/// Small images, as the unit tests have them.
-#[path = "../lab/assets/fixture.rs"]
-#[allow(dead_code)]
-mod fixture;
 mod seeds_of_answers;
 mod seeds_of_machines;
 
@@ -18,7 +14,7 @@ use backhand::{
     FilesystemCompressor, FilesystemWriter, NodeHeader,
     compression::{CompressionOptions, Compressor, Lz4},
 };
-use fixture::{archive, fat, gzip, partitioned, pe, xz};
+use lab_image_fixtures::{Files, archive, fat, gzip, partitioned, pe, xz};
 
 const EXTENSIONS: &[u8] = b"layers:\n- {image: 0.sqsh, metadata: {name: tailscale, version: v1, \
     compatibility: {talos: {version: '>= v1.11.5'}}}}\n- image: 1.sqsh\n  metadata: &m {name: modules.dep}\n";
@@ -125,7 +121,7 @@ fn main() -> io::Result<()> {
 type Seed<'a> = &'a dyn Fn(&str, &str, &[u8]) -> io::Result<()>;
 
 fn disks(unified: &[u8], write: Seed<'_>) -> io::Result<()> {
-    let system = |files: &fixture::Files<'_>| fat(fatfs::FatType::Fat12, 20 << 10, files);
+    let system = |files: &Files<'_>| fat(fatfs::FatType::Fat12, 20 << 10, files);
     let two = system(&[
         ("EFI/Linux/Talos-v1.11.5.efi", unified),
         ("EFI/Linux/Talos-v1.11.5~1.efi", b"MZ"),

@@ -1,11 +1,11 @@
 //! What the tailnet's programs say of themselves.
 #![allow(dead_code)]
 
-#[path = "../lab/tailnet/client_status.rs"]
+#[path = "../lab/cluster/tailnet/client_status.rs"]
 mod client_status;
-#[path = "../lab/tailnet/control_api.rs"]
+#[path = "../lab/cluster/tailnet/control_api.rs"]
 mod control_api;
-#[path = "../lab/tailnet/gateway_log.rs"]
+#[path = "../lab/cluster/tailnet/gateway_log.rs"]
 mod gateway_log;
 
 /// In place of the tool's own, which has processes.

@@ -1,6 +1,6 @@
 //! Readers of what a node's API sends.
 
-#[path = "../lab/talos/kubeconfig_archive.rs"]
+#[path = "../lab/cluster/machine_api/kubeconfig_archive.rs"]
 mod kubeconfig_archive;
 
 /// The archive of a kubeconfig: after an odd first byte not yet packed.

@@ -21,7 +21,7 @@ const ARCHIVE_LIMIT: u64 = 8 << 30;
 const ENTRIES: usize = 10_000;
 
 /// The files of an image.
-pub(super) struct ImageFiles {
+pub struct ImageFiles {
     /// The name in messages.
     pub(super) name: String,
     storage: Storage,
@@ -34,13 +34,13 @@ enum Storage {
 
 impl ImageFiles {
     /// Opens a directory: an image layout, or a directory with the same `blobs/` structure.
-    pub(super) fn directory(path: &Path) -> Self {
+    pub fn directory(path: &Path) -> Self {
         Self { name: path.display().to_string(), storage: Storage::Directory(path.to_owned()) }
     }
 
     /// Opens a tar archive, compressed or uncompressed. Unpacks a compressed archive into `scratch`; the
     /// unpacked file exists as long as this value.
-    pub(super) fn archive(path: &Path, scratch: &Path) -> Result<Self, OciError> {
+    pub fn archive(path: &Path, scratch: &Path) -> Result<Self, OciError> {
         let mut input = BufReader::new(File::open(path).map_err(OciError::file("open", path))?);
         let head = io::BufRead::fill_buf(&mut input).map_err(OciError::file("read", path))?;
         let compression = Compression::detect(head);

@@ -29,7 +29,7 @@ const OPAQUE: &str = ".wh..wh..opq";
 /// # Errors
 /// Returns an error if a layer is missing, is damaged or does not match its digest, or if a file cannot be
 /// written.
-pub(super) fn extract(
+pub fn extract(
     image: &Image,
     content: &ImageFiles,
     wanted: impl Fn(&str) -> bool,

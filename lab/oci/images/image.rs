@@ -72,7 +72,10 @@ struct SavedImage {
 
 impl Image {
     /// Returns the image of a layout or archive, if `content` is an image.
-    pub(super) fn within(content: &ImageFiles) -> Result<Option<Self>, OciError> {
+    ///
+    /// Public for the fuzz targets alone.
+    #[doc(hidden)]
+    pub fn within(content: &ImageFiles) -> Result<Option<Self>, OciError> {
         if content.has(INDEX) {
             let manifest: OciManifest = content.json(INDEX, None)?;
             return match manifest {

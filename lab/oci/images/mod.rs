@@ -31,3 +31,9 @@ pub use lock::{LOCK_FILE, Lock, Pinned};
 pub use mirror::Mirror;
 pub use pull_through::PullThrough;
 pub use store::{ImageStore, Resolved};
+
+/// The readers of images. They are public for the fuzz targets alone, which are a crate of their own.
+#[doc(hidden)]
+pub mod fuzzed {
+    pub use super::{content::ImageFiles, files::extract, names::others};
+}

@@ -8,7 +8,7 @@ const SAME: [[(&str, &str); 2]; 1] =
     [[("urmanac/talos-cozystack-", "/talos"), ("urmanac/cozystack-assets/talos/cozystack-", "/talos")]];
 
 /// Returns the alternative references for the image of `reference`.
-pub(super) fn others(reference: &Reference) -> Vec<Reference> {
+pub fn others(reference: &Reference) -> Vec<Reference> {
     let mut found = Vec::new();
     for names in &SAME {
         let variant = names.iter().find_map(|(start, end)| {

@@ -15,7 +15,7 @@ const CHUNK: usize = 256 << 10;
 
 /// The requested part of the content. The end is exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub enum Part {
     Whole,
     Range(u64, u64),
     /// The range is outside the content.
@@ -26,7 +26,7 @@ impl Part {
     /// Determines the requested part of content with `length` bytes. Only GET supports ranges. The result
     /// is the complete content for other units than bytes, for several ranges, and for `If-Range`, because
     /// no response of this registry can satisfy that condition.
-    pub(super) fn of(method: &Method, headers: &HeaderMap, length: u64) -> Self {
+    pub fn of(method: &Method, headers: &HeaderMap, length: u64) -> Self {
         let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
         match asked.and_then(|text| text.strip_prefix("bytes=")) {
             Some(range)
@@ -41,7 +41,7 @@ impl Part {
     }
 
     /// Returns the start and the exclusive end; `None` if the range is outside the content.
-    pub(super) fn bounds(self, length: u64) -> Option<(u64, u64)> {
+    pub fn bounds(self, length: u64) -> Option<(u64, u64)> {
         match self {
             Self::Whole => Some((0, length)),
             Self::Range(start, end) => Some((start, end)),

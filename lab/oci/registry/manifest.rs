@@ -14,7 +14,7 @@ pub(super) const LIMIT: u64 = 4 << 20;
 /// A manifest or an index (OCI image specification v1.1), or the equivalent Docker format.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ServedManifest {
+pub struct ServedManifest {
     media_type: Option<String>,
     artifact_type: Option<String>,
     manifests: Option<IgnoredAny>,
@@ -36,20 +36,20 @@ struct ManifestSubject {
 
 impl ServedManifest {
     /// Parses a manifest. Returns `None` for other content, such as a config or a layer.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         let manifest: Self = serde_json::from_slice(bytes).ok()?;
         (manifest.config.is_some() || manifest.manifests.is_some()).then_some(manifest)
     }
 
     /// Returns the media type. OCI manifests may omit the field, so the fallback is the manifest structure.
-    pub(super) fn media_type(&self) -> &str {
+    pub fn media_type(&self) -> &str {
         let by_shape =
             if self.manifests.is_some() { OCI_IMAGE_INDEX_MEDIA_TYPE } else { OCI_IMAGE_MEDIA_TYPE };
         self.media_type.as_deref().unwrap_or(by_shape)
     }
 
     /// Reports whether the manifest refers to `subject`.
-    pub(super) fn refers_to(&self, subject: &Digest) -> bool {
+    pub fn refers_to(&self, subject: &Digest) -> bool {
         self.subject.as_ref().is_some_and(|own| own.digest == subject.to_string())
     }
 
@@ -60,7 +60,7 @@ impl ServedManifest {
     }
 
     /// Returns the descriptor for a list of referrers.
-    pub(super) fn descriptor(&self, digest: &Digest, size: usize) -> Value {
+    pub fn descriptor(&self, digest: &Digest, size: usize) -> Value {
         let mut descriptor =
             json!({ "mediaType": self.media_type(), "digest": digest.to_string(), "size": size });
         if let Some(artifact_type) = self.artifact_type() {

@@ -23,3 +23,14 @@ mod upstreams;
 pub use cache_disk::{CacheDiskError, cache_disk};
 pub use server::{Registry, RegistryError, RegistryOptions};
 pub use store::{Store, StoreError};
+
+/// The readers of requests and manifests. They are public for the fuzz targets alone, which are a crate of
+/// their own.
+#[doc(hidden)]
+pub mod fuzzed {
+    pub use super::{
+        content::Part,
+        manifest::ServedManifest,
+        request::{Target, Wanted},
+    };
+}

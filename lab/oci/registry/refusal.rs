@@ -9,7 +9,7 @@ use serde::Serialize;
 /// An error response: a status, and a body according to the OCI distribution specification v1.1 ("Error
 /// codes").
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub struct Refusal {
     pub(super) status: StatusCode,
     pub(super) code: Code,
     pub(super) message: String,

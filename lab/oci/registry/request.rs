@@ -13,7 +13,7 @@ const TAG_LIMIT: usize = 128;
 
 /// The read endpoints of the specification.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Target<'a> {
+pub enum Target<'a> {
     /// end-2.
     Blob { repository: &'a str, digest: Digest },
     /// end-3.
@@ -26,14 +26,14 @@ pub(super) enum Target<'a> {
 
 /// The reference to a manifest in a repository.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Wanted<'a> {
+pub enum Wanted<'a> {
     Tag(&'a str),
     Digest(Digest),
 }
 
 impl<'a> Target<'a> {
     /// Parses the path from its end, because repository names contain slashes.
-    pub(super) fn parse(path: &'a str) -> Result<Self, Refusal> {
+    pub fn parse(path: &'a str) -> Result<Self, Refusal> {
         if let Some(repository) = path.strip_suffix("/tags/list") {
             return Ok(Self::Tags { repository: name(repository)? });
         }

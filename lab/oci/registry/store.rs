@@ -81,7 +81,10 @@ impl Store {
     }
 
     /// Adds a layout that other tasks fill during use. Does not read the current images in its index.
-    pub(super) fn look_in(&mut self, layout: PathBuf) {
+    ///
+    /// Public for the fuzz targets alone.
+    #[doc(hidden)]
+    pub fn look_in(&mut self, layout: PathBuf) {
         let layout = Layout::new(layout);
         if !self.layouts.contains(&layout) {
             self.layouts.push(layout);
@@ -104,13 +107,19 @@ impl Store {
     }
 
     /// Returns every manifest in the indexes of the layouts, including manifests without a name.
-    pub(super) fn listed(&self) -> impl Iterator<Item = &Digest> {
+    ///
+    /// Public for the fuzz targets alone.
+    #[doc(hidden)]
+    pub fn listed(&self) -> impl Iterator<Item = &Digest> {
         self.listed.iter()
     }
 
     /// Returns the tags of a repository, `HOST/NAME`, in case-insensitive lexical order (OCI distribution
     /// specification, "Listing Tags"). Returns `None` if the repository has no images.
-    pub(super) fn tags(&self, repository: &str) -> Option<Vec<&str>> {
+    ///
+    /// Public for the fuzz targets alone.
+    #[doc(hidden)]
+    pub fn tags(&self, repository: &str) -> Option<Vec<&str>> {
         let rest = self.references().filter_map(|reference| reference.strip_prefix(repository));
         let rest: Vec<_> = rest.filter(|rest| rest.starts_with([':', '@'])).collect();
         let mut tags: Vec<_> = rest.iter().filter_map(|rest| rest.strip_prefix(':')).collect();

@@ -6,7 +6,7 @@ const LONGEST: usize = 4096;
 
 /// Splits a byte stream into lines and removes terminal escapes (ECMA-48) and control bytes.
 #[derive(Default)]
-pub(super) struct LineSplitter {
+pub struct LineSplitter {
     state: SplitterState,
     line: Vec<u8>,
 }

@@ -34,3 +34,10 @@ pub use qmp_event::{MigrationState, QmpEvent};
 pub use running::Machine;
 pub use spec::{DeviceBus, GicVersion, MachineSpec};
 pub use usage::{Usage, usage as usage_of};
+
+/// The readers of consoles and monitors. They are public for the fuzz targets alone, which are a crate of
+/// their own.
+#[doc(hidden)]
+pub mod fuzzed {
+    pub use super::{line::LineSplitter, qmp_event::translate};
+}

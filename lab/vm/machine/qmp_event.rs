@@ -57,7 +57,7 @@ impl fmt::Display for QmpEvent {
 }
 
 /// Converts a QEMU event; `None` if the lab does not handle it.
-pub(super) fn translate(event: &Event) -> Option<QmpEvent> {
+pub fn translate(event: &Event) -> Option<QmpEvent> {
     Some(match event {
         Event::RESET { data, .. } => QmpEvent::Reset { by_guest: data.guest },
         Event::SHUTDOWN { data, .. } => {

@@ -68,7 +68,7 @@ pub struct Refused {
 
 /// The live counters of a port.
 #[derive(Default)]
-pub(super) struct PortTally {
+pub struct PortTally {
     frames_in: AtomicU64,
     bytes_in: AtomicU64,
     frames_out: AtomicU64,

@@ -11,7 +11,7 @@ use lab_model::network::{LanPlan, MacAddr, address};
 use super::packet::{Datagram, Endpoint, udp_frame};
 
 /// Port of DHCP servers.
-pub(super) const PORT: u16 = 67;
+pub const PORT: u16 = 67;
 
 /// Port of DHCP clients.
 const CLIENT_PORT: u16 = 68;
@@ -24,7 +24,7 @@ const ETHERNET_ADDRESS: u8 = 6;
 const LEASE_SECONDS: u32 = 30 * 24 * 3600;
 
 /// A DHCP server with a fixed list of clients.
-pub(super) struct DhcpServer {
+pub struct DhcpServer {
     gateway: Endpoint,
     netmask: Ipv4Addr,
     broadcast: Ipv4Addr,
@@ -40,7 +40,7 @@ struct Lease {
 
 /// The result of handling a client's message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub enum Answer {
     /// A frame for the client.
     Reply(Vec<u8>),
     /// No reply.

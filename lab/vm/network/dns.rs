@@ -21,7 +21,7 @@ pub(super) const PORT: u16 = 53;
 const TTL_SECONDS: u32 = 30;
 
 /// The DNS names of one LAN.
-pub(super) struct DnsServer {
+pub struct DnsServer {
     domain: String,
     addresses: HashMap<String, Ipv4Addr>,
     names: HashMap<Ipv4Addr, String>,

@@ -27,7 +27,7 @@ pub enum Egress {
 
 /// The decision on a frame to the uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Passage {
+pub enum Passage {
     /// The frame is forwarded.
     Granted,
     /// The frame is irrelevant for the uplink (multicast, IPv6) and is dropped silently.
@@ -37,7 +37,7 @@ pub(super) enum Passage {
 }
 
 /// Decides from the frame alone.
-pub(super) fn passage(frame: &[u8], gateway: Ipv4Addr, egress: Egress) -> Passage {
+pub fn passage(frame: &[u8], gateway: Ipv4Addr, egress: Egress) -> Passage {
     let group = ethernet(frame).is_none_or(|(destination, _)| destination.is_group());
     match carries(frame) {
         Carries::Arp => Passage::Granted,

@@ -42,7 +42,7 @@ struct Knock {
 
 /// The SYNs that no node has answered yet.
 #[derive(Default)]
-pub(super) struct Handshakes {
+pub struct Handshakes {
     knocks: Mutex<HashMap<Flow, Knock>>,
     /// Avoids the lock above for the frames of a node while no SYN is pending.
     any: AtomicBool,

@@ -36,3 +36,17 @@ pub use egress::Egress;
 pub use error::NetworkError;
 pub use faults::LanFaults;
 pub use lan::Lan;
+
+/// The readers of frames. They are public for the fuzz targets alone, which are a crate of their own.
+#[doc(hidden)]
+pub mod fuzzed {
+    pub use super::{
+        dhcp::{Answer, DhcpServer, PORT as DHCP_PORT},
+        dns::DnsServer,
+        egress::{Passage, passage},
+        handshake::Handshakes,
+        packet::{Carries, Datagram, Endpoint, arp_answer, carries, ethernet, is_udp, prohibited_frame},
+        port::{PREFIX, Port},
+        services::{Service, Services},
+    };
+}

@@ -9,20 +9,20 @@ use lab_model::network::MacAddr;
 pub(super) const ETHERNET: usize = 14;
 
 /// Destination and source of an Ethernet frame; `None` if the frame is too short.
-pub(super) fn ethernet(frame: &[u8]) -> Option<(MacAddr, MacAddr)> {
+pub fn ethernet(frame: &[u8]) -> Option<(MacAddr, MacAddr)> {
     let destination = frame.get(0..6)?.try_into().ok()?;
     let source = frame.get(6..12)?.try_into().ok()?;
     (frame.len() >= ETHERNET).then_some((MacAddr::new(destination), MacAddr::new(source)))
 }
 
 /// Whether an Ethernet frame carries UDP over IPv4 (type 0x0800, protocol 17).
-pub(super) fn is_udp(frame: &[u8]) -> bool {
+pub fn is_udp(frame: &[u8]) -> bool {
     frame.get(12..14) == Some(&[0x08, 0x00]) && frame.get(23) == Some(&17)
 }
 
 /// The payload of an Ethernet frame, by its type field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Carries {
+pub enum Carries {
     Arp,
     /// IPv4, with the destination address.
     Ipv4(Ipv4Addr),
@@ -30,7 +30,7 @@ pub(super) enum Carries {
 }
 
 /// Checks only a few fixed bytes, because this runs for every frame to the uplink.
-pub(super) fn carries(frame: &[u8]) -> Carries {
+pub fn carries(frame: &[u8]) -> Carries {
     match frame.get(12..14) {
         Some([0x08, 0x06]) => Carries::Arp,
         Some([0x08, 0x00]) => match frame.get(30..34) {
@@ -88,7 +88,7 @@ pub(super) fn arp_question(frame: &[u8]) -> Option<Ipv4Addr> {
 }
 
 /// Answers the ARP request `question` with `mac`.
-pub(super) fn arp_answer(question: &[u8], mac: MacAddr) -> Option<Vec<u8>> {
+pub fn arp_answer(question: &[u8], mac: MacAddr) -> Option<Vec<u8>> {
     let asker = MacAddr::new(question.get(22..28)?.try_into().ok()?);
     let asker_address: [u8; 4] = question.get(28..32)?.try_into().ok()?;
     arp_reply((arp_question(question)?, mac), (asker_address.into(), asker))
@@ -114,7 +114,7 @@ pub(super) fn arp_reply(owner: (Ipv4Addr, MacAddr), to: (Ipv4Addr, MacAddr)) -> 
 
 /// One end of a UDP exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Endpoint {
+pub struct Endpoint {
     pub mac: MacAddr,
     pub address: Ipv4Addr,
     pub port: u16,
@@ -122,7 +122,7 @@ pub(super) struct Endpoint {
 
 /// The UDP datagram of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Datagram<'a> {
+pub struct Datagram<'a> {
     pub from: Endpoint,
     pub to: Endpoint,
     pub payload: &'a [u8],
@@ -160,7 +160,7 @@ pub(super) fn udp_frame(from: Endpoint, to: Endpoint, payload: &[u8]) -> Option<
 /// Builds an ICMP error for the sender of `frame`: the destination is prohibited (type 3 code 13, RFC
 /// 1812). A connect then fails immediately instead of after minutes. `None` for frames that must not
 /// be answered: not IPv4, a later fragment, or itself an ICMP error (RFC 1122, 3.2.2).
-pub(super) fn prohibited_frame(gateway: Ipv4Addr, gateway_mac: MacAddr, frame: &[u8]) -> Option<Vec<u8>> {
+pub fn prohibited_frame(gateway: Ipv4Addr, gateway_mac: MacAddr, frame: &[u8]) -> Option<Vec<u8>> {
     const ICMP: u8 = 1;
     let (_, sender) = ethernet(frame)?;
     let packet = SlicedPacket::from_ethernet(frame).ok()?;

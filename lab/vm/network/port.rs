@@ -21,7 +21,7 @@ use tokio::{
 use super::counters::PortTally;
 
 /// Bytes of the length prefix.
-pub(super) const PREFIX: usize = 4;
+pub const PREFIX: usize = 4;
 
 /// The largest frame: the size of QEMU's own buffers (`NET_BUFSIZE`, 4 KiB + 64 KiB).
 const LONGEST: usize = 4096 + 65_536;
@@ -39,7 +39,7 @@ const READ_BUFFER: usize = 4 * LONGEST;
 /// A reason to inspect the frames of a port.
 #[derive(Clone, Copy)]
 #[repr(u8)]
-pub(super) enum Mark {
+pub enum Mark {
     /// The link is cut.
     Cut = 1,
     /// The link is impaired.
@@ -54,7 +54,7 @@ pub(super) enum Mark {
 
 /// The marks of one port, or of two ports.
 #[derive(Clone, Copy)]
-pub(super) struct Marks(u8);
+pub struct Marks(u8);
 
 impl Marks {
     /// Whether no mark is set.
@@ -78,7 +78,7 @@ pub(super) fn prefixed(frame: &[u8]) -> Vec<u8> {
 }
 
 /// One port of the switch.
-pub(super) struct Port {
+pub struct Port {
     /// The node of the port; `None` for the uplink.
     pub node: Option<NodeName>,
     pub tally: PortTally,

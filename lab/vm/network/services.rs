@@ -21,7 +21,7 @@ use super::{
 };
 
 /// DHCP, DNS and NTP of one LAN.
-pub(super) struct Services {
+pub struct Services {
     gateway: Ipv4Addr,
     dhcp: DhcpServer,
     dns: Mutex<DnsServer>,
@@ -40,7 +40,7 @@ struct Answered {
 
 /// The result of handling a node's frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Service {
+pub enum Service {
     /// The frame is not for the services: forward it.
     None,
     /// Handled; this frame is the reply to the sender.
