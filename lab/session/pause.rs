@@ -1,4 +1,4 @@
-//! A run that stops at a failure and keeps its cluster, so that somebody can look round.
+//! A run that pauses at a failure and keeps its cluster for inspection.
 
 use std::{fmt, path::PathBuf};
 
@@ -11,17 +11,17 @@ use tokio::sync::watch;
 
 use super::open::{Session, SessionError};
 
-/// What a run does when something fails that should not have.
+/// What a run does at an unexpected failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFailure {
-    /// It ends, and leaves a bundle.
+    /// End the run and write a bundle.
     #[default]
     End,
-    /// It keeps the cluster as it is until told to go on, and ends then.
+    /// Keep the cluster until the user continues the run, then end.
     Pause,
 }
 
-/// A failure at which a run has stopped, and how its cluster is entered. Displays as what to tell its user.
+/// A failure at which a run has paused, and how to access its cluster. Displays as text for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paused {
     run: String,
@@ -32,23 +32,24 @@ pub struct Paused {
     talosconfig: PathBuf,
 }
 
-/// Where a run stands.
+/// The pause state of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Pause {
-    /// It was not paused yet.
+    /// The run has not paused yet.
     #[default]
     Never,
-    /// It waits.
+    /// The run is paused.
     Now(Paused),
-    /// It was paused, and told to go on.
+    /// The run was paused, and the user has continued it.
     Over,
 }
 
 impl Session {
-    /// Stops here, if the run pauses at failures, until [`Session::go_on`]. `at` is the step or check, for people.
+    /// Pauses here until [`Session::go_on`], if the run pauses at failures. `at` names the step or check for
+    /// the user.
     ///
     /// # Errors
-    /// When the kubeconfig, or how the cluster is reached, cannot be written.
+    /// When the kubeconfig or the access instructions cannot be written.
     pub async fn pause_at(&self, cluster: &Cluster, at: &str, cause: &str) -> Result<(), SessionError> {
         if self.options.on_failure == OnFailure::End || self.has_paused() {
             return Ok(());
@@ -71,22 +72,22 @@ impl Session {
         Ok(())
     }
 
-    /// Waits until the run has stopped at a failure.
+    /// Waits until the run has paused at a failure.
     pub async fn paused(&self) -> Paused {
         let mut pause: watch::Receiver<Pause> = self.pause.subscribe();
         match pause.wait_for(|pause| matches!(pause, Pause::Now(_))).await.map(|pause| pause.clone()) {
             Ok(Pause::Now(paused)) => paused,
-            // This session holds a sender, and was asked for nothing else.
+            // This session holds a sender, and the wait condition allows no other state.
             _ => std::future::pending().await,
         }
     }
 
-    /// Ends the pause. What is left of the run is not done any more.
+    /// Ends the pause. The run skips its remaining steps.
     pub fn go_on(&self) {
         self.pause.send_replace(Pause::Over);
     }
 
-    /// Whether the run has stopped at a failure, now or before.
+    /// Whether the run is paused or has paused before.
     pub fn has_paused(&self) -> bool {
         *self.pause.borrow() != Pause::Never
     }

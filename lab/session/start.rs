@@ -1,4 +1,4 @@
-//! From a cluster spec to a live cluster: images, registry, memory, plan, LAN.
+//! Starts a cluster from its spec: images, registry, memory, plan, LAN.
 
 use std::{
     collections::BTreeSet,
@@ -29,36 +29,36 @@ use super::{
     planning::{ANY_UPSTREAM, Planning},
 };
 
-/// MiB that QEMU itself and the lab need beside a guest's RAM (translation cache, buffers).
+/// MiB of host memory that QEMU and the lab need per node in addition to guest RAM (translation cache,
+/// buffers).
 pub const OVERHEAD_PER_NODE_MIB: u64 = 320;
 
-/// What cluster to start, and how.
+/// A request to start a cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterRequest {
-    /// The cluster.
     pub spec: ClusterSpec,
-    /// Faults to put in.
+    /// Faults to inject.
     pub faults: Vec<Fault>,
     /// Time limits on the reference host.
     pub budgets: Budgets,
-    /// What to do when memory is short.
+    /// What to do when the host has too little memory.
     pub when_short: WhenShort,
-    /// Memory that the host shall seem to have, for a check that the lab refuses.
+    /// Simulated host memory, for a test that the lab refuses to start.
     pub pretended_memory: Option<Size>,
-    /// Images of workloads that will be started in it.
+    /// Images of the workloads that will run in the cluster.
     pub workloads: Vec<String>,
-    /// Whether a saved cluster will do.
+    /// Whether to use a saved cluster.
     pub start: Start,
-    /// The saved cluster of this name, and no other.
+    /// Use the saved cluster with this name only.
     pub snapshot: Option<NodeName>,
-    /// How far the cluster that is saved has come.
+    /// The formation stage at which to save the cluster.
     pub keep: SavedStage,
-    /// What its directory is called in a run of several clusters.
+    /// The directory name of the cluster in a run of several clusters.
     pub title: String,
 }
 
 impl ClusterRequest {
-    /// A cluster without faults, within the usual limits, that waits for nobody.
+    /// A cluster without faults, with the default limits, that does not wait for memory.
     pub fn new(spec: ClusterSpec) -> Self {
         Self {
             title: spec.name.to_string(),
@@ -75,81 +75,78 @@ impl ClusterRequest {
     }
 }
 
-/// Why a cluster was not started. All but the last are refusals before anything boots.
+/// Why a cluster was not started. All variants but the last are refusals before any node boots.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The host.
+    /// The host is not suitable.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// Where an image should come from.
+    /// The source of an image is invalid.
     #[error(transparent)]
     Source(#[from] OciError),
-    /// An image.
+    /// An image is not usable.
     #[error(transparent)]
     Asset(#[from] InspectError),
-    /// The workload images.
+    /// The workload images are not usable.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Images that nodes could not pull.
     #[error("{0}")]
     MissingImages(MissingImages),
-    /// The registry.
+    /// The registry did not start.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// A saved cluster that was asked for by its name.
+    /// The saved cluster with the requested name is not available.
     #[error(
         "the saved cluster {name} cannot be had: {reason}. lab snapshot ls lists what there is; a cluster whose \
          patches hold secrets needs its scenario file again (--scenario)"
     )]
     Snapshot {
-        /// Its name.
         name: NodeName,
-        /// Why.
         reason: String,
     },
-    /// The disk with container images.
+    /// The disk with container images could not be created.
     #[error(transparent)]
     ImageDisk(#[from] CacheDiskError),
-    /// Machine configs that Talos refuses, or that form no cluster.
+    /// Machine configs that Talos rejects, or that form no cluster.
     #[error(
         "the machine configs are wrong (a rule is explained by `lab config rules RULE`): {}",
         .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     )]
     Config(Vec<Diagnostic>),
-    /// The plan.
+    /// The plan is not possible.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// Memory that was only pretended to be short.
+    /// The simulated host memory is too small.
     #[error("not enough memory for the topology: {need} are needed and the host has {available} to give")]
     Memory {
-        /// What the nodes need.
+        /// Memory that the nodes need.
         need: Size,
-        /// What there is.
+        /// Memory that is available.
         available: Size,
     },
-    /// The tailnet that is asked for makes no sense.
+    /// The tailnet spec is invalid.
     #[error("the tailnet: {0}")]
     TailnetSpec(#[from] TailnetSpecError),
-    /// The tailnet's programs.
+    /// The programs of the tailnet could not be built.
     #[error(transparent)]
     TailnetPrograms(#[from] ProgramsError),
-    /// The tailnet's control server.
+    /// The control server of the tailnet failed.
     #[error(transparent)]
     Tailnet(#[from] TailnetError),
-    /// The LAN could not be started.
+    /// The LAN did not start.
     #[error(transparent)]
     Formation(#[from] Box<Failure>),
 }
 
-/// A cluster that was started, with the memory that is reserved for it.
+/// A started cluster with its memory reservation.
 pub struct RunningCluster {
-    /// The cluster.
     pub cluster: Arc<Cluster>,
     _memory: MemoryReservation,
 }
 
 impl RunningCluster {
-    /// Ends all machines and returns when they are gone.
+    /// Stops all machines and returns when their processes have ended.
     pub fn shut_down(self) -> BoxFuture<'static, ()> {
         self.ended().boxed()
     }
@@ -195,7 +192,7 @@ impl Session {
         Ok((plan, registry, warm))
     }
 
-    /// The disk with these images, made by the first run that needs it.
+    /// The disk with these images. The first run that needs it creates it.
     async fn image_disk(&self, store: Store, images: BTreeSet<String>) -> Result<PathBuf, StartError> {
         let directory = self.cache("image-disks")?;
         let made = tokio::task::spawn_blocking(move || cache_disk(&store, &images, &directory));
@@ -206,8 +203,8 @@ impl Session {
         Ok(made?)
     }
 
-    /// Has the registry answer at the ports that machine configs name as mirrors of their own. What
-    /// listens at such a port already may be meant, so it is told and left.
+    /// Makes the registry listen on the ports that machine configs name as their own mirrors. A port that is
+    /// already in use may be intentional, so the lab reports it and leaves it alone.
     async fn open_mirror_ports(&self, plan: &Plan, registry: &mut Registry) -> Result<(), StartError> {
         for (port, upstreams) in self.planning().further_ports(plan) {
             let names: Vec<_> = upstreams.iter().map(String::as_str).collect();
@@ -229,8 +226,8 @@ impl Session {
         Ok(())
     }
 
-    /// Starts a cluster's LAN and registry; [`Cluster::form`] then boots and forms it. The plan is
-    /// left in the run's directory, without its secrets.
+    /// Starts the LAN and the registry of a cluster; [`Cluster::form`] then boots and forms it. Writes the
+    /// plan, without its secrets, to the run directory.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -276,8 +273,7 @@ impl Session {
         Ok(RunningCluster { cluster: Arc::new(cluster), _memory: memory })
     }
 
-    /// The tailnet of a plan. Its programs are built by the first run that needs them, which takes
-    /// minutes.
+    /// The tailnet of a plan. The first run that needs its programs builds them, which takes minutes.
     async fn start_tailnet(
         &self,
         plan: &Plan,
@@ -308,7 +304,7 @@ impl Session {
     }
 }
 
-/// Writes a file of a cluster that only its owner may read.
+/// Writes a file of a cluster that only its owner can read.
 pub(super) fn write(directory: &Path, name: &str, text: String) -> Result<(), SessionError> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let path = directory.join(name);

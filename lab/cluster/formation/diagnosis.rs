@@ -1,5 +1,4 @@
-//! Why a node did not make it in time, or never will: what its own API and logs say, put into one
-//! sentence.
+//! Diagnoses a node that is late or will never join: summarizes its API and logs in one sentence.
 
 use std::{collections::HashSet, sync::OnceLock, time::Duration};
 
@@ -14,33 +13,33 @@ use crate::{
     wait::Wait,
 };
 
-/// How long each question may take; the node may be unwell.
+/// Time limit for each request; the node may be unhealthy.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a node must have been turned away for it to be no matter of time. Kubelet asks for its
-/// certificate again after 2, 4, 8 s and so on (client-go, `util/certificate`).
+/// Number of rejections after which waiting does not help. Kubelet requests its certificate again after 2,
+/// 4, 8 s and so on (client-go, `util/certificate`).
 const TURNED_AWAY: usize = 2;
-/// Within what time the API server must say that it is ready for its refusals to count.
+/// Time limit for the API server to report that it is ready; otherwise its rejections do not count.
 const AT_EASE: Duration = Duration::from_secs(2);
-/// Pause between two looks at the log of a node that has not registered.
+/// Polling interval for the log of a node that has not registered.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
 
-/// A line in a service's log and what it means.
+/// A line in a service's log and its meaning.
 #[derive(Debug, PartialEq, Eq)]
 struct Symptom {
     service: &'static str,
     all_of: &'static [&'static str],
     finding: &'static str,
-    /// What of the node is not accepted, if it is turned away rather than not let in yet.
+    /// The part of the node that the cluster rejects, if the rejection is permanent.
     turned_away: Option<TurnedAway>,
 }
 
-/// What a look at a node says about why it is late.
+/// The diagnosis of a late node.
 #[derive(Default)]
 pub(super) struct Diagnosis {
     /// One sentence each.
     pub(super) findings: Vec<String>,
-    /// What of the node the cluster does not accept.
+    /// The part of the node that the cluster rejects.
     pub(super) turned_away: Option<TurnedAway>,
 }
 
@@ -52,7 +51,8 @@ const SYMPTOMS: &[Symptom] = &[
                   config is not this cluster's",
         turned_away: Some(TurnedAway::BootstrapToken),
     },
-    // Until it has its certificate, kubelet asks for all else as nobody: that says nothing of its token.
+    // Until it has its certificate, kubelet sends all other requests as anonymous: a rejection of those says
+    // nothing about its token.
     Symptom {
         service: "kubelet",
         all_of: &["Unauthorized"],
@@ -76,11 +76,11 @@ const SYMPTOMS: &[Symptom] = &[
     },
 ];
 
-/// The reason of the condition Ready of a node whose kubelet has stopped to report (Kubernetes,
+/// The reason of the condition Ready of a node when its kubelet no longer reports (Kubernetes,
 /// pkg/controller/nodelifecycle).
 const STATUS_UNKNOWN: &str = "NodeStatusUnknown";
 
-/// What a node lacks whose network plugin nobody installed.
+/// The finding for a node without a network plugin.
 const NO_NETWORK_PLUGIN: &str = "no network plugin is installed: give its manifests as cluster.cni.manifests, or \
                                  take cni: none out of the machine config";
 
@@ -91,9 +91,9 @@ impl Symptom {
 }
 
 impl Cluster {
-    /// Ends when Kubernetes turns a node's kubelet away for good: the control plane's own node was
-    /// let in by the same door, and this one is refused again and again after that. A refusal
-    /// before it may pass, for the API server learns of the bootstrap token only after its start.
+    /// Resolves when Kubernetes permanently rejects a node's kubelet: the control plane's own node joined
+    /// with the same credentials, and this node was rejected repeatedly after that. An earlier rejection
+    /// may be temporary, because the API server receives the bootstrap token only after its start.
     pub(super) async fn turned_away(
         &self,
         node: &NodePlan,
@@ -110,14 +110,14 @@ impl Cluster {
         }
     }
 
-    /// What can be found out about a node that is late.
+    /// Diagnoses a late node.
     pub(super) async fn diagnose(&self, name: &NodeName) -> Diagnosis {
         let node = match self.node(name) {
             Ok(node) => node.plan(),
             Err(error) => return Diagnosis { findings: vec![error.to_string()], turned_away: None },
         };
         let said = self.ask_kubernetes(name).await;
-        // A kubelet that reports was let in; what its log says of refusals was before that.
+        // A kubelet that reports has joined; rejections in its log are older.
         let reports = said.facts().is_some_and(|facts| facts.readiness.reason != STATUS_UNKNOWN);
         let logs: &[_] = if reports { &["apid"] } else { &["kubelet", "apid"] };
         let mut diagnosis = match tokio::time::timeout(PATIENCE, self.connect(node)).await {
@@ -158,9 +158,9 @@ impl Cluster {
     }
 }
 
-/// What Kubernetes said of a late node.
+/// The status of a late node in Kubernetes.
 enum Said {
-    /// There is no API server to ask; the step that waits for it says why.
+    /// There is no API server to query; the step that waits for it reports the reason.
     NotAsked,
     NoAnswer,
     NotRegistered,
@@ -176,7 +176,7 @@ impl Said {
     }
 }
 
-/// Whether a node's kubelet has been refused often since the first look, by an API server that is well.
+/// Whether a healthy API server has rejected a node's kubelet repeatedly since the first look.
 async fn turned_away(
     client: &NodeClient,
     api: &KubernetesApi,
@@ -190,7 +190,7 @@ async fn turned_away(
     stands.then_some(Cause::TurnedAway { what, finding: symptom.finding, times })
 }
 
-/// Whether the API server says at once that it is ready.
+/// Whether the API server reports at once that it is ready.
 async fn is_at_ease(api: &KubernetesApi) -> bool {
     matches!(tokio::time::timeout(AT_EASE, api.ready()).await, Ok(Ok(())))
 }
@@ -222,8 +222,7 @@ fn symptom_of(service: &str, log: &str) -> Option<&'static Symptom> {
     symptom(service, log, &HashSet::new()).map(|(symptom, _)| symptom)
 }
 
-/// The first symptom in the lines of a log that are not among those from before, and how many of
-/// them show it.
+/// The first symptom in the new lines of a log (not in `before`), and the number of lines that show it.
 fn symptom(service: &str, log: &str, before: &HashSet<String>) -> Option<(&'static Symptom, usize)> {
     let lines: Vec<_> = log.lines().filter(|line| !before.contains(*line)).collect();
     SYMPTOMS
@@ -233,12 +232,12 @@ fn symptom(service: &str, log: &str, before: &HashSet<String>) -> Option<(&'stat
         .find(|(_, times)| *times > 0)
 }
 
-/// How kubelet begins what it says when containerd has found no CNI configuration; other problems
-/// would stand before it in a list (pkg/kubelet/nodestatus/setters.go, `ReadyCondition`).
+/// The start of kubelet's message when containerd has found no CNI configuration; other problems would
+/// precede it in a list (pkg/kubelet/nodestatus/setters.go, `ReadyCondition`).
 const NOT_READY: &str =
     "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady";
 
-/// Whether a network plugin is all that a node lacks.
+/// Whether a node lacks only a network plugin.
 pub(super) fn lacks_network_plugin(readiness: &NodeReadiness) -> bool {
     !readiness.ready && readiness.message.starts_with(NOT_READY)
 }

@@ -1,4 +1,4 @@
-//! A node of a formed cluster, as checks and experiments handle it.
+//! A node of a formed cluster, for checks and experiments.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +25,6 @@ use crate::{
     wait::{Condition, Expired, Wait},
 };
 
-/// A node of a formed cluster.
 #[derive(Clone, Copy)]
 pub struct FormedNode<'a> {
     formed: &'a FormedCluster,
@@ -37,17 +36,16 @@ impl<'a> FormedNode<'a> {
         Self { formed, handle }
     }
 
-    /// What can be done to it without Kubernetes: pause, kill, reboot, type.
+    /// Operations without Kubernetes: pause, kill, reboot, type.
     pub fn handle(&self) -> NodeHandle<'a> {
         self.handle
     }
 
-    /// What it was started from.
+    /// The plan of the node.
     pub fn plan(&self) -> &'a NodePlan {
         self.handle.plan()
     }
 
-    /// Its name.
     pub fn name(&self) -> &'a NodeName {
         self.handle.name()
     }
@@ -55,7 +53,7 @@ impl<'a> FormedNode<'a> {
     /// A new authenticated connection to its machine API.
     ///
     /// # Errors
-    /// When the node does not answer or does not trust the lab.
+    /// When the node does not respond or does not trust the lab.
     pub async fn connect(&self) -> Result<NodeClient, ApiError> {
         self.cluster().connect(self.plan()).await
     }
@@ -68,7 +66,7 @@ impl<'a> FormedNode<'a> {
         self.handle.cut_link()
     }
 
-    /// Makes its link whole again.
+    /// Restores its link.
     ///
     /// # Errors
     /// When the switch has no such link.
@@ -76,11 +74,11 @@ impl<'a> FormedNode<'a> {
         self.handle.restore_link()
     }
 
-    /// Cuts its power, as its plug would, and waits until it is green on all layers again by reports of
-    /// its new life.
+    /// Cuts its power, as if unplugged, and waits until all layers are green again, by reports from the new
+    /// boot.
     ///
     /// # Errors
-    /// When it does not come back within the budgets of the steps it goes through.
+    /// When the node does not recover within the budgets of the steps of a boot.
     pub async fn power_cycle(&self) -> Result<(), Failure> {
         let (cluster, node, subject) = (self.cluster(), self.plan(), self.subject());
         let machine = cluster
@@ -95,13 +93,13 @@ impl<'a> FormedNode<'a> {
             client = cluster.secure_api(node, &subject) => client?,
             failure = self.forgotten(&machine) => return Err(failure),
         };
-        // A watch of its own: it begins with what the API server knows now.
+        // A new watch: it starts with the current state of the API server.
         cluster
             .ready(node, &subject, client, NodeTable::watch(self.formed.kubernetes(), cluster.recorder()))
             .await
     }
 
-    /// The power switch, and the fault "the disk is replaced by an empty one meanwhile".
+    /// Cuts the power, and injects the fault "the disk is replaced by an empty one meanwhile".
     async fn cut_power(&self, machine: &Machine) -> Result<(), Cause> {
         if self.cluster().has_fault(self.name(), |fault| matches!(fault, Fault::LostDisk { .. })) {
             machine.pause().await?;
@@ -114,19 +112,19 @@ impl<'a> FormedNode<'a> {
         Ok(())
     }
 
-    /// The end of its way back when it shows up in maintenance mode.
+    /// The failure of a node that boots into maintenance mode.
     async fn forgotten(&self, machine: &Machine) -> Failure {
-        // Any other end of this wait is one of the steps beside it as well, which tell it better.
+        // If this wait fails, a parallel step fails too and reports the cause better.
         if console_line(machine, REACHABLE, &LastSeen::default()).await.is_err() {
             std::future::pending::<()>().await;
         }
         self.cluster().failure(&self.subject(), Step::SecureApi, Cause::Forgotten).await
     }
 
-    /// Waits until its machine API answers and all three layers of it are green.
+    /// Waits until its machine API responds and all its three layers are green.
     ///
     /// # Errors
-    /// When they are not within the budgets of the steps `secure API` and `ready`.
+    /// When they are not green within the budgets of the steps `secure API` and `ready`.
     pub async fn wait_ready(&self) -> Result<(), Failure> {
         let (cluster, node, subject) = (self.cluster(), self.plan(), self.subject());
         let client = cluster.secure_api(node, &subject).await?;
@@ -135,11 +133,10 @@ impl<'a> FormedNode<'a> {
             .await
     }
 
-    /// Waits, by watching, until a condition holds of what Kubernetes says of the node. The limit is for the
-    /// reference host.
+    /// Watches the node in Kubernetes until it meets a condition. The limit is for the reference host.
     ///
     /// # Errors
-    /// When it does not come to hold in time.
+    /// When the node does not meet the condition in time.
     pub async fn wait_until(
         &self,
         limit: Duration,
@@ -152,10 +149,10 @@ impl<'a> FormedNode<'a> {
         Wait::up_to(self.formed.plan().budgets.on_this_host(limit)).on(own, condition).await
     }
 
-    /// What holds its boot up now, if anything does.
+    /// The current hold of its boot, if any.
     ///
     /// # Errors
-    /// When the node does not answer.
+    /// When the node does not respond.
     pub async fn hold(&self) -> Result<Option<Hold>, ApiError> {
         let call = self.formed.plan().budgets.call;
         let client = self.connect().await?;

@@ -1,4 +1,4 @@
-//! Documents that come once the cluster is up: what a boot that is held up waits for, the tailnet's among it.
+//! Late documents: a held boot waits for them after the cluster is up; the tailnet's document is an example.
 
 use std::time::{Duration, Instant};
 
@@ -22,12 +22,12 @@ use crate::{
     machine_api::{ApplyMode, NodeClient},
 };
 
-/// How long a node may take to see a document that was applied to it, before a service that still
-/// waits is taken to wait for another one.
+/// Time limit for a node to process an applied document. A service that still waits after that counts as
+/// waiting for another document.
 const DOCUMENT_SEEN: Duration = Duration::from_secs(30);
 
 impl FormedCluster {
-    /// Applies what a held node waits for, and waits until it is green.
+    /// Applies the documents for a held node, and waits until it is green.
     async fn released(
         &self,
         node: &NodePlan,
@@ -55,8 +55,8 @@ impl FormedCluster {
         }
     }
 
-    /// Applies late documents, the tailnet's among them, to the nodes that wait for some. They come
-    /// last: a cluster that was saved before them serves every document.
+    /// Applies late documents, including the tailnet's, to the nodes that wait for them. This is the last
+    /// step: a cluster that was saved before it works with every document.
     pub(super) async fn configure_late(&self) -> Result<(), Failure> {
         let (cluster, plan) = (self.cluster(), self.plan());
         let waiting = |node: &&NodePlan| !plan.late_documents(node).is_empty() || cluster.joins_tailnet(node);
@@ -70,7 +70,7 @@ impl FormedCluster {
         let client = cluster.secure_api(node, &subject).await?;
         cluster
             .step(&subject, Step::Ready, |seen| async move {
-                // One that was held when it formed may not be for a moment, while another of its services starts.
+                // A held node may briefly not be held while another of its services starts.
                 let now =
                     cluster.three_layers(node, client.clone(), table.clone(), Duration::ZERO, &seen).await?;
                 let Readiness::Held(hold) = now else { return Ok(()) };
@@ -85,15 +85,15 @@ impl FormedCluster {
 }
 
 impl Cluster {
-    /// Whether a node gets the tailnet's document once the cluster is up.
+    /// Whether a node gets the tailnet's document after the cluster is up.
     pub(super) fn joins_tailnet(&self, node: &NodePlan) -> bool {
         self.tailnet().is_some() && node.spec.role.is_gateway() && !node.spec.may_be_held
     }
 
-    /// Applies documents to a running node, beside the config that it has.
+    /// Applies documents to a running node, in addition to its config.
     ///
     /// # Errors
-    /// When the node refuses them or does not answer.
+    /// When the node rejects them or does not respond.
     pub async fn apply_late(
         &self,
         node: &NodePlan,

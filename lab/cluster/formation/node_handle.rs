@@ -1,4 +1,4 @@
-//! What can be done to one node of a cluster at any time, by the control channel and by experiments.
+//! Operations on one node of a cluster at any time, for the control channel and for experiments.
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::machine_api::BootReason;
 
-/// How long a node may take to agree to a reboot before its power is cut.
+/// Time limit for a node to accept a reboot before the lab cuts its power.
 const AGREE: Duration = Duration::from_secs(10);
 
 /// A node of a live cluster, whether or not the cluster has formed.
@@ -25,71 +25,68 @@ pub struct NodeHandle<'a> {
     plan: &'a NodePlan,
 }
 
-/// Whether a node's machine runs.
+/// The state of a node's machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MachineState {
-    /// Its CPUs run.
     Running,
     /// Its CPUs are stopped.
     Paused,
-    /// There is no QEMU: it was not started yet, or it ended.
+    /// QEMU does not run: it was not started yet, or it exited.
     Gone,
 }
 
-/// How a node came to boot again.
+/// How a node was rebooted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reboot {
-    /// Its QEMU was gone, and is started with the disk that the node had.
+    /// Its QEMU had exited and was started again with the same disk.
     Started,
-    /// Its machine API agreed.
+    /// Its machine API accepted the reboot.
     Agreed,
-    /// Its power was cut, for its machine API did not agree.
+    /// Its power was cut because its machine API did not accept the reboot.
     PowerCycled {
-        /// What the machine API said.
+        /// The message of the machine API.
         refusal: String,
     },
-    /// Its power was cut, for it was paused.
+    /// Its power was cut because it was paused.
     PowerCycledWhilePaused,
 }
 
-/// Why something was not done to a node.
+/// Why an operation on a node failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// There is no such node.
+    /// The node does not exist.
     #[error("there is no node {node}; the nodes are {nodes}")]
     Unknown {
-        /// The name that was asked for.
+        /// The requested name.
         node: String,
-        /// The names that there are.
+        /// The existing names.
         nodes: String,
     },
     /// Its QEMU does not run.
     #[error(transparent)]
     NoMachine(#[from] NoMachine),
-    /// Its QEMU did not do it.
+    /// Its QEMU did not execute the command.
     #[error(transparent)]
     Machine(#[from] MachineError),
     /// Its QEMU could not be started.
     #[error(transparent)]
     Boot(#[from] Cause),
-    /// Its serial console took nothing.
+    /// Its serial console accepted no input.
     #[error("{node}: its serial console takes nothing: {source}")]
     Console {
-        /// Its name.
         node: NodeName,
-        /// What the system said.
         source: io::Error,
     },
-    /// Its link.
+    /// Its link could not be changed.
     #[error(transparent)]
     Network(#[from] NetworkError),
 }
 
 impl Cluster {
-    /// The node of that name.
+    /// The node with that name.
     ///
     /// # Errors
-    /// When there is none; the error names those that there are.
+    /// When the node does not exist; the error lists the existing names.
     pub fn node(&self, name: impl fmt::Display) -> Result<NodeHandle<'_>, NodeError> {
         let name = name.to_string();
         let nodes = || self.plan().nodes.iter();
@@ -102,33 +99,32 @@ impl Cluster {
         }
     }
 
-    /// A node of its plan.
+    /// A node by its plan.
     pub fn node_of<'a>(&'a self, plan: &'a NodePlan) -> NodeHandle<'a> {
         NodeHandle { cluster: self, plan }
     }
 }
 
 impl<'a> NodeHandle<'a> {
-    /// What it was started from.
+    /// The plan of the node.
     pub fn plan(&self) -> &'a NodePlan {
         self.plan
     }
 
-    /// Its name.
     pub fn name(&self) -> &'a NodeName {
         &self.plan.spec.name
     }
 
-    /// Its machine, while its QEMU lives.
+    /// Its machine, while its QEMU runs.
     ///
     /// # Errors
-    /// When there is no QEMU.
+    /// When QEMU does not run.
     pub fn machine(&self) -> Result<Arc<Machine>, NoMachine> {
         let machine = self.cluster.machine(self.name()).filter(|machine| !machine.has_ended());
         machine.ok_or_else(|| NoMachine { node: self.name().clone() })
     }
 
-    /// Whether its machine runs.
+    /// The state of its machine.
     pub async fn state(&self) -> MachineState {
         let Ok(machine) = self.machine() else { return MachineState::Gone };
         match machine.is_running().await {
@@ -138,38 +134,38 @@ impl<'a> NodeHandle<'a> {
         }
     }
 
-    /// Stops its CPUs; its time stands still.
+    /// Stops its CPUs; the guest's clock stops too.
     ///
     /// # Errors
-    /// When there is no QEMU, or it does not answer.
+    /// When QEMU does not run or does not respond.
     pub async fn pause(&self) -> Result<(), NodeError> {
         Ok(self.machine()?.pause().await?)
     }
 
-    /// Lets its CPUs run.
+    /// Resumes its CPUs.
     ///
     /// # Errors
-    /// When there is no QEMU, or it does not answer.
+    /// When QEMU does not run or does not respond.
     pub async fn resume(&self) -> Result<(), NodeError> {
         Ok(self.machine()?.resume().await?)
     }
 
-    /// Kills its QEMU, as an accident would, and returns when it is gone.
+    /// Kills its QEMU, as in an accident, and returns when the process has ended.
     ///
     /// # Errors
-    /// When there is no QEMU.
+    /// When QEMU does not run.
     pub async fn kill(&self) -> Result<(), NodeError> {
         let machine = self.machine()?;
         machine.kill();
-        // So that whoever asks next finds it gone.
+        // The next caller then sees that the machine has ended.
         machine.failure().await;
         Ok(())
     }
 
-    /// Boots it again: by its machine API, else by its power switch; a node whose QEMU is gone is started.
+    /// Reboots it through its machine API, otherwise by its power switch. Starts QEMU if it has exited.
     ///
     /// # Errors
-    /// When its QEMU neither obeys nor starts.
+    /// When QEMU neither executes the command nor starts.
     pub async fn reboot(&self) -> Result<Reboot, NodeError> {
         let Ok(machine) = self.machine() else {
             self.cluster.boot(self.plan).await?;
@@ -200,10 +196,10 @@ impl<'a> NodeHandle<'a> {
         }
     }
 
-    /// Types at its serial console.
+    /// Sends keys to its serial console.
     ///
     /// # Errors
-    /// When there is no QEMU, or the guest does not take what is typed.
+    /// When QEMU does not run, or the guest does not accept the keys.
     pub async fn type_keys(&self, keys: Vec<u8>) -> Result<(), NodeError> {
         let machine = self.machine()?;
         let typed = tokio::task::spawn_blocking(move || machine.type_keys(&keys)).await;
@@ -219,7 +215,7 @@ impl<'a> NodeHandle<'a> {
         Ok(self.cluster.lan().cut(self.name())?)
     }
 
-    /// Makes its link whole again.
+    /// Restores its link.
     ///
     /// # Errors
     /// When the switch has no such link.

@@ -1,104 +1,94 @@
-//! Why a node does not answer, or refuses.
+//! Errors of the machine API.
 
 use std::{future::Future, net::IpAddr, time::Duration};
 
 use tonic::{Code, Response, Status};
 
-/// Why a machine API call has no answer.
+/// A failed machine API call.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ApiError {
-    /// Nobody answered.
+    /// No connection to the node.
     #[error("the machine API of {node} cannot be reached: {reason}")]
     Unreachable {
-        /// Whose.
         node: IpAddr,
-        /// What was seen.
+        /// The text of the innermost transport error.
         reason: String,
     },
-    /// The two sides do not trust each other.
+    /// The node and the client do not trust each other's certificate.
     #[error(
         "no trusted connection to the machine API of {node}: {reason}; node and client hold secrets of different clusters"
     )]
     Tls {
-        /// Whose.
         node: IpAddr,
-        /// What the TLS library said.
+        /// The message of the TLS library.
         reason: String,
     },
-    /// Not now, later perhaps.
+    /// The node cannot do it yet; the same call may succeed later.
     #[error("{node} is not ready to {action}: {message}")]
     NotYet {
-        /// Whose.
         node: IpAddr,
-        /// What was asked.
+        /// The requested action, as a verb.
         action: &'static str,
-        /// The node's words.
+        /// The message of the node.
         message: String,
     },
-    /// It has been done before.
+    /// The action was done before.
     #[error("{node}: {action} was done before")]
     AlreadyExists {
-        /// Whose.
         node: IpAddr,
-        /// What was asked.
+        /// The requested action, as a verb.
         action: &'static str,
     },
-    /// The node refuses the config.
+    /// The node rejects the machine config.
     #[error("{node} refuses the machine config: {message}")]
     InvalidConfig {
-        /// Whose.
         node: IpAddr,
-        /// The node's words.
+        /// The message of the node.
         message: String,
     },
-    /// The client may not do that.
+    /// The client lacks the permission.
     #[error("{node} does not allow to {action}: {message}")]
     PermissionDenied {
-        /// Whose.
         node: IpAddr,
-        /// What was asked.
+        /// The requested action, as a verb.
         action: &'static str,
-        /// The node's words.
+        /// The message of the node.
         message: String,
     },
-    /// The node's version, or its mode, has no such call.
+    /// The node does not support the call in its version or mode.
     #[error("{node} cannot {action} in its present mode or version")]
     Unimplemented {
-        /// Whose.
         node: IpAddr,
-        /// What was asked.
+        /// The requested action, as a verb.
         action: &'static str,
     },
-    /// No answer in time.
+    /// The node did not respond in time.
     #[error("{node} did not {action} within {} s", limit.as_secs())]
     Deadline {
-        /// Whose.
         node: IpAddr,
-        /// What was asked.
+        /// The requested action, as a verb.
         action: &'static str,
-        /// How long.
         limit: Duration,
     },
-    /// The credentials cannot be used.
+    /// The client credentials are invalid.
     #[error("the client credentials {what}; generate them again from the cluster's secrets")]
     Credentials {
-        /// What is wrong with them.
+        /// The problem with the credentials.
         what: &'static str,
     },
-    /// Anything else the node said.
+    /// Any other error that the node returns.
     #[error("{node} failed to {action}: {message}")]
     Other {
-        /// Whose.
         node: IpAddr,
-        /// What was asked.
+        /// The requested action, as a verb.
         action: &'static str,
-        /// The node's words.
+        /// The message of the node.
         message: String,
     },
 }
 
 impl ApiError {
-    /// Whether the same call may succeed later without anything being changed.
+    /// Whether the same call may succeed later without any change.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::NotYet { .. } | Self::Deadline { .. })
     }
@@ -107,7 +97,7 @@ impl ApiError {
         Self::Unreachable { node, reason: innermost(source) }
     }
 
-    /// Tells a refused certificate from a closed port.
+    /// Distinguishes a rejected certificate from a closed port.
     pub(super) fn from_transport(node: IpAddr, source: &dyn std::error::Error) -> Self {
         let reason = innermost(source);
         let untrusted = ["certificate", "UnknownIssuer", "UnknownCA", "BadSignature", "BadCertificate"];
@@ -127,8 +117,8 @@ impl ApiError {
     }
 
     pub(super) fn from_status(node: IpAddr, action: &'static str, status: &Status) -> Self {
-        // What the node itself says comes without a source. With one, the status was made on this
-        // side because the connection broke in the middle; its code is then Unknown or Cancelled.
+        // A status that the node returns has no source. A status with a source was created by the client
+        // because the connection broke during the call; its code is then Unknown or Cancelled.
         if std::error::Error::source(status).is_some() {
             return Self::from_transport(node, status);
         }
@@ -147,7 +137,7 @@ impl ApiError {
     }
 }
 
-/// The text of the error at the end of the chain, which says most.
+/// The text of the innermost error in the chain, which is the most specific.
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
@@ -156,7 +146,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
     last.to_string()
 }
 
-/// Runs a call within `limit` and turns its status into an [`ApiError`].
+/// Runs a call within `limit` and converts its status to an [`ApiError`].
 pub(super) async fn limited<T>(
     node: IpAddr,
     action: &'static str,
@@ -188,7 +178,7 @@ mod tests {
         assert!(error.is_transient());
     }
 
-    /// With TLS 1.3 the client learns only after its handshake that its certificate is refused.
+    /// With TLS 1.3 the client learns only after its handshake that the node rejected its certificate.
     #[test]
     fn a_client_certificate_that_is_refused_late_is_a_lack_of_trust() {
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA);

@@ -1,5 +1,5 @@
-//! The outside client: the official tailscaled on this host, in user-space mode, so that it needs
-//! neither root nor a tun device. It is reached through its SOCKS5 and HTTP proxies.
+//! The outside client: the official tailscaled on this host, in user-space mode, which needs neither root
+//! nor a tun device. Tests reach the tailnet through its SOCKS5 and HTTP proxies.
 
 mod login;
 
@@ -28,37 +28,37 @@ use super::{
 };
 use crate::wait::{PollError, Wait};
 
-/// How long the daemon may take to answer; 0.3 s on an idle host.
+/// Time limit for the daemon to respond; 0.3 s on an idle host.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// When a ping counts as lost.
+/// Time after which a ping counts as lost.
 const PING_AGAIN: Duration = Duration::from_secs(2);
-/// Some changes (a peer that goes offline) are told to nobody; look again this often.
+/// Polling interval; the daemon sends no notification for some changes (a peer that goes offline).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What kind of client is wanted.
+/// The configuration of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSpec {
     /// Its host name in the tailnet, also its name in messages and file names.
     pub hostname: String,
     /// Whether it uses routes of other nodes.
     pub accept_routes: bool,
-    /// Routes that it offers itself.
+    /// Routes that it advertises.
     pub advertise_routes: Vec<IpNet>,
-    /// Whether it may send to other nodes directly. If not, everything takes the relay.
+    /// Whether it may send to other nodes directly. If not, all traffic goes through the relay.
     pub paths: Paths,
 }
 
-/// Which ways a client may use.
+/// The paths that a client may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paths {
-    /// Direct where that works, else the relay.
+    /// Direct where possible, otherwise the relay.
     Any,
     /// The relay only; needs a control server that speaks HTTPS.
     RelayOnly,
 }
 
 impl ClientSpec {
-    /// One that accepts routes and offers none.
+    /// A client that accepts routes and advertises none.
     pub fn accepting(hostname: &str) -> Self {
         Self {
             hostname: hostname.to_owned(),
@@ -69,7 +69,7 @@ impl ClientSpec {
     }
 }
 
-/// A running client. Dropping it ends it and forgets its node key.
+/// A running client. Drop stops the client and deletes its node key.
 pub struct OutsideClient {
     spec: ClientSpec,
     access: ControlAccess,
@@ -84,10 +84,10 @@ pub struct OutsideClient {
 }
 
 impl OutsideClient {
-    /// Starts the daemon, not logged in; its log goes to `directory`, which is made.
+    /// Starts the daemon without a login; creates `directory` for its log.
     ///
     /// # Errors
-    /// When it does not answer; its last words are quoted.
+    /// When the daemon does not respond; the error quotes the end of its log.
     pub async fn start(
         spec: ClientSpec,
         access: &ControlAccess,
@@ -101,12 +101,12 @@ impl OutsideClient {
         let mut command = command(&programs.tailscaled(), private.path());
         command
             .arg("--tun=userspace-networking")
-            // Port 0 is any free one; the daemon writes to its log which.
+            // Port 0 selects any free port; the daemon writes the port to its log.
             .args(["--socks5-server=127.0.0.1:0", "--outbound-http-proxy-listen=127.0.0.1:0", "--port=0"])
             .arg(format!("--statedir={}", private.path().display()))
             .arg(format!("--socket={}", socket.display()))
             .arg("--no-logs-no-support")
-            // Else, as root, it leaves its log's identity in /var/lib.
+            // Otherwise, as root, it stores the identity of its log in /var/lib.
             .env("TS_LOGS_DIR", private.path())
             .envs(SWITCHED_OFF);
         if access.url != TAILSCALE {
@@ -116,20 +116,20 @@ impl OutsideClient {
             command.env("TS_DEBUG_NEVER_DIRECT_UDP", "true");
         }
         match &access.authority {
-            // The relay is not spoken to without TLS. Where there is none, a client that cannot
-            // reach its relay would look for reasons elsewhere; over plain HTTP it is content.
+            // The client does not connect to the relay without TLS. Without TLS, a client that cannot reach
+            // its relay would keep searching for a cause; over plain HTTP it does not.
             None if access.url.starts_with("http:") => command.env("TS_DEBUG_USE_DERP_HTTP", "1"),
             None => &mut command,
             Some(authority) => {
                 let path = private.path().join("authority.crt");
                 fs::write(&path, authority).map_err(file("write", &path))?;
-                // Go programs trust these instead of the system's.
+                // Go programs trust these certificates instead of the system's.
                 command.env("SSL_CERT_FILE", &path).env("SSL_CERT_DIR", private.path())
             }
         };
         let program = format!("tailscaled-{}", spec.hostname);
         let log = directory.join(format!("{program}.log"));
-        // An old log would name old ports.
+        // An old log would contain old ports.
         let _ = fs::remove_file(&log);
         let daemon = Daemon::start(&program, command, &log, private.path(), processes).await?;
         let api = LocalApi::new(&spec.hostname, &socket)?;
@@ -152,26 +152,26 @@ impl OutsideClient {
         })
     }
 
-    /// How it stands now.
+    /// The current status.
     ///
     /// # Errors
-    /// When the daemon does not answer.
+    /// When the daemon does not respond.
     pub async fn status(&self) -> Result<ClientStatus, TailnetError> {
         self.api.status().await
     }
 
-    /// What it was told to do.
+    /// The current preferences.
     ///
     /// # Errors
-    /// When the daemon does not answer.
+    /// When the daemon does not respond.
     pub async fn preferences(&self) -> Result<Preferences, TailnetError> {
         self.api.preferences().await
     }
 
-    /// Waits until the status is as `condition` wants it.
+    /// Waits until the status meets `condition`.
     ///
     /// # Errors
-    /// When time is up, quoting the status as it was, or when the daemon ends.
+    /// At the deadline, with the last status, or when the daemon exits.
     pub async fn wait_for(
         &self,
         awaited: &str,
@@ -201,17 +201,17 @@ impl OutsideClient {
         }
     }
 
-    /// Pings a node, or an address behind a subnet router, with Tailscale's own packets: tells the
-    /// path, not whether the operating system at the end answers. A lost ping is sent again, as the
-    /// first ones are while the nodes look for a path.
+    /// Pings a node, or an address behind a subnet router, with Tailscale's own packets. The result shows
+    /// the path, not whether the operating system at the target responds. Repeats a lost ping: the first
+    /// pings get lost while the nodes look for a path.
     ///
     /// # Errors
-    /// When no node has that address or none answers within `patience`.
+    /// When no node has that address or no node responds within `patience`.
     pub async fn ping(&self, address: IpAddr, patience: Duration) -> Result<Pong, TailnetError> {
         self.ping_until(address, "disco", patience).await
     }
 
-    /// As [`OutsideClient::ping`], through the encrypted tunnel; does not tell the path.
+    /// As [`OutsideClient::ping`], through the encrypted tunnel; does not report the path.
     ///
     /// # Errors
     /// As [`OutsideClient::ping`].
@@ -233,16 +233,16 @@ impl OutsideClient {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.api.ping(address, kind, left.min(PING_AGAIN)).await {
-                // Only silence is worth another try; an answer, also a refusal, stands.
+                // Retry only without a response; any response, including a refusal, is final.
                 Err(TailnetError::NoPong { .. }) if left > PING_AGAIN => {}
                 outcome => return outcome,
             }
         }
     }
 
-    /// Its SOCKS5 proxy; what goes there leaves through the tailnet when the client has a route for
-    /// it. Anything else leaves through **this host's own network**, so an answer proves nothing
-    /// before the route is accepted: probe after [`OutsideClient::wait_for`].
+    /// Its SOCKS5 proxy. Traffic leaves through the tailnet when the client has a route for the target.
+    /// Other traffic leaves through **this host's own network**, so a response proves nothing before the
+    /// client has accepted the route: probe after [`OutsideClient::wait_for`].
     pub fn socks5(&self) -> SocketAddr {
         self.socks5
     }
@@ -252,9 +252,9 @@ impl OutsideClient {
         self.http_proxy
     }
 
-    /// An HTTP client whose connections leave through the tailnet. It trusts no certificate: for
-    /// HTTPS, make one with [`OutsideClient::socks5`]. Connections are not kept: every request is a
-    /// new probe of the route.
+    /// An HTTP client that connects through the tailnet. It trusts no certificate: for HTTPS, create a
+    /// client with [`OutsideClient::socks5`]. It does not reuse connections: every request is a new probe
+    /// of the route.
     ///
     /// # Errors
     /// None in practice.
@@ -275,12 +275,12 @@ impl OutsideClient {
             .map_err(|error| failed(chain(&error)))
     }
 
-    /// Sends one datagram through the tailnet and waits for the answer; as
-    /// [`OutsideClient::socks5`]. Datagrams get lost: one without an answer is an error after
-    /// `patience`, and worth another try.
+    /// Sends one datagram through the tailnet and waits for the response; as [`OutsideClient::socks5`]. The
+    /// network can lose datagrams: a missing response is an error after `patience`, and the caller can
+    /// retry.
     ///
     /// # Errors
-    /// When the proxy refuses, or no answer comes in time.
+    /// When the proxy refuses, or no response arrives in time.
     pub async fn udp(
         &self,
         target: SocketAddr,
@@ -300,7 +300,6 @@ impl OutsideClient {
         self.daemon.last_words(&self.keys())
     }
 
-    /// Ends it.
     pub async fn stop(self) {
         self.daemon.stop().await;
     }
@@ -319,7 +318,7 @@ impl fmt::Debug for OutsideClient {
 /// Tailscale's own control server (tailscale.com/ipn, `DefaultControlURL`).
 pub const TAILSCALE: &str = "https://controlplane.tailscale.com";
 
-/// Variables that keep tailscaled at home: no log upload, no requests to the host's router.
+/// Variables that prevent outside traffic of tailscaled: no log upload, no requests to the host's router.
 const SWITCHED_OFF: [(&str, &str); 3] =
     [("TS_NO_LOGS_NO_SUPPORT", "true"), ("TS_DISABLE_PORTMAPPER", "true"), ("TS_DISABLE_UPNP", "true")];
 

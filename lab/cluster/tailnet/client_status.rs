@@ -1,4 +1,4 @@
-//! What the client's local API answers.
+//! Responses of the client's local API.
 //!
 //! Sources: `ipn/ipnstate` (Status, PeerStatus, PingResult) and `ipn` (Prefs) of tailscale.com.
 //! Unknown fields are ignored; lists are `null` when empty.
@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// How the client stands.
+/// The status of the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ClientStatus {
@@ -17,10 +17,10 @@ pub struct ClientStatus {
     /// Its own addresses in the tailnet.
     #[serde(rename = "TailscaleIPs", deserialize_with = "or_default")]
     pub addresses: Vec<IpAddr>,
-    /// What it says is wrong with it; a login that is refused shows here.
+    /// Its health warnings; a rejected login appears here.
     #[serde(deserialize_with = "or_default")]
     pub health: Vec<String>,
-    /// Itself.
+    /// The client itself.
     #[serde(rename = "Self")]
     pub own: Own,
     /// The other nodes, by their public key.
@@ -32,7 +32,7 @@ pub struct ClientStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Own {
-    /// Addresses and ports where others may reach it directly.
+    /// Addresses and ports for direct connections from other nodes.
     #[serde(rename = "Addrs", deserialize_with = "or_default")]
     pub endpoints: Vec<String>,
 }
@@ -41,27 +41,26 @@ pub struct Own {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Peer {
-    /// Its host name.
     pub host_name: String,
     /// Its addresses in the tailnet.
     #[serde(rename = "TailscaleIPs", deserialize_with = "or_default")]
     pub addresses: Vec<IpAddr>,
-    /// What may be sent to it: its own addresses and the routes it is approved for.
+    /// Allowed destinations: its own addresses and its approved routes.
     #[serde(rename = "AllowedIPs", deserialize_with = "or_default")]
     pub allowed: Vec<IpNet>,
-    /// Routes for which the control server chose it.
+    /// Routes for which the control server selected it.
     #[serde(deserialize_with = "or_default")]
     pub primary_routes: Vec<IpNet>,
-    /// Whether the control server has a connection to it.
+    /// Whether it is connected to the control server.
     pub online: bool,
-    /// Its UDP address in use; empty when there is no direct path.
+    /// Its UDP address in use; empty without a direct path.
     #[serde(rename = "CurAddr")]
     pub direct: String,
-    /// Code of its home relay; empty when it has none.
+    /// The code of its home relay; empty without one.
     pub relay: String,
 }
 
-/// What the client was told to do.
+/// The preferences of the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Preferences {
@@ -73,26 +72,26 @@ pub struct Preferences {
     pub advertise_routes: Vec<IpNet>,
 }
 
-/// The answer to a ping.
+/// The response to a ping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pong {
-    /// Host name of the node that answered.
+    /// Host name of the node that responded.
     pub node: String,
-    /// How long it took.
+    /// The round-trip time.
     pub latency: Duration,
-    /// Which way it went.
+    /// The path of the ping.
     pub path: Path,
 }
 
-/// Which way a packet takes between two nodes.
+/// The path of a packet between two nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Path {
     /// UDP from node to node, to this address.
     Direct(String),
-    /// Through a relay (DERP), by its region's code.
+    /// Through a relay (DERP), by the code of its region.
     Relay(String),
-    /// The kind of ping does not tell.
+    /// This kind of ping does not report the path.
     Unknown,
 }
 
@@ -119,7 +118,7 @@ pub(super) struct PingResult {
 }
 
 impl PingResult {
-    /// The pong, or why there is none.
+    /// The pong, or the reason why there is none.
     pub fn pong(self) -> Result<Pong, String> {
         if !self.err.is_empty() {
             return Err(self.err);
@@ -140,7 +139,7 @@ impl ClientStatus {
         self.backend_state == "Running"
     }
 
-    /// The peer of this host name.
+    /// The peer with this host name.
     pub fn peer(&self, host_name: &str) -> Option<&Peer> {
         self.peers.values().find(|peer| peer.host_name == host_name)
     }
@@ -150,7 +149,7 @@ impl ClientStatus {
         prefixes.iter().all(|prefix| self.router_of(*prefix).is_some())
     }
 
-    /// The peer to which packets for `prefix` go.
+    /// The peer that receives packets for `prefix`.
     pub fn router_of(&self, prefix: IpNet) -> Option<&Peer> {
         self.peers.values().find(|peer| peer.allowed.contains(&prefix))
     }

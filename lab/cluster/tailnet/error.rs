@@ -1,53 +1,49 @@
-//! Why a part of the tailnet does not work.
+//! Errors of the tailnet.
 
 use std::{io, path::PathBuf};
 
 use lab_vm::process::ProcessError;
 
-/// Why a part of the tailnet does not work. Quoted output has its keys taken out.
+/// Why a part of the tailnet does not work. Quoted output is redacted.
 #[derive(Debug, thiserror::Error)]
 pub enum TailnetError {
-    /// A file, directory or socket.
+    /// A file, directory or socket operation failed.
     #[error("cannot {action} {}", path.display())]
     File {
-        /// What was tried.
+        /// The operation, as a verb.
         action: &'static str,
-        /// On what.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
     /// No free port.
     #[error("cannot open a port on the loopback interface for {what}")]
     Port {
-        /// What it was for.
+        /// The purpose of the port.
         what: &'static str,
-        /// What the system said.
         source: io::Error,
     },
     /// A program cannot be started.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// A program ended by itself.
+    /// A program exited unexpectedly.
     #[error("{program} ended by itself ({status}); its last words: {log}")]
     Ended {
-        /// Which program.
         program: String,
-        /// Exit status in words.
+        /// The exit status as text.
         status: String,
         /// The end of its log.
         log: String,
     },
-    /// Something did not come about in time.
+    /// An expected state was not reached in time.
     #[error("{program}: {awaited} not seen within {seconds} s; last seen: {seen}; last words: {log}")]
     Late {
-        /// Whose doing it would have been.
+        /// The program to wait for.
         program: String,
-        /// What was waited for.
+        /// The expected state.
         awaited: String,
-        /// How long.
+        /// The time limit.
         seconds: u64,
-        /// What was there instead.
+        /// The last state.
         seen: String,
         /// The end of the program's log.
         log: String,
@@ -55,31 +51,30 @@ pub enum TailnetError {
     /// A call of the control server failed.
     #[error("cannot {action} on the control server: {output}")]
     Call {
-        /// What was tried.
         action: String,
-        /// What it answered.
+        /// The output of the call.
         output: String,
     },
     /// The client could not log in.
     #[error("{client} cannot log in to {server}: {reason}; {hint}")]
     Login {
-        /// Its host name.
+        /// The host name of the client.
         client: String,
-        /// The control server's address.
+        /// The address of the control server.
         server: String,
-        /// What client and control server said.
+        /// The messages of the client and the control server.
         reason: String,
-        /// What to do about it.
+        /// A hint for the user.
         hint: &'static str,
     },
-    /// An answer that is not understood.
+    /// A response could not be parsed.
     #[error("the answer of {program} to \"{action}\" is not understood: {problem}")]
     Answer {
-        /// Whose answer.
+        /// The program that responded.
         program: &'static str,
-        /// To what.
+        /// The request.
         action: String,
-        /// Where it is not as expected.
+        /// The parse error.
         problem: String,
     },
     /// A call of the client's local API failed.
@@ -87,30 +82,28 @@ pub enum TailnetError {
     LocalApi {
         /// The client's host name.
         client: String,
-        /// What was tried.
         action: &'static str,
-        /// What happened.
         problem: String,
     },
-    /// Nobody answered a ping.
+    /// No response to a ping.
     #[error(
         "no answer to pings of {address} from {client}; check that the node is online and that UDP or a relay connects both"
     )]
     NoPong {
-        /// Who pinged.
+        /// The client that sent the ping.
         client: String,
-        /// Whom.
+        /// The target of the ping.
         address: std::net::IpAddr,
     },
-    /// A key or certificate for the control server's TLS.
+    /// A key or certificate for the control server's TLS could not be created.
     #[error("cannot make a certificate for the control server")]
     Certificate(#[from] rcgen::Error),
-    /// An auth key cannot be handed over.
+    /// An auth key could not be passed on.
     #[error(transparent)]
     Key(#[from] lab_plan::tailnet::AuthKeyError),
 }
 
-/// For `map_err`: names the action and the file of an I/O error.
+/// For `map_err`: adds the action and the path to an I/O error.
 pub(super) fn file<'a>(
     action: &'static str,
     path: &'a std::path::Path,

@@ -1,5 +1,5 @@
-//! What became of each route: advertised, approved, accepted, reached. Plain data that is filled
-//! from what control server, client and probes say.
+//! The state of each route: advertised, approved, accepted, reached. Plain data from the control server,
+//! the client and probes.
 
 use std::{fmt, time::Duration};
 
@@ -8,103 +8,97 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClientStatus, Preferences, TailnetNode};
 
-/// Something that is so, is not so, or has not been looked at.
+/// A fact that is true, false or not yet observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fact {
-    /// Nobody looked.
+    /// Not observed yet.
     #[default]
     Unknown,
-    /// It is so.
     Yes,
-    /// It is not so, and what was seen instead.
+    /// False, with the observation instead.
     No(String),
 }
 
 impl Fact {
-    /// A fact from an observation; `seen` only counts when it is not so.
+    /// A fact from an observation; `seen` only counts when the fact is false.
     pub fn of(so: bool, seen: impl Into<String>) -> Self {
         if so { Self::Yes } else { Self::No(seen.into()) }
     }
 
-    /// Whether it is [`Fact::Yes`].
     pub fn holds(&self) -> bool {
         matches!(self, Self::Yes)
     }
 }
 
-/// What lies behind a route.
+/// What a route leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Carries {
-    /// Pods.
     Pods,
-    /// Services (cluster addresses).
+    /// Services (ClusterIP addresses).
     Services,
-    /// Something else, e.g. the nodes' network.
+    /// Other targets, e.g. the nodes' network.
     Other,
 }
 
-/// How a probe spoke.
+/// The protocol of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
-    /// A TCP connection or something in one.
+    /// TCP, or a protocol over TCP.
     Tcp,
-    /// A UDP question and its answer.
+    /// A UDP request and its response.
     Udp,
 }
 
-/// One packet there and back, or what became of it.
+/// The result of one request and its response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
-    /// Address and port, or URL, that was asked.
+    /// The requested address and port, or URL.
     pub target: String,
-    /// How.
     pub protocol: Protocol,
-    /// Milliseconds until the answer, or why there was none.
+    /// Milliseconds until the response, or the reason for no response.
     pub outcome: Result<u64, String>,
 }
 
 impl Probe {
-    /// A probe that was answered.
+    /// A probe with a response.
     pub fn answered(target: impl Into<String>, protocol: Protocol, after: Duration) -> Self {
         let milliseconds = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         Self { target: target.into(), protocol, outcome: Ok(milliseconds) }
     }
 
-    /// A probe that was not.
+    /// A probe without a response.
     pub fn lost(target: impl Into<String>, protocol: Protocol, why: impl Into<String>) -> Self {
         Self { target: target.into(), protocol, outcome: Err(why.into()) }
     }
 }
 
-/// One prefix and what became of it.
+/// The state of one prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// The prefix.
     pub prefix: IpNet,
-    /// What lies behind it.
     pub carries: Carries,
-    /// The gateway told the control server of it.
+    /// The gateway has advertised it to the control server.
     pub advertised: Fact,
-    /// The control server lets the gateway have it, and sends packets to no other node.
+    /// The control server has approved it for the gateway, and routes its packets to no other node.
     pub approved: Fact,
     /// The client uses it.
     pub accepted: Fact,
-    /// Packets that were sent into it, in order. The first to a target may be slow: a path is
-    /// looked for.
+    /// Probes of the prefix, in order. The first probe of a target may be slow because the nodes look for a
+    /// path.
     pub probes: Vec<Probe>,
 }
 
 impl Route {
-    /// The fastest answer in milliseconds.
+    /// The shortest response time in milliseconds.
     pub fn reached(&self) -> Option<u64> {
         self.probes.iter().filter_map(|probe| probe.outcome.as_ref().ok().copied()).min()
     }
 }
 
-/// The routes of one gateway, as seen by one client.
+/// The routes of one gateway, as one client sees them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteLedger {
     /// The gateway's host name in the tailnet.
@@ -113,12 +107,11 @@ pub struct RouteLedger {
     pub service: Fact,
     /// The gateway is logged in and connected.
     pub login: Fact,
-    /// Its routes.
     pub routes: Vec<Route>,
 }
 
 impl RouteLedger {
-    /// Nothing is known yet.
+    /// A ledger in which every fact is unknown.
     pub fn new(gateway: &str, routes: impl IntoIterator<Item = (IpNet, Carries)>) -> Self {
         let route = |(prefix, carries)| Route {
             prefix,
@@ -136,9 +129,9 @@ impl RouteLedger {
         }
     }
 
-    /// Notes what the control server knows: login, advertised, approved.
+    /// Records the control server's data: login, advertised, approved.
     pub fn note_nodes(&mut self, nodes: &[TailnetNode]) {
-        // A node that logged in anew under one name leaves an old entry behind.
+        // A node that logs in again under the same name leaves an old entry behind.
         let mut own: Vec<_> = nodes.iter().filter(|node| node.name == self.gateway).collect();
         own.sort_by_key(|node| (node.online, node.id));
         let Some(node) = own.last() else {
@@ -175,7 +168,7 @@ impl RouteLedger {
         }
     }
 
-    /// Notes what the client knows: accepted.
+    /// Records the client's data: accepted.
     pub fn note_client(&mut self, status: &ClientStatus, preferences: &Preferences) {
         for route in &mut self.routes {
             route.accepted = if !status.is_running() {
@@ -192,7 +185,7 @@ impl RouteLedger {
         }
     }
 
-    /// Notes a probe into `prefix`; a prefix that is not in the ledger is ignored.
+    /// Records a probe into `prefix`; ignores a prefix that is not in the ledger.
     pub fn note_probe(&mut self, prefix: IpNet, probe: Probe) {
         if let Some(route) = self.routes.iter_mut().find(|route| route.prefix == prefix) {
             route.probes.push(probe);
@@ -201,7 +194,7 @@ impl RouteLedger {
 }
 
 impl fmt::Display for RouteLedger {
-    /// A table, one line a prefix.
+    /// A table, one line per prefix.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = |fact: &Fact| match fact {
             Fact::Unknown => "?",

@@ -1,4 +1,4 @@
-//! Large files with holes: copied, and summed up to tell damage.
+//! Copies large sparse files, and computes checksums to detect damage.
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,34 +10,34 @@ use std::{
 use crc32fast::Hasher;
 use serde::{Deserialize, Serialize};
 
-/// What is looked at, skipped and written at a time. A block of zeros counts as a hole, wherever the
-/// file system has its own holes.
+/// Block size for reads, skips and writes. A block of zeros counts as a hole, even where the file system has
+/// no hole.
 const BLOCK: usize = 64 << 10;
 static ZEROS: [u8; BLOCK] = [0; BLOCK];
 
-/// What tells a damaged file: by accident, not by design; the store is its user's own.
+/// A checksum against accidental damage only; the store belongs to its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sum {
     /// Length in bytes, holes included.
     pub length: u64,
-    /// CRC-32 (IEEE) over the blocks that are not all zero, each with its place.
+    /// CRC-32 (IEEE) over the blocks that are not all zero, each with its offset.
     pub crc32: u32,
 }
 
-/// The sum of a file.
+/// The checksum of a file.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When the file cannot be read.
 pub(super) fn sum_of(path: &Path) -> io::Result<Sum> {
     let mut file = File::open(path)?;
     blocks(&mut file, |_, _| Ok(()))
 }
 
-/// Copies a file, sharing its blocks where the file system can, else writing only what is not zero.
-/// The copy is its owner's alone.
+/// Copies a file. Shares its blocks if the file system supports it, otherwise writes only nonzero blocks.
+/// Only the owner can access the copy.
 ///
 /// # Errors
-/// When either file fails; what is at `to` is then incomplete.
+/// When either file fails; the file at `to` is then incomplete.
 pub(super) fn copy(from: &Path, to: &Path) -> io::Result<Sum> {
     if reflink_copy::reflink(from, to).is_ok() {
         return sum_of(to);
@@ -52,7 +52,7 @@ pub(super) fn copy(from: &Path, to: &Path) -> io::Result<Sum> {
     Ok(sum)
 }
 
-/// Hands over each block that is not all zero with its place, and returns the sum.
+/// Passes each block that is not all zero to `each` with its offset, and returns the checksum.
 fn blocks(file: &mut File, mut each: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<Sum> {
     let length = file.metadata()?.len();
     let mut hasher = Hasher::new();
@@ -77,7 +77,7 @@ fn blocks(file: &mut File, mut each: impl FnMut(u64, &[u8]) -> io::Result<()>) -
     Ok(Sum { length, crc32: hasher.finalize() })
 }
 
-/// The next stretch after `at` that may hold data, in whole blocks.
+/// The next range after `at` that may hold data, in whole blocks.
 fn next_extent(file: &File, at: u64, length: u64) -> io::Result<Option<std::ops::Range<u64>>> {
     if at >= length {
         return Ok(None);
@@ -88,7 +88,7 @@ fn next_extent(file: &File, at: u64, length: u64) -> io::Result<Option<std::ops:
     Ok(Some((start / block * block).max(at)..end))
 }
 
-/// Where data begins at or after `at`, and where the next hole begins; no data is `None`.
+/// The offset of the first data at or after `at`, and of the hole after it; `None` without data.
 #[cfg(target_os = "linux")]
 fn data_after(file: &File, at: u64) -> io::Result<Option<(u64, Option<u64>)>> {
     use nix::{
@@ -99,14 +99,14 @@ fn data_after(file: &File, at: u64) -> io::Result<Option<(u64, Option<u64>)>> {
     let start = match lseek64(file, offset(at)?, Whence::SeekData) {
         Ok(start) => start,
         Err(Errno::ENXIO) => return Ok(None),
-        // A file system without holes.
+        // The file system does not support holes.
         Err(_) => return Ok(Some((at, None))),
     };
     let end = lseek64(file, start, Whence::SeekHole)?;
     Ok(Some((start.unsigned_abs(), Some(end.unsigned_abs()))))
 }
 
-/// Elsewhere all is read; zeros are told by looking.
+/// Other systems read the whole file and detect zeros by content.
 #[cfg(not(target_os = "linux"))]
 fn data_after(_file: &File, at: u64) -> io::Result<Option<(u64, Option<u64>)>> {
     Ok(Some((at, None)))

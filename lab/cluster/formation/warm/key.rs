@@ -1,5 +1,5 @@
-//! Everything that goes into a cluster, so that a saved one is taken only where a new one would
-//! come to the same.
+//! The key of a saved cluster: all inputs of a cluster. The lab restores a saved cluster only where a new one
+//! would be equal.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -12,47 +12,47 @@ use lab_vm::{host::host_key, machine::QemuBinary};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// Goes up when the lab saves clusters in another way, or forms them so that old ones are of no use.
+/// Increased when the format of saved clusters changes, or when a change in formation makes old ones useless.
 const FORMAT: u32 = 1;
 
-/// Digits of a key's digest that name its directory.
+/// Number of digits of a key's digest in its directory name.
 const SHORT: usize = 16;
 
-/// A longer value tells a person nothing in one line.
+/// Maximum length of a value in a one-line message.
 const TELLING: usize = 60;
 
-/// Secrets shorter than this are no secrets; a config's other words shall not vanish with them.
+/// Minimum length of a secret; shorter values would also match other words of a config.
 const SHORTEST_SECRET: usize = 16;
 
-/// The container images that nodes may have pulled before they are saved: references and digests.
+/// The container images that nodes may have pulled before the save: references and digests.
 pub type SavedImages = BTreeMap<String, String>;
 
-/// How far a cluster has come when it is saved.
+/// The formation stage of a saved cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SavedStage {
-    /// All nodes are up; those that wait for a late document wait for it.
+    /// All nodes are up; nodes that need a late document wait for it.
     Formed,
     /// Late documents are applied, and the gateway is in the tailnet.
     Configured,
 }
 
-/// The ingredients of a cluster, by name.
+/// The inputs of a cluster, by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WarmKey {
-    /// The cluster's name: two of one name are meant to be one.
+    /// The cluster's name: two clusters with one name count as the same cluster.
     pub cluster: String,
-    /// How far it has come.
     pub stage: SavedStage,
-    /// What its user called it. One with a name may hold anything by now, so nothing but its name finds it.
+    /// The name that the user gave it. A named cluster may have changed in any way, so only its name finds
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<NodeName>,
     ingredients: BTreeMap<String, String>,
 }
 
 impl WarmKey {
-    /// The key of a plan. Secrets and times, which are others in each run, are not in it; nor is what
-    /// comes after a cluster is saved: late documents and the tailnet.
+    /// The key of a plan. It excludes secrets and times, which differ in each run, and everything that
+    /// follows the save: late documents and the tailnet.
     pub fn of(plan: &Plan, qemu: &QemuBinary, images: &SavedImages, stage: SavedStage) -> Self {
         let mut ingredients = BTreeMap::new();
         let mut add = |name: &str, value: String| ingredients.insert(name.to_owned(), value);
@@ -61,7 +61,7 @@ impl WarmKey {
         add("accelerator", plan.accelerator.to_string());
         add("CPU model", plan.cpu_model.as_str().to_owned());
         if plan.accelerator != Accelerator::Tcg {
-            // The guest sees the host's own processor.
+            // The guest sees the host's processor.
             add("host", host_key());
         }
         add("networks", json(&plan.spec.network));
@@ -70,7 +70,7 @@ impl WarmKey {
         add("image delivery", format!("{:?}", plan.spec.image_delivery));
         add("network plugin", short_digest(&json(&plan.spec.network_plugin)));
         if stage == SavedStage::Configured {
-            // The patches' own serialization hides secrets, which are ingredients all the same.
+            // The serialization of patches hides secrets, but secrets are inputs too.
             let documents = |documents: &Vec<Patch>| -> Vec<String> {
                 documents.iter().map(|document| document.text.clone()).collect()
             };
@@ -92,20 +92,20 @@ impl WarmKey {
         Self { cluster: plan.spec.name.to_string(), stage, name: None, ingredients }
     }
 
-    /// The key of what a user saves under a name.
+    /// The key of a cluster that the user saves under a name.
     #[must_use]
     pub fn named(self, name: NodeName) -> Self {
         Self { name: Some(name), ..self }
     }
 
-    /// The name of its directory.
+    /// The directory name.
     pub fn short(&self) -> String {
         let mut digest = hex_digest(&json(self));
         digest.truncate(SHORT);
         digest
     }
 
-    /// What is another in `other`, a line each.
+    /// The differences from `other`, one per line.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let names: std::collections::BTreeSet<_> =
             self.ingredients.keys().chain(other.ingredients.keys()).collect();
@@ -151,13 +151,13 @@ fn short_digest(text: &str) -> String {
     digest
 }
 
-/// A config's text in which every secret of the bundle is replaced: what stays is what was asked for.
+/// The text of a config with every secret of the bundle replaced, which leaves the user's settings.
 fn without_secrets(text: &str, secrets: &SecretsBundle) -> String {
     let mut found = Vec::new();
     if let Ok(value) = serde_json::to_value(secrets) {
         collect(&value, &mut found);
     }
-    // A longer one may hold a shorter one.
+    // A longer secret may contain a shorter one.
     found.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     found.into_iter().fold(text.to_owned(), |text, secret| text.replace(&secret, "SECRET"))
 }

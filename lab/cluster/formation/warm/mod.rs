@@ -1,15 +1,16 @@
-//! Warm clusters: a formed cluster is saved whole and handed out again in seconds.
+//! Warm clusters: the lab saves a formed cluster and restores it in seconds.
 //!
-//! Saved are each node's memory and devices (QEMU's migration to a file) and its disk, at one
-//! moment for all nodes, with the secrets and the administrator's access. What belongs to the run
-//! and not to the cluster is not: the switch and the registry are the new run's own.
+//! A saved cluster holds each node's memory and devices (QEMU's migration to a file) and its disk, all from
+//! one moment, with the secrets and the administrator's credentials. It excludes the parts that belong to
+//! the run: a restored cluster uses the switch and the registry of the new run.
 //!
-//! There are two moments ([`SavedStage`]): when the nodes are up, before any late document and any tailnet,
-//! which serves many scenarios; and when all is configured, with the tailnet's control server.
+//! A cluster can be saved at two stages ([`SavedStage`]): when the nodes are up, before any late document
+//! and any tailnet, which serves many scenarios; and when everything is configured, with the tailnet's
+//! control server.
 //!
-//! A saved cluster is found by a [`WarmKey`]: everything that went into it. Another key is a cold
-//! start with the reason, never a wrong restore. The store keeps each in a directory that appears
-//! whole or not at all, with a checksum of every file.
+//! A [`WarmKey`] identifies a saved cluster by all of its inputs. A different key leads to a cold start
+//! with a reason, never to a wrong restore. The store writes each cluster atomically to its own directory,
+//! with a checksum of every file.
 
 mod files;
 mod key;
@@ -23,15 +24,14 @@ pub use save::{SaveError, SaveFigures};
 pub use saved::{SavedAccess, SavedCluster, SavedFile, SavedNode};
 pub use store::{Draft, Lookup, Snapshot, WarmEntry, WarmError, WarmStore};
 
-/// What a cluster that is started has to do with the store.
+/// How the start of a cluster uses the store.
 #[derive(Debug)]
 pub struct Warm {
-    /// Where saved clusters are.
     pub store: WarmStore,
-    /// The one that is restored; without one the cluster forms.
+    /// The saved cluster to restore; without it the cluster forms.
     pub restore: Option<Snapshot>,
-    /// The key of what it comes to in the end.
+    /// The key of the final state.
     pub key: WarmKey,
-    /// The keys under which it is saved when it has come to their stages.
+    /// The keys under which to save the cluster when it reaches their stages.
     pub keep: Vec<WarmKey>,
 }

@@ -1,4 +1,4 @@
-//! Restoring a saved cluster, and making sure that it lives.
+//! Restores a saved cluster and verifies that it works.
 
 use std::{
     sync::Arc,
@@ -25,15 +25,15 @@ use crate::{
     wait::{PollError, Wait},
 };
 
-/// How far a node's clock may be off, once it was brought forward.
+/// Maximum clock offset of a node after its clock was corrected.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
-/// How long a node may take to ask for the time, on the reference host; Talos asks every 32 s at the
-/// most often, so a node that has not is told and not waited for.
+/// Time limit for a node to synchronize its clock, on the reference host. Talos queries the time at most
+/// every 32 s, so the lab reports a node that has not done so and does not wait for it.
 const CLOCK_PATIENCE: Duration = Duration::from_secs(8);
 
 impl Cluster {
-    /// Restores the cluster and returns once it has shown that it lives: its API server and its etcd
-    /// answer, each kubelet answers through them, all layers are green, clocks are right.
+    /// Restores the cluster and returns after these checks: its API server and its etcd respond, each kubelet
+    /// responds through them, all layers are green, and the clocks are correct.
     pub(crate) async fn restored(&self, snapshot: &Snapshot) -> Result<Arc<KubernetesAccess>, Failure> {
         let began = Instant::now();
         let nodes = self.plan().nodes.iter().map(|node| self.loaded(node, snapshot));
@@ -45,7 +45,7 @@ impl Cluster {
             Ok(())
         })
         .await?;
-        // Nothing of this waits for anything else of it, and each answer takes an emulated node its time.
+        // These checks are independent, and each response of an emulated node takes time.
         let access = Arc::new(self.access_with(&snapshot.access.kubeconfig).await?);
         let nodes = self.plan().nodes.iter().map(|node| self.lives(node, &access));
         futures::try_join!(self.api_server_answers(&access.api), try_join_all(nodes))?;
@@ -61,8 +61,8 @@ impl Cluster {
         Ok(access)
     }
 
-    /// Puts a node's disk in place and its memory into a machine whose CPUs wait. What is read is
-    /// summed up meanwhile.
+    /// Restores a node's disk, and its memory into a machine with stopped CPUs. Verifies the checksums
+    /// during the copy.
     async fn loaded(&self, node: &NodePlan, snapshot: &Snapshot) -> Result<Arc<Machine>, Failure> {
         let subject = Subject::Node(node.spec.name.clone());
         self.step(&subject, Step::Restore, |_| async {
@@ -102,7 +102,7 @@ impl Cluster {
         if sum == saved.memory.sum { Ok(()) } else { Err(altered(snapshot, &saved.memory.file)) }
     }
 
-    /// The way to the API server of the restored control plane, with the kubeconfig that was saved.
+    /// Access to the API server of the restored control plane, with the saved kubeconfig.
     async fn access_with(&self, kubeconfig: &str) -> Result<KubernetesAccess, Failure> {
         let access = self.step(&Subject::Cluster, Step::Kubeconfig, |_| async {
             let kubeconfig = self.forwarded(kubeconfig)?;
@@ -114,7 +114,7 @@ impl Cluster {
         Ok(access)
     }
 
-    /// Waits for the API server, which says itself that its etcd is well.
+    /// Waits for the API server, which also reports whether its etcd is healthy.
     async fn api_server_answers(&self, api: &KubernetesApi) -> Result<(), Failure> {
         self.step(&Subject::Cluster, Step::KubernetesApi, |seen| async move {
             until(&seen, || api.ready()).await;
@@ -123,7 +123,7 @@ impl Cluster {
         .await
     }
 
-    /// Waits until a restored node is green, its kubelet answers and its clock is right.
+    /// Waits until a restored node is green, its kubelet responds and its clock is correct.
     async fn lives(&self, node: &NodePlan, access: &KubernetesAccess) -> Result<(), Failure> {
         let subject = Subject::Node(node.spec.name.clone());
         let green = async {
@@ -135,7 +135,7 @@ impl Cluster {
             }
             Ok(())
         };
-        // What the API server has stored calls the node Ready; only its kubelet knows.
+        // The stored Node object says Ready; only the kubelet shows the current state.
         let answers = self.step(&subject, Step::Restore, |seen| async move {
             until(&seen, || access.api.kubelet_answers(node.spec.name.as_str())).await;
             Ok(())
@@ -143,7 +143,7 @@ impl Cluster {
         futures::try_join!(green, answers).map(drop)
     }
 
-    /// Waits for a node's clock to be brought forward by its own time service; says so when it is not.
+    /// Waits until the node's time service has corrected its clock; returns a message if it has not.
     async fn lag(&self, client: &NodeClient) -> Option<String> {
         let behind = async || {
             let time = client.time(self.plan().budgets.call).await?;
@@ -160,7 +160,7 @@ impl Cluster {
     }
 }
 
-/// Whether a clock that is so far off is right.
+/// Whether a clock with this offset is correct.
 fn is_right(off: &Duration) -> Result<(), String> {
     if *off < CLOCK_TOLERANCE {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Saving a cluster that has just formed.
+//! Saves a cluster that has just formed.
 
 use std::{
     path::Path,
@@ -27,58 +27,51 @@ use crate::{
     tailnet::TailnetError,
 };
 
-/// Bytes that warm clusters may take together before the one that was not used for longest goes.
+/// Maximum disk usage of all warm clusters, in bytes; above it, the least recently used cluster is removed.
 pub(crate) const LIMIT: u64 = 16 << 30;
 
-/// How long cluster DNS may take until it is ready, on the reference host.
+/// Time limit for cluster DNS to become ready, on the reference host.
 const SETTLE: Duration = Duration::from_secs(60);
 
 /// Why a cluster was not saved.
 #[derive(Debug, thiserror::Error)]
 pub enum SaveError {
-    /// A machine.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// The store.
     #[error(transparent)]
     Store(#[from] WarmError),
-    /// The tailnet.
     #[error(transparent)]
     Tailnet(#[from] TailnetError),
-    /// A disk could not be copied, or a file not be read again.
+    /// A disk could not be copied, or a saved file could not be read back.
     #[error("copy the disk or the memory of {node}: {source}")]
     Copy {
-        /// Whose.
         node: String,
-        /// What the system said.
         source: std::io::Error,
     },
-    /// The cluster has not formed.
     #[error("there is nothing to save: {0}")]
     NotFormed(#[from] NotFormed),
-    /// A node has no machine whose memory could be saved.
+    /// A node has no machine, and so no memory to save.
     #[error("there is nothing to save of a node: {0}")]
     NoMachine(#[from] NoMachine),
-    /// A fault was put into the cluster, which no other run is to get.
+    /// A fault was injected into the cluster, and no other run may reuse it.
     #[error("a cluster with a fault put into it is not saved")]
     Faulty,
 }
 
-/// What saving took.
+/// Durations of a save.
 #[derive(Clone, Copy, Debug)]
 pub struct SaveFigures {
-    /// Seconds in all.
+    /// Total seconds.
     pub seconds: f64,
-    /// Seconds that the nodes stood still.
+    /// Seconds during which the nodes were paused.
     pub stood_still: f64,
 }
 
-/// A node with its machine.
 type Running<'a> = (&'a NodePlan, Arc<Machine>);
 
 impl FormedCluster {
-    /// Saves the formed cluster under `key` and says so. It goes on as if nothing had happened; what
-    /// goes wrong costs the next run its warm start and nothing else.
+    /// Saves the formed cluster under `key` and reports it. The cluster continues to run; an error only costs
+    /// the next run its warm start.
     pub(crate) async fn keep_warm(&self, store: &WarmStore, key: &WarmKey, formed_in: f64) {
         self.settle().await;
         let began = Instant::now();
@@ -92,8 +85,8 @@ impl FormedCluster {
         self.cluster().recorder().record(EventKind::Note { subject: Subject::Cluster, text });
     }
 
-    /// Waits for cluster DNS, which starts once nodes are Ready: otherwise each restored cluster would
-    /// have to start it again. A cluster without it is saved as it is.
+    /// Waits for cluster DNS, which starts after the nodes are Ready: otherwise each restored cluster would
+    /// have to start it again. A cluster without cluster DNS is saved as it is.
     async fn settle(&self) {
         if !self.plan().has_cluster_dns() {
             return;
@@ -105,7 +98,7 @@ impl FormedCluster {
         }
     }
 
-    /// Saves the cluster, as it is now, under a name.
+    /// Saves the current state of the cluster under a name.
     ///
     /// # Errors
     /// See [`SaveError`].
@@ -116,12 +109,12 @@ impl FormedCluster {
         Ok(SaveFigures { seconds: began.elapsed().as_secs_f64(), stood_still })
     }
 
-    /// Saves the cluster; returns how many seconds its nodes stood still.
+    /// Saves the cluster; returns the durations.
     ///
     /// # Errors
-    /// See [`SaveError`]. The nodes run on all the same.
+    /// See [`SaveError`]. The nodes continue to run.
     pub async fn save_to(&self, store: &WarmStore, key: &WarmKey, formed_in: f64) -> Result<f64, SaveError> {
-        // Disks of nodes that have just formed are nearly empty.
+        // The disks of nodes that have just formed are nearly empty.
         let draft = store.begin(key, self.plan().spec.total_memory().bytes())?;
         let format = MemoryFormat::best(&self.cluster().host.qemu);
         let machine = |node| Ok((node, self.cluster().node_of(node).machine()?));
@@ -167,14 +160,14 @@ impl FormedCluster {
             kubeconfig: self.kubeconfig().to_owned(),
         };
         draft.commit(&manifest, &access, &self.plan().spec)?;
-        // What a user saved under a name goes when its user says so.
+        // Only the user removes a cluster that the user saved under a name.
         if key.name.is_none() {
             store.prune(LIMIT)?;
         }
         Ok(stood_still)
     }
 
-    /// Memory first: when QEMU has written it, nothing changes the disk any more.
+    /// Saves memory first: after QEMU has written the memory, nothing changes the disk.
     async fn copy_all(
         &self,
         draft: &Draft,
@@ -206,7 +199,7 @@ fn control_server_files(draft: &Draft) -> Result<Vec<SavedFile>, SaveError> {
     entries.map(file).collect()
 }
 
-/// Stops all machines at once, does the work, and lets them go on whatever came of it.
+/// Pauses all machines at once, does the work, and resumes the machines even if the work failed.
 async fn stand_still<T, F>(running: &[Running<'_>], work: impl FnOnce() -> F) -> Result<T, SaveError>
 where
     F: Future<Output = Result<T, SaveError>>,
@@ -221,7 +214,7 @@ where
     result
 }
 
-/// What is written down of a node; its memory is read once more, for QEMU wrote it.
+/// The manifest entry of a node; reads the memory file back because QEMU wrote it.
 async fn summed(draft: &Draft, node: &NodePlan, disk: Sum) -> Result<SavedNode, SaveError> {
     let memory = draft.file(&memory_file(node));
     restrict(&memory).map_err(|source| SaveError::Copy { node: node.spec.name.to_string(), source })?;
@@ -233,7 +226,7 @@ async fn summed(draft: &Draft, node: &NodePlan, disk: Sum) -> Result<SavedNode, 
     })
 }
 
-/// QEMU writes with the process' own mask.
+/// QEMU creates files with the umask of its process.
 fn restrict(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))

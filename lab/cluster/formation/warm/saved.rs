@@ -1,4 +1,4 @@
-//! What is written down of a saved cluster.
+//! The manifest of a saved cluster.
 
 use lab_model::node::NodeName;
 use lab_plan::config::{SecretsBundle, Talosconfig};
@@ -7,55 +7,49 @@ use serde::{Deserialize, Serialize};
 
 use super::{files::Sum, key::WarmKey};
 
-/// A saved cluster, as its `snapshot.json` tells it. No secrets: those are in files beside it that
-/// only their owner may read.
+/// A saved cluster as in its `snapshot.json`. It holds no secrets: those are in separate files that only
+/// their owner can read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavedCluster {
-    /// Everything that went into it.
     pub key: WarmKey,
-    /// When it was saved, wall clock; the nodes wake up with this time.
+    /// Wall-clock time of the save; restored nodes start with this time.
     pub saved: jiff::Timestamp,
-    /// How memory lies in its files.
+    /// The format of the memory files.
     pub memory: MemoryFormat,
-    /// Its nodes.
     pub nodes: Vec<SavedNode>,
-    /// The files of its tailnet's control server, if that is saved with it.
+    /// The files of the tailnet's control server, if it is saved with the cluster.
     pub control_server: Vec<SavedFile>,
-    /// Seconds that it took to form, on this host at that time.
+    /// Seconds that the formation took, on this host at that time.
     pub formed_in: f64,
-    /// Seconds that its nodes stood still to be saved.
+    /// Seconds during which the nodes were paused for the save.
     pub stood_still: f64,
-    /// Seconds that it took to save it, the sums included.
+    /// Seconds that the save took, checksums included.
     pub saved_in: f64,
 }
 
-/// A saved node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedNode {
-    /// Its name.
     pub name: NodeName,
     /// Memory and devices.
     pub memory: SavedFile,
-    /// The disk.
     pub disk: SavedFile,
 }
 
-/// A file of a saved cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedFile {
-    /// Its name in the cluster's directory.
+    /// The file name in the cluster's directory.
     pub file: String,
-    /// What it must hold.
+    /// The expected checksum.
     pub sum: Sum,
 }
 
-/// The ways into a saved cluster.
+/// The credentials of a saved cluster.
 #[derive(Clone, Debug)]
 pub struct SavedAccess {
     /// The secrets that its nodes share.
     pub secrets: SecretsBundle,
     /// The administrator's client file for the machine API.
     pub talosconfig: Talosconfig,
-    /// The administrator's kubeconfig; the port that it dials is the old run's.
+    /// The administrator's kubeconfig; its server port is the port of the old run.
     pub kubeconfig: String,
 }

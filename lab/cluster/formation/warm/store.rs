@@ -1,13 +1,13 @@
-//! Where saved clusters are kept: a directory each, which appears whole or not at all.
+//! The store of saved clusters: one directory per cluster, written atomically.
 //!
 //! ```text
-//! target/lab/cache/warm/3f0c…/      complete: it was renamed into place
-//!   snapshot.json                   what it is, with a sum of every file
+//! target/lab/cache/warm/3f0c…/      complete: renamed into place
+//!   snapshot.json                   the manifest, with a checksum of every file
 //!   secrets.yaml talosconfig kubeconfig
 //!   cp-1.memory cp-1.disk …
-//!   used                            its time is the last use
-//!   in-use.lock                     held while it is restored or removed
-//! target/lab/cache/warm/.new-…/     on its way; without a holder of its lock it is removed
+//!   used                            its modification time is the last use
+//!   in-use.lock                     held during a restore or a removal
+//! target/lab/cache/warm/.new-…/     a draft; removed if no process holds its lock
 //! ```
 
 use std::{
@@ -33,7 +33,7 @@ use super::{
     saved::{SavedAccess, SavedCluster},
 };
 
-/// The file that says what a saved cluster is.
+/// The manifest of a saved cluster.
 const MANIFEST: &str = "snapshot.json";
 const SECRETS: &str = "secrets.yaml";
 const TALOSCONFIG: &str = "talosconfig";
@@ -43,32 +43,28 @@ pub(super) const CONTROL_SERVER: &str = "control-server";
 const SPEC: &str = "spec.json";
 const USED: &str = "used";
 const LOCK: &str = "in-use.lock";
-/// Bytes that saving leaves to everything else on the disk.
+/// Bytes that must stay free on the disk after a save.
 const LEFT_FREE: u64 = 4 << 30;
-/// How the name of a directory begins that is being written.
+/// Name prefix of the directory of a draft.
 const DRAFT: &str = ".new-";
-/// Differences that are told; a cluster of other nodes differs in all of theirs.
+/// Number of differences to report; a cluster with other nodes differs in all node fields.
 const TOLD: usize = 3;
 
-/// Why the store did not do what was asked for.
+/// Errors of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum WarmError {
-    /// The file system refused.
+    /// A file operation failed.
     #[error("{action} {}: {source}; check free space, or remove the directory of warm clusters", path.display())]
     File {
-        /// What was tried, as a verb.
+        /// The operation, as a verb.
         action: &'static str,
-        /// On what.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// A saved cluster is not what was saved.
+    /// The files of a saved cluster do not match its manifest.
     #[error("the warm cluster in {} is damaged: {problem}", path.display())]
     Damaged {
-        /// Its directory.
         path: PathBuf,
-        /// What is wrong.
         problem: String,
     },
     /// The disk is nearly full.
@@ -76,17 +72,15 @@ pub enum WarmError {
         "{} has {} MiB left and {} are needed; lab cache prune makes room", path.display(), free >> 20, need >> 20
     )]
     NoSpace {
-        /// Where.
         path: PathBuf,
-        /// Bytes that must be free.
+        /// Required free space, in bytes.
         need: u64,
-        /// Bytes that are.
+        /// Available space, in bytes.
         free: u64,
     },
-    /// Another lab uses it.
+    /// Another lab uses the saved cluster.
     #[error("the warm cluster in {} is in use by another lab", path.display())]
     InUse {
-        /// Its directory.
         path: PathBuf,
     },
 }
@@ -102,48 +96,46 @@ pub struct WarmStore {
     root: PathBuf,
 }
 
-/// What is there for a key.
+/// The result of a lookup by key.
 #[derive(Debug)]
 pub enum Lookup {
-    /// A cluster that was saved whole. Its files have not been summed up yet.
+    /// A complete saved cluster. The checksums of its files are not verified yet.
     Found(Box<Snapshot>),
-    /// None, and why: a line for people.
+    /// No saved cluster; the text gives the reason for the user.
     Cold(String),
 }
 
-/// A saved cluster that this process has taken for itself.
+/// A saved cluster that this process has locked.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Its directory.
     pub directory: PathBuf,
-    /// What it is.
+    /// The manifest.
     pub saved: SavedCluster,
-    /// The ways into it.
+    /// The credentials for the cluster.
     pub access: SavedAccess,
     _lock: FileLock,
 }
 
-/// A saved cluster as a list shows it.
+/// A saved cluster as an entry of a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WarmEntry {
-    /// Its directory.
     pub directory: PathBuf,
-    /// What it is.
+    /// The manifest.
     pub saved: SavedCluster,
-    /// Bytes that it takes on the disk.
+    /// Disk usage in bytes.
     pub bytes: u64,
-    /// When it was last restored or saved.
+    /// Time of the last restore or save.
     pub used: SystemTime,
 }
 
 impl WarmEntry {
-    /// What cluster it is, for who wants to have it back. Secrets in patches are left out of it.
+    /// The spec of the saved cluster, without the secrets in its patches.
     pub fn spec(&self) -> Option<ClusterSpec> {
         serde_json::from_slice(&fs::read(self.directory.join(SPEC)).ok()?).ok()
     }
 }
 
-/// A cluster that is being saved. Dropping it removes what was written.
+/// A cluster that is being saved. Drop removes the written files.
 #[derive(Debug)]
 pub struct Draft {
     directory: Option<PathBuf>,
@@ -152,12 +144,12 @@ pub struct Draft {
 }
 
 impl WarmStore {
-    /// The store below `root`, which is made when something is saved.
+    /// The store below `root`. The first save creates the directory.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// What is there for a key. Removes what is damaged.
+    /// Looks up a key. Removes a damaged cluster.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -181,7 +173,7 @@ impl WarmStore {
         }
     }
 
-    /// Why there is none: the nearest one of the same cluster, and what differs.
+    /// The reason for a miss: the most similar saved cluster, and the differences.
     fn why_none(&self, key: &WarmKey) -> Result<String, WarmError> {
         let alike = |other: &WarmKey| {
             (&other.cluster, other.stage, &other.name) == (&key.cluster, key.stage, &key.name)
@@ -194,17 +186,17 @@ impl WarmStore {
         })
     }
 
-    /// All saved clusters, the one that was used last first.
+    /// All saved clusters, the most recently used first.
     ///
     /// # Errors
-    /// When the store cannot be read. A damaged cluster is left out; [`WarmStore::find`] removes it.
+    /// When the store cannot be read. The list omits damaged clusters; [`WarmStore::find`] removes them.
     pub fn list(&self) -> Result<Vec<WarmEntry>, WarmError> {
         let mut entries: Vec<_> = self.directories()?.into_iter().filter_map(entry).collect();
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.used));
         Ok(entries)
     }
 
-    /// The one that its user saved under a name.
+    /// The cluster that the user saved under a name.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -222,10 +214,10 @@ impl WarmStore {
         }
     }
 
-    /// Begins to save a cluster that may take so many bytes.
+    /// Starts to save a cluster of at most `bytes` bytes.
     ///
     /// # Errors
-    /// When the directory cannot be made, or the disk would be nearly full afterwards.
+    /// When the directory cannot be created, or the disk would be nearly full afterwards.
     pub fn begin(&self, key: &WarmKey, bytes: u64) -> Result<Draft, WarmError> {
         private_directory(&self.root).map_err(failed("create", &self.root))?;
         let need = bytes + LEFT_FREE;
@@ -243,7 +235,7 @@ impl WarmStore {
     /// Removes a saved cluster.
     ///
     /// # Errors
-    /// When another lab uses it, or the file system refuses.
+    /// When another lab uses the cluster, or a file operation fails.
     pub fn remove(&self, directory: &Path) -> Result<(), WarmError> {
         let lock = directory.join(LOCK);
         match FileLock::try_acquire(&lock).map_err(failed("lock", &lock))? {
@@ -252,11 +244,11 @@ impl WarmStore {
         }
     }
 
-    /// Removes those that were not used for longest until the rest takes at most `limit` bytes.
-    /// Those in use stay, and those that a user has named. Returns what was removed.
+    /// Removes the least recently used clusters until the rest takes at most `limit` bytes. Keeps clusters
+    /// that are in use and clusters that the user named. Returns the removed clusters.
     ///
     /// # Errors
-    /// When the store cannot be read or something cannot be removed.
+    /// When the store cannot be read or a cluster cannot be removed.
     pub fn prune(&self, limit: u64) -> Result<Vec<WarmEntry>, WarmError> {
         self.remove_abandoned();
         let (mut total, mut removed) = (0, Vec::new());
@@ -274,12 +266,12 @@ impl WarmStore {
         Ok(removed)
     }
 
-    /// Removes what a lab that was killed left half-written.
+    /// Removes the drafts of labs that were killed.
     fn remove_abandoned(&self) {
         for directory in self.directories().unwrap_or_default() {
             let is_draft =
                 directory.file_name().is_some_and(|name| name.to_string_lossy().starts_with(DRAFT));
-            // Trouble here costs disk space only; the next run tries again.
+            // A failure here only costs disk space; the next run tries again.
             if is_draft && let Ok(Some(_lock)) = FileLock::try_acquire(&directory.join(LOCK)) {
                 let _ = fs::remove_dir_all(&directory);
             }
@@ -288,36 +280,36 @@ impl WarmStore {
 }
 
 impl Snapshot {
-    /// A file of it.
+    /// The path of a file of the saved cluster.
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
-    /// Removes it: it is of no use.
+    /// Removes the saved cluster because it is unusable.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// When a file operation fails.
     pub fn discard(self) -> Result<WarmKey, WarmError> {
         remove_whole(&self.directory)?;
         Ok(self.saved.key)
     }
 
-    /// Where the state of its tailnet's control server is, if that was saved with it.
+    /// The directory of the tailnet's control server, if it was saved with the cluster.
     pub fn control_server(&self) -> Option<PathBuf> {
         (!self.saved.control_server.is_empty()).then(|| self.file(CONTROL_SERVER))
     }
 }
 
 impl Draft {
-    /// A file to be written.
+    /// The path of a file to write.
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.as_ref().unwrap_or(&self.target).join(name)
     }
 
-    /// Makes it what the next run finds, in place of what was there.
+    /// Publishes the draft as the saved cluster, and replaces the previous one.
     ///
     /// # Errors
-    /// When a file cannot be written, or what was there is in use.
+    /// When a file cannot be written, or the previous cluster is in use.
     pub fn commit(
         mut self,
         saved: &SavedCluster,
@@ -358,7 +350,7 @@ impl Drop for Draft {
     }
 }
 
-/// Removes a directory; one that somebody else has just removed is as good.
+/// Removes a directory. A directory that is already gone is no error.
 fn remove_whole(directory: &Path) -> Result<(), WarmError> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", directory)(error)),
@@ -366,7 +358,7 @@ fn remove_whole(directory: &Path) -> Result<(), WarmError> {
     }
 }
 
-/// A saved cluster whose files are all there in their lengths, or what is wrong with it.
+/// Opens a saved cluster if all its files have the expected sizes; otherwise returns the problem.
 fn open(directory: &Path, key: &WarmKey) -> Result<(SavedCluster, SavedAccess), String> {
     let saved: SavedCluster = manifest(directory)?;
     if saved.key != *key {
@@ -392,7 +384,7 @@ fn open(directory: &Path, key: &WarmKey) -> Result<(SavedCluster, SavedAccess), 
     Ok((saved, access))
 }
 
-/// The first differences in words, and how many more there are.
+/// The first differences as text, and the number of further ones.
 fn few(differences: &[String]) -> String {
     let told = differences.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join("; ");
     match differences.len().saturating_sub(TOLD) {
@@ -414,19 +406,19 @@ fn entry(directory: PathBuf) -> Option<WarmEntry> {
     Some(WarmEntry { directory, saved, bytes, used })
 }
 
-/// Without it the cluster only counts as older than it is.
+/// Without this update the cluster only seems older than it is.
 fn mark_used(directory: &Path) {
     let _ = replace_file(&directory.join(USED), b"");
 }
 
 fn free_bytes(path: &Path) -> io::Result<u64> {
     let file_system = nix::sys::statvfs::statvfs(path)?;
-    // Types differ between systems.
+    // The types differ between operating systems.
     #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "not everywhere")]
     Ok(file_system.blocks_available() as u64 * file_system.fragment_size() as u64)
 }
 
-/// Secrets lie in it, and memory that is full of them.
+/// The directory holds secrets, and memory images that contain secrets.
 fn private_directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
