@@ -101,10 +101,7 @@ pub enum StartError {
         "the saved cluster {name} cannot be had: {reason}. lab snapshot ls lists what there is; a cluster whose \
          patches hold secrets needs its scenario file again (--scenario)"
     )]
-    Snapshot {
-        name: NodeName,
-        reason: String,
-    },
+    Snapshot { name: NodeName, reason: String },
     /// The disk with container images could not be created.
     #[error(transparent)]
     ImageDisk(#[from] CacheDiskError),

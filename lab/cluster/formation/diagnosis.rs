@@ -92,7 +92,7 @@ impl Symptom {
 
 impl Cluster {
     /// Resolves when Kubernetes permanently rejects a node's kubelet: the control plane's own node joined
-    /// with the same credentials, and this node was rejected repeatedly after that. An earlier rejection
+    /// the same way, and this node was rejected repeatedly after that. An earlier rejection
     /// may be temporary, because the API server receives the bootstrap token only after its start.
     pub(super) async fn turned_away(
         &self,

@@ -73,10 +73,7 @@ pub enum NodeError {
     Boot(#[from] Cause),
     /// Its serial console accepted no input.
     #[error("{node}: its serial console takes nothing: {source}")]
-    Console {
-        node: NodeName,
-        source: io::Error,
-    },
+    Console { node: NodeName, source: io::Error },
     /// Its link could not be changed.
     #[error(transparent)]
     Network(#[from] NetworkError),

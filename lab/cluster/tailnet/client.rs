@@ -117,7 +117,7 @@ impl OutsideClient {
         }
         match &access.authority {
             // The client does not connect to the relay without TLS. Without TLS, a client that cannot reach
-            // its relay would keep searching for a cause; over plain HTTP it does not.
+            // its relay would look for the cause elsewhere; plain HTTP avoids that.
             None if access.url.starts_with("http:") => command.env("TS_DEBUG_USE_DERP_HTTP", "1"),
             None => &mut command,
             Some(authority) => {

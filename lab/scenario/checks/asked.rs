@@ -1,92 +1,80 @@
-//! What becomes of a question that a pod asks.
+//! The outcome of a request that a pod makes.
 
 use lab_cluster::kubernetes::KubernetesError;
 use lab_model::{node::NodeName, words::chain};
 use serde::Deserialize;
 
-/// Why a question that a pod was to ask has no right answer.
+/// Why a request from a pod has no correct response.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// The pod could not be reached through the API server.
     #[error("the pod on {node} could not be asked: {source}")]
-    NoPodProxy {
-        /// The pod's node.
-        node: String,
-        /// What the API server said.
-        source: KubernetesError,
-    },
+    NoPodProxy { node: String, source: KubernetesError },
     /// The pod could not be reached from the host.
     #[error("the pod on {node} cannot be asked: {}", chain(.source))]
-    NoNodePort {
-        /// The pod's node.
-        node: NodeName,
-        /// What the HTTP client said.
-        source: reqwest::Error,
-    },
-    /// The pod was asked, and its request failed.
+    NoNodePort { node: NodeName, source: reqwest::Error },
+    /// The pod made the request, and the request failed.
     #[error("{0}")]
     Request(String),
-    /// The wrong pod answered.
+    /// The wrong pod responded.
     #[error("the pod on {node} answered, which is the wrong one")]
     WrongPod {
-        /// Its node.
+        /// The node of the pod that responded.
         node: String,
     },
-    /// Something else than an echo server answered the pod.
+    /// The pod received a response that is not from an echo server.
     #[error("status {status} and no echo server's answer")]
     NoEcho {
         /// The HTTP status.
         status: u16,
     },
-    /// Something else than the pod that was asked about answered.
+    /// The response is not from the requested pod.
     #[error("status {status} and not the answer of the pod on {node}")]
     NotThePod {
         /// The HTTP status.
         status: u16,
-        /// The node of the pod.
+        /// The node of the requested pod.
         node: NodeName,
     },
-    /// Something else than an echo server answered the host.
+    /// The host received a response that is not from an echo server.
     #[error("\"{text}\" answered")]
     NoProbe {
-        /// What it said.
+        /// The response text.
         text: String,
     },
     /// A transfer ended early.
     #[error("{bytes} bytes came")]
     Short {
-        /// How much of it came.
+        /// Bytes that arrived.
         bytes: u64,
     },
-    /// There is no pod to ask, or to ask about.
+    /// The source pod or the target pod does not exist.
     #[error("there is no pod on {from} or {to}")]
     NoPod {
-        /// The node of the one that asks.
+        /// The node of the source pod.
         from: NodeName,
-        /// The node of the other one.
+        /// The node of the target pod.
         to: NodeName,
     },
-    /// It was tried as often as a formed cluster may need.
+    /// All retries that a formed cluster may need have failed.
     #[error("{last} ({tries} tries)")]
     Tries {
-        /// How often.
         tries: u32,
         /// The last failure.
         #[source]
         last: Box<AskError>,
     },
-    /// A failure, and what it means.
+    /// A failure with an explanation.
     #[error("{what}: {source}")]
     Means {
-        /// What it means.
+        /// The explanation.
         what: String,
-        /// The failure.
         source: Box<AskError>,
     },
 }
 
 impl AskError {
-    /// Puts before an error what it means.
+    /// Adds an explanation in front of an error.
     pub(super) fn means(what: String) -> impl FnOnce(Self) -> Self {
         move |source| Self::Means { what, source: Box::new(source) }
     }
@@ -98,7 +86,7 @@ impl From<lab_cluster::wait::Expired<AskError>> for AskError {
     }
 }
 
-/// What an echo server says of a request that it made.
+/// The report of an echo server about a request that it made.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Probed {

@@ -1,5 +1,5 @@
-//! The gateway routes the cluster's networks to a tailnet client: followed link by link, proven by
-//! packets.
+//! The gateway routes the cluster's networks to a tailnet client: the check follows each link of the chain,
+//! and proves the result with packets.
 
 use std::{
     sync::OnceLock,
@@ -27,18 +27,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, CheckError, Observation, QUESTION, fixtures::Fixtures, tailnet_bounds::Bounds};
 
-/// The extension's service on a node.
+/// The service of the extension on a node.
 const SERVICE: &str = "ext-tailscale";
-/// After how many restarts while its login is waited for it will not get up by itself any more.
+/// Number of restarts during the wait for the login after which the service does not recover by itself.
 const GIVES_UP: usize = 3;
-/// Pause between two looks at it; ServiceList has no watch.
+/// Polling interval of the service; ServiceList has no watch.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
-/// How much of its log is read.
+/// Number of log lines to read.
 const LOG_LINES: i32 = 400;
-/// How long the control server may take to hear of the gateway and its routes, on the reference host.
+/// Time for the control server to receive the gateway's login and routes, on the reference host.
 const LOGIN: Duration = Duration::from_secs(60);
-/// How long the approval of routes may take once the control server has heard of them, on the reference host: it
-/// approves by its policy at once, and the lab's own call follows within a second.
+/// Time for the approval of routes after the control server has received them, on the reference host: its
+/// policy approves them at once, and the lab's own call follows within a second.
 const APPROVAL: Duration = Duration::from_secs(10);
 
 /// The check; it has no parameters.
@@ -97,7 +97,7 @@ impl Check for TailnetRouting {
     }
 }
 
-/// The tailnet of a cluster that must have one.
+/// The tailnet of the cluster, or an error if the cluster has none.
 pub(super) fn tailnet_of(cluster: &Cluster) -> Result<&Tailnet, CheckError> {
     let tailnet = cluster.tailnet();
     tailnet.ok_or_else(|| CheckError::lacks("the scenario has no tailnet; give the cluster `tailnet: local`"))
@@ -142,7 +142,7 @@ fn ledger(cluster: &Cluster, tailnet: &Tailnet, gateway: &NodePlan) -> RouteLedg
     RouteLedger::new(&tailnet.gateway_name(gateway), routes.into_iter().map(|route| (route, carries(route))))
 }
 
-/// A gateway, and what is known of the chain from it to the client.
+/// A gateway, and the known state of the chain from the gateway to the client.
 pub(super) struct Routing<'a> {
     pub(super) fixtures: &'a Fixtures,
     tailnet: &'a Tailnet,
@@ -151,8 +151,7 @@ pub(super) struct Routing<'a> {
 }
 
 impl Routing<'_> {
-    /// Looks at one link after the other; a link that does not hold ends the way, for the ledger
-    /// then names it.
+    /// Checks one link after the other. Stops at the first broken link, because the ledger then names it.
     async fn follow(&mut self, seen: &mut Observation) -> Result<(), CheckError> {
         self.service().await;
         let patience = self.fixtures.cluster().plan().budgets.on_this_host(LOGIN);
@@ -182,7 +181,7 @@ impl Routing<'_> {
         self.ledger.service = match self.state().await {
             Err(error) => Fact::No(error.to_string()),
             Ok((_, None)) => Fact::No(format!("the node has no service {SERVICE}")),
-            // One that ends again and again is told with its login, where its log says why.
+            // For a service that restarts repeatedly, the login fact reports the reason from its log.
             Ok((_, Some(service))) => Fact::of(
                 service.is_up() || service.restarts > 0,
                 format!("{SERVICE} is {}: {}", service.state, service.message),
@@ -190,14 +189,14 @@ impl Routing<'_> {
         };
     }
 
-    /// The service on the gateway, if there is one, and the connection that told of it.
+    /// The service on the gateway, if it exists, and the connection that returned it.
     async fn state(&self) -> Result<(NodeClient, Option<ServiceState>), ApiError> {
         let api = self.fixtures.cluster().connect(self.gateway).await?;
         let services = api.services(QUESTION).await?;
         Ok((api, services.into_iter().find(|service| service.id == SERVICE)))
     }
 
-    /// Waits for the gateway's login and its routes, or for time to be up, and notes how far it got.
+    /// Waits for the gateway's login and its routes until the deadline, and records the last state.
     async fn login(
         &mut self,
         control: &ControlServer,
@@ -243,7 +242,7 @@ impl Routing<'_> {
         Ok(())
     }
 
-    /// Adds to a login that did not come about what the service says of it.
+    /// Adds the state and the log of the service to a failed login.
     async fn explain_login(&mut self) {
         if let Fact::No(seen) = &self.ledger.login
             && let Some(said) = self.said_by_the_service().await
@@ -252,8 +251,8 @@ impl Routing<'_> {
         }
     }
 
-    /// Without a control server to ask, the client's map tells of the gateway what it can: that it
-    /// is there, and which routes it was given.
+    /// Without a control server to query, the client's map shows whether the gateway is present, and which
+    /// routes it has.
     async fn login_as_the_client_sees_it(
         &mut self,
         client: &OutsideClient,
@@ -270,7 +269,8 @@ impl Routing<'_> {
         Ok(())
     }
 
-    /// Resolves when the service ends again and again and its log says why: no wait will mend that.
+    /// Resolves when the service restarts repeatedly and its log shows the reason: waiting longer does not
+    /// help.
     async fn service_gives_up(&self) {
         let before = OnceLock::new();
         let attempt = || async {
@@ -282,11 +282,11 @@ impl Routing<'_> {
             let log = api.logs(SERVICE, LOG_LINES, QUESTION).await.map_err(drop)?;
             telling_line(&log).map(drop).ok_or(())
         };
-        // Whoever waits for the login beside this has a deadline.
+        // The concurrent wait for the login has a deadline.
         let _ = Wait::without_limit().every(LOOK_AGAIN).retry_if(|()| true, attempt).await;
     }
 
-    /// What the service and its log tell of why nobody logged in.
+    /// The reason for the missing login, from the service and its log.
     async fn said_by_the_service(&self) -> Option<String> {
         let (api, service) = self.state().await.ok()?;
         let restarts = service.map_or(0, |service| service.restarts);

@@ -44,10 +44,7 @@ pub enum SaveError {
     Tailnet(#[from] TailnetError),
     /// A disk could not be copied, or a saved file could not be read back.
     #[error("copy the disk or the memory of {node}: {source}")]
-    Copy {
-        node: String,
-        source: std::io::Error,
-    },
+    Copy { node: String, source: std::io::Error },
     #[error("there is nothing to save: {0}")]
     NotFormed(#[from] NotFormed),
     /// A node has no machine, and so no memory to save.

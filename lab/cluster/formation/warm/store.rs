@@ -63,10 +63,7 @@ pub enum WarmError {
     },
     /// The files of a saved cluster do not match its manifest.
     #[error("the warm cluster in {} is damaged: {problem}", path.display())]
-    Damaged {
-        path: PathBuf,
-        problem: String,
-    },
+    Damaged { path: PathBuf, problem: String },
     /// The disk is nearly full.
     #[error(
         "{} has {} MiB left and {} are needed; lab cache prune makes room", path.display(), free >> 20, need >> 20
@@ -80,9 +77,7 @@ pub enum WarmError {
     },
     /// Another lab uses the saved cluster.
     #[error("the warm cluster in {} is in use by another lab", path.display())]
-    InUse {
-        path: PathBuf,
-    },
+    InUse { path: PathBuf },
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WarmError + use<> {
