@@ -8,7 +8,7 @@ use lab_plan::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Check, CheckError, Fixtures, Observation, QUESTION};
+use super::{Check, CheckError, Fixtures, Observation, QUESTION, patient};
 
 /// The check; it has no parameters.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,10 +39,17 @@ impl Check for LayersGreen {
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>> {
         async move {
-            for node in &fixtures.cluster().plan().nodes {
-                machine_layers(fixtures.cluster(), node, seen).await;
-                kubernetes_layer(fixtures.api(), node, seen).await;
-            }
+            // A loaded node can miss one health check, so a look that is not green is repeated. The last look counts.
+            let wait = patient(fixtures.cluster().plan().budgets.patience());
+            let look = async || {
+                let mut look = Observation::default();
+                for node in &fixtures.cluster().plan().nodes {
+                    machine_layers(fixtures.cluster(), node, &mut look).await;
+                    kubernetes_layer(fixtures.api(), node, &mut look).await;
+                }
+                if look.has_problems() { Err(look) } else { Ok(look) }
+            };
+            seen.merge(wait.retry_if(|_| true, look).await.unwrap_or_else(|(_, last)| last));
             Ok(())
         }
         .boxed()
