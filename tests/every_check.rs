@@ -7,6 +7,7 @@ use lab::scenario::CHECKS;
 use support::comes_to_what_it_expects;
 
 #[tokio::test]
+#[ignore = "long: four nodes and a tailnet; `make test-long` runs it"]
 async fn every_kind_of_check_fails_when_its_subject_is_broken() -> Result<()> {
     let seen = comes_to_what_it_expects("tests/scenarios/every-check-fails.yaml").await?;
     for check in CHECKS.iter().map(|check| check.name) {

@@ -16,6 +16,7 @@ const MISSED: Duration = Duration::from_secs(100);
 const BACK: Duration = Duration::from_secs(180);
 
 #[tokio::test]
+#[ignore = "long: waits until Kubernetes misses a node; `make test-long` runs it"]
 async fn a_worker_that_is_cut_off_is_missed_and_comes_back() -> Result<()> {
     let _turn = turn(2).await?;
     let lab = Lab::open(options("experiment")).await?;
