@@ -1,4 +1,4 @@
-//! The lab of an experiment, and the clusters that form in it.
+//! The lab of an experiment, and its clusters.
 
 use std::{ops::Deref, time::Duration};
 
@@ -19,32 +19,29 @@ use crate::{
     session::{ClusterRequest, RunningCluster, Session, SessionError, SessionOptions, StartError},
 };
 
-/// How long an experiment waits for memory that other runs on the host have.
+/// How long an experiment waits for memory that other runs on the host use.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(3600);
 
-/// A run for an experiment.
 pub struct Lab {
     session: Session,
 }
 
-/// Why a cluster did not form.
 #[derive(Debug, thiserror::Error)]
 pub enum ExperimentError {
-    /// It was not started.
+    /// The cluster was not started.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// A step of its formation failed.
+    /// A step of the formation failed.
     #[error(transparent)]
     Form(#[from] Failure),
 }
 
-/// A check that did not pass.
+/// A failed check.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("check {check}: {cause}")]
 pub struct CheckFailed {
-    /// The check's name.
     pub check: &'static str,
-    /// What was seen that is wrong.
+    /// The observed problem.
     pub cause: String,
 }
 
@@ -52,15 +49,15 @@ impl Lab {
     /// Opens a run.
     ///
     /// # Errors
-    /// When the host lacks something.
+    /// If the host does not meet a requirement.
     pub async fn open(options: SessionOptions) -> Result<Self, SessionError> {
         Ok(Self { session: Session::open(options).await? })
     }
 
-    /// Forms a cluster, or restores a saved one like it.
+    /// Forms a cluster, or restores a matching saved cluster.
     ///
     /// # Errors
-    /// When it is not started, or does not form.
+    /// If the cluster is not started, or does not form.
     pub async fn form(&self, spec: ClusterSpec) -> Result<LabCluster, ExperimentError> {
         let request = ClusterRequest {
             when_short: WhenShort::WaitUpTo(MEMORY_PATIENCE),
@@ -76,24 +73,25 @@ impl Lab {
     /// Ends the run.
     ///
     /// # Errors
-    /// When the report cannot be written.
+    /// If the report cannot be written.
     pub async fn close(self, outcome: Outcome) -> Result<(), SessionError> {
         let ending = if outcome.passed() { Ending::Passed } else { Ending::Failed };
         self.session.close(outcome, ending).await.map(drop)
     }
 }
 
-/// A formed cluster of an experiment. Dropping it ends it at once, [`LabCluster::shut_down`] in order.
+/// A formed cluster of an experiment. Drop ends it immediately; [`LabCluster::shut_down`] shuts it down in
+/// order.
 pub struct LabCluster {
     fixtures: Fixtures,
     running: RunningCluster,
 }
 
 impl LabCluster {
-    /// Looks at the cluster, and returns what was seen.
+    /// Runs a check on the cluster, and returns the evidence.
     ///
     /// # Errors
-    /// When the check does not pass.
+    /// If the check fails.
     pub async fn check(&self, check: impl Check) -> Result<Vec<String>, CheckFailed> {
         let seen = look(&self.fixtures, &check).await;
         match seen.cause() {
@@ -102,7 +100,7 @@ impl LabCluster {
         }
     }
 
-    /// Ends the cluster.
+    /// Shuts the cluster down.
     pub async fn shut_down(self) {
         drop(self.fixtures);
         self.running.shut_down().await;

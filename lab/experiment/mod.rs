@@ -1,6 +1,6 @@
-//! Experiments in Rust: a test forms a cluster, does something to it, waits and checks, without a scenario file.
+//! Experiments in Rust: a test forms a cluster, acts on it, waits and checks, without a scenario file.
 //!
-//! The nodes, the conditions and the checks are those that scenarios use.
+//! Experiments use the same nodes, conditions and checks as scenarios.
 //!
 //! ```ignore
 //! let cluster = lab.form(spec).await?;

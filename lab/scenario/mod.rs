@@ -1,7 +1,7 @@
-//! What a scenario does to a live cluster: it forms the cluster, runs the checks, and gives a verdict.
+//! Runs scenarios on live clusters: forms the cluster, runs the checks, and returns a verdict.
 //!
-//! Scenario files are read by [`lab_plan::scenario`]; here each check has its code ([`checks`]), and
-//! [`CHECKS`] is the table of checks that the reader is given.
+//! [`lab_plan::scenario`] reads scenario files. This module contains the code of the checks ([`checks`]);
+//! [`CHECKS`] is the table of checks for the reader.
 
 pub mod checks;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The reference of the format against the format: every key is explained, every example is right.
+//! Compares the format with its reference: every key is documented, and every example is valid.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ const REFERENCE: &str = include_str!("../../docs/scenario-files.md");
 fn every_key_and_word_of_the_format_is_in_the_reference() {
     let names = vocabulary(CHECKS);
     assert!(names.len() > 50, "{names:?}");
-    // A word counts as explained where it stands in backquotes, alone or at the head of `word: …`.
+    // A word counts as documented if it is in backquotes, alone or as the start of `word: …`.
     let explained =
         |name: &str| REFERENCE.contains(&format!("`{name}`")) || REFERENCE.contains(&format!("`{name}: "));
     let missing: Vec<_> = names.into_iter().filter(|name| !explained(name)).collect();
@@ -45,7 +45,7 @@ fn every_example_of_the_reference_is_right() {
     }
 }
 
-/// A config as people make it elsewhere: generated, without anything of the lab's.
+/// A generated config without any settings of the lab, as made elsewhere.
 fn own_config(kind: Kind, secrets: &SecretsBundle) -> String {
     let cluster = ClusterConfig {
         name: "elsewhere".into(),

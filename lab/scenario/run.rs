@@ -1,4 +1,4 @@
-//! From a scenario to its verdict: start, form, check, judge.
+//! Runs a scenario: starts and forms the cluster, runs the checks, and returns the verdict.
 
 use std::{io, path::Path};
 
@@ -18,18 +18,18 @@ use lab_vm::{host::WhenShort, network::CAPTURE_LIMIT};
 use super::checks::{CHECKS, Check, Fixtures, Observation, look};
 use crate::session::{ClusterRequest, RunningCluster, Session, StartError, write_bundle};
 
-/// What a scenario came to.
+/// The result of a scenario.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Whether it came to what was expected.
+    /// Whether the scenario met its expectation.
     pub outcome: Outcome,
-    /// Every failure that was seen, expected or not.
+    /// All observed failures, expected or not.
     pub seen: Vec<SeenFailure>,
-    /// The host could not carry the cluster; says nothing about the images.
+    /// The host could not run the cluster. This is not a result about the images.
     pub host_unable: bool,
 }
 
-/// A scenario whose checks look at live clusters.
+/// A scenario with checks of live clusters.
 pub type Scenario = lab_plan::scenario::Scenario<dyn Check>;
 
 type CheckSpec = lab_plan::scenario::CheckSpec<dyn Check>;
@@ -37,7 +37,7 @@ type CheckSpec = lab_plan::scenario::CheckSpec<dyn Check>;
 /// Reads a scenario file and the files that it names.
 ///
 /// # Errors
-/// When it cannot be read or is wrong, with everything that is wrong.
+/// If the file cannot be read or is invalid. The error lists all problems.
 pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
@@ -49,10 +49,10 @@ pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
     parse(&file, &text, directory, &|path| std::fs::read_to_string(path))
 }
 
-/// Understands the text of a scenario file; see [`Scenario::parse`].
+/// Parses the text of a scenario file; see [`Scenario::parse`].
 ///
 /// # Errors
-/// When it is wrong, with everything that is wrong.
+/// If the text is invalid. The error lists all problems.
 pub fn parse(
     file: &str,
     text: &str,
@@ -62,7 +62,7 @@ pub fn parse(
     Scenario::parse(file, text, directory, read, CHECKS)
 }
 
-/// What to start for a scenario.
+/// The cluster request of a scenario.
 pub fn request(scenario: &Scenario, when_short: WhenShort) -> ClusterRequest {
     let images = scenario.checks.iter().flat_map(|spec| spec.check.images());
     ClusterRequest {
@@ -79,7 +79,7 @@ pub fn request(scenario: &Scenario, when_short: WhenShort) -> ClusterRequest {
     }
 }
 
-/// Runs a scenario in `session` and takes its cluster down again.
+/// Runs a scenario in `session` and shuts its cluster down.
 pub fn run<'a>(
     scenario: &'a Scenario,
     session: &'a Session,
@@ -88,7 +88,6 @@ pub fn run<'a>(
     Run { scenario }.to_verdict(session, when_short).boxed()
 }
 
-/// A scenario that is run.
 #[derive(Clone, Copy)]
 struct Run<'a> {
     scenario: &'a Scenario,
@@ -124,7 +123,7 @@ impl Run<'_> {
             }
         };
         self.start_captures(&running.cluster);
-        // Other commands may disturb it from now on; without that the run goes on.
+        // From now on, other commands may access the cluster. If this fails, the run continues.
         let _control = self.open_to_others(session, &running);
         let seen = match session.form(&running.cluster).await {
             Err(failure) => {
@@ -157,7 +156,7 @@ impl Run<'_> {
         opened.ok()
     }
 
-    /// Stops here, if the run does so at failures, when the verdict could not be green any more.
+    /// Pauses if the run pauses at failures and the verdict can no longer pass.
     async fn pause_if_unexpected(
         &self,
         session: &Session,
@@ -173,7 +172,7 @@ impl Run<'_> {
         }
     }
 
-    /// Frames are evidence beside the checks': a capture that cannot be had is told and stops nothing.
+    /// Captured frames are additional evidence. If a capture fails, the run notes this and continues.
     fn start_captures(&self, cluster: &Cluster) {
         for link in &self.scenario.captures {
             if let Err(error) = cluster.lan().start_capture(link.clone(), None, CAPTURE_LIMIT) {
@@ -183,7 +182,7 @@ impl Run<'_> {
         }
     }
 
-    /// A run that came to something unexpected leaves a bundle.
+    /// Writes a bundle if the result is unexpected.
     async fn keep_evidence(&self, running: &RunningCluster, seen: &[SeenFailure]) {
         if let Outcome::Failed { cause } = self.scenario.expect.judge(seen)
             && let Err(error) = write_bundle(&running.cluster, &cause).await
@@ -214,7 +213,7 @@ impl Run<'_> {
             }
             let failed = observation.cause().is_some();
             recorder.record(finished(spec, observation));
-            // Of an expected failure it shows at the end only whether it came.
+            // Whether an expected failure occurred is known only at the end.
             if failed && self.scenario.expect == Expectation::Passes {
                 self.pause_if_unexpected(session, running, &seen, &format!("check {}", spec.id)).await;
             }

@@ -1,4 +1,4 @@
-//! Gathering the bundle of a failed run from a cluster that may still be alive.
+//! Collects the bundle of a failed run. The cluster may still be running.
 
 use std::{fs, time::Duration};
 
@@ -7,10 +7,10 @@ use lab_cluster::{formation::Cluster, kubernetes::dump_objects};
 use lab_plan::cluster::NodePlan;
 use lab_report::{Bundle, BundleError};
 
-/// How long each question to a node or to the API server may take.
+/// The time limit of each request to a node or to the API server.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The services whose logs say most.
+/// The services with the most informative logs.
 const LOGS: [&str; 8] = [
     "kubelet",
     "containerd",
@@ -22,10 +22,11 @@ const LOGS: [&str; 8] = [
     "kube-proxy",
 ];
 
-/// Writes everything that says why `cluster` failed to `bundle/` in its run directory.
+/// Writes all information about the failure of `cluster` to `bundle/` in its run directory.
 ///
 /// # Errors
-/// When the directory cannot be written; what a node does not tell is left out and said so.
+/// If the directory cannot be written. Data that a node does not return is omitted, and the bundle lists it
+/// as missing.
 pub fn write_bundle<'a>(cluster: &'a Cluster, cause: &'a str) -> BoxFuture<'a, Result<(), BundleError>> {
     gather_bundle(cluster, cause).boxed()
 }
@@ -37,7 +38,7 @@ async fn gather_bundle(cluster: &Cluster, cause: &str) -> Result<(), BundleError
     let nodes = cluster.plan().nodes.iter().map(|node| gather(cluster, node));
     for (node, texts) in futures::future::join_all(nodes).await {
         for (name, text) in texts {
-            // An extension may print the key that it was given.
+            // An extension may print its auth key.
             let text = match cluster.tailnet() {
                 Some(tailnet) => tailnet.redact(text),
                 None => text,

@@ -1,4 +1,4 @@
-//! Figures of a formation, for benchmarks.
+//! Measurements of a cluster formation, for benchmarks.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -13,38 +13,38 @@ use super::{
     start::{ClusterRequest, StartError},
 };
 
-/// How often memory is looked at; the peak of a formation is broad.
+/// The interval between memory samples. The peak of a formation lasts longer than this.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How often the bare kernel is timed; the median counts, for a single boot varies by a tenth.
+/// The number of bare kernel measurements. The median counts, because single boots vary by a tenth.
 const BARE_KERNELS: usize = 3;
 
-/// What one formation took.
+/// The measurements of one formation.
 #[derive(Clone, Debug, Serialize)]
 pub struct FormationFigures {
-    /// Seconds from the first power-on until Kubernetes had called every node Ready.
+    /// Seconds from the first power-on until Kubernetes has reported every node as Ready.
     pub nodes_ready_seconds: f64,
-    /// The same, on the reference host by the speed factor of the moment.
+    /// The same time on the reference host, computed with the current speed factor.
     pub nodes_ready_normalised_seconds: f64,
-    /// Seconds from the first power-on until the last node was green on all three layers.
+    /// Seconds from the first power-on until the last node was ready in all three layers.
     pub all_green_seconds: f64,
-    /// Seconds that a bare kernel took to start its first process, right before.
+    /// Seconds until a bare kernel started its first process, measured directly before the formation.
     pub bare_kernel_seconds: f64,
-    /// How many times slower than the reference host that is.
+    /// The slowness relative to the reference host.
     pub speed_factor: f64,
-    /// Most resident memory of all processes of the lab together, MiB.
+    /// Peak resident memory of all processes of the lab together, MiB.
     pub peak_memory_mib: f64,
     /// CPU seconds of all VMs together.
     pub cpu_seconds: f64,
-    /// Steps per node.
+    /// The steps of each node.
     pub nodes: Vec<NodeSummary>,
 }
 
 impl Session {
-    /// Forms a cluster, takes it down, and says what it took.
+    /// Forms a cluster, shuts it down, and returns the measurements.
     ///
     /// # Errors
-    /// When the cluster cannot be started or does not form.
+    /// If the cluster cannot be started or does not form.
     pub fn measure_formation(
         &self,
         request: ClusterRequest,
@@ -114,7 +114,7 @@ pub(super) fn cpu_seconds(cluster: &Arc<Cluster>) -> f64 {
         .sum()
 }
 
-/// The run whose `seconds` are the median; the upper one of an even number.
+/// The run with the median of `seconds`; for an even number of runs, the upper one.
 pub(super) fn median_by<T: Clone>(runs: &[T], seconds: impl Fn(&T) -> f64) -> Option<T> {
     let mut sorted: Vec<_> = runs.iter().collect();
     sorted.sort_by(|a, b| seconds(a).total_cmp(&seconds(b)));
@@ -122,12 +122,12 @@ pub(super) fn median_by<T: Clone>(runs: &[T], seconds: impl Fn(&T) -> f64) -> Op
 }
 
 impl FormationFigures {
-    /// The run with the median total; the upper one of an even number.
+    /// The run with the median total; for an even number of runs, the upper one.
     pub fn median(runs: &[Self]) -> Option<Self> {
         median_by(runs, |run| run.nodes_ready_seconds)
     }
 
-    /// A Markdown table of labelled medians, with the ratio to the first.
+    /// A Markdown table of labelled medians, with their ratio to the first.
     pub fn table(medians: &[(String, Option<Self>)]) -> String {
         let mut text = String::from(
             "| what | all nodes Ready, s | on the reference host, s | all layers green, s | speed factor | peak memory, MiB | VM CPU, s | ratio |\n\

@@ -1,4 +1,4 @@
-//! Figures of how container images come to the nodes, for benchmarks.
+//! Measurements of container image delivery to the nodes, for benchmarks.
 
 use std::{
     fmt,
@@ -18,37 +18,36 @@ use super::{
     start::{ClusterRequest, StartError},
 };
 
-/// How long 300 MiB may take to all nodes on the reference host, times ten.
+/// Ten times the delivery time of 300 MiB to all nodes on the reference host.
 const LIMIT: Duration = Duration::from_secs(1800);
 
-/// What one image took to come to all nodes at once.
+/// The measurements of one image that all nodes pull at the same time.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ImageFigures {
     /// Seconds until a pod of the image was ready on every node.
     pub seconds: f64,
-    /// MiB that came through the registry.
+    /// MiB that the registry served.
     pub through_registry_mib: f64,
-    /// CPU seconds of all VMs in that time.
+    /// CPU seconds of all VMs during this time.
     pub cpu_seconds: f64,
 }
 
 /// Why an image was not measured.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageFiguresError {
-    /// The cluster.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// What was asked of Kubernetes.
+    /// A request to Kubernetes.
     #[error(transparent)]
     Kubernetes(#[from] KubernetesError),
 }
 
 impl Session {
-    /// Forms a cluster, lets every node pull `image`, which holds the echo server, at once, takes
-    /// the cluster down, and says what the pull took.
+    /// Forms a cluster, makes all nodes pull `image` at the same time, shuts the cluster down, and returns
+    /// the measurements. The image must contain the echo server.
     ///
     /// # Errors
-    /// When the cluster does not form, or a pod of the image does not become ready.
+    /// If the cluster does not form, or a pod of the image does not become ready.
     pub fn measure_image(
         &self,
         request: ClusterRequest,
@@ -70,7 +69,7 @@ impl Session {
 
 async fn pulled(formed: &FormedCluster, image: &str) -> Result<ImageFigures, ImageFiguresError> {
     let (cluster, api) = (formed.cluster(), formed.kubernetes());
-    // Its image is on its way, too, as soon as the cluster has formed.
+    // After the formation, the image of the DNS server is still being pulled.
     ready_endpoint(api, CLUSTER_DNS, LIMIT).await?;
     let nodes: Vec<_> = cluster.plan().nodes.iter().map(|node| node.spec.name.to_string()).collect();
     let (bytes, cpu, began) = (cluster.image_bytes(), cpu_seconds(cluster), Instant::now());
@@ -84,12 +83,12 @@ async fn pulled(formed: &FormedCluster, image: &str) -> Result<ImageFigures, Ima
 }
 
 impl ImageFigures {
-    /// The run with the median time; the upper one of an even number.
+    /// The run with the median time; for an even number of runs, the upper one.
     pub fn median(runs: &[Self]) -> Option<Self> {
         median_by(runs, |run| run.seconds)
     }
 
-    /// A Markdown table of labelled medians, with the ratio to the first.
+    /// A Markdown table of labelled medians, with their ratio to the first.
     pub fn table(medians: &[(&str, Option<Self>)]) -> String {
         let mut text = String::from(
             "| delivery | ready on all nodes, s | through the registry, MiB | VM CPU, s | ratio |\n\

@@ -1,7 +1,7 @@
-//! One run on this host: its directory, its event stream and displays, what it found of the host,
-//! and the clusters it starts.
+//! A run on this host: its directory, its event stream and displays, the properties of the host, and the
+//! clusters that the run starts.
 //!
-//! The CLI and the tests both work through a [`Session`], so what is tested is what is run.
+//! The CLI and the tests both use [`Session`], so the tests cover the code that users run.
 
 mod bundle;
 mod figures;

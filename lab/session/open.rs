@@ -1,4 +1,4 @@
-//! Opening and closing a run.
+//! Opens and closes a run.
 
 use std::{
     collections::BTreeMap,
@@ -25,47 +25,45 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::pause::{OnFailure, Pause};
 
-/// How a run is to be done.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
-    /// Where runs are kept, e.g. `target/lab`.
+    /// The parent directory of all runs, e.g. `target/lab`.
     pub root: PathBuf,
-    /// What is run, for people; also the start of the run directory's name.
+    /// The title for the user, and the start of the run directory's name.
     pub title: String,
-    /// How it is shown.
     pub display: Display,
-    /// The emulator, unless the one on `PATH`.
+    /// The emulator. Default: the one on `PATH`.
     pub qemu: Option<PathBuf>,
-    /// The accelerator, unless the best one.
+    /// The accelerator. Default: the best available one.
     pub accelerator: Option<Accelerator>,
-    /// The guests' CPU model, unless the accelerator's best.
+    /// The CPU model of the guests. Default: the best model of the accelerator.
     pub cpu_model: Option<CpuModel>,
-    /// Where the images of `make images` are.
+    /// The directory with the images of `make images`.
     pub images: PathBuf,
-    /// Images of roles in place of the reference node's.
+    /// Images of roles that replace the reference node's images.
     pub given: BTreeMap<Role, Source>,
-    /// Image layouts that nodes pull from, beside the workloads of `make images`.
+    /// Image layouts that nodes pull from, in addition to the workloads of `make images`.
     pub mirrors: Vec<PathBuf>,
-    /// The mirror that images are fetched into when nodes ask for what is in none, if they may be.
+    /// The mirror for images that no layout contains, if the run may fetch them.
     pub pull_through: Option<PathBuf>,
-    /// Whether every cluster forms, though one like it was saved.
+    /// Whether to form every cluster, even if a saved cluster matches.
     pub cold: bool,
-    /// The lock file of references.
     pub lock: PathBuf,
-    /// Which part of a larger run this is, if it is one.
+    /// The part of a larger run, if this run is a shard.
     pub shard: Option<Shard>,
-    /// Whether several clusters will be started, one after the other, each in a directory of its own.
+    /// Whether the run starts several clusters in sequence, each in its own directory.
     pub several: bool,
-    /// The user's own tailnet, in place of the run's own in every cluster that has one.
+    /// The user's own tailnet. It replaces the run's tailnet in every cluster with a tailnet.
     pub tailnet: Option<RealTailnet>,
-    /// What is done when something fails that should not have.
+    /// The action after an unexpected failure.
     pub on_failure: OnFailure,
-    /// Files of signatures that the recording is compared with, besides the lab's own.
+    /// Additional signature files to compare with the recording, beside the lab's own.
     pub signatures: Vec<PathBuf>,
 }
 
 impl SessionOptions {
-    /// The usual options for something called `title`, in the present directory.
+    /// The default options for a run with this `title`, in the current directory.
     pub fn new(title: impl Into<String>) -> Self {
         Self {
             root: PathBuf::from("target/lab"),
@@ -90,44 +88,38 @@ impl SessionOptions {
 }
 
 impl SessionOptions {
-    /// Where images of references and archives are kept between runs.
+    /// The store of images from references and archives, kept between runs.
     ///
     /// # Errors
-    /// When the lock file cannot be read.
+    /// If the lock file cannot be read.
     pub fn image_store(&self) -> Result<ImageStore, OciError> {
         Ok(ImageStore::new(self.root.join("cache"), Lock::read(&self.lock)?))
     }
 }
 
-/// Why a run cannot begin.
+/// Why a run cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// The run's directory.
     #[error(transparent)]
     Directory(#[from] RunDirectoryError),
-    /// The emulator.
     #[error(transparent)]
     Qemu(#[from] QemuError),
-    /// The accelerator.
     #[error(transparent)]
     Accelerator(#[from] AcceleratorError),
-    /// Something else of the host.
+    /// Another operation on the host.
     #[error("{action}: {source}")]
     Host {
-        /// What was tried.
+        /// The failed operation.
         action: String,
-        /// What the system said.
+        /// The error from the operating system.
         source: io::Error,
     },
-    /// Memory.
     #[error(transparent)]
     Memory(#[from] ReserveError),
-    /// A file of signatures.
     #[error(transparent)]
     Signatures(#[from] SignatureError),
 }
 
-/// One run.
 pub struct Session {
     pub(super) options: SessionOptions,
     pub(super) directory: RunDirectory,
@@ -142,11 +134,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// Cleans up after dead runs, makes the run's directory, starts recording and display, and
-    /// asks the host what it can do.
+    /// Cleans up after dead runs, creates the run directory, starts recording and display, and detects the
+    /// capabilities of the host.
     ///
     /// # Errors
-    /// When the host lacks something that no run can do without.
+    /// If the host does not have a requirement of every run.
     pub fn open(options: SessionOptions) -> BoxFuture<'static, Result<Self, SessionError>> {
         Self::open_in_root(options).boxed()
     }
@@ -161,7 +153,7 @@ impl Session {
         let reaped = tokio::task::spawn_blocking(move || {
             let reaped = reap(&root)?;
             for run in reaped.iter().filter(|run| run.died) {
-                // What it recorded is told like any other run's; when that fails, nothing else is lost.
+                // The dead run gets reports like any other run. If this fails, nothing else is lost.
                 let _ = leave_reports(&root.join(&run.run), &known);
             }
             prune(&root, DEFAULT_RUNS_KEPT)?;
@@ -210,35 +202,33 @@ impl Session {
         })
     }
 
-    /// Where the run writes, absolute.
+    /// The absolute path of the run directory.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    /// The run's name.
     pub fn name(&self) -> &str {
         self.directory.name()
     }
 
-    /// What the recording is compared with when the run has ended.
+    /// The signatures to compare with the recording at the end of the run.
     pub fn signatures(&self) -> &Signatures {
         &self.signatures
     }
 
-    /// The event stream.
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
     }
 
-    /// The run's directory, to note how its live cluster is reached.
+    /// The run directory, where the run stores access data of its live cluster.
     pub fn directory(&self) -> &RunDirectory {
         &self.directory
     }
 
-    /// Records the verdict, ends all displays and leaves reports and result in the run's directory.
+    /// Records the verdict, ends all displays, and writes reports and result to the run directory.
     ///
     /// # Errors
-    /// When the recording, the reports or the result cannot be written.
+    /// If the recording, the reports or the result cannot be written.
     pub fn close(self, outcome: Outcome, ending: Ending) -> BoxFuture<'static, Result<(), SessionError>> {
         self.write_result(outcome, ending).boxed()
     }
@@ -254,12 +244,12 @@ impl Session {
         };
         self.recorder.record(EventKind::RunFinished { outcome });
         self.recorder.close();
-        // A display that panicked has nothing more to show.
+        // A panicked display has no further output.
         let _ = self.view.await;
         self.recording.finish().await.map_err(host("record the run's events"))?;
         let (path, signatures) = (self.directory.path().to_owned(), self.signatures);
         let left = tokio::task::spawn_blocking(move || leave_reports(&path, &signatures)).await;
-        // The run has ended, whatever became of its reports.
+        // The run has ended, even if its reports could not be written.
         self.directory.finish(&RunResult { ending, at: jiff::Timestamp::now(), cause })?;
         left.map_err(io::Error::other).flatten().map_err(host("write the run's reports"))
     }

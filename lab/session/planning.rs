@@ -1,5 +1,5 @@
-//! What a start decides before anything runs: the images, what goes into the plan, what nodes will
-//! pull. Nothing here starts a process, opens a port or writes outside the cache of images.
+//! Decisions of a start before anything runs: the images, the inputs of the plan, and the images that nodes
+//! will pull. This code starts no process, opens no port, and writes only to the image cache.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,21 +25,21 @@ use super::{
     start::{ClusterRequest, StartError},
 };
 
-/// How machine configs name all upstreams that have no mirror of their own (Talos,
+/// The name in machine configs for all upstreams without their own mirror (Talos,
 /// `machine.registries.mirrors`).
 pub(super) const ANY_UPSTREAM: &str = "*";
 
-/// Decides for a run with these options.
+/// Makes the decisions for a run with these options.
 #[derive(Clone, Copy)]
 pub(super) struct Planning<'a> {
     pub(super) options: &'a SessionOptions,
     pub(super) accelerator: Accelerator,
-    /// Where it is told what may be meant.
+    /// Receives notes about suspicious settings.
     pub(super) recorder: &'a Recorder,
 }
 
 impl Planning<'_> {
-    /// What a plan of the request is made from, with images that are prepared already.
+    /// The plan inputs of the request, with prepared images.
     pub(super) fn inputs(
         self,
         request: &ClusterRequest,
@@ -48,7 +48,7 @@ impl Planning<'_> {
         budgets: Budgets,
     ) -> PlanInputs {
         let mut upstreams: Vec<_> = store.upstreams().into_iter().map(str::to_owned).collect();
-        // Whatever a node asks for may then be there.
+        // Pull-through may then provide any image that a node requests.
         upstreams.extend(self.options.pull_through.is_some().then(|| ANY_UPSTREAM.to_owned()));
         PlanInputs {
             images,
@@ -63,15 +63,15 @@ impl Planning<'_> {
         }
     }
 
-    /// The ports that machine configs name as mirrors of their own, besides the registry's usual one.
+    /// Additional ports that machine configs name as mirrors, beside the registry's default port.
     pub(super) fn further_ports(self, plan: &Plan) -> BTreeMap<u16, BTreeSet<String>> {
         let mut ports = plan.mirror_ports();
         ports.remove(&REGISTRY_PORT);
         ports
     }
 
-    /// The images of a plan that nodes will pull and the store has. Those that it lacks are refused,
-    /// unless they will be fetched.
+    /// The images of a plan that nodes will pull and that the store contains. Missing images are an error
+    /// unless the run will fetch them.
     pub(super) fn images_to_pull(
         self,
         plan: &Plan,
@@ -91,7 +91,7 @@ impl Planning<'_> {
             .collect())
     }
 
-    /// The layouts that nodes pull from. The one that is filled by pulling need not be there yet.
+    /// The image layouts that nodes pull from. The pull-through layout may not exist yet.
     pub(super) fn layouts(self) -> Vec<PathBuf> {
         let filled = self.options.pull_through.as_ref();
         let given = self.options.mirrors.iter().filter(|mirror| Some(*mirror) != filled).cloned();
@@ -99,7 +99,7 @@ impl Planning<'_> {
         std::iter::once(self.options.images.join("workloads")).chain(given).chain(filled).collect()
     }
 
-    /// Refuses missing images, unless they will be fetched; then says which.
+    /// Returns an error for missing images unless the run will fetch them. In that case, notes their names.
     fn refuse_or_fetch(self, missing: MissingImages) -> Result<(), StartError> {
         if self.options.pull_through.is_none() {
             return Err(StartError::MissingImages(missing));
@@ -114,7 +114,7 @@ impl Planning<'_> {
         Ok(())
     }
 
-    /// Refuses configs with errors, and notes what may be meant.
+    /// Returns an error for invalid configs, and notes suspicious settings.
     pub(super) fn check_configs(self, plan: &Plan) -> Result<(), StartError> {
         let (errors, warnings): (Vec<_>, Vec<_>) =
             plan.config_findings().into_iter().partition(|finding| finding.severity == Severity::Error);
@@ -139,7 +139,7 @@ impl Planning<'_> {
             resolved.push((role.clone(), store.resolve(&self.source_of(role, source)).await?));
         }
         let (cache, disks) = (BootCache::new(self.options.root.join("cache/boot")), store.disks());
-        // Hashing and unpacking would hold up the event loop.
+        // Hashing and unpacking would block the event loop.
         let prepare = move |Resolved { path, origin }: Resolved| {
             let image = NodeImage::open(&path, &disks)?;
             let boot = cache.prepare(&image)?;
@@ -147,7 +147,7 @@ impl Planning<'_> {
                 cache.contents(&image, || Inspection::of(&path, &disks).map(|seen| seen.contents))?;
             Ok::<_, InspectError>(PreparedImage { origin, digest: image.digest, boot, contents })
         };
-        // A core for each role.
+        // One CPU core for each role.
         let prepared = tokio::task::spawn_blocking(move || {
             std::thread::scope(|scope| {
                 let prepare = &prepare;

@@ -1,4 +1,4 @@
-//! What a run would do, for a person who wants to see it first.
+//! Shows the user what a run would do.
 
 use futures::{FutureExt, future::BoxFuture};
 use lab_model::{
@@ -19,8 +19,8 @@ use super::{
     start::{ClusterRequest, StartError},
 };
 
-/// Makes plans and starts nothing: no virtual machine, no registry, no run directory. QEMU is asked
-/// for its version and accelerators; images are fetched and unpacked into the cache.
+/// Makes plans and starts nothing: no virtual machine, no registry, no run directory. It queries the version
+/// and the accelerators of QEMU, and it fetches and unpacks images into the cache.
 pub struct Preview {
     options: SessionOptions,
     qemu: QemuBinary,
@@ -28,10 +28,10 @@ pub struct Preview {
 }
 
 impl Preview {
-    /// Asks the host what it can do.
+    /// Detects the capabilities of the host.
     ///
     /// # Errors
-    /// When there is no usable QEMU or accelerator.
+    /// If there is no usable QEMU or accelerator.
     pub fn open(options: SessionOptions) -> BoxFuture<'static, Result<Self, SessionError>> {
         async move {
             let qemu = QemuBinary::find(options.qemu.as_deref()).await?;
@@ -41,10 +41,10 @@ impl Preview {
         .boxed()
     }
 
-    /// The plan for a request, and what a person should know of it, a sentence each.
+    /// The plan for a request, and notes for the user, one sentence each.
     ///
     /// # Errors
-    /// As a start that is refused before anything boots.
+    /// The same errors as a start that fails before the first boot.
     pub fn plan(&self, request: ClusterRequest) -> BoxFuture<'_, Result<(Plan, Vec<String>), StartError>> {
         self.planned(request).boxed()
     }
@@ -83,7 +83,7 @@ impl Preview {
         Ok((plan, notes))
     }
 
-    /// What an earlier run has measured, as long as it is valid, and where it is from.
+    /// The measurement of an earlier run if it is still valid, and its source.
     fn speed_factor(&self, image: Option<&PreparedImage>) -> (SpeedFactor, &'static str) {
         let kept = image.and_then(|image| {
             let key = speed_key(&self.options, &self.qemu, self.accelerator, image);

@@ -1,4 +1,4 @@
-//! Telling other commands how a live cluster is reached.
+//! Publishes the access data of a live cluster for other commands.
 
 use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, path::PathBuf};
 
@@ -19,11 +19,11 @@ use super::{
     start::write,
 };
 
-/// The name of the kubeconfig in a cluster's directory.
+/// The file name of the kubeconfig in a cluster's directory.
 const KUBECONFIG: &str = "kubeconfig";
 
 impl Session {
-    /// Forms a cluster, and publishes its kubeconfig for `lab kubectl` as soon as there is one.
+    /// Forms a cluster, and publishes its kubeconfig for `lab kubectl` as soon as it exists.
     ///
     /// # Errors
     /// See [`Cluster::form`].
@@ -40,7 +40,7 @@ impl Session {
         .boxed()
     }
 
-    /// Publishes the cluster as "forming" whenever it has another kubeconfig.
+    /// Publishes the cluster as "forming" after each change of its kubeconfig.
     async fn publish_kubeconfig(&self, cluster: &Cluster) -> Infallible {
         let mut formation = cluster.watch_formation();
         let mut published = None;
@@ -54,25 +54,25 @@ impl Session {
                 published = known;
             }
             if formation.changed().await.is_err() {
-                // The cluster has the sender.
+                // The cluster holds the sender.
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// Leaves the kubeconfig of a formed cluster in its directory and returns its path.
+    /// Writes the kubeconfig of a formed cluster to its directory and returns the path.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn save_kubeconfig(&self, formed: &FormedCluster) -> Result<PathBuf, SessionError> {
         leave_kubeconfig(formed.cluster(), formed.kubeconfig())
     }
 
-    /// Publishes the cluster for `lab status`, `lab node console`, `lab cluster kubectl` and `lab down`, with the
-    /// kubeconfig once there is one, whose path is returned; `phase` is for people.
+    /// Publishes the cluster for `lab status`, `lab node console`, `lab cluster kubectl` and `lab down`.
+    /// Includes the kubeconfig if it exists, and returns its path. `phase` is text for the user.
     ///
     /// # Errors
-    /// When a file cannot be written.
+    /// If a file cannot be written.
     pub fn publish(&self, cluster: &Cluster, phase: &str) -> Result<Option<PathBuf>, SessionError> {
         let owner = ProcessIdentity::of(std::process::id()).ok_or_else(|| SessionError::Host {
             action: "find out when this process started".into(),
@@ -85,7 +85,7 @@ impl Session {
         })?;
         let kubeconfig = match cluster.formation().kubeconfig() {
             Ok(text) => Some(leave_kubeconfig(cluster, text)?),
-            // A cluster that forms has none for a while; who reads this is told so.
+            // A forming cluster has no kubeconfig for some time. Readers get a message about this.
             Err(_not_formed) => None,
         };
         let state = LabState {
@@ -115,7 +115,7 @@ fn live_node(cluster: &Cluster, node: &NodePlan) -> Result<LiveNode, NotForwarde
         kind: node.spec.kind,
         role: node.spec.role.clone(),
         address: node.address,
-        // None before it is started.
+        // `None` before the machine starts.
         pid: cluster.machine(name).map(|machine| machine.pid()),
         forwards,
         console: Some(cluster.node_directory(name).join("console.log")),

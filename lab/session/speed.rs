@@ -1,7 +1,7 @@
-//! How fast this host is at the moment, measured with the image's own kernel.
+//! The current speed of this host, measured with the kernel of the image.
 //!
-//! A bare kernel boots until it starts its first process, which is none that it can run, and panics;
-//! with `panic=-1` and `-no-reboot` QEMU then ends. That is the same work on every host, and it takes a
+//! A bare kernel boots until it starts its first process. The process is not executable, so the kernel
+//! panics. With `panic=-1` and `-no-reboot`, QEMU then ends. This is the same work on every host, and takes a
 //! second or two.
 
 use std::{
@@ -25,12 +25,12 @@ use tempfile::NamedTempFile;
 
 use super::open::{Session, SessionError, SessionOptions};
 
-/// How long a bare kernel may take before the host counts as this slow.
+/// The time limit of a bare kernel boot. After it, the limit counts as the measurement.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 impl Session {
-    /// The speed factor for `image`, from the cache or measured now. Never below 1: a faster host
-    /// needs no shorter limits.
+    /// The speed factor for `image`, from the cache or measured now. It is at least 1: a faster host does not
+    /// need shorter limits.
     pub(super) async fn speed_factor(&self, image: &PreparedImage) -> Result<SpeedFactor, SessionError> {
         let key = speed_key(&self.options, &self.qemu, self.accelerator, image);
         let now = tokio::task::spawn_blocking(HostLoad::now).await;
@@ -40,7 +40,7 @@ impl Session {
             None => {
                 let seen = self.time_bare_kernel(&image.boot.kernel, &self.cpu_model()).await?;
                 let measured = SpeedMeasurement::new(seen, now);
-                // Without the cache the next run measures again; nothing else is lost.
+                // Without the cache entry, the next run measures again.
                 let _ = cache(&self.options).put(&key, measured);
                 measured.factor
             }
@@ -53,7 +53,7 @@ impl Session {
         Ok(factor)
     }
 
-    /// The CPU model that guests of this run see.
+    /// The CPU model of the guests in this run.
     pub(super) fn cpu_model(&self) -> CpuModel {
         cpu_model(&self.options, self.accelerator)
     }
@@ -80,13 +80,13 @@ impl Session {
         let started = Instant::now();
         let process = self.processes.spawn("speed", command).await;
         let process = process.map_err(|error| failed(io::Error::other(error)))?;
-        // Past the limit the process is killed by its drop, and the limit is the measure.
+        // After the limit, drop kills the process, and the limit is the measurement.
         let _ = tokio::time::timeout(PATIENCE, process.wait()).await;
         Ok(started.elapsed())
     }
 }
 
-/// What a measurement with this image is valid for.
+/// The conditions under which a measurement with this image is valid.
 pub(super) fn speed_key(
     options: &SessionOptions,
     qemu: &QemuBinary,
@@ -101,7 +101,7 @@ pub(super) fn speed_key(
     }
 }
 
-/// The measurement of an earlier run, as long as it is valid.
+/// The measurement of an earlier run if it is still valid.
 pub(super) fn kept_measurement(options: &SessionOptions, key: &SpeedKey) -> Option<SpeedMeasurement> {
     cache(options).get(key)
 }
@@ -118,7 +118,7 @@ fn failed(source: io::Error) -> SessionError {
     SessionError::Host { action: "measure the host's speed".into(), source }
 }
 
-/// An initramfs whose `/init` is no program.
+/// An initramfs with an `/init` that is not executable.
 fn least_initramfs() -> io::Result<NamedTempFile> {
     let mut file = NamedTempFile::new()?;
     cpio_archive::write(&[CpioEntry::program("init", b"no program".to_vec())], &mut file)?;

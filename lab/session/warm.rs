@@ -1,4 +1,4 @@
-//! Whether a cluster starts warm: which saved one it is, or why it is none.
+//! Decides whether a cluster starts warm: which saved cluster matches, or why none does.
 
 use std::path::PathBuf;
 
@@ -16,18 +16,18 @@ use super::{
 };
 
 impl Session {
-    /// Where saved clusters are kept.
+    /// The store of saved clusters.
     pub fn warm_store(&self) -> Result<WarmStore, SessionError> {
         Ok(WarmStore::new(self.cache("warm")?))
     }
 
-    /// A directory of what is kept between runs, absolute.
+    /// The absolute path of a directory that is kept between runs.
     pub(super) fn cache(&self, name: &str) -> Result<PathBuf, SessionError> {
         std::path::absolute(self.options.root.join("cache").join(name))
             .map_err(|source| SessionError::Host { action: "find the present directory".into(), source })
     }
 
-    /// What the store has for a plan; says which way the cluster starts, and why.
+    /// Finds a saved cluster for a plan. Reports whether the cluster starts warm or cold, and why.
     pub(super) async fn warm(
         &self,
         request: &ClusterRequest,
@@ -64,7 +64,7 @@ impl Session {
             match self.found(&warm, key.clone()).await? {
                 Ok(snapshot) => restore = Some(snapshot),
                 Err(reason) if request.keep == SavedStage::Configured => reasons.push(reason),
-                // Nobody asked for such a one; it would only have been faster.
+                // The user did not request this snapshot; it would only have been faster.
                 Err(_) => {}
             }
         }
@@ -86,15 +86,14 @@ impl Session {
         Ok(Some(Warm { store: warm, restore, key, keep }))
     }
 
-    /// Whether something comes after the nodes are up that can be saved with them: late documents, a
-    /// tailnet of the run's own.
+    /// Whether steps after node start can be saved with the nodes: late documents, or a tailnet of the run.
     fn is_configured_late(&self, plan: &Plan) -> bool {
         let documents = plan.nodes.iter().any(|node| !plan.late_documents(node).is_empty());
         self.options.tailnet.is_none() && (documents || plan.spec.tailnet.is_some())
     }
 
-    /// The saved cluster of a key, or why there is none that can be taken. The store is a convenience:
-    /// trouble with it is a reason, too.
+    /// The saved cluster of a key, or why none is usable. The store is an optimization, so its errors are
+    /// reasons, too.
     async fn found(&self, store: &WarmStore, key: WarmKey) -> Result<Result<Snapshot, String>, SessionError> {
         let store = store.clone();
         let found = tokio::task::spawn_blocking(move || store.find(&key)).await;
@@ -117,7 +116,7 @@ impl Session {
     }
 }
 
-/// Nodes know the control server of their tailnet by its ports.
+/// Nodes connect to the control server of their tailnet by its ports.
 fn control_server_can_be_had(snapshot: &Snapshot) -> Result<(), String> {
     let Some(directory) = snapshot.control_server() else { return Ok(()) };
     let saved = SavedControlServer::read(&directory).map_err(|error| error.to_string())?;

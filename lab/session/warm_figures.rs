@@ -1,4 +1,4 @@
-//! Figures of cold and warm starts, for benchmarks.
+//! Measurements of cold and warm starts, for benchmarks.
 
 use std::{fmt, time::Instant};
 
@@ -12,22 +12,22 @@ use super::{
     start::{ClusterRequest, StartError},
 };
 
-/// What one start of a cluster took, from the plan until all layers were green.
+/// The measurements of one cluster start, from the plan until all layers were ready.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct StartFigures {
-    /// Whether a saved cluster was restored.
+    /// Whether the start restored a saved cluster.
     pub warm: bool,
-    /// Seconds until all layers of all nodes were green and, when it formed, until it was saved.
+    /// Seconds until all layers of all nodes were ready. For a formed cluster, includes the time to save it.
     pub seconds: f64,
-    /// How many times slower than the reference host this one was held to be.
+    /// The assumed slowness of this host relative to the reference host.
     pub speed_factor: f64,
 }
 
 impl Session {
-    /// Starts a cluster and takes it down.
+    /// Starts a cluster and shuts it down.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If the cluster does not start.
     pub fn measure_start(&self, request: ClusterRequest) -> BoxFuture<'_, Result<StartFigures, StartError>> {
         async move {
             let mut events = self.recorder.subscribe();
@@ -44,7 +44,7 @@ impl Session {
     }
 }
 
-/// Whether the cluster came back as it was saved; one that did not has started cold after that.
+/// Whether the cluster was restored. After a failed restore, the cluster starts cold.
 fn was_warm(events: &mut Subscription) -> bool {
     let mut was_warm = false;
     while let Ok(event) = events.try_recv() {
@@ -56,7 +56,7 @@ fn was_warm(events: &mut Subscription) -> bool {
 }
 
 impl StartFigures {
-    /// The run with the median time; the upper one of an even number.
+    /// The run with the median time; for an even number of runs, the upper one.
     pub fn median(runs: &[Self]) -> Option<Self> {
         median_by(runs, |run| run.seconds)
     }

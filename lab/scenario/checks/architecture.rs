@@ -1,5 +1,4 @@
-//! Every node reports the processor architecture that is expected, to Kubernetes and over the
-//! machine API.
+//! Every node reports the expected processor architecture to Kubernetes and in the machine API.
 
 use futures::{FutureExt, future::BoxFuture};
 use lab_plan::{
@@ -10,28 +9,24 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, CheckError, Fixtures, Observation, QUESTION};
 
-/// The check.
 #[derive(Debug, Serialize)]
 pub struct Architecture {
-    /// What every node must report.
+    /// The architecture that every node must report.
     pub is: ArchitectureName,
 }
 
-/// Its parameters.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Written {
     is: Option<ArchitectureName>,
 }
 
-/// A processor architecture as Kubernetes spells it (`status.nodeInfo.architecture`).
+/// A processor architecture in the spelling of Kubernetes (`status.nodeInfo.architecture`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ArchitectureName {
-    /// ARM, 64 bit.
     #[default]
     Arm64,
-    /// x86, 64 bit.
     Amd64,
 }
 

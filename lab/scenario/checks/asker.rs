@@ -1,4 +1,4 @@
-//! Questions that pods of the cluster ask for a check.
+//! Requests that pods of the cluster make for a check.
 
 use lab_cluster::{
     kubernetes::{EchoPod, KubernetesApi, ProbeReply, Prober},
@@ -7,18 +7,18 @@ use lab_cluster::{
 
 use super::{QUESTION, asked::AskError};
 
-/// Has pods ask.
+/// Makes requests from pods.
 pub(super) struct Asker {
     prober: Prober,
 }
 
 impl Asker {
-    /// Asks through the pod proxy of the API server.
+    /// Sends the requests through the pod proxy of the API server.
     pub(super) fn new(api: &KubernetesApi) -> Self {
         Self { prober: Prober::new(api, QUESTION) }
     }
 
-    /// The node whose pod answered, when `right` accepts it. The question is asked again as long as `patience` says.
+    /// Returns the node of the responding pod if `right` accepts it. Retries for up to `patience`.
     pub(super) async fn ask(
         &self,
         from: &EchoPod,

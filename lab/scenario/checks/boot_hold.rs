@@ -1,5 +1,5 @@
-//! A boot that an extension service without its document holds up: recognised, and then either
-//! released by the document or ended by the node's own reboot.
+//! An extension service without its document blocks the boot. The check detects the block. Then either the
+//! document releases the boot, or the node reboots by itself.
 
 use std::time::{Duration, Instant};
 
@@ -19,32 +19,28 @@ use serde_saphyr::Spanned;
 
 use super::{Check, CheckError, Fixtures, Observation, QUESTION, boot_id::boot_id, patient};
 
-/// How long after the node's own limit its reboot may be seen, on the reference host.
+/// Extra time after the node's own limit for its reboot, on the reference host.
 const GRACE: Duration = Duration::from_secs(90);
 
-/// The check.
 #[derive(Debug, Serialize)]
 pub struct BootHold {
-    /// The node.
     pub node: NodeName,
-    /// How the hold ends.
     pub ends: HoldEnd,
 }
 
-/// How a boot ends that an extension service holds up.
+/// How a boot ends that an extension service blocks.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HoldEnd {
-    /// The document is applied, and the boot goes on without a reboot.
+    /// The check applies the document, and the boot continues without a reboot.
     Release {
         /// The document.
         document: Patch,
     },
-    /// Nobody applies one, and the node reboots when its time is up.
+    /// No document is applied, and the node reboots after its time limit.
     Reboot,
 }
 
-/// Its parameters.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Written {
@@ -132,13 +128,13 @@ impl Check for BootHold {
     }
 }
 
-/// Why no hold was found.
+/// Why the check found no blocked boot.
 enum NoHold {
-    /// Nothing holds the boot up yet, and the boot is not over.
+    /// Nothing blocks the boot yet, and the boot has not finished.
     Unclear,
-    /// The boot is over.
+    /// The boot has finished.
     Running,
-    /// The node could not be asked.
+    /// A request to the node failed.
     Error(CheckError),
 }
 
@@ -148,8 +144,8 @@ impl<E: Into<CheckError>> From<E> for NoHold {
     }
 }
 
-/// What holds the boot up. Services that have just started are unhealthy for a moment, and as long as
-/// others are not up it cannot be told which one it is.
+/// Finds the cause of the blocked boot. Services are unhealthy for a short time after their start. Until all
+/// other services are up, the cause is not certain.
 async fn held(formed: &FormedCluster, node: FormedNode<'_>) -> Result<Hold, CheckError> {
     let name = node.name();
     let attempt = || async {
@@ -207,7 +203,7 @@ async fn reboots(
     let before = boot_id(node).await?;
     let limit = hold.boot_timeout + formed.plan().budgets.on_this_host(GRACE);
     let started = Instant::now();
-    // While it reboots nobody answers, and that is no news yet.
+    // The node does not respond during the reboot. This is not an error.
     let attempt = || async {
         match boot_id(node).await {
             Ok(after) if after != before => Ok(after),

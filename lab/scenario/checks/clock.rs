@@ -1,4 +1,4 @@
-//! The clock of every node is within one second of the lab's.
+//! The clock of every node differs by at most one second from the clock of the lab.
 
 use std::fmt;
 
@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, CheckError, Fixtures, Observation, QUESTION, patient};
 
-/// By how much a node's clock may differ.
+/// The largest permitted difference.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
 
-/// The check; it has no parameters.
+/// The check has no parameters.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Clock {}
@@ -45,7 +45,7 @@ impl Check for Clock {
             let patience = patient(fixtures.formed().plan().budgets.patience());
             for node in &fixtures.formed().plan().nodes {
                 let name = &node.spec.name;
-                // A slow answer proves nothing and is worth another question. A wrong clock was seen.
+                // A slow response proves nothing, so the check retries. A wrong clock is a result.
                 let is_unclear = |unproven: &Unproven| matches!(unproven, Unproven::Slow(_));
                 match patience.retry_if(is_unclear, || ask(fixtures.formed(), node)).await {
                     Ok(offset) => seen.fact(format!("{name}: its clock is {offset}")),
@@ -65,14 +65,14 @@ impl Check for Clock {
     }
 }
 
-/// Why a node's clock is not proven right.
+/// Why a node's clock is not proven correct.
 #[derive(Debug)]
 enum Unproven {
-    /// It is wrong.
+    /// The clock is wrong.
     Wrong(Offset),
-    /// The answer took so long that it may be either.
+    /// The response took too long to decide.
     Slow(Offset),
-    /// There is no answer.
+    /// The node did not respond.
     Silent(ApiError),
 }
 
@@ -83,8 +83,8 @@ async fn ask(formed: &FormedCluster, node: &NodePlan) -> Result<Offset, Unproven
     Offset::of(told, asked, Timestamp::now()).judge()
 }
 
-/// By how much a node's clock is ahead of the lab's. The node read its clock at some moment between question and
-/// answer, so there are bounds and no number.
+/// The difference between a node's clock and the lab's clock, positive if the node is ahead. The node read
+/// its clock at some time between request and response, so the difference has bounds and no exact value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Offset {
     least: SignedDuration,

@@ -11,48 +11,43 @@ use lab_vm::network::NetworkError;
 
 use super::asked::AskError;
 
-/// Why a check cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// A node's machine API.
     #[error(transparent)]
     MachineApi(#[from] ApiError),
-    /// The Kubernetes API, or a workload that does not come up.
+    /// The Kubernetes API, or a workload that does not start.
     #[error(transparent)]
     Kubernetes(#[from] KubernetesError),
-    /// A node that is not there, or whose machine does not obey.
+    /// The node does not exist, or its machine does not respond.
     #[error(transparent)]
     Node(Box<NodeError>),
-    /// The tailnet.
     #[error(transparent)]
     Tailnet(#[from] TailnetError),
-    /// The lab network.
     #[error("{}", chain(.0))]
     Network(#[from] NetworkError),
-    /// A step of a node that was restarted.
+    /// A step of a restarted node.
     #[error(transparent)]
     Step(Box<Failure>),
-    /// A document that was applied to a node.
+    /// A document that the check applied to a node.
     #[error(transparent)]
     Document(Box<Cause>),
-    /// A question that a pod was to ask.
+    /// A request from a pod.
     #[error(transparent)]
     Asked(#[from] AskError),
-    /// An HTTP client for questions from the host.
+    /// An HTTP client for requests from the host.
     #[error("{}", chain(.0))]
     Http(#[from] reqwest::Error),
-    /// The cluster lacks what the check looks at.
+    /// The cluster does not have what the check needs.
     #[error("{0}")]
     Lacks(String),
-    /// What was seen rules the rest out.
+    /// An observation makes the rest of the check impossible.
     #[error("{0}")]
     Seen(String),
-    /// An error of one node.
+    /// An error on one node.
     #[error("{node}: {source}")]
     OfNode {
-        /// The node.
         node: NodeName,
-        /// What went wrong.
+        /// The error.
         source: Box<CheckError>,
     },
 }
@@ -76,17 +71,17 @@ impl From<Cause> for CheckError {
 }
 
 impl CheckError {
-    /// The cluster lacks what the check looks at.
+    /// The cluster does not have what the check needs.
     pub(super) fn lacks(what: impl Into<String>) -> Self {
         Self::Lacks(what.into())
     }
 
-    /// What was seen rules the rest out.
+    /// An observation makes the rest of the check impossible.
     pub(super) fn seen(what: impl Into<String>) -> Self {
         Self::Seen(what.into())
     }
 
-    /// Puts the node before an error.
+    /// Adds the node name in front of an error.
     pub(super) fn of<E: Into<Self>>(node: &NodeName) -> impl FnOnce(E) -> Self {
         move |error| Self::OfNode { node: node.clone(), source: Box::new(error.into()) }
     }

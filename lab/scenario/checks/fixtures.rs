@@ -1,5 +1,6 @@
-//! What the checks of a scenario share: the cluster, and echo pods on its nodes that the first check which needs them
-//! starts. Starting pods is dear on emulated nodes; nobody deletes them, for they end with their cluster.
+//! Resources that the checks of a scenario share: the cluster, and echo pods on its nodes. The first check
+//! that needs the pods starts them. Pod starts are slow on emulated nodes. The pods are not deleted; they end
+//! with their cluster.
 
 use std::sync::Arc;
 
@@ -12,47 +13,44 @@ use tokio::sync::Mutex;
 
 use super::CheckError;
 
-/// A formed cluster while checks look at it.
+/// A formed cluster during its checks.
 pub struct Fixtures {
     formed: FormedCluster,
     echo: Mutex<Echo>,
 }
 
-/// The echo workload, and how many there were before it.
+/// The echo workload, and the number of earlier echo workloads.
 #[derive(Default)]
 struct Echo {
     workload: Option<Arc<EchoWorkload>>,
     before: u32,
 }
 
-/// Echo pods that answer, one on every node, with their workload.
+/// Echo pods that respond, one on every node, with their workload.
 pub(super) struct EchoPods {
     pub(super) workload: Arc<EchoWorkload>,
     pub(super) pods: Vec<EchoPod>,
 }
 
 impl Fixtures {
-    /// The fixtures of a cluster, none of which are started yet.
+    /// The fixtures of a cluster. The echo pods are not started yet.
     pub fn of(formed: FormedCluster) -> Self {
         Self { formed, echo: Mutex::default() }
     }
 
-    /// The cluster.
     pub fn formed(&self) -> &FormedCluster {
         &self.formed
     }
 
-    /// Its LAN, its machines and its plan.
     pub(super) fn cluster(&self) -> &Cluster {
         self.formed.cluster()
     }
 
-    /// The Kubernetes API.
     pub(super) fn api(&self) -> &KubernetesApi {
         self.formed.kubernetes()
     }
 
-    /// The echo pods, once one is ready on every node and their service stands for one of them.
+    /// Returns the echo pods when one pod is ready on every node and their service has an endpoint.
     pub(super) async fn echo(&self) -> Result<EchoPods, CheckError> {
         let api = self.api();
         let workload = {
@@ -71,8 +69,8 @@ impl Fixtures {
         Ok(EchoPods { workload, pods })
     }
 
-    /// Leaves the echo pods as they are and has the next check start others. To be called once a node has
-    /// restarted: its pods count as ready for a while, at addresses that they have no more.
+    /// Keeps the current echo pods, and makes the next check start new ones. Call this after a node restart:
+    /// the old pods still count as ready for some time, at addresses that no longer work.
     pub(super) async fn renew_echo(&self) {
         let mut echo = self.echo.lock().await;
         if echo.workload.take().is_some() {
@@ -81,7 +79,7 @@ impl Fixtures {
     }
 }
 
-/// The workload's pods, once one is ready on every node and the service stands for one of them.
+/// Returns the pods of the workload when one pod is ready on every node and the service has an endpoint.
 pub(super) async fn on_every_node(
     cluster: &Cluster,
     workload: &EchoWorkload,

@@ -1,4 +1,4 @@
-//! Kernel modules that an extension brings are loaded on every node.
+//! Every node has loaded the kernel modules of an extension.
 
 use futures::{FutureExt, future::BoxFuture};
 use lab_plan::{
@@ -9,14 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, CheckError, Fixtures, Observation, QUESTION};
 
-/// The kernel's list of loaded modules, one a line, the name first (proc(5)).
+/// The kernel's list of loaded modules: one module per line, the name first (proc(5)).
 const LIST: &str = "/proc/modules";
 
-/// The check.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KernelModules {
-    /// As the kernel names them.
+    /// The module names of the kernel.
     pub names: Vec<String>,
 }
 

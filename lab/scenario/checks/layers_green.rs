@@ -1,4 +1,4 @@
-//! Every node is green in all three layers of readiness, asked anew from each source.
+//! Every node is ready in all three layers. The check queries each source again.
 
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{formation::Cluster, kubernetes::KubernetesApi, machine_api::Stage};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, CheckError, Fixtures, Observation, QUESTION, patient};
 
-/// The check; it has no parameters.
+/// The check has no parameters.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LayersGreen {}

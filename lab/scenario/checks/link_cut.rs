@@ -1,4 +1,4 @@
-//! A node whose link is cut is missed by Kubernetes, and is Ready again once the link is restored.
+//! Kubernetes reports a node as not Ready while its link is cut, and as Ready after the link is restored.
 
 use std::time::{Duration, Instant};
 
@@ -18,18 +18,16 @@ use super::{
     Check, CheckError, Observation, asked::AskError, asker::Asker, fixtures::Fixtures, links::Links, patient,
 };
 
-/// How long Kubernetes may take to miss a node, on the reference host: it does so 50 s after the last sign of life
-/// (kube-controller-manager, `--node-monitor-grace-period`), of which kubelet gives one every 10 s.
+/// How long Kubernetes may take to report a node as not Ready, on the reference host. Kubernetes does so 50 s
+/// after the last heartbeat (kube-controller-manager, `--node-monitor-grace-period`). kubelet sends a
+/// heartbeat every 10 s.
 const MISSED: Duration = Duration::from_secs(100);
 
-/// The check.
 #[derive(Debug, Serialize)]
 pub struct LinkCut {
-    /// The node.
     pub node: NodeName,
 }
 
-/// Its parameters.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Written {
@@ -107,7 +105,7 @@ async fn cut_and_restore(
     let cut = Instant::now();
     links.cut(name)?;
     if path.answers(&Wait::once()).await.is_ok() {
-        // Nobody will miss a node that is there.
+        // The node is still reachable, so Kubernetes cannot report it as not Ready.
         return Err(CheckError::seen(format!(
             "{name}: its link is cut, and the pod on it answers all the same"
         )));
@@ -159,7 +157,7 @@ async fn cut_and_restore(
     Ok(())
 }
 
-/// From a pod on another node to the one on the node.
+/// The path from a pod on another node to the pod on this node.
 struct PodPath<'a> {
     asker: Asker,
     from: &'a EchoPod,

@@ -1,4 +1,5 @@
-//! While a node's link is slow or lossy, its pod is reached all the same, and the slowness is what was asked for.
+//! A pod stays reachable while the link of its node is slow or lossy, and the measured slowness matches the
+//! settings.
 
 use std::time::Duration;
 
@@ -17,23 +18,19 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, CheckError, Observation, fixtures::Fixtures, links::Links, node_ports::NodePorts};
 
-/// How many answers are timed.
+/// The number of timed responses.
 const TIMED: usize = 7;
-/// How many questions are asked at most until a lossy link has lost a frame.
+/// The maximum number of requests until a lossy link drops a frame.
 const UNTIL_LOST: usize = 300;
-/// How long the transfer over a slow link takes at the least, when the link is as slow as it should be.
+/// The minimum duration of the transfer over a slow link if the rate limit works.
 const TRANSFER: Duration = Duration::from_millis(1000);
 
-/// The check.
 #[derive(Debug, Serialize)]
 pub struct LinkShape {
-    /// The node.
     pub node: NodeName,
-    /// What its link does.
     pub impairment: Impairment,
 }
 
-/// Its parameters.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Written {
@@ -114,7 +111,7 @@ async fn shape_and_restore(
         shaped.as_millis()
     ));
     if !impairment.delay.is_zero() {
-        // A connection and a request are two round trips, and each goes over the link twice.
+        // A connection and a request take two round trips, and each round trip passes the link twice.
         let least = 4 * impairment.delay.duration().saturating_sub(impairment.jitter.duration());
         later(plain, shaped, least, seen);
     }
@@ -144,14 +141,14 @@ async fn shape_and_restore(
     Ok(())
 }
 
-/// How many bytes take a little more than the transfer's time, when a thousand take so long.
+/// The number of bytes that takes slightly longer than `TRANSFER`, from the time that 1000 bytes take.
 fn bytes_of(thousand: Duration) -> u64 {
     let thousands = TRANSFER.mul_f64(1.2).as_nanos() / thousand.as_nanos().max(1);
     u64::try_from(thousands * 1000).unwrap_or(u64::MAX).clamp(1000, 32 << 20)
 }
 
 fn later(plain: Duration, shaped: Duration, least: Duration, observation: &mut Observation) {
-    // What the pods themselves take varies by more than a little under emulation.
+    // Under emulation, the response time of the pods varies considerably.
     let slack = plain.mul_f64(0.5);
     if shaped + slack < plain + least {
         observation.problem(format!(
@@ -163,7 +160,7 @@ fn later(plain: Duration, shaped: Duration, least: Duration, observation: &mut O
     }
 }
 
-/// From a pod on another node to the one on the node.
+/// The path from a pod on another node to the pod on this node.
 struct PodPath<'a> {
     ports: &'a NodePorts,
     from: &'a NodeName,
@@ -171,7 +168,7 @@ struct PodPath<'a> {
 }
 
 impl PodPath<'_> {
-    /// The median time of several answers.
+    /// The median of several response times.
     async fn median(&self) -> Result<Duration, CheckError> {
         let mut times = Vec::new();
         for _ in 0..TIMED {

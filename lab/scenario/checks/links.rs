@@ -1,4 +1,4 @@
-//! How checks disturb the lab's links: as they are told, unless a fault of the scenario keeps a link as it is.
+//! How checks disturb the links of the lab. A fault of the scenario can keep a link unchanged.
 
 use lab_cluster::formation::Cluster;
 use lab_model::{
@@ -9,7 +9,7 @@ use lab_plan::cluster::Fault;
 
 use super::CheckError;
 
-/// The links of a cluster while a check disturbs them. Dropping this mends everything.
+/// The links of a cluster while a check disturbs them. Drop restores all links.
 pub(super) struct Links<'a> {
     cluster: &'a Cluster,
 }
@@ -19,7 +19,6 @@ impl<'a> Links<'a> {
         Self { cluster }
     }
 
-    /// Cuts a node's link.
     pub(super) fn cut(&self, node: &NodeName) -> Result<(), CheckError> {
         if self.is_stuck(node) {
             return Ok(());
@@ -27,7 +26,6 @@ impl<'a> Links<'a> {
         Ok(self.cluster.lan().cut(node)?)
     }
 
-    /// Impairs a node's link.
     pub(super) fn shape(&self, node: &NodeName, impairment: Impairment) -> Result<(), CheckError> {
         if self.is_stuck(node) {
             return Ok(());
@@ -35,7 +33,7 @@ impl<'a> Links<'a> {
         Ok(self.cluster.lan().shape(node, impairment)?)
     }
 
-    /// Parts the LAN. One node whose link stays as it is keeps the whole LAN together.
+    /// Partitions the LAN. If the link of one member is stuck, the LAN is not partitioned.
     pub(super) fn part(&self, partition: &Partition) -> Result<(), CheckError> {
         let mut members = partition.groups.iter().flatten();
         if members.any(|node| self.is_stuck(node)) {
@@ -44,13 +42,13 @@ impl<'a> Links<'a> {
         Ok(self.cluster.lan().partition(partition.clone())?)
     }
 
-    /// Mends all links and heals the LAN.
+    /// Restores all links and ends the partition of the LAN.
     pub(super) fn mend(&self) {
         self.cluster.lan().restore_all();
         self.cluster.lan().heal();
     }
 
-    /// How many frames a node's link has lost so far because it is impaired.
+    /// The number of frames that a node's link has dropped so far because of its impairment.
     pub(super) fn lost(&self, node: &NodeName) -> u64 {
         let counters = self.cluster.lan().counters();
         let link = Link::from(node).to_string();

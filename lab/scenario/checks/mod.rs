@@ -1,10 +1,10 @@
-//! The live checks: each looks at a formed cluster and says what it saw.
+//! The live checks. Each check observes a formed cluster and reports what it observed.
 //!
-//! A check passes only on evidence: when it could not look, it fails and says so.
+//! A check passes only on evidence. If it cannot observe the cluster, it fails and reports this.
 //!
-//! Everything about a check is in its file: its name, its parameters and how they are written, its words, the
-//! images of its workloads, and the code that looks. A new check is a new file and a line in the table below. The
-//! other files are what several checks use.
+//! One file contains everything about a check: its name, its parameters and their syntax, its description,
+//! the images of its workloads, and its code. To add a check, add a file and a line in the table below. The
+//! other files are shared by several checks.
 
 mod asked;
 mod asker;
@@ -28,12 +28,13 @@ use futures::future::BoxFuture;
 use lab_cluster::wait::Wait;
 use lab_plan::scenario::{CheckDefinition, CheckKind, PlannedCheck};
 
-/// A check that looks at a live cluster.
+/// A check that observes a live cluster.
 pub trait Check: PlannedCheck {
-    /// Looks at the cluster and notes what is seen. The check passes when something was noted, and nothing wrong.
+    /// Observes the cluster and notes the results. The check passes if it noted at least one fact and no
+    /// problem.
     ///
     /// # Errors
-    /// When it cannot go on. The error is noted as something wrong.
+    /// If the check cannot continue. The error is noted as a problem.
     fn look<'a>(
         &'a self,
         fixtures: &'a Fixtures,
@@ -41,9 +42,9 @@ pub trait Check: PlannedCheck {
     ) -> BoxFuture<'a, Result<(), CheckError>>;
 }
 
-/// Declares the modules of the checks and the table of them, in the order in which messages name them. The first is
-/// what a scenario without checks looks at. (`make check` formats these files apart: `cargo fmt` does not look for
-/// modules inside a macro.)
+/// Declares the modules of the checks and the table of checks, in the order of the messages. The first check
+/// is the default of a scenario without checks. (`make check` formats these files separately: `cargo fmt`
+/// does not find modules inside a macro.)
 macro_rules! table_of_checks {
     ($($module:ident::$kind:ident,)*) => {
         $(mod $module;
@@ -76,20 +77,20 @@ const fn definition<K: CheckKind + Check>() -> CheckDefinition<dyn Check> {
     CheckDefinition::new::<K>(|parameters| parameters.read::<K, dyn Check>(|check| Arc::new(check)))
 }
 
-/// How long one question to a node may take, at the least.
+/// The minimum time limit of one request to a node.
 const QUESTION: Duration = Duration::from_secs(20);
 
-/// How often a formed cluster is asked again at most, for what it comes to by itself: a service's rules reach each node
-/// a moment after its endpoints are ready, which no object of the API tells, and under emulation that moment is
-/// seconds.
+/// The maximum number of retries for a state that a formed cluster reaches by itself. The rules of a service
+/// reach each node shortly after its endpoints are ready. No API object shows this, and it takes seconds
+/// under emulation.
 const TRIES: u32 = 15;
 
-/// The patience with a formed cluster; see [`crate::cluster::Budgets::patience`].
+/// The retry limits for a formed cluster; see [`crate::cluster::Budgets::patience`].
 fn patient(patience: Duration) -> Wait {
     Wait::up_to(patience).at_most(TRIES)
 }
 
-/// Does a check.
+/// Runs a check.
 pub async fn look(fixtures: &Fixtures, check: &dyn Check) -> Observation {
     let mut seen = Observation::default();
     if let Err(error) = check.look(fixtures, &mut seen).await {

@@ -1,4 +1,4 @@
-//! No node has anything of Tailscale: no extension, service, process, interface or image.
+//! No node contains any part of Tailscale: no extension, service, process, interface or image.
 
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{
@@ -14,17 +14,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, CheckError, Fixtures, Observation, QUESTION};
 
-/// What everything of Tailscale has in its name.
+/// The name of every part of Tailscale contains this text.
 const NAME: &str = "tailscale";
 
-/// The check.
 #[derive(Debug, Serialize)]
 pub struct NoTailscale {
-    /// Only nodes of this role.
+    /// Checks only nodes of this role.
     pub role: Option<Role>,
 }
 
-/// Its parameters.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Written {
@@ -76,11 +74,11 @@ impl Check for NoTailscale {
     }
 }
 
-/// A kind of place where Tailscale could be, and what was found there.
+/// A kind of place that the check searches for Tailscale, and the names that it found there.
 struct SearchedPlace {
     what: &'static str,
     found: Vec<String>,
-    /// A running node always has some of these; none at all means that nobody looked.
+    /// A running node always has entries here. An empty list means that the search failed.
     never_empty: bool,
 }
 
@@ -101,7 +99,8 @@ async fn places(cluster: &Cluster, node: &NodePlan) -> Result<Vec<SearchedPlace>
             never_empty: true,
         },
         SearchedPlace { what: "interfaces", found: interfaces(&client).await?, never_empty: true },
-        // A node where no pod ever ran has none. Kubernetes hears of a node's images minutes later.
+        // The list is empty on a node that has never run a pod. Kubernetes learns the images of a node
+        // minutes later.
         SearchedPlace { what: "container images", found: client.images(QUESTION).await?, never_empty: false },
     ])
 }

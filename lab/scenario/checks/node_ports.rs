@@ -1,5 +1,6 @@
-//! Questions from pod to pod that need no API server: each node's NodePort leads from the host to the pod on that node,
-//! which then asks another pod. What pods say of each other is so heard while the control plane cannot be reached.
+//! Requests between pods without the API server. The NodePort of each node leads from the host to the pod on
+//! that node, and this pod sends a request to another pod. This works while the control plane is not
+//! reachable.
 
 use std::{
     collections::BTreeMap,
@@ -21,14 +22,13 @@ use super::{
     patient,
 };
 
-/// How long a question may take: the echo server itself gives up after 5 s.
+/// The time limit of a request. The echo server itself stops after 5 s.
 const QUESTION: Duration = Duration::from_secs(9);
-/// The service's name.
 const SERVICE: &str = "doors";
-/// What the echo server listens to.
+/// The port of the echo server.
 const PORT: u16 = 8080;
 
-/// An echo pod on every node and the address on the host that leads to each.
+/// An echo pod on every node, and the host address that leads to each pod.
 pub(super) struct NodePorts {
     pods: BTreeMap<NodeName, EchoPod>,
     addresses: BTreeMap<NodeName, SocketAddr>,
@@ -36,15 +36,15 @@ pub(super) struct NodePorts {
     patience: Wait,
 }
 
-/// An answer that one pod got of another.
+/// A response from one pod to another.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Answered {
-    /// How long it took, connections and the path through the node port included.
+    /// The duration, including connections and the path through the node port.
     pub(super) took: Duration,
 }
 
 impl NodePorts {
-    /// Opens a node port to each echo pod; returns once each answers through its own.
+    /// Opens a node port to each echo pod. Returns when each pod responds through its port.
     pub(super) async fn open(fixtures: &Fixtures) -> Result<Self, CheckError> {
         let (cluster, api) = (fixtures.cluster(), fixtures.api());
         let echo = fixtures.echo().await?;
@@ -59,7 +59,7 @@ impl NodePorts {
         for node in pods.keys() {
             addresses.insert(node.clone(), cluster.lan().add_forward(node, port).await?);
         }
-        // Without a provider the client does not even speak plain HTTP; one that is there stays.
+        // The client needs a provider even for plain HTTP. An existing provider stays installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http =
             reqwest::Client::builder().no_proxy().timeout(QUESTION).pool_max_idle_per_host(0).build()?;
@@ -70,13 +70,12 @@ impl NodePorts {
         Ok(ports)
     }
 
-    /// All pairs of different nodes.
     pub(super) fn pairs(&self) -> Vec<(&NodeName, &NodeName)> {
         let nodes = || self.pods.keys();
         nodes().flat_map(|from| nodes().map(move |to| (from, to))).filter(|(from, to)| from != to).collect()
     }
 
-    /// Has the pod on `from` ask the one on `to`, once. An answer of another pod is none.
+    /// Sends one request from the pod on `from` to the pod on `to`. A response from another pod is an error.
     pub(super) async fn ask(&self, from: &NodeName, to: &NodeName) -> Result<Answered, AskError> {
         let began = Instant::now();
         let probed = self.probe(from, to, "").await?;
@@ -87,14 +86,15 @@ impl NodePorts {
         }
     }
 
-    /// As [`NodePorts::ask`], as often as a formed cluster may need.
+    /// Same as [`NodePorts::ask`], with the retries that a formed cluster may need.
     pub(super) async fn ask_patiently(&self, from: &NodeName, to: &NodeName) -> Result<Answered, AskError> {
         let asked = self.patience.retry(|| self.ask(from, to)).await;
         let what = format!("the pod on {from} does not reach the pod on {to}");
         asked.map_err(AskError::from).map_err(AskError::means(what))
     }
 
-    /// Has the pod on `from` get so many bytes of the one on `to`, again when that takes longer than the pod waits.
+    /// Transfers `bytes` bytes to the pod on `from` from the pod on `to`. Retries if the pod's time limit
+    /// expires.
     pub(super) async fn bring(
         &self,
         from: &NodeName,
@@ -129,7 +129,7 @@ impl NodePorts {
     }
 }
 
-/// A port of every node that leads to the pod on the same node, and nowhere else.
+/// Returns a port that leads, on every node, only to the pod on the same node.
 async fn node_port(api: &KubernetesApi, namespace: &str) -> Result<u16, CheckError> {
     let services: Api<Service> = Api::namespaced(api.client(), namespace);
     let service: Service = serde_json::from_value(serde_json::json!({

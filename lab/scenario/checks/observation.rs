@@ -1,27 +1,26 @@
-//! What a check saw.
+//! The observations of a check.
 
 use std::fmt::Display;
 
-/// Facts for the report, and what is wrong.
+/// Facts for the report, and problems.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
-    /// What was observed, one fact a line.
+    /// The observed facts, one per line.
     pub evidence: Vec<String>,
     problems: Vec<String>,
 }
 
 impl Observation {
-    /// Notes a fact.
     pub fn fact(&mut self, text: impl Display) {
         self.evidence.push(text.to_string());
     }
 
-    /// Notes something wrong; the check fails.
+    /// Notes a problem. The check fails.
     pub fn problem(&mut self, text: impl Display) {
         self.problems.push(text.to_string());
     }
 
-    /// A fact if `good`, else a problem.
+    /// Notes a fact if `good`, otherwise a problem.
     pub fn note(&mut self, good: bool, text: impl Display) {
         if good {
             self.fact(text);
@@ -30,18 +29,17 @@ impl Observation {
         }
     }
 
-    /// Adds what another look saw.
+    /// Adds the observations of another source.
     pub fn merge(&mut self, other: Observation) {
         self.evidence.extend(other.evidence);
         self.problems.extend(other.problems);
     }
 
-    /// Whether something wrong was noted.
     pub fn has_problems(&self) -> bool {
         !self.problems.is_empty()
     }
 
-    /// Why the check fails, or `None` when it passes. A check that saw nothing at all fails.
+    /// Why the check fails, or `None` if it passes. A check without observations fails.
     pub fn cause(&self) -> Option<String> {
         if !self.problems.is_empty() {
             Some(self.problems.join("; "))

@@ -1,5 +1,5 @@
-//! While the LAN is parted, pods reach each other within a group and in no other, with or without their control plane;
-//! afterwards everybody reaches everybody without help.
+//! During a partition of the LAN, pods reach each other only within their group, with or without their
+//! control plane. After the partition, every pod reaches every other pod without intervention.
 
 use std::{
     fmt,
@@ -34,23 +34,21 @@ use super::{
     Check, CheckError, Observation, asked::AskError, fixtures::Fixtures, links::Links, node_ports::NodePorts,
 };
 
-/// Pause between two questions of a pod.
+/// Pause between two requests of a pod.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How long a partition lasts unless it is said.
+/// The default duration of a partition.
 const PARTITION_SECONDS: u32 = 30;
-/// The longest that a scenario may ask for.
+/// The maximum duration that a scenario may set.
 const LONGEST_PARTITION: u32 = 3600;
 
-/// The check.
 #[derive(Debug, Serialize)]
 pub struct PartitionCheck {
-    /// Who still reaches whom.
+    /// The groups of nodes that reach each other.
     pub partition: Partition,
-    /// For how long.
+    /// The duration of the partition.
     pub lasts: Duration,
 }
 
-/// Its parameters.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Written {
@@ -61,7 +59,7 @@ pub struct Written {
     lasts: Option<Spanned<u32>>,
 }
 
-/// Who keeps the way to the host: `all`, or a list of nodes.
+/// The nodes that keep their connection to the host: `all`, or a list of nodes.
 #[derive(Default)]
 enum WrittenUplink {
     #[default]
@@ -173,7 +171,7 @@ async fn part_and_heal(
     let parted = Instant::now();
     links.part(partition)?;
     let pairs = ports.pairs().into_iter().filter(|(from, _)| partition.keeps_uplink(from));
-    // Each pair for itself: an answer that does not come is waited for long.
+    // Each pair runs separately, because a missing response takes the full time limit.
     let asked = pairs.map(async |(from, to)| {
         let tally = Mutex::new(Tally::default());
         sample(lasts, AGAIN, || async {
@@ -216,7 +214,7 @@ async fn part_and_heal(
     Ok(())
 }
 
-/// Waits until the API server answers and calls every node Ready.
+/// Waits until the API server responds and reports every node as Ready.
 async fn everybody_ready(cluster: &Cluster, api: &KubernetesApi) -> Result<(), CheckError> {
     let attempt = || async {
         let nodes = api.nodes().await.map_err(|error| error.to_string())?;
@@ -231,7 +229,7 @@ async fn everybody_ready(cluster: &Cluster, api: &KubernetesApi) -> Result<(), C
     })
 }
 
-/// What became of the questions of one pod to another.
+/// The results of the requests from one pod to another.
 #[derive(Debug, Default)]
 struct Tally {
     answered: u32,
@@ -274,7 +272,7 @@ impl Tally {
     }
 }
 
-/// Whether the API server can be reached from the host, and whether it should.
+/// Whether the host reaches the API server, and whether it should.
 struct ControlPlane {
     keeps: bool,
     answered: u32,

@@ -1,5 +1,5 @@
-//! A pod on each node reaches a pod on each other node: directly, through a ClusterIP service, and
-//! by the service's DNS name. The requests are made inside the pods.
+//! A pod on each node reaches a pod on each other node: directly, through a ClusterIP service, and by the
+//! service's DNS name. The pods make the requests.
 
 use std::collections::BTreeSet;
 
@@ -26,16 +26,14 @@ use super::{
     patient,
 };
 
-/// The check.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct PodNetwork {
-    /// Also through a ClusterIP service.
+    /// Also checks a ClusterIP service.
     pub service: bool,
-    /// Also by the service's DNS name.
+    /// Also checks the DNS name of the service.
     pub dns: bool,
 }
 
-/// Its parameters.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Written {
@@ -87,7 +85,7 @@ impl Check for PodNetwork {
             let dns =
                 async { ready_endpoint(api, CLUSTER_DNS, limit).await.map_err(|error| error.to_string()) };
             let dns = dns.boxed().shared();
-            // The pods ask at the same time, each one question after the other.
+            // All pods send requests at the same time. Each pod sends its requests in sequence.
             let recorder = cluster.recorder();
             let asked = pods.iter().map(|from| {
                 let patience = patient(budgets.patience());
@@ -105,15 +103,15 @@ impl Check for PodNetwork {
     }
 }
 
-/// The two names of the service under which it is asked, each when the scenario wants it.
+/// The two names of the service, each present if the scenario checks it.
 struct Names {
     service: Option<String>,
     dns: Option<String>,
 }
 
-/// All questions of one pod: to each pod on another node, and to the service by its names. By the
-/// DNS name only once somebody answers for names, which is what `dns` waits for. Once a question has no right
-/// answer the verdict stands, and the others are asked once.
+/// Makes all requests of one pod: to each pod on another node, and to the service by its names. Requests by
+/// DNS name wait for a ready DNS server (`dns`). After the first wrong response, the check has failed, and
+/// the remaining requests have no retries.
 async fn ask_from(
     asker: &Asker,
     from: &EchoPod,
@@ -139,7 +137,7 @@ async fn ask_from(
     }
     if let Some(name) = &names.dns {
         let somebody_answers = seen.has_problems() || dns.await.is_ok();
-        // Why nobody does is told once, not by each pod.
+        // The cause of a missing DNS server is reported once, not by each pod.
         if somebody_answers {
             let url = EchoWorkload::url(name);
             let reached = asker.ask(from, &url, &patience, |node| nodes.contains(node)).await;
@@ -198,7 +196,7 @@ mod tests {
     use super::*;
     use lab_cluster::kubernetes::KubernetesApi;
 
-    /// An API server whose pod proxy gives these answers, one after the other, and then the last one again.
+    /// An API server. Its pod proxy returns these responses in sequence, and then repeats the last one.
     fn api(answers: &[&str]) -> KubernetesApi {
         let answers: VecDeque<String> = answers.iter().map(|answer| (*answer).to_owned()).collect();
         let answers = Arc::new(Mutex::new(answers));

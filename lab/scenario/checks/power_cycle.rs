@@ -1,8 +1,9 @@
-//! A node that loses power comes back Ready with the same identity.
+//! After a power loss, a node becomes Ready again with the same identity.
 //!
-//! That it really was away shows in the kernel's boot id, which is new at each boot. The node itself tells it, and what
-//! Kubernetes says counts once it says so of that boot: for a while after the power cut the Node object is still as the
-//! boot before left it. That it is the same node shows in its machine id and in the UID of its Kubernetes Node.
+//! The kernel's boot id proves the restart, because each boot has a new id. The node itself reports the id.
+//! The state in Kubernetes counts only if it refers to the new boot: after the power loss, the Node object
+//! keeps the state of the previous boot for some time. The machine id and the UID of the Kubernetes Node
+//! prove the identity.
 
 use std::time::Instant;
 
@@ -20,14 +21,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, CheckError, Fixtures, Observation, boot_id::boot_id};
 
-/// The check.
 #[derive(Debug, Serialize)]
 pub struct PowerCycle {
-    /// The node.
     pub node: NodeName,
 }
 
-/// Its parameters.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Written {
@@ -72,7 +70,7 @@ impl Check for PowerCycle {
             let started = Instant::now();
             node.power_cycle().await?;
             let id = boot_id(node).await?;
-            // At the deadline the comparison tells what is still missing.
+            // If the deadline expires, the comparison reports what is missing.
             let of_this_boot = has_boot_id(id.clone()).and(is_ready());
             let limit = fixtures.formed().plan().budgets.limit(Step::Ready);
             let _ = Wait::up_to(limit).on(node_facts(api, name.as_str()), of_this_boot).await;
@@ -88,11 +86,10 @@ impl Check for PowerCycle {
     }
 }
 
-/// A boot of a node.
 struct Boot {
-    /// The boot id that the node itself tells.
+    /// The boot id that the node reports.
     id: String,
-    /// What Kubernetes says of the node.
+    /// The node state in Kubernetes.
     node: NodeFacts,
 }
 
@@ -110,7 +107,7 @@ fn compare(before: &Boot, after: &Boot, seen: &mut Observation) {
         format!("{name}: boot id {} became {}", before.id, after.id),
     );
     if after.node.boot_id != after.id {
-        // All else that Kubernetes says is of another boot.
+        // The other facts in Kubernetes refer to another boot.
         return seen.problem(format!(
             "{name}: it is in boot {}, and Kubernetes still tells of boot {}",
             after.id, after.node.boot_id
@@ -138,7 +135,7 @@ mod tests {
     use super::*;
     use lab_cluster::kubernetes::NodeReadiness as Readiness;
 
-    /// A boot of which Kubernetes knows.
+    /// A boot that Kubernetes has recorded.
     fn boot(uid: &str, machine: &str, id: &str) -> Boot {
         let node = NodeFacts {
             name: "worker-2".into(),

@@ -1,4 +1,5 @@
-//! Every node runs what the image of its role holds: expected from the image, actual from the node.
+//! Every node runs the contents of its role's image. The image gives the expected state, the node the actual
+//! state.
 
 use std::collections::BTreeSet;
 
@@ -16,12 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, CheckError, Fixtures, Observation, QUESTION};
 
-/// containerd's configuration on a node, with the parts of all extensions (Talos, constants.CRIConfig).
+/// The containerd configuration of a node, including the parts of all extensions (Talos,
+/// constants.CRIConfig).
 const CRI_CONFIG: &str = "/etc/cri/conf.d/cri.toml";
-/// Layers that Talos lists among the extensions and that are none.
+/// Layers that Talos lists as extensions but that are not extensions.
 const PSEUDO: [&str; 2] = ["modules.dep", "schematic"];
 
-/// The check; it has no parameters.
+/// The check has no parameters.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Roles {}
@@ -71,7 +73,7 @@ impl Check for Roles {
     }
 }
 
-/// What tells one image from another.
+/// The properties that distinguish images.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Traits {
     extensions: BTreeSet<String>,

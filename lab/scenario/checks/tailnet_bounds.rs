@@ -1,4 +1,4 @@
-//! The bounds of a tailnet: of the cluster only gateways are in it, and nothing asks the internet.
+//! The bounds of a tailnet: only gateways of the cluster are members, and no traffic goes to the internet.
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +10,7 @@ use lab_plan::cluster::{NodePlan, OUTSIDE_CLIENT, TAILNET};
 
 use super::{CheckError, Observation, QUESTION};
 
-/// A gateway whose tailnet must end at it.
+/// A gateway at which the tailnet must end.
 pub(super) struct Bounds<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) tailnet: &'a Tailnet,
@@ -18,8 +18,8 @@ pub(super) struct Bounds<'a> {
 }
 
 impl Bounds<'_> {
-    /// Nothing on the gateway tried to reach the internet. It may try the client's own addresses on
-    /// this host, which lie beyond the lab network as well.
+    /// Checks that the gateway did not try to reach the internet. It may try the client's own addresses on
+    /// this host, which are also outside the lab network.
     pub(super) async fn attempts(&self, client: &OutsideClient, observation: &mut Observation) {
         let name = self.gateway.spec.name.as_str();
         let own: Vec<String> = match client.status().await {
@@ -31,8 +31,8 @@ impl Bounds<'_> {
         let refused = self.cluster.lan().counters().refused;
         let strange: Vec<_> = refused
             .iter()
-            // Tailscale's own service address (100.100.100.100) is in the tailnet's range too; before its
-            // routes are set a packet for it takes the default route.
+            // Tailscale's own service address (100.100.100.100) is in the tailnet's range, too. Before its
+            // routes are set, a packet to it takes the default route.
             .filter(|refused| !TAILNET.contains(&refused.destination))
             .filter(|refused| refused.node.as_str() == name && !is_own(refused.destination))
             .map(|refused| format!("{} ({} packets)", refused.destination, refused.packets))
@@ -47,7 +47,7 @@ impl Bounds<'_> {
         );
     }
 
-    /// Of the cluster only gateways are members of the tailnet.
+    /// Checks that only gateways of the cluster are members of the tailnet.
     pub(super) async fn members(&self, observation: &mut Observation) -> Result<(), CheckError> {
         match self.tailnet.control() {
             Some(control) => self.only_the_gateway(control, observation).await?,
@@ -99,7 +99,7 @@ impl Bounds<'_> {
     }
 }
 
-/// Whether an address resource (`LINK/ADDRESS/BITS`) lies in the tailnet's range.
+/// Whether an address resource (`LINK/ADDRESS/BITS`) is in the tailnet's range.
 fn in_tailnet(id: &str) -> bool {
     id.split('/').filter_map(|part| part.parse::<Ipv4Addr>().ok()).any(|address| TAILNET.contains(&address))
 }

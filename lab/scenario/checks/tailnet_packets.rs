@@ -1,4 +1,4 @@
-//! Packets of the tailnet client to pods and services behind a gateway, and what comes back.
+//! Packets from the tailnet client to pods and services behind a gateway, and the responses.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -17,19 +17,20 @@ use super::{
     tailnet_routing::Routing,
 };
 
-/// How long one request may take; the first to a target also looks for a path.
+/// The time limit of one request. The first request to a target includes path discovery.
 const REQUEST: Duration = Duration::from_secs(10);
-/// How long a datagram may be under way, there and back.
+/// The time limit of a datagram round trip.
 const DATAGRAM: Duration = Duration::from_secs(5);
-/// How many datagrams are sent before a target counts as not reached.
+/// The number of datagrams until a target counts as unreachable.
 const TRIES: usize = 6;
-/// How often a target is asked once it has answered.
+/// The number of requests to a target after its first response.
 const REPEATS: usize = 3;
-/// Bytes of the large transfer: many full segments, so that a black hole for them shows.
+/// Bytes of the large transfer: many full segments, to detect an MTU black hole.
 const LARGE: usize = 2 << 20;
 
 impl Routing<'_> {
-    /// Asks pods on other nodes and the service, in small answers, datagrams and a large transfer.
+    /// Sends requests to pods on other nodes and to the service: small requests, datagrams and a large
+    /// transfer.
     pub(super) async fn packets(
         &mut self,
         client: &OutsideClient,
@@ -38,7 +39,7 @@ impl Routing<'_> {
         let EchoPods { workload, pods } = self.fixtures.echo().await?;
         let http = client.http(REQUEST)?;
         self.bounds().attempts(client, seen).await;
-        // A pod on a compute node: the gateway has to route, not only to answer.
+        // The pod is on a compute node, so the gateway must route the packets.
         let far: Vec<&EchoPod> =
             pods.iter().filter(|pod| pod.node != self.gateway.spec.name.as_str()).collect();
         for pod in &far {
@@ -66,7 +67,7 @@ impl Routing<'_> {
         Ok(())
     }
 
-    /// Asks one address until it answers, and then some more.
+    /// Sends requests to one address until it responds, and then `REPEATS` more.
     async fn ask(&self, http: &reqwest::Client, address: &str) -> Vec<TailnetAnswer> {
         let answers = Mutex::new(Vec::new());
         let attempt = || async {
@@ -86,7 +87,7 @@ impl Routing<'_> {
         answers
     }
 
-    /// Sends datagrams to one address until one comes back.
+    /// Sends datagrams to one address until one returns.
     async fn datagrams(&mut self, client: &OutsideClient, address: &str) {
         let Ok(ip) = address.parse::<IpAddr>() else { return };
         let Some(prefix) = self.prefix_of(ip) else { return };
@@ -112,8 +113,8 @@ impl Routing<'_> {
         self.ledger.routes.iter().map(|route| route.prefix).find(|prefix| prefix.contains(&address))
     }
 
-    /// Notes in the ledger what came of the requests to one address: the first answer apart from the
-    /// later ones, lost ones only when none came.
+    /// Notes the results of the requests to one address in the ledger. Lost requests are noted only if no
+    /// response arrived.
     fn note(&mut self, address: &str, answers: &[TailnetAnswer]) {
         let Ok(ip) = address.parse::<IpAddr>() else { return };
         let Some(prefix) = self.prefix_of(ip) else { return };
@@ -129,7 +130,6 @@ impl Routing<'_> {
         }
     }
 
-    /// A transfer of many full segments.
     async fn large(&self, http: &reqwest::Client, pod: &EchoPod, seen: &mut Observation) {
         let url = format!("{}bytes?n={LARGE}", EchoWorkload::url(&pod.address));
         let started = Instant::now();

@@ -1,4 +1,4 @@
-//! What a routed tailnet does when something breaks: it comes back by itself, or goes another way.
+//! How a routed tailnet reacts to a disturbance: it recovers by itself, or uses another path.
 
 use std::{
     net::IpAddr,
@@ -23,37 +23,36 @@ use super::{
     tailnet_routing::tailnet_of,
 };
 
-/// How long one request may take.
+/// The time limit of one request.
 const REQUEST: Duration = Duration::from_secs(4);
-/// Pause between two requests while an answer is waited for.
+/// Pause between two requests.
 const AGAIN: Duration = Duration::from_millis(250);
-/// How long login, routes and each way back may take, on the reference host.
+/// The time limit of login, routes and each recovery, on the reference host.
 const RECOVERY: Duration = Duration::from_secs(120);
 
-/// The check.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TailnetRecovery {
-    /// What is disturbed, one after the other.
+    /// The disturbances, in sequence.
     pub after: Vec<Disturbance>,
 }
 
-/// Something that happens to a routed tailnet.
+/// A disturbance of a routed tailnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Disturbance {
-    /// The gateway's network cable is pulled out and put back in.
+    /// The gateway's network cable is unplugged and plugged in again.
     LinkCut,
-    /// The gateway loses power and is started again.
+    /// The gateway loses power and starts again.
     GatewayReboot,
-    /// The control server is away for a moment.
+    /// The control server is unavailable for a short time.
     ControlServerRestart,
-    /// No datagram passes between the gateway and the outside, so that only the relay is left.
+    /// No datagrams pass between the gateway and the outside, so only the relay works.
     NoDirectPath,
 }
 
 impl Disturbance {
-    /// In words, after "after".
+    /// The text that follows "after".
     fn label(self) -> &'static str {
         match self {
             Self::LinkCut => "its link was cut",
@@ -154,7 +153,7 @@ struct ClientPath<'a> {
 }
 
 impl ClientPath<'_> {
-    /// Asks until the pod answers, and says after how many seconds it did.
+    /// Sends requests until the pod responds. Returns the time in seconds.
     async fn reached(&self, when: &str) -> Result<f64, CheckError> {
         let started = Instant::now();
         let wait = Wait::up_to(self.patience).every(AGAIN);
@@ -170,7 +169,7 @@ impl ClientPath<'_> {
         }
     }
 
-    /// The gateway as the control server, or else the client, knows it: exactly one entry.
+    /// The gateway's entry at the control server, or else at the client. Exactly one entry must exist.
     async fn member(&self) -> Result<Member, CheckError> {
         let name = self.tailnet.gateway_name(self.gateway);
         let mut own: Vec<Member> = match self.tailnet.control() {
@@ -271,7 +270,7 @@ impl ClientPath<'_> {
         seen
     }
 
-    /// The first ping that took the relay, or else the last one within `limit`.
+    /// The first ping through the relay, or else the last ping within `limit`.
     async fn ping_through_relay(&self, address: IpAddr, limit: Duration) -> Result<Pong, TailnetError> {
         let relayed = |pong: &Pong| match pong.path {
             Path::Relay(_) => Ok(()),
@@ -302,7 +301,6 @@ impl ClientPath<'_> {
     }
 }
 
-/// A node of the tailnet.
 #[derive(PartialEq, Eq)]
 struct Member {
     id: String,

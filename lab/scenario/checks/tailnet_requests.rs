@@ -1,20 +1,20 @@
-//! Requests of a tailnet client to echo servers in the cluster.
+//! Requests from a tailnet client to echo servers in the cluster.
 
 use std::time::{Duration, Instant};
 
 use lab_cluster::kubernetes::EchoWorkload;
 use lab_model::words::chain;
 
-/// What came of one request.
+/// The result of one request.
 pub(super) struct TailnetAnswer {
-    /// How long it took.
+    /// The duration of the request.
     pub(super) after: Duration,
-    /// Node that answered and the sender that it saw, or why nobody did.
+    /// The responding node and the sender address that it saw, or the error.
     pub(super) seen: Result<(String, String), String>,
 }
 
 impl TailnetAnswer {
-    /// Asks the echo server at an address, once.
+    /// Sends one request to the echo server at an address.
     pub(super) async fn of(http: &reqwest::Client, address: &str) -> Self {
         let started = Instant::now();
         let seen = async {
@@ -29,7 +29,7 @@ impl TailnetAnswer {
     }
 }
 
-/// Node and sender out of an echo server's answer.
+/// Reads node and sender from the response of an echo server.
 fn understood(text: &str) -> Result<(String, String), String> {
     let value: serde_json::Value = serde_json::from_str(text).map_err(|_| format!("\"{text}\" answered"))?;
     let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();

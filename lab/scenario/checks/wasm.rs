@@ -1,4 +1,4 @@
-//! WebAssembly workloads run on every node, of whatever role, and answer ordinary pods.
+//! WebAssembly workloads run on every node of every role, and respond to ordinary pods.
 
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{
@@ -19,10 +19,9 @@ use super::{
     patient,
 };
 
-/// The namespace of the modules.
 const NAMESPACE: &str = "lab-wasm-check";
 
-/// The check; it has no parameters.
+/// The check has no parameters.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wasm {}
@@ -82,8 +81,8 @@ impl Check for Wasm {
     }
 }
 
-/// Asks the modules on the other nodes, and the service over all of them. Once a question has no right answer the
-/// verdict stands, and the others are asked once.
+/// Sends requests to the modules on the other nodes, and to the service of all modules. After the first wrong
+/// response, the check has failed, and the remaining requests have no retries.
 async fn ask_from(
     asker: &Asker,
     from: &EchoPod,
