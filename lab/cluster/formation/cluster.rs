@@ -1,4 +1,4 @@
-//! A live cluster: its LAN, its registry, its machines, and what is known of them.
+//! A live cluster: LAN, registry, machines and formation state.
 
 use std::{
     collections::BTreeMap,
@@ -34,26 +34,24 @@ use super::{
 };
 use crate::machine_api::NodeClient;
 
-/// By how much the clock of a node with the fault [`Fault::WrongClock`] is ahead. Certificates that the lab has just
-/// issued are valid by then, so that the cluster forms.
+/// The clock of a node with the fault [`Fault::WrongClock`] is ahead by this time. New certificates of the
+/// lab are valid at that time, so the cluster forms.
 const WRONG_BY: Duration = Duration::from_secs(90);
 
-/// What a cluster runs on.
+/// The host resources of a cluster.
 #[derive(Clone)]
 pub struct Host {
-    /// The emulator.
     pub qemu: QemuBinary,
-    /// Starts children that do not outlive the lab.
+    /// Starts child processes that end with the lab.
     pub processes: Processes,
-    /// Where everything of the run is written.
+    /// The output directory of the run.
     pub directory: PathBuf,
-    /// The event stream.
     pub recorder: Recorder,
 }
 
-/// A live cluster, from before its first machine. [`Cluster::form`] makes a
-/// [`FormedCluster`](super::FormedCluster) out of it. Dropping it ends every process of it;
-/// [`Cluster::shut_down`] does so in order.
+/// A live cluster. It exists before its first machine starts. [`Cluster::form`] returns a
+/// [`FormedCluster`](super::FormedCluster). Drop ends all processes of the cluster. [`Cluster::shut_down`]
+/// ends them in order.
 pub struct Cluster {
     pub(super) plan: Plan,
     pub(super) host: Host,
@@ -61,16 +59,15 @@ pub struct Cluster {
     registry: Registry,
     tailnet: Option<Tailnet>,
     machines: Mutex<BTreeMap<NodeName, Arc<Machine>>>,
-    /// What it has to do with saved clusters.
+    /// Options to restore and save warm clusters.
     pub(super) warm: Mutex<Option<Warm>>,
-    /// Under which key it may be saved, and where; none when a fault was put into it.
+    /// The store and the key for a saved cluster. `None` when a fault was injected.
     pub(super) saved_as: Option<(WarmStore, WarmKey)>,
-    /// How far it has come.
     pub(super) formation: watch::Sender<FormationState>,
 }
 
 impl Cluster {
-    /// Starts the LAN; no VM yet. The registry was started before, for its port is in the plan.
+    /// Starts the LAN, but no VM. The registry must already run, because the plan contains its port.
     ///
     /// # Errors
     /// When the LAN cannot be started.
@@ -140,7 +137,7 @@ impl Cluster {
         })
     }
 
-    /// It is restored from a saved cluster, or saved once it has formed.
+    /// Enables the restore from a saved cluster, or the save after formation.
     #[must_use]
     pub fn with_warm(mut self, warm: Option<Warm>) -> Self {
         self.saved_as = warm.as_ref().map(|warm| (warm.store.clone(), warm.key.clone()));
@@ -148,84 +145,81 @@ impl Cluster {
         self
     }
 
-    /// What it was started from.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Its tailnet, if it has one.
     pub fn tailnet(&self) -> Option<&Tailnet> {
         self.tailnet.as_ref()
     }
 
-    /// The LAN, for link faults and counters.
+    /// Returns the LAN, for link faults and counters.
     pub fn lan(&self) -> &Lan {
         &self.lan
     }
 
-    /// Bytes of images that the nodes have pulled.
+    /// Returns the number of image bytes that the nodes have pulled.
     pub fn image_bytes(&self) -> u64 {
         self.registry.bytes_served()
     }
 
-    /// Where the run writes.
+    /// Returns the output directory of the run.
     pub fn directory(&self) -> &Path {
         &self.host.directory
     }
 
-    /// Where the run keeps what belongs to a node: console, disk, command line.
+    /// Returns the directory for the files of a node: console, disk, command line.
     pub fn node_directory(&self, node: &NodeName) -> PathBuf {
         self.host.directory.join(NODES).join(node.as_str())
     }
 
-    /// The event stream.
     pub fn recorder(&self) -> &Recorder {
         &self.host.recorder
     }
 
-    /// How far it has come by now.
+    /// Returns the current formation state.
     pub fn formation(&self) -> FormationState {
         self.formation.borrow().clone()
     }
 
-    /// How far it has come, to wait for changes.
+    /// Subscribes to changes of the formation state.
     pub fn watch_formation(&self) -> watch::Receiver<FormationState> {
         self.formation.subscribe()
     }
 
-    /// The VM of a node, once it was started.
+    /// Returns the VM of a node after its start.
     pub fn machine(&self, node: &NodeName) -> Option<Arc<Machine>> {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner).get(node).cloned()
     }
 
-    /// The pids of all processes of the cluster: its VMs and the uplink.
+    /// Returns the process IDs of the cluster: VMs and uplink.
     pub fn pids(&self) -> Vec<u32> {
         let machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
         machines.values().map(|machine| machine.pid()).chain([self.lan.uplink_pid()]).collect()
     }
 
-    /// Where a node's machine API is reached from the host.
+    /// Returns the host address of a node's machine API.
     ///
     /// # Errors
-    /// When the LAN does not forward it.
+    /// When the LAN does not forward the port.
     pub fn machine_api(&self, node: &NodeName) -> Result<SocketAddr, NotForwarded> {
         let address = self.lan.forward(node, MACHINE_API_PORT);
         address.ok_or_else(|| NotForwarded::new(node))
     }
 
-    /// Where the Kubernetes API server is reached from the host.
+    /// Returns the host address of the Kubernetes API server.
     ///
     /// # Errors
-    /// When the LAN does not forward it.
+    /// When the LAN does not forward the port.
     pub fn kubernetes_api(&self) -> Result<SocketAddr, NotForwarded> {
         let address = self.lan.forward(&self.plan.control_plane().spec.name, KUBERNETES_API_PORT);
         address.ok_or_else(|| NotForwarded::new("the API server"))
     }
 
-    /// An authenticated connection to a node's machine API, made anew.
+    /// Opens a new authenticated connection to a node's machine API.
     ///
     /// # Errors
-    /// When the node does not answer or does not trust us.
+    /// When the node does not answer or does not trust the client.
     pub async fn connect(&self, node: &NodePlan) -> Result<NodeClient, crate::machine_api::ApiError> {
         let address = IpAddr::from(node.address);
         let via =
@@ -236,12 +230,12 @@ impl Cluster {
         NodeClient::connect(via, address, &self.plan.credentials).await
     }
 
-    /// Makes a node's disk if there is none and starts its VM.
+    /// Creates the disk of a node if it does not exist, then starts the VM.
     pub(crate) async fn boot(&self, node: &NodePlan) -> Result<Arc<Machine>, Cause> {
         self.boot_with(node, false).await
     }
 
-    /// As [`Cluster::boot`]; an `incoming` machine waits for its memory instead of booting.
+    /// Like [`Cluster::boot`]. An `incoming` machine waits for its memory instead of booting.
     pub(super) async fn boot_with(&self, node: &NodePlan, incoming: bool) -> Result<Arc<Machine>, Cause> {
         let name = &node.spec.name;
         let directory = self.node_directory(name);
@@ -301,7 +295,7 @@ impl Cluster {
         self.node_directory(&node.spec.name).join(DISK)
     }
 
-    /// Makes a node's empty disk, in place of the one that is there.
+    /// Creates an empty disk for a node. Replaces an existing disk.
     pub(super) fn make_disk_of(&self, node: &NodePlan) -> Result<(), Cause> {
         make_disk(&self.disk_of(node), node.spec.disk.bytes()).map_err(|error| Cause::File {
             action: format!("make the disk of {}", node.spec.name),
@@ -309,8 +303,8 @@ impl Cluster {
         })
     }
 
-    /// Ends all VMs at once and returns when they are gone. Throw-away nodes are not asked to shut
-    /// down. The LAN ends with the last handle of the cluster.
+    /// Ends all VMs immediately and waits until they have ended. Does not shut down the guests, because the
+    /// nodes are disposable. The LAN ends with the last handle of the cluster.
     pub async fn shut_down(&self) {
         let recorder = self.host.recorder.clone();
         let (subject, step) = (Subject::Cluster, Step::Teardown);
@@ -319,7 +313,7 @@ impl Cluster {
         recorder.record(EventKind::StepFinished { subject, step, outcome: Outcome::Passed });
     }
 
-    /// Ends all VMs; others may be started in their place.
+    /// Ends all VMs. New VMs can replace them.
     pub(super) async fn end_machines(&self) {
         let machines = std::mem::take(&mut *self.machines.lock().unwrap_or_else(PoisonError::into_inner));
         let ends = machines.into_values().filter_map(Arc::into_inner).map(Machine::quit);
@@ -328,8 +322,8 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
-    /// A node's disk holds its machine config with all secrets in it, and is of no use without the
-    /// lab. A machine that still has it open keeps it until it ends.
+    /// Deletes the disks. A disk contains the machine config with all secrets and is useless without the
+    /// lab. A running machine keeps its open disk until the machine ends.
     fn drop(&mut self) {
         for node in &self.plan.nodes {
             let _ = std::fs::remove_file(self.disk_of(node));

@@ -1,13 +1,13 @@
-//! Formation: every node goes its way at once, and waits only for what it really needs. On a host that
-//! cannot carry that, workers start once the control plane is Ready ([`super::StartDecision`]).
+//! Formation: all nodes run their steps concurrently and wait only for real dependencies. If the host has
+//! too few resources for that, workers start after the control plane is Ready ([`super::StartDecision`]).
 //!
 //! ```text
 //! each node      boot -> maintenance -> apply config -> machine API ------------> ready
 //! control plane                                          `-> bootstrap -> kubeconfig -> Kubernetes API
 //! ```
 //!
-//! A worker's authenticated API needs the control plane's trustd, and "ready" needs the Kubernetes
-//! API; both are waited for where they are needed, so nothing is held back earlier.
+//! The authenticated API of a worker needs trustd on the control plane, and "ready" needs the Kubernetes
+//! API. Only the steps that need them wait for them, so no earlier step is delayed.
 
 use std::{
     net::IpAddr,
@@ -41,23 +41,22 @@ use crate::{
     machine_api::{ApiError, ApplyMode, MaintenanceClient, NodeClient},
 };
 
-/// What nodes that form wait for of the control plane. Its steps bound these waits; when they fail, the
-/// waits are dropped.
+/// Signals from the control plane to the other nodes. The steps of the control plane limit the wait time.
+/// When a step fails, formation drops the waits.
 pub(super) struct Signals {
-    /// The way into Kubernetes, once the API server is ready.
+    /// Access to Kubernetes, set when the API server is ready.
     pub(super) kubernetes: SetOnce<Arc<KubernetesAccess>>,
-    /// That the control plane is Ready.
+    /// Set when the control plane is Ready.
     led: SetOnce<()>,
-    /// Places for workers that wait until it is.
+    /// Limits the number of workers that form at once after the control plane.
     places: Semaphore,
 }
 
 impl Cluster {
-    /// Boots all nodes and makes them one Ready cluster. How far it has come is seen meanwhile with
-    /// [`Cluster::formation`].
+    /// Boots all nodes and forms a Ready cluster. [`Cluster::formation`] returns the progress.
     ///
     /// # Errors
-    /// The first failure; everything else is given up at that moment.
+    /// The first failure. It cancels all other work.
     pub fn form(self: &Arc<Self>) -> BoxFuture<'_, Result<FormedCluster, Failure>> {
         async move {
             let formed = self.restore_or_form().await?;
@@ -80,7 +79,7 @@ impl Cluster {
             None => None,
             Some(snapshot) => match self.restored(&snapshot).await {
                 Ok(access) => Some((formed(access), snapshot.saved.key.stage)),
-                // It came back as it was: held up, which this plan has no document for.
+                // The restored cluster is held up as before, and this plan has no document for it.
                 Err(failure) if matches!(failure.cause, Cause::Held(_)) => return Err(failure),
                 Err(failure) => {
                     keep.extend(self.give_up(snapshot, &failure).await);
@@ -103,13 +102,12 @@ impl Cluster {
         Ok(formed)
     }
 
-    /// A saved cluster that does not come back is of no use to the next run either. Returns the key
-    /// under which the cluster that forms instead is to be saved.
+    /// Discards a saved cluster that cannot be restored. Returns the key to save the new cluster with.
     async fn give_up(&self, snapshot: Snapshot, failure: &Failure) -> Option<WarmKey> {
         self.end_machines().await;
         self.formation.send_replace(FormationState::Started);
         for node in &self.plan.nodes {
-            // Without it there is one less thing to remove.
+            // The disk may not exist.
             let _ = std::fs::remove_file(self.disk_of(node));
         }
         let reason = format!("the warm cluster did not come back ({failure}); it is removed");
@@ -151,7 +149,7 @@ impl Cluster {
         let client = self.secure_api(node, &subject).await?;
         let access = Arc::new(self.found_kubernetes(&client, &subject).await?);
         self.formation.send_replace(FormationState::ApiServer(Arc::clone(&access)));
-        // Nothing else sets these two.
+        // No other code sets these two signals.
         let _ = signals.kubernetes.set(Arc::clone(&access));
         self.ready(node, &subject, client, access.nodes.clone()).await?;
         let _ = signals.led.set(());
@@ -212,8 +210,8 @@ impl Cluster {
 
     pub(super) async fn secure_api(&self, node: &NodePlan, subject: &Subject) -> Result<NodeClient, Failure> {
         self.step(subject, Step::SecureApi, |seen| async move {
-            // Until the config has taken effect, the self-signed maintenance certificate is still shown; so a
-            // lack of trust may pass.
+            // The node shows its self-signed maintenance certificate until the config takes effect. A trust
+            // error may therefore be temporary.
             let passes =
                 |error: &ApiError| matches!(error, ApiError::Tls { .. } | ApiError::Unreachable { .. });
             Ok(retry(&seen, passes, || self.connect(node)).await?)
@@ -221,7 +219,7 @@ impl Cluster {
         .await
     }
 
-    /// On the control plane: etcd, kubeconfig, API server, and the watch over its nodes.
+    /// Runs the Kubernetes steps on the control plane: etcd, kubeconfig, API server and node watch.
     async fn found_kubernetes(
         &self,
         client: &NodeClient,
@@ -254,7 +252,7 @@ impl Cluster {
             .recording_events(self.host.recorder.clone()))
     }
 
-    /// The control plane's kubeconfig, dialling this run's port.
+    /// Returns the control plane's kubeconfig with the forwarded port of this run.
     pub(super) fn forwarded(&self, kubeconfig: &str) -> Result<Arc<str>, Cause> {
         let address = IpAddr::from(self.plan.control_plane().address);
         Ok(forwarded_kubeconfig(kubeconfig, self.kubernetes_api()?, address)?.into())
@@ -278,7 +276,8 @@ impl Cluster {
         .await
     }
 
-    /// All layers green, a late document applied on the way when a service waits for one.
+    /// Waits until all layers are green. Accepts a hold if the plan allows one or supplies the document
+    /// later.
     async fn green_or_held(
         &self,
         node: &NodePlan,

@@ -1,8 +1,8 @@
-//! A boot sequence that is held up by an extension service without its configuration.
+//! A boot sequence that waits for the configuration of an extension service.
 //!
-//! By the source of Talos v1.11.5 and v1.13.9 it is the boot sequence that waits for such a service, not
-//! kubelet: Kubernetes calls the node Ready all the same, the machine stays in stage `booting`, and
-//! when `startAllServices` has waited 70 minutes the node reboots, for ever.
+//! According to the source of Talos v1.11.5 and v1.13.9, the boot sequence waits for such a service, but
+//! kubelet does not. Kubernetes reports the node as Ready, and the machine stays in stage `booting`. The
+//! node reboots each time `startAllServices` has waited 70 minutes.
 
 use std::{fmt, time::Duration};
 
@@ -10,26 +10,26 @@ use serde::Serialize;
 
 use crate::machine_api::{MachineStatus, ServiceState, Stage};
 
-/// The words of a service that waits for its ExtensionServiceConfig document (machinery,
-/// resources/runtime, `ExtensionServiceConfigStatusCondition`).
+/// Message of a service that waits for its ExtensionServiceConfig document (machinery, resources/runtime,
+/// `ExtensionServiceConfigStatusCondition`).
 const UNCONFIGURED: &str = "extension service config";
 
-/// What holds a node's boot up.
+/// The cause of a boot that is held up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Hold {
-    /// The service, `ext-NAME`.
+    /// Service ID, `ext-NAME`.
     pub service: String,
-    /// What it says that it waits for.
+    /// The wait message of the service.
     pub message: String,
-    /// Kubernetes calls the node Ready nevertheless.
+    /// Whether Kubernetes reports the node as Ready.
     pub kubernetes_ready: bool,
-    /// How long the boot sequence waits in all before the node reboots.
+    /// Total wait time of the boot sequence before the node reboots.
     pub boot_timeout: Duration,
 }
 
 impl Hold {
-    /// The service that holds the boot up: the machine boots, and of all services only extension
-    /// services are not up, one of them for want of its document.
+    /// Finds the service that holds up the boot: the machine is booting, only extension services are not
+    /// up, and one of them waits for its document.
     pub(super) fn find(
         machine: &MachineStatus,
         services: &[ServiceState],
@@ -53,7 +53,7 @@ impl Hold {
         })
     }
 
-    /// The name of the ExtensionServiceConfig document that releases the boot.
+    /// Returns the name of the ExtensionServiceConfig document that releases the boot.
     pub fn document_name(&self) -> &str {
         self.service.strip_prefix("ext-").unwrap_or(&self.service)
     }

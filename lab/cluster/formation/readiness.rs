@@ -1,4 +1,4 @@
-//! The three layers of readiness of a node, watched apart.
+//! The three readiness layers of a node, observed separately.
 
 use std::time::{Duration, Instant};
 
@@ -15,19 +15,19 @@ use crate::{
     machine_api::{ApiError, MachineStatus, NodeClient, ServiceState, Stage},
 };
 
-/// Pause between two looks at the services while a node is not green; ServiceList has no watch.
+/// Interval between two service lists while a node is not green. ServiceList has no watch.
 const LOOK_AGAIN: Duration = Duration::from_millis(1500);
 
-/// How the wait for a node's layers ended well.
+/// The successful result of a wait for a node's layers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
-    /// All three are green.
+    /// All three layers are green.
     Green,
-    /// All that can come without a document that was not applied yet has come.
+    /// The node waits only for a document that is not applied yet.
     Held(Hold),
 }
 
-/// Where a node's layers stand and what each says.
+/// The state of a node's layers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Layers {
     boot_sequence: Standing,
@@ -35,7 +35,6 @@ struct Layers {
     kubernetes: Standing,
 }
 
-/// Where one layer stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Standing {
     green: bool,
@@ -55,7 +54,7 @@ impl Layers {
         ]
     }
 
-    /// What is not green yet, in words.
+    /// Describes the layers that are not green.
     fn waiting(&self) -> String {
         let waiting: Vec<_> = self
             .each()
@@ -103,9 +102,9 @@ fn of_kubernetes(facts: Option<&NodeFacts>) -> Standing {
 }
 
 impl Cluster {
-    /// Waits until all three layers of `node` are green at once, or until only the document of an
-    /// extension service is missing for that; reports each change. A hold counts once
-    /// `hold_after` is over: a document that was just applied takes a moment to be seen.
+    /// Waits until all three layers of `node` are green at the same time, or until only the document of an
+    /// extension service is missing. Records each change. A hold counts only after `hold_after`, because a
+    /// node needs time to process a new document.
     pub(super) async fn three_layers(
         &self,
         node: &NodePlan,
@@ -204,7 +203,7 @@ fn statuses(
 ) -> impl Stream<Item = Result<MachineStatus, ApiError>> + Send + 'static {
     stream.filter_map(|resource| async {
         match resource {
-            // The bookmark at the end of the bootstrap carries no spec.
+            // The bookmark at the end of the bootstrap contains no spec.
             Ok(resource) => resource.view().ok().map(Ok),
             Err(error) => Some(Err(error)),
         }

@@ -1,4 +1,4 @@
-//! One step of formation: announced, bounded, raced against everything that can end it.
+//! A formation step: recorded, limited in time, and ended early by a machine or LAN failure.
 
 use std::{
     fmt,
@@ -19,21 +19,20 @@ use super::{
 };
 use crate::wait::Wait;
 
-/// Pause between two tries of a call that is not possible yet. There is no event to wait for: the
-/// other side has no way to speak first.
+/// Interval between two attempts of a call that is not possible yet. No event is available, because the
+/// other side cannot initiate contact.
 pub(super) const RETRY: Duration = Duration::from_millis(300);
 
-/// The line the kernel writes when it hands over to the first user process (init/main.c).
+/// The kernel log line before the start of the first user process (init/main.c).
 pub(super) const FIRST_PROCESS: &str = "as init process";
-/// The line by which Talos says that its maintenance API is up.
+/// The Talos console line that reports the maintenance API as up.
 pub(super) const REACHABLE: &str = "this machine is reachable at";
 
-/// What a step saw last, for the message when its time is up.
+/// The last state that a step observed, for the timeout message.
 #[derive(Clone, Default)]
 pub(super) struct LastSeen(Arc<Mutex<String>>);
 
 impl LastSeen {
-    /// Replaces what was seen.
     pub(super) fn set(&self, text: impl ToString) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text.to_string();
     }
@@ -45,9 +44,9 @@ impl LastSeen {
 }
 
 impl Cluster {
-    /// Runs `work` as a step of `subject`: it ends with its result, with the machine's failure,
-    /// with the LAN's failure, or when the step's budget is spent, whichever comes first. A step of a node that
-    /// has no machine, other than those that make one, fails.
+    /// Runs `work` as a step of `subject`. The step ends with the result of `work`, a machine failure, a
+    /// LAN failure or the expiry of its budget, whichever occurs first. A step of a node without a machine
+    /// fails, except for steps that start the machine.
     pub(super) async fn step<T, F>(
         &self,
         subject: &Subject,
@@ -89,7 +88,7 @@ impl Cluster {
         }
     }
 
-    /// Resolves when the machine that a step is about fails; a step that is about none has none that can.
+    /// Resolves when the machine of the step fails. Never resolves if `subject` is not a node.
     async fn machine_failure(&self, subject: &Subject, step: Step) -> Cause {
         let Subject::Node(node) = subject else { return std::future::pending().await };
         let Some(machine) = self.machine(node) else {
@@ -104,7 +103,7 @@ impl Cluster {
         machine.failure().await.into()
     }
 
-    /// A failure with what can be found out about it now.
+    /// Returns a failure with the current diagnosis.
     pub(super) async fn failure(&self, subject: &Subject, step: Step, cause: Cause) -> Failure {
         let Diagnosis { findings, turned_away } = match (subject, &cause) {
             (Subject::Node(node), Cause::Deadline { .. }) => self.diagnose(node).await,
@@ -117,7 +116,7 @@ impl Cluster {
     }
 }
 
-/// Tries until a call succeeds or fails in a way that does not pass; the step around it bounds the tries.
+/// Retries a call until it succeeds or returns a permanent error. The enclosing step limits the time.
 pub(super) async fn retry<T, E, F>(
     seen: &LastSeen,
     passes: impl Fn(&E) -> bool,
@@ -132,18 +131,18 @@ where
     tried.map_err(|(_, error)| error)
 }
 
-/// Asks until there is no reason against it any more; the step around it bounds the questions.
+/// Repeats `ask` until it succeeds. The enclosing step limits the time.
 pub(super) async fn until<F>(seen: &LastSeen, ask: impl FnMut() -> F)
 where
     F: Future<Output = Result<(), String>>,
 {
     if retry(seen, |_| true, ask).await.is_err() {
-        // Every reason passes, so only success ends the tries.
+        // All errors are temporary, so only success ends the attempts.
         std::future::pending::<()>().await;
     }
 }
 
-/// Waits for a line on the console since the machine was last powered on.
+/// Waits for a console line since the last power-on of the machine.
 pub(super) async fn console_line(machine: &Machine, text: &str, seen: &LastSeen) -> Result<(), Cause> {
     seen.set(format!("no line \"{text}\" on the console"));
     machine.wait_console(text).await.map(drop).map_err(Cause::from)

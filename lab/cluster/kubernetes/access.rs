@@ -1,4 +1,4 @@
-//! Reaching the API server.
+//! Access to the API server.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -11,65 +11,65 @@ use kube::{
 };
 use lab_model::words::chain;
 
-/// A connection to one cluster's API server.
+/// A connection to the API server of a cluster.
 #[derive(Clone)]
 pub struct KubernetesApi {
     client: Client,
 }
 
-/// Why a question to the API server has no answer.
+/// The error of a request to the API server.
 #[derive(Debug, thiserror::Error)]
 pub enum KubernetesError {
-    /// The kubeconfig that the node handed out cannot be used.
+    /// The kubeconfig from the node is not usable.
     #[error("use the kubeconfig of the cluster: {0}")]
     Kubeconfig(String),
     /// A request failed.
     #[error("{action}: {source}")]
     Request {
-        /// What was tried.
+        /// The attempted action.
         action: String,
-        /// What the client or the server said.
+        /// The error from the client or the server.
         #[source]
         source: Box<kube::Error>,
     },
-    /// A service that should be there is not.
+    /// A required service does not exist.
     #[error("there is no service {name}; if the cluster's config disables it, leave it out of the check")]
     NoService {
         /// Namespace and name.
         name: String,
     },
-    /// Something did not come true in time.
+    /// A condition was not met in time.
     #[error("{waited_for} did not happen within {} s; last seen: {last_seen}", limit.as_secs())]
     Timeout {
-        /// What was waited for.
+        /// The condition.
         waited_for: String,
-        /// How long.
         limit: Duration,
-        /// What was seen last.
+        /// The last observed state.
         last_seen: String,
     },
 }
 
 impl KubernetesError {
-    /// For `map_err`: the failure of a request, named by what was tried.
+    /// For `map_err`: wraps the error of a request and names the attempted action.
     pub fn request(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         move |source| Self::Request { action: action.into(), source: Box::new(source) }
     }
 
-    /// Whether the server will answer the same again: it understood the request and does not want it.
+    /// Reports whether the server rejected the request permanently, so that a retry returns the same
+    /// answer.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Request { source, .. } if matches!(&**source, kube::Error::Api(status)
             if (400..500).contains(&status.code) && ![404, 408, 409, 429].contains(&status.code)))
     }
 
-    /// Whether the server answered that the object is there already.
+    /// Reports whether the object already exists.
     pub fn already_exists(&self) -> bool {
         matches!(self, Self::Request { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == 409))
     }
 }
 
-/// The kubeconfig as a person on the host uses it: the same credentials, dialled at `via` (a
-/// forwarded port) and verified against `server` (the address in the certificate).
+/// Rewrites the kubeconfig for clients on the host. The credentials do not change. Clients connect to `via`
+/// (a forwarded port) and verify `server` (the address in the certificate).
 ///
 /// # Errors
 /// When the text is not a kubeconfig.
@@ -89,7 +89,7 @@ pub fn forwarded_kubeconfig(
 }
 
 impl KubernetesApi {
-    /// A client for a kubeconfig from [`forwarded_kubeconfig`]. Does not connect yet.
+    /// Creates a client from a kubeconfig of [`forwarded_kubeconfig`]. Does not connect yet.
     ///
     /// # Errors
     /// When the kubeconfig has no usable context or credentials.
@@ -105,18 +105,18 @@ impl KubernetesApi {
         Ok(Self { client })
     }
 
-    /// An API server that a test plays.
+    /// Uses a simulated API server in tests.
     #[doc(hidden)]
     pub fn of_client(client: Client) -> Self {
         Self { client }
     }
 
-    /// The underlying client, for typed APIs.
+    /// Returns the underlying client, for typed APIs.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// Whether the API server says that it is ready: `Ok` or the reason in words.
+    /// Checks `/readyz` of the API server. Returns `Ok` or the reason for the failure.
     pub async fn ready(&self) -> Result<(), String> {
         let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
         match tokio::time::timeout(Duration::from_secs(5), self.client.request_text(request)).await {
@@ -126,7 +126,8 @@ impl KubernetesApi {
         }
     }
 
-    /// Whether a node's kubelet says, through the API server, that it is well: `Ok` or the reason in words.
+    /// Checks `/healthz` of a node's kubelet through the API server. Returns `Ok` or the reason for the
+    /// failure.
     pub async fn kubelet_answers(&self, node: &str) -> Result<(), String> {
         let path = format!("/api/v1/nodes/{node}/proxy/healthz");
         match self.get_text(&path, Duration::from_secs(5)).await {
@@ -136,7 +137,7 @@ impl KubernetesApi {
         }
     }
 
-    /// The body of a plain GET request within `limit`.
+    /// Sends a GET request and returns the body. Fails after `limit`.
     pub(super) async fn get_text(&self, path: &str, limit: Duration) -> Result<String, KubernetesError> {
         let request = http::Request::get(path)
             .body(Vec::new())

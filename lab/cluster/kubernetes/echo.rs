@@ -1,4 +1,4 @@
-//! The echo workload: one pod on every node and a service over them, made for a network check.
+//! The echo workload for network checks: a pod on each node and a service for the pods.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -23,46 +23,42 @@ use super::{
     watch::shown,
 };
 
-/// The port of HTTP in every echo pod.
+/// The HTTP port of every echo pod.
 const HTTP_PORT: u16 = 8080;
-/// The port of TCP and UDP echo in every pod of the ordinary runtime.
+/// The port for TCP and UDP echo in pods of the ordinary runtime.
 pub const ECHO_PORT: u16 = 7007;
 
-/// A DaemonSet of echo servers with a ClusterIP service, in a namespace of its own.
+/// A DaemonSet of echo servers with a ClusterIP service, in a dedicated namespace.
 pub struct EchoWorkload {
     api: KubernetesApi,
     namespace: String,
     name: &'static str,
-    /// The service's cluster IP.
     pub cluster_ip: String,
 }
 
 /// A running, ready echo pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EchoPod {
-    /// Pod name.
     pub name: String,
-    /// The node it runs on.
     pub node: String,
-    /// Its address in the pod network.
+    /// Address in the pod network.
     pub address: String,
-    /// Its namespace.
     pub namespace: String,
 }
 
 impl EchoWorkload {
-    /// Creates the workload in `namespace`; creating it twice is no error.
+    /// Creates the workload in `namespace`. Succeeds if the workload already exists.
     ///
     /// # Errors
-    /// When the API server refuses an object.
+    /// When the API server rejects an object.
     pub async fn create(api: &KubernetesApi, namespace: &str) -> Result<Self, KubernetesError> {
         Self::create_of(api, namespace, Runtime::Ordinary, ECHO_IMAGE).await
     }
 
-    /// Creates the workload in `namespace` from another image that holds the echo server.
+    /// Creates the workload in `namespace` from another image that contains the echo server.
     ///
     /// # Errors
-    /// When the API server refuses an object.
+    /// When the API server rejects an object.
     pub async fn create_from(
         api: &KubernetesApi,
         namespace: &str,
@@ -71,11 +67,11 @@ impl EchoWorkload {
         Self::create_of(api, namespace, Runtime::Ordinary, image).await
     }
 
-    /// Creates the workload in `namespace` as a WebAssembly module, together with the runtime class
-    /// that it needs.
+    /// Creates the workload in `namespace` as a WebAssembly module, and the runtime class that the module
+    /// needs.
     ///
     /// # Errors
-    /// When the API server refuses an object.
+    /// When the API server rejects an object.
     pub async fn create_wasm(api: &KubernetesApi, namespace: &str) -> Result<Self, KubernetesError> {
         create::<RuntimeClass>(Api::all(api.client()), &runtime_class()).await?;
         Self::create_of(api, namespace, Runtime::Wasm, WASM_IMAGE).await
@@ -101,25 +97,24 @@ impl EchoWorkload {
         Ok(Self { api: api.clone(), namespace: namespace.to_owned(), name, cluster_ip })
     }
 
-    /// Its namespace.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// The service's DNS name within the cluster.
+    /// Returns the DNS name of the service within the cluster.
     pub fn dns_name(&self, domain: &str) -> String {
         format!("{}.{}.svc.{domain}", self.name, self.namespace)
     }
 
-    /// The URL of an echo server at a host name or address.
+    /// Returns the URL of an echo server at a host name or address.
     pub fn url(host: &str) -> String {
         format!("http://{host}:{HTTP_PORT}/")
     }
 
-    /// Waits until a pod is ready on each of `nodes`, by watching.
+    /// Watches the pods until each of `nodes` has a ready pod.
     ///
     /// # Errors
-    /// After `limit`, naming the nodes that have no ready pod and what their pods wait for.
+    /// When `limit` expires. The error lists the nodes without a ready pod and the state of their pods.
     pub async fn ready_pods(
         &self,
         nodes: &[String],
@@ -160,13 +155,13 @@ impl EchoWorkload {
     /// Waits until the service has a ready endpoint.
     ///
     /// # Errors
-    /// After `limit`, saying what endpoints it has.
+    /// When `limit` expires. The error lists the endpoints of the service.
     pub async fn ready_service(&self, limit: Duration) -> Result<(), KubernetesError> {
         ready_endpoint(&self.api, (&self.namespace, self.name), limit).await
     }
 
-    /// Waits for an event that says why a pod of the namespace cannot start for good, and returns
-    /// its words.
+    /// Waits for an event that reports a permanent start failure of a pod in the namespace. Returns the
+    /// node, the pod and the event message.
     pub async fn start_refused(&self) -> String {
         let events: Api<Event> = Api::namespaced(self.api.client(), &self.namespace);
         let mut changes = shown(events, watcher::Config::default());
@@ -179,14 +174,14 @@ impl EchoWorkload {
                 return format!("{host}: pod {pod} cannot start: {message}");
             }
         }
-        // The watch has no end.
+        // The watch does not end.
         std::future::pending().await
     }
 
-    /// Deletes the namespace and all in it, without waiting for the end.
+    /// Deletes the namespace and its contents. Does not wait for completion.
     ///
     /// # Errors
-    /// When the API server refuses.
+    /// When the API server rejects the request.
     pub async fn delete(&self) -> Result<(), KubernetesError> {
         let namespaces: Api<Namespace> = Api::all(self.api.client());
         namespaces
@@ -215,8 +210,8 @@ where
     }
 }
 
-/// The node of a pod, and the pod or what it waits for; `None` before it is scheduled and while
-/// it is being deleted.
+/// Returns the node of a pod, and either the ready pod or the reason why it is not ready. Returns `None`
+/// before the pod is scheduled and during its deletion.
 fn pod_state(pod: &Pod) -> Option<(String, Result<EchoPod, String>)> {
     if pod.metadata.deletion_timestamp.is_some() {
         return None;
@@ -252,16 +247,16 @@ fn pod_state(pod: &Pod) -> Option<(String, Result<EchoPod, String>)> {
     Some((node, state))
 }
 
-/// What containerd says of a runtime handler that it has no configuration for (containerd 1.7 and
-/// 2, `pkg/cri`, `getSandboxRuntime`).
+/// Error messages of containerd for a runtime handler without a configuration (containerd 1.7 and 2,
+/// `pkg/cri`, `getSandboxRuntime`).
 const NO_RUNTIME: [&str; 2] = ["no runtime for", "failed to get sandbox runtime"];
 
-/// The runtime class of WebAssembly workloads, as the spin shim's users call it.
+/// The runtime class of WebAssembly workloads. Users of the spin shim use the same name.
 pub const WASM_RUNTIME_CLASS: &str = "wasmtime-spin-v2";
-/// The runtime handler that it stands for.
+/// The runtime handler of [`WASM_RUNTIME_CLASS`].
 pub const WASM_HANDLER: &str = "spin";
 
-/// By which runtime a workload is run.
+/// The container runtime of an echo workload.
 #[derive(Clone, Copy)]
 enum Runtime {
     Ordinary,
@@ -330,7 +325,7 @@ fn objects(namespace: &str, runtime: Runtime, image: &str) -> Objects {
                                 field("NODE_NAME", "spec.nodeName"),
                                 field("POD_NAME", "metadata.name"),
                                 field("POD_IP", "status.podIP"),
-                                // Read by the WASI runner; nothing to the echo server.
+                                // The WASI runner reads this variable. The echo server ignores it.
                                 { "name": "WASI_TCP_LISTEN", "value": format!("0.0.0.0:{HTTP_PORT}") },
                             ],
                             "ports": [{ "name": "http", "containerPort": HTTP_PORT }],

@@ -1,5 +1,5 @@
-//! Questions asked from inside a pod: the echo server makes the request, so the packet takes the
-//! way that a workload's packet takes. The pod is reached through the API server's pod proxy.
+//! Network probes from inside a pod. The echo server sends the request, so the packets take the same path
+//! as the packets of a workload. The lab reaches the pod through the pod proxy of the API server.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -10,39 +10,38 @@ use super::{
     echo::EchoPod,
 };
 
-/// Asks echo pods to probe the network.
+/// Sends probe requests to echo pods.
 pub struct Prober {
     api: KubernetesApi,
     limit: Duration,
 }
 
-/// What came of an HTTP request made inside a pod.
+/// The result of an HTTP request from inside a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ProbeReply {
-    /// HTTP status, 0 when there was no answer.
+    /// HTTP status, or 0 without an answer.
     #[serde(default)]
     pub status: u16,
-    /// The body's beginning.
+    /// The beginning of the body.
     #[serde(default)]
     pub body: String,
-    /// Why there was no answer, empty when there was one.
+    /// The reason for a missing answer. Empty if an answer arrived.
     #[serde(default)]
     pub error: String,
 }
 
-/// What came of a DNS look-up made inside a pod.
+/// The result of a DNS lookup from inside a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ResolveReply {
-    /// Addresses found.
     #[serde(default)]
     pub addresses: Vec<String>,
-    /// Why there were none.
+    /// The reason for a failed lookup.
     #[serde(default)]
     pub error: String,
 }
 
 impl ProbeReply {
-    /// The node name that the answering echo server reports, if it was one.
+    /// Returns the node name from the answer of an echo server. Returns `None` for other answers.
     pub fn answering_node(&self) -> Option<String> {
         #[derive(Deserialize)]
         struct Answer {
@@ -53,23 +52,23 @@ impl ProbeReply {
 }
 
 impl Prober {
-    /// `limit` bounds each question, including its way through the API server.
+    /// `limit` applies to each probe, including the time in the API server.
     pub fn new(api: &KubernetesApi, limit: Duration) -> Self {
         Self { api: api.clone(), limit }
     }
 
-    /// An HTTP GET of `url` from inside `pod`.
+    /// Sends an HTTP GET request to `url` from inside `pod`.
     ///
     /// # Errors
-    /// When the pod itself cannot be asked; a failed request inside is a [`ProbeReply`].
+    /// When the lab cannot reach the pod. A failed request from inside the pod returns a [`ProbeReply`].
     pub async fn get(&self, pod: &EchoPod, url: &str) -> Result<ProbeReply, KubernetesError> {
         self.ask(pod, &format!("probe?url={}", percent_encoded(url))).await
     }
 
-    /// A look-up of `name` with the resolver of `pod`.
+    /// Resolves `name` with the resolver of `pod`.
     ///
     /// # Errors
-    /// When the pod itself cannot be asked.
+    /// When the lab cannot reach the pod.
     pub async fn resolve(&self, pod: &EchoPod, name: &str) -> Result<ResolveReply, KubernetesError> {
         self.ask(pod, &format!("resolve?name={}", percent_encoded(name))).await
     }
@@ -89,7 +88,7 @@ impl Prober {
     }
 }
 
-/// RFC 3986 section 2.1, everything but unreserved characters.
+/// Encodes all bytes except unreserved characters (RFC 3986 section 2.1).
 fn percent_encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -1,4 +1,4 @@
-//! What nodes tell of themselves.
+//! Replies of the machine API.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -10,7 +10,7 @@ use super::{
     wire::machine::machine_service_client::MachineServiceClient,
 };
 
-/// What a node says of its software.
+/// The software version of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionInfo {
     /// Version tag, e.g. `v1.13.9`.
@@ -35,42 +35,38 @@ impl VersionInfo {
     }
 }
 
-/// A service of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceState {
     /// Identifier, e.g. `kubelet` or `ext-tailscale`.
     pub id: String,
-    /// State as Talos names it: `Waiting`, `Preparing`, `Running`, `Finished`, `Failed`, …
+    /// State in Talos terms: `Waiting`, `Preparing`, `Running`, `Finished`, `Failed`, …
     pub state: String,
-    /// Outcome of its health check.
     pub health: ServiceHealth,
-    /// The message of its latest event: what it waits for, or how it failed.
+    /// Message of the latest event: the condition that the service waits for, or the cause of its failure.
     pub message: String,
-    /// How often it ended and was started again, as far back as the node remembers.
+    /// Number of restarts in the event history of the node.
     pub restarts: usize,
-    /// How it ended before the last restart; empty without one.
+    /// Message of the end before the last restart. Empty without a restart.
     pub last_end: String,
-    /// Whether its program ends again and again, though it may be up at this moment.
+    /// Whether the program ends repeatedly, even if it runs now.
     pub keeps_restarting: bool,
 }
 
-/// The words of Talos's service runner when a program ended and will be started again
+/// Message of Talos's service runner when a program ended and will restart
 /// (internal/app/machined/pkg/system/runner/restart).
 pub(super) const RESTART: &str = "going to restart";
 
-/// Outcome of a service's health check.
+/// Result of a service's health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceHealth {
-    /// It has none, or it has not run yet.
+    /// The service has no health check or has not run yet.
     Unknown,
-    /// It passes.
     Healthy,
-    /// It fails.
     Unhealthy,
 }
 
 impl ServiceState {
-    /// Whether the boot sequence counts it as up: running and not unhealthy, or finished its work.
+    /// Reports whether the boot sequence counts the service as up: running and not unhealthy, or finished.
     pub fn is_up(&self) -> bool {
         match self.state.as_str() {
             "Running" => self.health != ServiceHealth::Unhealthy,
@@ -80,38 +76,37 @@ impl ServiceState {
     }
 }
 
-/// The shortest time for which a service counts as not yet settled after an end.
+/// The minimum time after an end before a service counts as settled.
 const UNSETTLED: SignedDuration = SignedDuration::from_secs(30);
 
-/// Whether a program that ended at these moments, the oldest first, is expected to end again. One end is forgiven, and so
-/// are more of them once it has run for much longer than between the last two: a service may start before what it needs
-/// (kube-controller-manager gives up when the API server is not healthy within ten seconds).
+/// Reports whether a program is expected to end again. `ends` is sorted, oldest first. One end is ignored.
+/// More ends are ignored after the program has run three times as long as between the last two ends,
+/// because a service may start before its dependencies (kube-controller-manager exits when the API server
+/// is not healthy within ten seconds).
 pub(super) fn keeps_restarting(ends: &[Timestamp], now: Timestamp) -> bool {
     let [.., before, last] = ends else { return false };
     now.duration_since(*last) < (last.duration_since(*before) * 3).max(UNSETTLED)
 }
 
-/// A process of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProcessInfo {
-    /// Process id.
     pub pid: i32,
-    /// The program's short name.
+    /// The short name of the program.
     pub command: String,
-    /// The whole command line.
+    /// The full command line.
     pub arguments: String,
-    /// CPU time used, seconds.
+    /// CPU time in seconds.
     pub cpu_seconds: f64,
-    /// Resident memory, bytes.
+    /// Resident memory in bytes.
     pub resident: u64,
 }
 
-/// Why a node is told to boot again.
+/// The reason for a reboot. It selects the reboot mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BootReason {
-    /// Talos's default path, which needs a boot loader.
+    /// The default path of Talos. It needs a boot loader.
     Default,
-    /// Through the firmware: what a node without a boot loader needs.
+    /// A reboot through the firmware, for a node without a boot loader.
     PowerCycle,
 }
 

@@ -39,11 +39,11 @@ pub struct NodeClient {
 }
 
 impl NodeClient {
-    /// Dials `via` and verifies that the node with address `node` answers.
+    /// Connects to `via` and verifies that the node with address `node` answers.
     ///
     /// # Errors
-    /// [`ApiError::Tls`] when the two sides do not trust each other, [`ApiError::Unreachable`]
-    /// when nobody answers.
+    /// [`ApiError::Tls`] when one side does not trust the other, [`ApiError::Unreachable`] when the node
+    /// does not answer.
     pub async fn connect(via: SocketAddr, node: IpAddr, credentials: &Credentials) -> Result<Self, ApiError> {
         let channel = tls::connect(tls::mutual(credentials)?, via, node).await?;
         Ok(Self { node, channel })
@@ -53,10 +53,10 @@ impl NodeClient {
         MachineServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
     }
 
-    /// What the node's own clock says.
+    /// Returns the time of the node's clock.
     ///
     /// # Errors
-    /// When the call fails or the answer is no time.
+    /// When the call fails or the reply contains no time.
     pub async fn time(&self, limit: Duration) -> Result<jiff::Timestamp, ApiError> {
         let action = "tell its time";
         let mut client = TimeServiceClient::new(self.channel.clone());
@@ -69,7 +69,7 @@ impl NodeClient {
         })
     }
 
-    /// The node's version.
+    /// Returns the software version of the node.
     ///
     /// # Errors
     /// When the call fails.
@@ -77,11 +77,11 @@ impl NodeClient {
         VersionInfo::ask(self.channel.clone(), self.node, limit).await
     }
 
-    /// Asks etcd to found a cluster, on exactly one control plane.
+    /// Bootstraps an etcd cluster. Call this on exactly one control plane node.
     ///
     /// # Errors
-    /// [`ApiError::NotYet`] while the node is not ready for it, [`ApiError::AlreadyExists`] when
-    /// it was done.
+    /// [`ApiError::NotYet`] while the node is not ready for the bootstrap, [`ApiError::AlreadyExists`] when
+    /// etcd is already bootstrapped.
     pub async fn bootstrap(&self, limit: Duration) -> Result<(), ApiError> {
         let mut client = self.machine();
         let reply =
@@ -90,10 +90,10 @@ impl NodeClient {
         self.refused("bootstrap etcd", reply.messages.into_iter().map(|message| message.metadata))
     }
 
-    /// The administrator's kubeconfig, from a stream of a tar.gz archive.
+    /// Returns the administrator's kubeconfig. The node sends a stream of a tar.gz archive.
     ///
     /// # Errors
-    /// When the call fails or the archive holds no kubeconfig.
+    /// When the call fails or the archive contains no kubeconfig.
     pub async fn kubeconfig(&self, limit: Duration) -> Result<String, ApiError> {
         let action = "hand out the kubeconfig";
         let mut client = self.machine();
@@ -102,7 +102,7 @@ impl NodeClient {
         kubeconfig_in(&archive).map_err(|error| bad(format!("the archive that it sent: {error}")))
     }
 
-    /// All services with their states.
+    /// Lists all services and their states.
     ///
     /// # Errors
     /// When the call fails.
@@ -116,7 +116,7 @@ impl NodeClient {
                 let health = service.health.unwrap_or_default();
                 let events = service.events.map(|events| events.events).unwrap_or_default();
                 let ends: Vec<_> = events.iter().filter(|event| event.msg.contains(RESTART)).collect();
-                // What has no moment may have been just now.
+                // An event without a timestamp may be recent.
                 let moments: Vec<_> =
                     ends.iter().map(|event| event.ts.and_then(moment).unwrap_or(now)).collect();
                 ServiceState {
@@ -136,7 +136,7 @@ impl NodeClient {
             .collect())
     }
 
-    /// All processes.
+    /// Lists all processes.
     ///
     /// # Errors
     /// When the call fails.
@@ -155,8 +155,8 @@ impl NodeClient {
             .collect())
     }
 
-    /// The names of the container images on the node, those of pods and those of the node's own
-    /// containers. An empty list is an answer: there are none.
+    /// Lists the names of the container images on the node, for pods and for the node's own containers. An
+    /// empty list means that the node has no images.
     ///
     /// # Errors
     /// When a call fails.
@@ -173,7 +173,7 @@ impl NodeClient {
         Ok(names)
     }
 
-    /// The last `lines` lines of a service's log.
+    /// Returns the last `lines` lines of a service's log.
     ///
     /// # Errors
     /// When the call fails.
@@ -185,10 +185,10 @@ impl NodeClient {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// A file of the node.
+    /// Returns the contents of a file on the node.
     ///
     /// # Errors
-    /// When the call fails, as it does for what is no regular file.
+    /// When the call fails, for example when `path` is not a regular file.
     pub async fn read_file(&self, path: &str, limit: Duration) -> Result<String, ApiError> {
         let mut client = self.machine();
         let request = ReadRequest { path: path.into() };
@@ -196,7 +196,7 @@ impl NodeClient {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The kernel's messages so far.
+    /// Returns the kernel log.
     ///
     /// # Errors
     /// When the call fails.
@@ -210,7 +210,7 @@ impl NodeClient {
     /// Sends a machine config and returns the node's warnings.
     ///
     /// # Errors
-    /// [`ApiError::InvalidConfig`] with the node's own words when it refuses the config.
+    /// [`ApiError::InvalidConfig`] with the node's message when the node rejects the config.
     pub async fn apply_configuration(
         &self,
         yaml: &str,
@@ -220,7 +220,7 @@ impl NodeClient {
         apply(self.channel.clone(), self.node, yaml, mode, false, limit).await
     }
 
-    /// Boots the node again.
+    /// Reboots the node.
     ///
     /// # Errors
     /// When the call fails.
@@ -235,7 +235,7 @@ impl NodeClient {
         self.refused("reboot", reply.messages.into_iter().map(|message| message.metadata))
     }
 
-    /// Powers the node off.
+    /// Powers off the node.
     ///
     /// # Errors
     /// When the call fails.
@@ -246,7 +246,7 @@ impl NodeClient {
         self.refused("shut down", reply.messages.into_iter().map(|message| message.metadata))
     }
 
-    /// Wipes the node's state and boots it again.
+    /// Wipes the state of the node and reboots it.
     ///
     /// # Errors
     /// When the call fails.
@@ -257,15 +257,15 @@ impl NodeClient {
         self.refused("reset itself", reply.messages.into_iter().map(|message| message.metadata))
     }
 
-    /// Where the machine stands.
+    /// Returns the stage and the conditions of the machine.
     ///
     /// # Errors
-    /// When the call fails or the answer has another shape.
+    /// When the call fails or the reply has an unexpected shape.
     pub async fn machine_status(&self, limit: Duration) -> Result<MachineStatus, ApiError> {
         machine_status(self.channel.clone(), self.node, limit).await
     }
 
-    /// All resources of a type.
+    /// Lists all resources of a type.
     ///
     /// # Errors
     /// When the call fails.
@@ -289,8 +289,8 @@ impl NodeClient {
         limited(self.node, action, limit, listed).await
     }
 
-    /// Every creation and update of a type's resources, starting with those that exist. An error
-    /// is the last item: the connection broke, or the node gave the watch up.
+    /// Watches the resources of a type: the existing resources first, then each creation and update. An
+    /// error is the last item: the connection broke, or the node ended the watch.
     ///
     /// # Errors
     /// When the watch cannot be established.
@@ -333,7 +333,7 @@ impl NodeClient {
         Ok(events)
     }
 
-    /// The bytes of a stream of them.
+    /// Collects the bytes of a data stream.
     async fn bytes(
         &self,
         action: &'static str,
@@ -344,7 +344,7 @@ impl NodeClient {
         Ok(pieces.into_iter().flat_map(|data| data.bytes).collect())
     }
 
-    /// Every message of a stream, unless one says that the node failed.
+    /// Collects all messages of a stream. Fails if a message reports an error of the node.
     async fn collect<M>(
         &self,
         action: &'static str,

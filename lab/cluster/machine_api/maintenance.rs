@@ -1,4 +1,4 @@
-//! The API of a node without a config.
+//! The machine API of a node without a config.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -22,14 +22,14 @@ use super::{
     },
 };
 
-/// How a config is applied.
+/// How the node applies a config.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApplyMode {
-    /// The node decides whether it must reboot.
+    /// The node decides whether a reboot is necessary.
     Auto,
     /// Apply and reboot.
     Reboot,
-    /// Apply without a reboot or refuse.
+    /// Apply without a reboot, or fail.
     NoReboot,
 }
 
@@ -43,7 +43,7 @@ impl ApplyMode {
     }
 }
 
-/// A connection to a node in maintenance mode. Its certificate proves nothing.
+/// A connection to a node in maintenance mode. The node's certificate does not prove its identity.
 pub struct MaintenanceClient {
     node: IpAddr,
     channel: Channel,
@@ -51,17 +51,17 @@ pub struct MaintenanceClient {
 }
 
 impl MaintenanceClient {
-    /// Dials `via` for the node with address `node`.
+    /// Connects to `via` for the node with address `node`.
     ///
     /// # Errors
-    /// When nobody answers or no TLS session comes about.
+    /// When the node does not answer or the TLS handshake fails.
     pub async fn connect(via: SocketAddr, node: IpAddr) -> Result<Self, ApiError> {
         let fingerprint = tls::Fingerprint::default();
         let channel = tls::connect(tls::unverified(&fingerprint)?, via, node).await?;
         Ok(Self { node, channel, fingerprint })
     }
 
-    /// SHA-256 of the certificate that the node showed.
+    /// Returns the SHA-256 digest of the node's certificate.
     pub fn fingerprint(&self) -> Option<Digest> {
         self.fingerprint.get()
     }
@@ -69,7 +69,7 @@ impl MaintenanceClient {
     /// Sends a machine config and returns the node's warnings.
     ///
     /// # Errors
-    /// [`ApiError::InvalidConfig`] with the node's own words when it refuses the config.
+    /// [`ApiError::InvalidConfig`] with the node's message when the node rejects the config.
     pub async fn apply_configuration(
         &self,
         yaml: &str,
@@ -80,7 +80,8 @@ impl MaintenanceClient {
         apply(self.channel.clone(), self.node, yaml, mode, dry_run, limit).await
     }
 
-    /// The node's version; [`ApiError::Unimplemented`] from Talos 1.11 in maintenance mode.
+    /// Returns the node's version. Talos 1.11 and later return [`ApiError::Unimplemented`] in maintenance
+    /// mode.
     ///
     /// # Errors
     /// When the call fails.
@@ -88,10 +89,10 @@ impl MaintenanceClient {
         VersionInfo::ask(self.channel.clone(), self.node, limit).await
     }
 
-    /// Where the machine stands; works in maintenance mode of every version.
+    /// Returns the machine status. Works in maintenance mode of all Talos versions.
     ///
     /// # Errors
-    /// When the call fails or the answer has another shape.
+    /// When the call fails or the reply has an unexpected shape.
     pub async fn machine_status(&self, limit: Duration) -> Result<MachineStatus, ApiError> {
         machine_status(self.channel.clone(), self.node, limit).await
     }
