@@ -1,4 +1,4 @@
-//! What a living lab answers.
+//! Responses of a running lab.
 
 use std::{fmt, path::PathBuf};
 
@@ -6,77 +6,73 @@ use lab_model::node::NodeName;
 use lab_vm::network::LanFaults;
 use serde::{Deserialize, Serialize};
 
-/// The answer to one request, as JSON on one line.
+/// The response to one request, as a line of JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
-    /// It was done.
+    /// The request succeeded.
     Done {
-        /// What, for a person.
+        /// A message for the user.
         text: String,
-        /// The file that it is about, if one.
+        /// The related file, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         file: Option<PathBuf>,
     },
-    /// How nodes and links are.
+    /// The state of the nodes and links.
     Status(ClusterState),
-    /// It was not done.
+    /// The request failed.
     Error {
-        /// Why.
+        /// The error message.
         message: String,
     },
 }
 
-/// How the nodes and links of a living cluster are.
+/// The state of the nodes and links of a running cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterState {
-    /// Its nodes.
     pub nodes: Vec<NodeState>,
-    /// What is wrong with its links.
+    /// The faults of its links.
     pub network: LanFaults,
 }
 
-/// How a node's machine is.
+/// The state of a node's machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeState {
-    /// Its name.
     pub node: NodeName,
-    /// Whether it runs.
     pub running: Running,
 }
 
-/// Whether a machine runs.
+/// The run state of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Running {
-    /// It does.
     Yes,
-    /// Its CPUs are stopped.
+    /// The CPUs are stopped.
     Paused,
-    /// There is no QEMU: it was not started yet, or it ended.
+    /// No QEMU process exists, because it has not started yet or has ended.
     Gone,
 }
 
 impl Answer {
-    /// That something was done.
+    /// A success message.
     pub(super) fn done(text: impl Into<String>) -> Self {
         Self::Done { text: text.into(), file: None }
     }
 
-    /// That something was done with a file.
+    /// A success message with the related file.
     pub(super) fn with_file(text: impl Into<String>, file: PathBuf) -> Self {
         Self::Done { text: text.into(), file: Some(file) }
     }
 
-    /// The line, with its end.
+    /// Returns the line, including the newline.
     pub(super) fn to_line(&self) -> String {
-        // None of its parts can fail to become JSON.
+        // Serialization to JSON cannot fail for these types.
         serde_json::to_string(self).unwrap_or_default() + "\n"
     }
 }
 
 impl fmt::Display for ClusterState {
-    /// A line a node, then a line for each thing that is wrong with the network.
+    /// Writes a line for each node, then a line for each network fault.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for NodeState { node, running } in &self.nodes {
             let words = match running {

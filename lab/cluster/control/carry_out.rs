@@ -1,4 +1,4 @@
-//! What a request does to a cluster.
+//! Execution of requests on a cluster.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use lab_vm::network::CAPTURE_LIMIT;
 use super::{Answer, ClusterState, NodeState, Request, Running};
 use crate::formation::{Cluster, FormedCluster, MachineState, NodeError, Reboot, SaveError, SaveFigures};
 
-/// Does what is asked for. The error is for a person.
+/// Executes a request. The error is a message for the user.
 pub(super) async fn carry_out(cluster: &Arc<Cluster>, request: Request) -> Result<Answer, String> {
     match request {
         Request::Status => Ok(Answer::Status(state(cluster).await)),
@@ -38,7 +38,7 @@ async fn save(cluster: &Arc<Cluster>, name: NodeName) -> Result<SaveFigures, Sav
     FormedCluster::of(cluster)?.save_as(name).await
 }
 
-/// The requests that are a node's matter.
+/// Executes the requests for a node.
 async fn act(cluster: &Cluster, request: Request) -> Result<Answer, NodeError> {
     Ok(match request {
         Request::Pause { node } => {
@@ -68,12 +68,12 @@ async fn act(cluster: &Cluster, request: Request) -> Result<Answer, NodeError> {
             cluster.node(&node)?.type_keys(keys).await?;
             Answer::done("typed")
         }
-        // All others are the switch's or the cluster's.
+        // All other requests apply to the switch or the cluster.
         _ => Answer::Error { message: "this request is no node's".to_owned() },
     })
 }
 
-/// The requests that are the switch's matter.
+/// Executes the requests for the switch.
 fn disturb(cluster: &Cluster, request: Request) -> Result<Answer, lab_vm::network::NetworkError> {
     let lan = cluster.lan();
     Ok(match request {
@@ -121,7 +121,7 @@ fn disturb(cluster: &Cluster, request: Request) -> Result<Answer, lab_vm::networ
             let text = format!("{} frames in {}{left_out}", state.frames, state.file.display());
             Answer::with_file(text, state.file)
         }
-        // All others are a node's.
+        // All other requests apply to a node.
         _ => Answer::Error { message: "this request is no link's".to_owned() },
     })
 }

@@ -1,4 +1,4 @@
-//! The other end of the control channel: a command that asks. Blocks.
+//! The client side of the control channel, for other commands. Its calls block.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -9,42 +9,43 @@ use std::{
 
 use super::{Answer, Request};
 
-/// How long an answer may take: a reboot asks the node first, a new QEMU may take a minute on a loaded host.
+/// Time limit for a response. A reboot first calls the node, and a new QEMU may take a minute on a loaded
+/// host.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A connection to a living lab.
+/// A connection to a running lab.
 pub struct ControlClient {
     socket: PathBuf,
     stream: BufReader<UnixStream>,
 }
 
-/// Why there is no answer.
+/// The error of a request to a running lab.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// Nobody listens, or the connection broke.
+    /// No process listens, or the connection broke.
     #[error("the lab does not answer at {}: {source}; lab status lists the labs that are alive", socket.display())]
     Silent {
-        /// Where.
+        /// The path of the socket.
         socket: PathBuf,
-        /// What the system said.
+        /// The operating system error.
         source: io::Error,
     },
-    /// The answer is of another version of the lab.
+    /// The response comes from a different version of the lab.
     #[error("the lab answered what this command does not understand: {answer}; use the lab that started it")]
     Foreign {
-        /// What it answered.
+        /// The response text.
         answer: String,
     },
-    /// It was not done.
+    /// The lab rejected the request.
     #[error("{0}")]
     Refused(String),
 }
 
 impl ControlClient {
-    /// Connects.
+    /// Connects to a socket.
     ///
     /// # Errors
-    /// When nobody listens.
+    /// When no process listens.
     pub fn connect(socket: &Path) -> Result<Self, ControlError> {
         let open = || {
             let stream = UnixStream::connect(socket)?;
@@ -58,10 +59,10 @@ impl ControlClient {
         }
     }
 
-    /// Asks for something and returns the answer, which is no error.
+    /// Sends a request and returns the response. An error response becomes an `Err`.
     ///
     /// # Errors
-    /// When it was not done, or nobody answers.
+    /// When the lab rejects the request or does not respond.
     pub fn ask(&mut self, request: &Request) -> Result<Answer, ControlError> {
         let mut line = String::new();
         let exchange = self.stream.get_mut().write_all(request.to_line().as_bytes());

@@ -1,8 +1,9 @@
-//! The control channel of a living lab: other commands ask it to disturb links and nodes.
+//! The control channel of a running lab. Other commands use it to change links and nodes.
 //!
-//! A unix socket that only its owner may use, beside the sockets of the lab's network; `lab.json` names it. Each line is
-//! a [`Request`] in JSON and is answered with one line, an [`Answer`]. Links are the switch's matter
-//! ([`crate::network`]), nodes their QEMU's and their machine API's; this module only hands requests on.
+//! The channel is a unix socket that only its owner can use, in the socket directory of the lab's network.
+//! `lab.json` contains its path. Each line is a [`Request`] in JSON. The response is one line, an
+//! [`Answer`]. The switch executes requests for links ([`lab_vm::network`]), and QEMU and the machine API
+//! execute requests for nodes. This module only forwards requests.
 
 mod answer;
 mod carry_out;

@@ -1,4 +1,4 @@
-//! What a living lab can be asked for.
+//! Requests to a running lab.
 
 use std::path::PathBuf;
 
@@ -8,91 +8,91 @@ use lab_model::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The longest line that is read, bytes.
+/// The maximum length of a request line in bytes.
 pub const LONGEST_REQUEST: usize = 64 << 10;
 
-/// One request, as JSON on one line: `{"do":"cut","link":"worker-1"}`.
+/// A request, as a line of JSON: `{"do":"cut","link":"worker-1"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// How nodes and links are.
+    /// Returns the state of the nodes and links.
     Status,
     /// Cuts a link.
     Cut {
-        /// Which.
+        /// The link to cut.
         link: Link,
     },
-    /// Mends a link, or all.
+    /// Restores a link, or all links.
     Restore {
-        /// Which; all when it is left out.
+        /// The link to restore. Without it, all links.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         link: Option<Link>,
     },
-    /// Makes a link slow or lossy.
+    /// Adds delay or loss to a link, or limits its rate.
     Shape {
-        /// Which.
+        /// The link to shape.
         link: Link,
-        /// How.
         impairment: Impairment,
     },
-    /// Parts the LAN.
+    /// Partitions the LAN.
     Partition {
-        /// How.
+        /// The groups of nodes.
         partition: Partition,
     },
     /// Ends the partition.
     Heal,
-    /// Begins to capture a link.
+    /// Starts the capture of a link.
     CaptureStart {
-        /// Which.
+        /// The link to capture.
         link: Link,
-        /// Where to; a file in the run's directory when it is left out.
+        /// The capture file. Without it, a file in the run's directory.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         file: Option<PathBuf>,
-        /// How many bytes the file may have.
+        /// The maximum size of the file in bytes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u64>,
     },
-    /// Ends the capture of a link.
+    /// Stops the capture of a link.
     CaptureStop {
-        /// Which.
+        /// The captured link.
         link: Link,
     },
     /// Stops a node's CPUs.
     Pause {
-        /// Which.
+        /// The node to pause.
         node: NodeName,
     },
-    /// Lets a node's CPUs run.
+    /// Resumes a node's CPUs.
     Resume {
-        /// Which.
+        /// The node to resume.
         node: NodeName,
     },
-    /// Kills a node's QEMU, as an accident would.
+    /// Kills a node's QEMU to simulate a crash.
     Kill {
-        /// Which.
+        /// The node to kill.
         node: NodeName,
     },
-    /// Boots a node again: by its machine API, else by its power switch; one whose QEMU is gone is started anew.
+    /// Reboots a node through its machine API, or else by a power cycle. Starts a new QEMU if none is
+    /// running.
     Reboot {
-        /// Which.
+        /// The node to reboot.
         node: NodeName,
     },
-    /// Saves the cluster as it is.
+    /// Saves the current state of the cluster.
     Save {
-        /// Under which name.
+        /// The name of the snapshot.
         name: NodeName,
     },
-    /// Types something at a node's serial console.
+    /// Sends input to a node's serial console.
     Type {
-        /// Which.
+        /// The target node.
         node: NodeName,
-        /// The bytes.
+        /// The input bytes.
         keys: Vec<u8>,
     },
 }
 
-/// Why a line is no request.
+/// The error for a line that is not a request.
 #[derive(Debug, thiserror::Error)]
 #[error("this is no request: {source}; a request is one line of JSON, as {{\"do\":\"status\"}}")]
 pub struct InvalidRequest {
@@ -101,17 +101,17 @@ pub struct InvalidRequest {
 }
 
 impl Request {
-    /// Reads a line.
+    /// Parses a line.
     ///
     /// # Errors
-    /// When it is no request.
+    /// When the line is not a request.
     pub fn parse(line: &[u8]) -> Result<Self, InvalidRequest> {
         Ok(serde_json::from_slice(line)?)
     }
 
-    /// The line, with its end.
+    /// Returns the line, including the newline.
     pub fn to_line(&self) -> String {
-        // None of its parts can fail to become JSON.
+        // Serialization to JSON cannot fail for these types.
         serde_json::to_string(self).unwrap_or_default() + "\n"
     }
 }

@@ -1,4 +1,4 @@
-//! The lab's end of the control channel.
+//! The server side of the control channel.
 
 use std::{
     fs::Permissions,
@@ -19,19 +19,19 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Answer, LONGEST_REQUEST, Request, carry_out::carry_out};
 use crate::formation::Cluster;
 
-/// The name of the socket among those of the cluster's LAN.
+/// The name of the socket in the socket directory of the cluster's LAN.
 const SOCKET: &str = "control";
 
-/// Serves one cluster until it is dropped. It does not keep the cluster alive.
+/// Serves a cluster until drop. Does not keep the cluster alive.
 pub struct ControlServer {
     _task: AbortOnDropHandle<()>,
 }
 
 impl ControlServer {
-    /// Listens at [`ControlServer::socket_of`] the cluster.
+    /// Listens at the cluster's socket ([`ControlServer::socket_of`]).
     ///
     /// # Errors
-    /// When the socket cannot be made.
+    /// When the socket cannot be created.
     pub fn start(cluster: &Arc<Cluster>) -> io::Result<Self> {
         let listener = UnixListener::bind(socket_path(cluster)?)?;
         std::fs::set_permissions(socket_path(cluster)?, Permissions::from_mode(0o600))?;
@@ -39,7 +39,7 @@ impl ControlServer {
         Ok(Self { _task: AbortOnDropHandle::new(task) })
     }
 
-    /// Where a cluster's control channel is, if it has one.
+    /// Returns the path of a cluster's control socket, if it exists.
     pub fn socket_of(cluster: &Cluster) -> Option<PathBuf> {
         socket_path(cluster).ok().filter(|path| path.exists())
     }
@@ -68,7 +68,7 @@ async fn serve(listener: UnixListener, cluster: Weak<Cluster>, recorder: Recorde
     }
 }
 
-/// Answers line by line until the other end has enough.
+/// Answers requests line by line until the client closes the connection.
 async fn converse(stream: UnixStream, cluster: Weak<Cluster>) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
@@ -86,7 +86,7 @@ async fn converse(stream: UnixStream, cluster: Weak<Cluster>) {
         } else {
             Answer::Error { message: format!("a request has at most {LONGEST_REQUEST} bytes") }
         };
-        // Where the next request begins is unknown after one that was too long.
+        // After a request that is too long, the start of the next request is unknown.
         if writer.write_all(answer.to_line().as_bytes()).await.is_err() || !whole {
             return;
         }
@@ -113,7 +113,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_channel_that_cannot_listen_any_more_is_told() {
-        // A socket that does not listen, and has something to read: to accept on it is an error.
+        // `accept` fails on a socket that does not listen and has data to read.
         let (socket, mut other) = net::UnixStream::pair().expect("sockets");
         other.write_all(b"x").expect("write");
         let listener = net::UnixListener::from(OwnedFd::from(socket));

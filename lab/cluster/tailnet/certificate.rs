@@ -1,4 +1,4 @@
-//! An authority for one control server, and the server's certificate.
+//! A certificate authority for one control server, and the server's certificate.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -12,24 +12,23 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use time::{Duration, OffsetDateTime};
 
-/// Certificates start a day early, so that the clock of a restored node is not before them.
+/// Certificates start one day early, because the clock of a restored node may be behind.
 const EARLY: Duration = Duration::days(1);
-/// How long they are valid. No run is longer; some clients refuse server certificates of over 398
-/// days.
+/// Validity period. No run takes longer, and some clients reject server certificates that are valid for
+/// more than 398 days.
 const VALID: Duration = Duration::days(90);
 
-/// PEM texts of one server.
+/// The certificates and the key of a server, in PEM.
 pub(super) struct ServerCertificate {
-    /// What clients must trust.
+    /// The authority that clients must trust.
     pub authority: String,
-    /// The server's certificate.
     pub certificate: String,
-    /// Its key.
+    /// The server's private key.
     pub key: String,
 }
 
-/// A certificate for a server at `addresses`. The authority's key is not kept: nothing else can be
-/// signed with it.
+/// Creates a certificate for a server at `addresses`. Discards the key of the authority, so it cannot sign
+/// another certificate.
 pub(super) fn server_certificate(addresses: &[Ipv4Addr]) -> Result<ServerCertificate, rcgen::Error> {
     let now = OffsetDateTime::now_utc();
     let mut params = CertificateParams::default();
@@ -56,7 +55,8 @@ pub(super) fn server_certificate(addresses: &[Ipv4Addr]) -> Result<ServerCertifi
     })
 }
 
-/// TLS for a client that trusts this PEM certificate and nobody else; without one, nobody at all.
+/// Returns a TLS configuration that trusts only this PEM certificate, or no certificate without an
+/// argument.
 pub(super) fn tls_trusting(authority: Option<&str>) -> Result<rustls::ClientConfig, rustls::Error> {
     let mut roots = rustls::RootCertStore::empty();
     if let Some(authority) = authority {

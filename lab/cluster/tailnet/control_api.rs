@@ -1,99 +1,98 @@
-//! What headscale's command line answers (`-o json`): users, keys, nodes and their routes.
+//! Responses of headscale's command line (`-o json`): users, keys, nodes and routes.
 //!
-//! Source: the messages in headscale's `proto/headscale/v1`, which Go writes with the names of the
-//! protocol and leaves empty fields out. Unknown fields are ignored; that also keeps the pre-auth
-//! key, which headscale repeats inside each node, out of these types.
+//! Source: the messages in headscale's `proto/headscale/v1`. Go writes them with protocol field names and
+//! omits empty fields. Unknown fields are ignored. This also drops the pre-auth key, which headscale
+//! repeats in each node.
 
 use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// A user of the control server, who owns keys and nodes.
+/// A user of the control server. A user owns keys and nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
-    /// Its number.
+    /// Number in headscale's database.
     pub id: u64,
-    /// Its name.
     pub name: String,
 }
 
-/// What a pre-auth key may be used for.
+/// The options of a pre-auth key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyOptions {
-    /// More than one node may use it.
+    /// Allows more than one node to use the key.
     pub reusable: bool,
-    /// Its nodes are forgotten some time after they leave.
+    /// Headscale deletes the nodes of the key some time after they disconnect.
     pub ephemeral: bool,
-    /// How long it can be used. Zero: not at all, an expired key.
+    /// Validity period. Zero creates an expired key.
     pub valid: Duration,
-    /// Tags of its nodes, e.g. [`GATEWAY_TAG`](super::GATEWAY_TAG).
+    /// Tags for the nodes of the key, e.g. [`GATEWAY_TAG`](super::GATEWAY_TAG).
     pub tags: Vec<String>,
 }
 
 impl Default for KeyOptions {
-    /// For one ordinary node, within the hour.
+    /// A key for one ordinary node, valid for one hour.
     fn default() -> Self {
         Self { reusable: false, ephemeral: false, valid: Duration::from_secs(3600), tags: Vec::new() }
     }
 }
 
-/// A key as the control server tells it once. Not printable.
+/// A new key. The control server returns it only once. Has no `Debug`, so that logs cannot contain it.
 #[derive(Deserialize)]
 pub(super) struct IssuedKey {
     pub key: String,
 }
 
-/// A node as the control server knows it.
+/// A node in the control server's list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TailnetNode {
-    /// Its number.
+    /// Number in headscale's database.
     pub id: u64,
-    /// The host name it gave.
+    /// The host name that the node reported.
     #[serde(default)]
     pub name: String,
-    /// Its addresses in the tailnet.
+    /// Addresses in the tailnet.
     #[serde(default, rename = "ip_addresses")]
     pub addresses: Vec<IpAddr>,
     /// Whether it is connected to the control server.
     #[serde(default)]
     pub online: bool,
-    /// Tags that hold.
+    /// Valid tags.
     #[serde(default, rename = "valid_tags")]
     pub tags: Vec<String>,
-    /// Tags that it got from the control server.
+    /// Tags that the control server assigned.
     #[serde(default)]
     pub forced_tags: Vec<String>,
-    /// Routes that it offers.
+    /// Routes that the node advertises.
     #[serde(default, rename = "available_routes")]
     pub advertised: Vec<IpNet>,
-    /// Routes that it may offer.
+    /// Routes that the control server has approved for the node.
     #[serde(default, rename = "approved_routes")]
     pub approved: Vec<IpNet>,
-    /// Routes that the control server sends through it: approved, advertised, and no other node
-    /// was chosen.
+    /// Routes that the control server sends through this node: advertised, approved, and not assigned to
+    /// another node.
     #[serde(default, rename = "subnet_routes")]
     pub primary: Vec<IpNet>,
 }
 
 impl TailnetNode {
-    /// Its address in the tailnet, IPv4 if it has one.
+    /// Returns the address in the tailnet, IPv4 if available.
     pub fn address(&self) -> Option<IpAddr> {
         self.addresses.iter().find(|address| address.is_ipv4()).or(self.addresses.first()).copied()
     }
 
-    /// Whether it bears `tag`.
+    /// Reports whether the node has `tag`.
     pub fn has_tag(&self, tag: &str) -> bool {
         self.tags.iter().chain(&self.forced_tags).any(|own| own == tag)
     }
 }
 
-/// Reads a list, which is `null` when empty.
+/// Parses a list of nodes. An empty list is `null`.
 pub(super) fn nodes(json: &str) -> Result<Vec<TailnetNode>, serde_json::Error> {
     Ok(serde_json::from_str::<Option<Vec<TailnetNode>>>(json)?.unwrap_or_default())
 }
 
-/// What an error says in JSON.
+/// Extracts the message of an error in JSON.
 pub(super) fn error_text(output: &str) -> String {
     #[derive(Deserialize)]
     struct Failure {

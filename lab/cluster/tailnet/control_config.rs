@@ -1,7 +1,7 @@
-//! The control server's configuration as plain data: what headscale v0.27 reads.
+//! The configuration of the control server as plain data, in the format of headscale v0.27.
 //!
 //! Sources: headscale's `config-example.yaml`, `hscontrol/types/config.go` and, for the relay map,
-//! `tailcfg.DERPMap`, which headscale reads with all names in lower case.
+//! `tailcfg.DERPMap`. Headscale reads the relay map with lowercase names.
 
 use std::{
     collections::BTreeMap,
@@ -12,56 +12,54 @@ use std::{
 use ipnet::IpNet;
 use serde::Serialize;
 
-/// The tag of the cluster's gateway. Routes are approved for it, not for a user.
+/// The tag of the cluster's gateway. The policy approves routes for this tag, not for a user.
 pub const GATEWAY_TAG: &str = "tag:gateway";
 
-/// Name of the unix socket of headscale's command line, in the private directory.
+/// Name of the unix socket for headscale's command line, in the private directory.
 pub(super) const SOCKET: &str = "headscale.sock";
 
-/// Number of the relay region; 900 to 999 are for users' own relays.
+/// Number of the relay region. The range 900 to 999 is reserved for users' own relays.
 const RELAY_REGION: u16 = 900;
 
-/// How the control server is spoken to.
+/// The protocol between clients and the control server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// Plain HTTP: login needs nothing else (its content is encrypted by itself). Clients refuse to
-    /// use the relay without TLS, so traffic needs a direct path.
+    /// Plain HTTP. Login works, because its content has its own encryption. Clients do not use the relay
+    /// without TLS, so traffic needs a direct path.
     Http,
-    /// HTTPS with a certificate of an authority made for this server, which every client must
-    /// trust. The relay works.
+    /// HTTPS with a certificate from an authority for this server. Every client must trust the authority.
+    /// The relay works.
     Https,
 }
 
-/// How advertised routes come to be approved.
+/// The approval of advertised routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Approval {
-    /// The policy's `autoApprovers` approve these for [`GATEWAY_TAG`], at login.
+    /// The `autoApprovers` of the policy approve these routes for [`GATEWAY_TAG`] at login.
     Automatic(Vec<IpNet>),
-    /// Nothing is approved until [`ControlServer::approve`](super::ControlServer::approve).
+    /// Routes need a call of [`ControlServer::approve`](super::ControlServer::approve).
     ByCall,
 }
 
-/// What kind of control server is wanted.
+/// The configuration of a control server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlSpec {
-    /// Where nodes reach the host's loopback: the lab LAN's gateway address. Loopback itself when
-    /// all clients run on the host.
+    /// The address at which nodes reach the host's loopback interface: the gateway address of the lab LAN.
+    /// Use the loopback address if all clients run on the host.
     pub seen_from_nodes: Ipv4Addr,
-    /// Plain or not.
     pub transport: Transport,
-    /// Who approves routes.
     pub approval: Approval,
 }
 
-/// Where things are, once ports and directories are chosen.
+/// The chosen ports and directories.
 pub(super) struct Placement<'a> {
-    /// Where it listens.
+    /// The listen address.
     pub listen: SocketAddr,
-    /// Where its STUN answers, UDP.
+    /// The STUN address, UDP.
     pub stun: SocketAddr,
-    /// Private directory: database, keys, socket.
+    /// The private directory for database, keys and socket.
     pub private: &'a Path,
-    /// Directory for files that hold no secret.
+    /// The directory for files without secrets.
     pub public: &'a Path,
 }
 
@@ -88,7 +86,7 @@ impl Placement<'_> {
 }
 
 impl ControlSpec {
-    /// The address by which nodes know the server, without a slash at the end.
+    /// Returns the server URL for nodes, without a trailing slash.
     pub(super) fn url(&self, host: IpAddr, port: u16) -> String {
         let scheme = match self.transport {
             Transport::Http => "http",
@@ -97,11 +95,11 @@ impl ControlSpec {
         format!("{scheme}://{}", SocketAddr::new(host, port))
     }
 
-    /// headscale's configuration file.
+    /// Returns headscale's configuration file.
     pub(super) fn config(&self, place: &Placement<'_>) -> Config {
         let private = |name: &str| place.private.join(name).to_string_lossy().into_owned();
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        // Nobody asks these; port 0 takes any free one.
+        // No client uses these endpoints. Port 0 selects any free port.
         let unused = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         let (tls_cert_path, tls_key_path) = match self.transport {
             Transport::Http => (String::new(), String::new()),
@@ -135,7 +133,7 @@ impl ControlSpec {
                 auto_update_enabled: false,
             },
             disable_check_updates: true,
-            // Longer than any run: an ephemeral node that loses its link must find its place again.
+            // Longer than any run, because an ephemeral node must keep its entry when it loses its link.
             ephemeral_node_inactivity_timeout: "30m",
             database: Database { kind: "sqlite", sqlite: Sqlite { path: private("headscale.sqlite") } },
             tls_cert_path,
@@ -154,7 +152,7 @@ impl ControlSpec {
         }
     }
 
-    /// The policy: everybody may talk to everybody, and who approves routes.
+    /// Returns the policy: all nodes may connect to all nodes, and `autoApprovers` approve routes.
     pub(super) fn policy(&self, user: &str) -> Policy {
         let routes = match &self.approval {
             Approval::Automatic(routes) => {
@@ -169,8 +167,8 @@ impl ControlSpec {
         }
     }
 
-    /// The one relay region, which is this server itself. Nodes and the host reach it at different
-    /// addresses, so it is listed under each; clients try one after the other.
+    /// Returns the relay map. Its only region is this server. Nodes and the host reach the server at
+    /// different addresses, so the map contains each address, and clients try one after the other.
     pub(super) fn relay_map(&self, place: &Placement<'_>) -> RelayMap {
         let mut hosts = vec![Ipv4Addr::LOCALHOST];
         if self.seen_from_nodes != Ipv4Addr::LOCALHOST {
@@ -190,7 +188,7 @@ impl ControlSpec {
     }
 }
 
-/// headscale's configuration file; fields as in its example.
+/// Headscale's configuration file. The fields are the same as in its example.
 #[derive(Serialize)]
 pub(super) struct Config {
     server_url: String,
@@ -229,7 +227,7 @@ struct Prefixes {
 #[derive(Serialize)]
 struct Derp {
     server: DerpServer,
-    /// Maps fetched from the internet: none.
+    /// Maps from the internet. Always empty.
     urls: [String; 0],
     paths: [String; 1],
     auto_update_enabled: bool,
@@ -336,7 +334,7 @@ struct RelayNode {
     #[serde(rename = "hostname")]
     host: String,
     ipv4: Ipv4Addr,
-    /// "none" keeps clients from looking for one.
+    /// "none" prevents clients from looking up an IPv6 address.
     ipv6: &'static str,
     #[serde(rename = "stunport")]
     stun_port: u16,

@@ -1,4 +1,4 @@
-//! The control server: one headscale, from its configuration to its end.
+//! The control server: a headscale process, from configuration to shutdown.
 
 mod calls;
 
@@ -29,19 +29,19 @@ use super::{
     saved_server::SavedControlServer,
 };
 
-/// The user who owns the run's keys and nodes.
+/// The user that owns the keys and nodes of the run.
 const USER: &str = "lab";
-/// How long it may take to answer; 0.5 s on an idle host, its database included.
+/// Time limit for the server to respond. On an idle host, it takes 0.5 s, including the database.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often another port is tried when somebody else took the one that was free.
+/// Number of attempts if another process takes the free port.
 const PORT_ATTEMPTS: usize = 3;
 
-/// A headscale of this run. Dropping it ends it and removes its database and keys.
+/// The headscale server of a run. Drop stops the server and deletes its database and keys.
 pub struct ControlServer {
     spec: ControlSpec,
     programs: Programs,
     processes: Processes,
-    // Here rather than in the run directory, because the database holds the pre-auth keys.
+    // Not in the run directory, because the database contains the pre-auth keys.
     private: SocketDirectory,
     public: PathBuf,
     listen: SocketAddr,
@@ -49,16 +49,16 @@ pub struct ControlServer {
     authority: Option<String>,
     daemon: Mutex<Option<Daemon>>,
     user: u64,
-    // Which keys must never be seen in what it writes.
+    // Keys to redact from all output.
     issued: Mutex<Vec<AuthKey>>,
 }
 
 impl ControlServer {
-    /// Starts one and waits until it is healthy and its user exists. Configuration, policy and log
-    /// go to `directory`, which is made; secrets do not.
+    /// Starts a server and waits until it is healthy and its user exists. Creates `directory` for
+    /// configuration, policy and log. Secrets are not in `directory`.
     ///
     /// # Errors
-    /// When it does not get there; its last words are quoted.
+    /// When the server does not become healthy. The error quotes the end of its log.
     pub async fn start(
         spec: ControlSpec,
         programs: &Programs,
@@ -89,7 +89,7 @@ impl ControlServer {
                     server.user = server.create_user(USER).await?.id;
                     return Ok(server);
                 }
-                // A port is only known to be free at the moment it was asked for.
+                // Another process can take a free port before the server binds it.
                 Err(TailnetError::Ended { log, .. })
                     if attempt < PORT_ATTEMPTS && log.contains("address already in use") =>
                 {
@@ -100,11 +100,11 @@ impl ControlServer {
         }
     }
 
-    /// Starts it again after [`ControlServer::stop`], with the same addresses, users, keys and
-    /// nodes. Nothing happens when it runs.
+    /// Starts the server again after [`ControlServer::stop`], with the same addresses, users, keys and
+    /// nodes. Does nothing if the server is running.
     ///
     /// # Errors
-    /// As [`ControlServer::start`].
+    /// The errors of [`ControlServer::start`].
     pub async fn resume(&self) -> Result<(), TailnetError> {
         if self.is_running() {
             return Ok(());
@@ -118,7 +118,7 @@ impl ControlServer {
         Ok(())
     }
 
-    /// Takes it down at once, as a crash would; its state is kept.
+    /// Kills the server to simulate a crash. Keeps its state.
     pub async fn stop(&self) {
         let daemon = self.daemon().take();
         if let Some(daemon) = daemon {
@@ -126,7 +126,7 @@ impl ControlServer {
         }
     }
 
-    /// Whether it was started and not stopped.
+    /// Reports whether the server was started and not stopped.
     pub fn is_running(&self) -> bool {
         self.daemon().is_some()
     }
@@ -135,12 +135,12 @@ impl ControlServer {
         self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How cluster nodes reach it.
+    /// Returns the access for cluster nodes.
     pub fn access_from_nodes(&self) -> ControlAccess {
         self.access(self.spec.seen_from_nodes)
     }
 
-    /// How processes on this host reach it.
+    /// Returns the access for processes on this host.
     pub fn access_from_host(&self) -> ControlAccess {
         self.access(Ipv4Addr::LOCALHOST)
     }
@@ -150,29 +150,29 @@ impl ControlServer {
         ControlAccess { url, authority: self.authority.clone() }
     }
 
-    /// Takes `key`, which came from elsewhere, out of everything that is quoted from the server.
+    /// Redacts `key`, which the server did not issue, from all quoted output.
     pub fn keep_secret(&self, key: &AuthKey) {
         self.issued.lock().unwrap_or_else(PoisonError::into_inner).push(key.clone());
     }
 
-    /// `text` without the keys that it issued.
+    /// Removes the issued keys from `text`.
     pub fn redact(&self, text: String) -> String {
         self.issued_keys().iter().fold(text, |text, key| key.redact(&text))
     }
 
-    /// The end of its log, without keys.
+    /// Returns the end of the log, without keys.
     pub fn last_words(&self) -> String {
         self.daemon()
             .as_ref()
             .map_or_else(|| "it is stopped".to_owned(), |d| d.last_words(&self.issued_keys()))
     }
 
-    /// The keys that it issued: what nothing it writes, and no artefact, may show.
+    /// Returns the issued keys. No output and no artefact may contain them.
     pub fn issued_keys(&self) -> Vec<AuthKey> {
         self.issued.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Its command, with this server's configuration.
+    /// Returns a headscale command with the configuration of this server.
     fn headscale(&self) -> Command {
         let mut command = command(&self.programs.headscale(), self.private.path());
         command.arg("--config").arg(self.config_path());
@@ -187,7 +187,7 @@ impl ControlServer {
         Placement { listen: self.listen, stun: self.stun, private: self.private.path(), public: &self.public }
     }
 
-    /// The number of the run's own user in its database.
+    /// Returns the number of the run's user in the database.
     pub(super) fn user(&self) -> u64 {
         self.user
     }
@@ -212,7 +212,7 @@ impl ControlServer {
         write(&place.relay_map(), &yaml(&self.spec.relay_map(&place))?)
     }
 
-    /// A server that was saved, up again at the addresses that its nodes know.
+    /// Starts a saved server at the addresses that its nodes know.
     pub(super) async fn taken_up(
         spec: ControlSpec,
         programs: &Programs,
@@ -241,9 +241,9 @@ impl ControlServer {
         Ok(server)
     }
 
-    /// Asks the health endpoint; says what it saw when that is not health.
+    /// Checks the health endpoint. Returns the observed state if the server is not healthy.
     async fn healthy(&self) -> Result<(), String> {
-        // Another server might have taken the port; the socket can only be this one's.
+        // Another server may have taken the port. The socket belongs to this server only.
         let socket = self.private.path().join(SOCKET);
         if !socket.exists() {
             return Err(format!("no socket {} yet", socket.display()));
@@ -287,7 +287,8 @@ fn unwritable(problem: &dyn fmt::Display) -> TailnetError {
     }
 }
 
-/// One request by hand: a whole HTTP client with TLS would be a large dependency for a status line.
+/// Sends a request without an HTTP library. A full HTTP client with TLS is a large dependency for a status
+/// line.
 async fn ask_health(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), String> {
     let io = |error: std::io::Error| error.to_string();
     stream

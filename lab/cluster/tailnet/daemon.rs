@@ -1,4 +1,4 @@
-//! What the tailnet's daemons have in common: a clean environment, a log, an owner.
+//! Common parts of the tailnet's daemons: a clean environment, a log, an owner.
 
 use std::{
     fs::{self, File},
@@ -17,20 +17,20 @@ use tokio::time::Instant;
 use super::{TailnetError, error::file};
 use crate::wait::Wait;
 
-/// How often a daemon that does not tell when it is ready is asked.
+/// Polling interval for a daemon that does not report readiness.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How many lines of a log an error quotes.
+/// Number of log lines in an error.
 const QUOTED_LINES: usize = 5;
 
-/// One running daemon. Dropping it kills it.
+/// A running daemon. Drop kills it.
 pub(super) struct Daemon {
     program: String,
     process: Process,
     log: PathBuf,
 }
 
-/// A command with nothing of this process' environment: variables of the lab's user (keys, proxies,
-/// debug switches) must not decide what the tailnet does, nor be seen in its processes.
+/// Returns a command with a clean environment. Variables of the lab's user (keys, proxies, debug switches)
+/// must not affect the tailnet or be visible in its processes.
 pub(super) fn command(program: &Path, home: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("HOME", home).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir(home);
@@ -38,10 +38,10 @@ pub(super) fn command(program: &Path, home: &Path) -> Command {
 }
 
 impl Daemon {
-    /// Starts `command`, its output appended to `log`, which only the owner may read.
+    /// Starts `command` and appends its output to `log`. Only the owner can read the log.
     ///
     /// # Errors
-    /// When the log or the program cannot be had.
+    /// When the log cannot be opened or the program cannot be started.
     pub async fn start(
         program: &str,
         mut command: Command,
@@ -57,11 +57,11 @@ impl Daemon {
         Ok(Self { program: program.to_owned(), process, log: log.to_owned() })
     }
 
-    /// Waits until `ready` gives a value; a race with the daemon's end and the deadline. `ready`
-    /// says what it saw otherwise.
+    /// Polls `ready` until it returns a value, the daemon ends or the deadline expires. An error of `ready`
+    /// describes the observed state.
     ///
     /// # Errors
-    /// When the daemon ends or time is up.
+    /// When the daemon ends or the time limit expires.
     pub async fn until<T, F: Future<Output = Result<T, String>>>(
         &self,
         awaited: &str,
@@ -85,7 +85,7 @@ impl Daemon {
                 }
             }
         };
-        // Neither program announces it.
+        // Neither program reports readiness.
         let wait = Wait::up_to(patience).every(LOOK_EVERY);
         tokio::select! {
             answer = wait.retry_if(|()| true, attempt) => answer.map_err(|_| TailnetError::Late {
@@ -99,35 +99,35 @@ impl Daemon {
         }
     }
 
-    /// Resolves when the daemon ends by itself.
+    /// Resolves when the daemon exits.
     pub async fn ended(&self, keys: &[AuthKey]) -> TailnetError {
         let status = self.process.wait().await.to_string();
         TailnetError::Ended { program: self.program.clone(), status, log: self.last_words(keys) }
     }
 
-    /// Kills it and waits until it is gone.
+    /// Kills the daemon and waits for its exit.
     pub async fn stop(self) {
         self.process.kill();
         self.process.wait().await;
     }
 
-    /// The last lines of its log, without `keys`.
+    /// Returns the last lines of the log, without `keys`.
     pub fn last_words(&self, keys: &[AuthKey]) -> String {
         redacted(tail(&self.log_text().unwrap_or_default()), keys)
     }
 
-    /// All that it has written so far.
+    /// Returns the complete log.
     pub fn log_text(&self) -> io::Result<String> {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
-/// `text` without any of `keys`.
+/// Removes all `keys` from `text`.
 pub(super) fn redacted(text: String, keys: &[AuthKey]) -> String {
     keys.iter().fold(text, |text, key| key.redact(&text))
 }
 
-/// The last lines of a text, on one line.
+/// Returns the last lines of a text, as a single line.
 pub(super) fn tail(text: &str) -> String {
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     match lines.len() {

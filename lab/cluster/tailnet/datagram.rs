@@ -1,4 +1,4 @@
-//! One datagram and its answer, through a SOCKS5 proxy (RFC 1928, UDP ASSOCIATE).
+//! A datagram and its response through a SOCKS5 proxy (RFC 1928, UDP ASSOCIATE).
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -9,11 +9,11 @@ use fast_socks5::{SocksError, client::Socks5Datagram};
 use lab_model::words::chain;
 use tokio::net::TcpStream;
 
-/// The largest answer that is read, bytes.
+/// The maximum size of a response in bytes.
 const LARGEST: usize = 2048;
 
-/// Sends `payload` to `target` by way of `proxy` and returns what comes back within `patience`, or
-/// why nothing does.
+/// Sends `payload` to `target` through `proxy`. Returns the response, or the reason if none arrives within
+/// `patience`.
 pub(super) async fn exchange(
     proxy: SocketAddr,
     target: SocketAddr,
@@ -21,7 +21,7 @@ pub(super) async fn exchange(
     patience: Duration,
 ) -> Result<Vec<u8>, String> {
     let exchange = async {
-        // The association lasts as long as this connection.
+        // The association ends with this connection.
         let control = TcpStream::connect(proxy).await?;
         let socket = Socks5Datagram::bind(control, (Ipv4Addr::LOCALHOST, 0)).await?;
         socket.send_to(payload, target).await?;

@@ -1,4 +1,4 @@
-//! Prefixes that more than one node advertises: only one of them gets the packets.
+//! Prefixes that more than one node advertises. Only one of the nodes receives the packets.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -7,19 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use super::TailnetNode;
 
-/// A prefix with several advertisers.
+/// A prefix that several nodes advertise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedPrefix {
-    /// The prefix.
     pub prefix: IpNet,
-    /// The nodes that advertise it, by name.
+    /// The names of the nodes that advertise it.
     pub nodes: Vec<String>,
-    /// The node that the control server chose.
+    /// The node that the control server selected.
     pub primary: Option<String>,
 }
 
-/// Every prefix that two or more of `nodes` advertise. A cluster has exactly one gateway, so each
-/// is a mistake: which node routes is then the control server's choice.
+/// Returns the prefixes that two or more of `nodes` advertise. A cluster has exactly one gateway, so each
+/// of them is a configuration error: the control server then selects the node that routes the packets.
 pub fn shared_prefixes(nodes: &[TailnetNode]) -> Vec<SharedPrefix> {
     let mut advertisers: BTreeMap<IpNet, Vec<&TailnetNode>> = BTreeMap::new();
     for node in nodes {

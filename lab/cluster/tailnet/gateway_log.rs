@@ -1,7 +1,7 @@
-//! What the log of a gateway's service says about a login that did not come about.
+//! The reason for a failed login in the log of a gateway's service.
 
-/// Words that tell why, the most telling first: what `tailscale up` and containerboot of v1.90.6
-/// say to their standard error when they give up.
+/// Substrings that identify the reason, the most specific first. `tailscale up` and containerboot of
+/// v1.90.6 write them to standard error before they exit.
 const TELLING: [&str; 7] = [
     "flag provided but not defined",
     "invalid value",
@@ -12,13 +12,13 @@ const TELLING: [&str; 7] = [
     "failed to auth",
 ];
 
-/// The last line with the most telling words, without its time stamp.
+/// Returns the last line with the most specific substring, without its timestamp.
 pub fn telling_line(log: &str) -> Option<&str> {
     let line = TELLING.iter().find_map(|words| log.lines().rev().find(|line| line.contains(words)))?;
     Some(without_time(line.trim()))
 }
 
-/// `2026/11/21 13:30:30 text` and `boot: 2026/11/21 13:30:30 text`, from "text" on.
+/// Removes the timestamp from `2026/11/21 13:30:30 text` and `boot: 2026/11/21 13:30:30 text`.
 fn without_time(line: &str) -> &str {
     let line = line.strip_prefix("boot: ").unwrap_or(line);
     let mut rest = line.splitn(3, ' ');

@@ -1,4 +1,4 @@
-//! The chain from a gateway's service to an answer from a pod, and where it breaks.
+//! The chain from a gateway's service to a response from a pod, and its first broken link.
 
 use std::fmt;
 
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 
 use super::{Carries, Fact, Protocol, RouteLedger};
 
-/// The links, in order: each needs the one before.
+/// The links in order. Each link depends on the previous link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Link {
     /// The gateway's `ext-tailscale` service runs.
     ServiceRunning,
-    /// Its tailscaled is logged in to the control server, and connected.
+    /// The gateway's tailscaled is logged in to the control server and connected.
     LoggedIn,
-    /// It advertises the route.
+    /// The gateway advertises the route.
     Advertised,
-    /// The control server approved the route, for it and no other.
+    /// The control server approved the route for the gateway and for no other node.
     Approved,
     /// The client uses the route.
     Accepted,
-    /// A packet reaches a pod and comes back.
+    /// A packet reaches a pod, and the response returns.
     PodReached,
-    /// A packet reaches a service's cluster address and comes back.
+    /// A packet reaches a service's cluster address, and the response returns.
     ServiceReached,
-    /// The same by UDP.
+    /// A UDP packet reaches its target, and the response returns.
     UdpReached,
 }
 
@@ -42,7 +42,7 @@ impl Link {
         Self::UdpReached,
     ];
 
-    /// The words a person reads.
+    /// Returns the label for users.
     pub fn label(self) -> &'static str {
         match self {
             Self::ServiceRunning => "service running",
@@ -56,7 +56,7 @@ impl Link {
         }
     }
 
-    /// What to look at when this is the first broken link.
+    /// Returns a hint for the case that this is the first broken link.
     pub fn hint(self) -> &'static str {
         match self {
             Self::ServiceRunning => {
@@ -91,14 +91,13 @@ impl fmt::Display for Link {
     }
 }
 
-/// Where the chain breaks.
+/// The break in a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrokenLink {
-    /// Which link.
     pub link: Link,
-    /// For which prefix; none when all are concerned.
+    /// The affected prefix. `None` if the break affects all prefixes.
     pub prefix: Option<IpNet>,
-    /// What was seen.
+    /// The observed state.
     pub seen: String,
 }
 
@@ -113,9 +112,8 @@ impl fmt::Display for BrokenLink {
 }
 
 impl RouteLedger {
-    /// The first link that does not hold, over all routes; `None` when the chain is whole as far
-    /// as anybody looked. What nobody looked at does not break it, but a route into which no packet
-    /// was sent does: a route is only proven by packets.
+    /// Returns the first broken link of all routes, or `None` if no break was observed. An unknown fact
+    /// does not break the chain. A route without a probe does, because only packets can prove a route.
     pub fn first_broken_link(&self) -> Option<BrokenLink> {
         Link::ALL.into_iter().find_map(|link| match link {
             Link::ServiceRunning => broken(link, None, &self.service),
@@ -133,7 +131,7 @@ impl RouteLedger {
         })
     }
 
-    /// Whether a link breaks before the first packet is sent.
+    /// Reports whether a link before the first packet is broken.
     pub fn first_link_before_packets_is_broken(&self) -> bool {
         self.first_broken_link().is_some_and(|broken| broken.link < Link::PodReached)
     }
@@ -157,8 +155,8 @@ fn broken(link: Link, prefix: Option<IpNet>, fact: &Fact) -> Option<BrokenLink> 
     }
 }
 
-/// Broken unless each target answered at least once: the first packet to a target may be lost
-/// while a path is looked for.
+/// Reports a break unless each target responded at least once. The first packet to a target may get lost
+/// while the nodes look for a path.
 fn lost<'a>(probes: impl Iterator<Item = &'a super::Probe>, link: Link, prefix: IpNet) -> Option<BrokenLink> {
     let probes: Vec<_> = probes.collect();
     let broken = |seen: String| Some(BrokenLink { link, prefix: Some(prefix), seen });
@@ -196,10 +194,10 @@ mod tests {
         .unwrap()
     }
 
-    /// What takes one link out of a whole chain.
+    /// A change that breaks one link.
     type Break<'a> = &'a dyn Fn(&mut RouteLedger);
 
-    /// A ledger with a whole chain.
+    /// A ledger without a broken link.
     fn whole() -> RouteLedger {
         let both = format!("{PODS} {SERVICES}");
         let (pods, services) = (PODS.parse().unwrap(), SERVICES.parse().unwrap());

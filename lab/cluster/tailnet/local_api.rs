@@ -1,4 +1,4 @@
-//! tailscaled's local API: HTTP over its unix socket, as `tailscale` itself uses it.
+//! The local API of tailscaled: HTTP over its unix socket. The `tailscale` command uses the same API.
 //!
 //! Source: `ipn/localapi` and `client/local` of tailscale.com.
 
@@ -14,32 +14,32 @@ use super::{
     client_status::{ClientStatus, PingResult, Pong, Preferences},
 };
 
-/// The host name by which tailscaled tells its own clients from browsers.
+/// The host name of requests from local clients. It distinguishes them from browsers.
 const HOST: &str = "local-tailscaled.sock";
-/// `NotifyInitialState | NotifyNoPrivateKeys`: tell the state now, and no keys ever.
+/// `NotifyInitialState | NotifyNoPrivateKeys`: send the current state immediately, and never send keys.
 const WATCH_MASK: u64 = 1 << 1 | 1 << 4;
-/// How long an answer from the same host may take.
+/// Time limit for a response from the same host.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One tailscaled's API.
+/// The local API of one tailscaled.
 #[derive(Clone)]
 pub(super) struct LocalApi {
     client: String,
     http: Client,
 }
 
-/// A stream of changes.
+/// A stream of change notifications.
 pub(super) struct Changes(Response);
 
 impl LocalApi {
-    /// The API behind `socket` of the client called `client`.
+    /// Connects to the API at `socket`. `client` is the name of the client in errors.
     pub fn new(client: &str, socket: &Path) -> Result<Self, TailnetError> {
         let failed = |problem: String| TailnetError::LocalApi {
             client: client.to_owned(),
             action: "speak HTTP",
             problem,
         };
-        // No TLS is spoken; the client is only not built without some.
+        // The connection does not use TLS, but the client builder requires a TLS backend.
         let tls = tls_trusting(None).map_err(|error| failed(error.to_string()))?;
         let http = Client::builder()
             .unix_socket(socket)
@@ -58,8 +58,8 @@ impl LocalApi {
         self.ask("read the preferences", Method::GET, "prefs", PATIENCE).await
     }
 
-    /// Pings `address` once with a packet of Tailscale's own (`disco`), or with `TSMP`, which also
-    /// goes through the encryption.
+    /// Pings `address` once with a Tailscale packet (`disco`), or with `TSMP`, which also uses the
+    /// encrypted tunnel.
     pub async fn ping(&self, address: IpAddr, kind: &str, patience: Duration) -> Result<Pong, TailnetError> {
         let path = format!("ping?ip={address}&type={kind}");
         let answer = tokio::time::timeout(patience, self.ask("ping", Method::POST, &path, PATIENCE)).await;
@@ -68,7 +68,7 @@ impl LocalApi {
         result.pong().map_err(|problem| self.failed("ping", format!("{address}: {problem}")))
     }
 
-    /// Something for each change of the client, from now on.
+    /// Returns a stream with an item for each change of the client.
     pub async fn changes(&self) -> Result<Changes, TailnetError> {
         let path = format!("watch-ipn-bus?mask={WATCH_MASK}");
         Ok(Changes(self.send("watch", Method::GET, &path, None).await?))
@@ -116,9 +116,9 @@ impl LocalApi {
 }
 
 impl Changes {
-    /// Resolves at the next change; `false` when there will be none.
+    /// Resolves at the next change. Returns `false` at the end of the stream.
     pub async fn next(&mut self) -> bool {
-        // What changed is read from the status; the text may name keys.
+        // The caller reads the change from the status, because the notification text may contain keys.
         matches!(self.0.chunk().await, Ok(Some(_)))
     }
 }

@@ -1,14 +1,14 @@
-//! A tailnet without the internet: control server, outside client, and what became of each route.
+//! A tailnet without internet access: control server, outside client and the state of each route.
 //!
-//! The question is whether the gateway node really routes the cluster's pod and service networks to
-//! a tailnet client. The answer is a chain of links, each of which can break by itself (see
-//! [`Link`]), so each is observed apart and the first broken one is named.
+//! The tests verify that the gateway node routes the pod and service networks of the cluster to a tailnet
+//! client. The route is a chain of links, and each link can break independently (see [`Link`]). Each link
+//! is therefore observed separately, and the report names the first broken link.
 //!
-//! Plain data: [`RouteLedger`] and the functions that fill it, [`check_routes`],
-//! [`ExtensionServiceConfig`], [`ControlSpec`]. Effects: [`ControlServer`] owns one headscale,
-//! [`OutsideClient`] one official tailscaled in user-space mode; both listen on loopback only, need
-//! no privilege and end with their owner. All that could hold a key (databases, node keys, key
-//! files) lives in private directories that are removed with them, never in the run directory.
+//! Plain data: [`RouteLedger`] and the functions that fill it, [`ControlSpec`]. Effects: [`ControlServer`]
+//! owns a headscale process, and [`OutsideClient`] owns an official tailscaled in user-space mode. Both
+//! listen on loopback only, need no privileges and end with their owner. All files that may contain a key
+//! (databases, node keys, key files) are in private directories, never in the run directory. The owner
+//! deletes the private directories.
 
 mod certificate;
 mod client;

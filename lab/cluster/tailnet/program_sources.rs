@@ -1,5 +1,5 @@
-//! The Go modules of the tailnet's programs. They are part of the lab itself, so that a lab that was
-//! installed without its source tree builds the programs as well.
+//! The Go modules of the tailnet's programs. The lab binary contains them, so that a lab without its source
+//! tree can also build the programs.
 
 use std::{
     fs, io,
@@ -9,8 +9,8 @@ use std::{
 use lab_image::keep_directory;
 use lab_model::Digest;
 
-/// Each file that a build reads, below the directory of all modules. `go.mod` requires the programs by
-/// version; there is no code here.
+/// The files that a build reads, relative to the directory of all modules. `go.mod` pins the versions of
+/// the programs. The modules contain no code.
 const FILES: [(&str, &str); 5] = [
     ("tailnet/go.mod", include_str!("../../../images/tailnet/go.mod")),
     ("tailnet/go.sum", include_str!("../../../images/tailnet/go.sum")),
@@ -19,10 +19,11 @@ const FILES: [(&str, &str); 5] = [
     ("tailscale/go.sum", include_str!("../../../images/tailscale/go.sum")),
 ];
 
-/// The directory of the modules below `cache`, named by their content; unpacked unless it is there.
+/// Returns the directory of the modules in `cache`, named by their digest. Unpacks the modules if the
+/// directory does not exist.
 ///
 /// # Errors
-/// When it cannot be written.
+/// When the directory cannot be written.
 pub(super) fn unpacked(cache: &Path) -> io::Result<PathBuf> {
     let content: String = FILES.iter().map(|(name, text)| format!("{name} {}\n{text}", text.len())).collect();
     let directory = cache.join(Digest::of_bytes(content.as_bytes()).hex());

@@ -1,4 +1,4 @@
-//! The programs of the tailnet for this host: headscale, tailscaled, tailscale.
+//! The tailnet programs for this host: headscale, tailscaled, tailscale.
 
 use std::{
     fs, io,
@@ -10,9 +10,8 @@ use lab_model::files::FileLock;
 
 use super::program_sources::unpacked;
 
-/// Each program with its Go module below `images/` and its package. Versions are pinned in the
-/// modules' `go.mod`. There are two modules because headscale does not compile against the
-/// tailscale.com version of the client.
+/// Each program with its Go module in `images/` and its package. The `go.mod` files pin the versions. Two
+/// modules are necessary, because headscale does not compile with the client's version of tailscale.com.
 const PACKAGES: [(&str, &str, &str); 3] = [
     (HEADSCALE, "tailnet", "github.com/juanfont/headscale/cmd/headscale"),
     (TAILSCALED, "tailscale", "tailscale.com/cmd/tailscaled"),
@@ -22,64 +21,61 @@ const HEADSCALE: &str = "headscale";
 const TAILSCALED: &str = "tailscaled";
 const TAILSCALE: &str = "tailscale";
 
-/// In a program's module: Tailscale's own build tags, one a line, that leave out features which call
-/// Tailscale's servers on the internet or the router of the host's network. No flag or variable
-/// switches captive portal detection off.
+/// A file in a program's module with Tailscale's build tags, one per line. The tags exclude features that
+/// contact Tailscale's servers on the internet or the router of the host's network. No flag or variable
+/// disables captive portal detection.
 const TAGS_FILE: &str = "client-tags";
-/// No C libraries for users and names, as everywhere in the lab.
+/// Excludes C libraries for users and names, as in all Go programs of the lab.
 const TAGS: &str = "osusergo,netgo";
 
-/// Where the programs are.
+/// The location of the programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Programs {
     directory: PathBuf,
 }
 
-/// Why the programs cannot be had.
+/// The error of a program that is missing or cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramsError {
-    /// One is not there.
+    /// A program does not exist.
     #[error("there is no {program} in {}; build it with: make images", directory.display())]
     Missing {
-        /// Which.
+        /// The missing program.
         program: &'static str,
-        /// Where it was looked for.
+        /// The searched directory.
         directory: PathBuf,
     },
-    /// The build could not be started, or its files not be placed.
+    /// The build could not be started, or a file operation failed.
     #[error("cannot {action} {}", path.display())]
     File {
-        /// What was tried.
+        /// The operation, as a verb.
         action: &'static str,
-        /// On what.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// The compiler refused.
+    /// The compiler failed.
     #[error("go build of {program} in {} ended with {status}; its last lines:\n{output}", module.display())]
     Build {
-        /// Which program.
+        /// The program to build.
         program: &'static str,
-        /// The Go module.
         module: PathBuf,
-        /// How it ended.
+        /// The exit status.
         status: String,
-        /// The end of what it printed.
+        /// The end of the compiler output.
         output: String,
     },
 }
 
 impl Programs {
-    /// Where they are below the directory of built images.
+    /// The directory of the programs, relative to the directory of built images.
     pub const DIRECTORY: &str = "tailnet";
 
-    /// The programs in `directory`.
+    /// Uses the programs in `directory`.
     ///
     /// # Errors
-    /// When one is not there.
+    /// When a program does not exist.
     pub fn at(directory: &Path) -> Result<Self, ProgramsError> {
-        // Absolute, because children may have other working directories.
+        // Absolute, because child processes may have other working directories.
         let directory =
             std::path::absolute(directory).map_err(file("resolve the directory of programs", directory))?;
         match PACKAGES.iter().find(|(program, ..)| !directory.join(program).is_file()) {
@@ -88,11 +84,11 @@ impl Programs {
         }
     }
 
-    /// The programs in `directory`, after building what is missing there from the Go modules below
-    /// `images`. Blocks for minutes when it builds; two processes never build at once.
+    /// Uses the programs in `directory`. Builds missing programs from the Go modules in `images`. A build
+    /// blocks for minutes. A lock prevents concurrent builds.
     ///
     /// # Errors
-    /// When there is no Go, or a module does not build.
+    /// When Go is not installed or a module does not build.
     pub fn at_or_built(directory: &Path, images: &Path) -> Result<Self, ProgramsError> {
         if let Ok(programs) = Self::at(directory) {
             return Ok(programs);
@@ -101,7 +97,7 @@ impl Programs {
         let _lock = FileLock::acquire(&directory.join(".building")).map_err(file("lock", directory))?;
         for (program, module, package) in PACKAGES {
             let target = directory.join(program);
-            // Somebody else may have built it while this process waited for the lock.
+            // Another process may have built the program while this process waited for the lock.
             if !target.is_file() {
                 build(&images.join(module), program, package, &target)?;
             }
@@ -109,11 +105,11 @@ impl Programs {
         Self::at(directory)
     }
 
-    /// The programs in `directory`, after building what is missing there from the Go modules that the
-    /// lab brings, which are unpacked below `cache`. Blocks as [`Programs::at_or_built`].
+    /// Uses the programs in `directory`. Builds missing programs from the Go modules that the lab contains,
+    /// and unpacks them into `cache`. Blocks like [`Programs::at_or_built`].
     ///
     /// # Errors
-    /// When there is no Go, the modules cannot be unpacked, or one does not build.
+    /// When Go is not installed, the modules cannot be unpacked, or a module does not build.
     pub fn at_or_built_here(directory: &Path, cache: &Path) -> Result<Self, ProgramsError> {
         if let Ok(programs) = Self::at(directory) {
             return Ok(programs);
@@ -141,7 +137,7 @@ impl Programs {
 
 fn build(module: &Path, program: &'static str, package: &str, target: &Path) -> Result<(), ProgramsError> {
     let tags = tags(module).map_err(file("read the build tags of", module))?;
-    // In place only once whole: an interrupted build must not pass for a program.
+    // The rename comes after the build, so that an interrupted build leaves no incomplete program.
     let partial = target.with_extension("partial");
     let partial = std::path::absolute(&partial).map_err(file("resolve", &partial))?;
     let output = Command::new("go")
@@ -168,7 +164,7 @@ fn build(module: &Path, program: &'static str, package: &str, target: &Path) -> 
     fs::rename(&partial, target).map_err(file("put in place", target))
 }
 
-/// The module's build tags; a module without the list needs none of its own.
+/// Returns the build tags of a module. The file with additional tags is optional.
 fn tags(module: &Path) -> io::Result<String> {
     let list = match fs::read_to_string(module.join(TAGS_FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),

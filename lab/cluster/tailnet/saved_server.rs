@@ -1,4 +1,4 @@
-//! A control server put away and taken up again: the same addresses, keys, users and nodes.
+//! Save and restore of a control server with the same addresses, keys, users and nodes.
 
 use std::{
     fs,
@@ -17,41 +17,42 @@ use super::{
     error::file,
 };
 
-/// In the directory of a saved server: what it is.
+/// The state file in the directory of a saved server.
 const STATE: &str = "control-server.json";
-/// In the directory of a saved server: its certificate, which a run keeps beside its configuration.
+/// The certificate in the directory of a saved server. A run keeps it in the configuration directory.
 const CERTIFICATE: &str = "control.crt";
 
-/// What is written down of a saved control server. Its files hold secrets, and so does this.
+/// The state of a saved control server. Like the other files of the server, it contains secrets.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct SavedControlServer {
     pub(super) listen: u16,
     pub(super) stun: u16,
     pub(super) user: u64,
-    /// What its clients must trust.
+    /// The authority that clients must trust.
     pub(super) authority: Option<String>,
-    /// Keys that nothing it writes may show.
+    /// Keys to redact from all output.
     issued: Vec<String>,
 }
 
 impl SavedControlServer {
-    /// Reads what [`ControlServer::save`] has left.
+    /// Reads the state that [`ControlServer::save`] wrote.
     ///
     /// # Errors
-    /// When it is not there or damaged.
+    /// When the state file is missing or damaged.
     pub fn read(directory: &Path) -> Result<Self, TailnetError> {
         let path = directory.join(STATE);
         let text = fs::read(&path).map_err(file("read", &path))?;
         serde_json::from_slice(&text).map_err(|problem| file("read", &path)(problem.into()))
     }
 
-    /// The port that something else on this host has taken, if any: nodes know the server by its ports.
+    /// Returns a port that another process on this host uses, if any. The ports cannot change, because
+    /// nodes use them.
     pub fn taken_port(&self) -> Option<u16> {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, self.listen)).is_err().then_some(self.listen);
         tcp.or_else(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, self.stun)).is_err().then_some(self.stun))
     }
 
-    /// Puts its files where the server of a run has them.
+    /// Copies the files to the directories of a running server.
     pub(super) fn put_files(&self, from: &Path, place: &Placement<'_>) -> Result<(), TailnetError> {
         copy_files(from, place.private)?;
         let certificate = from.join(CERTIFICATE);
@@ -60,10 +61,11 @@ impl SavedControlServer {
 }
 
 impl ControlServer {
-    /// Copies all of its state to `directory`, which is made. It is down meanwhile.
+    /// Copies the complete state to `directory` and creates the directory. Stops the server during the
+    /// copy.
     ///
     /// # Errors
-    /// When a file cannot be copied, or it does not come up again.
+    /// When a file cannot be copied or the server does not start again.
     pub async fn save(&self, directory: &Path) -> Result<(), TailnetError> {
         let was_running = self.is_running();
         self.stop().await;
@@ -92,10 +94,10 @@ impl ControlServer {
         replace_file(&path, &serde_json::to_vec(&state).unwrap_or_default()).map_err(file("write", &path))
     }
 
-    /// Starts a saved one again, at its old ports. Configuration and log go to `directory`.
+    /// Starts a saved server at its old ports. Writes configuration and log to `directory`.
     ///
     /// # Errors
-    /// When its state cannot be read or it does not start, as when a port is taken.
+    /// When the state cannot be read or the server does not start, for example because a port is in use.
     pub async fn restore(
         spec: ControlSpec,
         from: &Path,
@@ -112,7 +114,7 @@ impl ControlServer {
     }
 }
 
-/// Copies the plain files of a directory, for their owner alone.
+/// Copies the regular files of a directory. Only the owner can read the copies.
 fn copy_files(from: &Path, to: &Path) -> Result<(), TailnetError> {
     for entry in fs::read_dir(from).map_err(file("list", from))?.flatten() {
         let name = entry.file_name();

@@ -1,4 +1,4 @@
-//! The outside client's login, by the official `tailscale up`, and what to do when it is refused.
+//! The login of the outside client with the official `tailscale up`, and hints for failed logins.
 
 use std::{fs, path::Path, process::Stdio, sync::PoisonError, time::Duration};
 
@@ -13,19 +13,19 @@ use super::{
     OutsideClient, PATIENCE,
 };
 
-/// How long after its own time limit `tailscale up` may take to end.
+/// Additional time for `tailscale up` to exit after its own time limit.
 const GRACE: Duration = Duration::from_secs(15);
 
 impl OutsideClient {
-    /// Logs in with `key` and waits until the client runs. When the control server is down, it
-    /// keeps trying until `patience` is over.
+    /// Logs in with `key` and waits until the client runs. If the control server is down, the client
+    /// retries until `patience` expires.
     ///
-    /// A daemon whose key was refused goes on trying that key, and its refusals would be taken for
-    /// those of the next: for another key, start another client.
+    /// After a rejected key, the daemon continues to try that key, and its errors would be attributed to
+    /// the next key. Start another client for another key.
     ///
     /// # Errors
-    /// When the key is refused or the control server does not answer in time: which of the two is
-    /// in the error.
+    /// When the key is rejected or the control server does not respond in time. The error distinguishes the
+    /// two cases.
     pub async fn log_in(&self, key: &AuthKey, patience: Duration) -> Result<ClientStatus, TailnetError> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner).push(key.clone());
         let key_file = self.private.path().join("auth.key");
@@ -48,7 +48,7 @@ impl OutsideClient {
         }
     }
 
-    /// Runs `tailscale up`; the error is what it said, and what the daemon thinks is wrong.
+    /// Runs `tailscale up`. The error contains its output and the health warnings of the daemon.
     async fn up(&self, key_file: &Path, patience: Duration) -> Result<(), String> {
         let mut command = command(&self.programs.tailscale(), self.private.path());
         command
@@ -64,7 +64,7 @@ impl OutsideClient {
             let routes: Vec<_> = self.spec.advertise_routes.iter().map(IpNet::to_string).collect();
             command.arg(format!("--advertise-routes={}", routes.join(",")));
         }
-        // Not through Processes: it has its own time limit, and ends when the daemon does.
+        // Does not use `Processes`, because the command has its own time limit and exits with the daemon.
         let mut command = tokio::process::Command::from(command);
         let output = tokio::time::timeout(patience + GRACE, command.kill_on_drop(true).output()).await;
         let output = output
@@ -81,10 +81,10 @@ impl OutsideClient {
     }
 }
 
-/// Whether the reason of a failed login is that the control server refused the key.
+/// Reports whether the login failed because the control server rejected the key.
 fn refused_key(reason: &str) -> bool {
-    // Texts of headscale v0.27 (hscontrol/auth.go, types/preauth_key.go) and of Tailscale's own
-    // control server.
+    // Messages of headscale v0.27 (hscontrol/auth.go, types/preauth_key.go) and of Tailscale's own control
+    // server.
     const REFUSALS: [&str; 7] = [
         "invalid pre auth key",
         "invalid authkey",

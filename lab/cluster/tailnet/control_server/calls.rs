@@ -1,4 +1,4 @@
-//! What the control server is asked and told while it runs, by headscale's own command.
+//! Calls of a running control server through headscale's command line.
 
 use std::{process::Stdio, time::Duration};
 
@@ -16,24 +16,24 @@ use super::{
 };
 use crate::wait::{PollError, Wait};
 
-/// How long one call may take; headscale's command gives up by itself after 5 s.
+/// Time limit for a call. Headscale's command exits after 5 s without a response.
 const CALL_PATIENCE: Duration = Duration::from_secs(30);
-/// How often the list of nodes is read while something is expected of it.
+/// Polling interval for the list of nodes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 impl ControlServer {
-    /// A new user; the run's own exists already.
+    /// Creates a user. The user of the run already exists.
     ///
     /// # Errors
-    /// When the control server refuses or is down.
+    /// When the control server rejects the call or is down.
     pub async fn create_user(&self, name: &str) -> Result<User, TailnetError> {
         self.call(&format!("create the user {name}"), &["users", "create", name]).await
     }
 
-    /// A new pre-auth key of the run's user.
+    /// Creates a pre-auth key for the user of the run.
     ///
     /// # Errors
-    /// When the control server refuses or is down.
+    /// When the control server rejects the call or is down.
     pub async fn create_key(&self, options: &KeyOptions) -> Result<AuthKey, TailnetError> {
         let user = self.user.to_string();
         let valid = format!("{}s", options.valid.as_secs());
@@ -54,7 +54,7 @@ impl ControlServer {
         Ok(key)
     }
 
-    /// All nodes that ever logged in and were not deleted, with their routes.
+    /// Lists all nodes that have logged in and were not deleted, with their routes.
     ///
     /// # Errors
     /// When the control server is down.
@@ -64,10 +64,10 @@ impl ControlServer {
         control_api::nodes(&output).map_err(|problem| answer(action, &problem))
     }
 
-    /// Waits until the list of nodes is as `condition` wants it.
+    /// Waits until the list of nodes meets `condition`.
     ///
     /// # Errors
-    /// When time is up, quoting the nodes as they were, or when the control server ends.
+    /// When the time limit expires, with the last list of nodes, or when a call fails.
     pub async fn wait_for_nodes(
         &self,
         awaited: &str,
@@ -76,7 +76,7 @@ impl ControlServer {
     ) -> Result<Vec<TailnetNode>, TailnetError> {
         let wanted =
             |nodes: &Vec<TailnetNode>| if condition(nodes) { Ok(()) } else { Err(format!("{nodes:?}")) };
-        // headscale has no call that waits for a change.
+        // Headscale has no call that waits for a change.
         match Wait::up_to(patience).every(LOOK_EVERY).poll(|| self.nodes(), wanted).await {
             Ok(nodes) => Ok(nodes),
             Err(PollError::Probe(error)) => Err(error),
@@ -90,11 +90,11 @@ impl ControlServer {
         }
     }
 
-    /// Approves exactly these routes of a node, now and when it comes to advertise them; others are
-    /// withdrawn. An empty list withdraws all.
+    /// Approves exactly these routes of a node, including routes that it advertises later. Revokes all
+    /// other approvals. An empty list revokes all.
     ///
     /// # Errors
-    /// When there is no such node or the control server is down.
+    /// When the node does not exist or the control server is down.
     pub async fn approve(&self, node: u64, routes: &[IpNet]) -> Result<(), TailnetError> {
         let list = routes.iter().map(IpNet::to_string).collect::<Vec<_>>().join(",");
         let action = format!("approve the routes [{list}] of node {node}");
@@ -103,19 +103,19 @@ impl ControlServer {
             .map(drop)
     }
 
-    /// Ends a node's login: it must log in again.
+    /// Expires the login of a node. The node must log in again.
     ///
     /// # Errors
-    /// When there is no such node or the control server is down.
+    /// When the node does not exist or the control server is down.
     pub async fn expire(&self, node: u64) -> Result<(), TailnetError> {
         let id = node.to_string();
         self.run(&format!("expire node {node}"), &["nodes", "expire", "--identifier", &id]).await.map(drop)
     }
 
-    /// Forgets a node.
+    /// Deletes a node.
     ///
     /// # Errors
-    /// When there is no such node or the control server is down.
+    /// When the node does not exist or the control server is down.
     pub async fn delete(&self, node: u64) -> Result<(), TailnetError> {
         let id = node.to_string();
         self.run(&format!("delete node {node}"), &["nodes", "delete", "--force", "--identifier", &id])
@@ -128,8 +128,8 @@ impl ControlServer {
         serde_json::from_str(&output).map_err(|problem| answer(action, &problem))
     }
 
-    /// Runs headscale's command against the server's unix socket and gives what it printed, which
-    /// may hold keys.
+    /// Runs headscale's command through the server's unix socket. Returns its output, which may contain
+    /// keys.
     async fn run(&self, action: &str, arguments: &[&str]) -> Result<String, TailnetError> {
         let failed = |output: String| TailnetError::Call {
             action: action.to_owned(),
@@ -140,7 +140,7 @@ impl ControlServer {
         }
         let mut command = self.headscale();
         command.args(["--output", "json"]).args(arguments).stdin(Stdio::null());
-        // Not through Processes: it ends by itself within seconds, whoever dies.
+        // Does not use `Processes`, because the command always exits within seconds.
         let mut command = tokio::process::Command::from(command);
         let output = tokio::time::timeout(CALL_PATIENCE, command.kill_on_drop(true).output())
             .await
@@ -154,6 +154,6 @@ impl ControlServer {
 }
 
 fn answer(action: &str, problem: &serde_json::Error) -> TailnetError {
-    // Never the answer itself: it may hold keys.
+    // Does not quote the response, because it may contain keys.
     TailnetError::Answer { program: "headscale", action: action.to_owned(), problem: problem.to_string() }
 }
