@@ -58,7 +58,7 @@ fn a_lab_that_was_installed_elsewhere_builds_the_programs_from_sources_that_it_b
     fs::write(place.join("bin/go"), GO)?;
     fs::set_permissions(place.join("bin/go"), fs::Permissions::from_mode(0o755))?;
     let output = Command::new(env!("CARGO_BIN_EXE_lab"))
-        .args(["images", "programs", "--out", "images"])
+        .args(["image", "programs", "--out", "images"])
         .current_dir(&place)
         .env("PATH", format!("{}:/usr/bin:/bin", place.join("bin").display()))
         .env("WORK", &place)

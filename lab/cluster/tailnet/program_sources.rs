@@ -49,7 +49,7 @@ mod tests {
     fn the_modules_are_unpacked_once_as_they_are_in_the_project() {
         let cache = tempfile::tempdir().expect("cache");
         let directory = unpacked(&cache.path().join("sources")).expect("unpacked");
-        let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("images");
+        let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images");
         for (name, _) in FILES {
             let read = |below: &Path| fs::read(below.join(name)).expect(name);
             assert_eq!(read(&directory), read(&project), "{name}");

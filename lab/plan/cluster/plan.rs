@@ -224,7 +224,7 @@ impl Plan {
 
     /// Returns the maximum time that a boot sequence waits for its services before the node reboots.
     pub fn boot_timeout(&self) -> Duration {
-        self.spec.boot_timeout.map_or(BOOT_TIMEOUT, |seconds| Duration::from_secs(seconds.into()))
+        boot_timeout(&self.spec, &self.budgets).unwrap_or(BOOT_TIMEOUT)
     }
 
     /// Returns the host name of the control plane in the configs, with its address. Returns `None` if the
@@ -295,8 +295,8 @@ fn node_plan(
     let (config, own_config) = node_config(spec, cluster, secrets, node, address, is_foreign)?;
     let image = inputs.images.get(&node.role).ok_or_else(|| PlanError::Image(node.role.clone()))?;
     let mut cmdline = kernel_arguments(spec.talos_contract);
-    if let Some(seconds) = spec.boot_timeout {
-        cmdline.push_str(&format!(" lab.boot-timeout={seconds}"));
+    if let Some(limit) = boot_timeout(spec, &inputs.budgets) {
+        cmdline.push_str(&format!(" lab.boot-timeout={}", limit.as_secs()));
     }
     let impossible = |problem: String| PlanError::ImpossibleFault { node: node.name.clone(), problem };
     let (mut boots, mut without_extension) = (image.boot.clone(), None);
@@ -361,6 +361,13 @@ fn check_roles(spec: &ClusterSpec, images: &BTreeMap<Role, PreparedImage>) -> Re
 /// at the same addresses at each start. TCG translates code per virtual address, so random addresses
 /// force a new translation at each start of a shim, a runtime or a network plugin. `panic=0` keeps a
 /// crashed node for the post-mortem.
+/// Returns the spec's boot timeout on this host, in whole seconds. A boot takes longer on a slow host, and
+/// must not reach the timeout because of that.
+fn boot_timeout(spec: &ClusterSpec, budgets: &Budgets) -> Option<Duration> {
+    let limit = Duration::from_secs(spec.boot_timeout?.into());
+    Some(Duration::from_secs(budgets.on_this_host(limit).as_secs()))
+}
+
 fn kernel_arguments(contract: TalosContract) -> String {
     format!(
         "talos.platform=metal slab_nomerge pti=on console=ttyAMA0 printk.devkmsg=on consoleblank=0 \

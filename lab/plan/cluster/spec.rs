@@ -48,8 +48,8 @@ pub struct ClusterSpec {
     pub role_rules: BTreeMap<Role, RoleRule>,
     /// The tailnet of the gateway.
     pub tailnet: Option<TailnetSpec>,
-    /// Timeout in seconds. An incomplete boot sequence then ends in a reboot. `None` means the Talos
-    /// default of 70 minutes.
+    /// Timeout in seconds on the reference host. An incomplete boot sequence then ends in a reboot. `None`
+    /// means the Talos default of 70 minutes.
     pub boot_timeout: Option<u32>,
     /// The start order of the machines.
     pub start_order: StartOrder,
