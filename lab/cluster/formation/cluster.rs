@@ -303,14 +303,22 @@ impl Cluster {
         })
     }
 
-    /// Ends all VMs immediately and waits until they have ended. Does not shut down the guests, because the
-    /// nodes are disposable. The LAN ends with the last handle of the cluster.
+    /// Ends all VMs immediately, waits until they have ended, and deletes their disks. Does not shut down
+    /// the guests, because the nodes are disposable. The LAN ends with the last handle of the cluster.
     pub async fn shut_down(&self) {
-        let recorder = self.host.recorder.clone();
-        let (subject, step) = (Subject::Cluster, Step::Teardown);
+        let (recorder, subject, step) = (&self.host.recorder, Subject::Cluster, Step::Teardown);
         recorder.record(EventKind::StepStarted { subject: subject.clone(), step });
         self.end_machines().await;
+        self.remove_disks();
         recorder.record(EventKind::StepFinished { subject, step, outcome: Outcome::Passed });
+    }
+
+    /// Deletes the disks. A disk contains the machine config with all secrets and is useless without the
+    /// lab. A running machine keeps its open disk until the machine ends.
+    fn remove_disks(&self) {
+        for node in &self.plan.nodes {
+            let _ = std::fs::remove_file(self.disk_of(node));
+        }
     }
 
     /// Ends all VMs. New VMs can replace them.
@@ -322,11 +330,8 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
-    /// Deletes the disks. A disk contains the machine config with all secrets and is useless without the
-    /// lab. A running machine keeps its open disk until the machine ends.
+    /// Deletes the disks of a cluster that was not shut down.
     fn drop(&mut self) {
-        for node in &self.plan.nodes {
-            let _ = std::fs::remove_file(self.disk_of(node));
-        }
+        self.remove_disks();
     }
 }
