@@ -1,5 +1,5 @@
-//! Compiles the protocol definitions of the machine API. `protox` is a protobuf compiler in
-//! Rust, so no `protoc` is needed on the host.
+//! Compiles the protobuf definitions of the machine API. The compiler is `protox`, which is written in Rust,
+//! so the host needs no `protoc`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let directory = "machine_api/proto";

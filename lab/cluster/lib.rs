@@ -1,10 +1,14 @@
-//! Live clusters: everything with side effects from the plan down.
+//! Live clusters: this crate executes a plan.
 //!
-//! [`formation`] boots a plan's nodes and makes them one cluster; it also saves and restores warm clusters.
-//! [`machine_api`] is the client of a node's machine API, [`kubernetes`] that of the API server, [`tailnet`]
-//! runs the control server and the outside client, [`control`] is the socket by which other commands
-//! disturb a living lab. This crate uses every crate below it (`lab-model`, `lab-image`, `lab-oci`,
-//! `lab-plan`, `lab-vm`) and knows nothing of scenarios, checks and reports.
+//! - [`formation`] boots the nodes of a plan and forms a cluster. It also saves and restores warm clusters.
+//! - [`machine_api`] is the client of a node's Talos machine API.
+//! - [`kubernetes`] is the client of the Kubernetes API server.
+//! - [`tailnet`] runs the tailnet's control server and a client outside the cluster.
+//! - [`control`] is the socket on which a running lab accepts commands such as `lab node kill`.
+//! - [`wait`] has conditions and deadlines for all of them.
+//!
+//! The crate depends on `lab-model`, `lab-image`, `lab-oci`, `lab-plan` and `lab-vm`. It does not depend on
+//! scenarios, checks or reports.
 //!
 //! Start reading at [`formation::Cluster`].
 

@@ -1,4 +1,4 @@
-//! How formation fails: which node, at which step, why.
+//! Failures of formation: node, step and cause.
 
 use std::{fmt, time::Duration};
 
@@ -15,105 +15,98 @@ use lab_vm::{
 use super::{hold::Hold, warm::WarmError};
 use crate::{kubernetes::KubernetesError, machine_api::ApiError, tailnet::TailnetError};
 
-/// The end of a formation, or of a wait, with its cause.
+/// A failed step of formation.
 #[derive(Debug)]
 pub struct Failure {
-    /// Which node, or the cluster.
+    /// The node or the cluster that failed.
     pub subject: Subject,
-    /// At which step.
     pub step: Step,
-    /// Why.
     pub cause: Cause,
-    /// What a look at the node says about the cause, one sentence each.
+    /// The results of the node's diagnosis, one sentence each.
     pub findings: Vec<String>,
-    /// What of the node the cluster does not accept, when that was found out.
+    /// The part of the node that the cluster rejects, if known.
     pub turned_away: Option<TurnedAway>,
 }
 
-/// Why a step failed.
+/// The reason why a step failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
-    /// The VM died or its console shows that it cannot go on.
+    /// The VM exited, or its console shows a fatal error.
     #[error(transparent)]
     Machine(#[from] MachineFailure),
-    /// The VM could not be started or commanded.
+    /// The VM could not be started or did not execute a command.
     #[error("{}", chain(.0))]
     Start(#[from] MachineError),
     /// The node has no VM.
     #[error(transparent)]
     NoMachine(#[from] NoMachine),
-    /// A port of the node does not lead to the host.
+    /// A port of the node is not forwarded to the host.
     #[error(transparent)]
     NotForwarded(#[from] NotForwarded),
-    /// The LAN broke.
+    /// The LAN does not work.
     #[error("{}", chain(.0))]
     Network(#[from] NetworkError),
-    /// The machine API refused for good.
+    /// The machine API returned an error that a retry does not solve.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// The Kubernetes API refused for good.
+    /// The Kubernetes API returned an error that a retry does not solve.
     #[error("{}", chain(.0))]
     Kubernetes(#[from] KubernetesError),
-    /// A file of the run.
+    /// A file of the run could not be read or written.
     #[error("{action}: {source}")]
     File {
-        /// What was tried.
+        /// The failed action, as a verb with its object.
         action: String,
-        /// What the system said.
         source: std::io::Error,
     },
-    /// The tailnet's control server.
+    /// The tailnet's control server or its outside client failed.
     #[error("{}", chain(.0))]
     Tailnet(#[from] TailnetError),
-    /// The boot sequence waits for a document that nobody will send.
+    /// The boot sequence waits for a document that the lab does not have.
     #[error("{0}")]
     Held(Hold),
-    /// A node that had a machine config has none any more.
+    /// A node lost its machine config.
     #[error(
         "it woke up in maintenance mode, without the machine config that it had; look at its disk: STATE is lost"
     )]
     Forgotten,
-    /// An image brings a network plugin, though the user's own was to be it.
+    /// The image contains a network plugin, but the user provides another one in `cluster.cni`.
     #[error(
         "node {node} is Ready before the network plugin of cluster.cni was applied: its image brings one, as a \
          file below /etc/cni/net.d; look at its extensions"
     )]
-    NetworkPluginThere {
-        /// Which node.
-        node: String,
-    },
-    /// The cluster turns the node away, however often it asks.
+    NetworkPluginThere { node: String },
+    /// The cluster rejects the node permanently.
     #[error("{finding} (turned away {times} times since the control plane's own node was let in)")]
     TurnedAway {
-        /// What of the node it does not accept.
+        /// The part of the node that the cluster rejects.
         what: TurnedAway,
-        /// What the node's log means.
+        /// The meaning of the node's log.
         finding: &'static str,
-        /// How often it was seen.
+        /// The number of rejections.
         times: usize,
     },
-    /// A saved cluster.
+    /// A saved cluster could not be used.
     #[error(transparent)]
     Warm(#[from] WarmError),
-    /// It did not come true in time.
+    /// The step did not finish in time.
     #[error("not done within {} s; last seen: {last_seen}", limit.as_secs())]
     Deadline {
-        /// The step's budget.
+        /// The budget of the step.
         limit: Duration,
-        /// What was seen last.
+        /// The last observation, as a fragment.
         last_seen: String,
     },
 }
 
-/// A node without a machine to act on.
+/// The node has no running machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{node} has no QEMU; lab node reboot {node} starts it")]
 pub struct NoMachine {
-    /// Its name.
     pub node: NodeName,
 }
 
-/// A node's port that does not lead to the host.
+/// The port of a node is not forwarded to the host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("reach {what}: its port is not forwarded")]
 pub struct NotForwarded {
@@ -127,7 +120,7 @@ impl NotForwarded {
 }
 
 impl Failure {
-    /// Why, in one line: what was found out, else what was seen.
+    /// Returns the reason in one line: the findings with the cause, or the cause alone.
     pub fn reason(&self) -> String {
         if self.findings.is_empty() {
             self.cause.to_string()
@@ -138,7 +131,7 @@ impl Failure {
 }
 
 impl fmt::Display for Failure {
-    /// One line: node, step, reason.
+    /// Writes one line: subject, step and reason.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.subject {
             Subject::Cluster => f.write_str("the cluster")?,

@@ -1,5 +1,5 @@
-//! How far a cluster has come in its formation, for everything that looks at it meanwhile: the control
-//! channel, the published state of the run, the diagnosis of a late node, and the bundle of a failed run.
+//! The formation state of a cluster. Its readers are the control channel, the published state of the run, the
+//! diagnosis of a late node, and the failure bundle.
 
 use std::sync::Arc;
 
@@ -9,21 +9,23 @@ use tokio_util::task::AbortOnDropHandle;
 use super::node_table::NodeTable;
 use crate::kubernetes::{KubernetesApi, record_kubernetes_events};
 
-/// How far a cluster has come. It only goes back when a saved cluster does not come back and another forms.
+/// The progress of formation. The state returns to `Started` only when the restore of a saved cluster fails
+/// and a new cluster forms instead.
 #[derive(Clone, Default)]
 pub enum FormationState {
-    /// The control plane has not handed out the kubeconfig.
+    /// The control plane has not returned the kubeconfig yet.
     #[default]
     Started,
-    /// The control plane has handed out the administrator's kubeconfig, as the host uses it.
+    /// The control plane has returned the administrator's kubeconfig. Its server address is the forwarded
+    /// port on the host.
     Kubeconfig(Arc<str>),
-    /// The API server was ready; not every node is.
+    /// The API server has been ready, but not all nodes are Ready yet.
     ApiServer(Arc<KubernetesAccess>),
-    /// All nodes are Ready and have all their documents.
+    /// All nodes are Ready and all late documents are applied.
     Formed(Arc<KubernetesAccess>),
 }
 
-/// A question to a cluster that has not come far enough to answer it.
+/// The cluster has not reached the formation state that the call needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the cluster has not formed yet: {lacks}")]
 pub struct NotFormed {
@@ -31,10 +33,10 @@ pub struct NotFormed {
 }
 
 impl FormationState {
-    /// The administrator's kubeconfig for the host.
+    /// Returns the administrator's kubeconfig for use on the host.
     ///
     /// # Errors
-    /// Before the control plane has handed it out.
+    /// Before the control plane has returned the kubeconfig.
     pub fn kubeconfig(&self) -> Result<&str, NotFormed> {
         match self {
             Self::Started => Err(self.lacks()),
@@ -43,10 +45,10 @@ impl FormationState {
         }
     }
 
-    /// The Kubernetes API.
+    /// Returns the client of the Kubernetes API.
     ///
     /// # Errors
-    /// Before the API server was ready.
+    /// Before the API server has been ready.
     pub fn kubernetes(&self) -> Result<&KubernetesApi, NotFormed> {
         match self {
             Self::Started | Self::Kubeconfig(_) => Err(self.lacks()),
@@ -54,7 +56,7 @@ impl FormationState {
         }
     }
 
-    /// All that formation leaves.
+    /// Returns the result of formation.
     ///
     /// # Errors
     /// Before the cluster has formed.
@@ -75,26 +77,25 @@ impl FormationState {
     }
 }
 
-/// The way into a cluster's Kubernetes, once its API server has answered.
+/// Access to the Kubernetes API of a cluster whose API server has responded.
 pub struct KubernetesAccess {
-    /// The administrator's kubeconfig for the host.
+    /// The administrator's kubeconfig for use on the host.
     pub kubeconfig: Arc<str>,
-    /// The API server.
     pub api: KubernetesApi,
-    /// What the API server says of the nodes, watched since then.
+    /// The Node objects, watched since the creation of this struct.
     pub nodes: NodeTable,
-    /// What goes on beside the cluster and ends with this.
+    /// Background tasks. Drop aborts them.
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 impl KubernetesAccess {
-    /// Starts the watch over the nodes.
+    /// Starts the watch of the Node objects.
     pub(super) fn new(kubeconfig: Arc<str>, api: KubernetesApi, recorder: &Recorder) -> Self {
         let nodes = NodeTable::watch(&api, recorder);
         Self { kubeconfig, api, nodes, _tasks: Vec::new() }
     }
 
-    /// Has the Event objects of the API recorded from now on.
+    /// Starts to record Kubernetes Events.
     #[must_use]
     pub(super) fn recording_events(mut self, recorder: Recorder) -> Self {
         self._tasks.push(record_kubernetes_events(&self.api, recorder));

@@ -1,4 +1,4 @@
-//! A cluster that has formed: what checks, experiments and the saving of clusters work on.
+//! A formed cluster, for checks, experiments and warm saves.
 
 use std::{fmt, sync::Arc};
 
@@ -13,8 +13,8 @@ use super::{
 };
 use crate::kubernetes::KubernetesApi;
 
-/// A cluster whose nodes have all been Ready. Its Kubernetes API is known, so nothing of it has to be asked
-/// for. Clones are handles of the same cluster.
+/// A cluster whose nodes have all been Ready. Its Kubernetes API is always available as a value, not as an
+/// option. Clones are handles of the same cluster.
 #[derive(Clone)]
 pub struct FormedCluster {
     cluster: Arc<Cluster>,
@@ -26,38 +26,35 @@ impl FormedCluster {
         Self { cluster, kubernetes }
     }
 
-    /// A cluster that others form, as the control channel sees it.
+    /// Returns the formed state of a cluster that another task forms, e.g. for the control channel.
     ///
     /// # Errors
-    /// When it has not formed yet.
+    /// When the cluster has not formed yet.
     pub fn of(cluster: &Arc<Cluster>) -> Result<Self, NotFormed> {
         let kubernetes = Arc::clone(cluster.formation().formed()?);
         Ok(Self::new(Arc::clone(cluster), kubernetes))
     }
 
-    /// Its LAN, its machines and what else it has had since it was started.
+    /// Returns the underlying cluster with its LAN and machines.
     pub fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
     }
 
-    /// What it was started from.
     pub fn plan(&self) -> &Plan {
         self.cluster.plan()
     }
 
-    /// The API server.
     pub fn kubernetes(&self) -> &KubernetesApi {
         &self.kubernetes.api
     }
 
-    /// The administrator's kubeconfig for the host.
+    /// Returns the administrator's kubeconfig for use on the host.
     pub fn kubeconfig(&self) -> &str {
         &self.kubernetes.kubeconfig
     }
 
-    /// What the API server says of the nodes, watched since formation. It takes minutes to notice that a
-    /// control plane has lost power: what counts after that is asked by a watch of its own
-    /// ([`NodeTable::watch`]).
+    /// Returns the Node objects, watched since formation. The watch notices a power loss of the control plane
+    /// only after minutes. After a power cycle, start a new watch with [`NodeTable::watch`].
     pub fn nodes(&self) -> &NodeTable {
         &self.kubernetes.nodes
     }
@@ -66,10 +63,10 @@ impl FormedCluster {
         &self.kubernetes
     }
 
-    /// The node of that name.
+    /// Returns the node with this name.
     ///
     /// # Errors
-    /// When there is none; the error names those that there are.
+    /// When the node does not exist; the error lists the existing names.
     pub fn node(&self, name: impl fmt::Display) -> Result<FormedNode<'_>, NodeError> {
         Ok(FormedNode::new(self, self.cluster.node(name)?))
     }

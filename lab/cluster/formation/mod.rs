@@ -1,11 +1,10 @@
-//! `Plan` -> live `Cluster`: formation as concurrent steps.
+//! Formation: starts a `Cluster` from a `Plan`, as concurrent steps.
 //!
-//! A [`Cluster`] is live: it owns processes, and everything it waits for is a step that is announced
-//! on the event stream, bounded by a budget and ended early by whatever makes it hopeless. [`warm`] saves
-//! formed clusters and restores them.
+//! A [`Cluster`] owns processes. Each wait of formation is a step: it records events, has a budget, and fails
+//! early when an observation shows that it cannot succeed. [`warm`] saves and restores formed clusters.
 //!
-//! [`Cluster::form`] returns a [`FormedCluster`]. Code that needs Kubernetes takes that; code that runs
-//! before, or in both states, takes a `Cluster` and asks for its [`FormationState`].
+//! [`Cluster::form`] returns a [`FormedCluster`]. Code that needs Kubernetes takes a [`FormedCluster`]. Code
+//! that also runs before formation takes a [`Cluster`] and reads its [`FormationState`].
 
 mod cluster;
 mod diagnosis;

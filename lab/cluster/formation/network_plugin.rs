@@ -1,5 +1,5 @@
-//! A network plugin (CNI) of the user's: the machine configs say `cni: none`, nodes register without
-//! being Ready, and the plugin's manifests are applied as soon as nothing else is missing.
+//! Installs the user's network plugin (CNI). The machine configs contain `cni: none`, so nodes register but
+//! do not become Ready. Formation applies the manifests when the plugin is the only thing that a node lacks.
 
 use lab_model::events::{EventKind, Step, Subject};
 use lab_plan::cluster::NetworkPlugin;
@@ -14,7 +14,8 @@ use super::{
 use crate::kubernetes::KubernetesError;
 
 impl Cluster {
-    /// Applies the user's plugin, if the configs leave it to the user, once a node lacks nothing else.
+    /// Waits until a node lacks only the network plugin, then applies the user's manifests. Does nothing if
+    /// the plan has no manifests.
     pub(super) async fn install_network_plugin(&self, signals: &Signals) -> Result<(), Failure> {
         let NetworkPlugin::Manifests(manifests) = &self.plan.spec.network_plugin else {
             return Ok(());
@@ -43,7 +44,7 @@ impl Cluster {
                 ),
             });
             for manifest in manifests {
-                // A kind that a manifest before it has just defined is not served at once.
+                // The API server serves a new CustomResourceDefinition only after a delay.
                 let passes = |error: &KubernetesError| !error.is_refusal();
                 retry(&seen, passes, || access.api.apply(manifest)).await?;
             }

@@ -1,4 +1,4 @@
-//! What Kubernetes says of a cluster's nodes, watched.
+//! A table of a cluster's Node objects, updated by a watch.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::kubernetes::{KubernetesApi, NodeChange, NodeFacts, node_changes};
 
-/// What Kubernetes says of all nodes, kept up to date by one watch that clones share.
+/// The Node objects of a cluster. One watch updates the table; clones share the watch.
 #[derive(Clone)]
 pub struct NodeTable {
     api: KubernetesApi,
@@ -21,24 +21,24 @@ pub struct NodeTable {
 }
 
 impl NodeTable {
-    /// Begins to watch; the table is empty until the API server has answered.
+    /// Starts the watch. The table is empty until the API server responds.
     pub fn watch(api: &KubernetesApi, recorder: &Recorder) -> Self {
         let (sender, table) = watch::channel(BTreeMap::new());
         let watcher = tokio::spawn(keep_up(sender, node_changes(api), recorder.clone()));
         Self { api: api.clone(), table, _watcher: Arc::new(AbortOnDropHandle::new(watcher)) }
     }
 
-    /// The API server that is watched.
     pub(super) fn api(&self) -> &KubernetesApi {
         &self.api
     }
 
-    /// What was said of a node last; nothing when it has not registered.
+    /// Returns the last known facts of a node, or `None` if it has not registered.
     pub fn get(&self, node: &NodeName) -> Option<NodeFacts> {
         self.table.borrow().get(node.as_str()).cloned()
     }
 
-    /// What was said of a node last, so that [`NodeTable::changed`] waits for what is said after that.
+    /// Like [`NodeTable::get`], and marks the table as seen: [`NodeTable::changed`] then waits for a later
+    /// change.
     pub(super) fn look(&mut self, node: &NodeName) -> Option<NodeFacts> {
         self.table.borrow_and_update().get(node.as_str()).cloned()
     }
@@ -46,17 +46,17 @@ impl NodeTable {
     /// Waits for the next change of any node.
     pub(super) async fn changed(&mut self) {
         if self.table.changed().await.is_err() {
-            // The watch lives as long as its table; only the end of the run drops it.
+            // The sender is dropped only at the end of the run.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Waits until Kubernetes calls a node Ready.
+    /// Waits until a node is Ready.
     pub(super) async fn ready(&mut self, node: &NodeName) {
         self.first(|facts| facts.name == node.as_str() && facts.readiness.ready).await;
     }
 
-    /// Waits for the first node that is `wanted`.
+    /// Waits until `wanted` returns true for a node, and returns its facts.
     pub async fn first(&mut self, mut wanted: impl FnMut(&NodeFacts) -> bool) -> NodeFacts {
         loop {
             let found = self.table.borrow_and_update().values().find(|facts| wanted(facts)).cloned();
@@ -73,8 +73,8 @@ impl NodeTable {
     }
 }
 
-/// Keeps the table as the changes say. While the API server cannot be reached, each attempt to watch
-/// again fails alike; it is recorded once.
+/// Applies changes to the table. While the API server is unreachable, every retry of the watch fails with the
+/// same error; only the first is recorded.
 async fn keep_up(
     table: watch::Sender<BTreeMap<String, NodeFacts>>,
     changes: impl Stream<Item = NodeChange>,

@@ -1,4 +1,4 @@
-//! The tailnet of a cluster: its control server, and the document by which the gateway joins it.
+//! The tailnet of a cluster: the control server, and the document that joins the gateway to the tailnet.
 
 use std::{
     net::Ipv4Addr,
@@ -17,21 +17,21 @@ use crate::tailnet::{
     TAILSCALE, TailnetError, Transport,
 };
 
-/// A tailnet of the user's own.
+/// An existing tailnet that the user provides.
 #[derive(Clone, Debug)]
 pub struct RealTailnet {
-    /// Its control server, as in `--login-server`; without one, Tailscale's own. One on this host's
-    /// loopback is reached by the nodes at the LAN's gateway.
+    /// URL of the control server, as in `--login-server`. `None` means Tailscale's control server. Nodes
+    /// reach a control server on the host's loopback at the gateway address of the LAN.
     pub login_server: Option<String>,
-    /// PEM certificate to trust for it in place of the system's.
+    /// PEM certificate that clients trust for the control server, instead of the system's root certificates.
     pub authority: Option<String>,
-    /// A reusable key for gateway and outside client; the tailnet's policy must approve the routes
-    /// for its tag.
+    /// A reusable auth key for the gateway and the outside client. The policy of the tailnet must approve the
+    /// routes for the key's tag.
     pub key: AuthKey,
 }
 
 impl RealTailnet {
-    /// Whether nodes must leave the host to reach it.
+    /// Whether the control server is not on this host's loopback.
     pub fn is_beyond_the_host(&self) -> bool {
         self.login_server.as_ref().is_none_or(|url| !LOOPBACK.iter().any(|name| url.contains(name)))
     }
@@ -49,22 +49,22 @@ impl RealTailnet {
     }
 }
 
-/// How a URL begins after its scheme that means this host.
+/// The host part of a URL that means this host's loopback.
 const LOOPBACK: [&str; 2] = ["//127.0.0.1", "//localhost"];
 
-/// Who runs the tailnet.
+/// The operator of the tailnet.
 enum Home {
-    /// This run.
+    /// The run starts its own control server.
     Own(Box<ControlServer>),
-    /// The user, or Tailscale.
+    /// The user or Tailscale operates the control server.
     Real {
         tailnet: RealTailnet,
-        /// As the nodes see it; none: what their documents say.
+        /// The control server as the nodes reach it. `None` leaves the choice to their documents.
         from_nodes: Option<ControlAccess>,
     },
 }
 
-/// The tailnet of a cluster while it lives. Dropping it ends its processes.
+/// The tailnet of a running cluster. Drop ends its processes.
 pub struct Tailnet {
     spec: TailnetSpec,
     document: ExtensionServiceConfig,
@@ -75,11 +75,11 @@ pub struct Tailnet {
 }
 
 impl Tailnet {
-    /// Starts the control server, or takes up the one whose state was `saved`; `seen_from_nodes` is where
-    /// nodes reach the host's loopback.
+    /// Starts a control server. If `saved` is set, restores its state from that directory. Nodes reach the
+    /// host's loopback at the address `seen_from_nodes`.
     ///
     /// # Errors
-    /// When it does not start.
+    /// When the control server does not start.
     pub async fn start(
         spec: TailnetSpec,
         document: ExtensionServiceConfig,
@@ -101,8 +101,8 @@ impl Tailnet {
         Ok(Self { spec, document, home: Home::Own(Box::new(control)), programs, processes, directory })
     }
 
-    /// The user's own tailnet; nothing is started for it. `gateway` is where nodes reach the host's
-    /// loopback.
+    /// Uses the user's tailnet and starts no process. Nodes reach the host's loopback at the address
+    /// `gateway`.
     pub fn of_the_user(
         tailnet: RealTailnet,
         document: ExtensionServiceConfig,
@@ -116,7 +116,7 @@ impl Tailnet {
         Self { spec: TailnetSpec::default(), document, home, programs, processes, directory }
     }
 
-    /// The control server, if the run has one of its own.
+    /// Returns the control server that this run started, if any.
     pub fn control(&self) -> Option<&ControlServer> {
         match &self.home {
             Home::Own(control) => Some(control),
@@ -124,12 +124,12 @@ impl Tailnet {
         }
     }
 
-    /// Whether nodes must be let out of the lab to reach it.
+    /// Whether nodes need access beyond the host to reach the control server.
     pub(super) fn is_beyond_the_host(&self) -> bool {
         matches!(&self.home, Home::Real { tailnet, .. } if tailnet.is_beyond_the_host())
     }
 
-    /// `text` without the keys of the tailnet.
+    /// Redacts the keys of the tailnet in `text`.
     pub fn redact(&self, text: String) -> String {
         match &self.home {
             Home::Own(control) => control.redact(text),
@@ -137,12 +137,12 @@ impl Tailnet {
         }
     }
 
-    /// The gateway's document, without its key.
+    /// Returns the gateway's document without the auth key.
     pub fn document(&self) -> &ExtensionServiceConfig {
         &self.document
     }
 
-    /// The gateway's document with a fresh key in it; never to be written down.
+    /// Returns the gateway's document with a new auth key. Do not write it to a file.
     pub(super) async fn gateway_document(&self) -> Result<Patch, TailnetError> {
         let valid = match self.spec.key {
             KeyState::Valid => Duration::from_secs(3600),
@@ -159,20 +159,20 @@ impl Tailnet {
             }
             Home::Real { tailnet, from_nodes } => self.document.with_login(&tailnet.key, from_nodes.as_ref()),
         };
-        // Writing a document of strings cannot fail.
+        // Serialization cannot fail, because the document contains only strings.
         let text = document.to_yaml().unwrap_or_default();
         Ok(Patch { origin: "the tailnet of the run".to_owned(), text })
     }
 
-    /// The name by which a gateway joins: its document's, or else its own.
+    /// Returns the host name of a gateway in the tailnet: `TS_HOSTNAME` of its document, or its node name.
     pub fn gateway_name(&self, node: &NodePlan) -> String {
         self.document.variable("TS_HOSTNAME").unwrap_or(node.spec.name.as_str()).to_owned()
     }
 
-    /// As [`Tailnet::outside_client`], with the gateway's routes in its map.
+    /// Like [`Tailnet::outside_client`], and waits until the client has received the gateway's routes.
     ///
     /// # Errors
-    /// When it does not get that far.
+    /// When the login or the routes take longer than `patience`, or a process fails.
     pub async fn routed_client(&self, patience: Duration) -> Result<OutsideClient, TailnetError> {
         let client = self.outside_client(patience).await?;
         let routes = self.document.routes().unwrap_or_default();
@@ -180,10 +180,10 @@ impl Tailnet {
         Ok(client)
     }
 
-    /// A logged-in client outside the cluster that accepts routes.
+    /// Starts a client outside the cluster that accepts routes, and logs it in.
     ///
     /// # Errors
-    /// When it does not get that far.
+    /// When the client does not start, or the login takes longer than `patience`.
     pub async fn outside_client(&self, patience: Duration) -> Result<OutsideClient, TailnetError> {
         let (key, access) = match &self.home {
             Home::Own(control) => {

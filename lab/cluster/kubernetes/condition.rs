@@ -3,7 +3,7 @@
 use super::node::NodeFacts;
 use crate::wait::Condition;
 
-/// Kubernetes calls the node Ready.
+/// Holds when the Node's condition `Ready` is `True`.
 #[must_use]
 pub fn is_ready() -> impl Condition<NodeFacts> {
     |node: &NodeFacts| match node.readiness.ready {
@@ -12,7 +12,7 @@ pub fn is_ready() -> impl Condition<NodeFacts> {
     }
 }
 
-/// The Node object tells of the boot with this id.
+/// Holds when the Node object reports the boot ID `id`.
 #[must_use]
 pub fn has_boot_id(id: String) -> impl Condition<NodeFacts> {
     move |node: &NodeFacts| match node.boot_id == id {

@@ -1,4 +1,4 @@
-//! Event objects of the API, into the run's recording.
+//! Copies Kubernetes Events into the recording of the run.
 
 use std::collections::HashMap;
 
@@ -16,8 +16,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::access::KubernetesApi;
 
-/// Records the Events of all namespaces until the handle is dropped. One that comes again and again
-/// is recorded when its count has doubled.
+/// Records the Events of all namespaces until the handle is dropped. A repeated Event is recorded again only
+/// when its count has doubled.
 pub fn record_kubernetes_events(api: &KubernetesApi, recorder: Recorder) -> AbortOnDropHandle<()> {
     let events = Api::<Event>::all(api.client());
     AbortOnDropHandle::new(tokio::spawn(async move {
@@ -33,7 +33,7 @@ pub fn record_kubernetes_events(api: &KubernetesApi, recorder: Recorder) -> Abor
     }))
 }
 
-/// How often each Event had been seen when it was recorded last.
+/// The count of each Event, by UID, at the time of its last recording.
 #[derive(Default)]
 struct Reported(HashMap<String, u32>);
 
@@ -50,7 +50,8 @@ impl Reported {
     }
 }
 
-/// An Event of the older API has its own count, one of the newer a series; a single one has neither.
+/// The number of occurrences. `core/v1` stores it in `count`, `events.k8s.io/v1` in `series`. An Event that
+/// occurred once may have neither.
 fn count(event: &Event) -> u32 {
     let series = event.series.as_ref().and_then(|series| series.count);
     series.or(event.count).and_then(|count| u32::try_from(count).ok()).unwrap_or(1).max(1)
@@ -105,7 +106,7 @@ mod tests {
         let mut told = Reported::default();
         let news: Vec<_> = (1..=9).filter(|count| told.is_news(&event(*count))).collect();
         assert_eq!(news, [1, 2, 4, 8]);
-        assert!(!told.is_news(&event(8)), "a watch that begins anew shows it again");
+        assert!(!told.is_news(&event(8)), "a restarted watch lists known Events again");
     }
 
     #[test]
@@ -116,9 +117,9 @@ mod tests {
         let node = NodeName::new("cp-1").expect("name");
         assert_eq!((subject, warning), (Subject::Node(node), true));
         assert_eq!((object.as_str(), reason.as_str()), ("Pod/kube-system/coredns-1", "BackOff"));
-        // Nobody's: a controller reports no host.
-        let mut nobodys = event(1);
-        nobodys.source = None;
-        assert!(matches!(event_kind(nobodys), EventKind::KubernetesEvent { subject: Subject::Cluster, .. }));
+        // The Event of a controller has no host, so its subject is the cluster.
+        let mut hostless = event(1);
+        hostless.source = None;
+        assert!(matches!(event_kind(hostless), EventKind::KubernetesEvent { subject: Subject::Cluster, .. }));
     }
 }

@@ -1,4 +1,4 @@
-//! Kubernetes objects as their authors wrote them: a user's CNI, applied as `kubectl apply` would.
+//! Applies a user's manifests, e.g. a CNI plugin, like `kubectl apply --server-side`.
 
 use kube::{
     Api,
@@ -10,14 +10,14 @@ use lab_plan::cluster::Manifest;
 
 use super::access::{KubernetesApi, KubernetesError};
 
-/// Who the API server notes as the owner of applied fields.
+/// The field manager: the API server stores it as the owner of applied fields.
 const FIELD_MANAGER: &str = "lab";
 
 impl KubernetesApi {
-    /// Creates the object or brings it in line, by server-side apply.
+    /// Creates or updates the object by server-side apply. Conflicts with other field managers are overridden.
     ///
     /// # Errors
-    /// When the server does not know the kind or refuses the object.
+    /// When the API server does not know the kind, rejects the object, or does not respond.
     pub async fn apply(&self, manifest: &Manifest) -> Result<(), KubernetesError> {
         let failed = || KubernetesError::request(format!("apply {manifest}"));
         let types = TypeMeta {

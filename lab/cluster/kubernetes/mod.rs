@@ -1,8 +1,8 @@
-//! What the lab asks of the Kubernetes API: Node Ready, workloads, network probes.
+//! Client of the Kubernetes API: node readiness, workloads, network probes.
 //!
-//! Layers above (formation, checks) decide when to ask; this module knows how. The API server is
-//! dialled through a forwarded port on the host's loopback and verified against the address that
-//! its certificate carries.
+//! Formation and checks decide when to send a request; this module implements the requests. Connections go
+//! to a forwarded port on the host's loopback. TLS verifies the server against the node address in its
+//! certificate.
 
 mod access;
 mod condition;

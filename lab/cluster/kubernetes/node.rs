@@ -1,4 +1,4 @@
-//! Kubernetes Nodes as the lab sees them: facts, the Ready condition with its reason, changes.
+//! Node objects: facts, the condition `Ready` with its reason, and watches.
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Node;
@@ -12,44 +12,39 @@ use super::access::{KubernetesApi, KubernetesError};
 /// The condition `Ready` of a Node.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Readiness {
-    /// Whether its status is `True`.
+    /// Whether the status is `True`. `False` and `Unknown` both mean not ready.
     pub ready: bool,
     /// The machine-readable reason, e.g. `KubeletNotReady`.
     pub reason: String,
-    /// The words beside it, e.g. which network plugin is missing.
+    /// The human-readable message, e.g. which network plugin is missing.
     pub message: String,
 }
 
-/// What a Node object says of its node. Identity: the object's UID and the machine id stay over a
-/// reboot, the boot id changes with each.
+/// The facts that a Node object reports. A reboot keeps the UID and the machine ID and changes the boot ID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeFacts {
-    /// Node name.
     pub name: String,
-    /// UID of the Node object.
     pub uid: String,
-    /// The condition Ready.
     pub readiness: Readiness,
-    /// As kubelet reports it, e.g. `arm64`.
+    /// The architecture as kubelet reports it, e.g. `arm64`.
     pub architecture: String,
-    /// `/etc/machine-id` of the node.
+    /// The content of `/etc/machine-id`.
     pub machine_id: String,
-    /// The kernel's boot id, new at each boot.
+    /// The kernel's boot ID, new at each boot.
     pub boot_id: String,
-    /// kubelet's version.
     pub kubelet_version: String,
-    /// The operating system's name for itself.
+    /// `PRETTY_NAME` of `/etc/os-release`, e.g. `Talos (v1.11.5)`.
     pub os_image: String,
 }
 
-/// A change of a Node, or the loss of the watch.
+/// An item of the stream [`node_changes`].
 #[derive(Clone, Debug)]
 pub enum NodeChange {
-    /// A Node as it is now.
+    /// A Node was listed, created or changed; its current facts.
     Seen(Box<NodeFacts>),
-    /// A Node object is gone.
+    /// The Node object with this name was deleted.
     Deleted(String),
-    /// The watch broke and is being re-established; the reason in words.
+    /// The watch broke for this reason and is being re-established.
     Interrupted(String),
 }
 
@@ -86,10 +81,10 @@ impl From<&Node> for NodeFacts {
 }
 
 impl KubernetesApi {
-    /// All Nodes, as they are now.
+    /// Lists all Nodes.
     ///
     /// # Errors
-    /// When the list request fails.
+    /// When the request fails.
     pub async fn nodes(&self) -> Result<Vec<NodeFacts>, KubernetesError> {
         let nodes: Api<Node> = Api::all(self.client());
         let list =
@@ -97,10 +92,10 @@ impl KubernetesApi {
         Ok(list.items.iter().map(NodeFacts::from).collect())
     }
 
-    /// One Node, or `None` when it has not registered.
+    /// Returns one Node, or `None` if it has not registered.
     ///
     /// # Errors
-    /// When the request fails otherwise.
+    /// When the request fails for a reason other than "not found".
     pub async fn node(&self, name: &str) -> Result<Option<NodeFacts>, KubernetesError> {
         let nodes: Api<Node> = Api::all(self.client());
         let node = nodes.get_opt(name).await.map_err(KubernetesError::request(format!("get node {name}")))?;
@@ -108,8 +103,8 @@ impl KubernetesApi {
     }
 }
 
-/// Every change of every Node, starting with those that exist; endless, re-established by itself
-/// with back-off when the connection breaks.
+/// Watches all Nodes. The stream starts with the existing Nodes and never ends: a broken watch is
+/// re-established with back-off.
 pub fn node_changes(api: &KubernetesApi) -> impl Stream<Item = NodeChange> + Send + use<> {
     let nodes: Api<Node> = Api::all(api.client());
     watcher(nodes, watcher::Config::default()).default_backoff().filter_map(|event| async {
@@ -124,7 +119,7 @@ pub fn node_changes(api: &KubernetesApi) -> impl Stream<Item = NodeChange> + Sen
     })
 }
 
-/// The Node of this name whenever it changes, starting with what it is now. Endless, as [`node_changes`].
+/// Watches one Node. The stream starts with its current facts and never ends, like [`node_changes`].
 pub fn node_facts(api: &KubernetesApi, name: &str) -> impl Stream<Item = NodeFacts> + Send + use<> {
     let nodes: Api<Node> = Api::all(api.client());
     let of_name = watcher::Config::default().fields(&format!("metadata.name={name}"));

@@ -1,19 +1,19 @@
-//! Kubernetes objects as text, for the bundle of a failed run.
+//! Dumps Kubernetes objects as text for the failure bundle of a run.
 
 use std::time::Duration;
 
 use super::access::KubernetesApi;
 
-/// One kind of object, as the API server gave it or as the error it gave instead.
+/// All objects of one kind, or the error of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectDump {
     /// File name in the bundle, e.g. `pods.json`.
     pub file: String,
-    /// The list as JSON, or why it could not be had.
+    /// The list as indented JSON, or the error message.
     pub text: String,
 }
 
-/// What a person looks at when a cluster does not form. Secrets and config maps are left out.
+/// The kinds that explain why a cluster does not form. Secrets and ConfigMaps are excluded.
 const KINDS: [(&str, &str); 9] = [
     ("nodes", "/api/v1/nodes"),
     ("pods", "/api/v1/pods"),
@@ -26,7 +26,7 @@ const KINDS: [(&str, &str); 9] = [
     ("leases", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"),
 ];
 
-/// Fetches all kinds at once, each within `limit`; never fails as a whole.
+/// Fetches all kinds concurrently, each within `limit`. A failed request becomes the text of its dump.
 pub async fn dump_objects(api: &KubernetesApi, limit: Duration) -> Vec<ObjectDump> {
     let fetch = KINDS.map(|(name, path)| async move {
         let text = match api.get_text(path, limit).await {

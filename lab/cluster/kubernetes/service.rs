@@ -1,4 +1,4 @@
-//! Services: whether somebody answers behind one.
+//! Waits for ready endpoints of a Service.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use super::{
 };
 use crate::wait::Wait;
 
-/// The service of cluster DNS, in every distribution of Kubernetes.
+/// Namespace and name of the cluster DNS Service. All distributions of Kubernetes use this name.
 pub const CLUSTER_DNS: (&str, &str) = ("kube-system", "kube-dns");
 
-/// How long a service that is part of every cluster may be missing in one that has just formed.
+/// Time limit for a Service of every cluster to appear after formation.
 const APPEARANCE: Duration = Duration::from_secs(15);
 
-/// Waits, by watching, until a service of a formed cluster has a ready endpoint.
+/// Watches a Service of a formed cluster until it has a ready endpoint.
 ///
 /// # Errors
-/// When there is no such service, or it has no ready endpoint within `limit`.
+/// When the Service does not exist, or has no ready endpoint within `limit`.
 pub async fn ready_endpoint(
     api: &KubernetesApi,
     (namespace, service): (&str, &str),
@@ -57,7 +57,8 @@ async fn appeared(api: &KubernetesApi, namespace: &str, service: &str) -> Result
     }
 }
 
-/// An endpoint that says nothing of its readiness is ready (EndpointConditions, discovery/v1).
+/// Whether a slice has a ready endpoint. An endpoint without the condition `ready` counts as ready
+/// (EndpointConditions, discovery/v1).
 fn is_ready(slice: &EndpointSlice) -> bool {
     let mut endpoints = slice.endpoints.iter();
     endpoints.any(|endpoint| {

@@ -1,4 +1,4 @@
-//! Watching objects of the Kubernetes API.
+//! Watches with a constant retry interval.
 
 use std::{fmt::Debug, pin::Pin, time::Duration};
 
@@ -9,11 +9,11 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-/// Pause before a broken watch is established again. The waits here are bounded, so it does not grow.
+/// Delay before a broken watch is re-established. It is constant, because all callers have a time limit.
 const AGAIN: Duration = Duration::from_millis(300);
 
-/// Every object that a watch shows: those that were there when it began, then new and changed ones. Endless: a watch
-/// that breaks is established again.
+/// Watches objects. The stream starts with the existing objects, continues with new and changed objects, and
+/// never ends: a broken watch is re-established.
 pub(super) fn shown<K>(api: Api<K>, of: watcher::Config) -> Pin<Box<dyn Stream<Item = K> + Send>>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -27,7 +27,7 @@ where
     }))
 }
 
-/// The same pause each time.
+/// A back-off with the constant delay [`AGAIN`].
 struct Steady;
 
 impl Iterator for Steady {

@@ -1,16 +1,16 @@
-//! The archive in which a node hands out the administrator's kubeconfig.
+//! Reads the archive in which a node returns the administrator's kubeconfig.
 
 use std::io::{self, Read};
 
-/// More than any kubeconfig and its archive have, in bytes.
+/// Size limit of the unpacked archive, in bytes. Real archives are far smaller.
 const LIMIT: u64 = 4 << 20;
 
-/// The file `kubeconfig` of a tar.gz archive.
+/// Returns the content of the file `kubeconfig` in a tar.gz archive.
 ///
 /// # Errors
-/// When there is no such file, or the archive is damaged or larger than any of a kubeconfig.
+/// When the file is missing, the archive is damaged, or the file exceeds [`LIMIT`].
 pub(super) fn kubeconfig_in(archive: &[u8]) -> io::Result<String> {
-    // A guest may send anything, also what unpacks without end.
+    // The guest is not trusted: a small archive may unpack to any size.
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(archive).take(LIMIT));
     for entry in archive.entries()? {
         let mut entry = entry?;

@@ -1,7 +1,7 @@
-//! The client of a node's machine API, in maintenance mode and afterwards.
+//! Clients of a node's Talos machine API.
 //!
-//! [`MaintenanceClient`] speaks to a node that has no machine config yet, [`NodeClient`] to a configured one,
-//! with mutual TLS. What they send and read follows Talos' own definitions in `proto/`.
+//! [`MaintenanceClient`] connects to a node without a machine config. [`NodeClient`] connects to a configured
+//! node with mutual TLS. The messages are generated from the protobuf definitions in `proto/`.
 
 mod answers;
 mod api_error;

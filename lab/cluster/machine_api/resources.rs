@@ -1,28 +1,26 @@
-//! Resources of a node's state API (COSI), read through the YAML form of their specs.
+//! Resources of a node's state API (COSI). Their specs are read from the YAML form.
 
 use serde::Deserialize;
 
 use super::wire::resource as wire;
 
-/// One resource.
+/// A COSI resource of any type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resource {
     /// Namespace, e.g. `runtime`.
     pub namespace: String,
     /// Type, e.g. `MachineStatuses.runtime.talos.dev`.
     pub kind: String,
-    /// Identifier within namespace and type.
+    /// Unique within namespace and type.
     pub id: String,
-    /// The spec.
+    /// Null if the node sent invalid YAML.
     pub spec: serde_json::Value,
 }
 
-/// `MachineStatuses.runtime.talos.dev`, id `machine`: where the boot sequence stands.
+/// Resource `MachineStatuses.runtime.talos.dev`, id `machine`: the progress of the boot sequence.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct MachineStatus {
-    /// Stage of the machine.
     pub stage: Stage,
-    /// Readiness within the stage.
     #[serde(default)]
     pub status: MachineReadiness,
 }
@@ -31,24 +29,22 @@ pub struct MachineStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MachineReadiness {
-    /// No condition is unmet.
+    /// True if no condition is unmet.
     #[serde(default)]
     pub ready: bool,
-    /// What is still waited for.
+    /// The conditions that the machine waits for.
     #[serde(default)]
     pub unmet_conditions: Option<Vec<UnmetCondition>>,
 }
 
-/// One thing that a machine waits for.
+/// A condition that a machine waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct UnmetCondition {
-    /// Its name.
     pub name: String,
-    /// Why it is unmet.
     pub reason: String,
 }
 
-/// Stages of a machine (machinery/resources/runtime, MachineStage).
+/// The stage of a machine (Talos, machinery/resources/runtime, MachineStage).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are Talos's own and speak for themselves")]
@@ -65,25 +61,24 @@ pub enum Stage {
     Upgrading,
 }
 
-/// `ExtensionStatuses.runtime.talos.dev`: one system extension of the running image.
+/// Resource `ExtensionStatuses.runtime.talos.dev`: one system extension of the running image.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ExtensionStatus {
-    /// What the extension says of itself; match by its name, never by the resource's id.
+    /// Contains the name that identifies the extension; the ID of the resource does not identify it.
     pub metadata: ExtensionMetadata,
 }
 
-/// What an extension says of itself.
+/// The extension's own manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ExtensionMetadata {
-    /// Name.
     pub name: String,
-    /// Version.
+    /// Empty if the manifest has no version.
     #[serde(default)]
     pub version: String,
 }
 
 impl Resource {
-    /// From the wire; a spec that is not YAML becomes null.
+    /// Converts a wire message. A spec with invalid YAML becomes null.
     pub(super) fn from_wire(resource: wire::Resource) -> Self {
         let metadata = resource.metadata.unwrap_or_default();
         let yaml = resource.spec.map(|spec| spec.yaml_spec).unwrap_or_default();
@@ -95,10 +90,10 @@ impl Resource {
         }
     }
 
-    /// The spec as a typed view, or why it does not fit.
+    /// Deserializes the spec.
     ///
     /// # Errors
-    /// When the spec has another shape.
+    /// When the spec does not match `T`.
     pub fn view<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_value(self.spec.clone())
     }

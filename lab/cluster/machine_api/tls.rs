@@ -1,5 +1,5 @@
-//! TLS to nodes that are dialled through a forwarded port: the address that is dialled is not the
-//! address in the certificate.
+//! TLS connections to nodes through a forwarded port. The dialled address differs from the address in the
+//! certificate.
 
 use std::{
     io,
@@ -23,11 +23,14 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::api_error::ApiError;
 
-/// How long a TCP connection and its TLS handshake may take together; an emulated node that is
-/// starting everything at once takes a second or two.
+/// Time limit for the TCP connection and the TLS handshake together. An emulated node needs 1–2 s while it
+/// boots.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 
-/// Trust in whoever shows the certificate of `node`, signed by the machine authority.
+/// Returns a config for mutual TLS. It trusts certificates that the cluster's machine CA signed.
+///
+/// # Errors
+/// [`ApiError::Credentials`] when the CA, the certificate or the key is invalid.
 pub(super) fn mutual(credentials: &Credentials) -> Result<ClientConfig, ApiError> {
     let bad = |what: &'static str| ApiError::Credentials { what };
     let pem = |text: &str| pki::from_base64(text).map_err(|_| bad("are not base64"));
@@ -46,8 +49,8 @@ pub(super) fn mutual(credentials: &Credentials) -> Result<ClientConfig, ApiError
     Ok(config)
 }
 
-/// No trust at all, as maintenance mode demands: the certificate is self-signed. Its fingerprint
-/// is kept, so that it can be compared with what the console prints.
+/// Returns a config that accepts every server certificate. In maintenance mode the certificate is
+/// self-signed. The config stores its fingerprint in `seen`, for comparison with the node's console.
 pub(super) fn unverified(seen: &Fingerprint) -> Result<ClientConfig, ApiError> {
     let verifier = AcceptAny { provider: Arc::new(ring::default_provider()), seen: seen.clone() };
     let mut config =
@@ -62,7 +65,11 @@ fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier
         .map_err(|_| ApiError::Credentials { what: "cannot be used with this TLS library" })
 }
 
-/// Connects to `via` and verifies the server as `node`.
+/// Connects to `via` and verifies that the server's certificate is valid for `node`.
+///
+/// # Errors
+/// [`ApiError::Tls`] when a certificate is rejected, [`ApiError::Unreachable`] when the connection fails for
+/// another reason or exceeds [`CONNECT_LIMIT`].
 pub(super) async fn connect(
     config: ClientConfig,
     via: SocketAddr,
@@ -94,7 +101,7 @@ pub(super) async fn connect(
     }
 }
 
-/// The digest of the certificate that a server showed.
+/// The SHA-256 digest of the server's certificate; `None` before the first handshake.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fingerprint(Arc<Mutex<Option<Digest>>>);
 

@@ -1,16 +1,14 @@
-//! Conditions: statements about what was seen, which combine.
+//! Conditions on an observed value, and their combinations.
 
-/// A statement about what was seen. It holds, or says why not.
-///
-/// A closure `Fn(&T) -> Result<(), String>` is a condition.
+/// A condition on an observed value. Closures `Fn(&T) -> Result<(), String>` implement it.
 pub trait Condition<T: ?Sized> {
-    /// Judges what was seen.
+    /// Checks the observed value.
     ///
     /// # Errors
-    /// Why the condition does not hold, as a fragment that fits after "last seen: ".
+    /// The reason why the condition does not hold, as a fragment that fits after "last seen: ".
     fn check(&self, seen: &T) -> Result<(), String>;
 
-    /// Holds when both conditions hold. The cause is that of the first which does not.
+    /// Holds when both conditions hold. The reason is from the first condition that does not hold.
     fn and<C: Condition<T>>(self, other: C) -> And<Self, C>
     where
         Self: Sized,
@@ -18,7 +16,7 @@ pub trait Condition<T: ?Sized> {
         And(self, other)
     }
 
-    /// Holds when one of the two conditions holds. The cause is that of both.
+    /// Holds when at least one condition holds. The reason contains the reasons of both.
     fn or<C: Condition<T>>(self, other: C) -> Or<Self, C>
     where
         Self: Sized,
@@ -26,7 +24,7 @@ pub trait Condition<T: ?Sized> {
         Or(self, other)
     }
 
-    /// Holds when this condition does not. `cause` is what is said while it does.
+    /// Holds when this condition does not hold. The reason is `cause`.
     fn not(self, cause: impl Into<String>) -> Not<Self>
     where
         Self: Sized,

@@ -1,4 +1,4 @@
-//! How long is waited, how often is looked, and how a wait ends.
+//! Time limit, polling interval and result of a wait.
 
 use std::{fmt, pin::pin, time::Duration};
 
@@ -7,13 +7,13 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Condition;
 
-/// Pause between two looks unless the wait says another.
+/// The default polling interval.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How long is waited, and how often is looked.
+/// The time limit and the polling interval of a wait.
 ///
-/// There is always a first look, and a last one when time is up. A look that has begun is not cut short: it bounds
-/// itself, as a request does with its own limit.
+/// A polling wait polls at least once, and once more when the time is up. It does not cancel a poll that has started;
+/// the polled request must have its own time limit.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Wait {
@@ -22,57 +22,57 @@ pub struct Wait {
     looks: u32,
 }
 
-/// The end of a wait whose condition did not come to hold.
+/// The error of a wait whose condition did not hold in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not within {} s; last seen: {last}", limit.as_secs())]
 pub struct Expired<E: fmt::Display> {
-    /// How long the wait was allowed to take.
     pub limit: Duration,
-    /// How often was looked.
+    /// The number of polls or events.
     pub looks: u32,
-    /// What was seen last.
+    /// The reason why the last observation did not meet the condition, or the last failure.
     pub last: E,
 }
 
-/// The end of a [`Wait::poll`] without success.
+/// The error of [`Wait::poll`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PollError<E> {
     /// The probe failed.
     Probe(E),
-    /// The condition did not come to hold.
+    /// The condition did not hold in time.
     Expired(Expired<String>),
 }
 
 impl Wait {
-    /// A wait of at most `limit` that looks every second.
+    /// Waits at most `limit` and polls every second.
     pub fn up_to(limit: Duration) -> Self {
         Self { limit, pause: PAUSE, looks: u32::MAX }
     }
 
-    /// A single look.
+    /// Polls once.
     pub fn once() -> Self {
         Self::up_to(Duration::ZERO).at_most(1)
     }
 
-    /// A wait that ends only when its condition holds, for a branch of a `select!` whose other branches are bounded.
+    /// Waits until the condition holds, without a time limit. Use it as a branch of a `select!` whose other
+    /// branches have a time limit.
     pub fn without_limit() -> Self {
         Self::up_to(Duration::MAX)
     }
 
-    /// The same wait with another pause between two looks.
+    /// Sets the polling interval.
     pub fn every(self, pause: Duration) -> Self {
         Self { pause, ..self }
     }
 
-    /// The same wait with at most so many looks.
+    /// Limits the number of polls or events; 0 counts as 1.
     pub fn at_most(self, looks: u32) -> Self {
         Self { looks: looks.max(1), ..self }
     }
 
-    /// Tries until it succeeds.
+    /// Repeats `attempt` until it succeeds.
     ///
     /// # Errors
-    /// The last failure, when time is up.
+    /// The last failure, when the time or the number of attempts is used up.
     pub async fn retry<T, E, F>(&self, attempt: impl FnMut() -> F) -> Result<T, Expired<E>>
     where
         E: fmt::Display,
@@ -84,10 +84,10 @@ impl Wait {
         }
     }
 
-    /// Tries until it succeeds, or fails in a way that is not worth another try.
+    /// Repeats `attempt` until it succeeds or `again` returns false for its failure.
     ///
     /// # Errors
-    /// The last failure, and the number of tries.
+    /// The number of attempts and the last failure.
     pub async fn retry_if<T, E, F>(
         &self,
         again: impl Fn(&E) -> bool,
@@ -99,10 +99,10 @@ impl Wait {
         self.retry_woken(stream::pending(), again, attempt).await
     }
 
-    /// Asks until `condition` holds of the answer, and returns that answer.
+    /// Repeats `probe` until `condition` holds for its value, and returns that value.
     ///
     /// # Errors
-    /// When the probe fails, or time is up.
+    /// When the probe fails, or the condition does not hold in time.
     pub async fn poll<T, E, F>(
         &self,
         probe: impl FnMut() -> F,
@@ -114,10 +114,10 @@ impl Wait {
         self.poll_woken(stream::pending(), probe, condition).await
     }
 
-    /// As [`Wait::poll`], and asks at once whenever `wakes` has an item.
+    /// Like [`Wait::poll`], and also polls immediately after each item of `wakes`.
     ///
     /// # Errors
-    /// As [`Wait::poll`].
+    /// Like [`Wait::poll`].
     pub async fn poll_woken<T, E, F>(
         &self,
         wakes: impl Stream<Item = ()>,
@@ -147,10 +147,10 @@ impl Wait {
         })
     }
 
-    /// Takes events until `condition` holds of one, and returns it.
+    /// Reads events until `condition` holds for an event, and returns that event.
     ///
     /// # Errors
-    /// When time is up, or the events end.
+    /// When the time is up, or the stream ends.
     pub async fn on<T>(
         &self,
         events: impl Stream<Item = T>,
@@ -205,11 +205,11 @@ impl Wait {
     }
 }
 
-/// Looks every `pause` for as long as `lasts`: what is seen all that time is the point, not what it comes to.
+/// Calls `look` every `pause` during the time `lasts`. Use it to observe a period, not to wait for a state.
 pub async fn sample<F: Future<Output = ()>>(lasts: Duration, pause: Duration, mut look: impl FnMut() -> F) {
     let began = Instant::now();
     let mut ticks = tokio::time::interval(pause);
-    // A slow look is followed by a pause all the same.
+    // After a slow call the next one still waits for the whole interval.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -228,7 +228,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Answers 1, 2, 3 and so on.
+    /// Returns 1, 2, 3 and so on.
     struct Counter(Cell<u32>);
 
     impl Counter {
@@ -277,7 +277,7 @@ mod tests {
         let wakes = Box::pin(stream::once(tokio::time::sleep(SECOND)));
         let wait = Wait::up_to(60 * SECOND).every(10 * SECOND);
         let seen = wait.poll_woken(wakes, async || Ok::<_, ()>(counter.next()), at_least(3)).await;
-        // After a second by the wake; the second pause is a whole one, for the wakes have ended.
+        // The wake causes a poll after 1 s. The next poll follows after the interval of 10 s.
         assert_eq!((seen, began.elapsed()), (Ok(3), 11 * SECOND));
     }
 

@@ -1,16 +1,16 @@
-//! Waits: a thing is looked at until a condition holds of it, with a deadline, and the end says what was seen last.
+//! Waits for a condition with a deadline. The error contains the last observation.
 //!
-//! A [`Condition`] is a small statement about what was seen. It holds, or says why not; conditions combine with
-//! [`Condition::and`], [`Condition::or`] and [`Condition::not`]. A [`Wait`] says how long to look and how often. It
-//! looks by asking again ([`Wait::retry`], [`Wait::poll`]) or, where the other side speaks first, by taking events
-//! ([`Wait::on`]); prefer events.
+//! A [`Condition`] checks one observation: it holds, or returns the reason why not. Conditions combine with
+//! [`Condition::and`], [`Condition::or`] and [`Condition::not`]. A [`Wait`] has a time limit and a polling
+//! interval. It polls ([`Wait::retry`], [`Wait::poll`]) or reads a stream of events ([`Wait::on`]). Use events
+//! where the other side sends them.
 //!
 //! ```ignore
 //! let limit = budgets.limit(Step::Ready);
 //! let node = Wait::up_to(limit).on(node_changes(&api), is_ready().and(has_boot_id(new))).await?;
 //! ```
 //!
-//! Everything that waits may use this folder. It uses nothing of the lab.
+//! This module depends on no other module of the lab.
 
 mod condition;
 mod deadline;
