@@ -94,3 +94,15 @@ fn a_file_takes_precedence_over_a_built_in_scenario_of_its_name() -> Result<()> 
     ensure!(refused(directory.path(), &["run", "zebra"])?.contains("no built-in scenario"));
     Ok(())
 }
+
+#[test]
+fn a_restore_takes_the_cluster_as_it_was_saved_and_refuses_options_of_a_new_cluster() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    for option in ["--nodes=2", "--name=other", "--warm"] {
+        let told = refused(directory.path(), &["snapshot", "restore", "demo", option])?;
+        ensure!(told.contains("unexpected argument"), "{option}: {told}");
+    }
+    let told = refused(directory.path(), &["snapshot", "restore", "demo"])?;
+    ensure!(told == "error: no saved cluster is called demo; lab snapshot ls lists them\n", "{told}");
+    Ok(())
+}

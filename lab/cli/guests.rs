@@ -25,10 +25,10 @@ pub struct Guests {
     /// QEMU program [default: qemu-system-aarch64 on PATH]
     #[arg(long, value_name = "FILE")]
     pub(super) qemu: Option<PathBuf>,
-    /// Directory of the built images
+    /// Directory that `lab image build` writes: images of the reference node, workload images
     #[arg(long, value_name = "DIR", default_value = "target/images")]
     pub(super) images: PathBuf,
-    /// Image for a role, instead of the reference node's: a path or HOST/NAME:TAG; repeatable
+    /// Boot IMAGE on the nodes of ROLE (compute, gateway) instead of the reference node: a path or HOST/NAME:TAG; repeatable
     #[arg(long = "image", value_name = "ROLE=IMAGE", value_parser = given)]
     pub(super) given: Vec<(Role, Source)>,
     /// OCI image layout that nodes pull from, in addition to the workload images; see `lab mirror`; repeatable

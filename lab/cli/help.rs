@@ -72,7 +72,7 @@ mod tests {
 
         Common commands:
           run          Run scenarios and report a verdict
-          rehearse     Check a pair of images, then run scenarios 01 to 04 with them against a stopwatch
+          rehearse     Check a pair of images, run scenarios 01 to 04 with them, and time the run
           up           Form a cluster and keep it running until Ctrl-C
           down         Stop running labs
           status       List running labs and their nodes

@@ -38,9 +38,9 @@ pub enum ImageCommand {
         #[arg(long, value_name = "DIR", default_value = "target/images")]
         out: PathBuf,
     },
-    /// Build the programs of the local tailnet for this host; a run builds them when it needs them
+    /// Build the programs of the local tailnet (headscale, Tailscale) for this host; a run builds missing programs itself
     Programs {
-        /// Directory of the Go modules, as `images` of the project [default: the modules that the lab brings]
+        /// Directory `images` of a checkout of this project, with the sources [default: the sources embedded in `lab`]
         #[arg(long, value_name = "DIR")]
         sources: Option<PathBuf>,
         /// Directory of the built images

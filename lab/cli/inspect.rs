@@ -12,7 +12,7 @@ pub struct Inspect {
     /// Images: directories, files, archives or HOST/NAME:TAG; each further image is compared with the first
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
-    /// Fail unless these are exactly the extensions that the second image has in addition to the first
+    /// Fail unless the second of two images equals the first plus exactly these extensions; separate names by commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     adds: Option<Vec<String>>,
     /// Print JSON

@@ -49,7 +49,7 @@ pub struct Arguments {
 enum Command {
     /// Run scenarios and report a verdict
     Run(run::Run),
-    /// Check a pair of images, then run scenarios 01 to 04 with them against a stopwatch
+    /// Check a pair of images, run scenarios 01 to 04 with them, and time the run
     Rehearse(rehearse::Rehearse),
     /// Form a cluster and keep it running until Ctrl-C
     Up(up::Up),

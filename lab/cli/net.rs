@@ -62,16 +62,16 @@ pub struct How {
 pub struct Shape {
     /// Name of a node, or uplink
     link: Link,
-    /// Delay of each frame, e.g. 50ms
-    #[arg(long)]
+    /// Delay of each frame, e.g. 50ms; a round trip takes twice as long
+    #[arg(long, value_name = "TIME")]
     delay: Option<Delay>,
-    /// Variation of the delay in both directions, e.g. 5ms; frames can then overtake each other
-    #[arg(long, requires = "delay")]
+    /// Random part of the delay, at most DELAY, e.g. 5ms: each frame takes DELAY ± JITTER, and frames can overtake others
+    #[arg(long, value_name = "TIME", requires = "delay")]
     jitter: Option<Delay>,
     /// Share of frames that are lost, e.g. 2%
     #[arg(long)]
     loss: Option<Loss>,
-    /// Bits per second, e.g. 10Mbit
+    /// Maximum bandwidth of each direction, in bits per second, e.g. 512kbit, 10Mbit or 1Gbit
     #[arg(long)]
     rate: Option<Rate>,
     /// Seed of the random numbers for loss and jitter

@@ -34,7 +34,7 @@ pub struct Preflight {
     /// Images: directories, files, archives or HOST/NAME:TAG; optionally with their role: compute=IMAGE, gateway=IMAGE
     #[arg(required = true, value_name = "[ROLE=]IMAGE", value_parser = candidate)]
     images: Vec<Candidate>,
-    /// Age in days from which the build of a tag is old
+    /// Warn about a tag whose image was built more than DAYS days ago
     #[arg(long, value_name = "DAYS", default_value_t = Limits::OLD_DAYS)]
     old: u64,
     /// Print JSON

@@ -17,9 +17,10 @@ const SCENARIOS: [&str; 4] = [
     "04-extension-isolation",
 ];
 
-/// Check a pair of images, then run scenarios 01 to 04 with them against a stopwatch.
+/// Check a pair of images, run scenarios 01 to 04 with them, and time the run.
 #[derive(Args)]
-#[command(after_help = run::exit_codes())]
+#[command(after_help = stopwatch_and_exit_codes())]
+#[command(mut_arg("given", |image| image.help(OTHER_ROLES)))]
 pub struct Rehearse {
     /// Compute image: a path or HOST/NAME:TAG
     #[arg(long, value_name = "IMAGE")]
@@ -30,20 +31,33 @@ pub struct Rehearse {
     /// Directory of the four scenario files [default: the built-in scenarios]
     #[arg(long, value_name = "DIR")]
     scenarios: Option<PathBuf>,
-    /// Run the scenarios even if the check of the images finds errors
-    #[arg(long)]
-    in_spite: bool,
-    /// Fail if a time of the stopwatch exceeds its budget
+    /// Run the scenarios even if the check of the images (`lab image preflight`) finds errors
+    #[arg(long, alias = "in-spite")]
+    ignore_preflight_errors: bool,
+    /// Fail if a duration of the stopwatch exceeds its budget or is missing [default: only report it]
     #[arg(long)]
     strict_budgets: bool,
     /// Show one line per node instead of the full-screen view
     #[arg(long)]
     lines: bool,
-    /// Print the summary, the criteria and the stopwatch as JSON on standard output
+    /// Print the check of the images, the summary, the criteria and the stopwatch as JSON on standard output
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     guests: Guests,
+}
+
+/// The help of `--image` here.
+const OTHER_ROLES: &str = "Boot IMAGE on the nodes of a role other than compute and gateway, if the scenarios in \
+                           --scenarios have such a role; repeatable";
+
+/// The end of the help page.
+fn stopwatch_and_exit_codes() -> String {
+    format!(
+        "Stopwatch: the durations of boot, bootstrap and the whole run, compared with their budgets of 5, 8 and 25 \
+         minutes\n\n{}",
+        run::exit_codes()
+    )
 }
 
 impl Rehearse {
@@ -69,8 +83,9 @@ impl Rehearse {
         if !self.json {
             print_line(&images);
         }
-        if !images.passed() && !self.in_spite {
-            let why = "the images do not pass; mend them, or boot them all the same with --in-spite";
+        if !images.passed() && !self.ignore_preflight_errors {
+            let why = "the check of the images found errors; fix them, or boot the images nevertheless with \
+                       --ignore-preflight-errors";
             return Err(Failed::new(ExitCode::VerdictFailed, why));
         }
         let (recording, summary, code) = run::run_all(options, &scenarios).await?;
@@ -90,11 +105,11 @@ impl Rehearse {
     }
 }
 
-/// The exit code with the stopwatch's word in it, if that counts.
+/// The exit code; with `strict`, an exceeded budget turns "passed" into "failed".
 fn judged(code: ExitCode, stopwatch: &Stopwatch, strict: bool) -> ExitCode {
     match code {
         ExitCode::Passed if strict && !stopwatch.holds() => {
-            eprintln!("error: a time exceeds its budget, and --strict-budgets was given");
+            eprintln!("error: a duration of the stopwatch exceeds its budget (--strict-budgets)");
             ExitCode::VerdictFailed
         }
         _ => code,

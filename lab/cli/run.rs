@@ -37,10 +37,10 @@ pub struct Run {
     /// Run one part of the scenarios, e.g. 2/4; other hosts run the other parts; see `lab report merge`
     #[arg(long, value_name = "NUMBER/COUNT")]
     shard: Option<ShardNumber>,
-    /// Print the plan; nothing is booted, measured or opened
+    /// Print the plan of each scenario and exit: configs, patches, images; starts no VM and opens no port
     #[arg(long)]
     dry_run: bool,
-    /// Print the summary as JSON on standard output
+    /// Print the summary as JSON on standard output; with --dry-run, print the plans as JSON instead of YAML
     #[arg(long)]
     json: bool,
     /// Form every cluster; do not restore saved clusters, and do not save clusters

@@ -6,15 +6,16 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
+use lab::session::ClusterRequest;
 use lab_cluster::{
     control::Request,
-    formation::{WarmEntry, WarmError, WarmStore},
+    formation::{SavedStage, WarmEntry, WarmError, WarmStore},
 };
 use lab_model::{ExitCode, Size, node::NodeName};
 use serde_json::json;
 use walkdir::WalkDir;
 
-use super::{Failed, net::How, print_json, print_line, up::Up};
+use super::{Failed, net::How, print_json, print_line, up::LivingOptions};
 
 /// Saved clusters.
 #[derive(Subcommand)]
@@ -52,7 +53,7 @@ pub struct Restore {
     /// Name of the saved cluster
     saved: NodeName,
     #[command(flatten)]
-    up: Up,
+    living: LivingOptions,
 }
 
 /// Data kept between runs.
@@ -68,7 +69,7 @@ pub enum Cache {
     },
     /// Remove the least recently used saved clusters; clusters with a name stay
     Prune {
-        /// Maximum size of the saved clusters that remain
+        /// Remove saved clusters only until the remaining ones take at most SIZE on disk, e.g. 4GiB
         #[arg(long, value_name = "SIZE", default_value = "0MiB")]
         max_size: Size,
         /// Also remove unpacked images, image disks and fetched images; the next run creates them again
@@ -108,11 +109,7 @@ impl Snapshot {
     pub(super) async fn run(self) -> Result<ExitCode, Failed> {
         match self {
             Self::Save { name, how } => how.ask(&Request::Save { name }),
-            Self::Restore(restore) => {
-                let place = StorePlace { run_root: restore.up.run_root().to_owned() };
-                let entry = place.store().named(&restore.saved).map_err(internal)?;
-                restore.up.restore(restore.saved, entry.and_then(|entry| entry.spec())).await
-            }
+            Self::Restore(restore) => restore.restore().await,
             Self::Ls { place, json } => {
                 let entries = place.store().list().map_err(internal)?;
                 if json {
@@ -127,11 +124,7 @@ impl Snapshot {
                 let entries = store.list().map_err(internal)?;
                 for wanted in clusters {
                     let entry = entries.iter().find(|entry| called(entry) == wanted);
-                    let entry = entry.ok_or_else(|| {
-                        let message =
-                            format!("no saved cluster is called {wanted}; lab snapshot ls lists them");
-                        Failed::new(ExitCode::BadInput, message)
-                    })?;
+                    let entry = entry.ok_or_else(|| no_such(&wanted))?;
                     store.remove(&entry.directory).map_err(internal)?;
                     print_line(format_args!("removed {wanted}"));
                 }
@@ -141,7 +134,44 @@ impl Snapshot {
     }
 }
 
-/// Its name, or the key that stands for one.
+impl Restore {
+    /// The scenario on the command line takes precedence over the saved specification.
+    async fn restore(self) -> Result<ExitCode, Failed> {
+        let Self { saved, living } = self;
+        let spec = match living.spec()? {
+            Some(spec) => spec,
+            None => {
+                let place = StorePlace { run_root: living.run_root().to_owned() };
+                let entry = place.store().named(&saved).map_err(internal)?;
+                let entry = entry.ok_or_else(|| no_such(saved.as_str()))?;
+                entry.spec().ok_or_else(|| {
+                    let message = format!(
+                        "the specification of the saved cluster {saved} cannot be read from {}; name the scenario file \
+                         of the cluster with --scenario",
+                        entry.directory.display()
+                    );
+                    Failed::new(ExitCode::BadInput, message)
+                })?
+            }
+        };
+        let title = saved.to_string();
+        let request = ClusterRequest {
+            snapshot: Some(saved),
+            keep: SavedStage::Configured,
+            ..ClusterRequest::new(spec)
+        };
+        living.keep(&title, request).await
+    }
+}
+
+fn no_such(cluster: &str) -> Failed {
+    Failed::new(
+        ExitCode::BadInput,
+        format!("no saved cluster is called {cluster}; lab snapshot ls lists them"),
+    )
+}
+
+/// The name of a saved cluster, or its key if it has no name.
 fn called(entry: &WarmEntry) -> String {
     let key = &entry.saved.key;
     key.name.as_ref().map_or_else(|| key.short(), ToString::to_string)

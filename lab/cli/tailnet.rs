@@ -21,7 +21,7 @@ pub(super) struct TailnetOptions {
     /// Control server of the real tailnet [default: Tailscale's]
     #[arg(long, value_name = "URL", requires = "tailnet")]
     tailnet_login_server: Option<String>,
-    /// PEM certificate of that server, instead of the certificates of this host
+    /// PEM file of the certificate authority (CA) to trust for that server [default: the CAs of host and nodes]
     #[arg(long, value_name = "FILE", requires = "tailnet_login_server")]
     tailnet_authority: Option<PathBuf>,
     /// File (mode 0600) with a reusable auth key of the real tailnet [default: the environment variable TS_AUTHKEY]

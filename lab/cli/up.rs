@@ -31,17 +31,24 @@ const JOIN: Duration = Duration::from_secs(60);
 #[derive(Args)]
 pub struct Up {
     /// Number of nodes: one control plane and workers
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100), conflicts_with = "scenario")]
     nodes: u16,
+    /// Name of the cluster
+    #[arg(long, default_value = "lab", conflicts_with = "scenario")]
+    name: NodeName,
     /// Restore a saved cluster of the same kind; if there is none, form a cluster and save it
     #[arg(long)]
     warm: bool,
+    #[command(flatten)]
+    living: LivingOptions,
+}
+
+/// Options of the commands that keep a cluster running.
+#[derive(Args)]
+pub struct LivingOptions {
     /// Use the cluster of a scenario, by file or built-in name; faults and checks of the scenario do not apply
-    #[arg(long, value_name = "SCENARIO", conflicts_with_all = ["nodes", "name"])]
+    #[arg(long, value_name = "SCENARIO")]
     scenario: Option<PathBuf>,
-    /// Name of the cluster
-    #[arg(long, default_value = "lab")]
-    name: NodeName,
     #[command(flatten)]
     tailnet: TailnetOptions,
     #[command(flatten)]
@@ -52,44 +59,49 @@ pub struct Up {
 
 impl Up {
     pub(super) async fn up(self) -> Result<ExitCode, Failed> {
-        let spec = self.spec()?;
-        self.kept(spec, None).await
+        let spec = match self.living.spec()? {
+            Some(spec) => spec,
+            None => {
+                let spec = ClusterSpec::of_compute_nodes(self.name.clone(), 1, usize::from(self.nodes) - 1)
+                    .map_err(|error| Failed::new(ExitCode::BadInput, error))?;
+                self.living.with_gateway(spec)
+            }
+        };
+        let start = if self.warm { Start::Warm } else { Start::Cold };
+        let request = ClusterRequest { start, keep: SavedStage::Configured, ..ClusterRequest::new(spec) };
+        self.living.keep(self.name.as_str(), request).await
     }
+}
 
+impl LivingOptions {
     /// The directory of the runs.
     pub(super) fn run_root(&self) -> &Path {
         &self.guests.run_root
     }
 
-    /// Restores the cluster that was saved under a name. `saved` is its specification; a scenario on the command line takes
-    /// precedence.
-    pub(super) async fn restore(
-        self,
-        name: NodeName,
-        saved: Option<ClusterSpec>,
-    ) -> Result<ExitCode, Failed> {
-        let spec = match saved.filter(|_| self.scenario.is_none()) {
-            Some(spec) => spec,
-            None => self.spec()?,
-        };
-        self.kept(spec, Some(name)).await
+    /// The cluster of the scenario, if the options name a scenario.
+    pub(super) fn spec(&self) -> Result<Option<ClusterSpec>, Failed> {
+        let Some(file) = &self.scenario else { return Ok(None) };
+        let scenario = scenarios::load(std::slice::from_ref(file))?.into_iter().next();
+        Ok(scenario.map(|scenario| self.with_gateway(scenario.cluster)))
     }
 
-    async fn kept(self, spec: ClusterSpec, snapshot: Option<NodeName>) -> Result<ExitCode, Failed> {
-        let mut options = self.guests.options(self.name.as_str(), Display::for_stderr());
+    /// With a tailnet and without a gateway in `spec`, the last node becomes the gateway.
+    fn with_gateway(&self, spec: ClusterSpec) -> ClusterSpec {
+        match self.tailnet.tailnet {
+            Some(_) if spec.tailnet.is_none() => spec.with_tailnet(TailnetSpec::default()),
+            _ => spec,
+        }
+    }
+
+    /// Starts a cluster and keeps it running until Ctrl-C or a failure. `title` names the run.
+    pub(super) async fn keep(self, title: &str, request: ClusterRequest) -> Result<ExitCode, Failed> {
+        let mut options = self.guests.options(title, Display::for_stderr());
         options.tailnet = self.tailnet.real()?;
         options.on_failure = self.failures.into();
         let session = Session::open(options).await?;
         say_where(&session);
-        let start = if self.warm { Start::Warm } else { Start::Cold };
-        let running = session
-            .start(ClusterRequest {
-                start,
-                snapshot,
-                keep: SavedStage::Configured,
-                ..ClusterRequest::new(spec)
-            })
-            .await?;
+        let running = session.start(request).await?;
         let _control = ControlServer::start(&running.cluster)
             .map_err(|error| Failed::new(ExitCode::Internal, format!("open the control channel: {error}")))?;
         session.publish(&running.cluster, "forming")?;
@@ -129,28 +141,6 @@ impl Up {
         running.shut_down().await;
         session.close(outcome, ending).await?;
         Ok(code)
-    }
-}
-
-impl Up {
-    fn spec(&self) -> Result<ClusterSpec, Failed> {
-        let spec = match &self.scenario {
-            Some(file) => scenarios::load(std::slice::from_ref(file))?
-                .into_iter()
-                .next()
-                .map(|scenario| scenario.cluster),
-            None => None,
-        };
-        let spec = match spec {
-            Some(spec) => spec,
-            None => ClusterSpec::of_compute_nodes(self.name.clone(), 1, usize::from(self.nodes) - 1)
-                .map_err(|error| Failed::new(ExitCode::BadInput, error))?,
-        };
-        // Without a gateway in the scenario, the last node becomes the gateway.
-        Ok(match self.tailnet.tailnet {
-            Some(_) if spec.tailnet.is_none() => spec.with_tailnet(TailnetSpec::default()),
-            _ => spec,
-        })
     }
 }
 
