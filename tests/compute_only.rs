@@ -52,6 +52,6 @@ async fn a_cluster_forms_from_configs_that_were_made_elsewhere() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let scenario = own_configs::write(directory.path())?;
     let seen = comes_to_what_it_expects(&scenario.to_string_lossy()).await?;
-    ensure!(seen.is_empty(), "passed in spite of {seen:?}");
+    ensure!(seen.is_empty(), "passed despite {seen:?}");
     Ok(())
 }

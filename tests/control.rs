@@ -128,14 +128,17 @@ async fn links_are_disturbed_by_command_and_nonsense_ends_nothing() -> Result<()
     ensure!(faults.links[0].1 == LinkFault::Cut && faults.links.len() == 2, "{faults:?}");
     ensure!(faults.partition.is_some(), "{faults:?}");
     let status = living.done("net status").await?;
-    for line in
-        ["cp-1         gone", "worker-1     link cut", "uplink       link shaped", "network parted: cp-1"]
-    {
+    for line in [
+        "cp-1         gone",
+        "worker-1     link cut",
+        "uplink       link shaped",
+        "network partitioned: cp-1",
+    ] {
         ensure!(status.contains(line), "no \"{line}\" in:\n{status}");
     }
-    ensure!(living.done("net heal").await? == "the network is whole again\n");
+    ensure!(living.done("net heal").await? == "the partition has ended\n");
     ensure!(living.done("net restore").await? == "whole again: worker-1, uplink\n");
-    ensure!(living.done("net status").await?.contains("all links are whole"));
+    ensure!(living.done("net status").await?.contains("no link is cut or shaped"));
 
     let file = living.session.path().join("mine.pcapng");
     let started = living.done(&format!("net capture start cp-1 --file {} --json", file.display())).await?;
@@ -145,8 +148,8 @@ async fn links_are_disturbed_by_command_and_nonsense_ends_nothing() -> Result<()
 
     for (command, why) in [
         ("net cut worker-9", "no link worker-9; its links are cp-1, worker-1 and uplink"),
-        ("net partition cp-1,worker-1", "nothing would be parted"),
-        ("net shape worker-1", "nothing would be different"),
+        ("net partition cp-1,worker-1", "nothing would be partitioned"),
+        ("net shape worker-1", "the link would not change"),
         ("net shape worker-1 --loss 120%", "is not a share of frames"),
         ("net capture stop cp-1", "not being captured"),
         ("node pause worker-1", "worker-1 has no QEMU"),
@@ -316,7 +319,7 @@ async fn pauses_kills_and_reboots(living: &Living, formed: &FormedCluster) -> Re
     living.done("node kill worker-1").await?;
     ensure!(state().await? == Running::Gone);
     let said = living.done("node reboot worker-1").await?;
-    ensure!(said.contains("started anew"), "{said}");
+    ensure!(said.contains("started again with its disk"), "{said}");
     green().await?;
     let third = boot_id().await?;
     ensure!(third != second, "{name} did not boot again");

@@ -15,7 +15,7 @@ async fn a_boot_that_nobody_releases_within_a_short_limit_ends_in_a_reboot() -> 
 #[tokio::test]
 async fn each_role_carries_its_own_extensions_and_nothing_of_the_other() -> Result<()> {
     let seen = comes_to_what_it_expects("scenarios/04-extension-isolation.yaml").await?;
-    ensure!(seen.is_empty(), "passed in spite of {seen:?}");
+    ensure!(seen.is_empty(), "passed despite {seen:?}");
     Ok(())
 }
 

@@ -212,9 +212,9 @@ async fn a_parted_lan_passes_frames_within_a_group_and_the_uplink_to_those_that_
     let keeps = UplinkSide::Nodes(vec![node(1)]);
     bench.lan.partition(Partition::parse("node-1,node-2 / node-3", keeps)?)?;
     let (stations, heard) = reached(stations).await?;
-    ensure!(heard == BTreeSet::from([2]), "a parted LAN: {heard:?}");
+    ensure!(heard == BTreeSet::from([2]), "a partitioned LAN: {heard:?}");
     let (stations, leased) = leases(stations).await?;
-    ensure!(leased == [true, false, false], "leases of a parted LAN: {leased:?}");
+    ensure!(leased == [true, false, false], "leases of a partitioned LAN: {leased:?}");
     let counters = bench.lan.counters();
     ensure!(counters.ports[0].dropped_parted > 0, "{counters:?}");
 
@@ -224,7 +224,7 @@ async fn a_parted_lan_passes_frames_within_a_group_and_the_uplink_to_those_that_
     let (_, leased) = leases(stations).await?;
     ensure!(leased == [true; 3], "leases of a healed LAN: {leased:?}");
     let notes = bench.notes().join("\n");
-    ensure!(notes.contains("parted: node-1, node-2 / node-3; uplink for node-1"), "{notes}");
+    ensure!(notes.contains("partitioned: node-1, node-2 / node-3; uplink for node-1"), "{notes}");
     Ok(())
 }
 

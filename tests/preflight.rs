@@ -185,7 +185,10 @@ async fn a_dry_run_starts_and_measures_nothing_and_leaves_no_run_and_no_image_di
         }
     };
     let (plan, notes) = dry(work.path().to_owned()).await?;
-    assert!(notes.contains("small: speed factor 1.00: assumed, for nothing is measured now"), "{notes}");
+    assert!(
+        notes.contains("small: speed factor 1.00: assumed, because a dry run measures nothing"),
+        "{notes}"
+    );
     assert!(notes.contains("small: image disk: a run puts ") && plan["image_disk"].is_null(), "{notes}");
     assert_eq!(plan["budgets"]["speed_factor"], 1.0);
     assert_eq!(started(work.path()), "");

@@ -58,7 +58,7 @@ fn six_nodes_on_one_core_starve_their_control_plane_unless_they_wait_for_it() ->
     let ordered = run_on(&last, "ordered", roots[1].path())?;
     let (together, ordered) = (passed(together), passed(ordered));
     let (together, ordered) = (together?, ordered?);
-    ensure!(together.contains("all nodes start together: as asked for"), "{together}");
+    ensure!(together.contains("all nodes start together: as requested"), "{together}");
     ensure!(ordered.contains("workers start once the control plane is Ready"), "{ordered}");
     Ok(())
 }

@@ -23,7 +23,7 @@ use support::{MEMORY_PATIENCE, comes_to_what_it_expects, options, run_with, say_
 #[tokio::test]
 async fn a_tailnet_client_reaches_pods_and_services_through_the_gateway() -> Result<()> {
     let seen = comes_to_what_it_expects("scenarios/03-tailscale-routing-test.yaml").await?;
-    ensure!(seen.is_empty(), "passed in spite of {seen:?}");
+    ensure!(seen.is_empty(), "passed despite {seen:?}");
     Ok(())
 }
 

@@ -185,7 +185,7 @@ fn a_lab_killed_while_it_saves_or_restores_loses_nothing_but_that_and_damage_is_
     ensure!(drafts.len() == 1 && whole.is_empty(), "{drafts:?} {whole:?}");
     let events = lab.run()?;
     let (warm, reason) = start(&events)?;
-    ensure!(!warm && reason.starts_with("none of its kind was saved yet"), "{reason}");
+    ensure!(!warm && reason.starts_with("no cluster of this kind was saved yet"), "{reason}");
     ensure!(says(&events, "saved as a warm cluster"), "{:#?}", notes(&events));
     let (drafts, whole) = lab.stored();
     ensure!(drafts.is_empty() && whole.len() == 1, "{drafts:?} {whole:?}");
@@ -210,7 +210,7 @@ fn a_lab_killed_while_it_saves_or_restores_loses_nothing_but_that_and_damage_is_
     let events = lab.run()?;
     let forms_after_all = events.iter().any(|event| match &event.kind {
         EventKind::ClusterStarts { warm, reason } => {
-            !warm && reason.contains("cp-1.memory is not what was saved")
+            !warm && reason.contains("cp-1.memory differs from the saved file")
         }
         _ => false,
     });

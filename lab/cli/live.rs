@@ -67,7 +67,7 @@ impl At {
             (Some(lab), []) => return Ok(lab),
             (Some(last), others) => {
                 let names: Vec<_> = others.iter().chain([&last]).map(|lab| lab.name.as_str()).collect();
-                format!("several labs are meant: {}; name one with --lab", names.join(", "))
+                format!("several labs match: {}; select one with --lab", names.join(", "))
             }
             (None, _) => format!(
                 "no lab below {} {what}; lab status lists those that are, lab up starts one",

@@ -26,7 +26,7 @@ pub enum AssetError {
     },
     /// The directory contains release files of several images.
     #[error(
-        "{} holds several variants: {variants}; name one by one of its files, e.g. {}",
+        "{} holds several variants: {variants}; select one by one of its files, e.g. {}",
         directory.display(),
         directory.join(example).display()
     )]

@@ -46,7 +46,7 @@ impl fmt::Display for ChecksumFault {
             Self::Outside { line, path } => write!(f, "line {line}: {path:?} leads out of the image"),
             Self::Uncovered { path } => write!(f, "{path} is not covered by the checksum file"),
             Self::Mismatch { path, expected, actual } => {
-                write!(f, "{path} has {actual}, but {expected} is promised; rebuild or fetch the image again")
+                write!(f, "{path} has {actual}, expected {expected}; rebuild or fetch the image again")
             }
         }
     }

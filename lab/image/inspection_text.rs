@@ -73,7 +73,7 @@ impl fmt::Display for Inspection {
                 FileVerdict::Mismatch => {
                     ("❌", "differs from its checksum: rebuild or fetch the image again")
                 }
-                FileVerdict::Missing => ("❌", "has a checksum and is not there"),
+                FileVerdict::Missing => ("❌", "has a checksum, but does not exist"),
                 FileVerdict::Uncovered => ("❌", "has no checksum"),
             };
             write!(f, "  {sign} {} {text}", plain(&file.path))?;

@@ -7,7 +7,7 @@ pub(super) const KERNEL_LIMIT: u64 = 192 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// A PE or Linux image for another architecture.
-    #[error("it is a kernel for {found}, and one for arm64 is needed; take the arm64 build of the image")]
+    #[error("it is a kernel for {found}, but the lab boots arm64; use the arm64 build of the image")]
     Architecture {
         /// The detected architecture.
         found: &'static str,

@@ -239,7 +239,9 @@ impl fmt::Display for Layout {
             Files::Release => {
                 write!(f, "{RELEASE_KERNEL}VARIANT.xz beside {RELEASE_INITRAMFS}VARIANT.xz ({name})")
             }
-            Files::Disk => write!(f, "{prefix}/metal-arm64.raw.xz, or one under any name ({name})"),
+            Files::Disk => {
+                write!(f, "{prefix}/metal-arm64.raw.xz, or a disk image with another name ({name})")
+            }
         }
     }
 }
@@ -316,7 +318,7 @@ fn not_found(path: &Path) -> AssetError {
     };
     let other = found.iter().find_map(|name| OTHERS.iter().find(|other| name.contains(**other)));
     let hint = other.map_or_else(String::new, |other| {
-        format!(" (this is an image of {other}; the lab boots arm64: take that build of it)")
+        format!(" (this image is for {other}, but the lab boots arm64: use the arm64 build)")
     });
     let more = if found.len() > TOLD { ", …" } else { "" };
     found.truncate(TOLD);

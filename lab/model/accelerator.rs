@@ -50,7 +50,7 @@ pub enum AcceleratorError {
     #[error("\"{0}\" is not an accelerator; use kvm, hvf or tcg")]
     Unknown(String),
     /// The user requested an accelerator that this host or this QEMU binary does not support.
-    #[error("accelerator {wanted} was asked for, but {obstacle}; leave the choice to the lab or use tcg")]
+    #[error("accelerator {wanted} was requested, but {obstacle}; leave the choice to the lab or use tcg")]
     Unavailable {
         wanted: Accelerator,
         /// The reason the accelerator is unavailable.

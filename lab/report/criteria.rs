@@ -121,7 +121,7 @@ fn of_scenario(name: &str, scenario: Option<&ScenarioSummary>) -> String {
 
 fn of_check(name: &str, id: &str, result: Option<&CheckResult>) -> String {
     match result.map(|result| &result.outcome) {
-        None => format!("{name}, {id}: it did not come to this check"),
+        None => format!("{name}, {id}: this check was not reached"),
         Some(Outcome::Passed) => {
             let evidence = result.and_then(|result| result.evidence.last());
             format!("{name}, {id}: {}", evidence.map_or("passed", String::as_str))

@@ -143,7 +143,7 @@ pub(super) fn slowest<'a>(
 ) -> Result<(&'a str, &'a Lap), String> {
     let mut slowest: Option<(&str, &Lap)> = None;
     laps.try_for_each(|(of, lap)| match lap.time() {
-        None => Err(format!("{of} did not come to it")),
+        None => Err(format!("{of} did not reach it")),
         Some(_) => {
             if slowest.is_none_or(|(_, known)| lap.time() > known.time()) {
                 slowest = Some((of, lap));

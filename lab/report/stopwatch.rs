@@ -288,8 +288,8 @@ mod tests {
         timed.truncate(12);
         insta::assert_snapshot!(stopwatch(timed), @r"
         Stopwatch
-        ❌ boot             – of  300 s   from power-on to maintenance mode, the slowest node: cp-1 of mixed-role-cluster did not come to it
-        ❌ bootstrap        – of  480 s   from the first power-on to an API server that is ready, the slowest cluster: mixed-role-cluster did not come to it
+        ❌ boot             – of  300 s   from power-on to maintenance mode, the slowest node: cp-1 of mixed-role-cluster did not reach it
+        ❌ bootstrap        – of  480 s   from the first power-on to an API server that is ready, the slowest cluster: mixed-role-cluster did not reach it
         ❌ whole flow       – of 1500 s   from the start of the run to its verdict: the run did not end
         ");
         let nothing = stopwatch(Vec::new());

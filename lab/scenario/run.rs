@@ -167,7 +167,7 @@ impl Run<'_> {
         if let Outcome::Failed { cause } = self.scenario.expect.judge(seen)
             && let Err(error) = session.pause_at(&running.cluster, at, &cause).await
         {
-            let text = format!("the run does not pause: {error}");
+            let text = format!("the run cannot pause: {error}");
             session.recorder().record(EventKind::Note { subject: Subject::Cluster, text });
         }
     }

@@ -96,7 +96,7 @@ impl Session {
 impl fmt::Display for Paused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { run, at, cause, node, kubeconfig, talosconfig } = self;
-        writeln!(f, "\nPaused at {at}: {cause}\n\nThe cluster lives on:\n")?;
+        writeln!(f, "\nPaused at {at}: {cause}\n\nThe cluster keeps running:\n")?;
         if let Some(kubeconfig) = kubeconfig {
             writeln!(f, "  export KUBECONFIG={}", kubeconfig.display())?;
             writeln!(f, "  lab cluster kubectl get pods -A -o wide")?;
@@ -127,7 +127,7 @@ mod tests {
 
         Paused at check pod-network: worker-1 -> service 10.96.0.9: refused
 
-        The cluster lives on:
+        The cluster keeps running:
 
           export KUBECONFIG=/run/kubeconfig
           lab cluster kubectl get pods -A -o wide

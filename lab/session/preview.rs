@@ -91,7 +91,7 @@ impl Preview {
         });
         match kept {
             Some(measurement) => (measurement.factor, "measured by an earlier run"),
-            None => (SpeedFactor::REFERENCE, "assumed, for nothing is measured now; a run measures it"),
+            None => (SpeedFactor::REFERENCE, "assumed, because a dry run measures nothing"),
         }
     }
 }

@@ -98,8 +98,7 @@ pub enum StartError {
     Registry(#[from] RegistryError),
     /// The saved cluster with the requested name is not available.
     #[error(
-        "the saved cluster {name} cannot be had: {reason}. lab snapshot ls lists what there is; a cluster whose \
-         patches hold secrets needs its scenario file again (--scenario)"
+        "the saved cluster {name} cannot be used: {reason}. `lab snapshot ls` lists the saved clusters; a cluster whose patches contain secrets also needs its scenario file (--scenario)"
     )]
     Snapshot { name: NodeName, reason: String },
     /// The disk with container images could not be created.

@@ -35,7 +35,7 @@ impl Session {
         store: &Store,
     ) -> Result<Option<Warm>, StartError> {
         if request.faults.iter().any(|fault| !fault.comes_later()) {
-            self.tell(false, "a fault is put into it".into());
+            self.tell(false, "a fault is injected".into());
             return Ok(None);
         }
         let digest = |image: String| {
@@ -54,8 +54,7 @@ impl Session {
             return Ok(Some(Warm { store: warm, restore: Some(snapshot), key, keep: Vec::new() }));
         }
         if self.options.cold || request.start == Start::Cold {
-            let reason =
-                if self.options.cold { "as asked for" } else { "its formation is what is looked at" };
+            let reason = if self.options.cold { "as requested" } else { "a new cluster is requested" };
             self.tell(false, reason.into());
             return Ok(Some(Warm { store: warm, restore: None, key, keep: Vec::new() }));
         }

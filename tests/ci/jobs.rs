@@ -194,8 +194,8 @@ fn a_shard_asks_for_the_memory_that_its_scenario_reserves() -> Result<()> {
             Ok(text.replace("Gi", "GiB").parse::<Size>()?.as_mib())
         };
         let (request, limit) = (of(resources.requests)?, of(resources.limits)?);
-        ensure!(request >= needed, "{request} MiB are asked for and {needed} MiB are reserved");
-        ensure!(request < needed + 1024, "{request} MiB are asked for where {needed} MiB do");
+        ensure!(request >= needed, "{request} MiB are requested and {needed} MiB are reserved");
+        ensure!(request < needed + 1024, "{request} MiB are requested, but {needed} MiB are enough");
         assert_eq!(request, limit);
     }
     Ok(())

@@ -149,7 +149,7 @@ fn files_of_two_clusters_are_found_with_file_and_line() {
     let plan = planned(scenario(CONFIGS, &mixed)).expect("plan");
     let found: Vec<_> = plan.config_findings().iter().map(ToString::to_string).collect();
     for path in ["machine.ca.crt", "cluster.ca.crt", "machine.token", "cluster.token", "cluster.id"] {
-        let words = format!("{path} is another one than in dir/controlplane.yaml");
+        let words = format!("{path} differs from dir/controlplane.yaml");
         let told = found.iter().any(|text| text.starts_with("dir/worker.yaml:") && text.contains(&words));
         assert!(told, "{path}: {found:#?}");
     }

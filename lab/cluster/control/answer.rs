@@ -86,7 +86,7 @@ impl fmt::Display for ClusterState {
             writeln!(f, "{link:<12} link {fault}")?;
         }
         if let Some(partition) = &self.network.partition {
-            writeln!(f, "network parted: {partition}")?;
+            writeln!(f, "network partitioned: {partition}")?;
         }
         for capture in &self.network.captures {
             write!(
@@ -102,7 +102,7 @@ impl fmt::Display for ClusterState {
             }
         }
         if self.network.links.is_empty() && self.network.partition.is_none() {
-            writeln!(f, "all links are whole")?;
+            writeln!(f, "no link is cut or shaped")?;
         }
         Ok(())
     }
@@ -138,7 +138,7 @@ mod tests {
         worker-2     gone: it has no QEMU
         worker-1     link cut
         uplink       link shaped: loss 2%
-        network parted: cp-1; uplink for all
+        network partitioned: cp-1; uplink for all
         ");
         let answer = Answer::Status(state);
         assert_eq!(serde_json::from_str::<Answer>(&answer.to_line()).unwrap(), answer);

@@ -55,7 +55,7 @@ async fn act(cluster: &Cluster, request: Request) -> Result<Answer, NodeError> {
         }
         Request::Reboot { node } => {
             let text = match cluster.node(&node)?.reboot().await? {
-                Reboot::Started => "started anew with the disk that it had".to_owned(),
+                Reboot::Started => "started again with its disk".to_owned(),
                 Reboot::Agreed => "reboots, as its machine API was asked to".to_owned(),
                 Reboot::PowerCycled { refusal } => {
                     format!("lost power and boots again; its machine API said: {refusal}")
@@ -83,12 +83,12 @@ fn disturb(cluster: &Cluster, request: Request) -> Result<Answer, lab_vm::networ
         }
         Request::Restore { link: Some(link) } => {
             lan.restore(link.clone())?;
-            Answer::done(format!("the link of {link} is whole"))
+            Answer::done(format!("the link of {link} is restored"))
         }
         Request::Restore { link: None } => {
             let links: Vec<String> = lan.restore_all().iter().map(Link::to_string).collect();
             Answer::done(match links.as_slice() {
-                [] => "all links were whole".to_owned(),
+                [] => "no link was cut or shaped".to_owned(),
                 links => format!("whole again: {}", links.join(", ")),
             })
         }
@@ -97,13 +97,15 @@ fn disturb(cluster: &Cluster, request: Request) -> Result<Answer, lab_vm::networ
             Answer::done(format!("the link of {link} is shaped, each way: {impairment}"))
         }
         Request::Partition { partition } => {
-            let text = format!("the network is parted: {partition}");
+            let text = format!("the network is partitioned: {partition}");
             lan.partition(partition)?;
             Answer::done(text)
         }
-        Request::Heal => {
-            Answer::done(if lan.heal() { "the network is whole again" } else { "the network was not parted" })
-        }
+        Request::Heal => Answer::done(if lan.heal() {
+            "the partition has ended"
+        } else {
+            "the network was not partitioned"
+        }),
         Request::CaptureStart { file: Some(file), .. } if file.is_relative() => Answer::Error {
             message: format!("{} is not an absolute path, and this is another directory", file.display()),
         },

@@ -31,7 +31,9 @@ pub enum ControlError {
         source: io::Error,
     },
     /// The response comes from a different version of the lab.
-    #[error("the lab answered what this command does not understand: {answer}; use the lab that started it")]
+    #[error(
+        "this command does not understand the lab's answer: {answer}; use the version of `lab` that started it"
+    )]
     Foreign {
         /// The response text.
         answer: String,

@@ -94,7 +94,7 @@ pub enum Request {
 
 /// The error for a line that is not a request.
 #[derive(Debug, thiserror::Error)]
-#[error("this is no request: {source}; a request is one line of JSON, as {{\"do\":\"status\"}}")]
+#[error("this is not a request: {source}; a request is one line of JSON, e.g. {{\"do\":\"status\"}}")]
 pub struct InvalidRequest {
     #[from]
     source: serde_json::Error,

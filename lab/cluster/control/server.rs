@@ -96,7 +96,7 @@ async fn converse(stream: UnixStream, cluster: Weak<Cluster>) {
 async fn answer(line: &[u8], cluster: &Weak<Cluster>) -> Answer {
     let done = match (Request::parse(line), cluster.upgrade()) {
         (Err(error), _) => Err(error.to_string()),
-        (_, None) => Err("the cluster is being taken down".to_owned()),
+        (_, None) => Err("the cluster is shutting down".to_owned()),
         (Ok(request), Some(cluster)) => carry_out(&cluster, request).await,
     };
     done.unwrap_or_else(|message| Answer::Error { message })

@@ -72,12 +72,12 @@ pub enum Cause {
     Forgotten,
     /// The image contains a network plugin, but the user provides another one in `cluster.cni`.
     #[error(
-        "node {node} is Ready before the network plugin of cluster.cni was applied: its image brings one, as a \
-         file below /etc/cni/net.d; look at its extensions"
+        "node {node} is Ready before the network plugin of cluster.cni was applied: its image contains another one, \
+         as a file below /etc/cni/net.d; look at its extensions"
     )]
     NetworkPluginThere { node: String },
     /// The cluster rejects the node permanently.
-    #[error("{finding} (turned away {times} times since the control plane's own node was let in)")]
+    #[error("{finding} (rejected {times} times since the control plane's own node joined)")]
     TurnedAway {
         /// The part of the node that the cluster rejects.
         what: TurnedAway,

@@ -110,7 +110,7 @@ impl Cluster {
             // The disk may not exist.
             let _ = std::fs::remove_file(self.disk_of(node));
         }
-        let reason = format!("the warm cluster did not come back ({failure}); it is removed");
+        let reason = format!("the saved cluster could not be restored and is removed: {failure}");
         self.host.recorder.record(EventKind::ClusterStarts { warm: false, reason });
         match snapshot.discard() {
             Ok(key) => Some(key),

@@ -69,7 +69,7 @@ impl FormationState {
 
     fn lacks(&self) -> NotFormed {
         let lacks = match self {
-            Self::Started => "its control plane has not handed out the kubeconfig",
+            Self::Started => "its control plane has not returned the kubeconfig",
             Self::Kubeconfig(_) => "its API server is not ready",
             Self::ApiServer(_) | Self::Formed(_) => "not all of its nodes are Ready",
         };
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_an_error_that_says_what_is_lacking() {
         let started = FormationState::default();
-        let lacks = "the cluster has not formed yet: its control plane has not handed out the kubeconfig";
+        let lacks = "the cluster has not formed yet: its control plane has not returned the kubeconfig";
         assert_eq!(started.kubeconfig().unwrap_err().to_string(), lacks);
         assert!(started.kubernetes().is_err() && started.formed().is_err());
 

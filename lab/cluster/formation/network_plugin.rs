@@ -23,7 +23,7 @@ impl Cluster {
         let access = signals.kubernetes.wait().await;
         let mut table = access.nodes.clone();
         self.step(&Subject::Cluster, Step::NetworkPlugin, |seen| async move {
-            seen.set("no node that lacks a network plugin and nothing else");
+            seen.set("no node yet that lacks only a network plugin");
             let first = table
                 .first(|node| {
                     if !node.readiness.ready {
@@ -38,7 +38,7 @@ impl Cluster {
             self.host.recorder.record(EventKind::Note {
                 subject: Subject::Cluster,
                 text: format!(
-                    "node {} lacks its network plugin and nothing else; {} objects of it are applied",
+                    "node {} lacks only its network plugin; the {} objects of the plugin are applied",
                     first.name,
                     manifests.len()
                 ),

@@ -72,7 +72,7 @@ pub enum NodeError {
     #[error(transparent)]
     Boot(#[from] Cause),
     /// Its serial console accepted no input.
-    #[error("{node}: its serial console takes nothing: {source}")]
+    #[error("{node}: its serial console accepts no input: {source}")]
     Console { node: NodeName, source: io::Error },
     /// Its link could not be changed.
     #[error(transparent)]

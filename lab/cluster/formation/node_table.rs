@@ -86,7 +86,7 @@ async fn keep_up(
         match change {
             NodeChange::Interrupted(reason) => {
                 if broke.as_ref() != Some(&reason) {
-                    let text = format!("the watch over nodes broke and is begun again: {reason}");
+                    let text = format!("the watch of the nodes broke and is restarted: {reason}");
                     recorder.record(EventKind::Note { subject: Subject::Cluster, text });
                     broke = Some(reason);
                 }
@@ -120,7 +120,7 @@ mod tests {
         while let Ok(event) = events.try_recv() {
             if let EventKind::Note { text, .. } = event.kind {
                 told.push(
-                    text.trim_start_matches("the watch over nodes broke and is begun again: ").to_owned(),
+                    text.trim_start_matches("the watch of the nodes broke and is restarted: ").to_owned(),
                 );
             }
         }

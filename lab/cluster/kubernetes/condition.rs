@@ -17,7 +17,7 @@ pub fn is_ready() -> impl Condition<NodeFacts> {
 pub fn has_boot_id(id: String) -> impl Condition<NodeFacts> {
     move |node: &NodeFacts| match node.boot_id == id {
         true => Ok(()),
-        false => Err(format!("{}: the Node tells of boot {}, and not of {id}", node.name, node.boot_id)),
+        false => Err(format!("{}: the Node object reports boot {} instead of {id}", node.name, node.boot_id)),
     }
 }
 
@@ -43,7 +43,7 @@ mod tests {
     fn a_ready_node_of_an_earlier_boot_is_not_ready_in_this_one() {
         let back = has_boot_id("2".into()).and(is_ready());
         assert_eq!(back.check(&node(true, "2")), Ok(()));
-        assert!(back.check(&node(true, "1")).is_err_and(|cause| cause.contains("tells of boot 1")));
+        assert!(back.check(&node(true, "1")).is_err_and(|cause| cause.contains("reports boot 1")));
         assert_eq!(back.check(&node(false, "2")), Err("worker-1: not Ready: NodeStatusUnknown".into()));
     }
 }

@@ -31,14 +31,14 @@ pub async fn ready_endpoint(
     let of_service = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}"));
     let any_ready = |slice: &EndpointSlice| match is_ready(slice) {
         true => Ok(()),
-        false => Err(format!("{} endpoints of it, none ready", slice.endpoints.len())),
+        false => Err(format!("{} endpoints, none ready", slice.endpoints.len())),
     };
     match Wait::up_to(limit).on(shown(slices, of_service), any_ready).await {
         Ok(_) => Ok(()),
         Err(expired) => Err(KubernetesError::Timeout {
             waited_for: format!("a ready endpoint of the service {namespace}/{service}"),
             limit,
-            last_seen: if expired.looks == 0 { "no endpoints of it".to_owned() } else { expired.last },
+            last_seen: if expired.looks == 0 { "no endpoints".to_owned() } else { expired.last },
         }),
     }
 }

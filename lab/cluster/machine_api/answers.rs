@@ -24,7 +24,7 @@ pub struct VersionInfo {
 impl VersionInfo {
     pub(super) async fn ask(channel: Channel, node: IpAddr, limit: Duration) -> Result<Self, ApiError> {
         let mut client = MachineServiceClient::new(channel);
-        let reply = limited(node, "tell its version", limit, client.version(())).await?;
+        let reply = limited(node, "report its version", limit, client.version(())).await?;
         let message = reply.messages.into_iter().next().unwrap_or_default();
         let version = message.version.unwrap_or_default();
         Ok(Self {

@@ -58,14 +58,14 @@ impl NodeClient {
     /// # Errors
     /// When the call fails or the reply contains no time.
     pub async fn time(&self, limit: Duration) -> Result<jiff::Timestamp, ApiError> {
-        let action = "tell its time";
+        let action = "report its time";
         let mut client = TimeServiceClient::new(self.channel.clone());
         let reply = limited(self.node, action, limit, client.time(())).await?;
         let time = reply.messages.into_iter().next().and_then(|message| message.localtime);
         time.and_then(moment).ok_or_else(|| ApiError::Other {
             node: self.node,
             action,
-            message: "the answer holds no time".into(),
+            message: "the answer contains no time".into(),
         })
     }
 
@@ -95,11 +95,11 @@ impl NodeClient {
     /// # Errors
     /// When the call fails or the archive contains no kubeconfig.
     pub async fn kubeconfig(&self, limit: Duration) -> Result<String, ApiError> {
-        let action = "hand out the kubeconfig";
+        let action = "return the kubeconfig";
         let mut client = self.machine();
         let archive = self.bytes(action, limit, client.kubeconfig(())).await?;
         let bad = |message: String| ApiError::Other { node: self.node, action, message };
-        kubeconfig_in(&archive).map_err(|error| bad(format!("the archive that it sent: {error}")))
+        kubeconfig_in(&archive).map_err(|error| bad(format!("the archive is invalid: {error}")))
     }
 
     /// Lists all services and their states.

@@ -18,13 +18,13 @@ pub(super) fn kubeconfig_in(archive: &[u8]) -> io::Result<String> {
             let (mut text, size) = (String::new(), entry.size());
             entry.read_to_string(&mut text)?;
             if (text.len() as u64) < size {
-                let why = format!("kubeconfig says it has {size} bytes and has {}", text.len());
+                let why = format!("kubeconfig should have {size} bytes and has {}", text.len());
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
             }
             return Ok(text);
         }
     }
-    Err(io::Error::new(io::ErrorKind::NotFound, "it holds no file kubeconfig"))
+    Err(io::Error::new(io::ErrorKind::NotFound, "it contains no file kubeconfig"))
 }
 
 #[cfg(test)]
@@ -48,7 +48,7 @@ mod tests {
     fn the_file_of_that_name_is_taken() {
         assert_eq!(kubeconfig_in(&archive("kubeconfig", b"kind: Config")).expect("read"), "kind: Config");
         let error = kubeconfig_in(&archive("other", b"kind: Config")).expect_err("other").to_string();
-        assert_eq!(error, "it holds no file kubeconfig");
+        assert_eq!(error, "it contains no file kubeconfig");
     }
 
     #[test]
@@ -62,7 +62,7 @@ mod tests {
         (0..64).for_each(|_| bomb.write_all(&[b'x'; 1 << 20]).expect("write"));
         let found = kubeconfig_in(&bomb.finish().expect("finish")).map(|text| text.len());
         let error = found.expect_err("endless").to_string();
-        assert!(error.starts_with("kubeconfig says it has 1099511627776 bytes and has 4"), "{error}");
+        assert!(error.starts_with("kubeconfig should have 1099511627776 bytes and has 4"), "{error}");
     }
 
     proptest! {

@@ -35,16 +35,16 @@ pub(super) fn mutual(credentials: &Credentials) -> Result<ClientConfig, ApiError
     let bad = |what: &'static str| ApiError::Credentials { what };
     let pem = |text: &str| pki::from_base64(text).map_err(|_| bad("are not base64"));
     let mut roots = RootCertStore::empty();
-    let authority =
-        CertificateDer::from_pem_slice(&pem(&credentials.ca)?).map_err(|_| bad("hold no authority"))?;
-    roots.add(authority).map_err(|_| bad("hold an unusable authority"))?;
+    let authority = CertificateDer::from_pem_slice(&pem(&credentials.ca)?)
+        .map_err(|_| bad("contain no certificate authority"))?;
+    roots.add(authority).map_err(|_| bad("contain an invalid certificate authority"))?;
     let certificate = CertificateDer::from_pem_slice(&pem(&credentials.crt)?)
-        .map_err(|_| bad("hold no client certificate"))?;
-    let key = pki::pkcs8(&pem(&credentials.key)?).map_err(|_| bad("hold no client key"))?;
+        .map_err(|_| bad("contain no client certificate"))?;
+    let key = pki::pkcs8(&pem(&credentials.key)?).map_err(|_| bad("contain no client key"))?;
     let mut config = builder()?
         .with_root_certificates(roots)
         .with_client_auth_cert(vec![certificate], PrivateKeyDer::Pkcs8(key.into()))
-        .map_err(|_| bad("hold a key that does not fit its certificate"))?;
+        .map_err(|_| bad("contain a key that does not match the certificate"))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }

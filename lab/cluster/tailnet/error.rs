@@ -26,7 +26,7 @@ pub enum TailnetError {
     #[error(transparent)]
     Process(#[from] ProcessError),
     /// A program exited unexpectedly.
-    #[error("{program} ended by itself ({status}); its last words: {log}")]
+    #[error("{program} exited unexpectedly ({status}); last log lines: {log}")]
     Ended {
         program: String,
         /// The exit status as text.
@@ -35,7 +35,7 @@ pub enum TailnetError {
         log: String,
     },
     /// An expected state was not reached in time.
-    #[error("{program}: {awaited} not seen within {seconds} s; last seen: {seen}; last words: {log}")]
+    #[error("{program}: {awaited} not seen within {seconds} s; last seen: {seen}; last log lines: {log}")]
     Late {
         /// The program to wait for.
         program: String,

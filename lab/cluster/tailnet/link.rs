@@ -73,7 +73,7 @@ impl Link {
                 "give the client --accept-routes, and check on the control server that no rule hides the gateway from it"
             }
             Self::PodReached => {
-                "the tailnet is right: look at IP forwarding on the gateway and at the pod network between the nodes"
+                "the tailnet works: look at IP forwarding on the gateway and at the pod network between the nodes"
             }
             Self::ServiceReached => {
                 "pods answer: look at kube-proxy on the gateway and at the service's endpoints"

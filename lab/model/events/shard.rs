@@ -14,7 +14,7 @@ pub struct ShardNumber {
 
 /// The text is not a [`ShardNumber`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is no part of a run; write NUMBER/COUNT, the first of four being 1/4")]
+#[error("\"{0}\" is not a shard; write NUMBER/COUNT, e.g. 1/4 for the first of four")]
 pub struct InvalidShard(String);
 
 /// The position of a shard within its larger run.
@@ -105,7 +105,7 @@ mod tests {
             assert!(text.parse::<ShardNumber>().is_err(), "{text}");
         }
         let error = "5/4".parse::<ShardNumber>().expect_err("no part").to_string();
-        assert_eq!(error, "\"5/4\" is no part of a run; write NUMBER/COUNT, the first of four being 1/4");
+        assert_eq!(error, "\"5/4\" is not a shard; write NUMBER/COUNT, e.g. 1/4 for the first of four");
     }
 
     #[test]

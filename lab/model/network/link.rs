@@ -97,10 +97,10 @@ pub struct Impairment {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ImpairmentError {
     /// The impairment has no effect.
-    #[error("nothing would be different: give a delay, a loss or a rate")]
+    #[error("the link would not change: give a delay, a loss or a rate")]
     Nothing,
     /// Frames would arrive before they are sent.
-    #[error("a jitter of {jitter} needs a delay of at least as much, and it is {delay}")]
+    #[error("the jitter {jitter} is larger than the delay {delay}; use a smaller jitter")]
     Jitter {
         jitter: Delay,
         /// The configured delay, smaller than the jitter.
@@ -181,7 +181,7 @@ mod tests {
         let backwards = Impairment { delay: Delay::millis(5), ..slow() };
         assert_eq!(
             backwards.check().unwrap_err().to_string(),
-            "a jitter of 10ms needs a delay of at least as much, and it is 5ms"
+            "the jitter 10ms is larger than the delay 5ms; use a smaller jitter"
         );
     }
 

@@ -49,7 +49,7 @@ pub enum PartitionError {
     #[error("a group has no nodes; write groups as cp-1 / worker-1,worker-2")]
     Empty,
     /// The partition separates no nodes.
-    #[error("nothing would be parted: all nodes are in one group and keep the uplink")]
+    #[error("nothing would be partitioned: all nodes are in one group and keep the uplink")]
     Whole,
     /// A word is not a node name.
     #[error(transparent)]

@@ -53,13 +53,13 @@ impl LanPlan {
         let wrong = |reason: String| Err(LanPlanError { network: self.network, reason });
         let mut addresses = HashSet::from([self.network.network(), self.network.broadcast()]);
         if !self.network.contains(&self.gateway) || !addresses.insert(self.gateway) {
-            return wrong(format!("the gateway {} is not a host address of it", self.gateway));
+            return wrong(format!("the gateway {} is not a host address of this network", self.gateway));
         }
         let mut macs = HashSet::from([address::gateway_mac(self.gateway)]);
         let mut names = HashSet::from(["gateway", "uplink"]);
         for Attachment { node, mac, address, .. } in &self.attachments {
             if !self.network.contains(address) {
-                return wrong(format!("{node}'s address {address} is outside of it"));
+                return wrong(format!("{node}'s address {address} is outside this network"));
             }
             if !addresses.insert(*address) {
                 return wrong(format!("{node}'s address {address} is taken"));
@@ -73,7 +73,9 @@ impl LanPlan {
         }
         match address::spare_addresses(self) {
             Some(_) => Ok(()),
-            None => wrong("two spare addresses are needed and it has none; take a larger network".to_owned()),
+            None => {
+                wrong("the network needs two unused addresses and has fewer; use a larger network".to_owned())
+            }
         }
     }
 

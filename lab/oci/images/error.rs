@@ -30,7 +30,9 @@ pub enum OciError {
         why: String,
     },
     /// An index has no image for arm64.
-    #[error("{within} has no image for linux/arm64, only for: {platforms}; build or push that one too")]
+    #[error(
+        "{within} has no image for linux/arm64, only for: {platforms}; build and push the image for linux/arm64"
+    )]
     Platform {
         /// The index.
         within: String,
@@ -38,7 +40,7 @@ pub enum OciError {
         platforms: String,
     },
     /// The archive or layout contains several images.
-    #[error("{within} holds several images: {names}; export the one that is meant")]
+    #[error("{within} contains several images: {names}; export only one image")]
     Several {
         /// The archive or layout.
         within: String,

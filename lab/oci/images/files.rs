@@ -66,7 +66,7 @@ fn prove(content: &ImageFiles, layer: &ImageLayer, found: &lab_model::Digest) ->
     if promised == found {
         return Ok(());
     }
-    let why = format!("its content has {found}, and {promised} is promised; fetch the image again");
+    let why = format!("its content has {found}, expected {promised}; fetch the image again");
     Err(content.damaged(&layer.name, why))
 }
 

@@ -112,7 +112,7 @@ impl Image {
         let entry = for_arm64(&content.name, entries)?;
         let digest = parsed(content, &entry.digest)?;
         if nesting == 0 {
-            return Err(content.damaged(&entry.digest, "indexes of indexes of indexes of indexes"));
+            return Err(content.damaged(&entry.digest, "image indexes nested too deeply"));
         }
         Self::of_manifest(content, &digest, nesting - 1)
     }

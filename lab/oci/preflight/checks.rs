@@ -90,9 +90,10 @@ fn checksums(image: &PreflightImage, findings: &mut Vec<Diagnostic>) {
         let (message, help) = match file.verdict {
             FileVerdict::Matches => continue,
             FileVerdict::Mismatch => ("differs from its checksum", "rebuild or fetch the image again"),
-            FileVerdict::Missing => {
-                ("has a checksum and is not there", "fetch the image whole, or write the checksums anew")
-            }
+            FileVerdict::Missing => (
+                "has a checksum, but does not exist",
+                "fetch the complete image, or create the checksums again",
+            ),
             FileVerdict::Uncovered => {
                 ("has no checksum, other files have", "write the checksums after the last file")
             }
@@ -125,7 +126,7 @@ fn age(image: &PreflightImage, limits: Limits, findings: &mut Vec<Diagnostic>) {
     }
     let days = age.as_hours() / 24;
     let message = format!("the tag names a build of {days} days ago");
-    let help = "push a new build, or pin it with `lab image pin` when it is meant";
+    let help = "push a new build, or pin this build with `lab image pin`";
     findings.push(image.finding(Severity::Warning, "age", message, help));
 }
 

@@ -51,7 +51,7 @@ impl Refusal {
 
     /// Creates an error for requests that would modify the registry.
     pub(super) fn read_only() -> Self {
-        let message = "this registry is only read from; `lab mirror pull` adds images to its mirror";
+        let message = "this registry is read-only; `lab mirror pull` adds images to its mirror";
         Self { status: StatusCode::METHOD_NOT_ALLOWED, code: Code::Unsupported, message: message.to_owned() }
     }
 }

@@ -222,8 +222,8 @@ impl Served {
         match lack {
             Lack::Missing => {
                 let message = format!(
-                    "{name} is not in the mirror; while the host is online, `lab mirror pull` fetches images into it, \
-                     and --pull-through those that nodes ask for"
+                    "{name} is not in the mirror; while the host is online, fetch it with `lab mirror pull`, or use \
+                     --pull-through"
                 );
                 Refusal::not_found(code, message)
             }

@@ -70,8 +70,8 @@ impl StartDecision {
         let short = need > have;
         let (control_plane_first, asked_for) = match asked {
             StartOrder::Auto => (short, ""),
-            StartOrder::Together => (false, "as asked for; "),
-            StartOrder::ControlPlaneFirst => (true, "as asked for; "),
+            StartOrder::Together => (false, "as requested; "),
+            StartOrder::ControlPlaneFirst => (true, "as requested; "),
         };
         let reason = format!(
             "{asked_for}{} nodes forming at once need about {need:.1} cores of the reference host, and this host has \
@@ -132,7 +132,7 @@ mod tests {
     fn the_user_decides_and_the_reason_is_told_all_the_same() {
         let capacity = Capacity { cores: 2, speed_factor: 1.0, accelerator: Accelerator::Tcg };
         let decision = StartDecision::of(StartOrder::Together, &[NodeSoftware::Talos; 3], capacity);
-        let text = "all nodes start together: as asked for; 3 nodes forming at once need about 3.0 cores of the \
+        let text = "all nodes start together: as requested; 3 nodes forming at once need about 3.0 cores of the \
                     reference host, and this host has 2.0";
         assert_eq!(decision.to_string(), text);
         assert!(StartDecision::of(StartOrder::ControlPlaneFirst, &[], capacity).control_plane_first);

@@ -15,7 +15,7 @@ pub enum PlanError {
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Spec(Vec<SpecError>),
     /// More control planes would require a growing etcd cluster, which the lab does not support.
-    #[error("{count} control plane nodes are asked for; the lab forms clusters with exactly one")]
+    #[error("{count} control plane nodes are requested; the lab forms clusters with exactly one")]
     ControlPlanes {
         /// Number of control planes.
         count: usize,
@@ -31,7 +31,7 @@ pub enum PlanError {
     #[error("no image was prepared for role {0}")]
     Image(Role),
     /// A fault refers to an unknown node.
-    #[error("a fault is asked for in node {0}, but the cluster has no such node")]
+    #[error("a fault is requested for node {0}, but the cluster has no such node")]
     Fault(NodeName),
     /// An image does not match its role.
     #[error(
@@ -48,7 +48,7 @@ pub enum PlanError {
         node: NodeName,
     },
     /// A fault cannot be injected.
-    #[error("the fault for node {node} cannot be put in: {problem}")]
+    #[error("the fault for node {node} cannot be injected: {problem}")]
     ImpossibleFault {
         node: NodeName,
         /// The reason that the injection is impossible.

@@ -144,26 +144,26 @@ impl LabPatchId {
             Self::Time => entry(
                 "lab/time",
                 All,
-                "etcd and kubelet wait for a clock in sync; the LAN's gateway answers NTP, nothing else does",
+                "etcd and kubelet wait for a clock in sync; the LAN's gateway answers NTP, no other server does",
             ),
             Self::KubeletSubnet => entry(
                 "lab/kubelet-subnet",
                 All,
-                "a node may get more addresses, a tailnet's for one; Kubernetes must use the LAN's",
+                "a node may have more addresses, e.g. in a tailnet; Kubernetes must use the address on the LAN",
             ),
             Self::Mirrors => entry(
                 "lab/mirrors",
                 All,
-                "images come from the lab's registry; one that it lacks is missing at once, not after a time-out",
+                "images come from the lab's registry; a pull of a missing image fails at once, without a time-out",
             ),
             Self::Discovery => entry("lab/discovery", All, "the discovery service is on the internet"),
             Self::Hostname => {
-                entry("lab/hostname", All, "Kubernetes, the reports and you call a node the same")
+                entry("lab/hostname", All, "Kubernetes, the reports and you use the same name for a node")
             }
             Self::InstallDisk => entry(
                 "lab/install-disk",
                 All,
-                "a config must name a disk, and a VM has /dev/vda alone; it counts as installed already",
+                "a config must name a disk, and a VM has only /dev/vda, which counts as installed",
             ),
             Self::EtcdSubnet => entry(
                 "lab/etcd-subnet",
@@ -188,32 +188,32 @@ impl LabPatchId {
             Self::Audit => entry(
                 "lab/audit",
                 ControlPlanes,
-                "nobody reads the audit log of a throw-away cluster, and writing it costs the guest",
+                "a throw-away cluster needs no audit log, and writing it costs CPU time of the guest",
             ),
             Self::SpeedEtcdSync => entry(
                 "speed/etcd-sync",
                 ControlPlanes,
-                "syncing every write protects from a crash of the host alone, and the disk is thrown away",
+                "a sync protects only against a crash of the host, and the disk is thrown away",
             ),
             Self::SpeedEtcdTiming => entry(
                 "speed/etcd-timing",
                 ControlPlanes,
-                "a starved guest misses heartbeats of 100 ms, and etcd elects itself anew",
+                "a guest with too little CPU time misses heartbeats of 100 ms, and etcd elects a new leader",
             ),
             Self::SpeedLeaderElection => entry(
                 "speed/leader-election",
                 ControlPlanes,
-                "one control plane has nobody to elect; a lease that is renewed late restarts the program",
+                "a single control plane needs no election, and a late lease renewal restarts the program",
             ),
             Self::SpeedControllers => entry(
                 "speed/controllers",
                 ControlPlanes,
-                "controllers of objects that a throw-away cluster has none of watch the API server all the same",
+                "these controllers watch the API server even without objects, and a throw-away cluster has none",
             ),
             Self::SpeedQueues => entry(
                 "speed/queues",
                 ControlPlanes,
-                "fair queues protect from many clients; here they cost a dozen objects at start and work per request",
+                "fair queues protect against many clients; here they only cost work at start and per request",
             ),
             Self::SpeedRates => entry(
                 "speed/rates",

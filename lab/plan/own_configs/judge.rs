@@ -282,7 +282,7 @@ fn client_file(file: &OwnFile, control_plane: &PatchedConfig) -> Result<(), Box<
     if control_plane.says.text_at(&["machine", "ca", "crt"]) != Some(context.ca.trim()) {
         return Err(refusal(
             "ca:",
-            "its authority is another one than machine.ca of the control plane's config: it is another cluster's".into(),
+            "its certificate authority differs from machine.ca of the control plane's config: it belongs to another cluster".into(),
         ));
     }
     Ok(())

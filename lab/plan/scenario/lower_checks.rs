@@ -181,7 +181,7 @@ impl Lowering<'_> {
             RawFault::ForeignToken { node: text } => {
                 let node = self.node(text, cluster)?;
                 if cluster.node(&node).is_some_and(|spec| spec.kind != Kind::Worker) {
-                    let message = format!("{node} is a control plane, which joins nobody by token");
+                    let message = format!("{node} is a control plane and joins no other node by token");
                     self.report(Diagnostic::at(text, message).help("name a worker"));
                     return None;
                 }

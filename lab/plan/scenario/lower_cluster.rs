@@ -194,7 +194,7 @@ impl Lowering<'_> {
             return self.parsed(&raw.name).into_iter().collect();
         };
         if !(1..=MOST_NODES_OF_ONE_ENTRY).contains(&count.value) {
-            let message = format!("{} nodes are asked for", count.value);
+            let message = format!("{} nodes are requested", count.value);
             let help = format!("give a count of 1 to {MOST_NODES_OF_ONE_ENTRY}");
             self.report(Diagnostic::at(count, message).help(help));
             return Vec::new();

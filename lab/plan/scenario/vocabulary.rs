@@ -72,7 +72,7 @@ impl<'de> Deserializer<'de> for Ask<'_> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
-        Err(serde::de::Error::custom("only names are asked for"))
+        Err(serde::de::Error::custom("only names are requested"))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(

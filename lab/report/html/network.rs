@@ -88,7 +88,7 @@ fn fastest(route: &Route) -> Option<String> {
 
 fn of_link(link: &ChainLink, holds: Option<String>) -> Markup {
     match link {
-        ChainLink::Unknown => html! { span.none { "nobody looked" } },
+        ChainLink::Unknown => html! { span.none { "not checked" } },
         ChainLink::Holds => html! { span.chip.good { (holds.unwrap_or_else(|| "✓ yes".into())) } },
         ChainLink::Broken(seen) => html! { span.chip.bad { "✕ no" } div.small { bdi { (seen) } } },
     }

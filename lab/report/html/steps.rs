@@ -29,7 +29,7 @@ pub(super) fn course(number: usize, timeline: &Timeline, scale: Scale) -> Markup
         })
         .collect();
     html! {
-        (chart(scale, "Steps of each node, and what was heard of it, over time in seconds", &rows))
+        (chart(scale, "Steps and messages of each node, over time in seconds", &rows))
         p.legend {
             span.key.step { "step" } span.key.good { "check passed" } span.key.bad { "failed" } span.key.open { "did not end" }
             span.key.mark-console { "console" } span.key.mark-note { "note" } span.key.mark-layer { "readiness" }

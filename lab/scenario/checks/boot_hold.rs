@@ -89,7 +89,7 @@ impl CheckKind for BootHold {
             HoldEnd::Release { .. } => {
                 ("its document is applied", "the boot goes on at once and without a reboot")
             }
-            HoldEnd::Reboot => ("nobody configures it", "the node reboots when its time is up"),
+            HoldEnd::Reboot => ("no document is applied", "the node reboots when its time is up"),
         };
         let given =
             format!("the boot of {}, held up by an extension service without its document", self.node);

@@ -41,8 +41,9 @@ impl CheckKind for LinkCut {
     fn read(written: Written, context: &mut CheckContext<'_, '_>) -> Option<Self> {
         let node = context.node(&written.node)?;
         if context.is_control_plane(&node) {
-            let message =
-                format!("{node} is the control plane: while its link is cut, nobody tells what it misses");
+            let message = format!(
+                "{node} is the control plane: while its link is cut, no API server reports the node as missing"
+            );
             let help = "name a worker, or use the check partition";
             context.report(Diagnostic::at(&written.node, message).help(help));
             return None;
@@ -106,9 +107,7 @@ async fn cut_and_restore(
     links.cut(name)?;
     if path.answers(&Wait::once()).await.is_ok() {
         // The node is still reachable, so Kubernetes cannot report it as not Ready.
-        return Err(CheckError::seen(format!(
-            "{name}: its link is cut, and the pod on it answers all the same"
-        )));
+        return Err(CheckError::seen(format!("{name}: its link is cut, and the pod on it still answers")));
     }
     seen.fact(format!("{name}: its link is cut, and the pod on it does not answer"));
     let limit = budgets.on_this_host(MISSED);

@@ -105,8 +105,10 @@ impl CheckKind for PartitionCheck {
             WrittenUplink::Nodes(names) => UplinkSide::Nodes(context.nodes(names)?),
         };
         if uplink == UplinkSide::Nodes(Vec::new()) {
-            let problem =
-                Diagnostic::at(&written.groups, "nobody keeps the uplink, so nobody could be asked anything");
+            let problem = Diagnostic::at(
+                &written.groups,
+                "no node keeps the uplink, so the check could not query any node",
+            );
             context.report(problem.help("name a node in `uplink`, or leave it out"));
             return None;
         }
@@ -131,7 +133,7 @@ impl CheckKind for PartitionCheck {
     fn words(&self, cluster: &ClusterSpec) -> Words {
         Words::new(
             format!("a pod on each of {}", Words::count_nodes(cluster)),
-            "the network is parted for a while",
+            "the network is partitioned for a while",
             format!(
                 "pods reach each other within a group and in no other ({}) for {} s, and everywhere afterwards",
                 self.partition,
@@ -225,7 +227,7 @@ async fn everybody_ready(cluster: &Cluster, api: &KubernetesApi) -> Result<(), C
     let wait = Wait::up_to(cluster.plan().budgets.limit(Step::Ready)).every(AGAIN);
     wait.retry(attempt).await.map_err(|expired| {
         let (seconds, last) = (expired.limit.as_secs(), expired.last);
-        CheckError::seen(format!("the network is whole again, and {seconds} s later: {last}"))
+        CheckError::seen(format!("the partition has ended, and {seconds} s later: {last}"))
     })
 }
 
@@ -262,11 +264,9 @@ impl Tally {
                     "{from} -> {to}: in one group, and {failed} of {all} not answered: {why}"
                 ));
             }
-            (false, 0, 1..) => seen.fact(format!("{from} -> {to}: parted, none of {all} answered")),
+            (false, 0, 1..) => seen.fact(format!("{from} -> {to}: partitioned, none of {all} answered")),
             (false, ..) => {
-                seen.problem(format!(
-                    "{from} -> {to}: parted, and {answered} of {all} answered all the same"
-                ));
+                seen.problem(format!("{from} -> {to}: partitioned, and {answered} of {all} still answered"));
             }
         }
     }
@@ -301,9 +301,11 @@ impl ControlPlane {
             (false, 0, 1..) => {
                 seen.fact(format!("the API server is cut off from the host: none of {all} answered"));
             }
-            (true, ..) => seen.problem("the control plane keeps the uplink, and its API server never answers"),
+            (true, ..) => {
+                seen.problem("the control plane keeps the uplink, and its API server never answers")
+            }
             (false, ..) => seen.problem(format!(
-                "the control plane is cut off from the host, and its API server answers all the same ({answered} of \
+                "the control plane is cut off from the host, and its API server still answers ({answered} of \
                  {all})"
             )),
         }
@@ -326,7 +328,7 @@ mod tests {
     fn one_lost_answer_within_a_group_and_one_answer_across_are_too_many() {
         assert_eq!((judged(true, 9, 0), judged(false, 0, 9)), (None, None));
         assert!(judged(true, 8, 1).unwrap().contains("1 of 9 not answered: timeout"));
-        assert!(judged(false, 1, 8).unwrap().contains("1 of 9 answered all the same"));
+        assert!(judged(false, 1, 8).unwrap().contains("1 of 9 still answered"));
         assert!(judged(true, 0, 0).is_some() && judged(false, 0, 0).is_some());
     }
 

@@ -109,7 +109,7 @@ fn compare(before: &Boot, after: &Boot, seen: &mut Observation) {
     if after.node.boot_id != after.id {
         // The other facts in Kubernetes refer to another boot.
         return seen.problem(format!(
-            "{name}: it is in boot {}, and Kubernetes still tells of boot {}",
+            "{name}: it is in boot {}, and Kubernetes still reports boot {}",
             after.id, after.node.boot_id
         ));
     }
@@ -177,6 +177,6 @@ mod tests {
         let mut slow = boot("u", "m", "2");
         slow.node.boot_id = "1".into();
         let cause = judged(&boot("u", "m", "1"), &slow).expect("no evidence of the new boot");
-        assert_eq!(cause, "worker-2: it is in boot 2, and Kubernetes still tells of boot 1");
+        assert_eq!(cause, "worker-2: it is in boot 2, and Kubernetes still reports boot 1");
     }
 }

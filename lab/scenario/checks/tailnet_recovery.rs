@@ -202,7 +202,7 @@ impl ClientPath<'_> {
             cut.is_err(),
             match cut {
                 Err(why) => format!("link of {name} cut: no answer ({why})"),
-                Ok((node, _)) => format!("link of {name} cut, and the pod on {node} answers all the same"),
+                Ok((node, _)) => format!("link of {name} cut, and the pod on {node} still answers"),
             },
         );
         let seconds = self.reached("after the link was restored").await?;

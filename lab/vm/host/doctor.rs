@@ -189,7 +189,7 @@ fn accelerator(facts: &Facts) -> Requirement {
                     "sudo usermod -aG kvm $USER, then log in again".to_owned()
                 }
                 _ => {
-                    format!("nothing to mend: {slow}; an arm64 host with KVM or HVF is several times faster")
+                    format!("no fix is needed: {slow}; an arm64 host with KVM or HVF is several times faster")
                 }
             };
             Requirement::met("accelerator", requirement, format!("none: {why}"))

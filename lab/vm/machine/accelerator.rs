@@ -60,7 +60,7 @@ pub fn choose_accelerator(
 ) -> Result<(Accelerator, String), AcceleratorError> {
     if let Some(wanted) = wanted {
         return match obstacle(host, qemu, wanted) {
-            None => Ok((wanted, "asked for".to_owned())),
+            None => Ok((wanted, "requested".to_owned())),
             Some(obstacle) => Err(AcceleratorError::Unavailable { wanted, obstacle }),
         };
     }
@@ -142,7 +142,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "accelerator kvm was asked for, but the host is x86_64, the guests are aarch64; \
+            "accelerator kvm was requested, but the host is x86_64, the guests are aarch64; \
              leave the choice to the lab or use tcg"
         );
     }
@@ -151,6 +151,6 @@ mod tests {
     fn a_wish_that_can_be_met_is_met() {
         let chosen =
             choose_accelerator(&host("macos", "aarch64", KvmAccess::Absent), &qemu(&[Hvf, Tcg]), Some(Tcg));
-        assert_eq!(chosen, Ok((Tcg, "asked for".to_owned())));
+        assert_eq!(chosen, Ok((Tcg, "requested".to_owned())));
     }
 }

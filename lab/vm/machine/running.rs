@@ -266,7 +266,7 @@ impl Machine {
     /// # Errors
     /// Fails if the monitor fails.
     pub async fn resume(&self) -> Result<(), MachineError> {
-        self.command(qapi::qmp::cont {}, "let its CPUs run").await
+        self.command(qapi::qmp::cont {}, "start its CPUs").await
     }
 
     /// Whether the CPUs run.
@@ -274,7 +274,7 @@ impl Machine {
     /// # Errors
     /// Fails if the monitor fails.
     pub async fn is_running(&self) -> Result<bool, MachineError> {
-        Ok(self.query(qapi::qmp::query_status {}, "ask for its state").await?.running)
+        Ok(self.query(qapi::qmp::query_status {}, "query its state").await?.running)
     }
 
     /// Presses the power button. A guest that handles the event shuts down, and QEMU ends. From now

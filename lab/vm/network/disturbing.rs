@@ -50,7 +50,7 @@ impl Lan {
     pub fn partition(&self, partition: Partition) -> Result<(), NetworkError> {
         let nodes: Vec<_> = self.plan().attachments.iter().map(|attachment| &attachment.node).collect();
         let sides = partition.sides(&nodes)?;
-        let text = format!("the network is parted: {partition}");
+        let text = format!("the network is partitioned: {partition}");
         self.switch.faults.part(Some((partition, sides)), self.switch.ports());
         self.switch.note_of_all(text);
         Ok(())
@@ -61,7 +61,7 @@ impl Lan {
         let parted = self.faults().partition.is_some();
         if parted {
             self.switch.faults.part(None, self.switch.ports());
-            self.switch.note_of_all("the network is whole again".to_owned());
+            self.switch.note_of_all("the partition has ended".to_owned());
         }
         parted
     }

@@ -80,7 +80,7 @@ pub enum NetworkError {
         source: ImpairmentError,
     },
     /// The partition is invalid for the LAN.
-    #[error("the lab network cannot be parted")]
+    #[error("the lab network cannot be partitioned")]
     Partition(#[from] PartitionError),
     /// A capture cannot be started.
     #[error("cannot capture the link of {link} to {}", file.display())]

@@ -229,7 +229,7 @@ impl Switch {
             Service::Taken => {}
             Service::Stranger(mac) => self.note(
                 from,
-                format!("network card {mac} asked for an address and is not in the plan: it gets none"),
+                format!("network card {mac} requested an address, but is not in the plan: it gets none"),
             ),
         }
         true

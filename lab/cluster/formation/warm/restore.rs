@@ -172,7 +172,7 @@ fn is_right(off: &Duration) -> Result<(), String> {
 }
 
 fn altered(snapshot: &Snapshot, file: &str) -> Cause {
-    damaged(snapshot, format!("{file} is not what was saved"))
+    damaged(snapshot, format!("{file} differs from the saved file"))
 }
 
 fn damaged(snapshot: &Snapshot, problem: String) -> Cause {

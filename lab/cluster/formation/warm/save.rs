@@ -48,10 +48,10 @@ pub enum SaveError {
     #[error("there is nothing to save: {0}")]
     NotFormed(#[from] NotFormed),
     /// A node has no machine, and so no memory to save.
-    #[error("there is nothing to save of a node: {0}")]
+    #[error("a node cannot be saved: {0}")]
     NoMachine(#[from] NoMachine),
     /// A fault was injected into the cluster, and no other run may reuse it.
-    #[error("a cluster with a fault put into it is not saved")]
+    #[error("a cluster with an injected fault cannot be saved")]
     Faulty,
 }
 

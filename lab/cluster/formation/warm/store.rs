@@ -66,7 +66,7 @@ pub enum WarmError {
     Damaged { path: PathBuf, problem: String },
     /// The disk is nearly full.
     #[error(
-        "{} has {} MiB left and {} are needed; lab cache prune makes room", path.display(), free >> 20, need >> 20
+        "{} has {} MiB left and {} are needed; `lab cache prune` frees space", path.display(), free >> 20, need >> 20
     )]
     NoSpace {
         path: PathBuf,
@@ -163,7 +163,7 @@ impl WarmStore {
             }
             Err(problem) => {
                 remove_whole(&directory)?;
-                Ok(Lookup::Cold(format!("the saved one was damaged ({problem}) and is removed")))
+                Ok(Lookup::Cold(format!("the saved cluster was damaged ({problem}) and is removed")))
             }
         }
     }
@@ -176,8 +176,8 @@ impl WarmStore {
         let differences = self.list()?.into_iter().filter(|entry| alike(&entry.saved.key));
         let nearest = differences.map(|entry| key.differences(&entry.saved.key)).min_by_key(Vec::len);
         Ok(match nearest {
-            None => "none of its kind was saved yet".to_owned(),
-            Some(differences) => format!("the saved one that is most like it has {}", few(&differences)),
+            None => "no cluster of this kind was saved yet".to_owned(),
+            Some(differences) => format!("the most similar saved cluster has {}", few(&differences)),
         })
     }
 

@@ -57,12 +57,12 @@ fn cold(lookup: Lookup) -> String {
 fn what_was_saved_is_found_by_its_key_alone() {
     let directory = tempfile::tempdir().expect("tempdir");
     let store = WarmStore::new(directory.path().join("warm"));
-    assert_eq!(cold(store.find(&key("7.2")).expect("find")), "none of its kind was saved yet");
+    assert_eq!(cold(store.find(&key("7.2")).expect("find")), "no cluster of this kind was saved yet");
     save(&store, &key("7.2"), 1);
     assert!(matches!(store.find(&key("7.2")).expect("find"), Lookup::Found(_)));
     assert_eq!(
         cold(store.find(&key("10.0")).expect("find")),
-        "the saved one that is most like it has QEMU 7.2 instead of 10.0"
+        "the most similar saved cluster has QEMU 7.2 instead of 10.0"
     );
 }
 

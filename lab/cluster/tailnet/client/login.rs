@@ -68,7 +68,7 @@ impl OutsideClient {
         let mut command = tokio::process::Command::from(command);
         let output = tokio::time::timeout(patience + GRACE, command.kill_on_drop(true).output()).await;
         let output = output
-            .map_err(|_| "tailscale up did not keep its time limit".to_owned())?
+            .map_err(|_| "tailscale up exceeded its time limit".to_owned())?
             .map_err(|error| format!("tailscale cannot be run: {error}"))?;
         if output.status.success() {
             return Ok(());
@@ -103,7 +103,7 @@ fn login_hint(reason: &str) -> &'static str {
     } else if reason.contains("already used") {
         "the key was for one node and is used up: create a new one, or a reusable one"
     } else if refused_key(reason) {
-        "the control server does not know this key: check that it was created there and copied whole"
+        "the control server does not know this key: check that it was created there and copied completely"
     } else if ["connection refused", "timeout", "no such host", "i/o"].iter().any(|t| reason.contains(t)) {
         "the control server did not answer: check that it runs and that its address is right from here"
     } else {

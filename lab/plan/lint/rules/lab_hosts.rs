@@ -54,7 +54,7 @@ fn time_servers(file: &UserConfig, document: &YamlNode, findings: &mut Vec<Diagn
                 "time-server-of-a-cloud",
                 node.position,
                 format!("the time server {address} exists inside one cloud only; elsewhere etcd, kubelet and bootstrap wait for the time for ever"),
-                "remove it: the lab answers as a time server itself; on hardware name one that is reached",
+                "remove it: the lab has its own time server; on hardware, name a server that the node can reach",
             ));
         }
     }

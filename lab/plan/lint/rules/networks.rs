@@ -30,7 +30,7 @@ pub fn networks(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
                     "network-of-the-tailnet",
                     node.position,
                     format!("the {name} network {network} lies in {TAILNET}, where tailnet addresses come from; tailscale drops such packets from other interfaces"),
-                    "choose a network outside of it, such as 10.244.0.0/16 for pods and 10.96.0.0/12 for services",
+                    "choose a network outside this range, such as 10.244.0.0/16 for pods and 10.96.0.0/12 for services",
                 ));
             }
         }

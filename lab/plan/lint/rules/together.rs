@@ -113,10 +113,7 @@ pub fn together(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
                 Severity::Error,
                 common.rule,
                 node.position,
-                format!(
-                    "{name}{here} is another one than in {}{there}; {}",
-                    first_file.name, common.consequence
-                ),
+                format!("{name}{here} differs from {}{there}; {}", first_file.name, common.consequence),
                 common.help,
             ));
         }
