@@ -242,7 +242,7 @@ async fn frames_go_only_where_they_belong_and_a_cut_link_carries_none() -> Resul
 }
 
 #[tokio::test]
-async fn a_port_that_does_not_read_holds_up_nobody() -> Result<()> {
+async fn a_port_that_does_not_read_delays_no_other_port() -> Result<()> {
     let bench = Bench::new(65_000).await?;
     let (mut first, _silent) = (bench.station(1)?, bench.station(2)?);
     blocking(move || {

@@ -18,7 +18,7 @@ use bench::{
 use lab_model::network::{Impairment, Link, LinkFault, Loss, MacAddr, Partition, Rate, UplinkSide};
 use lab_vm::network::CAPTURE_LIMIT;
 
-/// Of experiments (IEEE 802, local experimental EtherType 1): nobody else sends it.
+/// The local experimental EtherType 1 (IEEE 802): no other program sends it.
 const EXPERIMENT: [u8; 2] = [0x88, 0xb5];
 
 /// A frame that is known by its number.
@@ -163,7 +163,7 @@ async fn a_slow_link_takes_its_time_and_drops_what_waits_too_long() -> Result<()
 }
 
 #[tokio::test]
-async fn what_is_on_its_way_over_a_slow_link_is_bounded_and_holds_up_nobody() -> Result<()> {
+async fn frames_in_flight_on_a_slow_link_are_bounded_and_delay_no_other_node() -> Result<()> {
     let bench = Bench::new(65_000).await?;
     let (mut first, second) = pair(&bench).await?;
     let before = bench.lan.counters().ports[1].frames_out;

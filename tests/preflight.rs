@@ -124,7 +124,7 @@ fn recorded(work: &Path) -> Result<String> {
 }
 
 #[tokio::test]
-async fn with_pull_through_only_images_that_nobody_has_are_refused_and_the_others_are_named() -> Result<()> {
+async fn with_pull_through_images_of_no_registry_are_refused_and_the_other_images_are_named() -> Result<()> {
     let work = without_workloads()?;
     fs::write(work.path().join("small.yaml"), SMALL)?;
     let run = "run --dry-run --images images --run-root runs";

@@ -184,7 +184,7 @@ fn every_format_carries_the_same_verdict() -> Result<()> {
     Ok(())
 }
 
-/// A run that says things that nobody should believe.
+/// A run with texts that a report must not trust.
 fn hostile() -> Result<Vec<Event>> {
     let mut events = recorded("red.jsonl")?;
     let (node, last) = (NodeName::new("cp-1")?, events[60].clone());

@@ -232,7 +232,7 @@ async fn a_route_that_the_policy_approves_is_used_and_carries_packets() -> Resul
 }
 
 #[tokio::test]
-async fn a_route_that_nobody_approved_is_named_as_that_until_it_is() -> Result<()> {
+async fn a_route_without_approval_is_the_named_link_until_it_is_approved() -> Result<()> {
     let bench = Bench::new(Transport::Http, Approval::ByCall).await?;
     let (_gateway, _) = bench.gateway(GATEWAY, &[net(PODS)], Paths::Any).await?;
     let (outside, _) = bench.outside(Paths::Any).await?;
@@ -285,7 +285,7 @@ async fn a_route_that_is_not_advertised_or_not_accepted_is_the_named_link() -> R
     let mut ledger = RouteLedger::new(GATEWAY, both);
     ledger.service = Fact::Yes;
     filled(&mut ledger, &bench, &outside).await?;
-    let broken = ledger.first_broken_link().context("a route that nobody advertises passed")?;
+    let broken = ledger.first_broken_link().context("a route that no node advertises passed")?;
     assert_eq!((broken.link, broken.prefix), (Link::Advertised, Some(net(SERVICES))), "{broken}");
 
     let mut ledger = RouteLedger::new(GATEWAY, [(net(PODS), Carries::Pods)]);
@@ -331,7 +331,9 @@ async fn a_login_waits_for_a_control_server_that_comes_up_later() -> Result<()> 
     bench.control.stop().await;
     ensure!(bench.control.nodes().await.is_err(), "a stopped control server answered");
 
-    let Err(error) = outside.log_in(&key, Duration::from_secs(3)).await else { bail!("logged in to nobody") };
+    let Err(error) = outside.log_in(&key, Duration::from_secs(3)).await else {
+        bail!("logged in without a control server")
+    };
     println!("{error}");
     ensure!(error.to_string().contains("did not answer"), "{error}");
 

@@ -28,7 +28,7 @@ async fn a_tailnet_client_reaches_pods_and_services_through_the_gateway() -> Res
 }
 
 #[tokio::test]
-async fn routes_that_nobody_approved_are_the_named_link() -> Result<()> {
+async fn routes_without_approval_are_the_named_link() -> Result<()> {
     let seen = comes_to_what_it_expects("tests/scenarios/tailnet/not-approved.yaml").await?;
     insta::assert_snapshot!(seen.join("\n"));
     Ok(())

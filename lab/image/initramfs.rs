@@ -140,7 +140,7 @@ impl InitramfsContent {
                     archives.read(|entry, data| self.take(entry, data)).map_err(fail("in the file"))?;
                 }
                 (compressed, _) => {
-                    let place = format!("in the {compressed:?} stream at byte {} of it", archives.offset());
+                    let place = format!("in the {compressed:?} stream at byte {}", archives.offset());
                     let stream = unpacked(compressed, archives.into_input())
                         .map_err(|source| fail(&place)(ArchiveError::Read { offset: 0, source }))?;
                     let mut inner = Archives::new(BufReader::with_capacity(1 << 20, stream), UNPACKED_LIMIT);

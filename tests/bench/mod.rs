@@ -1,5 +1,5 @@
 //! A running LAN with its real uplink (a QEMU without a machine) and ports for stations that are no VMs.
-#![allow(dead_code, reason = "not every test of the LAN needs all of it")]
+#![allow(dead_code, reason = "not every test of the LAN uses every function")]
 
 #[path = "../station/mod.rs"]
 pub mod station;

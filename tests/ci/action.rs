@@ -194,7 +194,7 @@ fn two_shards_joined_are_one_run_and_a_lost_one_is_missed() -> Result<()> {
 }
 
 #[test]
-#[ignore = "builds everything anew and forms a cluster, which takes half an hour; docs/ci.md has the command"]
+#[ignore = "builds everything and forms a cluster, which takes half an hour; docs/ci.md has the command"]
 fn the_whole_action_runs_from_a_clean_checkout() -> Result<()> {
     let ran = Caller::new()?.runner.run(&[("scenarios", "01")])?;
     println!("{}\n{}", ran.log, ran.summary);

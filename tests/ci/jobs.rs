@@ -202,7 +202,7 @@ fn a_shard_asks_for_the_memory_that_its_scenario_reserves() -> Result<()> {
 }
 
 #[test]
-fn jobs_run_scripts_that_the_image_has_as_nobody_special_and_keep_what_they_find() -> Result<()> {
+fn jobs_run_scripts_of_the_image_as_an_ordinary_user_and_keep_their_results() -> Result<()> {
     let claims: Vec<_> = manifests()?
         .into_iter()
         .filter_map(|manifest| match manifest {
@@ -226,7 +226,7 @@ fn jobs_run_scripts_that_the_image_has_as_nobody_special_and_keep_what_they_find
             let volume = pod.volumes.iter().flatten().find(|volume| volume.name == mount.name);
             let volume = volume.with_context(|| format!("no volume is called {}", mount.name))?;
             if let Some(claim) = &volume.persistent_volume_claim {
-                assert!(claims.contains(&claim.claim_name), "nobody claims {}", claim.claim_name);
+                assert!(claims.contains(&claim.claim_name), "no claim names {}", claim.claim_name);
                 let report = variable(container, "LAB_REPORT").context("LAB_REPORT")?;
                 assert!(Path::new(report).starts_with(&mount.mount_path), "{report} is lost");
             }

@@ -78,7 +78,7 @@ fn scripts_that_workflows_call_are_there() -> Result<()> {
 }
 
 #[test]
-fn the_container_image_is_made_of_what_is_there_and_runs_as_nobody_special() -> Result<()> {
+fn the_container_image_contains_existing_files_and_runs_as_an_ordinary_user() -> Result<()> {
     let text = fs::read_to_string(root().join("Dockerfile"))?;
     let lines = |word: &'static str| text.lines().filter_map(move |line| line.strip_prefix(word));
     let bases: Vec<_> =

@@ -1,5 +1,5 @@
 //! What the scenario tests have in common: running them, as many at once as the host has cores for.
-#![allow(dead_code, reason = "not every test of clusters needs all of it")]
+#![allow(dead_code, reason = "not every test of clusters uses every function")]
 
 mod turns;
 
@@ -48,7 +48,7 @@ pub async fn run_with(file: &str, scenario: Scenario, options: SessionOptions) -
     Ok((verdict, directory))
 }
 
-/// A run of its own for a test; with `LAB_COLD` set its clusters form anew.
+/// A run of its own for a test; with `LAB_COLD` set its clusters form cold.
 pub fn options(name: &str) -> SessionOptions {
     SessionOptions {
         display: Display::Plain,
@@ -61,7 +61,7 @@ pub fn say_how_it_started(file: &str, events: &mut Subscription) {
     while let Ok(event) = events.try_recv() {
         if let EventKind::ClusterStarts { warm, reason } = event.kind {
             let how = if warm { "warm" } else { "cold" };
-            // Nobody is waiting for it.
+            // A closed standard error is not a failure of the test.
             let _ = writeln!(std::io::stderr(), "  {file}: started {how}, {reason}");
         }
     }
@@ -96,7 +96,7 @@ const CHANGING: [(&str, &str); 8] = [
     (r"(sha256:)?[0-9a-f]{12,64}", "DIGEST"),
     (r"restarted \d+ times", "restarted N times"),
     (r"(wasm|echo)-[a-z0-9]{5}\b", "$1-POD"),
-    // How a request that nobody answers ends is a matter of which timer runs out first.
+    // The error of an unanswered request depends on which timer expires first.
     (r"\(error sending request .*? \(\d+ tries\)\)", "(NO ANSWER)"),
     (r"\d+ of \d+ (not )?answered", "N of N ${1}answered"),
     (r"took \d+ ms instead of \d+ ms", "took N ms instead of N ms"),

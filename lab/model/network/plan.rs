@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn spare_addresses_are_nobodys() {
+    fn spare_addresses_belong_to_no_node() {
         assert_eq!(
             address::spare_addresses(&LanPlan::for_tests(2)),
             Some([Ipv4Addr::new(10, 5, 0, 254), Ipv4Addr::new(10, 5, 0, 253)])

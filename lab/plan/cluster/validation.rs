@@ -78,9 +78,7 @@ pub enum SpecError {
         second_net: Ipv4Net,
     },
     /// A network overlaps with the tailnet.
-    #[error(
-        "the {name} network {given} overlaps {TAILNET}, where tailnet addresses come from; choose another"
-    )]
+    #[error("the {name} network {given} overlaps {TAILNET}, the range of tailnet addresses; choose another")]
     OverlapsTailnet {
         name: &'static str,
         /// The specified range.

@@ -216,7 +216,7 @@ auto: stable
     }
 
     #[test]
-    fn a_file_in_braces_is_written_anew_and_says_the_same() {
+    fn a_file_in_braces_is_rewritten_with_the_same_meaning() {
         let text = "{machine: {type: worker, sysctls: &s {a: '1'}}, cluster: {x: *s}}";
         let config = MachineConfig::as_written(text).expect("config");
         let changed = config.patch(["machine: {sysctls: {b: '2'}}"]).expect("patch");

@@ -259,7 +259,7 @@ fn endpoint(config: &PatchedConfig) -> Result<(String, String), Box<Diagnostic>>
     let itself = host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback());
     if itself {
         return Err(refusal(
-            format!("the endpoint {host} is each node itself; workers would not find the control plane"),
+            format!("the endpoint {host} is a loopback address; workers would not find the control plane"),
             example,
         ));
     }

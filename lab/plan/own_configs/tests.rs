@@ -202,9 +202,9 @@ fn their_patches_count_before_anything_is_judged() {
 #[case::itself(
     "cluster: {controlPlane: {endpoint: 'https://127.0.0.1:6443'}}",
     NOTHING,
-    "is each node itself"
+    "is a loopback address"
 )]
-#[case::nobodys(
+#[case::without_node(
     "machine: {network: {interfaces: [{interface: eth0, addresses: [192.168.7.20/24]}]}}",
     NOTHING,
     "no node of the lab owns the endpoint 192.168.7.10: its only control plane cp-1 has 192.168.7.20"
@@ -233,7 +233,7 @@ fn what_the_lab_may_not_change_is_refused(
 }
 
 #[test]
-fn an_endpoint_outside_of_the_scenarios_lan_is_nobodys() {
+fn an_endpoint_outside_the_lan_of_the_scenario_belongs_to_no_node() {
     let case = Case { lan: Some("10.9.0.0/24"), ..Case::of(NOTHING, NOTHING) };
     let refusals = case.refusals();
     assert!(refusals[0].contains("owns the endpoint 192.168.7.10: its LAN is 10.9.0.0/24"), "{refusals:?}");

@@ -38,7 +38,7 @@ pub enum RouteProblem {
     },
     /// A network overlaps with the tailnet's address range.
     #[error(
-        "{what} {network} overlaps {TAILNET}, where tailnet addresses come from; clients would lose the tailnet: choose another network"
+        "{what} {network} overlaps {TAILNET}, the range of tailnet addresses; clients would lose the tailnet: choose another network"
     )]
     OverlapsTailnet {
         /// Description of the network.

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_a_tree_counts_every_descendant_and_nobody_else() {
+    fn memory_of_a_tree_counts_every_descendant_and_no_other_process() {
         let p = |pid, parent, mib: u64| ProcessUsage { pid, parent, resident_kib: mib * 1024 };
         let all = [p(1, 0, 10), p(5, 1, 100), p(6, 5, 200), p(7, 6, 400), p(8, 1, 800), p(0, 0, 1)];
         assert_eq!(resident_mib_of_tree(&all, 5), 700);

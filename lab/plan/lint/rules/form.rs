@@ -29,7 +29,7 @@ pub fn machine_types(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
             Severity::Error,
             "machine-type",
             node.position,
-            format!("\"{text}\" is no type of machine"),
+            format!("\"{text}\" is not a machine type"),
             choice(text, &MACHINE_TYPES, "types").unwrap_or_default(),
         ));
     }

@@ -53,7 +53,7 @@ fn time_servers(file: &UserConfig, document: &YamlNode, findings: &mut Vec<Diagn
                 Severity::Warning,
                 "time-server-of-a-cloud",
                 node.position,
-                format!("the time server {address} exists inside one cloud only; elsewhere etcd, kubelet and bootstrap wait for the time for ever"),
+                format!("the time server {address} exists inside one cloud only; elsewhere etcd, kubelet and bootstrap wait for the time without a limit"),
                 "remove it: the lab has its own time server; on hardware, name a server that the node can reach",
             ));
         }

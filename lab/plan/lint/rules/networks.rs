@@ -29,7 +29,7 @@ pub fn networks(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
                     Severity::Error,
                     "network-of-the-tailnet",
                     node.position,
-                    format!("the {name} network {network} lies in {TAILNET}, where tailnet addresses come from; tailscale drops such packets from other interfaces"),
+                    format!("the {name} network {network} is inside {TAILNET}, the range of tailnet addresses; tailscale drops such packets from other interfaces"),
                     "choose a network outside this range, such as 10.244.0.0/16 for pods and 10.96.0.0/12 for services",
                 ));
             }
@@ -153,16 +153,16 @@ pub fn endpoint(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
             host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         let is_address = host.parse::<IpAddr>().is_ok();
         // A host name may refer to a load balancer. A literal address must belong to a machine.
-        let nobodys = is_address && all_known && !owned.is_empty() && !owned.contains(&host);
-        if loopback || nobodys {
+        let unowned = is_address && all_known && !owned.is_empty() && !owned.contains(&host);
+        if loopback || unowned {
             findings.push(file.finding(
                 Severity::Error,
-                "endpoint-of-nobody",
+                "endpoint-without-node",
                 node.position,
                 if loopback {
-                    format!("the endpoint {host} is each node itself; workers will not find the control plane")
+                    format!("the endpoint {host} is a loopback address; workers will not find the control plane")
                 } else {
-                    format!("no control plane in these files owns the endpoint {host}: it is no address, vip or certificate name of theirs")
+                    format!("no control plane in these files owns the endpoint {host}: it is not an address, vip or certificate name of a control plane")
                 },
                 "use an address or vip of a control plane, or add the load balancer's name to machine.certSANs and cluster.apiServer.certSANs",
             ));

@@ -20,7 +20,7 @@ pub fn unexpanded(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
                     Severity::Error,
                     "placeholder",
                     node.position,
-                    format!("{path} still holds {mark}, a mark that something was to be filled in"),
+                    format!("{path} still contains the placeholder {mark}"),
                     "render the template, or set the variable, and check the result",
                 ));
             });
@@ -84,7 +84,7 @@ pub fn certificates(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
                 Severity::Error,
                 "no-certificate",
                 certificate.position,
-                format!("{} is no certificate: {problem}", path.join(".")),
+                format!("{} is not a certificate: {problem}", path.join(".")),
                 "take it from a secrets bundle: talosctl gen secrets",
             ));
         }
@@ -122,7 +122,7 @@ pub fn not_persisted(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
             "not-persisted",
             persist.position,
             "persist is off; Talos says \".persist should be enabled\" and refuses the config",
-            "remove the line: it is on by itself",
+            "remove the line: it is on by default",
         ));
     }
 }

@@ -23,7 +23,7 @@ pub fn talos_api_access_on_worker(set: &ConfigSet, findings: &mut Vec<Diagnostic
             access.position,
             "features.kubernetesTalosAPIAccess is on for a worker; Talos says \"feature Kubernetes Talos API Access \
              can only be enabled on control plane machines\" and refuses the config",
-            "take it out of what all nodes get, and give it to control planes alone",
+            "remove it from patches for all nodes, and apply it only to control planes",
         ));
     }
 }
@@ -44,7 +44,7 @@ pub fn authority_keys_on_worker(set: &ConfigSet, findings: &mut Vec<Diagnostic>)
                     "{} is set for a worker; Talos says that it \"is not allowed on non-controlplane nodes\"",
                     path.join(".")
                 ),
-                "leave the key out: workers need the certificate alone",
+                "remove the key: workers need only the certificate",
             ));
         }
         if let Some(etcd) = config.get(&["cluster", "etcd"]).filter(|etcd| !etcd.entries().is_empty()) {
@@ -70,7 +70,7 @@ pub fn shared_address_on_worker(set: &ConfigSet, findings: &mut Vec<Diagnostic>)
                 vip.position,
                 "an interface of a worker has a vip; Talos says \"virtual (shared) IP is not allowed on \
                  non-controlplane nodes\"",
-                "give the vip to control planes alone",
+                "set a vip only on control planes",
             ));
         }
     }

@@ -26,8 +26,8 @@ pub fn tailscale(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
                     Severity::Warning,
                     "key-in-file",
                     entry.position,
-                    "TS_AUTHKEY holds what looks like a live key; whoever reads this file can join the tailnet",
-                    "revoke the key, keep it in the environment or a file of mode 0600, and take it out of the history",
+                    "TS_AUTHKEY looks like a live key; every reader of this file can join the tailnet",
+                    "revoke the key, keep the new key in the environment or in a file of mode 0600, and remove the old key from the history",
                 )),
                 _ => {}
             }
@@ -42,7 +42,7 @@ pub fn tailscale(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
                 "two-gateways",
                 *place,
                 format!("this node gets the tailscale document, and so does the one of {}; a cluster has one gateway", first.name),
-                "apply the document to the one gateway alone",
+                "apply the document only to the gateway",
             ));
         }
     }
