@@ -162,7 +162,7 @@ mod tests {
         assert!(!seen.differs, "{seen:?}");
         insta::assert_snapshot!(seen.evidence.join("\n"), @r"
         a, cp-1, worker-1: compute, images/compute without tailscale; for workloads
-        a, gateway-1: gateway, images/gateway with tailscale; for workloads, and for the way from a tailnet to pods and services
+        a, gateway-1: gateway, images/gateway with tailscale; for workloads, and the route from a tailnet to pods and services
         ");
     }
 
