@@ -394,7 +394,7 @@ fn what_cannot_be_told_is_refused_with_what_to_do() -> Result<()> {
     )?;
     refused(
         &["report", "show", "--signatures", "mine.yaml"],
-        "mine.yaml:3: the pattern is no regular expression",
+        "mine.yaml:3: the pattern is not a regular expression",
     )?;
     refused(&["report", "show", "--signatures", "none.yaml"], "read the signatures of none.yaml")
 }

@@ -52,7 +52,10 @@ impl At {
     pub(super) fn control(&self) -> Result<PathBuf, Failed> {
         let state = self.lab()?;
         state.control.ok_or_else(|| {
-            let message = format!("{} takes no requests; it is of another version of the lab", state.name);
+            let message = format!(
+                "{} does not accept requests, because another version of the lab started it",
+                state.name
+            );
             Failed::new(ExitCode::BadInput, message)
         })
     }

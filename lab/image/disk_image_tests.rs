@@ -111,7 +111,7 @@ fn a_disk_image_without_an_efi_system_partition_names_those_it_has() {
 #[test]
 fn an_efi_system_partition_without_fat_is_told() {
     let text = error(&partitioned(&[("EFI", &[1; 4096])]));
-    assert!(text.starts_with("its EFI system partition: its first sector is no boot sector"), "{text}");
+    assert!(text.starts_with("its EFI system partition: its first sector is not a boot sector"), "{text}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ const FIRST: u32 = 2;
 #[derive(Debug, thiserror::Error)]
 pub enum FatError {
     /// The file system contains an impossible value.
-    #[error("{0}; it is no FAT file system, or a damaged one")]
+    #[error("{0}; it is not a FAT file system, or it is damaged")]
     Damaged(String),
     /// The file system cannot be read, or the output cannot be written.
     #[error("it cannot be read: {0}")]
@@ -83,7 +83,7 @@ impl<'a, R: Read + Seek> Fat<'a, R> {
         disk.seek(SeekFrom::Start(start))?;
         disk.read_exact(&mut boot)?;
         if boot[510..] != [0x55, 0xaa] {
-            return damaged("its first sector is no boot sector");
+            return damaged("its first sector is not a boot sector");
         }
         let word = |at: usize| u64::from(u16::from_le_bytes([boot[at], boot[at + 1]]));
         let long = |at: usize| word(at) | word(at + 2) << 16;

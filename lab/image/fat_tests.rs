@@ -68,7 +68,7 @@ fn what_cannot_be_is_told() {
         changed[at..at + bytes.len()].copy_from_slice(bytes);
         contents(&changed, "dir").expect_err("damaged").to_string()
     };
-    assert!(with(510, &[0]).starts_with("its first sector is no boot sector; it is no FAT"));
+    assert!(with(510, &[0]).starts_with("its first sector is not a boot sector; it is not a FAT"));
     assert!(with(11, &[0, 0]).starts_with("its boot sector says sectors of 0 bytes"));
     assert!(with(13, &[3]).contains("3 in a cluster"));
     assert!(with(16, &[9]).contains("9 tables"));

@@ -25,13 +25,13 @@ pub enum KernelError {
         head: Vec<u8>,
     },
     /// The PE file is not a unified kernel image.
-    #[error("it is no unified kernel image: {why}")]
+    #[error("it is not a unified kernel image: {why}")]
     NotUnified {
         /// The missing or invalid property.
         why: String,
     },
     /// The unified kernel image has no kernel or no initramfs.
-    #[error("it is no unified kernel image: it has no section {name}")]
+    #[error("it is not a unified kernel image: it has no section {name}")]
     SectionMissing {
         /// The name of the missing section.
         name: &'static str,

@@ -42,7 +42,7 @@ impl<R: BufRead> LegacyLz4<R> {
         let broken = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
         if length > PACKED {
             return Err(broken(format!(
-                "an lz4 block says it has {length} bytes, and none has more than {PACKED}"
+                "an lz4 block says it has {length} bytes, and the maximum is {PACKED}"
             )));
         }
         let mut packed = vec![0; length];

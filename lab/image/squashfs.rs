@@ -304,7 +304,7 @@ impl<R: Read + Seek> Squashfs<R> {
                 // An offset may equal the length of a full block, but not exceed it.
                 if block.len() < METADATA_BLOCK || cursor.offset > block.len() {
                     let problem =
-                        format!("byte {} of a block of {} bytes is meant", cursor.offset, block.len());
+                        format!("byte {} is outside a block of {} bytes", cursor.offset, block.len());
                     return Err(wrong(table.saturating_add(cursor.block), problem));
                 }
                 *cursor = Cursor { block: next - table, offset: 0 };
@@ -351,7 +351,7 @@ impl<R: Read + Seek> Squashfs<R> {
 
     fn bytes(&mut self, at: u64, count: u64) -> Result<Vec<u8>, SquashfsError> {
         if at.checked_add(count).is_none_or(|end| end > self.length) {
-            let problem = format!("{count} bytes are meant to be here, and the file has {}", self.length);
+            let problem = format!("{count} bytes should be here, and the file has {}", self.length);
             return Err(wrong(at, problem));
         }
         let mut bytes = vec![0; count as usize];

@@ -61,7 +61,7 @@ impl Source {
 /// The text is neither a path nor a reference.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{text}\" is no image: there is no such file or directory, and it is no reference either ({why}); write \
+    "\"{text}\" is not an image: no such file or directory, and not a reference ({why}); write \
      a path, or HOST/NAME:TAG"
 )]
 pub struct SourceError {
@@ -135,7 +135,7 @@ mod tests {
     fn a_word_is_not_an_image_of_docker_hub() {
         for text in ["compute", "images/compute", "ghcr.io/UPPER:v1", "ghcr.io/a@sha512:00"] {
             let error = Source::parse(text).expect_err("refused").to_string();
-            assert!(error.contains(&format!("\"{text}\" is no image")), "{error}");
+            assert!(error.contains(&format!("\"{text}\" is not an image")), "{error}");
         }
     }
 }

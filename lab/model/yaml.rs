@@ -267,7 +267,7 @@ impl Builder {
                 (None, YamlNode { position, value: YamlValue::Scalar { text, .. } }) => {
                     open.key = Some((text, position))
                 }
-                (None, _) => return Err(YamlError::new(span, "a key that is no text")),
+                (None, _) => return Err(YamlError::new(span, "a key that is not a text")),
             },
             YamlValue::Scalar { .. } => {}
         }

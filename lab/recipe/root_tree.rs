@@ -134,7 +134,7 @@ impl<'a> RootTree<'a> {
         let from = self.packages.join(path);
         let metadata = fs::symlink_metadata(&from).map_err(|_| {
             RecipeError::Missing(format!(
-                "the packages bring no {}; correct the lists in images/rootfs",
+                "the packages contain no {}; correct the lists in images/rootfs",
                 path.display()
             ))
         })?;

@@ -31,7 +31,7 @@ pub struct Recording {
 pub enum RecordingError {
     /// No run has this name.
     #[error(
-        "{} is no run directory and no recording, and no run below {} begins so; `lab report history` lists runs",
+        "{} is neither a run directory nor a recording, and no run below {} begins with this name; `lab report history` lists runs",
         .0.display(), .1.display()
     )]
     Missing(PathBuf, PathBuf),

@@ -67,7 +67,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Signature>, Signature
         let pattern = Regex::new(&raw.pattern.value).map_err(|error| {
             wrong(
                 raw.pattern.referenced.line(),
-                format!("the pattern is no regular expression: {}", last_line(&error)),
+                format!("the pattern is not a regular expression: {}", last_line(&error)),
             )
         })?;
         if let Some(examples) = &raw.examples {

@@ -62,8 +62,8 @@ async fn a_request_that_is_refused_is_told_once_and_one_that_is_answered_is_not(
     assert_eq!(notes(&mut events), [""; 0]);
     for (path, told) in [
         ("/v2/app/manifests/v2", "docker.io/app:v2 is not in the mirror"),
-        ("/v2/App/manifests/v1", "\"App\" is no name of a repository"),
-        ("/v2/app/blobs/sha256:1", "\"sha256:1\" is no digest"),
+        ("/v2/App/manifests/v1", "\"App\" is not a repository name"),
+        ("/v2/app/blobs/sha256:1", "\"sha256:1\" is not a digest"),
         ("/v2/other/tags/list", "this registry has no image of docker.io/other"),
     ] {
         for _ in 0..2 {

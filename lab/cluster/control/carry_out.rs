@@ -20,8 +20,7 @@ pub(super) async fn carry_out(cluster: &Arc<Cluster>, request: Request) -> Resul
         Request::Save { name } => {
             let figures = save(cluster, name.clone()).await.map_err(|error| chain(&error))?;
             Ok(Answer::done(format!(
-                "saved as {name} in {:.1} s, {:.1} s of which its nodes stood still; lab snapshot restore {name} \
-                 brings it back",
+                "saved as {name} in {:.1} s, {:.1} s of which its nodes stood still; `lab snapshot restore {name}` restores it",
                 figures.seconds, figures.stood_still
             )))
         }
@@ -69,7 +68,7 @@ async fn act(cluster: &Cluster, request: Request) -> Result<Answer, NodeError> {
             Answer::done("typed")
         }
         // All other requests apply to the switch or the cluster.
-        _ => Answer::Error { message: "this request is no node's".to_owned() },
+        _ => Answer::Error { message: "this request is not for a node".to_owned() },
     })
 }
 
@@ -124,7 +123,7 @@ fn disturb(cluster: &Cluster, request: Request) -> Result<Answer, lab_vm::networ
             Answer::with_file(text, state.file)
         }
         // All other requests apply to a node.
-        _ => Answer::Error { message: "this request is no link's".to_owned() },
+        _ => Answer::Error { message: "this request is not for a link".to_owned() },
     })
 }
 

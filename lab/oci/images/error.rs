@@ -59,7 +59,7 @@ pub enum OciError {
     },
     /// The registry denies read access.
     #[error(
-        "{reference} may not be read {}: {said}; log in with `docker login {registry}` or make the package public",
+        "no permission to read {reference} {}: {said}; log in with `docker login {registry}` or make the package public",
         if *anonymous { "without logging in" } else { "with the credentials of the docker configuration" }
     )]
     Refused {
@@ -83,7 +83,7 @@ pub enum OciError {
         said: String,
     },
     /// The credentials in the docker configuration are unusable.
-    #[error("the docker configuration's credentials for {registry} cannot be used: {why}")]
+    #[error("the credentials for {registry} in the docker configuration cannot be used: {why}")]
     Credentials {
         /// The registry of the credentials.
         registry: String,

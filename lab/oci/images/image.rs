@@ -82,7 +82,7 @@ impl Image {
                 OciManifest::ImageIndex(index) => {
                     Self::of_entries(content, index.manifests, NESTING).map(Some)
                 }
-                OciManifest::Image(_) => Err(content.damaged(INDEX, "it is no image index")),
+                OciManifest::Image(_) => Err(content.damaged(INDEX, "it is not an image index")),
             };
         }
         if content.has("manifest.json") {
@@ -188,5 +188,5 @@ pub(super) fn for_arm64(within: &str, entries: Vec<ImageIndexEntry>) -> Result<I
 }
 
 fn parsed(content: &ImageFiles, digest: &str) -> Result<Digest, OciError> {
-    Digest::parse(digest).ok_or_else(|| content.damaged(digest, "it is no sha256 digest"))
+    Digest::parse(digest).ok_or_else(|| content.damaged(digest, "it is not a sha256 digest"))
 }

@@ -58,7 +58,7 @@ impl Lock {
         let File { images } = serde_yaml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         let bad = images.iter().find(|(_, pinned)| Digest::parse(&pinned.digest).is_none());
         if let Some((reference, pinned)) = bad {
-            return Err(wrong(format!("{reference}: \"{}\" is no sha256 digest", pinned.digest)));
+            return Err(wrong(format!("{reference}: \"{}\" is not a sha256 digest", pinned.digest)));
         }
         Ok(Self { path, images })
     }
@@ -117,7 +117,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("tempdir");
         let path = directory.path().join("images.lock.yaml");
         let text = "images: {ghcr.io/a/b:v1: {digest: latest, pinned: 2026-01-01T00:00:00Z}}";
-        for (text, why) in [("images: [", "images"), (text, "\"latest\" is no sha256 digest")] {
+        for (text, why) in [("images: [", "images"), (text, "\"latest\" is not a sha256 digest")] {
             fs::write(&path, text).expect("write");
             let error = Lock::read(&path).expect_err("damaged").to_string();
             assert!(error.contains(why), "{error}");

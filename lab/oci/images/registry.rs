@@ -204,7 +204,7 @@ impl<'a> RegistryClient<'a> {
     async fn elsewhere(&self, reference: &Reference) -> String {
         for other in names::others(reference) {
             if self.client.pull_manifest_raw(&other, &self.auth, &ACCEPTED).await.is_ok() {
-                return format!(", but it has {other}: write that if it is what you mean");
+                return format!(", but it has {other}: use that name if it is the same image");
             }
         }
         String::new()
@@ -256,7 +256,7 @@ fn parts_of(manifest: &OciImageManifest) -> impl Iterator<Item = &str> {
 
 fn parsed(reference: &Reference, digest: &str) -> Result<Digest, OciError> {
     Digest::parse(digest).ok_or_else(|| {
-        let why = "it is no sha256 digest".into();
+        let why = "it is not a sha256 digest".into();
         OciError::Damaged { within: reference.whole(), part: digest.to_owned(), why }
     })
 }

@@ -113,8 +113,10 @@ impl ImageStore {
             return Ok(plain());
         };
         let Some(image) = Image::within(&content)? else {
-            return Err(content
-                .damaged(INDEX, "neither that nor manifest.json is in it: it is no archive of an image"));
+            return Err(content.damaged(
+                INDEX,
+                "it contains neither that file nor manifest.json: it is not an archive of an image",
+            ));
         };
         let path = self.take(&image, &content, true)?;
         let Image { digest, created, architecture, .. } = image;

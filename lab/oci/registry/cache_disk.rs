@@ -100,7 +100,9 @@ impl DiskContent {
             return Ok(());
         }
         let found = match reference.digest() {
-            Some(digest) => Digest::parse(digest).ok_or_else(|| wrong(format!("{digest} is no digest")))?,
+            Some(digest) => {
+                Digest::parse(digest).ok_or_else(|| wrong(format!("{digest} is not a digest")))?
+            }
             None => store.manifest(image).cloned().ok_or_else(|| wrong("it is not in the mirror".into()))?,
         };
         let directory = format!("manifests/{registry}/{repository}");
@@ -124,7 +126,7 @@ impl DiskContent {
                         self.insert(store, format!("blob/{}", file_name(&digest)), &digest).map_err(wrong)?;
                     }
                 }
-                Err(error) => return Err(wrong(format!("{digest} is no manifest: {error}"))),
+                Err(error) => return Err(wrong(format!("{digest} is not a manifest: {error}"))),
             }
         }
         Ok(())

@@ -61,7 +61,10 @@ impl<'a> Target<'a> {
                     .map_err(|refusal| Refusal { status: StatusCode::BAD_REQUEST, ..refusal })?;
                 Ok(Self::Referrers { digest })
             }
-            _ => Err(Refusal::not_found(Code::Unsupported, format!("/v2/{path} is no endpoint for pulling"))),
+            _ => Err(Refusal::not_found(
+                Code::Unsupported,
+                format!("/v2/{path} is not an endpoint for pulling"),
+            )),
         }
     }
 }
@@ -70,7 +73,7 @@ fn name(text: &str) -> Result<&str, Refusal> {
     if text.len() <= NAME_LIMIT && text.split('/').all(is_component) {
         return Ok(text);
     }
-    Err(Refusal::not_found(Code::NameInvalid, format!("\"{text}\" is no name of a repository")))
+    Err(Refusal::not_found(Code::NameInvalid, format!("\"{text}\" is not a repository name")))
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
@@ -91,7 +94,7 @@ fn is_tag(text: &str) -> bool {
 /// supports no other algorithm.
 fn sha256(text: &str) -> Result<Digest, Refusal> {
     Digest::parse(text).filter(|digest| digest.to_string() == text).ok_or_else(|| {
-        Refusal::not_found(Code::DigestInvalid, format!("\"{text}\" is no digest of the form sha256:HEX"))
+        Refusal::not_found(Code::DigestInvalid, format!("\"{text}\" is not a digest of the form sha256:HEX"))
     })
 }
 

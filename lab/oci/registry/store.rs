@@ -37,7 +37,7 @@ pub enum StoreError {
         source: serde_json::Error,
     },
     /// The digest algorithm of an image in the index is not supported.
-    #[error("{} lists \"{digest}\", which is no sha256 digest; export the image again", path.display())]
+    #[error("{} lists \"{digest}\", which is not a sha256 digest; export the image again", path.display())]
     Digest {
         /// The index file.
         path: PathBuf,

@@ -36,7 +36,7 @@ pub enum PlanError {
     /// An image does not match its role.
     #[error(
         "the image of role {role} ({digest}) {problem}, so node {node} could not do what its role is for; give the \
-         role its own image, or change cluster.roles if the role is meant otherwise"
+         role its own image, or change cluster.roles if the role should have other extensions"
     )]
     WrongImage {
         role: Role,

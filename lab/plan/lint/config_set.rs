@@ -39,7 +39,8 @@ impl ConfigSet {
             match UserConfig::parse(name, text) {
                 Ok(file) => set.files.push(file),
                 Err(error) => {
-                    let help = "mend the YAML here, or a little above: quotes, indentation, a doubled key";
+                    let help =
+                        "correct the YAML here or a few lines above: quotes, indentation, a duplicate key";
                     set.unreadable.push(error.rule(NOT_YAML).help(help));
                 }
             }

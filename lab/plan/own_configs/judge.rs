@@ -196,7 +196,7 @@ fn of_node(
         )),
         None if asked.lab_patches.off.contains(&LabPatchId::Hostname) => refusals.push(config.refused(
             &["machine", "network"],
-            format!("nothing names the node {name}, for lab/hostname is off"),
+            format!("no config names the node {name}, because lab/hostname is off"),
             "name it in the file, or leave lab/hostname on",
         )),
         _ => {}
@@ -238,7 +238,7 @@ fn endpoint(config: &PatchedConfig) -> Result<(String, String), Box<Diagnostic>>
     };
     let Some(authority) = url.strip_prefix("https://").map(|rest| rest.split('/').next().unwrap_or(rest))
     else {
-        return Err(refusal(format!("the endpoint {url} is no https URL"), example));
+        return Err(refusal(format!("the endpoint {url} is not an https URL"), example));
     };
     if authority.starts_with('[') {
         return Err(refusal(
@@ -275,7 +275,7 @@ fn client_file(file: &OwnFile, control_plane: &PatchedConfig) -> Result<(), Box<
         Box::new(refusal.help("give the talosconfig that talosctl gen config wrote beside the configs"))
     };
     let config = Talosconfig::from_yaml(&file.text)
-        .map_err(|error| refusal("", format!("it is no talosconfig: {error}")))?;
+        .map_err(|error| refusal("", format!("it is not a talosconfig: {error}")))?;
     let Some(context) = config.current() else {
         return Err(refusal("context:", format!("it has no context {}", config.context)));
     };

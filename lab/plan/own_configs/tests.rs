@@ -192,7 +192,7 @@ fn their_patches_count_before_anything_is_judged() {
 #[case::plain_endpoint(
     "cluster: {controlPlane: {endpoint: 'http://192.168.7.10:6443'}}",
     NOTHING,
-    "is no https URL"
+    "is not an https URL"
 )]
 #[case::balancer(
     "cluster: {controlPlane: {endpoint: 'https://192.168.7.10'}}",
@@ -255,7 +255,7 @@ fn a_generated_worker_beside_their_control_plane_gets_an_address() {
 fn a_name_is_needed_when_the_lab_may_not_give_one() {
     let off = LabPatches { off: [LabPatchId::Hostname].into(), ..LabPatches::default() };
     let refusals = Case { lab_patches: off, ..Case::of(NOTHING, NOTHING) }.refusals();
-    assert!(refusals[0].contains("nothing names the node cp-1"), "{refusals:?}");
+    assert!(refusals[0].contains("no config names the node cp-1"), "{refusals:?}");
 }
 
 #[rstest]

@@ -69,7 +69,7 @@ pub fn parse_routes(text: &str) -> Result<Vec<IpNet>, RouteProblem> {
                 part.parse().map_err(|_| malformed("no address with a prefix length".into()))?;
             if network != network.trunc() {
                 return Err(malformed(format!(
-                    "it has bits behind its prefix; {} is meant",
+                    "it has bits set behind its prefix; write {}",
                     network.trunc()
                 )));
             }
@@ -186,7 +186,7 @@ mod tests {
             networks(&["10.96.0.0/12", "10.244.0.0/16"])
         );
         assert_eq!(parse_routes("").unwrap(), []);
-        assert!(parse_routes("10.244.0.1/16").unwrap_err().to_string().contains("10.244.0.0/16 is meant"));
+        assert!(parse_routes("10.244.0.1/16").unwrap_err().to_string().contains("write 10.244.0.0/16"));
         assert!(parse_routes("10.244.0.0").unwrap_err().to_string().contains("\"10.244.0.0\""));
     }
 

@@ -165,10 +165,7 @@ fn is_right(off: &Duration) -> Result<(), String> {
     if *off < CLOCK_TOLERANCE {
         return Ok(());
     }
-    Err(format!(
-        "its clock is still {:.0} s behind; its own time service will bring it forward",
-        off.as_secs_f64()
-    ))
+    Err(format!("its clock is still {:.0} s behind; its time service will correct it", off.as_secs_f64()))
 }
 
 fn altered(snapshot: &Snapshot, file: &str) -> Cause {

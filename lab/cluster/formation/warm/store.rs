@@ -216,7 +216,7 @@ impl WarmStore {
     pub fn begin(&self, key: &WarmKey, bytes: u64) -> Result<Draft, WarmError> {
         private_directory(&self.root).map_err(failed("create", &self.root))?;
         let need = bytes + LEFT_FREE;
-        let free = free_bytes(&self.root).map_err(failed("ask for the free space of", &self.root))?;
+        let free = free_bytes(&self.root).map_err(failed("query the free space of", &self.root))?;
         if free < need {
             return Err(WarmError::NoSpace { path: self.root.clone(), need, free });
         }

@@ -59,8 +59,8 @@ fn malformed(file: &UserConfig, config: &YamlNode, findings: &mut Vec<Diagnostic
         let problem = match network {
             _ if is_template(text) => continue,
             Some(network) if network == network.trunc() => continue,
-            Some(network) => format!("has bits behind its prefix; {} is meant", network.trunc()),
-            None => "is no network".into(),
+            Some(network) => format!("has bits set behind its prefix; write {}", network.trunc()),
+            None => "is not a network".into(),
         };
         findings.push(file.finding(
             Severity::Error,
