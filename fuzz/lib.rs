@@ -1,6 +1,6 @@
 //! What the fuzz targets do with their bytes, one function each.
 //!
-//! The readers come from the crates below `lab/`. Those of `lab-cluster` are few and need nothing of it,
+//! The readers come from the crates below `lab/`. Those of `lab-cluster` are few and do not need the rest of the crate,
 //! while the crate needs a client of Kubernetes: they are compiled from their sources.
 
 pub mod machine;

@@ -11,7 +11,7 @@ use lab_model::events::Outcome;
 use lab_plan::cluster::ClusterSpec;
 use support::{options, turn};
 
-/// How long Kubernetes may take to miss a node, and to hear of it again, on the reference host.
+/// Time limit for Kubernetes to report a node as missing, and as Ready again, on the reference host.
 const MISSED: Duration = Duration::from_secs(100);
 const BACK: Duration = Duration::from_secs(180);
 

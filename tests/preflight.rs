@@ -144,7 +144,7 @@ async fn with_pull_through_images_of_no_registry_are_refused_and_the_other_image
     Ok(())
 }
 
-/// A QEMU that answers what it can do, notes each other start of it, and then does nothing.
+/// A QEMU that reports its capabilities, records each other start, and then does nothing.
 fn stand_in(work: &Path) -> Result<PathBuf> {
     let qemu = work.join("qemu");
     let script = "#!/bin/sh\ncase \"$*\" in *'-qmp stdio'*) exec qemu-system-aarch64 \"$@\" ;; esac\n\
@@ -195,7 +195,7 @@ async fn a_dry_run_starts_and_measures_nothing_and_leaves_no_run_and_no_image_di
     assert_eq!(names(&work.path().join("runs"))?, ["cache"]);
     assert_eq!(names(&work.path().join("runs/cache"))?, ["boot"]);
 
-    // The same without --dry-run does all of it, and what it measures is what the next dry run takes.
+    // The same command without --dry-run does all this, and the next dry run uses its measurement.
     let output = lab(work.path(), words(&run)).await?;
     assert_eq!(output.status.code(), Some(1), "no VM comes up: {}", said(&output));
     assert!(started(work.path()).contains("-kernel"), "{}", started(work.path()));

@@ -18,7 +18,7 @@ use station::Station;
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 1);
 pub const NODE_1: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 2);
 pub const NODE_2: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 3);
-/// Long enough for a frame that passes, short enough to wait for one that does not.
+/// Long enough for a frame that passes, short enough to wait for a frame that is dropped.
 pub const SHORT: Duration = Duration::from_millis(300);
 
 /// A running LAN with ports for nodes.

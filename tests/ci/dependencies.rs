@@ -10,7 +10,7 @@ use super::{files, root};
 /// Only code that `build.rs` generates names these.
 const GENERATED: [&str; 2] = ["prost", "tonic-prost"];
 
-/// What is named for the features that another dependency needs of it.
+/// Dependencies that are named only for the features that another dependency needs.
 const FOR_ITS_FEATURES: [(&str, &str); 1] = [("lab/oci/Cargo.toml", "reqwest")];
 
 /// Fuzz targets include files of the lab, and name the crates of those.

@@ -32,7 +32,7 @@ func loadSecrets(text string) (*secrets.Bundle, error) {
 	return secrets.LoadBundle(path)
 }
 
-// checkSecrets loads and validates a bundle and reads every key of it.
+// checkSecrets loads and validates a bundle and reads all its keys.
 func checkSecrets(q question) (string, error) {
 	bundle, err := loadSecrets(q.Config)
 	if err != nil {
@@ -47,7 +47,7 @@ func checkSecrets(q question) (string, error) {
 		return "", fmt.Errorf("service account key: %w", err)
 	}
 
-	// The library signs with the machine authority: its key must be one that it can use.
+	// The library signs with the machine authority: the library must be able to use its key.
 	if _, err := bundle.GenerateTalosAPIClientCertificate(role.MakeSet(role.Admin)); err != nil {
 		return "", fmt.Errorf("machine authority: %w", err)
 	}

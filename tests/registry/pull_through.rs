@@ -1,5 +1,5 @@
 //! What the mirror lacks comes from the registry that it stands in for. The upstreams are registries
-//! of the lab of their own, on other ports, and for what those never do, one that lies.
+//! of their own labs on other ports, and a registry that returns wrong content.
 
 use std::{fs, net::SocketAddr, path::Path};
 

@@ -114,7 +114,7 @@ pub struct Size {
 }
 
 impl Browser {
-    /// The one that is installed.
+    /// The installed browser.
     pub fn find() -> Result<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let directories: Vec<_> = std::env::split_paths(&path).collect();
@@ -127,7 +127,7 @@ impl Browser {
         Ok(Self { program })
     }
 
-    /// Shows a page in a window of this size, leaves a picture of it as `report-NAME-WIDTH.png`, and
+    /// Shows a page in a window of this size, leaves a picture as `report-NAME-WIDTH.png`, and
     /// says what was seen.
     pub async fn look(&self, name: &str, html: &str, width: u32, height: u32) -> Result<Seen> {
         let directory = tempfile::tempdir()?;

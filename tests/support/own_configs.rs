@@ -36,7 +36,7 @@ pub fn write(directory: &Path) -> Result<PathBuf> {
         let node = NodeConfig { name: NodeName::new("any")?, kind };
         let config = generate(&cluster, &node, &secrets);
         let config = config.patch(["machine: { install: { disk: /dev/sda } }"])?.to_yaml()?;
-        let text = format!("# Made elsewhere: every line of it counts.\n{config}# The end.\n");
+        let text = format!("# Made elsewhere: every line counts.\n{config}# The end.\n");
         std::fs::write(directory.join(format!("configs/{}.yaml", kind.machine_type())), text)?;
     }
     let scenario = directory.join("own-configs.yaml");
