@@ -68,8 +68,8 @@ fn the_built_in_scenarios_are_listed_in_every_directory() -> Result<()> {
     01-compute-only-cluster    Do several compute nodes form a working cluster, without Tailscale anywhere?
     02-mixed-role-cluster      Do compute and gateway nodes form one cluster, with WebAssembly on both roles?
     03-tailscale-routing-test  Does the gateway route pod and service networks to a tailnet client, and only the gateway?
-    04-extension-isolation     Does each role carry exactly its own extensions, and nothing of the other's?
-    05-network-partition       Does the cluster get over a worker, and a control plane, that is cut off for a while?
+    04-extension-isolation     Does the image of each role contain exactly its own extensions?
+    05-network-partition       Does the cluster recover after a worker, and after the control plane, was cut off from the network?
     ");
     Ok(())
 }

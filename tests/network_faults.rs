@@ -351,7 +351,7 @@ async fn owner_process() -> Result<()> {
     let state = bench.lan.start_capture(&node(2), None, CAPTURE_LIMIT)?;
     let (mut stations, _) = send(stations, 50, 500, SHORT).await?;
     println!("\ncaptured {}", state.file.display());
-    // The process runs until it is killed; the limit ends it if the test fails.
+    // The test kills this process during the loop; the deadline ends the loop if the test fails.
     let began = Instant::now();
     while began.elapsed() < DEADLINE {
         (stations, _) = send(stations, 50, 500, SHORT).await?;
