@@ -70,18 +70,18 @@ pub(super) fn attach(node: &NodeName, console: &Path, control: &Path) -> Result<
 /// Why a console cannot be attached to.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AttachError {
-    /// The lab.
+    /// The lab did not execute the request.
     #[error(transparent)]
     Control(#[from] ControlError),
     /// What the console wrote.
     #[error("read the console at {}: {source}", file.display())]
     Console {
-        /// Its file.
+        /// The console file.
         file: std::path::PathBuf,
         /// What the system said.
         source: io::Error,
     },
-    /// The terminal.
+    /// The terminal of this process could not be read.
     #[error("read what is typed here: {0}")]
     Terminal(#[from] io::Error),
 }

@@ -100,7 +100,7 @@ fn cluster(nodes: u16) -> Result<ClusterSpec, Failed> {
         .map_err(|error| Failed::new(ExitCode::BadInput, error))
 }
 
-/// Closes a session with what became of what was measured.
+/// Closes a session with the result of the measurement.
 async fn closed<T, E: Display>(session: Session, measured: Result<T, E>) -> Result<T, Failed>
 where
     Failed: From<E>,

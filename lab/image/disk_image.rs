@@ -83,7 +83,6 @@ pub enum DiskImageError {
         "it is for {found} ({program} in its EFI system partition), and the lab boots arm64: take the arm64 build"
     )]
     Architecture {
-        /// The architecture.
         found: &'static str,
         /// The boot program that indicates the architecture.
         program: String,

@@ -35,7 +35,6 @@ const SHOWN: [(&str, &[(&str, &str)]); 3] = [
 /// A criterion and its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Criterion {
-    /// The requirement.
     pub text: &'static str,
     /// Whether the run meets the requirement.
     pub holds: bool,

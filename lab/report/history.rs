@@ -30,9 +30,7 @@ const TEST: &str = "test-";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ended {
-    /// Green.
     Passed,
-    /// Red.
     Failed,
     /// Not run, or interrupted.
     NotRun,
@@ -76,7 +74,6 @@ pub struct PastRun {
     pub speed_factor: f64,
     /// The number of nodes.
     pub nodes: usize,
-    /// The result.
     pub ended: Ended,
     /// Seconds from the first power-on until all nodes were green, if all became green.
     pub ready_seconds: Option<f64>,

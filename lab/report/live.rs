@@ -21,7 +21,7 @@ pub enum Display {
     Live,
     /// One line per event.
     Plain,
-    /// Nothing.
+    /// Prints nothing.
     Quiet,
 }
 

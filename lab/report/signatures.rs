@@ -45,7 +45,6 @@ pub struct Signature {
     pub pattern: Regex,
     /// The cause, as one sentence.
     pub cause: String,
-    /// The fix.
     pub fix: String,
     /// Further information: a file of the project, or an address.
     pub link: Option<String>,
@@ -86,9 +85,7 @@ pub struct KnownFailure {
     pub at: f64,
     /// The text of the first occurrence.
     pub seen: String,
-    /// The cause.
     pub cause: String,
-    /// The fix.
     pub fix: String,
     /// Further information.
     pub link: Option<String>,

@@ -30,12 +30,10 @@ pub struct Figure {
     pub holds: bool,
 }
 
-/// A measurement.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measured {
     /// The node or scenario; empty for the whole run.
     pub of: String,
-    /// The duration.
     #[serde(serialize_with = "seconds")]
     pub time: Duration,
     /// The duration on the reference host, if guests were emulated and the host's speed was measured.

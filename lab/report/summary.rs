@@ -87,9 +87,7 @@ pub struct CheckResult {
     pub check: String,
     /// GIVEN … WHEN … THEN.
     pub title: String,
-    /// The result.
     pub outcome: Outcome,
-    /// The observations.
     pub evidence: Vec<String>,
     /// Seconds from start to end.
     pub seconds: f64,

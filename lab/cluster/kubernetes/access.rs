@@ -41,7 +41,6 @@ pub enum KubernetesError {
     /// A condition was not met in time.
     #[error("{waited_for} did not happen within {} s; last seen: {last_seen}", limit.as_secs())]
     Timeout {
-        /// The condition.
         waited_for: String,
         limit: Duration,
         /// The last observed state.

@@ -72,7 +72,6 @@ pub enum TailnetError {
     Answer {
         /// The program that responded.
         program: &'static str,
-        /// The request.
         action: String,
         /// The parse error.
         problem: String,

@@ -23,7 +23,6 @@ pub enum OciError {
     /// A file in an image is missing or damaged.
     #[error("{within}: {part}: {why}")]
     Damaged {
-        /// The image.
         within: String,
         /// The part of the image.
         part: String,
@@ -34,7 +33,6 @@ pub enum OciError {
         "{within} has no image for linux/arm64, only for: {platforms}; build and push the image for linux/arm64"
     )]
     Platform {
-        /// The index.
         within: String,
         /// The available platforms.
         platforms: String,

@@ -42,7 +42,6 @@ pub enum PlanError {
         role: Role,
         /// The digest of the image.
         digest: Digest,
-        /// The mismatch.
         problem: String,
         /// A node with this role.
         node: NodeName,

@@ -12,7 +12,6 @@ pub(super) struct Taken {
     pub(super) rest: Option<Value>,
 }
 
-/// A deletion.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Deletion {
     /// Keys from the top of the document. Empty for the whole document.

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, sync::LazyLock};
 use lab_model::Severity;
 use serde::Deserialize;
 
-/// A rule.
+/// A rule of `lab config check` with its explanation and examples.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct CatalogueEntry {

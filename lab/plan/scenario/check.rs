@@ -133,9 +133,9 @@ impl<C: ?Sized> CheckDefinition<C> {
 /// The GIVEN/WHEN/THEN text of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Words {
-    /// The precondition.
+    /// GIVEN: the state before the check.
     pub given: String,
-    /// The action.
+    /// WHEN: the action of the check.
     pub when: String,
     /// The expected state.
     pub then: String,

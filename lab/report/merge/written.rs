@@ -14,10 +14,7 @@ use super::{join::Merged, recording::FILE};
 pub enum WriteError {
     /// The directory contains other files, which must not be mixed with the recording.
     #[error("{} is not empty; name a directory that is, or is not there yet", directory.display())]
-    Taken {
-        /// The directory.
-        directory: PathBuf,
-    },
+    Taken { directory: PathBuf },
     /// A file operation failed.
     #[error("write the joined recording to {}: {source}", path.display())]
     File {

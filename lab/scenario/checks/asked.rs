@@ -66,11 +66,7 @@ pub enum AskError {
     },
     /// A failure with an explanation.
     #[error("{what}: {source}")]
-    Means {
-        /// The explanation.
-        what: String,
-        source: Box<AskError>,
-    },
+    Means { what: String, source: Box<AskError> },
 }
 
 impl AskError {

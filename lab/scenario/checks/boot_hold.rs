@@ -33,10 +33,7 @@ pub struct BootHold {
 #[serde(rename_all = "kebab-case")]
 pub enum HoldEnd {
     /// The check applies the document, and the boot continues without a reboot.
-    Release {
-        /// The document.
-        document: Patch,
-    },
+    Release { document: Patch },
     /// No document is applied, and the node reboots after its time limit.
     Reboot,
 }

@@ -45,11 +45,7 @@ pub enum CheckError {
     Seen(String),
     /// An error on one node.
     #[error("{node}: {source}")]
-    OfNode {
-        node: NodeName,
-        /// The error.
-        source: Box<CheckError>,
-    },
+    OfNode { node: NodeName, source: Box<CheckError> },
 }
 
 impl From<NodeError> for CheckError {

@@ -104,7 +104,6 @@ pub enum Lookup {
 #[derive(Debug)]
 pub struct Snapshot {
     pub directory: PathBuf,
-    /// The manifest.
     pub saved: SavedCluster,
     /// The credentials for the cluster.
     pub access: SavedAccess,
@@ -115,7 +114,6 @@ pub struct Snapshot {
 #[derive(Clone, Debug, PartialEq)]
 pub struct WarmEntry {
     pub directory: PathBuf,
-    /// The manifest.
     pub saved: SavedCluster,
     /// Disk usage in bytes.
     pub bytes: u64,
