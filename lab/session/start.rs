@@ -98,7 +98,8 @@ pub enum StartError {
     Registry(#[from] RegistryError),
     /// The saved cluster with the requested name is not available.
     #[error(
-        "the saved cluster {name} cannot be used: {reason}. `lab snapshot ls` lists the saved clusters; a cluster whose patches contain secrets also needs its scenario file (--scenario)"
+        "the saved cluster {name} cannot be used: {reason}. `lab snapshot ls` lists the saved clusters; a \
+         cluster whose patches contain secrets also needs its scenario file (--scenario)"
     )]
     Snapshot { name: NodeName, reason: String },
     /// The disk with container images could not be created.

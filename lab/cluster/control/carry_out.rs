@@ -20,7 +20,8 @@ pub(super) async fn carry_out(cluster: &Arc<Cluster>, request: Request) -> Resul
         Request::Save { name } => {
             let figures = save(cluster, name.clone()).await.map_err(|error| chain(&error))?;
             Ok(Answer::done(format!(
-                "saved as {name} in {:.1} s, {:.1} s of which its nodes stood still; `lab snapshot restore {name}` restores it",
+                "saved as {name} in {:.1} s, {:.1} s of which its nodes stood still; \
+                 `lab snapshot restore {name}` restores it",
                 figures.seconds, figures.stood_still
             )))
         }
