@@ -95,7 +95,7 @@ mod tests {
             NodeImage::open(directory(&files).path(), &DiskCache::unused())
                 .expect_err("differs")
                 .to_string()
-                .contains("promised")
+                .contains("expected")
         );
     }
 

@@ -133,6 +133,6 @@ mod tests {
         assert!(error(&pe(IMAGE_FILE_MACHINE_ARM64, &PARTS[..2])).contains("no section .initrd"));
         let whole = pe(IMAGE_FILE_MACHINE_ARM64, &PARTS);
         assert!(error(&whole[..whole.len() - 600]).contains("truncated"));
-        assert!(error(b"MZ").contains("no unified kernel image"));
+        assert!(error(b"MZ").contains("is not a unified kernel image"));
     }
 }

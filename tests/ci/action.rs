@@ -144,7 +144,7 @@ fn an_input_that_means_nothing_is_told() -> Result<()> {
     for (input, value, told) in [
         ("scenarios", "05-no-such", "no built-in scenario of that name"),
         ("scenarios", "0", "scenario \"0\" is ambiguous"),
-        ("shard", "5/4", "is no part of a run"),
+        ("shard", "5/4", "is not a shard"),
         ("pull-through", "maybe", "write true or false"),
         ("accelerator", "fast", "use kvm, hvf or tcg"),
     ] {

@@ -222,7 +222,7 @@ async fn a_name_of_former_times_is_told_and_not_taken() {
     let new = reference(&registry, "urmanac/cozystack-assets/talos/cozystack-spin-only/talos:v1");
     let error = store.resolve(&new).await.expect_err("another name").to_string();
     assert!(error.contains("but it has 127.0.0.1:"), "{error}");
-    assert!(error.contains("/urmanac/talos-cozystack-spin-only/talos:v1: write that"), "{error}");
+    assert!(error.contains("/urmanac/talos-cozystack-spin-only/talos:v1: use that name"), "{error}");
     let gone = reference(&registry, "other:v1");
     let error = store.resolve(&gone).await.expect_err("gone").to_string();
     assert!(error.contains("the registry has no 127.0.0.1:"), "{error}");
