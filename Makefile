@@ -30,6 +30,7 @@ images: build ## Build the reference node images and the workload images
 .PHONY: demo
 demo: setup build ## Form a three-node cluster and report a verdict
 	target/debug/lab image build compute
+	target/debug/lab image programs config-check --talos v1.13
 	target/debug/lab run 01
 
 .PHONY: test
@@ -44,7 +45,7 @@ test-unit: ## Run the tests that need no VM (seconds)
 
 .PHONY: test-component
 test-component: images ## Run the tests against real processes, without clusters
-	cargo test --locked --test network --test network_faults --test machine --test killed --test talos_config --test scenario_files --test registry --test preflight \
+	cargo test --locked --test network --test network_faults --test machine --test killed --test talos_config --test config_check --test scenario_files --test registry --test preflight \
 	  --test inspect --test tailnet --test ci --test report --test command_line
 
 .PHONY: test-cluster

@@ -1,19 +1,17 @@
 //! `lab config`: machine configs, checked before a boot.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
 use lab_model::{
-    ExitCode, Severity,
+    ExitCode,
     node::{Kind, NodeName},
 };
 use lab_plan::{
     cluster::NetworkSpec,
     config::{ClusterConfig, LabPatchId, LabPatches, NodeConfig, Profile, RegistryMirror, TalosContract},
-    lint::{ConfigSet, Schema, catalogue, check},
+    lint::catalogue,
 };
 
-use super::{Failed, print_json, print_line};
+use super::{Failed, config_check::Check, print_line};
 
 #[derive(Subcommand)]
 pub enum Config {
@@ -39,21 +37,8 @@ pub struct Lab {
     talos: TalosContract,
 }
 
-/// Check machine configs and patches; each finding has a file, a line and a fix.
-#[derive(Args)]
-pub struct Check {
-    /// Files with machine configs or patches of one cluster; a file can hold several documents
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-    /// Talos version that will read the files
-    #[arg(long, value_name = "VERSION", default_value = TalosContract::default().as_str(), value_parser = contract)]
-    talos: TalosContract,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-fn contract(text: &str) -> Result<TalosContract, String> {
+/// Parses a release.
+pub(super) fn contract(text: &str) -> Result<TalosContract, String> {
     TalosContract::of_version(text).ok_or_else(|| "write a release from v1.11 on, as v1.13.9".to_owned())
 }
 
@@ -133,28 +118,5 @@ fn example_cluster(contract: TalosContract) -> ClusterConfig {
         own_network_plugin: true,
         schedule_on_control_planes: true,
         lab_patches: LabPatches { profile: Profile::Speed, ..LabPatches::default() },
-    }
-}
-
-impl Check {
-    fn run(self) -> Result<ExitCode, Failed> {
-        let set = ConfigSet::read(&self.files, Schema::of(self.talos))
-            .map_err(|error| Failed::new(ExitCode::BadInput, error))?;
-        let findings = check(&set);
-        let (errors, warnings) = (findings.count(Severity::Error), findings.count(Severity::Warning));
-        if self.json {
-            print_json(&findings)?;
-        } else {
-            for finding in findings.iter() {
-                print_line(finding);
-            }
-            print_line(format_args!(
-                "{} {} files, {errors} errors, {warnings} warnings (keys of Talos {})",
-                if errors == 0 { "✅" } else { "❌" },
-                self.files.len(),
-                self.talos.as_str()
-            ));
-        }
-        Ok(if errors == 0 { ExitCode::Passed } else { ExitCode::VerdictFailed })
     }
 }

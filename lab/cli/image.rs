@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use lab_cluster::tailnet::Programs;
 use lab_model::ExitCode;
+use lab_plan::config::TalosContract;
 use lab_recipe::{BuildOptions, build};
+use lab_validator::Validator;
 
 use super::{
     Failed, block_on,
+    config::contract,
     inspect::Inspect,
     preflight::{Pin, Preflight},
     print_line,
@@ -38,15 +41,31 @@ pub enum ImageCommand {
         #[arg(long, value_name = "DIR", default_value = "target/images")]
         out: PathBuf,
     },
-    /// Build the programs of the local tailnet (headscale, Tailscale) for this host; a run builds missing programs itself
+    /// Build the programs of the local tailnet and of the config check for this host; the lab builds them when it
+    /// needs them
     Programs {
-        /// Directory `images` of a checkout of this project, with the sources [default: the sources embedded in `lab`]
+        /// Which programs [default: all]
+        #[arg(value_enum, value_name = "PROGRAMS")]
+        which: Vec<HostPrograms>,
+        /// Release of Talos whose config check is built; can be repeated [default: all that the lab knows]
+        #[arg(long, value_name = "VERSION", value_parser = contract)]
+        talos: Vec<TalosContract>,
+        /// Directory of the Go modules, as `images` of the project [default: the modules that the lab brings]
         #[arg(long, value_name = "DIR")]
         sources: Option<PathBuf>,
         /// Directory of the built images
         #[arg(long, value_name = "DIR", default_value = "target/images")]
         out: PathBuf,
     },
+}
+
+/// Programs for this host.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum HostPrograms {
+    /// The control server and the client of the local tailnet
+    Tailnet,
+    /// Talos' own library, which judges machine configs
+    ConfigCheck,
 }
 
 impl ImageCommand {
@@ -59,15 +78,27 @@ impl ImageCommand {
                 build(&BuildOptions { sources, output: out, variants }, |line| println!("{line}"))
                     .map_err(|error| Failed::new(ExitCode::Internal, error))?;
             }
-            Self::Programs { sources, out } => {
-                let directory = out.join(Programs::DIRECTORY);
-                let programs = match sources {
-                    Some(sources) => Programs::at_or_built(&directory, &sources),
-                    None => Programs::at_or_built_here(&directory, &out.join(SOURCES)),
-                };
-                let programs = programs.map_err(|error| Failed::new(ExitCode::Internal, error))?;
-                for program in [programs.headscale(), programs.tailscaled(), programs.tailscale()] {
-                    print_line(program.display());
+            Self::Programs { which, talos, sources, out } => {
+                let wanted = |programs| which.is_empty() || which.contains(&programs);
+                let internal =
+                    |error: &dyn std::fmt::Display| Failed::new(ExitCode::Internal, error.to_string());
+                if wanted(HostPrograms::Tailnet) {
+                    let directory = out.join(Programs::DIRECTORY);
+                    let programs = match sources {
+                        Some(sources) => Programs::at_or_built(&directory, &sources),
+                        None => Programs::at_or_built_here(&directory, &out.join(SOURCES)),
+                    };
+                    let programs = programs.map_err(|error| internal(&error))?;
+                    for program in [programs.headscale(), programs.tailscaled(), programs.tailscale()] {
+                        print_line(program.display());
+                    }
+                }
+                if wanted(HostPrograms::ConfigCheck) {
+                    let validator = Validator::new(&out, |line| eprintln!("{line}"));
+                    let talos = if talos.is_empty() { TalosContract::ALL.to_vec() } else { talos };
+                    for contract in talos {
+                        print_line(validator.build(contract).map_err(|error| internal(&error))?.display());
+                    }
                 }
             }
         }

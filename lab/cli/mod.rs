@@ -7,6 +7,7 @@ mod attach;
 mod bench;
 mod cluster;
 mod config;
+mod config_check;
 mod failed;
 mod guests;
 mod help;

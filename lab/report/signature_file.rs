@@ -18,6 +18,7 @@ struct Raw {
     id: Spanned<String>,
     #[serde(rename = "where")]
     place: SignatureSource,
+    source: Option<String>,
     pattern: Spanned<String>,
     cause: String,
     fix: String,
@@ -88,6 +89,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Signature>, Signature
         signatures.push(Signature {
             id: raw.id.value,
             place: raw.place,
+            source: raw.source,
             pattern,
             cause: raw.cause.trim_end().to_owned(),
             fix: raw.fix.trim_end().to_owned(),

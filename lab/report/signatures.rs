@@ -41,6 +41,8 @@ pub struct Signature {
     pub id: String,
     /// The source of the matched text.
     pub place: SignatureSource,
+    /// What writes the text: the file of a program, or a folder of the lab.
+    pub source: Option<String>,
     /// The pattern that identifies the failure.
     pub pattern: Regex,
     /// The cause, as one sentence.
@@ -248,9 +250,13 @@ mod tests {
             let examples = signature.examples.as_ref().expect(&signature.id);
             assert!(signature.pattern.is_match(&examples.matches), "{}", signature.id);
             assert!(!signature.pattern.is_match(&examples.differs), "{}", signature.id);
+            let source = signature.source.as_deref().expect(&signature.id);
             let file = signature.link.as_deref().filter(|link| link.starts_with("docs/"));
             let file = file.and_then(|link| link.split('#').next());
             let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+            for folder in source.split([' ', ',']).filter(|word| word.starts_with("lab/")) {
+                assert!(root.join(folder).is_dir(), "{}: {folder}", signature.id);
+            }
             assert!(file.is_none_or(|file| root.join(file).is_file()), "{}: {file:?}", signature.id);
         }
     }

@@ -1,5 +1,6 @@
 //! Decisions of a start before anything runs: the images, the inputs of the plan, and the images that nodes
-//! will pull. This code starts no process, opens no port, and writes only to the image cache.
+//! will pull. This code opens no port, writes only to the image cache, and starts no process but the
+//! one that judges machine configs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +20,7 @@ use lab_plan::{
     network::REGISTRY_PORT,
 };
 use lab_recipe::KUBERNETES_VERSION;
+use lab_validator::Validator;
 
 use super::{
     open::{SessionError, SessionOptions},
@@ -115,9 +117,27 @@ impl Planning<'_> {
     }
 
     /// Returns an error for invalid configs, and notes suspicious settings.
-    pub(super) fn check_configs(self, plan: &Plan) -> Result<(), StartError> {
+    ///
+    /// Talos' own library judges the configs. The first check of a release builds the program, which takes
+    /// minutes.
+    pub(super) async fn check_configs(self, plan: &Plan) -> Result<(), StartError> {
+        let (configs, images, recorder) =
+            (plan.configs(), self.options.images.clone(), self.recorder.clone());
+        let checked = tokio::task::spawn_blocking(move || {
+            let progress = move |line: &str| {
+                recorder.record(EventKind::Note { subject: Subject::Cluster, text: line.to_owned() });
+            };
+            configs.check(&Validator::new(&images, progress))
+        });
+        let checked = checked.await.map_err(|error| SessionError::Host {
+            action: "check the machine configs".into(),
+            source: std::io::Error::other(error),
+        })?;
+        if let Err(reason) = checked.asked {
+            self.note(format!("{reason}; the lab's tables of keys judged the machine configs"));
+        }
         let (errors, warnings): (Vec<_>, Vec<_>) =
-            plan.config_findings().into_iter().partition(|finding| finding.severity == Severity::Error);
+            checked.findings.into_iter().partition(|finding| finding.severity == Severity::Error);
         for warning in warnings {
             self.note(warning.to_string());
         }

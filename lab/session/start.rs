@@ -180,7 +180,7 @@ impl Session {
             let access = &snapshot.access;
             plan = plan.with_secrets(access.secrets.clone(), access.talosconfig.clone())?;
         }
-        planning.check_configs(&plan)?;
+        planning.check_configs(&plan).await?;
         self.open_mirror_ports(&plan, &mut registry).await?;
         let pulled = planning.images_to_pull(&plan, &request, &store)?;
         if plan.spec.image_delivery == ImageDelivery::Disk {

@@ -2,8 +2,8 @@
 // that what the lab generates is checked against the official implementation instead of against
 // itself.
 //
-// Two builds exist: go.mod pins the library of Talos 1.13, go.v1.11.mod (go build -modfile) that of
-// Talos 1.11. Questions are JSON objects, one a line, on standard input; each gets one line on
+// Three builds exist: go.mod pins the library of Talos 1.13, go.v1.12.mod and go.v1.11.mod (go build
+// -modfile) those of Talos 1.12 and 1.11. Questions are JSON objects, one a line, on standard input; each gets one line on
 // standard output. The program ends with its input.
 package main
 

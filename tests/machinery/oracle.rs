@@ -5,7 +5,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
@@ -13,11 +13,20 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+/// The directory of the program, from the manifest of any crate.
+fn directory() -> PathBuf {
+    let mut above =
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|path| path.join("tests/machinery"));
+    above.find(|path| path.is_dir()).expect("tests/machinery above the manifest")
+}
+
 /// Whose opinion is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// machinery v1.11, through `go.v1.11.mod`.
     V1_11,
+    /// machinery v1.12, through `go.v1.12.mod`.
+    V1_12,
     /// machinery v1.13, through `go.mod`.
     V1_13,
 }
@@ -39,9 +48,11 @@ impl Machinery {
     /// The shared process of that version, started on first use.
     pub fn of(version: Version) -> MutexGuard<'static, Self> {
         static OLD: OnceLock<Mutex<Machinery>> = OnceLock::new();
+        static MIDDLE: OnceLock<Mutex<Machinery>> = OnceLock::new();
         static NEW: OnceLock<Mutex<Machinery>> = OnceLock::new();
         let cell = match version {
             Version::V1_11 => &OLD,
+            Version::V1_12 => &MIDDLE,
             Version::V1_13 => &NEW,
         };
         // A test that failed while it held the lock left no half-read answer behind.
@@ -51,12 +62,14 @@ impl Machinery {
     fn start(version: Version) -> Self {
         let mut go = Command::new("go");
         go.arg("run");
-        if version == Version::V1_11 {
-            go.arg("-modfile=go.v1.11.mod");
+        match version {
+            Version::V1_11 => drop(go.arg("-modfile=go.v1.11.mod")),
+            Version::V1_12 => drop(go.arg("-modfile=go.v1.12.mod")),
+            Version::V1_13 => {}
         }
         let mut process = go
             .arg(".")
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/machinery"))
+            .current_dir(directory())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -84,11 +97,6 @@ impl Machinery {
     /// Loads and validates a machine config as a metal machine does.
     pub fn validate(&mut self, config: &str) -> Result<String, String> {
         self.ask(&json!({ "ask": "validate", "config": config }))
-    }
-
-    /// A config as the library writes it.
-    pub fn normalise(&mut self, config: &str) -> Result<String, String> {
-        self.ask(&json!({ "ask": "normalise", "config": config }))
     }
 
     /// Lays patches over a config with the library's patcher.

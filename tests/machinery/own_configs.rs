@@ -5,16 +5,18 @@ use std::{collections::BTreeMap, io, path::Path};
 
 use lab::scenario::{self, Scenario};
 use lab_image::{BootFiles, Contents};
-use lab_model::{Digest, Origin, accelerator::Accelerator, node::Kind};
+use lab_model::{Diagnostic, Digest, Origin, Severity, accelerator::Accelerator, node::Kind};
 use lab_plan::{
-    cluster::{Budgets, Plan, PlanError, PlanInputs, PreparedImage},
-    config::{ClusterConfig, LabPatchId, LabPatches, SecretsBundle, TalosContract, generate, talosconfig},
+    cluster::{Budgets, ImageDelivery, Plan, PlanError, PlanInputs, PreparedImage},
+    config::{
+        ClusterConfig, LabPatchId, LabPatches, Profile, SecretsBundle, TalosContract, generate, talosconfig,
+    },
 };
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::{cluster, node, oracle::Machinery, shared_secrets, theirs, version};
+use super::{cluster, node, oracle::Machinery, shared_secrets, theirs, validator::validator, version};
 
 /// Files by their paths, as a scenario in the directory `dir` reads them.
 type Files<'a> = &'a [(&'a str, String)];
@@ -62,6 +64,12 @@ fn files(contract: TalosContract, secrets: &SecretsBundle) -> [(&'static str, St
     })
 }
 
+fn findings(plan: &Plan) -> Vec<Diagnostic> {
+    let checked = plan.configs().check(validator());
+    checked.asked.unwrap_or_else(|reason| panic!("{reason}"));
+    checked.findings
+}
+
 const CONFIGS: &str = "  configs: { controlplane: controlplane.yaml, worker: worker.yaml }\n";
 
 fn value<'a>(plan: &'a Plan, index: usize, pointer: &str) -> Option<&'a Value> {
@@ -99,7 +107,7 @@ fn their_configs_stay_as_they_are_but_for_what_the_lab_must_change(
     assert_eq!(value(&plan, 0, "/machine/install/disk"), Some(&json!("/dev/vda")));
     assert_eq!(value(&plan, 0, "/cluster/apiServer/auditPolicy/rules/0/level"), Some(&json!("Metadata")));
     assert_eq!(plan.control_plane().address.to_string(), "10.5.0.2");
-    let found = plan.config_findings();
+    let found = findings(&plan);
     assert!(found.is_empty(), "{found:#?}");
 }
 
@@ -147,7 +155,7 @@ fn files_of_two_clusters_are_found_with_file_and_line() {
     let other = SecretsBundle::generate(jiff::Timestamp::now()).expect("secrets");
     mixed[1] = files(TalosContract::V1_13, &other)[1].clone();
     let plan = planned(scenario(CONFIGS, &mixed)).expect("plan");
-    let found: Vec<_> = plan.config_findings().iter().map(ToString::to_string).collect();
+    let found: Vec<_> = findings(&plan).iter().map(ToString::to_string).collect();
     for path in ["machine.ca.crt", "cluster.ca.crt", "machine.token", "cluster.token", "cluster.id"] {
         let words = format!("{path} differs from dir/controlplane.yaml");
         let told = found.iter().any(|text| text.starts_with("dir/worker.yaml:") && text.contains(&words));
@@ -160,7 +168,7 @@ fn files_of_two_clusters_are_found_with_file_and_line() {
         "{found:#?}"
     );
     let same = planned(scenario(CONFIGS, &files(TalosContract::V1_13, shared_secrets()))).expect("plan");
-    assert!(same.config_findings().is_empty());
+    assert!(findings(&same).is_empty());
 }
 
 #[test]
@@ -170,7 +178,7 @@ fn a_generated_worker_joins_the_cluster_of_their_control_plane() {
     assert_eq!(value(&plan, 1, "/machine/ca/crt"), Some(&json!(shared_secrets().certs.os.crt)));
     assert_eq!(value(&plan, 1, "/cluster/token"), Some(&json!(shared_secrets().secrets.bootstraptoken)));
     assert_eq!(value(&plan, 1, "/cluster/clusterName"), Some(&json!("lab")));
-    assert!(plan.config_findings().is_empty(), "{:#?}", plan.config_findings());
+    assert!(findings(&plan).is_empty(), "{:#?}", findings(&plan));
 }
 
 #[test]
@@ -202,6 +210,51 @@ fn a_plan_with_the_secrets_of_another_is_that_other(
     assert_eq!(sent(&same), sent(&saved));
     assert!(same.secrets == saved.secrets && same.talosconfig == saved.talosconfig);
     assert_eq!(serde_json::to_string(&same).unwrap(), serde_json::to_string(&saved).unwrap());
+}
+
+/// What a run would boot: every scenario of the tree that must pass, as each release, with images from mirrors and
+/// from the image disk.
+#[rstest]
+fn plans_of_the_scenarios_in_the_tree_are_accepted(
+    #[values(TalosContract::V1_11, TalosContract::V1_12, TalosContract::V1_13)] contract: TalosContract,
+    #[values(ImageDelivery::Mirror, ImageDelivery::Disk)] delivery: ImageDelivery,
+    #[values(Profile::default(), Profile::Speed)] profile: Profile,
+) {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut nodes = 0;
+    for folder in ["scenarios", "tests/scenarios/topologies", "tests/scenarios/tailnet"] {
+        let files =
+            project.join(folder).read_dir().expect("folder").map(|entry| entry.expect("entry").path());
+        for file in files.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")) {
+            let mut scenario = scenario::load(&file).unwrap_or_else(|error| panic!("{error}"));
+            scenario.cluster.talos_contract = contract;
+            scenario.cluster.image_delivery = delivery;
+            scenario.cluster.lab_patches.profile = profile;
+            scenario.faults.clear();
+            let plan = planned(scenario).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            let errors: Vec<_> =
+                findings(&plan).into_iter().filter(|found| found.severity == Severity::Error).collect();
+            assert!(errors.is_empty(), "{}: {errors:#?}", file.display());
+            for node in &plan.nodes {
+                let text = node.config.to_yaml().expect("yaml");
+                let accepted = Machinery::of(version(contract)).validate(&text);
+                accepted.unwrap_or_else(|refusal| panic!("{}: {refusal}", file.display()));
+                nodes += 1;
+            }
+        }
+    }
+    assert!(nodes >= 15, "{nodes} nodes");
+}
+
+/// The check before a boot refuses what Talos refuses, and names the patch.
+#[test]
+fn a_plan_with_a_config_that_talos_refuses_is_refused_with_the_patch() {
+    let patch = "{ machine: { network: { kubespan: { enabled: true, mtu: 5 } } } }";
+    let plan = planned(scenario(&format!("  patches: {{ all: [{patch}] }}\n"), &[])).expect("plan");
+    let found = findings(&plan);
+    assert!(found.iter().any(|found| found.severity == Severity::Error), "{found:#?}");
+    let told: Vec<_> = found.iter().map(ToString::to_string).collect();
+    assert!(told.iter().any(|text| text.contains("kubespan link MTU must be at least")), "{told:#?}");
 }
 
 #[test]
@@ -244,7 +297,7 @@ proptest! {
         prop_assert!(SecretsBundle::of_control_plane(&control_plane.config) == secrets, "other secrets");
         prop_assert_eq!(&plan.talosconfig.current().expect("context").ca, &secrets.certs.os.crt);
         prop_assert_eq!(value(&plan, 1, "/machine/token"), Some(&json!(secrets.trustdinfo.token)));
-        let found = plan.config_findings();
+        let found = findings(&plan);
         prop_assert!(found.is_empty(), "{:#?}", found);
         for node in &plan.nodes {
             let sent = node.config.to_yaml().expect("yaml");

@@ -20,6 +20,7 @@ mod tailnet_spec;
 mod validation;
 
 pub use budget::Budgets;
+pub use config_check::{CheckedPlan, PlannedConfigs};
 pub use fault::Fault;
 pub use image_delivery::ImageDelivery;
 pub use images::MissingImages;

@@ -14,19 +14,25 @@ pub enum TalosContract {
     /// Talos 1.11.
     #[serde(rename = "v1.11")]
     V1_11,
-    /// Talos 1.12 and 1.13: the host name has a separate document, and flags with only one remaining
-    /// option are gone.
+    /// Talos 1.12: the host name has a separate document, and flags with only one remaining option are gone.
+    #[serde(rename = "v1.12")]
+    V1_12,
+    /// Talos 1.13 and later: the same generated configs, and more kinds of documents.
     #[default]
     #[serde(rename = "v1.13")]
     V1_13,
 }
 
 impl TalosContract {
+    /// All contracts, oldest first.
+    pub const ALL: [Self; 3] = [Self::V1_11, Self::V1_12, Self::V1_13];
+
     /// Returns the spelling in scenario files and in the reference node's kernel argument
     /// `lab.talos-contract`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::V1_11 => "v1.11",
+            Self::V1_12 => "v1.12",
             Self::V1_13 => "v1.13",
         }
     }
@@ -39,7 +45,8 @@ impl TalosContract {
         let minor: u32 = parts.next()?.parse().ok()?;
         match (major, minor) {
             (1, 11) => Some(Self::V1_11),
-            (1, 12..) | (2.., _) => Some(Self::V1_13),
+            (1, 12) => Some(Self::V1_12),
+            (1, 13..) | (2.., _) => Some(Self::V1_13),
             _ => None,
         }
     }

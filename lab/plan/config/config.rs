@@ -1,6 +1,6 @@
 //! Machine configs in the format of `talosctl gen config`, for the version contract of the image.
 //!
-//! Source: `machinery/config/generate` v1.13.9 with the contracts of v1.11 and v1.13. The Go test in
+//! Source: `machinery/config/generate` v1.13.9 with the contracts of v1.11, v1.12 and v1.13. The Go test in
 //! `tests/machinery` compares key by key.
 
 use lab_model::node::Kind;
@@ -18,7 +18,7 @@ use super::{
 /// it.
 pub fn generate(cluster: &ClusterConfig, node: &NodeConfig, secrets: &SecretsBundle) -> MachineConfig {
     let mut documents = vec![base(cluster, node, secrets)];
-    if cluster.contract >= TalosContract::V1_13 {
+    if cluster.contract > TalosContract::V1_11 {
         documents.push(json!({ "apiVersion": "v1alpha1", "kind": "HostnameConfig", "auto": "stable" }));
     }
     let mut config = MachineConfig::new(documents);
@@ -178,7 +178,7 @@ mod tests {
     fn a_version_names_its_contract() {
         for (version, contract) in [
             ("v1.11.5", Some(TalosContract::V1_11)),
-            ("1.12.0-beta.1", Some(TalosContract::V1_13)),
+            ("1.12.0-beta.1", Some(TalosContract::V1_12)),
             ("v1.13", Some(TalosContract::V1_13)),
             ("v1.10.7", None),
             ("latest", None),

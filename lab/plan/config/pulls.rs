@@ -35,7 +35,7 @@ const fn defaults(contract: TalosContract) -> Defaults {
             coredns: "registry.k8s.io/coredns/coredns:v1.12.4",
             flannel: "ghcr.io/siderolabs/flannel:v0.27.4",
         },
-        TalosContract::V1_13 => Defaults {
+        TalosContract::V1_12 | TalosContract::V1_13 => Defaults {
             etcd: "registry.k8s.io/etcd:v3.6.12",
             coredns: "registry.k8s.io/coredns/coredns:v1.14.6",
             flannel: "ghcr.io/siderolabs/flannel:0.28.8",

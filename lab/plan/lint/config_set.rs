@@ -7,20 +7,26 @@ use std::{
 
 use lab_model::{Diagnostic, Position, Severity, yaml::YamlNode};
 
-use super::schema::Schema;
 use crate::user_config::UserConfig;
 
-/// The rule for text that is not YAML.
-pub const NOT_YAML: &str = "not-yaml";
-
-/// The files of one check, and the Talos version.
-#[derive(Debug)]
+/// The files of one check.
+#[derive(Debug, Default)]
 pub struct ConfigSet {
+    /// The files that the lab can read as YAML.
     pub files: Vec<UserConfig>,
-    /// The keys of the target Talos version.
-    pub schema: &'static Schema,
-    /// Findings for files that are not YAML.
-    pub(super) unreadable: Vec<Diagnostic>,
+    /// The other files.
+    pub(super) unreadable: Vec<Unreadable>,
+    /// Configs of the user over which the patches among the files are laid. Empty: generated configs.
+    pub bases: Vec<String>,
+}
+
+/// A file that the lab cannot read as YAML.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub name: String,
+    pub text: String,
+    /// The syntax error.
+    pub error: Diagnostic,
 }
 
 /// A file could not be read.
@@ -33,16 +39,12 @@ pub struct ReadError {
 
 impl ConfigSet {
     /// Creates a set from texts with their names.
-    pub fn new(texts: impl IntoIterator<Item = (String, String)>, schema: &'static Schema) -> Self {
-        let mut set = Self { files: Vec::new(), schema, unreadable: Vec::new() };
+    pub fn new(texts: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut set = Self::default();
         for (name, text) in texts {
-            match UserConfig::parse(name, text) {
+            match UserConfig::parse(&name, &text) {
                 Ok(file) => set.files.push(file),
-                Err(error) => {
-                    let help =
-                        "correct the YAML here or a few lines above: quotes, indentation, a duplicate key";
-                    set.unreadable.push(error.rule(NOT_YAML).help(help));
-                }
+                Err(error) => set.unreadable.push(Unreadable { name, text, error: *error }),
             }
         }
         set
@@ -52,13 +54,19 @@ impl ConfigSet {
     ///
     /// # Errors
     /// Returns an error for the first unreadable file.
-    pub fn read(paths: &[PathBuf], schema: &'static Schema) -> Result<Self, ReadError> {
-        let read = |path: &PathBuf| {
-            let text = read_text(path).map_err(|source| ReadError { path: path.clone(), source })?;
-            Ok((path.display().to_string(), text))
-        };
-        let texts: Result<Vec<_>, _> = paths.iter().map(read).collect();
-        Ok(Self::new(texts?, schema))
+    pub fn read(paths: &[PathBuf]) -> Result<Self, ReadError> {
+        let texts: Result<Vec<_>, _> =
+            paths.iter().map(|path| Ok((path.display().to_string(), read(path)?))).collect();
+        Ok(Self::new(texts?))
+    }
+
+    /// Lays the patches among the files over these configs.
+    ///
+    /// # Errors
+    /// Returns an error for the first unreadable file.
+    pub fn with_bases(mut self, paths: &[PathBuf]) -> Result<Self, ReadError> {
+        self.bases = paths.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
+        Ok(self)
     }
 
     /// Returns the machine configs, each with its file.
@@ -73,6 +81,10 @@ impl ConfigSet {
     ) -> impl Iterator<Item = (&'a UserConfig, &'a YamlNode)> {
         self.files.iter().flat_map(move |file| file.of_kind(kind).map(move |node| (file, node)))
     }
+}
+
+fn read(path: &Path) -> Result<String, ReadError> {
+    read_text(path).map_err(|source| ReadError { path: path.to_owned(), source })
 }
 
 fn read_text(path: &Path) -> io::Result<String> {

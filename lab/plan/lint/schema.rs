@@ -82,6 +82,7 @@ impl Holds {
 }
 
 static V1_11: LazyLock<Schema> = LazyLock::new(|| table(include_str!("schema/v1.11.yaml")));
+static V1_12: LazyLock<Schema> = LazyLock::new(|| table(include_str!("schema/v1.12.yaml")));
 static V1_13: LazyLock<Schema> = LazyLock::new(|| table(include_str!("schema/v1.13.yaml")));
 
 fn table(text: &str) -> Schema {
@@ -92,6 +93,11 @@ impl Schema {
     /// Returns all non-empty document kinds.
     pub fn kinds(&self) -> impl Iterator<Item = &str> {
         self.documents.keys().map(String::as_str).filter(|kind| !kind.is_empty())
+    }
+
+    /// Returns whether a kind of document exists.
+    pub(super) fn has(&self, kind: &str) -> bool {
+        self.documents.contains_key(kind)
     }
 
     /// Parses a table.
@@ -106,6 +112,7 @@ impl Schema {
     pub fn of(contract: TalosContract) -> &'static Self {
         match contract {
             TalosContract::V1_11 => &V1_11,
+            TalosContract::V1_12 => &V1_12,
             TalosContract::V1_13 => &V1_13,
         }
     }
@@ -115,12 +122,13 @@ impl Schema {
         let kind = document.kind().unwrap_or(MACHINE_CONFIG);
         let mut found = Vec::new();
         match self.documents.get(kind) {
+            // A patch may delete what this release does not have.
+            None if document.get(&["$patch"]).is_some() => {}
             Some(name) => self.look_at(document, &Holds::Type(name.clone()), "", &mut found),
             None => {
                 let kinds: Vec<_> = self.kinds().collect();
                 let position = document.get(&["kind"]).map_or(document.position, |kind| kind.position);
-                let message =
-                    format!("there is no document of the kind {kind}; Talos says \"not registered\"");
+                let message = format!("there is no document of the kind {kind}");
                 let help = choice(kind, &kinds, "kinds").unwrap_or_default();
                 found.push(Diagnostic::at(&position, message).rule("unknown-kind").help(help));
             }
@@ -153,10 +161,7 @@ impl Schema {
                         // Directives of a strategic merge patch are not keys.
                         None if key.starts_with('$') => {}
                         None => {
-                            let message = format!(
-                                "Talos does not know the key {}; it says \"unknown keys found during decoding\"",
-                                joined(path, key)
-                            );
+                            let message = format!("there is no key {}", joined(path, key));
                             let unknown = Diagnostic::at(position, message).rule("unknown-key");
                             found.push(unknown.help(self.help(key, keys)));
                         }
@@ -164,9 +169,9 @@ impl Schema {
                 }
             }
             (Holds::Text, YamlValue::Scalar { .. }) => {}
-            (Holds::Flag, YamlValue::Scalar { text, .. }) if is_flag(text) => {}
+            (Holds::Flag, YamlValue::Scalar { text, plain: true, .. }) if is_flag(text) => {}
             // The Go parser also accepts 0x1f, 0o17 and 1_000 (yaml.v3, resolve.go).
-            (Holds::Number, YamlValue::Scalar { text, .. }) if is_number(text) => {}
+            (Holds::Number, YamlValue::Scalar { text, plain: true, .. }) if is_number(text) => {}
             // `key: $patch: delete` removes a list or a map.
             (_, YamlValue::Map(entries)) if entries.iter().any(|entry| entry.key == "$patch") => {}
             (_, value) => {
@@ -175,7 +180,7 @@ impl Schema {
                     YamlValue::List(_) => "a list",
                     YamlValue::Map(_) => "a mapping",
                 };
-                let message = format!("{path} is {what}; Talos cannot unmarshal it");
+                let message = format!("{path} is {what}, and is read as another type");
                 let wrong = Diagnostic::at(&node.position, message).rule("wrong-type");
                 found.push(wrong.help(format!("write {}", holds.words())));
             }
@@ -197,10 +202,19 @@ impl Schema {
         if keys.contains_key(key) {
             return Some(joined(path, key));
         }
-        keys.iter().find_map(|(inner, holds)| match holds {
-            Holds::Type(name) => self.path_of(key, name, &joined(path, inner), depth + 1),
-            _ => None,
-        })
+        let inner = keys.iter().filter_map(|(inner, holds)| {
+            let (name, path) = match holds {
+                Holds::Type(name) => (name, joined(path, inner)),
+                Holds::List(item) => match item.as_ref() {
+                    Holds::Type(name) => (name, format!("{}[]", joined(path, inner))),
+                    _ => return None,
+                },
+                _ => return None,
+            };
+            self.path_of(key, name, &path, depth + 1)
+        });
+        // The highest place is the likeliest.
+        inner.min_by_key(|path| path.matches('.').count())
     }
 }
 
@@ -217,7 +231,11 @@ fn is_number(text: &str) -> bool {
     let in_base = |prefix: &str, base| {
         digits.strip_prefix(prefix).is_some_and(|digits| i128::from_str_radix(digits, base).is_ok())
     };
-    digits.parse::<f64>().is_ok() || in_base("0x", 16) || in_base("0o", 8) || in_base("0b", 2)
+    // A fraction of zero and an exponent make a whole number, too.
+    digits.parse::<f64>().is_ok_and(|number| number.is_finite() && number.fract() == 0.0)
+        || in_base("0x", 16)
+        || in_base("0o", 8)
+        || in_base("0b", 2)
 }
 
 #[cfg(test)]
@@ -239,8 +257,9 @@ mod tests {
     }
 
     #[test]
-    fn both_tables_are_well_formed_and_closed() {
-        for schema in [Schema::of(TalosContract::V1_11), Schema::of(TalosContract::V1_13)] {
+    fn the_tables_are_well_formed_and_closed() {
+        for contract in TalosContract::ALL {
+            let schema = Schema::of(contract);
             assert!(schema.documents.len() > 15);
             for name in schema.documents.values() {
                 assert!(schema.types.contains_key(name), "{name}");
@@ -252,8 +271,7 @@ mod tests {
     fn an_unknown_key_is_told_with_its_path_and_the_nearest_one() {
         let (position, message, help) = only("machine:\n  kubelet:\n    registerWithFQDNs: true\n");
         assert_eq!(position, Some(Position { line: 3, column: 5 }));
-        let expected = "unknown-key: Talos does not know the key machine.kubelet.registerWithFQDNs;";
-        assert!(message.starts_with(expected), "{message}");
+        assert_eq!(message, "unknown-key: there is no key machine.kubelet.registerWithFQDNs");
         assert!(help.contains("did you mean \"registerWithFQDN\"?"), "{help}");
     }
 
@@ -261,24 +279,33 @@ mod tests {
     fn a_key_in_the_wrong_place_is_told_its_own() {
         let (_, message, help) = only("cluster:\n  certSANs: [a]\n");
         assert!(message.starts_with("unknown-key: ") && help.contains("certSANs"), "{message} {help}");
+        let (_, _, help) = only("machine:\n  network:\n    vip: { ip: 10.5.0.5 }\n");
+        assert!(help.starts_with("its place is machine.network.interfaces[].vip; "), "{help}");
     }
 
     #[test]
     fn a_list_in_place_of_a_mapping_is_told() {
         let (_, message, _) = only("machine:\n  features: [rbac]\n");
-        assert!(message.starts_with("wrong-type: machine.features is a list;"), "{message}");
+        assert_eq!(message, "wrong-type: machine.features is a list, and is read as another type");
     }
 
     #[test]
     fn what_go_reads_as_a_number_or_a_text_is_one() {
-        assert_eq!(
-            found("cluster:\n  clusterName: 12\nmachine:\n  network:\n    interfaces:\n      - mtu: 0x5dc\n"),
-            []
-        );
+        let mtu =
+            |mtu: &str| found(&format!("machine:\n  network:\n    interfaces:\n      - mtu: {mtu}\n")).len();
+        for number in ["0x5dc", "1500.0", "1.5e3", "1_500"] {
+            assert_eq!(mtu(number), 0, "{number}");
+        }
+        for text in ["1500.5", "inf", "\"1500\""] {
+            assert_eq!(mtu(text), 1, "{text}");
+        }
+        assert_eq!(found("cluster:\n  clusterName: 12\n"), []);
+        assert_eq!(found("machine:\n  install:\n    wipe: \"false\"\n").len(), 1);
     }
 
     #[test]
     fn patches_may_delete() {
         assert_eq!(found("machine:\n  certSANs:\n    $patch: delete\n"), []);
+        assert_eq!(found("apiVersion: v1alpha1\nkind: OfTheFuture\n$patch: delete\n"), []);
     }
 }

@@ -1,46 +1,38 @@
-//! The rules, one file per topic. A rule checks all files of a cluster and reports findings.
+//! The rules of the lab, one file per topic: what Talos accepts and no cluster survives (errors), and what is
+//! suspicious (warnings). A rule checks all files of a cluster and reports findings.
 
-mod form;
 mod lab_hosts;
 mod networks;
-mod placeholders;
+pub(super) mod placeholders;
 mod registries;
-mod roles;
+mod secrets;
 mod tailscale;
 mod together;
 
-use lab_model::{Diagnostic, Diagnostics};
+use lab_model::Diagnostic;
 
 use super::config_set::ConfigSet;
 
 /// One rule, or several rules that share their inputs.
 type Rule = fn(&ConfigSet, &mut Vec<Diagnostic>);
 
-const RULES: [Rule; 17] = [
-    form::keys,
-    form::machine_types,
-    form::documents_once,
+const RULES: [Rule; 11] = [
     registries::tls_for_plain_http,
-    roles::talos_api_access_on_worker,
-    roles::authority_keys_on_worker,
-    roles::shared_address_on_worker,
+    registries::mirrors_without_scheme,
     placeholders::unexpanded,
-    placeholders::empty_secrets,
-    placeholders::certificates,
-    placeholders::not_persisted,
+    secrets::empty_secrets,
+    secrets::certificates,
     networks::networks,
     networks::endpoint,
-    networks::kubespan,
+    networks::node_addresses,
     lab_hosts::lab_hosts,
     tailscale::tailscale,
     together::together,
 ];
 
-/// Runs all rules and returns the findings.
-pub fn check(set: &ConfigSet) -> Diagnostics {
-    let mut findings = set.unreadable.clone();
+/// Runs all rules.
+pub(super) fn run(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for rule in RULES {
-        rule(set, &mut findings);
+        rule(set, findings);
     }
-    Diagnostics::by_place(findings)
 }

@@ -1,4 +1,4 @@
-//! Rules for networks, the endpoint and KubeSpan.
+//! Rules for networks, addresses and the endpoint.
 
 use std::net::IpAddr;
 
@@ -17,8 +17,8 @@ pub fn named(config: &YamlNode) -> Vec<(ClusterNetwork<'_>, IpNet)> {
     cluster_networks(config).filter_map(|named| named.network.map(|network| (named, network))).collect()
 }
 
-/// Finds networks that are invalid, overlap, have different address families, or overlap with the
-/// tailnet's range.
+/// Finds networks that are invalid, overlap, have different address families, or overlap with the tailnet's
+/// range.
 pub fn networks(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     for (file, config) in set.machines() {
         malformed(file, config, findings);
@@ -26,10 +26,10 @@ pub fn networks(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
         for (ClusterNetwork { name, node, .. }, network) in &named {
             if overlap(*network, IpNet::V4(TAILNET)) {
                 findings.push(file.finding(
-                    Severity::Error,
+                    Severity::Warning,
                     "network-of-the-tailnet",
                     node.position,
-                    format!("the {name} network {network} is inside {TAILNET}, the range of tailnet addresses; tailscale drops such packets from other interfaces"),
+                    format!("the {name} network {network} is inside {TAILNET}, the range of tailnet addresses; a node with tailscale drops such packets from other interfaces"),
                     "choose a network outside this range, such as 10.244.0.0/16 for pods and 10.96.0.0/12 for services",
                 ));
             }
@@ -38,7 +38,7 @@ pub fn networks(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
             for (other, other_network) in &named[index + 1..] {
                 if overlap(*one_network, *other_network) {
                     findings.push(file.finding(
-                        Severity::Error,
+                        Severity::Warning,
                         "networks-overlap",
                         other.node.position,
                         format!(
@@ -56,14 +56,17 @@ pub fn networks(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
 
 fn malformed(file: &UserConfig, config: &YamlNode, findings: &mut Vec<Diagnostic>) {
     for ClusterNetwork { name, network, text, node } in cluster_networks(config) {
-        let problem = match network {
+        let (severity, problem) = match network {
             _ if is_template(text) => continue,
             Some(network) if network == network.trunc() => continue,
-            Some(network) => format!("has bits set behind its prefix; write {}", network.trunc()),
-            None => "is not a network".into(),
+            // The programs of Kubernetes ignore these bits.
+            Some(network) => {
+                (Severity::Warning, format!("has bits set behind its prefix; write {}", network.trunc()))
+            }
+            None => (Severity::Error, "is not a network".into()),
         };
         findings.push(file.finding(
-            Severity::Error,
+            severity,
             "no-network",
             node.position,
             format!("the {name} network \"{text}\" {problem}"),
@@ -92,18 +95,18 @@ fn families(
     };
     if let Some((service, _)) = named.iter().find(|(n, _)| n.name == "service")
         && !pods.is_empty()
-        && pods != services
+        && services.iter().any(|family| !pods.contains(family))
     {
         findings.push(file.finding(
-            Severity::Error,
+            Severity::Warning,
             "families-mixed",
             service.node.position,
             format!(
-                "pods have {} addresses and services {}; the API server refuses to start",
-                words(&pods),
-                words(&services)
+                "services have {} addresses and pods {}; no pod can answer for a service of the other family",
+                words(&services),
+                words(&pods)
             ),
-            "give both the same families, in the same order",
+            "give the pods every family of the services",
         ));
     }
     if let Some((address, node)) = endpoint_address(config)
@@ -130,18 +133,19 @@ fn endpoint_address(config: &YamlNode) -> Option<(IpAddr, &YamlNode)> {
     Some((host.parse().ok()?, node))
 }
 
-/// Finds an endpoint address that does not belong to a control plane, if the files contain all addresses.
+/// Finds a loopback endpoint in the config of a worker, and an endpoint address that no control
+/// plane has, if the files contain all their addresses. That may be a load balancer's.
 pub fn endpoint(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     let mut owned = Vec::new();
     let mut all_known = true;
     let control_planes =
         set.machines().filter(|(_, config)| machine_kind(config) == Some(Kind::ControlPlane));
     for (file, config) in control_planes {
-        let addresses: Vec<_> = addresses(file).collect();
-        all_known &= !addresses.is_empty();
-        owned.extend(addresses);
-        owned.extend(texts(config, &["machine", "certSANs"]));
-        owned.extend(texts(config, &["cluster", "apiServer", "certSANs"]));
+        let of_file = Addresses::of(file);
+        all_known &= of_file.all && !of_file.fixed.is_empty();
+        owned.extend(of_file.fixed);
+        owned.extend(names(config, &["machine", "certSANs"]));
+        owned.extend(names(config, &["cluster", "apiServer", "certSANs"]));
     }
     for (file, config) in set.machines() {
         let Some(node) = config.get(&["cluster", "controlPlane", "endpoint"]) else { continue };
@@ -149,53 +153,101 @@ pub fn endpoint(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
         if is_template(host) {
             continue;
         }
-        let loopback =
-            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        let is_address = host.parse::<IpAddr>().is_ok();
-        // A host name may refer to a load balancer. A literal address must belong to a machine.
-        let unowned = is_address && all_known && !owned.is_empty() && !owned.contains(&host);
-        if loopback || unowned {
+        let address = host.parse::<IpAddr>().ok();
+        let worker = machine_kind(config) == Some(Kind::Worker);
+        if host == "localhost" || address.is_some_and(|address| address.is_loopback()) {
             findings.push(file.finding(
-                Severity::Error,
+                if worker { Severity::Error } else { Severity::Warning },
                 "endpoint-without-node",
                 node.position,
-                if loopback {
-                    format!("the endpoint {host} is a loopback address; workers will not find the control plane")
-                } else {
-                    format!("no control plane in these files owns the endpoint {host}: it is not an address, vip or certificate name of a control plane")
-                },
-                "use an address or vip of a control plane, or add the load balancer's name to machine.certSANs and cluster.apiServer.certSANs",
+                format!("the endpoint {host} is a loopback address; workers will not find the control plane"),
+                "use an address or vip of a control plane, or the name of a load balancer",
+            ));
+        } else if address.is_some_and(|address| all_known && !owned.is_empty() && !owned.contains(&address)) {
+            findings.push(file.finding(
+                Severity::Warning,
+                "endpoint-without-node",
+                node.position,
+                format!("no control plane in these files owns the endpoint {host}: it is not an address, vip or certificate name of a control plane"),
+                "use an address or vip of a control plane; the address of a load balancer may be correct",
             ));
         }
     }
 }
 
-/// Returns the static and shared addresses of the machine in a file, without prefix lengths.
-fn addresses(file: &UserConfig) -> impl Iterator<Item = &str> {
-    let addresses = file.static_addresses().chain(file.shared_addresses());
-    addresses.map(|text| text.split('/').next().unwrap_or(text))
+/// The addresses of a machine in its config.
+struct Addresses<'a> {
+    fixed: Vec<IpAddr>,
+    /// The fixed addresses with the values that name them.
+    values: Vec<(IpAddr, &'a YamlNode)>,
+    /// Whether the machine has no other addresses.
+    all: bool,
 }
 
-fn texts<'a>(node: &'a YamlNode, path: &[&str]) -> impl Iterator<Item = &'a str> {
-    node.items_at(path).iter().filter_map(YamlNode::text)
-}
-
-/// Checks that discovery is enabled, because KubeSpan finds its peers by discovery.
-pub fn kubespan(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
-    for file in &set.files {
-        let discovery =
-            file.documents.iter().find_map(|document| document.get(&["cluster", "discovery", "enabled"]));
-        let (Some(on), Some(discovery)) = (file.kubespan(), discovery) else { continue };
-        if discovery.is_true() {
-            continue;
+impl<'a> Addresses<'a> {
+    fn of(file: &'a UserConfig) -> Self {
+        let mut links = Vec::new();
+        let mut all = true;
+        for document in &file.documents {
+            match document.kind() {
+                None => {
+                    for interface in document.items_at(&["machine", "network", "interfaces"]) {
+                        links.push(interface);
+                        links.extend(interface.items_at(&["vlans"]));
+                    }
+                }
+                Some("DHCPv4Config" | "DHCPv6Config") => all = false,
+                Some("Layer2VIPConfig" | "HCloudVIPConfig") => links.push(document),
+                Some(kind) if kind.ends_with("LinkConfig") || LINKS.contains(&kind) => links.push(document),
+                Some(_) => {}
+            }
         }
-        findings.push(file.finding(
-            Severity::Error,
-            "kubespan-without-discovery",
-            on.position,
-            "KubeSpan is on and discovery is off; Talos says \".cluster.discovery should be enabled when \
-             .machine.network.kubespan is enabled\"",
-            "switch discovery on, or KubeSpan off; without the internet, off",
-        ));
+        let mut values = Vec::new();
+        for link in links {
+            all &= !link.get(&["dhcp"]).is_some_and(YamlNode::is_true);
+            let items = link.items_at(&["addresses"]).iter();
+            let items = items
+                .filter_map(|item| if item.text().is_some() { Some(item) } else { item.get(&["address"]) });
+            let shared = link.kind().is_some_and(|kind| kind.ends_with("VIPConfig"));
+            let named = link.get(&["name"]).filter(|_| shared);
+            for node in items.chain(link.get(&["cidr"])).chain(link.get(&["vip", "ip"])).chain(named) {
+                let address = node.text().map(|text| text.split('/').next().unwrap_or(text));
+                match address.and_then(|text| text.parse().ok()) {
+                    Some(address) => values.push((address, node)),
+                    None => all = false,
+                }
+            }
+        }
+        Self { fixed: values.iter().map(|(address, _)| *address).collect(), values, all }
+    }
+}
+
+/// Other documents that are links with addresses.
+const LINKS: [&str; 5] = ["BondConfig", "BridgeConfig", "VLANConfig", "WireguardConfig", "VRFConfig"];
+
+fn names<'a>(node: &'a YamlNode, path: &[&str]) -> impl Iterator<Item = IpAddr> {
+    node.items_at(path).iter().filter_map(|item| item.text()?.parse().ok())
+}
+
+/// Finds addresses of nodes in the pod or service networks. Talos takes no such address as a node address
+/// (internal/app/machined/pkg/controllers/network/node_address.go, k8s filters).
+pub fn node_addresses(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
+    for (file, config) in set.machines() {
+        for (named, network) in named(config) {
+            let inside = |(address, _): &&(IpAddr, &YamlNode)| network.contains(address);
+            for (address, node) in Addresses::of(file).values.iter().filter(inside) {
+                findings.push(file.finding(
+                    Severity::Warning,
+                    "node-address-in-network",
+                    node.position,
+                    format!(
+                        "the address {address} is inside the {} network {network}; Talos does not use such an address for \
+                         etcd and kubelet, which wait for another one",
+                        named.name
+                    ),
+                    "choose pod and service networks that hold no address of a node",
+                ));
+            }
+        }
     }
 }

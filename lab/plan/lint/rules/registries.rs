@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lab_model::{Diagnostic, Position, Severity, yaml::YamlNode};
 
-use super::super::config_set::ConfigSet;
+use super::{super::config_set::ConfigSet, placeholders::is_template};
 use crate::user_config::UserConfig;
 
 /// Finds TLS settings for the host of a plain HTTP mirror. Talos combines both into containerd's host
@@ -28,8 +28,32 @@ pub fn tls_for_plain_http(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Returns the hosts of plain HTTP endpoints, with the endpoint.
-fn plain_hosts<'a>(file: &'a UserConfig) -> BTreeMap<&'a str, &'a str> {
+/// Finds endpoints of mirrors that are not URLs. Talos accepts them, and then its image service fails for every
+/// image of the registry (internal/pkg/containers/cri/containerd/hosts.go: url.Parse).
+pub fn mirrors_without_scheme(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
+    for file in &set.files {
+        for node in endpoints(file) {
+            let Some(text) = node.text().filter(|text| !text.is_empty() && !is_template(text)) else {
+                continue;
+            };
+            if text.starts_with("http://") || text.starts_with("https://") {
+                continue;
+            }
+            findings.push(file.finding(
+                Severity::Error,
+                "mirror-without-scheme",
+                node.position,
+                format!(
+                    "the endpoint {text} of a mirror is not a URL; every image pull from this registry fails"
+                ),
+                format!("write http://{text} or https://{text}"),
+            ));
+        }
+    }
+}
+
+/// Returns the endpoints of all mirrors.
+fn endpoints(file: &UserConfig) -> Vec<&YamlNode> {
     let mut endpoints = Vec::new();
     for document in &file.documents {
         for mirror in document.entries_at(&["machine", "registries", "mirrors"]) {
@@ -40,11 +64,16 @@ fn plain_hosts<'a>(file: &'a UserConfig) -> BTreeMap<&'a str, &'a str> {
             endpoints.extend(items.filter_map(|item| item.get(&["url"])));
         }
     }
-    let host = |node: &'a YamlNode| -> Option<(&'a str, &'a str)> {
+    endpoints
+}
+
+/// Returns the hosts of plain HTTP endpoints, with the endpoint.
+fn plain_hosts(file: &UserConfig) -> BTreeMap<&str, &str> {
+    fn host(node: &YamlNode) -> Option<(&str, &str)> {
         let text = node.text()?;
         Some((text.strip_prefix("http://")?.split('/').next()?, text))
-    };
-    endpoints.into_iter().filter_map(host).collect()
+    }
+    endpoints(file).into_iter().filter_map(host).collect()
 }
 
 /// Returns the hosts with non-empty TLS settings.

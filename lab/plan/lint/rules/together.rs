@@ -1,11 +1,14 @@
 //! Rules for values that all configs of one cluster must share.
 
+use std::net::IpAddr;
+
 use lab_model::{
     Diagnostic, Severity,
     yaml::{YamlNode, YamlValue},
 };
 
 use super::{super::config_set::ConfigSet, placeholders::is_template};
+use crate::user_config::endpoint_host;
 
 /// A shared value, as a rule and its paths.
 struct Common {
@@ -15,6 +18,8 @@ struct Common {
     help: &'static str,
     /// Whether messages may show the values.
     public: bool,
+    /// Whether no cluster works with different values.
+    certain: bool,
 }
 
 const SAME_BUNDLE: &str = "generate all configs of the cluster from one secrets bundle";
@@ -26,6 +31,7 @@ const COMMON: [Common; 9] = [
         consequence: "kube-proxy, the API server and cluster DNS will not agree on service addresses",
         help: "write the same networks into the configs of all nodes",
         public: true,
+        certain: true,
     },
     Common {
         rule: "networks-differ",
@@ -33,6 +39,7 @@ const COMMON: [Common; 9] = [
         consequence: "pods of some nodes will not be reached",
         help: "write the same networks into the configs of all nodes",
         public: true,
+        certain: true,
     },
     Common {
         rule: "networks-differ",
@@ -40,13 +47,15 @@ const COMMON: [Common; 9] = [
         consequence: "names of services will not be found on some nodes",
         help: "write the same domain into the configs of all nodes",
         public: true,
+        certain: true,
     },
     Common {
         rule: "clusters-differ",
         path: &["cluster", "controlPlane", "endpoint"],
-        consequence: "the nodes join different clusters, or none",
-        help: "write the same endpoint into the configs of all nodes",
+        consequence: "if they do not lead to the same API server, the nodes join different clusters",
+        help: "write the same endpoint into the configs of all nodes, or check that both lead to this cluster",
         public: true,
+        certain: false,
     },
     Common {
         rule: "clusters-differ",
@@ -54,6 +63,7 @@ const COMMON: [Common; 9] = [
         consequence: "the nodes do not trust each other: \"x509: certificate signed by unknown authority\"",
         help: SAME_BUNDLE,
         public: false,
+        certain: true,
     },
     Common {
         rule: "clusters-differ",
@@ -61,6 +71,7 @@ const COMMON: [Common; 9] = [
         consequence: "kubelet does not trust the API server: \"x509: certificate signed by unknown authority\"",
         help: SAME_BUNDLE,
         public: false,
+        certain: true,
     },
     Common {
         rule: "clusters-differ",
@@ -68,6 +79,7 @@ const COMMON: [Common; 9] = [
         consequence: "trustd refuses the worker a certificate, and its API stays closed",
         help: SAME_BUNDLE,
         public: false,
+        certain: true,
     },
     Common {
         rule: "clusters-differ",
@@ -75,6 +87,7 @@ const COMMON: [Common; 9] = [
         consequence: "the API server refuses kubelet's first request: \"Unauthorized\"",
         help: SAME_BUNDLE,
         public: false,
+        certain: true,
     },
     Common {
         rule: "clusters-differ",
@@ -82,6 +95,7 @@ const COMMON: [Common; 9] = [
         consequence: "discovery does not find the other nodes",
         help: SAME_BUNDLE,
         public: false,
+        certain: true,
     },
 ];
 
@@ -92,7 +106,7 @@ pub fn together(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
         let mut first = None;
         for (file, config) in set.machines() {
             let Some(node) = config.get(common.path) else { continue };
-            let value = written(node);
+            let value = if common.certain { written(node) } else { endpoint(&written(node)) };
             // Another rule reports placeholders for missing values.
             if value.is_empty() || is_template(&value) {
                 continue;
@@ -110,13 +124,22 @@ pub fn together(set: &ConfigSet, findings: &mut Vec<Diagnostic>) {
                 (String::new(), String::new())
             };
             findings.push(file.finding(
-                Severity::Error,
+                if common.certain { Severity::Error } else { Severity::Warning },
                 common.rule,
                 node.position,
                 format!("{name}{here} differs from {}{there}; {}", first_file.name, common.consequence),
                 common.help,
             ));
         }
+    }
+}
+
+/// Returns a spelling of an endpoint for comparison.
+fn endpoint(url: &str) -> String {
+    let url = url.trim_end_matches('/').to_ascii_lowercase();
+    match endpoint_host(&url).and_then(|host| Some((host, host.parse::<IpAddr>().ok()?))) {
+        Some((host, address)) => url.replacen(host, &address.to_string(), 1),
+        None => url,
     }
 }
 

@@ -1,0 +1,166 @@
+//! The programs: where they are, and how they are built.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use lab_model::files::FileLock;
+use lab_plan::config::TalosContract;
+
+use super::sources;
+
+/// Number of compiler output lines in an error.
+const LINES: usize = 15;
+
+/// A program could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// There is no Go toolchain.
+    #[error("Go is not installed; `make setup` installs it")]
+    NoGo,
+    /// A file operation failed.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// The operation, as a verb.
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// The compiler failed.
+    #[error("go build with Talos' library {contract} ended with {status}; its last lines:\n{output}")]
+    Build {
+        contract: &'static str,
+        /// The exit status.
+        status: String,
+        /// The end of the compiler output.
+        output: String,
+    },
+}
+
+/// The programs of one directory.
+#[derive(Clone, Debug)]
+pub(super) struct Programs {
+    /// The directory of all versions.
+    root: PathBuf,
+    /// The directory of the programs that this lab needs.
+    directory: PathBuf,
+}
+
+impl Programs {
+    pub(super) fn at(root: &Path) -> Self {
+        Self { root: root.to_owned(), directory: root.join(sources::version()) }
+    }
+
+    /// Returns the path of a program, which may not exist.
+    pub(super) fn path(&self, contract: TalosContract) -> PathBuf {
+        self.directory.join(contract.as_str())
+    }
+
+    /// Returns the path of a program, and builds it if it does not exist. Calls `progress` before a build. A
+    /// lock prevents concurrent builds.
+    pub(super) fn built(
+        &self,
+        contract: TalosContract,
+        progress: &dyn Fn(&str),
+    ) -> Result<PathBuf, BuildError> {
+        let path = self.path(contract);
+        if path.is_file() {
+            return Ok(path);
+        }
+        fs::create_dir_all(&self.directory).map_err(file("create", &self.directory))?;
+        let _lock = FileLock::acquire(&self.root.join(".building")).map_err(file("lock", &self.root))?;
+        // Another process may have built the program while this process waited for the lock.
+        if !path.is_file() {
+            self.build(contract, &path, progress)?;
+            self.remove_others();
+        }
+        Ok(path)
+    }
+
+    fn build(&self, contract: TalosContract, path: &Path, progress: &dyn Fn(&str)) -> Result<(), BuildError> {
+        let module = self.directory.join("sources");
+        sources::unpack(&module).map_err(file("unpack the sources of the validator to", &module))?;
+        // The rename comes after the build, so that an interrupted build leaves no incomplete program.
+        let partial = path.with_extension("partial");
+        let partial = std::path::absolute(&partial).map_err(file("resolve", &partial))?;
+        progress(&format!(
+            "building the config check with Talos' own library {}, once; this can take minutes",
+            contract.as_str()
+        ));
+        let mut go = Command::new("go");
+        go.args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o"]).arg(&partial);
+        if contract != TalosContract::default() {
+            go.arg(format!("-modfile=go.{}.mod", contract.as_str()));
+        }
+        let output = go
+            .arg(".")
+            .current_dir(&module)
+            .env("CGO_ENABLED", "0")
+            .env("GOWORK", "off")
+            .env_remove("GOOS")
+            .env_remove("GOARCH")
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound => BuildError::NoGo,
+                _ => file("run go in", &module)(source),
+            })?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            let lines: Vec<_> = text.lines().collect();
+            return Err(BuildError::Build {
+                contract: contract.as_str(),
+                status: output.status.to_string(),
+                output: lines[lines.len().saturating_sub(LINES)..].join("\n"),
+            });
+        }
+        fs::rename(&partial, path).map_err(file("put in place", path))
+    }
+
+    /// Removes the programs of other versions of the lab, which are large. A version that is still in use
+    /// builds its programs again.
+    fn remove_others(&self) {
+        let Ok(entries) = fs::read_dir(&self.root) else { return };
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            if path.is_dir() && path != self.directory {
+                // Nothing depends on the removal.
+                let _ = fs::remove_dir_all(&path);
+            }
+        }
+    }
+}
+
+fn file<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> BuildError + use<'a> {
+    move |source| BuildError::File { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_there_is_not_built_again() {
+        let root = tempfile::tempdir().expect("directory");
+        let programs = Programs::at(root.path());
+        let path = programs.path(TalosContract::V1_12);
+        fs::create_dir_all(path.parent().expect("parent")).expect("directory");
+        fs::write(&path, "").expect("program");
+        let built = programs.built(TalosContract::V1_12, &|line| panic!("{line}")).expect("there");
+        assert_eq!(built, path);
+    }
+
+    #[test]
+    fn programs_of_other_versions_are_removed() {
+        let root = tempfile::tempdir().expect("directory");
+        let programs = Programs::at(root.path());
+        for directory in [&root.path().join("0123456789abcdef"), &programs.directory] {
+            fs::create_dir_all(directory).expect("directory");
+        }
+        programs.remove_others();
+        let left: Vec<_> =
+            fs::read_dir(root.path()).expect("list").map(|e| e.expect("entry").path()).collect();
+        assert_eq!(left, [programs.directory]);
+    }
+}
