@@ -20,6 +20,7 @@ static PLAN: LazyLock<LanPlan> = LazyLock::new(|| LanPlan {
     gateway: GATEWAY,
     domain: "lab.internal".into(),
     mtu: 1500,
+    inner: Vec::new(),
     attachments: vec![Attachment {
         node: "node-1".parse().expect("a name"),
         mac: NODE_MAC,

@@ -85,6 +85,7 @@ fn additions(contract: TalosContract, kind: Kind) -> String {
     let mut patch = json!({
         "machine": {
             "time": { "servers": ["10.5.0.1"] },
+            "certSANs": ["127.0.0.1"],
             "kubelet": { "nodeIP": { "validSubnets": ["10.5.0.0/24"] } },
             "registries": { "mirrors": {
                 "registry.k8s.io": { "endpoints": ["http://10.5.0.1:5000"], "skipFallback": true },

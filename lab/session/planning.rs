@@ -59,7 +59,7 @@ impl Planning<'_> {
             budgets,
             upstreams,
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            kubernetes_version: KUBERNETES_VERSION.trim_start_matches('v').to_owned(),
+            reference_kubernetes: KUBERNETES_VERSION.trim_start_matches('v').to_owned(),
             faults: request.faults.clone(),
             now: jiff::Timestamp::now(),
         }
@@ -144,6 +144,11 @@ impl Planning<'_> {
         if errors.is_empty() { Ok(()) } else { Err(StartError::Config(errors)) }
     }
 
+    /// Notes the Talos release of each image, and what follows from it.
+    pub(super) fn note_releases(self, plan: &Plan) {
+        plan.release_notes().into_iter().for_each(|note| self.note(note));
+    }
+
     pub(super) fn note(self, text: String) {
         self.recorder.record(EventKind::Note { subject: Subject::Cluster, text });
     }
@@ -165,7 +170,8 @@ impl Planning<'_> {
             let boot = cache.prepare(&image)?;
             let contents =
                 cache.contents(&image, || Inspection::of(&path, &disks).map(|seen| seen.contents))?;
-            Ok::<_, InspectError>(PreparedImage { origin, digest: image.digest, boot, contents })
+            let arguments = image.found.arguments;
+            Ok::<_, InspectError>(PreparedImage { origin, digest: image.digest, boot, contents, arguments })
         };
         // One CPU core for each role.
         let prepared = tokio::task::spawn_blocking(move || {

@@ -61,6 +61,7 @@ impl Preview {
         planning.note(format!("speed factor {factor}: {from}"));
         budgets.speed_factor = factor.get();
         let plan = Plan::new(request.spec.clone(), planning.inputs(&request, images, &store, budgets))?;
+        planning.note_releases(&plan);
         planning.check_configs(&plan).await?;
         for (port, upstreams) in planning.further_ports(&plan) {
             let names: Vec<_> = upstreams.iter().map(String::as_str).collect();

@@ -83,6 +83,7 @@ impl Session {
             action: "publish how the nodes are reached".into(),
             source: std::io::Error::other(error),
         })?;
+        leave_talosconfig(cluster)?;
         let kubeconfig = match cluster.formation().kubeconfig() {
             Ok(text) => Some(leave_kubeconfig(cluster, text)?),
             // A forming cluster has no kubeconfig for some time. Readers get a message about this.
@@ -120,6 +121,14 @@ fn live_node(cluster: &Cluster, node: &NodePlan) -> Result<LiveNode, NotForwarde
         forwards,
         console: Some(cluster.node_directory(name).join("console.log")),
     })
+}
+
+/// Replaces the client file of the plan by one whose endpoint is a port of this host.
+fn leave_talosconfig(cluster: &Cluster) -> Result<(), SessionError> {
+    let control_plane = cluster.plan().control_plane();
+    let Ok(port) = cluster.machine_api(&control_plane.spec.name) else { return Ok(()) };
+    let file = cluster.plan().talosconfig.clone().through(port, control_plane.address.into());
+    write(cluster.directory(), "talosconfig", file.to_yaml().unwrap_or_default())
 }
 
 fn leave_kubeconfig(cluster: &Cluster, text: &str) -> Result<PathBuf, SessionError> {

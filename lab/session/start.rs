@@ -175,6 +175,7 @@ impl Session {
         }
         let inputs = planning.inputs(&request, images, &store, budgets);
         let mut plan = Plan::new(request.spec.clone(), inputs)?;
+        planning.note_releases(&plan);
         let warm = self.warm(&request, &plan, &store).await?;
         if let Some(snapshot) = warm.as_ref().and_then(|warm| warm.restore.as_ref()) {
             let access = &snapshot.access;
@@ -283,6 +284,10 @@ impl Session {
         let document = spec.resolve(&plan.spec)?;
         let programs = self.options.images.join(Programs::DIRECTORY);
         let sources = self.cache("program-sources")?;
+        if Programs::at(&programs).is_err() {
+            self.planning()
+                .note("compiling the programs of the tailnet, once: this takes minutes".to_owned());
+        }
         let built = tokio::task::spawn_blocking(move || Programs::at_or_built_here(&programs, &sources));
         let programs = built.await.map_err(|error| SessionError::Host {
             action: "build the tailnet's programs".into(),

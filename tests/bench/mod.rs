@@ -47,6 +47,7 @@ fn plan(nodes: u8, mtu: u16) -> LanPlan {
         gateway: GATEWAY,
         domain: "lab.internal".into(),
         mtu,
+        inner: vec!["10.96.0.0/12".parse().expect("a network")],
         attachments: (1..=nodes).map(attachment).collect(),
     }
 }

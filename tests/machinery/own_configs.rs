@@ -39,6 +39,7 @@ fn planned(scenario: Scenario) -> Result<Plan, PlanError> {
         digest: Digest::of_bytes(b"image"),
         boot: BootFiles { kernel: "Image".into(), initramfs: "initramfs.cpio".into() },
         contents: Contents::default(),
+        arguments: None,
     };
     let roles = scenario.cluster.images.keys().cloned();
     let images: BTreeMap<_, _> = roles.map(|role| (role, image.clone())).collect();
@@ -49,7 +50,7 @@ fn planned(scenario: Scenario) -> Result<Plan, PlanError> {
         budgets: Budgets::default(),
         cores: 2,
         upstreams: vec!["registry.k8s.io".into(), "docker.io".into()],
-        kubernetes_version: "1.34.2".into(),
+        reference_kubernetes: "1.34.2".into(),
         faults: scenario.faults,
         now: jiff::Timestamp::now(),
     };

@@ -56,7 +56,7 @@ pub struct Cluster {
     pub(super) plan: Plan,
     pub(super) host: Host,
     pub(super) lan: Lan,
-    registry: Registry,
+    pub(super) registry: Registry,
     tailnet: Option<Tailnet>,
     machines: Mutex<BTreeMap<NodeName, Arc<Machine>>>,
     /// Options to restore and save warm clusters.
@@ -260,7 +260,7 @@ impl Cluster {
             name: name.clone(),
             kernel: node.boots.kernel.clone(),
             initramfs,
-            cmdline: node.cmdline.clone(),
+            cmdline: node.kernel.text.clone(),
             memory_mib: u32::try_from(node.spec.memory.as_mib()).unwrap_or(u32::MAX),
             vcpus: node.spec.vcpus,
             cpu_model: self.plan.cpu_model.clone(),

@@ -20,6 +20,10 @@ pub struct LanPlan {
     /// MTU of the nodes, in bytes. slirp uses a fixed MTU of 1500 towards the host; TCP negotiates the
     /// smaller value.
     pub mtu: u16,
+    /// Networks inside the cluster: pods and services. Packets to them leave a node only while it lacks the
+    /// rules that translate or route them.
+    #[serde(default)]
+    pub inner: Vec<Ipv4Net>,
     pub attachments: Vec<Attachment>,
 }
 
@@ -87,6 +91,7 @@ impl LanPlan {
             gateway: Ipv4Addr::new(10, 5, 0, 1),
             domain: "lab.internal".into(),
             mtu: 1500,
+            inner: vec!["10.96.0.0/12".parse().expect("a network")],
             attachments: (0..nodes)
                 .map(|n| Attachment {
                     node: format!("node-{}", n + 1).parse().expect("a node name"),

@@ -44,7 +44,7 @@ impl Plan {
             // A finding may name another file that differs. Both sets therefore use the same file names.
             let own = node.spec.config.as_ref().map(|file| file.origin.clone());
             let origin = own.unwrap_or_else(|| format!("machine config of {}", node.spec.name));
-            nodes.entry(self.spec.talos_contract).or_default().push((origin, text));
+            nodes.entry(node.contract).or_default().push((origin, text));
         }
         PlannedConfigs { parts, nodes }
     }

@@ -54,8 +54,7 @@ impl Plan {
     /// user.
     pub fn pulled_images(&self) -> impl Iterator<Item = (String, String)> {
         let of_node = |node: &NodePlan| {
-            let images =
-                pulled_images(&node.config, node.spec.kind, node.software(), self.spec.talos_contract);
+            let images = pulled_images(&node.config, node.spec.kind, &node.software());
             let name = node.spec.name.to_string();
             images.into_iter().map(move |image| (image, name.clone())).collect::<Vec<_>>()
         };
@@ -90,10 +89,7 @@ impl Plan {
 impl NodePlan {
     /// Returns the software of the node, according to its image.
     pub(super) fn software(&self) -> NodeSoftware {
-        match &self.image.contents.node_version {
-            Some(version) if version.starts_with("Talos") => NodeSoftware::Talos,
-            _ => NodeSoftware::Reference,
-        }
+        self.release.clone().map_or(NodeSoftware::Reference, NodeSoftware::Talos)
     }
 }
 

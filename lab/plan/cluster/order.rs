@@ -51,9 +51,9 @@ pub struct Capacity {
 }
 
 /// Number of reference host cores that a forming node uses, in hundredths.
-fn weight(software: NodeSoftware, accelerator: Accelerator) -> u32 {
+fn weight(software: &NodeSoftware, accelerator: Accelerator) -> u32 {
     match (software, accelerator) {
-        (NodeSoftware::Talos, Accelerator::Tcg) => 100,
+        (NodeSoftware::Talos(_), Accelerator::Tcg) => 100,
         (NodeSoftware::Reference, Accelerator::Tcg) => 25,
         // At native speed, formation takes seconds.
         (_, Accelerator::Kvm | Accelerator::Hvf) => 10,
@@ -64,7 +64,7 @@ impl StartDecision {
     /// Decides the start order for a cluster of these nodes.
     pub fn of(asked: StartOrder, nodes: &[NodeSoftware], capacity: Capacity) -> Self {
         let weights =
-            || nodes.iter().map(|software| f64::from(weight(*software, capacity.accelerator)) / 100.0);
+            || nodes.iter().map(|software| f64::from(weight(software, capacity.accelerator)) / 100.0);
         let need: f64 = weights().sum();
         let have = capacity.cores as f64 / capacity.speed_factor.max(1.0);
         let short = need > have;
@@ -100,16 +100,24 @@ impl fmt::Display for StartDecision {
 mod tests {
     use super::*;
 
+    fn talos(count: usize) -> Vec<NodeSoftware> {
+        vec![NodeSoftware::Talos("v1.13.9".parse().expect("release")); count]
+    }
+
+    fn reference(count: usize) -> Vec<NodeSoftware> {
+        vec![NodeSoftware::Reference; count]
+    }
+
     #[test]
     fn workers_that_wait_come_as_many_at_a_time_as_the_host_carries_and_at_least_one() {
         let at_once = |nodes: &[NodeSoftware], cores| {
             let capacity = Capacity { cores, speed_factor: 1.0, accelerator: Accelerator::Tcg };
             StartDecision::of(StartOrder::Auto, nodes, capacity).workers_at_once
         };
-        assert_eq!(at_once(&[NodeSoftware::Reference; 9], 1), 3);
-        assert_eq!(at_once(&[NodeSoftware::Talos; 3], 2), 1);
-        assert_eq!(at_once(&[NodeSoftware::Talos; 9], 4), 3);
-        assert_eq!(at_once(&[NodeSoftware::Talos; 3], 1), 1);
+        assert_eq!(at_once(&reference(9), 1), 3);
+        assert_eq!(at_once(&talos(3), 2), 1);
+        assert_eq!(at_once(&talos(9), 4), 3);
+        assert_eq!(at_once(&talos(3), 1), 1);
     }
 
     fn decided(nodes: &[NodeSoftware], cores: usize, speed_factor: f64, accelerator: Accelerator) -> bool {
@@ -119,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_was_measured_is_what_is_decided() {
-        let (talos, reference) = ([NodeSoftware::Talos; 3], [NodeSoftware::Reference; 3]);
+        let (talos, reference) = (talos(3), reference(3));
         assert!(decided(&talos, 2, 1.0, Accelerator::Tcg));
         assert!(!decided(&talos, 4, 1.0, Accelerator::Tcg));
         assert!(!decided(&talos, 2, 1.0, Accelerator::Kvm));
@@ -131,7 +139,7 @@ mod tests {
     #[test]
     fn the_user_decides_and_the_reason_is_told_all_the_same() {
         let capacity = Capacity { cores: 2, speed_factor: 1.0, accelerator: Accelerator::Tcg };
-        let decision = StartDecision::of(StartOrder::Together, &[NodeSoftware::Talos; 3], capacity);
+        let decision = StartDecision::of(StartOrder::Together, &talos(3), capacity);
         let text = "all nodes start together: as requested; 3 nodes forming at once need about 3.0 cores of the \
                     reference host, and this host has 2.0";
         assert_eq!(decision.to_string(), text);

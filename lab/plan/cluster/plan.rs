@@ -15,16 +15,18 @@ use super::{
     budget::Budgets,
     fault::Fault,
     image_delivery::ImageDelivery,
+    kernel_arguments::{COMMAND_LINE_SIZE, KernelArguments},
     network_plugin::NetworkPlugin,
     node_config::{OwnConfigChange, client_file, node_config, secrets},
     order::{Capacity, StartDecision},
     plan_error::PlanError,
+    release::{kubernetes_version, releases},
     spec::{ClusterSpec, NodeSpec, Patch},
 };
 use crate::{
     config::{
         ClusterConfig, Credentials, LabPatchId, LabPatchLine, MachineConfig, RegistryMirror, SecretsBundle,
-        SecretsError, TalosContract, Talosconfig,
+        SecretsError, TalosContract, TalosRelease, Talosconfig,
     },
     network::{KUBERNETES_API_PORT, MACHINE_API_PORT, REGISTRY_PORT},
 };
@@ -43,6 +45,9 @@ pub struct PreparedImage {
     pub boot: BootFiles,
     /// The contents of the image layers.
     pub contents: Contents,
+    /// The kernel arguments in the image, if it has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<String>,
 }
 
 /// Planning inputs from the host and the run.
@@ -60,8 +65,8 @@ pub struct PlanInputs {
     pub cores: usize,
     /// The upstream registries that the lab registry mirrors.
     pub upstreams: Vec<String>,
-    /// Kubernetes version without `v`.
-    pub kubernetes_version: String,
+    /// Kubernetes version of the reference node, without `v`.
+    pub reference_kubernetes: String,
     /// Faults to inject.
     pub faults: Vec<Fault>,
     /// The current time.
@@ -84,6 +89,8 @@ pub struct Plan {
     /// The lab patches for machine configs, with reasons.
     pub lab_patches: Vec<LabPatchLine>,
     pub lan: LanPlan,
+    /// Kubernetes version of generated machine configs, without `v`.
+    pub kubernetes_version: String,
     /// The nodes, in the order of the spec.
     pub nodes: Vec<NodePlan>,
     /// Index of the control plane in `nodes`.
@@ -119,8 +126,12 @@ pub struct NodePlan {
     pub boots: BootFiles,
     /// An extension that a fault removes from the boot files.
     pub without_extension: Option<String>,
-    /// Kernel arguments.
-    pub cmdline: String,
+    /// The Talos release in the image. `None` for the reference node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<TalosRelease>,
+    /// The document format of the node's machine config.
+    pub contract: TalosContract,
+    pub kernel: KernelArguments,
     #[serde(skip)]
     pub config: MachineConfig,
     /// The lab's changes to the config, if the user supplied it.
@@ -156,16 +167,24 @@ impl Plan {
         let (Some((control_plane, (_, endpoint))), None) = (endpoints.next(), endpoints.next()) else {
             return Err(PlanError::ControlPlanes { count: spec.nodes_of(Kind::ControlPlane).count() });
         };
-        let cluster = cluster_config(&spec, &inputs, *endpoint);
+        let releases = releases(&spec, &inputs.images)?;
+        let cluster = ClusterConfig {
+            kubernetes_version: kubernetes_version(&spec, &releases, &inputs.reference_kubernetes)?,
+            ..cluster_config(&spec, &inputs, *endpoint)
+        };
         let nodes = places
             .iter()
-            .map(|(node, address)| node_plan(&spec, &inputs, &cluster, &secrets, node, *address))
+            .zip(releases)
+            .map(|((node, address), release)| {
+                node_plan(&spec, &inputs, &cluster, &secrets, (node, *address, release))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let lan = LanPlan {
             network: spec.network.lan,
             gateway: cluster.gateway,
             domain: "lab.internal".into(),
             mtu: LAN_MTU,
+            inner: vec![spec.network.pods, spec.network.services],
             attachments: nodes.iter().map(attachment).collect(),
         };
         let addresses: Vec<_> = places.iter().map(|(_, address)| (*address).into()).collect();
@@ -187,6 +206,7 @@ impl Plan {
             faults: inputs.faults,
             spec,
             lan,
+            kubernetes_version: cluster.kubernetes_version,
             nodes,
             control_plane,
             image_disk: None,
@@ -254,8 +274,8 @@ fn cluster_config(spec: &ClusterSpec, inputs: &PlanInputs, endpoint: Ipv4Addr) -
     ClusterConfig {
         name: spec.name.to_string(),
         endpoint_address: endpoint,
-        contract: spec.talos_contract,
-        kubernetes_version: inputs.kubernetes_version.clone(),
+        contract: spec.talos_contract.unwrap_or_default(),
+        kubernetes_version: inputs.reference_kubernetes.clone(),
         lan: spec.network.lan,
         gateway,
         pods: spec.network.pods,
@@ -278,9 +298,10 @@ fn node_plan(
     inputs: &PlanInputs,
     cluster: &ClusterConfig,
     secrets: &SecretsBundle,
-    node: &NodeSpec,
-    address: Ipv4Addr,
+    (node, address, release): (&NodeSpec, Ipv4Addr, Option<TalosRelease>),
 ) -> Result<NodePlan, PlanError> {
+    let contract = release.as_ref().and_then(TalosRelease::contract).unwrap_or(cluster.contract);
+    let cluster = &ClusterConfig { contract, ..cluster.clone() };
     let has = |wanted: fn(&Fault) -> bool| {
         inputs.faults.iter().any(|fault| *fault.node() == node.name && wanted(fault))
     };
@@ -294,9 +315,9 @@ fn node_plan(
     };
     let (config, own_config) = node_config(spec, cluster, secrets, node, address, is_foreign)?;
     let image = inputs.images.get(&node.role).ok_or_else(|| PlanError::Image(node.role.clone()))?;
-    let mut cmdline = kernel_arguments(spec.talos_contract);
+    let mut kernel = KernelArguments::of(image, contract, release.as_ref());
     if let Some(limit) = boot_timeout(spec, &inputs.budgets) {
-        cmdline.push_str(&format!(" lab.boot-timeout={}", limit.as_secs()));
+        kernel.push(&format!("lab.boot-timeout={}", limit.as_secs()));
     }
     let impossible = |problem: String| PlanError::ImpossibleFault { node: node.name.clone(), problem };
     let (mut boots, mut without_extension) = (image.boot.clone(), None);
@@ -316,10 +337,14 @@ fn node_plan(
         }
     }
     if has(|fault| matches!(fault, Fault::OtherArchitecture { .. })) {
-        cmdline.push_str(" lab.architecture=amd64");
+        kernel.push("lab.architecture=amd64");
     }
     if has(|fault| matches!(fault, Fault::KernelPanic { .. })) {
-        cmdline.push_str(" rdinit=/no-such-init");
+        kernel.push("rdinit=/no-such-init");
+    }
+    let bytes = kernel.text.len();
+    if bytes >= COMMAND_LINE_SIZE {
+        return Err(PlanError::LongArguments { node: node.name.clone(), bytes });
     }
     Ok(NodePlan {
         spec: node.clone(),
@@ -328,7 +353,9 @@ fn node_plan(
         image: image.clone(),
         boots,
         without_extension,
-        cmdline,
+        release,
+        contract,
+        kernel,
         config,
         own_config,
     })
@@ -355,26 +382,11 @@ fn check_roles(spec: &ClusterSpec, images: &BTreeMap<Role, PreparedImage>) -> Re
     Ok(())
 }
 
-/// Returns the kernel arguments that Talos requires (`talos.platform`, `slab_nomerge`, `pti=on`), the
-/// serial console, and options that shorten an emulated boot: `mitigations=off` removes speculation loops
-/// at each system call, `init_on_alloc=0` skips zeroing of zero memory, and `norandmaps` loads programs
-/// at the same addresses at each start. TCG translates code per virtual address, so random addresses
-/// force a new translation at each start of a shim, a runtime or a network plugin. `panic=0` keeps a
-/// crashed node for the post-mortem.
 /// Returns the spec's boot timeout on this host, in whole seconds. A boot takes longer on a slow host, and
 /// must not reach the timeout because of that.
 fn boot_timeout(spec: &ClusterSpec, budgets: &Budgets) -> Option<Duration> {
     let limit = Duration::from_secs(spec.boot_timeout?.into());
     Some(Duration::from_secs(budgets.on_this_host(limit).as_secs()))
-}
-
-fn kernel_arguments(contract: TalosContract) -> String {
-    format!(
-        "talos.platform=metal slab_nomerge pti=on console=ttyAMA0 printk.devkmsg=on consoleblank=0 \
-         nvme_core.io_timeout=4294967295 init_on_alloc=0 panic=0 net.ifnames=0 \
-         talos.dashboard.disabled=1 talos.auditd.disabled=1 mitigations=off norandmaps lab.talos-contract={}",
-        contract.as_str()
-    )
 }
 
 /// Derives a locally administered MAC address (IEEE 802) from the IPv4 address.

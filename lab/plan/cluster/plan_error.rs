@@ -5,8 +5,8 @@ use lab_model::{
     node::{NodeName, Role},
 };
 
-use super::validation::SpecError;
-use crate::config::{ConfigError, SecretsError};
+use super::{kernel_arguments::COMMAND_LINE_SIZE, validation::SpecError};
+use crate::config::{ConfigError, SecretsError, TalosContract, TalosRelease};
 
 /// The reason that planning fails.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,51 @@ pub enum PlanError {
         /// A node with this role.
         node: NodeName,
     },
+    /// The image does not name its Talos release.
+    #[error(
+        "the image of role {role} says in etc/os-release that it is \"{}\", which names no Talos release; say \
+         cluster.talosContract if it is one the lab knows",
+        .software.escape_debug()
+    )]
+    UnknownRelease {
+        role: Role,
+        /// The name in the image.
+        software: String,
+    },
+    /// The release has no contract.
+    #[error("the image of role {role} is Talos {release}; the lab forms clusters of Talos v1.11 and later")]
+    OldRelease { role: Role, release: TalosRelease },
+    /// The scenario contradicts the image.
+    #[error(
+        "the image of role {role} is Talos {release}, and the scenario says `talosContract: {}`; leave it out: machine \
+         configs follow the image",
+        .said.as_str()
+    )]
+    Contract {
+        role: Role,
+        release: TalosRelease,
+        /// The contract of the scenario.
+        said: TalosContract,
+    },
+    /// An image cannot run the requested Kubernetes version.
+    #[error(
+        "the scenario asks for Kubernetes v{asked}, and the image of role {role} {problem}; change \
+         cluster.kubernetesVersion, or leave it out to get the version of the image"
+    )]
+    KubernetesVersion {
+        role: Role,
+        /// The version of the scenario.
+        asked: String,
+        /// The versions of the image.
+        problem: String,
+    },
+    /// The kernel cuts longer command lines.
+    #[error(
+        "the kernel arguments of node {node} have {bytes} bytes, and an arm64 kernel reads {} of them; build the image \
+         with fewer extra kernel arguments",
+        COMMAND_LINE_SIZE - 1
+    )]
+    LongArguments { node: NodeName, bytes: usize },
     /// A fault cannot be injected.
     #[error("the fault for node {node} cannot be injected: {problem}")]
     ImpossibleFault {

@@ -27,8 +27,12 @@ pub struct ClusterSpec {
     pub network: NetworkSpec,
     /// The image source of each role. Every role in `nodes` has an entry.
     pub images: BTreeMap<Role, ImageSource>,
-    /// The Talos release that the machine configs target.
-    pub talos_contract: TalosContract,
+    /// The Talos release line that the machine configs target. `None` means that of each node's image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub talos_contract: Option<TalosContract>,
+    /// Kubernetes version without `v`. `None` means the default of the control plane's image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes_version: Option<String>,
     /// Whether control planes accept ordinary pods.
     pub allow_scheduling_on_control_planes: bool,
     /// Required number of nodes with the role `gateway`.
@@ -216,7 +220,8 @@ impl ClusterSpec {
             nodes,
             network: NetworkSpec::default(),
             images: BTreeMap::from([(role, ImageSource::Reference)]),
-            talos_contract: TalosContract::default(),
+            talos_contract: None,
+            kubernetes_version: None,
             allow_scheduling_on_control_planes: true,
             gateways: 0,
             own: None,

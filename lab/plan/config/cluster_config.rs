@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 use lab_model::node::{Kind, NodeName};
 use serde::{Deserialize, Serialize};
 
-use super::lab_patches::LabPatches;
+use super::{lab_patches::LabPatches, release::TalosRelease};
 
 /// The document format of a Talos version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,15 +40,11 @@ impl TalosContract {
     /// Returns the contract of Talos `version`, with or without a leading `v`. Returns `None` for text
     /// that is not a version, and for releases before 1.11, which the lab does not support.
     pub fn of_version(version: &str) -> Option<Self> {
-        let mut parts = version.trim_start_matches('v').split('.');
-        let major: u32 = parts.next()?.parse().ok()?;
-        let minor: u32 = parts.next()?.parse().ok()?;
-        match (major, minor) {
-            (1, 11) => Some(Self::V1_11),
-            (1, 12) => Some(Self::V1_12),
-            (1, 13..) | (2.., _) => Some(Self::V1_13),
-            _ => None,
+        let mut whole = version.trim_start_matches('v').to_owned();
+        if whole.split('.').count() == 2 {
+            whole.push_str(".0");
         }
+        whole.parse::<TalosRelease>().ok()?.contract()
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     documents::MachineConfig,
     lab_patches::audit_policy,
     pki::CertificateAndKey,
+    release::{component_image, kubelet_image},
     secrets::SecretsBundle,
 };
 
@@ -40,7 +41,7 @@ fn base(cluster: &ClusterConfig, node: &NodeConfig, secrets: &SecretsBundle) -> 
     let control_plane = node.kind == Kind::ControlPlane;
     let authority =
         |full: &CertificateAndKey| if control_plane { pair(full) } else { certificate_only(full) };
-    let image = |component: &str| format!("registry.k8s.io/{component}:v{}", cluster.kubernetes_version);
+    let image = |component: &str| component_image(component, &cluster.kubernetes_version);
     let mut document = json!({
         "version": "v1alpha1",
         "debug": false,
@@ -51,7 +52,7 @@ fn base(cluster: &ClusterConfig, node: &NodeConfig, secrets: &SecretsBundle) -> 
             "ca": authority(&secrets.certs.os),
             "certSANs": [],
             "kubelet": {
-                "image": format!("ghcr.io/siderolabs/kubelet:v{}", cluster.kubernetes_version),
+                "image": kubelet_image(&cluster.kubernetes_version),
                 "defaultRuntimeSeccompProfileEnabled": true,
                 "disableManifestsDirectory": true,
             },

@@ -5,7 +5,7 @@
 //! Keys and values are valid for Talos v1.11 and v1.13 (`tests/talos_config.rs` validates them with the
 //! Talos library).
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, net::Ipv4Addr, str::FromStr};
 
 use lab_model::node::Kind;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,7 @@ pub enum LabPatchId {
     Discovery,
     Hostname,
     InstallDisk,
+    Loopback,
     EtcdSubnet,
     ImageCache,
     NetworkPlugin,
@@ -111,13 +112,14 @@ pub struct UnknownLabPatch(String);
 
 impl LabPatchId {
     /// All variants, in declaration order. Patches are merged into a config in this order.
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Time,
         Self::KubeletSubnet,
         Self::Mirrors,
         Self::Discovery,
         Self::Hostname,
         Self::InstallDisk,
+        Self::Loopback,
         Self::EtcdSubnet,
         Self::ImageCache,
         Self::NetworkPlugin,
@@ -164,6 +166,11 @@ impl LabPatchId {
                 "lab/install-disk",
                 All,
                 "a config must name a disk, and a VM has only /dev/vda, which counts as installed",
+            ),
+            Self::Loopback => entry(
+                "lab/loopback",
+                All,
+                "talosctl reaches nodes at ports of this host, and their certificates must name its address",
             ),
             Self::EtcdSubnet => entry(
                 "lab/etcd-subnet",
@@ -292,6 +299,7 @@ impl LabPatchId {
                 "apiVersion": "v1alpha1", "kind": "HostnameConfig", "auto": "off", "hostname": node.name.as_str(),
             }),
             Self::InstallDisk => json!({ "machine": { "install": { "disk": "/dev/vda" } } }),
+            Self::Loopback => json!({ "machine": { "certSANs": [Ipv4Addr::LOCALHOST] } }),
             Self::EtcdSubnet => json!({ "cluster": { "etcd": { "advertisedSubnets": [cluster.lan] } } }),
             Self::ImageCache => {
                 json!({ "machine": { "features": { "imageCache": { "localEnabled": true } } } })

@@ -17,6 +17,7 @@ mod mirrors;
 mod own_patches;
 pub mod pki;
 mod pulls;
+mod release;
 mod secrets;
 mod talosconfig;
 mod written;
@@ -29,5 +30,6 @@ pub use lab_patches::{AppliesTo, LabPatch, LabPatchId, LabPatchLine, LabPatches,
 pub use mirrors::mirror_ports;
 pub use pki::CertificateAndKey;
 pub use pulls::{NodeSoftware, pulled_images};
+pub use release::{DefaultImages, TalosRelease};
 pub use secrets::{SecretsBundle, SecretsError};
 pub use talosconfig::{Talosconfig, talosconfig};

@@ -48,6 +48,10 @@ impl LabPatchId {
         match self {
             Self::KubeletSubnet => covered("/machine/kubelet/nodeIP/validSubnets"),
             Self::EtcdSubnet => covered("/cluster/etcd/advertisedSubnets"),
+            Self::Loopback => {
+                let names = at("/machine/certSANs").and_then(Value::as_array).into_iter().flatten();
+                names.filter_map(Value::as_str).any(|name| name == Ipv4Addr::LOCALHOST.to_string())
+            }
             Self::Hostname => config.hostname().is_some(),
             Self::InstallDisk => {
                 config.text_at(&["machine", "install", "disk"]).is_none()

@@ -1,84 +1,63 @@
 //! The container images that a node pulls without any user workload.
 //!
-//! Sources: a machine config contains the images of its components. Omitted images have the default of
-//! the Talos version (pkg/machinery/constants of v1.11.5 and v1.13.9: `DefaultEtcdVersion`, `EtcdImage`,
-//! `DefaultCoreDNSVersion`, `CoreDNSImage`, `FlannelVersion`). The sandbox image was observed in pulls of
-//! v1.11.5. No different image is known for v1.13.
+//! A machine config contains the images of its components. For omitted images, Talos uses the images of its
+//! release ([`TalosRelease::images`]).
 
 use lab_model::node::Kind;
 use serde_json::Value;
 
-use super::{cluster_config::TalosContract, documents::MachineConfig};
+use super::{documents::MachineConfig, release::TalosRelease};
 
 /// The software of a node, as far as it affects image pulls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeSoftware {
     /// Talos: each Kubernetes component is a container image.
-    Talos,
+    Talos(TalosRelease),
     /// The reference node: the node image contains the components.
     Reference,
 }
 
-/// The sandbox image of every pod.
-const PAUSE: &str = "registry.k8s.io/pause:3.10";
-
-struct Defaults {
-    etcd: &'static str,
-    coredns: &'static str,
-    flannel: &'static str,
-}
-
-const fn defaults(contract: TalosContract) -> Defaults {
-    match contract {
-        TalosContract::V1_11 => Defaults {
-            etcd: "gcr.io/etcd-development/etcd:v3.6.5",
-            coredns: "registry.k8s.io/coredns/coredns:v1.12.4",
-            flannel: "ghcr.io/siderolabs/flannel:v0.27.4",
-        },
-        TalosContract::V1_12 | TalosContract::V1_13 => Defaults {
-            etcd: "registry.k8s.io/etcd:v3.6.12",
-            coredns: "registry.k8s.io/coredns/coredns:v1.14.6",
-            flannel: "ghcr.io/siderolabs/flannel:0.28.8",
-        },
-    }
-}
+/// The images of the reference node: it reads configs with the machinery library of Talos v1.13.9 (CoreDNS),
+/// and configures containerd itself (pause).
+const REFERENCE_COREDNS: &str = "registry.k8s.io/coredns/coredns:v1.14.6";
+const REFERENCE_PAUSE: &str = "registry.k8s.io/pause:3.10";
 
 /// Returns the images that a node with this config pulls, in the order of use.
-pub fn pulled_images(
-    config: &MachineConfig,
-    kind: Kind,
-    software: NodeSoftware,
-    contract: TalosContract,
-) -> Vec<String> {
+pub fn pulled_images(config: &MachineConfig, kind: Kind, software: &NodeSoftware) -> Vec<String> {
     let value = |path: &str| config.documents().iter().find_map(|document| document.pointer(path));
     let off = |path: &str| value(path).and_then(Value::as_bool) == Some(true);
-    let image = |path: &str, default: Option<&str>| {
-        value(path).and_then(Value::as_str).or(default).map(str::to_owned)
-    };
-    // The reference node parses configs with the newest machinery, for every contract.
-    let defaults = match software {
-        NodeSoftware::Talos => defaults(contract),
-        NodeSoftware::Reference => defaults(TalosContract::V1_13),
+    let image = |path: &str, default: String| {
+        value(path).and_then(Value::as_str).filter(|image| !image.is_empty()).map_or(default, str::to_owned)
     };
     let controls = kind == Kind::ControlPlane;
-    let talos = software == NodeSoftware::Talos;
-    let flannel =
-        matches!(value("/cluster/network/cni/name").and_then(Value::as_str), None | Some("flannel"));
-    let wanted = [
-        (talos, image("/machine/kubelet/image", None)),
-        (talos && controls, image("/cluster/etcd/image", Some(defaults.etcd))),
-        (talos && controls, image("/cluster/apiServer/image", None)),
-        (talos && controls, image("/cluster/controllerManager/image", None)),
-        (talos && controls, image("/cluster/scheduler/image", None)),
-        (true, Some(PAUSE.to_owned())),
-        (talos && controls && !off("/cluster/proxy/disabled"), image("/cluster/proxy/image", None)),
-        (talos && controls && flannel, Some(defaults.flannel.to_owned())),
-        (
-            controls && !off("/cluster/coreDNS/disabled"),
-            image("/cluster/coreDNS/image", Some(defaults.coredns)),
-        ),
-    ];
-    wanted.into_iter().filter_map(|(wanted, image)| image.filter(|_| wanted)).collect()
+    let coredns = controls && !off("/cluster/coreDNS/disabled");
+    let release = match software {
+        NodeSoftware::Talos(release) => release.images(),
+        NodeSoftware::Reference => {
+            let coredns = coredns.then(|| image("/cluster/coreDNS/image", REFERENCE_COREDNS.to_owned()));
+            return std::iter::once(REFERENCE_PAUSE.to_owned()).chain(coredns).collect();
+        }
+    };
+    let component = |key: &str, name: &str| image(&format!("/cluster/{key}/image"), release.component(name));
+    let mut images = vec![image("/machine/kubelet/image", release.kubelet())];
+    if controls {
+        images.push(image("/cluster/etcd/image", release.etcd.to_owned()));
+        images.push(component("apiServer", "kube-apiserver"));
+        images.push(component("controllerManager", "kube-controller-manager"));
+        images.push(component("scheduler", "kube-scheduler"));
+    }
+    images.push(release.pause());
+    if controls && !off("/cluster/proxy/disabled") {
+        images.push(component("proxy", "kube-proxy"));
+    }
+    let plugin = value("/cluster/network/cni/name").and_then(Value::as_str);
+    if controls && matches!(plugin, None | Some("flannel")) {
+        images.push(release.flannel());
+    }
+    if coredns {
+        images.push(image("/cluster/coreDNS/image", release.coredns()));
+    }
+    images
 }
 
 #[cfg(test)]
@@ -89,25 +68,50 @@ mod tests {
         MachineConfig::from_yaml(text).expect("config")
     }
 
+    fn talos(release: &str) -> NodeSoftware {
+        NodeSoftware::Talos(release.parse().expect("release"))
+    }
+
     #[test]
     fn talos_pulls_its_components_and_the_reference_node_does_not() {
         let text = "machine: {kubelet: {image: k}}\ncluster: {apiServer: {image: a}, controllerManager: {image: c}, \
                     scheduler: {image: s}, proxy: {image: p}}";
-        let pulled = |kind, software| pulled_images(&config(text), kind, software, TalosContract::V1_11);
-        let talos = pulled(Kind::ControlPlane, NodeSoftware::Talos);
-        assert_eq!(talos[..5], ["k", "gcr.io/etcd-development/etcd:v3.6.5", "a", "c", "s"]);
-        assert_eq!(talos[5..7], [PAUSE, "p"]);
-        assert_eq!(pulled(Kind::Worker, NodeSoftware::Talos), ["k", PAUSE]);
+        let pulled = |kind, software| pulled_images(&config(text), kind, &software);
+        let images = pulled(Kind::ControlPlane, talos("v1.11.5"));
+        assert_eq!(images[..5], ["k", "gcr.io/etcd-development/etcd:v3.6.5", "a", "c", "s"]);
+        assert_eq!(images[5..7], ["registry.k8s.io/pause:3.10", "p"]);
+        assert_eq!(pulled(Kind::Worker, talos("v1.11.5")), ["k", "registry.k8s.io/pause:3.10"]);
+        assert_eq!(pulled(Kind::Worker, talos("v1.13.9")), ["k", "registry.k8s.io/pause:3.10.1"]);
         let reference = pulled(Kind::ControlPlane, NodeSoftware::Reference);
-        assert_eq!(reference, [PAUSE, "registry.k8s.io/coredns/coredns:v1.14.6"]);
+        assert_eq!(reference, [REFERENCE_PAUSE, REFERENCE_COREDNS]);
     }
 
     #[test]
     fn what_a_config_switches_off_is_not_pulled() {
-        let text = "cluster: {proxy: {image: p, disabled: true}, coreDNS: {disabled: true}, network: {cni: {name: none}}, \
-                    etcd: {image: e}}";
+        let text = "machine: {kubelet: {image: k}}\ncluster: {proxy: {image: p, disabled: true}, \
+                    coreDNS: {disabled: true}, network: {cni: {name: none}}, etcd: {image: e}, \
+                    apiServer: {image: a}, controllerManager: {image: c}, scheduler: {image: s}}";
+        let pulled = pulled_images(&config(text), Kind::ControlPlane, &talos("v1.13.9"));
+        assert_eq!(pulled, ["k", "e", "a", "c", "s", "registry.k8s.io/pause:3.10.1"]);
+    }
+
+    #[test]
+    fn a_config_without_images_has_those_of_the_release() {
         let pulled =
-            pulled_images(&config(text), Kind::ControlPlane, NodeSoftware::Talos, TalosContract::V1_13);
-        assert_eq!(pulled, ["e", PAUSE]);
+            pulled_images(&config("machine: {}\ncluster: {}"), Kind::ControlPlane, &talos("v1.13.9"));
+        assert_eq!(
+            pulled,
+            [
+                "ghcr.io/siderolabs/kubelet:v1.36.3",
+                "registry.k8s.io/etcd:v3.6.12",
+                "registry.k8s.io/kube-apiserver:v1.36.3",
+                "registry.k8s.io/kube-controller-manager:v1.36.3",
+                "registry.k8s.io/kube-scheduler:v1.36.3",
+                "registry.k8s.io/pause:3.10.1",
+                "registry.k8s.io/kube-proxy:v1.36.3",
+                "ghcr.io/siderolabs/flannel:0.28.8",
+                "registry.k8s.io/coredns/coredns:v1.14.6",
+            ]
+        );
     }
 }

@@ -232,7 +232,7 @@ mod tests {
         use lab_model::node::Kind;
         let [first, second] =
             [(); 2].map(|()| SecretsBundle::generate(jiff::Timestamp::now()).expect("secrets"));
-        for (contract, kind) in [TalosContract::V1_11, TalosContract::V1_13]
+        for (contract, kind) in [TalosContract::V1_11, TalosContract::V1_12, TalosContract::V1_13]
             .into_iter()
             .flat_map(|contract| [Kind::ControlPlane, Kind::Worker].map(|kind| (contract, kind)))
         {

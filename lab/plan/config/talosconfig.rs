@@ -1,6 +1,9 @@
 //! The client file of `talosctl` (machinery/client/config).
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -83,6 +86,17 @@ impl Talosconfig {
         if let Some(context) = self.contexts.get_mut(&self.context) {
             context.endpoints = endpoints.iter().map(ToString::to_string).collect();
             context.nodes = Vec::new();
+        }
+        self
+    }
+
+    /// Returns the file for clients on the host: they dial the forwarded port of the control plane, which
+    /// forwards calls to other nodes. The default target is the control plane itself.
+    #[must_use]
+    pub fn through(mut self, port: SocketAddr, control_plane: IpAddr) -> Self {
+        if let Some(context) = self.contexts.get_mut(&self.context) {
+            context.endpoints = vec![port.to_string()];
+            context.nodes = vec![control_plane.to_string()];
         }
         self
     }

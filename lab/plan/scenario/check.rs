@@ -45,8 +45,8 @@ pub trait CheckKind: Serialize + fmt::Debug + Send + Sync + Sized + 'static {
     }
 
     /// Returns the container images of the check's workloads.
-    fn images(&self) -> &'static [&'static str] {
-        &[]
+    fn images(&self) -> Vec<&str> {
+        Vec::new()
     }
 
     /// Returns whether the check restarts a node.
@@ -75,7 +75,7 @@ pub trait PlannedCheck: fmt::Debug + Send + Sync {
     /// See [`CheckKind::nodes`].
     fn nodes(&self) -> Vec<&NodeName>;
     /// See [`CheckKind::images`].
-    fn images(&self) -> &'static [&'static str];
+    fn images(&self) -> Vec<&str>;
     /// See [`CheckKind::restarts_nodes`].
     fn restarts_nodes(&self) -> bool;
     /// See [`CheckKind::held_node`].
@@ -100,7 +100,7 @@ impl<K: CheckKind> PlannedCheck for K {
         CheckKind::nodes(self)
     }
 
-    fn images(&self) -> &'static [&'static str] {
+    fn images(&self) -> Vec<&str> {
         CheckKind::images(self)
     }
 

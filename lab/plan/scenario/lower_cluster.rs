@@ -73,12 +73,15 @@ pub(super) fn lower_cluster(
     if let Some(seconds) = cluster.boot_timeout.as_ref().filter(|seconds| seconds.value == 0) {
         lowering.report(Diagnostic::at(seconds, "a boot needs some time").help("give seconds, 1 or more"));
     }
+    let kubernetes_version =
+        cluster.kubernetes_version.as_ref().map(|text| lowering.kubernetes_version(text));
     let spec = ClusterSpec {
         name: name?,
         nodes,
         network: network?,
         images,
-        talos_contract: cluster.talos_contract.unwrap_or_default(),
+        talos_contract: cluster.talos_contract,
+        kubernetes_version,
         allow_scheduling_on_control_planes: cluster.allow_scheduling_on_control_planes.unwrap_or(schedule),
         gateways: cluster.gateways.as_ref().map_or(1, |gateways| gateways.value),
         own,
@@ -159,6 +162,16 @@ impl Lowering<'_> {
                 None
             }
         }
+    }
+
+    /// Returns a Kubernetes version without `v`, or reports a problem.
+    fn kubernetes_version(&mut self, text: &Text) -> String {
+        let version = text.value.trim_start_matches('v');
+        if version.parse::<semver::Version>().is_err() {
+            let message = format!("\"{}\" is not a Kubernetes version", text.value);
+            self.report(Diagnostic::at(text, message).help("write all three numbers, as in v1.34.1"));
+        }
+        version.to_owned()
     }
 
     /// Returns the nodes of one list entry. Returns an empty list if problems were reported.

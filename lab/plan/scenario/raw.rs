@@ -80,6 +80,7 @@ pub(super) struct RawBudgets {
 pub(super) struct RawCluster {
     pub name: Option<Text>,
     pub talos_contract: Option<TalosContract>,
+    pub kubernetes_version: Option<Text>,
     #[serde(default)]
     pub network: RawNetwork,
     #[serde(default)]

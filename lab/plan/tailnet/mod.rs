@@ -8,4 +8,4 @@ mod service_config;
 pub use auth_key::{AuthKey, AuthKeyError};
 pub use control_access::ControlAccess;
 pub use routes::{Needed, RouteProblem, check_routes, overlap, parse_routes};
-pub use service_config::{ConfigFile, ExtensionServiceConfig, ServiceConfigError};
+pub use service_config::{ConfigFile, ExtensionServiceConfig, NO_LOGS, ServiceConfigError};

@@ -14,6 +14,8 @@ use super::{AuthKey, ControlAccess, RouteProblem, parse_routes};
 const KEY: &str = "TS_AUTHKEY";
 const ROUTES: &str = "TS_ROUTES";
 const EXTRA: &str = "TS_EXTRA_ARGS";
+/// Switches off uploads of logs (Tailscale, envknob.NoLogsNoSupport).
+pub const NO_LOGS: &str = "TS_NO_LOGS_NO_SUPPORT";
 /// Path of the key in the container. `tailscale up` reads `file:PATH` (v1.90.6, cmd/tailscale/cli/up.go),
 /// so the key does not appear in a process list.
 const KEY_PATH: &str = "/var/lib/lab/auth-key";
@@ -166,6 +168,19 @@ impl ExtensionServiceConfig {
         config
     }
 
+    /// Prevents the requests of tailscaled to Tailscale's log server and relays, which a lab without internet
+    /// access cannot answer. Returns `None` if the document decides this already. The spec of the official
+    /// extension does not.
+    #[must_use]
+    pub fn without_outside_requests(&self) -> Option<Self> {
+        if self.variable(NO_LOGS).is_some() {
+            return None;
+        }
+        let mut config = self.clone();
+        config.set(NO_LOGS, "true".to_owned());
+        Some(config)
+    }
+
     /// Returns the document as YAML, ready to apply. The text contains the key: never store it.
     ///
     /// # Errors
@@ -240,6 +255,16 @@ mod tests {
             ExtensionServiceConfig::parse(FILE).unwrap().with_login(&key(), Some(&access(Some("PEM"))));
         assert_eq!(config.variable("SSL_CERT_FILE"), Some(AUTHORITY_PATH));
         assert_eq!(config.config_files[1].mount_path, AUTHORITY_PATH);
+    }
+
+    #[test]
+    fn requests_to_the_outside_are_off_unless_the_document_decides() {
+        let config = ExtensionServiceConfig::parse(FILE).unwrap();
+        let quiet = config.without_outside_requests().expect("changed");
+        assert_eq!(quiet.variable(NO_LOGS), Some("true"));
+        assert_eq!(quiet.environment.len(), config.environment.len() + 1);
+        let decided = ExtensionServiceConfig::parse(&format!("{FILE}  - {NO_LOGS}=false\n")).unwrap();
+        assert_eq!(decided.without_outside_requests(), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use ipnet::Ipv4Net;
 use lab_model::{
     events::{EventKind, Recorder, Subject},
     network::{LanPlan, Link, MacAddr, address},
@@ -42,6 +43,7 @@ pub(super) struct Switch {
     handshakes: Handshakes,
     pub services: Services,
     attempts: Attempts,
+    inner: Vec<Ipv4Net>,
     pub redirect: Redirect,
     allow_egress: AtomicBool,
     pub faults: Faults,
@@ -74,6 +76,7 @@ impl Switch {
             handshakes: Handshakes::default(),
             services: Services::new(plan),
             attempts: Attempts::default(),
+            inner: plan.inner.clone(),
             redirect: Redirect::default(),
             allow_egress: AtomicBool::new(false),
             faults: Faults::new(uplink + 1),
@@ -311,6 +314,7 @@ impl Switch {
 
     fn refuse(&self, from: usize, destination: Ipv4Addr, frame: &[u8]) {
         if let Some(node) = &self.ports[from].node
+            && !self.inner.iter().any(|network| network.contains(&destination))
             && self.attempts.count(node, destination)
         {
             self.note(from, format!("tried to reach {destination} outside of the lab network: refused"));

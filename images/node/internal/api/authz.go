@@ -51,12 +51,17 @@ var rules = map[string]role.Set{
 	"/time.TimeService/Time":                     readers,
 }
 
+// olderMaintenanceCalls are what the maintenance service of Talos before 1.13 answers (internal/app/maintenance). Since
+// then apid runs in maintenance mode.
+var olderMaintenanceCalls = []string{
+	"/machine.MachineService/ApplyConfiguration", "/storage.StorageService/Disks",
+	"/cosi.resource.State/Get", "/cosi.resource.State/List", "/cosi.resource.State/Watch",
+}
+
 // maintenanceCalls are what a node without a config answers, by generation of Talos.
 var maintenanceCalls = map[bootargs.Contract][]string{
-	bootargs.ContractV111: {
-		"/machine.MachineService/ApplyConfiguration", "/storage.StorageService/Disks",
-		"/cosi.resource.State/Get", "/cosi.resource.State/List", "/cosi.resource.State/Watch",
-	},
+	bootargs.ContractV111: olderMaintenanceCalls,
+	bootargs.ContractV112: olderMaintenanceCalls,
 	bootargs.ContractV113: {
 		"/machine.MachineService/ApplyConfiguration", "/storage.StorageService/Disks",
 		"/cosi.resource.State/Get", "/cosi.resource.State/List", "/cosi.resource.State/Watch",

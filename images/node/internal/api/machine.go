@@ -101,7 +101,7 @@ func (m *Machine) Kubeconfig(_ *emptypb.Empty, stream machineapi.MachineService_
 }
 
 // versionTags are the releases whose API the generations stand for.
-var versionTags = map[bootargs.Contract]string{bootargs.ContractV111: "v1.11.5", bootargs.ContractV113: "v1.13.9"}
+var versionTags = map[bootargs.Contract]string{bootargs.ContractV111: "v1.11.5", bootargs.ContractV112: "v1.12.7", bootargs.ContractV113: "v1.13.9"}
 
 // Version names the release of the API that the node speaks, and says in Sha and Platform that it is not Talos.
 func (m *Machine) Version(context.Context, *emptypb.Empty) (*machineapi.VersionResponse, error) {

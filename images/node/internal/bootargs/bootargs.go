@@ -16,6 +16,7 @@ type Contract string
 // The generations that can be chosen with the kernel argument lab.talos-contract.
 const (
 	ContractV111 Contract = "v1.11"
+	ContractV112 Contract = "v1.12"
 	ContractV113 Contract = "v1.13"
 )
 
@@ -84,10 +85,10 @@ func Parse(cmdline string) (Args, error) {
 
 	if v, ok := given["lab.talos-contract"]; ok {
 		switch Contract(v) {
-		case ContractV111, ContractV113:
+		case ContractV111, ContractV112, ContractV113:
 			args.Contract = Contract(v)
 		default:
-			return args, fmt.Errorf("kernel argument lab.talos-contract=%s: known are %s and %s", v, ContractV111, ContractV113)
+			return args, fmt.Errorf("kernel argument lab.talos-contract=%s: known are %s, %s and %s", v, ContractV111, ContractV112, ContractV113)
 		}
 	}
 

@@ -20,12 +20,13 @@ func TestParse(t *testing.T) {
 		"complete":                {cmdline: good, contract: ContractV113, timeout: DefaultBootTimeout},
 		"slab_nomerge with equal": {cmdline: "talos.platform=metal slab_nomerge= pti=on", contract: ContractV113, timeout: DefaultBootTimeout},
 		"older contract":          {cmdline: good + " lab.talos-contract=v1.11", contract: ContractV111, timeout: DefaultBootTimeout},
+		"the contract between":    {cmdline: good + " lab.talos-contract=v1.12", contract: ContractV112, timeout: DefaultBootTimeout},
 		"short boot timeout":      {cmdline: good + " lab.boot-timeout=90", contract: ContractV113, timeout: 90 * time.Second},
 		"another architecture":    {cmdline: good + " lab.architecture=amd64", contract: ContractV113, timeout: DefaultBootTimeout, arch: "amd64"},
 		"empty":                   {cmdline: "", err: "talos.platform=metal slab_nomerge pti=on"},
 		"pti off":                 {cmdline: "talos.platform=metal slab_nomerge pti=off", err: "missing: pti=on"},
 		"other platform":          {cmdline: "talos.platform=aws slab_nomerge pti=on", err: "missing: talos.platform=metal"},
-		"unknown contract":        {cmdline: good + " lab.talos-contract=v0.1", err: "known are v1.11 and v1.13"},
+		"unknown contract":        {cmdline: good + " lab.talos-contract=v0.1", err: "known are v1.11, v1.12 and v1.13"},
 		"timeout not a number":    {cmdline: good + " lab.boot-timeout=soon", err: "positive number of seconds"},
 	} {
 		t.Run(name, func(t *testing.T) {

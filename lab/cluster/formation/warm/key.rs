@@ -85,7 +85,7 @@ impl WarmKey {
             let size = format!("{} vCPU, {}, disk {}", spec.vcpus, spec.memory, spec.disk);
             add(&format!("machine of {name}"), format!("{}, {}, {size}", spec.kind, spec.role));
             add(&format!("image of {name}"), image(&node.image.digest));
-            add(&format!("kernel arguments of {name}"), node.cmdline.clone());
+            add(&format!("kernel arguments of {name}"), node.kernel.text.clone());
             let config = node.config.to_yaml().unwrap_or_default();
             add(&format!("machine config of {name}"), short_digest(&without_secrets(&config, &plan.secrets)));
         }
