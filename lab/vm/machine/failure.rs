@@ -19,6 +19,16 @@ pub enum MachineFailure {
         /// The console line.
         line: String,
     },
+    /// QEMU stopped the CPUs without a request of the lab.
+    #[error(
+        "{node}: QEMU stopped the CPUs of the machine by itself: {reason}; free space on the host's disk, or look at \
+         the host's kernel log"
+    )]
+    Stopped {
+        node: NodeName,
+        /// The cause, if QEMU reported one.
+        reason: String,
+    },
     /// The QEMU process ended.
     #[error("{node}: QEMU ended unexpectedly: {status}{}", said(stderr, console))]
     Exited {

@@ -18,7 +18,9 @@ pub struct FatalPattern {
 /// intended reboot.
 ///
 /// Sources: Linux `kernel/panic.c`, `init/main.c`, `mm/oom_kill.c`, `arch/arm64/kernel/traps.c`,
-/// `kernel/exit.c`; Talos `internal/app/machined/main.go`.
+/// `kernel/exit.c`; Talos v1.11.5, v1.12.7, v1.13.9 and
+/// v1.14.0-rc.1 `internal/app/init/main.go` (with a full stop), `internal/app/machined/main.go` (with a
+/// comma) and `v1alpha1_sequencer_tasks.go`.
 pub const FATAL_PATTERNS: &[FatalPattern] = &[
     FatalPattern {
         id: "init-exited",
@@ -94,9 +96,18 @@ pub const FATAL_PATTERNS: &[FatalPattern] = &[
     },
     FatalPattern {
         id: "already-installed",
-        all_of: &["talos.halt_if_installed"],
+        all_of: &[
+            "is already installed to disk but booted from another media and",
+            "kernel parameter is set",
+        ],
         meaning: "Talos found itself installed on the disk and was told to halt in that case",
         hint: "remove talos.halt_if_installed from the kernel arguments",
+    },
+    FatalPattern {
+        id: "talos-init-halted",
+        all_of: &["panic=0 kernel flag found. sleeping forever"],
+        meaning: "Talos' /init could not switch to the root file system and, told panic=0, sleeps for the post-mortem",
+        hint: "the lines above name the step that failed; the initramfs or an extension in it is damaged",
     },
     FatalPattern {
         id: "talos-halted",
@@ -132,6 +143,13 @@ mod tests {
             ("Kernel panic - not syncing: sysrq triggered crash", "kernel-panic"),
             ("Out of memory: Killed process 1 (init) total-vm:1kB", "init-oom-killed"),
             ("Internal error: Oops: 0000000096000004 [#1] SMP", "kernel-oops"),
+            ("[talos] panic=0 kernel flag found, sleeping forever", "talos-halted"),
+            ("[talos] [initramfs] panic=0 kernel flag found. sleeping forever", "talos-init-halted"),
+            (
+                "[talos] task haltIfInstalled (1/1): Talos is already installed to disk but booted from another media \
+                 and talos.halt_if_installed kernel parameter is set. Please reboot from the disk.",
+                "already-installed",
+            ),
         ];
         for (line, expected) in cases {
             assert_eq!(id(line), Some(expected), "{line}");
@@ -146,7 +164,7 @@ mod tests {
             "reboot: Restarting system",
             "reboot: Power down",
             "Out of memory: Killed process 1234 (etcd) total-vm:1kB",
-            "Kernel command line: console=ttyAMA0 panic=0",
+            "Kernel command line: console=ttyAMA0 panic=0 talos.halt_if_installed=1",
             "Run /init as init process",
         ] {
             assert_eq!(id(line), None, "{line}");

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use qapi::qmp::{Event, MigrationStatus, ShutdownCause};
+use qapi::qmp::{BlockErrorAction, Event, MigrationStatus, ShutdownCause};
 
 /// The state of a migration, limited to the QEMU states that the lab distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum MigrationState {
 }
 
 /// The QEMU events that the lab handles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QmpEvent {
     /// The guest, or a command from outside, reset the machine.
     Reset {
@@ -31,6 +31,13 @@ pub enum QmpEvent {
     },
     /// The guest reported a kernel panic.
     GuestPanicked,
+    /// A disk of the host failed for the guest.
+    IoError {
+        /// The reason, as the host's system reports it.
+        reason: String,
+        /// The CPUs stop because of it.
+        stops: bool,
+    },
     /// The CPUs were stopped.
     Stopped,
     /// The CPUs run again.
@@ -47,6 +54,7 @@ impl fmt::Display for QmpEvent {
             QmpEvent::Shutdown { by_guest: true, .. } => f.write_str("the guest powered itself off"),
             QmpEvent::Shutdown { by_guest: false, cause } => write!(f, "shut down by {cause}"),
             QmpEvent::GuestPanicked => f.write_str("the guest reported a panic"),
+            QmpEvent::IoError { reason, .. } => write!(f, "a disk of the machine failed: {reason}"),
             QmpEvent::Stopped => f.write_str("CPUs stopped"),
             QmpEvent::Resumed => f.write_str("CPUs running"),
             QmpEvent::Migration(MigrationState::Active) => f.write_str("memory is on its way"),
@@ -64,6 +72,9 @@ pub fn translate(event: &Event) -> Option<QmpEvent> {
             QmpEvent::Shutdown { by_guest: data.guest, cause: cause(data.reason) }
         }
         Event::GUEST_PANICKED { .. } => QmpEvent::GuestPanicked,
+        Event::BLOCK_IO_ERROR { data, .. } => {
+            QmpEvent::IoError { reason: data.reason.clone(), stops: data.action == BlockErrorAction::stop }
+        }
         Event::STOP { .. } => QmpEvent::Stopped,
         Event::RESUME { .. } => QmpEvent::Resumed,
         Event::MIGRATION { data, .. } => QmpEvent::Migration(match data.status {

@@ -130,6 +130,8 @@ impl Machine {
             failure: watch::Sender::new(None),
             migration: watch::Sender::new(MigrationState::Active),
             ending: AtomicBool::new(false),
+            // Such a machine stops once more when its memory is loaded.
+            pausing: AtomicBool::new(spec.paused || spec.incoming),
         });
         let keyboard = console_stream.as_fd().try_clone_to_owned().map(StdStream::from);
         let keyboard = keyboard.map_err(failed("write to the console in", sockets.path()))?;
@@ -258,6 +260,8 @@ impl Machine {
     /// # Errors
     /// Fails if the monitor fails.
     pub async fn pause(&self) -> Result<(), MachineError> {
+        // Before the command, because the event can arrive before the answer.
+        self.watcher.pausing.store(true, Ordering::Relaxed);
         self.command(qapi::qmp::stop {}, "stop its CPUs").await
     }
 
@@ -266,7 +270,9 @@ impl Machine {
     /// # Errors
     /// Fails if the monitor fails.
     pub async fn resume(&self) -> Result<(), MachineError> {
-        self.command(qapi::qmp::cont {}, "start its CPUs").await
+        self.command(qapi::qmp::cont {}, "start its CPUs").await?;
+        self.watcher.pausing.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Whether the CPUs run.

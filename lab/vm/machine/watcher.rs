@@ -34,6 +34,8 @@ pub(super) struct Watcher {
     pub migration: watch::Sender<MigrationState>,
     /// The lab itself is ending the machine.
     pub ending: AtomicBool,
+    /// The lab itself has stopped the CPUs, or the machine waits for its memory.
+    pub pausing: AtomicBool,
 }
 
 impl Watcher {
@@ -62,10 +64,22 @@ pub(super) fn attach_console(stream: UnixStream, log: File, watcher: &Arc<Watche
 /// Records the events of QEMU.
 pub(super) fn observer(watcher: &Arc<Watcher>) -> impl FnMut(QmpEvent) + Send + 'static {
     let watcher = Arc::clone(watcher);
+    let mut io_error = None;
     move |event| {
-        if let QmpEvent::Migration(state) = event {
-            watcher.migration.send_replace(state);
-            return;
+        match &event {
+            QmpEvent::Migration(state) => {
+                watcher.migration.send_replace(*state);
+                return;
+            }
+            QmpEvent::IoError { reason, stops: true } => io_error = Some(reason.clone()),
+            QmpEvent::Stopped if !watcher.pausing.load(Ordering::Relaxed) => {
+                let node = watcher.node.clone();
+                let reason = io_error.take().map_or("it reports no cause".to_owned(), |reason| {
+                    format!("a disk of the machine failed ({reason})")
+                });
+                watcher.fail(MachineFailure::Stopped { node, reason });
+            }
+            _ => {}
         }
         watcher.recorder.record(EventKind::Note {
             subject: Subject::Node(watcher.node.clone()),
@@ -122,4 +136,43 @@ pub(super) fn tail_of(path: &Path) -> String {
     let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(5)..].join(" / ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watcher(pausing: bool) -> Arc<Watcher> {
+        Arc::new(Watcher {
+            node: "worker-1".parse().expect("name"),
+            recorder: Recorder::new(),
+            failure: watch::Sender::new(None),
+            migration: watch::Sender::new(MigrationState::Active),
+            ending: AtomicBool::new(false),
+            pausing: AtomicBool::new(pausing),
+        })
+    }
+
+    fn failure(watcher: &Arc<Watcher>) -> Option<String> {
+        watcher.failure.borrow().as_ref().map(ToString::to_string)
+    }
+
+    #[test]
+    fn a_machine_that_stops_by_itself_has_failed_with_the_error_of_its_disk() {
+        let stopped = watcher(false);
+        let mut observe = observer(&stopped);
+        observe(QmpEvent::IoError { reason: "No space left on device".into(), stops: true });
+        assert_eq!(failure(&stopped), None, "the guest may go on until its CPUs stop");
+        observe(QmpEvent::Stopped);
+        let cause = failure(&stopped).expect("a cause");
+        assert!(cause.starts_with("worker-1: QEMU stopped the CPUs of the machine by itself"), "{cause}");
+        assert!(cause.contains("No space left on device"), "{cause}");
+    }
+
+    #[test]
+    fn a_machine_that_the_lab_pauses_has_not_failed() {
+        let paused = watcher(true);
+        observer(&paused)(QmpEvent::Stopped);
+        assert_eq!(failure(&paused), None);
+    }
 }
