@@ -22,7 +22,7 @@ use crate::AssetError;
 const INITRAMFS_LIMIT: u64 = 4 << 30;
 /// Increment this version if the layer scan changes. The lab then rescans layers that an earlier version
 /// cached.
-const CONTENTS_FORMAT: u32 = 1;
+const CONTENTS_FORMAT: u32 = 2;
 
 /// A directory of prepared boot files. Runs can share it: each entry appears atomically by rename.
 #[derive(Clone, Debug)]

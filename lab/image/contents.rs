@@ -40,7 +40,8 @@ const PROGRAMS: [&str; 5] =
     ["usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin", "usr/local/lib/containers"];
 /// Maximum number of inspected files per program directory.
 const PROGRAMS_LIMIT: usize = 16;
-const OS_RELEASES: [&str; 2] = ["usr/lib/os-release", "etc/os-release"];
+/// Talos reads the file in `etc`; packages may leave another one in `usr/lib`.
+const OS_RELEASES: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
 
 /// The contents of an image that determine the capabilities of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +74,9 @@ pub struct ExtensionService {
     pub depends: Vec<String>,
     /// True if the service waits for an `ExtensionServiceConfig` document.
     pub needs_configuration: bool,
+    /// Mounts that keep the service from starting on Talos: source and destination.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub impossible_mounts: Vec<String>,
 }
 
 /// The reason a layer cannot be used.

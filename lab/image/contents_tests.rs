@@ -66,8 +66,18 @@ fn services_handlers_modules_and_version_come_from_their_places() {
         extension: "tailscale".into(),
         depends: depends.map(str::to_owned).into(),
         needs_configuration: true,
+        impossible_mounts: Vec::new(),
     };
     assert_eq!(contents.services, [service]);
+}
+
+#[test]
+fn the_version_is_read_from_etc_as_talos_reads_it() {
+    let talos = ("etc/os-release", "PRETTY_NAME=\"Talos (v1.13.9)\"\n");
+    let debian = ("usr/lib/os-release", "PRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\n");
+    let version = |files: &[(&str, &str)]| Contents::of(&[], &[layer("rootfs.sqsh", files)]).node_version;
+    assert_eq!(version(&[talos, debian]).as_deref(), Some("Talos (v1.13.9)"));
+    assert_eq!(version(&[debian]).as_deref(), Some("Debian GNU/Linux 13 (trixie)"));
 }
 
 #[test]

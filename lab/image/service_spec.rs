@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::contents::ExtensionService;
+use super::{contents::ExtensionService, plain::plain};
 
 /// The parts of a spec that determine when the service starts.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -31,6 +31,14 @@ struct Dependency {
 #[serde(default, rename_all = "camelCase")]
 struct Container {
     environment_file: Option<String>,
+    mounts: Option<Vec<Mount>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Mount {
+    source: String,
+    destination: String,
 }
 
 impl ServiceSpec {
@@ -58,7 +66,19 @@ impl ServiceSpec {
             extension: extension.to_owned(),
             depends: words.chain(file.map(|path| format!("path {path}"))).collect(),
             needs_configuration: depends.clone().any(|dependency| dependency.configuration),
+            impossible_mounts: self.impossible_mounts(),
         }
+    }
+}
+
+impl ServiceSpec {
+    /// Returns the mounts whose source Talos cannot create. Before each start, it creates the missing source
+    /// directory of every mount, independent of the type (`internal/app/machined/pkg/system/services/extension.go`).
+    /// A relative path is in the root directory, which is read-only.
+    fn impossible_mounts(&self) -> Vec<String> {
+        let mounts = self.container.as_ref().and_then(|container| container.mounts.as_ref());
+        let impossible = mounts.into_iter().flatten().filter(|mount| !mount.source.starts_with('/'));
+        impossible.map(|mount| format!("{} at {}", plain(&mount.source), plain(&mount.destination))).collect()
     }
 }
 
@@ -86,6 +106,18 @@ mod tests {
         let service = ServiceSpec::parse(text).expect("spec").service("y");
         assert_eq!(service.depends, ["path /var/x.env"]);
         assert!(!service.needs_configuration);
+    }
+
+    #[test]
+    fn a_mount_that_talos_cannot_prepare_is_named() {
+        let mounts = |source: &str| {
+            let text = format!(
+                "name: x\ncontainer: {{mounts: [{{source: '{source}', destination: /tmp, type: tmpfs}}]}}\n"
+            );
+            ServiceSpec::parse(text.as_bytes()).expect("spec").service("y").impossible_mounts
+        };
+        assert_eq!(mounts("tmpfs"), ["tmpfs at /tmp"]);
+        assert_eq!(mounts("/var/lib/tailscale"), [""; 0]);
     }
 
     #[test]

@@ -48,6 +48,7 @@ impl Preflight {
             architecture(image, &mut findings);
             age(image, limits, &mut findings);
             role(image, &mut findings);
+            mounts(image, &mut findings);
         }
         together(&images, &mut findings);
         Self { images, findings: Diagnostics::worst_first(findings) }
@@ -143,6 +144,19 @@ fn role(image: &PreflightImage, findings: &mut Vec<Diagnostic>) {
         _ => return,
     };
     findings.push(image.finding(Severity::Error, "role", role.to_owned(), help));
+}
+
+fn mounts(image: &PreflightImage, findings: &mut Vec<Diagnostic>) {
+    for service in &image.inspection.contents.services {
+        for mount in &service.impossible_mounts {
+            let message = format!(
+                "the service {} mounts {mount}: Talos would create that source on its read-only root",
+                service.id
+            );
+            let help = "give an absolute path as the mount's source, below /var or /run if it does not exist";
+            findings.push(image.finding(Severity::Error, "mounts", message, help));
+        }
+    }
 }
 
 /// Compares the images with each other. The base is the first compute image, otherwise the first image.

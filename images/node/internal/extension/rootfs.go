@@ -50,14 +50,11 @@ func MountRootfs(name string) (string, error) {
 	return target, nil
 }
 
-// MakeSources makes the missing directories that bind mounts take from the node.
+// MakeSources makes the missing directory that is the source of each mount of a spec. Like Talos (extension.go of its
+// services) it does so whatever the type of the mount, so that a file system's name for a source is a directory of the
+// read-only root, and an error.
 func MakeSources(mounts []specs.Mount) error {
 	for _, m := range mounts {
-		bind := m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
-		if !bind {
-			continue
-		}
-
 		_, err := os.Stat(m.Source)
 		if errors.Is(err, fs.ErrNotExist) {
 			err = os.MkdirAll(m.Source, 0o700)
