@@ -38,3 +38,18 @@ async fn a_port_that_is_taken_is_told_with_the_reason() -> Result<()> {
     assert!(text.contains(&format!("open port {port} ")) && text.contains("ddress already in use"), "{text}");
     Ok(())
 }
+
+#[tokio::test]
+async fn an_image_that_is_asked_for_and_not_there_is_known_at_once() -> Result<()> {
+    let layout = tempfile::tempdir()?;
+    let there = image(layout.path(), "registry.k8s.io/pause:3.10", b"layer")?;
+    let registry = serve(layout.path()).await?;
+    let mut missing = registry.missing();
+    let at = |reference: &str| format!("/v2/pause/manifests/{reference}?ns=registry.k8s.io");
+    for reference in ["3.10", "3.10.1", &there.layer.to_string()] {
+        ask_with(registry.address(), "GET", &at(reference), None).await?;
+    }
+    let missing: Vec<_> = missing.borrow_and_update().iter().cloned().collect();
+    assert_eq!(missing, ["registry.k8s.io/pause:3.10.1"]);
+    Ok(())
+}

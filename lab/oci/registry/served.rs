@@ -1,7 +1,7 @@
 //! Responses of each endpoint, with content from the store.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs::File,
     io::{self, Read},
     sync::atomic::{AtomicU64, Ordering},
@@ -13,6 +13,7 @@ use axum::{
 };
 use lab_model::Digest;
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::{
     complaints::Complaints,
@@ -26,11 +27,16 @@ use super::{
 };
 use crate::images::index_of;
 
+/// Maximum number of missing images to remember.
+const MISSING: usize = 100;
+
 /// The served content, shared by all ports.
 pub(super) struct Served {
     pub(super) store: Store,
     pub(super) complaints: Complaints,
     pub(super) bytes: AtomicU64,
+    /// The images that clients asked for by tag and that the mirror lacks.
+    pub(super) missing: watch::Sender<BTreeSet<String>>,
     upstreams: Option<Upstreams>,
     proofs: Proofs,
 }
@@ -56,7 +62,14 @@ enum Lack {
 
 impl Served {
     pub(super) fn new(store: Store, upstreams: Option<Upstreams>, complaints: Complaints) -> Self {
-        Self { store, complaints, bytes: AtomicU64::new(0), upstreams, proofs: Proofs::default() }
+        Self {
+            store,
+            complaints,
+            bytes: AtomicU64::new(0),
+            missing: watch::Sender::default(),
+            upstreams,
+            proofs: Proofs::default(),
+        }
     }
 
     pub(super) async fn answer(&self, request: ContentRequest<'_>) -> Result<Response, Refusal> {
@@ -117,7 +130,12 @@ impl Served {
         };
         let (digest, (manifest, bytes)) = match (here, &self.upstreams) {
             (Ok(found), _) => found,
-            (Err(lack), None) => return Err(lacking(lack)),
+            (Err(lack), None) => {
+                if let (Lack::Missing, Wanted::Tag(_)) = (&lack, reference) {
+                    self.note_missing(&name);
+                }
+                return Err(lacking(lack));
+            }
             (Err(_), Some(upstreams)) => {
                 // Do not resolve a tag again if the mirror already knows it.
                 let digest = match known {
@@ -232,6 +250,11 @@ impl Served {
                 Refusal::failure(format!("{name} cannot be served: {why}"))
             }
         }
+    }
+
+    /// Remembers a missing image. The number is bounded, because clients choose the names.
+    fn note_missing(&self, name: &str) {
+        self.missing.send_if_modified(|missing| missing.len() < MISSING && missing.insert(name.to_owned()));
     }
 
     fn count(&self, method: &Method, bytes: u64) {

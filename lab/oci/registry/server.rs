@@ -1,7 +1,7 @@
 //! The HTTP server: listeners, and common request handling.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, atomic::Ordering},
 };
@@ -15,7 +15,7 @@ use axum::{
 };
 use futures::{FutureExt, future::BoxFuture};
 use lab_model::events::Recorder;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -119,6 +119,12 @@ impl Registry {
     /// Returns the listen address. Guests reach the same port at the gateway address of the LAN.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the images that clients asked for by tag and that the mirror lacks, as they come. Empty with
+    /// pull-through.
+    pub fn missing(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.served.missing.subscribe()
     }
 
     /// Returns the number of bytes sent for blobs and manifests.
