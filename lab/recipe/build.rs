@@ -365,9 +365,13 @@ impl Recipe<'_> {
     }
 
     fn workloads(&self, images: &[(&str, &'static str, &Built)]) -> Result<Built, RecipeError> {
+        // Spin serves the application of this file; other runtimes run the entry point.
+        let manifest = self.sources.join("workloads/wasm/spin.toml");
+        let manifest = fs::read_to_string(&manifest).map_err(file("read", &manifest))?;
         let key = images
             .iter()
-            .fold(Key::of("workloads", 1), |key, (reference, _, built)| key.text(reference).after(&built.key))
+            .fold(Key::of("workloads", 2), |key, (reference, _, built)| key.text(reference).after(&built.key))
+            .text(&manifest)
             .done();
         let path = self.workshop.step("workloads", &key, |to| {
             let images: Vec<_> = images
@@ -376,6 +380,10 @@ impl Recipe<'_> {
                     reference: (*reference).to_owned(),
                     program,
                     file: built.path.clone(),
+                    beside: match *reference {
+                        WASM_IMAGE => vec![("spin.toml", manifest.clone())],
+                        _ => Vec::new(),
+                    },
                 })
                 .collect();
             oci_layout::write(&images, to)

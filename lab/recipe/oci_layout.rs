@@ -21,6 +21,8 @@ pub(super) struct WorkloadImage {
     pub(super) program: &'static str,
     /// The program on the host.
     pub(super) file: PathBuf,
+    /// Other files of the image, as names in its root directory, with their contents.
+    pub(super) beside: Vec<(&'static str, String)>,
 }
 
 /// Writes the layout with all `images` to the directory `output`.
@@ -64,6 +66,9 @@ fn layer(image: &WorkloadImage) -> Result<Vec<u8>, RecipeError> {
             .map_err(file("pack", &image.file))?;
     }
     add(image.program, tar::EntryType::Regular, 0o755, &content).map_err(file("pack", &image.file))?;
+    for (name, text) in &image.beside {
+        add(name, tar::EntryType::Regular, 0o644, text.as_bytes()).map_err(file("pack", &image.file))?;
+    }
     archive.into_inner().map_err(file("pack", &image.file))
 }
 
@@ -82,6 +87,7 @@ mod tests {
             reference: "registry.k8s.io/pause:3.10".into(),
             program: "pause",
             file: program,
+            beside: vec![("spin.toml", "spin_manifest_version = 2\n".to_owned())],
         }];
         let layout = directory.path().join("layout");
         write(&images, &layout).expect("layout");

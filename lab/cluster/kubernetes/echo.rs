@@ -13,7 +13,7 @@ use kube::{
     api::{DeleteParams, PostParams},
     runtime::watcher,
 };
-use lab_model::workloads::{ECHO_IMAGE, WASM_IMAGE};
+use lab_model::workloads::ECHO_IMAGE;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -67,20 +67,23 @@ impl EchoWorkload {
         Self::create_of(api, namespace, Runtime::Ordinary, image).await
     }
 
-    /// Creates the workload in `namespace` as a WebAssembly module, and the runtime class that the module
-    /// needs.
+    /// Creates a WebAssembly workload in `namespace`, and the runtime class that it needs.
     ///
     /// # Errors
     /// When the API server rejects an object.
-    pub async fn create_wasm(api: &KubernetesApi, namespace: &str) -> Result<Self, KubernetesError> {
-        create::<RuntimeClass>(Api::all(api.client()), &runtime_class()).await?;
-        Self::create_of(api, namespace, Runtime::Wasm, WASM_IMAGE).await
+    pub async fn create_wasm(
+        api: &KubernetesApi,
+        namespace: &str,
+        workload: &WasmWorkload,
+    ) -> Result<Self, KubernetesError> {
+        create::<RuntimeClass>(Api::all(api.client()), &runtime_class(workload)).await?;
+        Self::create_of(api, namespace, Runtime::Wasm(workload), &workload.image).await
     }
 
     async fn create_of(
         api: &KubernetesApi,
         namespace: &str,
-        runtime: Runtime,
+        runtime: Runtime<'_>,
         image: &str,
     ) -> Result<Self, KubernetesError> {
         let name = runtime.workload();
@@ -247,37 +250,57 @@ fn pod_state(pod: &Pod) -> Option<(String, Result<EchoPod, String>)> {
     Some((node, state))
 }
 
-/// Error messages of containerd for a runtime handler without a configuration (containerd 1.7 and 2,
-/// `pkg/cri`, `getSandboxRuntime`).
-const NO_RUNTIME: [&str; 2] = ["no runtime for", "failed to get sandbox runtime"];
+/// Error messages after which a pod does not start by itself: of containerd for a runtime handler without a
+/// configuration (containerd 1.7 and 2, `pkg/cri`, `getSandboxRuntime`) or without its shim, and of Spin for an
+/// image without a usable manifest.
+const NO_RUNTIME: [&str; 6] = [
+    "no runtime for",
+    "failed to get sandbox runtime",
+    "failed to resolve runtime path",
+    "invalid manifest",
+    "failed to read manifest",
+    "spin.toml",
+];
 
-/// The runtime class of WebAssembly workloads. Users of the spin shim use the same name.
+/// The default runtime class of WebAssembly workloads. Users of the spin shim use the same name.
 pub const WASM_RUNTIME_CLASS: &str = "wasmtime-spin-v2";
-/// The runtime handler of [`WASM_RUNTIME_CLASS`].
-pub const WASM_HANDLER: &str = "spin";
+
+/// A WebAssembly workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WasmWorkload {
+    /// The image with a Spin manifest, or with a module as its entry point.
+    pub image: String,
+    /// Name of the runtime class.
+    pub class: String,
+    /// Name of the runtime handler in the configuration of containerd.
+    pub handler: String,
+    /// The path that answers with status 200 when the workload is ready. `None` means that an open port is
+    /// enough.
+    pub health: Option<&'static str>,
+}
 
 /// The container runtime of an echo workload.
 #[derive(Clone, Copy)]
-enum Runtime {
+enum Runtime<'a> {
     Ordinary,
-    Wasm,
+    Wasm(&'a WasmWorkload),
 }
 
-impl Runtime {
+impl Runtime<'_> {
     fn workload(self) -> &'static str {
         match self {
             Runtime::Ordinary => "echo",
-            Runtime::Wasm => "wasm",
+            Runtime::Wasm(_) => "wasm",
         }
     }
 }
 
-fn runtime_class() -> serde_json::Value {
+fn runtime_class(workload: &WasmWorkload) -> serde_json::Value {
     json!({
         "apiVersion": "node.k8s.io/v1",
         "kind": "RuntimeClass",
-        "metadata": { "name": WASM_RUNTIME_CLASS },
-        "handler": WASM_HANDLER,
+        "metadata": { "name": workload.class },
+        "handler": workload.handler,
     })
 }
 
@@ -287,13 +310,22 @@ struct Objects {
     service: serde_json::Value,
 }
 
-fn objects(namespace: &str, runtime: Runtime, image: &str) -> Objects {
+fn objects(namespace: &str, runtime: Runtime<'_>, image: &str) -> Objects {
     let name = runtime.workload();
     let labels = json!({ "app": name });
     let class = match runtime {
         Runtime::Ordinary => serde_json::Value::Null,
-        Runtime::Wasm => json!(WASM_RUNTIME_CLASS),
+        Runtime::Wasm(workload) => json!(workload.class),
     };
+    let health = match runtime {
+        Runtime::Ordinary => Some("/healthz"),
+        Runtime::Wasm(workload) => workload.health,
+    };
+    let mut probe = json!({ "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 30 });
+    match health {
+        Some(path) => probe["httpGet"] = json!({ "path": path, "port": HTTP_PORT }),
+        None => probe["tcpSocket"] = json!({ "port": HTTP_PORT }),
+    }
     let port = |name: &str, protocol: &str, port: u16| json!({ "name": name, "protocol": protocol, "port": port, "targetPort": port });
     let mut ports = vec![port("http", "TCP", HTTP_PORT)];
     if matches!(runtime, Runtime::Ordinary) {
@@ -325,16 +357,13 @@ fn objects(namespace: &str, runtime: Runtime, image: &str) -> Objects {
                                 field("NODE_NAME", "spec.nodeName"),
                                 field("POD_NAME", "metadata.name"),
                                 field("POD_IP", "status.podIP"),
-                                // The WASI runner reads this variable. The echo server ignores it.
+                                // Spin, and runners of plain WASI modules, read these variables. The echo
+                                // server ignores them.
+                                { "name": "SPIN_HTTP_LISTEN_ADDR", "value": format!("0.0.0.0:{HTTP_PORT}") },
                                 { "name": "WASI_TCP_LISTEN", "value": format!("0.0.0.0:{HTTP_PORT}") },
                             ],
                             "ports": [{ "name": "http", "containerPort": HTTP_PORT }],
-                            "readinessProbe": {
-                                "httpGet": { "path": "/healthz", "port": HTTP_PORT },
-                                "periodSeconds": 1,
-                                "timeoutSeconds": 5,
-                                "failureThreshold": 30,
-                            },
+                            "readinessProbe": probe,
                         }],
                     },
                 },
@@ -355,15 +384,29 @@ mod tests {
 
     #[test]
     fn the_objects_are_what_the_api_types_expect() {
-        for (runtime, class) in [(Runtime::Ordinary, None), (Runtime::Wasm, Some(WASM_RUNTIME_CLASS))] {
+        let workload = WasmWorkload {
+            image: "ghcr.io/me/app:v1".into(),
+            class: WASM_RUNTIME_CLASS.into(),
+            handler: "wasmtime-spin".into(),
+            health: None,
+        };
+        for (runtime, class) in
+            [(Runtime::Ordinary, None), (Runtime::Wasm(&workload), Some(WASM_RUNTIME_CLASS))]
+        {
             let objects = objects("lab-checks", runtime, ECHO_IMAGE);
             serde_json::from_value::<Namespace>(objects.namespace).expect("namespace");
             let set = serde_json::from_value::<DaemonSet>(objects.daemon_set).expect("daemon set");
             let pod = set.spec.and_then(|spec| spec.template.spec).expect("pod");
             assert_eq!(pod.runtime_class_name.as_deref(), class);
+            let probe = pod.containers[0].readiness_probe.as_ref().expect("probe");
+            assert_eq!(
+                probe.tcp_socket.is_some(),
+                class.is_some(),
+                "an application of the user has its own paths"
+            );
             serde_json::from_value::<Service>(objects.service).expect("service");
         }
-        serde_json::from_value::<RuntimeClass>(runtime_class()).expect("runtime class");
+        serde_json::from_value::<RuntimeClass>(runtime_class(&workload)).expect("runtime class");
     }
 
     #[test]

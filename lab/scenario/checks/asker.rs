@@ -37,6 +37,39 @@ impl Asker {
     }
 }
 
+impl Asker {
+    /// Returns the response body if `right` accepts it. Retries for up to `patience`.
+    pub(super) async fn ask_body(
+        &self,
+        from: &EchoPod,
+        url: &str,
+        patience: &Wait,
+        right: impl Fn(&str) -> bool,
+    ) -> Result<String, AskError> {
+        let right = &right;
+        let attempt = || async move {
+            let reply = self.prober.get(from, url).await;
+            let reply = reply.map_err(|source| AskError::NoPodProxy { node: from.node.clone(), source })?;
+            body(reply, right)
+        };
+        Ok(patience.retry(attempt).await?)
+    }
+}
+
+/// The maximum length of a response in a message.
+const QUOTED: usize = 200;
+
+fn body(reply: ProbeReply, right: impl Fn(&str) -> bool) -> Result<String, AskError> {
+    if !reply.error.is_empty() {
+        return Err(AskError::Request(reply.error));
+    }
+    if reply.status == 200 && right(&reply.body) {
+        return Ok(reply.body);
+    }
+    let body = reply.body.chars().filter(|one| !one.is_control()).take(QUOTED).collect();
+    Err(AskError::OtherAnswer { status: reply.status, body })
+}
+
 fn answer(reply: &ProbeReply, right: impl Fn(&str) -> bool) -> Result<String, AskError> {
     if !reply.error.is_empty() {
         return Err(AskError::Request(reply.error.clone()));
@@ -54,6 +87,16 @@ mod tests {
 
     fn reply(status: u16, body: &str, error: &str) -> ProbeReply {
         ProbeReply { status, body: body.into(), error: error.into() }
+    }
+
+    #[test]
+    fn a_body_counts_with_its_status() {
+        let right = |body: &str| body.contains("hello");
+        assert_eq!(body(reply(200, "hello there", ""), right).ok().as_deref(), Some("hello there"));
+        let other = body(reply(500, "hello\n", ""), right).expect_err("500").to_string();
+        assert_eq!(other, "status 500 and not the expected answer: \"hello\"");
+        assert!(body(reply(200, "bye", ""), right).is_err());
+        assert!(body(reply(0, "", "no route to host"), right).is_err());
     }
 
     #[test]

@@ -1,6 +1,10 @@
 // Command wasm-run runs a WebAssembly module with WASI preview 1:
 //
 //	wasm-run MODULE [ARGUMENT…]
+//	wasm-run --spin MANIFEST
+//
+// With --spin it serves the application of a Spin manifest (version 2, executor wagi) at SPIN_HTTP_LISTEN_ADDR, by
+// default 0.0.0.0:80. As with Spin, variables of the container do not reach the application.
 //
 // The module gets its path and the arguments, the whole environment, standard input, output and error, the clocks,
 // random bytes, and the root folder as the read-only file descriptor 3. With WASI_TCP_LISTEN=ADDRESS:PORT in the
@@ -20,6 +24,9 @@ import (
 	"syscall"
 )
 
+// spinFlag selects Spin manifests.
+const spinFlag = "--spin"
+
 const (
 	statusUsage      = 2
 	statusCannotRun  = 126
@@ -35,6 +42,17 @@ func main() {
 	}
 
 	endOnSignal()
+
+	if os.Args[1] == spinFlag {
+		if len(os.Args) != 3 {
+			fmt.Fprintln(os.Stderr, "usage: wasm-run --spin MANIFEST")
+			os.Exit(statusUsage)
+		}
+
+		err := serveSpin(context.Background(), os.Args[2], os.Getenv(spinAddress))
+		fmt.Fprintf(os.Stderr, "wasm-run: %v\n", err)
+		os.Exit(statusOf(err))
+	}
 
 	status, err := run(context.Background(), program{
 		args: os.Args[1:], environment: os.Environ(), root: "/", listen: os.Getenv(listenVariable),

@@ -26,7 +26,7 @@ type program struct {
 	// args begins with the module's file.
 	args        []string
 	environment []string
-	// root is the folder that the module sees as /.
+	// root is the folder that the module sees as /, empty for none.
 	root string
 	// listen is the address of the pre-opened listening socket, empty for none.
 	listen string
@@ -46,6 +46,10 @@ func run(ctx context.Context, program program) (int, error) {
 
 	engine := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigCompiler())
 	defer engine.Close(ctx)
+
+	if err := instantiateWASI(ctx, engine); err != nil {
+		return statusOf(err), err
+	}
 
 	module, err := compile(ctx, engine, program.args[0], content)
 	if err != nil {
@@ -102,7 +106,16 @@ func checkHead(file string, content []byte) error {
 	}
 }
 
-// compile makes machine code of the module and of WASI, and checks that nothing is missing before anything runs.
+// instantiateWASI makes machine code of WASI, for all modules of a runtime.
+func instantiateWASI(ctx context.Context, engine wazero.Runtime) error {
+	if _, err := wasi_snapshot_preview1.Instantiate(ctx, engine); err != nil {
+		return cannotRun("setting up WASI: %w", err)
+	}
+
+	return nil
+}
+
+// compile makes machine code of the module, and checks that nothing is missing before anything runs.
 func compile(ctx context.Context, engine wazero.Runtime, file string, content []byte) (wazero.CompiledModule, error) {
 	module, err := engine.CompileModule(ctx, content)
 	if err != nil {
@@ -111,10 +124,6 @@ func compile(ctx context.Context, engine wazero.Runtime, file string, content []
 
 	if _, ok := module.ExportedFunctions()[start]; !ok {
 		return nil, cannotRun("%s exports no function %s: it is a library, not a program", file, start)
-	}
-
-	if _, err := wasi_snapshot_preview1.Instantiate(ctx, engine); err != nil {
-		return nil, cannotRun("setting up WASI: %w", err)
 	}
 
 	if missing := missingImports(module, engine.Module(wasi_snapshot_preview1.ModuleName)); len(missing) > 0 {
@@ -148,8 +157,11 @@ func configure(program program) wazero.ModuleConfig {
 		WithArgs(program.args...).
 		WithStdin(os.Stdin).WithStdout(os.Stdout).WithStderr(os.Stderr).
 		WithSysWalltime().WithSysNanotime().WithSysNanosleep().
-		WithRandSource(rand.Reader).
-		WithFSConfig(wazero.NewFSConfig().WithReadOnlyDirMount(program.root, "/"))
+		WithRandSource(rand.Reader)
+
+	if program.root != "" {
+		config = config.WithFSConfig(wazero.NewFSConfig().WithReadOnlyDirMount(program.root, "/"))
+	}
 
 	for _, variable := range program.environment {
 		if name, value, ok := strings.Cut(variable, "="); ok && name != "" {

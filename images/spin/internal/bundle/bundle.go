@@ -28,8 +28,15 @@ const (
 // defaultPath is what runc looks through when the process has no PATH.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// Prepare rewrites the config.json of the bundle in folder when its process is a WebAssembly module, so that the host's
-// program runner runs it. It returns the module's path inside the container, empty when there was nothing to do.
+// Manifest is the Spin manifest of an image. Like Spin's shim, the runtime serves it whatever the entrypoint is.
+const Manifest = "/spin.toml"
+
+// spinFlag is the runner's flag for manifests.
+const spinFlag = "--spin"
+
+// Prepare rewrites the config.json of the bundle in folder when the image has a Spin manifest, or its process is a
+// WebAssembly module, so that the host's program runner runs it. It returns the path of the manifest or the module inside
+// the container, empty when there was nothing to do.
 //
 // An error means that the bundle could not be read or written, or that it is not clear which module is meant.
 func Prepare(folder, runner string) (string, error) {
@@ -53,19 +60,33 @@ func Prepare(folder, runner string) (string, error) {
 	root := rootPath(folder, config)
 	process := processOf(settings)
 
-	found, err := findModule(root, process)
+	manifest, err := isFile(root, Manifest)
+	if err != nil {
+		return "", err
+	}
+
+	found := Manifest
+	if !manifest {
+		found, err = findModule(root, process)
+	}
+
 	if err != nil || found == "" {
 		return "", err
 	}
 
 	if _, err := os.Stat(runner); err != nil {
-		return "", fmt.Errorf("%s is a WebAssembly module, but its runner is not on the node: %w", found, err)
+		return "", fmt.Errorf("%s is for WebAssembly, but the runner is not on the node: %w", found, err)
 	}
 
-	apply(config, settings, process, found, runner)
+	arguments := []string{spinFlag, found}
+	if !manifest {
+		arguments = append([]string{found}, process.args[min(1, len(process.args)):]...)
+	}
+
+	apply(config, settings, arguments, runner)
 
 	if err := replace(file, config); err != nil {
-		return "", fmt.Errorf("rewriting %s for the WebAssembly module %s: %w", file, found, err)
+		return "", fmt.Errorf("rewriting %s for %s: %w", file, found, err)
 	}
 
 	return found, nil
@@ -120,10 +141,10 @@ func texts(value any) []string {
 	return found
 }
 
-// apply makes the runner the process: the module sees its own path as its first argument, as a program does.
-func apply(config, settings map[string]any, process process, found, runner string) {
-	args := []any{Mountpoint, found}
-	for _, argument := range process.args[min(1, len(process.args)):] {
+// apply makes the runner the process. A module sees its own path as its first argument, as a program does.
+func apply(config, settings map[string]any, arguments []string, runner string) {
+	args := []any{Mountpoint}
+	for _, argument := range arguments {
 		args = append(args, argument)
 	}
 

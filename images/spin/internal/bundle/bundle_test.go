@@ -220,3 +220,20 @@ func TestErrorsNameTheirSubject(t *testing.T) {
 		t.Errorf("no bundle: %v", err)
 	}
 }
+
+func TestASpinManifestDecidesWhateverTheEntrypointIs(t *testing.T) {
+	for name, args := range map[string]string{"a module": `["/answer.wasm"]`, "a program": `["/bin/sh"]`, "nothing": `["/"]`} {
+		t.Run(name, func(t *testing.T) {
+			folder := image(t, args, map[string]string{"spin.toml": "spin_manifest_version = 2\n", "answer.wasm": wasm, "bin/sh": elf})
+
+			found, err := Prepare(folder, runner(t))
+			if err != nil || found != Manifest {
+				t.Fatalf("%q, %v", found, err)
+			}
+
+			if want := `"args":["` + Mountpoint + `","--spin","/spin.toml"]`; !strings.Contains(read(t, folder), want) {
+				t.Errorf("no %s in %s", want, read(t, folder))
+			}
+		})
+	}
+}

@@ -50,6 +50,16 @@ func findModule(root string, process process) (string, error) {
 	return "", nil
 }
 
+// isFile tells whether a path inside the container leads to an ordinary file.
+func isFile(root, name string) (bool, error) {
+	_, err := resolve(root, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+
+	return err == nil, err
+}
+
 // candidates are the files that the process may mean, in the order in which runc would look, and last the working
 // folder: images of modules often name the bare file.
 func candidates(process process) []string {
