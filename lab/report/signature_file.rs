@@ -10,7 +10,7 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::signatures::{Examples, Signature, SignatureSource};
+use super::signatures::{Examples, Given, Signature, SignatureSource};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,8 +22,16 @@ struct Raw {
     pattern: Spanned<String>,
     cause: String,
     fix: String,
+    given: Option<RawGiven>,
     link: Option<String>,
     examples: Option<Spanned<Examples>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGiven {
+    note: Spanned<String>,
+    fix: String,
 }
 
 /// A signature file is invalid.
@@ -65,12 +73,17 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Signature>, Signature
         if signatures.iter().any(|known| known.id == raw.id.value) {
             return Err(wrong(line, format!("the id {} is used twice", raw.id.value)));
         }
-        let pattern = Regex::new(&raw.pattern.value).map_err(|error| {
-            wrong(
-                raw.pattern.referenced.line(),
-                format!("the pattern is not a regular expression: {}", last_line(&error)),
-            )
-        })?;
+        let regex = |text: &Spanned<String>| {
+            Regex::new(&text.value).map_err(|error| {
+                let message = format!("the pattern is not a regular expression: {}", last_line(&error));
+                wrong(text.referenced.line(), message)
+            })
+        };
+        let pattern = regex(&raw.pattern)?;
+        let given = match raw.given {
+            Some(given) => Some(Given { note: regex(&given.note)?, fix: given.fix.trim_end().to_owned() }),
+            None => None,
+        };
         if let Some(examples) = &raw.examples {
             let line = examples.referenced.line();
             if !pattern.is_match(&examples.value.matches) {
@@ -93,6 +106,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Signature>, Signature
             pattern,
             cause: raw.cause.trim_end().to_owned(),
             fix: raw.fix.trim_end().to_owned(),
+            given,
             link: raw.link,
             examples: raw.examples.map(|examples| examples.value),
         });

@@ -3,6 +3,7 @@
 //! The lab's own signatures are in `signatures.yaml`; users can add files with the same format.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
 };
@@ -48,6 +49,8 @@ pub struct Signature {
     /// The cause, as one sentence.
     pub cause: String,
     pub fix: String,
+    /// Another fix, for runs that do already what `fix` advises.
+    pub given: Option<Given>,
     /// Further information: a file of the project, or an address.
     pub link: Option<String>,
     /// A text that matches, and a text that must not match.
@@ -62,6 +65,15 @@ pub struct Examples {
     pub matches: String,
     /// A similar text that does not show the failure.
     pub differs: String,
+}
+
+/// A fix for runs with a certain note.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The pattern of a note of the lab in the same scenario.
+    pub note: Regex,
+    /// The fix in this case.
+    pub fix: String,
 }
 
 /// The set of signatures for a run.
@@ -133,10 +145,18 @@ impl Signatures {
     /// The known failures in a recording, in the order of their first occurrence.
     pub fn seen_in(&self, events: &[Event]) -> Vec<KnownFailure> {
         let (mut known, mut scenario, mut first) = (Vec::<KnownFailure>::new(), String::new(), 0);
+        let mut given = BTreeMap::new();
         for event in events {
             if let EventKind::ScenarioStarted { scenario: name, .. } = &event.kind {
+                adapt(&mut known[first..], &given);
                 scenario.clone_from(name);
                 first = known.len();
+                given.clear();
+            }
+            if let EventKind::Note { text, .. } = &event.kind {
+                let said = self.all.iter().filter_map(|one| Some((one, one.given.as_ref()?)));
+                let said = said.filter(|(_, given)| given.note.is_match(text));
+                given.extend(said.map(|(one, given)| (one.id.as_str(), given.fix.as_str())));
             }
             // The overall verdict repeats the verdicts of the scenarios.
             if matches!(event.kind, EventKind::RunFinished { .. }) && !scenario.is_empty() {
@@ -154,7 +174,17 @@ impl Signatures {
                 known[first..].iter_mut().for_each(|known| known.harmless = outcome.passed());
             }
         }
+        adapt(&mut known[first..], &given);
         known
+    }
+}
+
+/// Replaces the fixes that the scenario applies already.
+fn adapt(known: &mut [KnownFailure], given: &BTreeMap<&str, &str>) {
+    for known in known {
+        if let Some(fix) = given.get(known.id.as_str()) {
+            known.fix = (*fix).to_owned();
+        }
     }
 }
 
@@ -277,6 +307,30 @@ mod tests {
 
     fn events(kinds: Vec<EventKind>) -> Vec<Event> {
         (0..).zip(kinds).map(|(seq, kind)| Event { seq, at: Duration::from_secs(seq), kind }).collect()
+    }
+
+    #[test]
+    fn a_hint_does_not_advise_what_the_run_does_already() {
+        let probe = || EventKind::KubernetesEvent {
+            subject: Subject::Cluster,
+            warning: true,
+            object: "Pod/kube-system/kube-scheduler-cp-1".into(),
+            reason: "Unhealthy".into(),
+            message:
+                "Liveness probe failed: Get \"https://127.0.0.1:10259/healthz\": context deadline exceeded"
+                    .into(),
+            count: 1,
+        };
+        let began =
+            |name: &str| EventKind::ScenarioStarted { scenario: name.into(), question: String::new() };
+        let order = EventKind::Note {
+            subject: Subject::Cluster,
+            text: "workers start once the control plane is Ready, 1 at a time: 3 nodes forming at once"
+                .into(),
+        };
+        let seen = Signatures::own().seen_in(&events(vec![began("a"), order, probe(), began("b"), probe()]));
+        let fixes: Vec<_> = seen.iter().map(|known| known.fix.contains("(startOrder)")).collect();
+        assert_eq!(fixes, [false, true], "{seen:?}");
     }
 
     #[test]
