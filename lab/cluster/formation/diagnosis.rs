@@ -2,14 +2,14 @@
 
 use std::{collections::HashSet, sync::OnceLock, time::Duration};
 
-use lab_model::{events::TurnedAway, node::NodeName};
+use lab_model::{events::TurnedAway, node::NodeName, redact};
 use lab_plan::cluster::NodePlan;
 
 use super::{cluster::Cluster, failure::Cause};
 use crate::{
     formation::NodeTable,
-    kubernetes::{KubernetesApi, NodeFacts, NodeReadiness},
-    machine_api::{MaintenanceClient, NodeClient, Stage},
+    kubernetes::{KubernetesApi, NodeFacts, NodeReadiness, SystemPods},
+    machine_api::{MaintenanceClient, NodeClient, Resource, Stage, VolumeStatus},
     wait::Wait,
 };
 
@@ -43,6 +43,15 @@ pub(super) struct Diagnosis {
     pub(super) turned_away: Option<TurnedAway>,
 }
 
+/// The name of the serial console in [`SYMPTOMS`].
+const CONSOLE: &str = "console";
+/// Number of console lines to search.
+const CONSOLE_LINES: usize = 500;
+
+/// The finding for a rejected machine token.
+const FOREIGN_MACHINE_TOKEN: &str = "the control plane's trustd does not accept the node's token: machine.token of its \
+                                     config is not this cluster's";
+
 const SYMPTOMS: &[Symptom] = &[
     Symptom {
         service: "kubelet",
@@ -70,8 +79,15 @@ const SYMPTOMS: &[Symptom] = &[
     Symptom {
         service: "apid",
         all_of: &["trustd", "nauthenticated"],
-        finding: "the control plane's trustd does not accept the node's token: machine.token of its config \
-                  is not this cluster's",
+        finding: FOREIGN_MACHINE_TOKEN,
+        turned_away: Some(TurnedAway::MachineToken),
+    },
+    // Since Talos 1.13, a worker without a certificate has no API, so no log can be read from it
+    // (secrets.APIController).
+    Symptom {
+        service: CONSOLE,
+        all_of: &["failed to sign API server CSR", "nauthenticated"],
+        finding: FOREIGN_MACHINE_TOKEN,
         turned_away: Some(TurnedAway::MachineToken),
     },
 ];
@@ -80,9 +96,16 @@ const SYMPTOMS: &[Symptom] = &[
 /// pkg/controller/nodelifecycle).
 const STATUS_UNKNOWN: &str = "NodeStatusUnknown";
 
+/// The type of the resources of volumes.
+const VOLUMES: &str = "VolumeStatuses.block.talos.dev";
+
 /// The finding for a node without a network plugin.
 const NO_NETWORK_PLUGIN: &str = "no network plugin is installed: give its manifests as cluster.cni.manifests, or \
                                  take cni: none out of the machine config";
+
+/// The finding for a node whose network plugin the control plane has not applied.
+const PLUGIN_NOT_APPLIED: &str = "the network plugin of the machine config has no DaemonSet yet: the control plane \
+                                  applies it when its API server works; see the log of controller-runtime there";
 
 impl Symptom {
     fn is_in(&self, line: &str) -> bool {
@@ -122,12 +145,37 @@ impl Cluster {
         let logs: &[_] = if reports { &["apid"] } else { &["kubelet", "apid"] };
         let mut diagnosis = match tokio::time::timeout(PATIENCE, self.connect(node)).await {
             Ok(Ok(client)) => ask_configured(&client, logs).await,
-            _ => Diagnosis { findings: self.ask_maintenance(node).await, turned_away: None },
+            _ => self.ask_unreachable(node).await,
         };
         if said.facts().is_some_and(|facts| lacks_network_plugin(&facts.readiness)) {
-            diagnosis.findings.insert(0, NO_NETWORK_PLUGIN.to_owned());
+            let findings = self.why_no_network_plugin(node).await;
+            diagnosis.findings.splice(0..0, findings);
+        } else {
+            diagnosis.findings.extend(self.system_pods().await.crashing());
         }
         diagnosis
+    }
+
+    /// Explains why a node lacks its network plugin.
+    async fn why_no_network_plugin(&self, node: &NodePlan) -> Vec<String> {
+        let system = self.system_pods().await;
+        match system.network_plugin_on(node.spec.name.as_str()) {
+            Some(findings) => findings,
+            None => {
+                let control_plane = &self.plan.control_plane().config;
+                let none = control_plane.text_at(&["cluster", "network", "cni", "name"]) == Some("none");
+                let mut findings = vec![if none { NO_NETWORK_PLUGIN } else { PLUGIN_NOT_APPLIED }.to_owned()];
+                findings.extend(system.crashing());
+                findings
+            }
+        }
+    }
+
+    /// Returns the pods of the system, or none if the API server does not answer.
+    pub(super) async fn system_pods(&self) -> SystemPods {
+        let formation = self.formation();
+        let Ok(api) = formation.kubernetes() else { return SystemPods::default() };
+        api.system_pods(PATIENCE).await.unwrap_or_default()
     }
 
     async fn ask_kubernetes(&self, name: &NodeName) -> Said {
@@ -137,6 +185,17 @@ impl Cluster {
             Ok(Ok(Some(facts))) => Said::Facts(Box::new(facts)),
             Ok(Ok(None)) => Said::NotRegistered,
             Ok(Err(_)) | Err(_) => Said::NoAnswer,
+        }
+    }
+
+    /// Diagnoses a node without an authenticated API: by its console, and by its API in maintenance mode.
+    async fn ask_unreachable(&self, node: &NodePlan) -> Diagnosis {
+        let console = self.machine(&node.spec.name).map(|machine| machine.console_tail(CONSOLE_LINES));
+        match console.and_then(|lines| symptom_of(CONSOLE, &lines.join("\n"))) {
+            Some(symptom) => {
+                Diagnosis { findings: vec![symptom.finding.to_owned()], turned_away: symptom.turned_away }
+            }
+            None => Diagnosis { findings: self.ask_maintenance(node).await, turned_away: None },
         }
     }
 
@@ -206,6 +265,9 @@ async fn ask_configured(client: &NodeClient, logs: &[&str]) -> Diagnosis {
             turned_away = turned_away.or(symptom.turned_away);
         }
     }
+    if let Ok(volumes) = client.list("runtime", VOLUMES, PATIENCE).await {
+        findings.extend(volumes.iter().filter_map(failed_volume));
+    }
     if let Ok(services) = client.services(PATIENCE).await {
         findings.extend(
             services
@@ -215,6 +277,12 @@ async fn ask_configured(client: &NodeClient, logs: &[&str]) -> Diagnosis {
         );
     }
     Diagnosis { findings, turned_away }
+}
+
+/// A sentence about a volume that cannot be used. Otherwise only the console tells it.
+fn failed_volume(resource: &Resource) -> Option<String> {
+    let volume = resource.view::<VolumeStatus>().ok().filter(VolumeStatus::has_failed)?;
+    Some(format!("the volume {} has failed: {}", resource.id, redact(&volume.error_message)))
 }
 
 /// The first symptom in a log.
@@ -245,6 +313,21 @@ pub(super) fn lacks_network_plugin(readiness: &NodeReadiness) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_volume_is_a_finding_and_a_ready_one_is_none() {
+        let volume = |spec: serde_json::Value| Resource {
+            namespace: "runtime".into(),
+            kind: VOLUMES.into(),
+            id: "EPHEMERAL".into(),
+            spec,
+        };
+        let failed =
+            volume(serde_json::json!({ "phase": "failed", "errorMessage": "mkfs.xfs: exit status 1" }));
+        let finding = "the volume EPHEMERAL has failed: mkfs.xfs: exit status 1";
+        assert_eq!(failed_volume(&failed).as_deref(), Some(finding));
+        assert_eq!(failed_volume(&volume(serde_json::json!({ "phase": "ready" }))), None);
+    }
 
     #[test]
     fn only_the_missing_plugin_counts() {
@@ -281,6 +364,15 @@ mod tests {
         let (symptom, times) = symptom("kubelet", log, &HashSet::new()).expect("a symptom");
         assert!(symptom.turned_away.is_none() && times == 2);
         assert!(symptom.finding.contains("signing request"));
+    }
+
+    #[test]
+    fn a_refused_machine_token_is_recognised_on_the_console() {
+        let line = "[talos] controller failed {\"component\": \"controller-runtime\", \"controller\": \"secrets.APIController\", \
+                    \"error\": \"failed to sign API server CSR: rpc error: code = Unauthenticated desc = invalid token\"}";
+        let symptom = symptom_of(CONSOLE, line).expect("symptom");
+        assert_eq!(symptom.turned_away, Some(TurnedAway::MachineToken));
+        assert_eq!(symptom_of(CONSOLE, "failed to sign API server CSR: connection refused"), None);
     }
 
     #[test]

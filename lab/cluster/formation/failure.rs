@@ -12,7 +12,7 @@ use lab_vm::{
     network::NetworkError,
 };
 
-use super::{hold::Hold, warm::WarmError};
+use super::{final_service::FinalService, hold::Hold, warm::WarmError};
 use crate::{kubernetes::KubernetesError, machine_api::ApiError, tailnet::TailnetError};
 
 /// A failed step of formation.
@@ -65,6 +65,21 @@ pub enum Cause {
     /// The boot sequence waits for a document that the lab does not have.
     #[error("{0}")]
     Held(Hold),
+    /// A node needs an image that it cannot get.
+    #[error(
+        "a node asked for the image {image}, which the mirror lacks, and the cluster does not form without it{}; fetch \
+         it while online (lab mirror pull {image}), or name the image that the mirror has in the machine config",
+        .planned.as_ref().map(|planned| format!(" (the plan expected {planned})")).unwrap_or_default()
+    )]
+    MissingImage {
+        /// The full reference.
+        image: String,
+        /// The image of the same name that the plan expected.
+        planned: Option<String>,
+    },
+    /// A service of the node ended for good.
+    #[error("{0}")]
+    Service(FinalService),
     /// A node lost its machine config.
     #[error(
         "it woke up in maintenance mode, without the machine config that it had; look at its disk: STATE is lost"

@@ -32,7 +32,7 @@ use super::{
     formation_state::{FormationState, KubernetesAccess},
     formed::FormedCluster,
     readiness::Readiness,
-    steps::{FIRST_PROCESS, LastSeen, REACHABLE, console_line, retry, until},
+    steps::{FIRST_PROCESS, LastSeen, REACHABLE, console_line, retry, retry_admitted, until},
     warm::{SavedStage, Snapshot, Warm, WarmKey, WarmStore},
 };
 use crate::{
@@ -180,11 +180,17 @@ impl Cluster {
             |seen| async move { console_line(machine, FIRST_PROCESS, &seen).await },
         )
         .await?;
-        self.step(
-            subject,
-            Step::Maintenance,
-            |seen| async move { console_line(machine, REACHABLE, &seen).await },
-        )
+        self.step(subject, Step::Maintenance, |seen| async move {
+            console_line(machine, REACHABLE, &seen).await?;
+            // Talos prints the line seconds before its API answers.
+            let via = self.machine_api(&node.spec.name)?;
+            let answers = async || {
+                let client = MaintenanceClient::connect(via, node.address.into()).await?;
+                client.machine_status(self.plan.budgets.call).await
+            };
+            retry(&seen, |_| true, answers).await?;
+            Ok(())
+        })
         .await
     }
 
@@ -225,17 +231,21 @@ impl Cluster {
         client: &NodeClient,
         subject: &Subject,
     ) -> Result<KubernetesAccess, Failure> {
-        let call = self.plan.budgets.call;
+        let (call, node) = (self.plan.budgets.call, self.plan.control_plane());
         self.step(subject, Step::Bootstrap, |seen| async move {
-            match retry(&seen, ApiError::is_transient, || client.bootstrap(call)).await {
+            let bootstrap = async |client: NodeClient| match client.bootstrap(call).await {
                 Err(ApiError::AlreadyExists { .. }) => Ok(()),
-                other => Ok(other?),
-            }
+                other => other,
+            };
+            retry_admitted(&seen, client.clone(), || self.connect(node), bootstrap).await?;
+            Ok(())
         })
         .await?;
         let kubeconfig = self
             .step(subject, Step::Kubeconfig, |seen| async move {
-                let text = retry(&seen, ApiError::is_transient, || client.kubeconfig(call)).await?;
+                let kubeconfig = async |client: NodeClient| client.kubeconfig(call).await;
+                let (text, _) =
+                    retry_admitted(&seen, client.clone(), || self.connect(node), kubeconfig).await?;
                 self.forwarded(&text)
             })
             .await?;
@@ -244,8 +254,10 @@ impl Cluster {
             .step(subject, Step::KubernetesApi, |seen| async {
                 let seen = seen;
                 let api = KubernetesApi::new(&kubeconfig).await?;
-                until(&seen, || api.ready()).await;
-                Ok(api)
+                tokio::select! {
+                    () = until(&seen, || api.ready()) => Ok(api),
+                    () = self.narrate(node, client, &seen) => std::future::pending().await,
+                }
             })
             .await?;
         Ok(KubernetesAccess::new(kubeconfig, api, &self.host.recorder)

@@ -7,7 +7,7 @@ use lab_model::events::Recorder;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::node_table::NodeTable;
-use crate::kubernetes::{KubernetesApi, record_kubernetes_events};
+use crate::kubernetes::{KubernetesApi, record_kubernetes_events, record_system_pods};
 
 /// The progress of formation. The state returns to `Started` only when the restore of a saved cluster fails
 /// and a new cluster forms instead.
@@ -95,10 +95,11 @@ impl KubernetesAccess {
         Self { kubeconfig, api, nodes, _tasks: Vec::new() }
     }
 
-    /// Starts to record Kubernetes Events.
+    /// Starts to record Kubernetes Events, and the states of the system's pods.
     #[must_use]
     pub(super) fn recording_events(mut self, recorder: Recorder) -> Self {
-        self._tasks.push(record_kubernetes_events(&self.api, recorder));
+        self._tasks.push(record_kubernetes_events(&self.api, recorder.clone()));
+        self._tasks.push(record_system_pods(&self.api, recorder));
         self
     }
 }

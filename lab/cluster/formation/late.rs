@@ -76,7 +76,9 @@ impl FormedCluster {
                 let Readiness::Held(hold) = now else { return Ok(()) };
                 let mut documents = self.plan().late_documents(node).to_vec();
                 if let Some(tailnet) = cluster.tailnet().filter(|_| cluster.joins_tailnet(node)) {
-                    documents.push(tailnet.gateway_document().await?);
+                    let (document, added) = tailnet.gateway_document().await?;
+                    documents.push(document);
+                    added.into_iter().for_each(|added| cluster.note(node, added));
                 }
                 self.released(node, client, table, &documents, &hold, &seen).await
             })

@@ -9,6 +9,7 @@
 mod cluster;
 mod diagnosis;
 mod failure;
+mod final_service;
 #[expect(clippy::module_inception, reason = "formation is the idea of this folder")]
 mod formation;
 mod formation_state;
@@ -16,6 +17,7 @@ mod formed;
 mod formed_node;
 mod hold;
 mod late;
+mod narration;
 mod network_plugin;
 mod node_handle;
 mod node_table;
@@ -26,6 +28,7 @@ mod warm;
 
 pub use cluster::{Cluster, Host};
 pub use failure::{Cause, Failure, NoMachine, NotForwarded};
+pub use final_service::FinalService;
 pub use formation_state::{FormationState, KubernetesAccess, NotFormed};
 pub use formed::FormedCluster;
 pub use formed_node::FormedNode;

@@ -9,7 +9,10 @@ use lab_model::{
 };
 use lab_plan::cluster::NodePlan;
 
-use super::{cluster::Cluster, failure::Cause, hold::Hold, node_table::NodeTable, steps::LastSeen};
+use super::{
+    cluster::Cluster, failure::Cause, final_service::FinalServices, hold::Hold, node_table::NodeTable,
+    steps::LastSeen,
+};
 use crate::{
     kubernetes::NodeFacts,
     machine_api::{ApiError, MachineStatus, NodeClient, ServiceState, Stage},
@@ -117,6 +120,7 @@ impl Cluster {
         let began = Instant::now();
         let mut layers = Layers::default();
         let (mut last_status, mut last_services) = (None, Vec::new());
+        let mut finals = FinalServices::default();
         let (mut machine, mut lost) = (self.machine_statuses(&client).await, false);
         let mut look = tokio::time::interval(LOOK_AGAIN);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -162,6 +166,9 @@ impl Cluster {
                 }
             }
             self.report_changes(name, &before, &layers);
+            if let Some(service) = finals.look(&last_services, Instant::now()) {
+                return Err(Cause::Service(service.with_log(&client).await));
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use lab_plan::{
     cluster::{ControlServerState, KeyState, NodePlan, OUTSIDE_CLIENT, Patch, RouteApproval, TailnetSpec},
-    tailnet::{AuthKey, ControlAccess, ExtensionServiceConfig},
+    tailnet::{AuthKey, ControlAccess, ExtensionServiceConfig, NO_LOGS},
 };
 use lab_vm::process::Processes;
 
@@ -142,26 +142,36 @@ impl Tailnet {
         &self.document
     }
 
-    /// Returns the gateway's document with a new auth key. Do not write it to a file.
-    pub(super) async fn gateway_document(&self) -> Result<Patch, TailnetError> {
+    /// Returns the gateway's document with a new auth key, and a sentence about the lab's other additions. Do not
+    /// write the document to a file.
+    pub(super) async fn gateway_document(&self) -> Result<(Patch, Option<String>), TailnetError> {
         let valid = match self.spec.key {
             KeyState::Valid => Duration::from_secs(3600),
             KeyState::Expired => Duration::ZERO,
         };
         let options = KeyOptions { valid, tags: vec![GATEWAY_TAG.to_owned()], ..KeyOptions::default() };
+        // The user's own tailnet may be on the internet, and its logs are the user's.
+        let quiet = match &self.home {
+            Home::Own(_) => self.document.without_outside_requests(),
+            Home::Real { .. } => None,
+        };
+        let added = quiet.is_some().then(|| {
+            format!("the document of tailscale gets {NO_LOGS}=true: without internet access there is no log server")
+        });
+        let document = quiet.as_ref().unwrap_or(&self.document);
         let document = match &self.home {
             Home::Own(control) => {
                 let key = control.create_key(&options).await?;
                 if self.spec.control_server == ControlServerState::DownAtLogin {
                     control.stop().await;
                 }
-                self.document.with_login(&key, Some(&control.access_from_nodes()))
+                document.with_login(&key, Some(&control.access_from_nodes()))
             }
-            Home::Real { tailnet, from_nodes } => self.document.with_login(&tailnet.key, from_nodes.as_ref()),
+            Home::Real { tailnet, from_nodes } => document.with_login(&tailnet.key, from_nodes.as_ref()),
         };
         // Serialization cannot fail, because the document contains only strings.
         let text = document.to_yaml().unwrap_or_default();
-        Ok(Patch { origin: "the tailnet of the run".to_owned(), text })
+        Ok((Patch { origin: "the tailnet of the run".to_owned(), text }, added))
     }
 
     /// Returns the host name of a gateway in the tailnet: `TS_HOSTNAME` of its document, or its node name.

@@ -49,7 +49,7 @@ impl NodeClient {
         Ok(Self { node, channel })
     }
 
-    fn machine(&self) -> MachineServiceClient<Channel> {
+    pub(super) fn machine(&self) -> MachineServiceClient<Channel> {
         MachineServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
     }
 
@@ -345,7 +345,7 @@ impl NodeClient {
     }
 
     /// Collects all messages of a stream. Fails if a message reports an error of the node.
-    async fn collect<M>(
+    pub(super) async fn collect<M>(
         &self,
         action: &'static str,
         limit: Duration,

@@ -6,6 +6,7 @@
 mod answers;
 mod api_error;
 mod client;
+mod files;
 mod kubeconfig_archive;
 mod maintenance;
 mod resources;
@@ -15,5 +16,6 @@ mod wire;
 pub use answers::{BootReason, ProcessInfo, ServiceHealth, ServiceState, VersionInfo};
 pub use api_error::ApiError;
 pub use client::NodeClient;
+pub use files::PodLog;
 pub use maintenance::{ApplyMode, MaintenanceClient};
-pub use resources::{ExtensionStatus, MachineStatus, Resource, Stage};
+pub use resources::{ExtensionStatus, MachineStatus, Resource, Stage, VolumeStatus};

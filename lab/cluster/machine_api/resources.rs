@@ -77,6 +77,24 @@ pub struct ExtensionMetadata {
     pub version: String,
 }
 
+/// `VolumeStatuses.block.talos.dev`: a partition or disk of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeStatus {
+    /// `ready`, `failed` and so on.
+    pub phase: String,
+    /// Why the volume failed.
+    #[serde(default)]
+    pub error_message: String,
+}
+
+impl VolumeStatus {
+    /// Whether the volume cannot be used. The node then boots no further.
+    pub fn has_failed(&self) -> bool {
+        self.phase == "failed"
+    }
+}
+
 impl Resource {
     /// Converts a wire message. A spec with invalid YAML becomes null.
     pub(super) fn from_wire(resource: wire::Resource) -> Self {
@@ -114,6 +132,17 @@ mod tests {
         let status: MachineStatus = resource(yaml).view().expect("view");
         assert_eq!(status.stage, Stage::Booting);
         assert_eq!(status.status.unmet_conditions.expect("conditions")[0].reason, "kubelet not healthy");
+    }
+
+    /// As `talosctl get volumestatus EPHEMERAL -o yaml` of Talos v1.13.9 has the spec.
+    #[test]
+    fn a_volume_that_failed_tells_why() {
+        let yaml = "phase: failed\npreFailPhase: located\ntype: partition\nlocation: /dev/vda6\nfilesystem: xfs\n\
+                    errorMessage: 'error formatting: exit status 1'\n";
+        let volume: VolumeStatus = resource(yaml).view().expect("view");
+        assert!(volume.has_failed() && volume.error_message == "error formatting: exit status 1");
+        let volume: VolumeStatus = resource("phase: ready\ntype: partition\n").view().expect("view");
+        assert!(!volume.has_failed());
     }
 
     #[test]

@@ -18,13 +18,19 @@ use super::{
 use crate::{
     formation::{
         Cause, Cluster, Failure, FormationState, KubernetesAccess,
-        steps::{RETRY, until},
+        steps::{LastSeen, RETRY, until},
     },
-    kubernetes::KubernetesApi,
+    kubernetes::{KubernetesApi, KubernetesError, Renewals, not_renewed},
     machine_api::{ApiError, NodeClient},
     wait::{PollError, Wait},
 };
 
+/// The controllers must work for this time.
+const STABLE: Duration = Duration::from_secs(5);
+/// Interval between two looks at the controllers.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Time limit of a request about them.
+const REQUEST: Duration = Duration::from_secs(5);
 /// Maximum clock offset of a node after its clock was corrected.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 /// Time limit for a node to synchronize its clock, on the reference host. Talos queries the time at most
@@ -48,7 +54,7 @@ impl Cluster {
         // These checks are independent, and each response of an emulated node takes time.
         let access = Arc::new(self.access_with(&snapshot.access.kubeconfig).await?);
         let nodes = self.plan().nodes.iter().map(|node| self.lives(node, &access));
-        futures::try_join!(self.api_server_answers(&access.api), try_join_all(nodes))?;
+        futures::try_join!(self.kubernetes_works(&access.api), try_join_all(nodes))?;
         self.formation.send_replace(FormationState::ApiServer(Arc::clone(&access)));
         let text = format!(
             "restored warm in {:.1} s ({:.1} s until its CPUs ran), saved at {:.0}; formed cold it took {:.0} s",
@@ -114,10 +120,14 @@ impl Cluster {
         Ok(access)
     }
 
-    /// Waits for the API server, which also reports whether its etcd is healthy.
-    async fn api_server_answers(&self, api: &KubernetesApi) -> Result<(), Failure> {
+    /// Waits for the API server, which also reports whether its etcd is healthy, and then for the controllers.
+    async fn kubernetes_works(&self, api: &KubernetesApi) -> Result<(), Failure> {
         self.step(&Subject::Cluster, Step::KubernetesApi, |seen| async move {
             until(&seen, || api.ready()).await;
+            // The controllers of the reference node are services, and elect no leader.
+            if self.plan().control_plane().release.is_some() {
+                controllers_work(api, &seen).await;
+            }
             Ok(())
         })
         .await
@@ -158,6 +168,39 @@ impl Cluster {
             Err(PollError::Expired(expired)) => Some(expired.last),
         }
     }
+}
+
+/// Waits until the scheduler and the controller manager of a Talos control plane work again: both have renewed their
+/// leases since the restore, and both pods are ready for some time. The clock jumps at a restore, which ends their
+/// leases, and they then restart. The enclosing step limits the time.
+async fn controllers_work(api: &KubernetesApi, seen: &LastSeen) {
+    let (mut first, mut since) = (None, None);
+    loop {
+        let problem = controllers_problem(api, &mut first).await;
+        match problem.unwrap_or_else(|error| Some(error.to_string())) {
+            Some(problem) => {
+                seen.set(problem);
+                since = None;
+            }
+            None if since.get_or_insert_with(Instant::now).elapsed() >= STABLE => return,
+            None => seen.set("the controllers work, for less than 5 s so far"),
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// What keeps the controllers from working. `first` holds the renewals of the first look.
+async fn controllers_problem(
+    api: &KubernetesApi,
+    first: &mut Option<Renewals>,
+) -> Result<Option<String>, KubernetesError> {
+    let now = api.renewals(REQUEST).await?;
+    let waiting = not_renewed(first.get_or_insert_with(|| now.clone()), &now);
+    if !waiting.is_empty() {
+        return Ok(Some(format!("no renewed lease of {} since the restore", waiting.join(" and "))));
+    }
+    let down = api.system_pods(REQUEST).await?.controllers_down();
+    Ok((!down.is_empty()).then(|| down.join("; ")))
 }
 
 /// Whether a clock with this offset is correct.

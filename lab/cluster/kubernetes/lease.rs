@@ -1,0 +1,67 @@
+//! The leases of the scheduler and the controller manager: a component that renews its lease works.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+
+use super::access::{KubernetesApi, KubernetesError};
+
+const NAMESPACE: &str = "kube-system";
+/// The components that elect a leader. Each renews its lease every two seconds by default.
+const LEASES: [&str; 2] = ["kube-scheduler", "kube-controller-manager"];
+
+/// The time of the last renewal of each lease, as text, by the name of the component.
+pub type Renewals = BTreeMap<&'static str, String>;
+
+impl KubernetesApi {
+    /// Returns the renewals of the components that elect a leader. Components without an election are absent.
+    ///
+    /// # Errors
+    /// When the API server does not answer within `limit`.
+    pub async fn renewals(&self, limit: Duration) -> Result<Renewals, KubernetesError> {
+        let leases: Api<Lease> = Api::namespaced(self.client(), NAMESPACE);
+        let mut found = Renewals::new();
+        for name in LEASES {
+            let action = format!("get lease {NAMESPACE}/{name}");
+            let lease = match tokio::time::timeout(limit, leases.get_opt(name)).await {
+                Ok(lease) => lease.map_err(KubernetesError::request(action))?,
+                Err(_) => {
+                    return Err(KubernetesError::Timeout {
+                        waited_for: format!("an answer to the request to {action}"),
+                        limit,
+                        last_seen: "nothing".into(),
+                    });
+                }
+            };
+            let renewed = lease.and_then(|lease| lease.spec?.renew_time);
+            found.extend(renewed.map(|time| (name, format!("{:?}", time.0))));
+        }
+        Ok(found)
+    }
+}
+
+/// Names the components that have not renewed their lease since the first look.
+pub fn not_renewed(first: &Renewals, now: &Renewals) -> Vec<&'static str> {
+    first.iter().filter(|(name, time)| now.get(*name) == Some(*time)).map(|(name, _)| *name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_works_when_it_renews_its_lease() {
+        let at = |scheduler: &str, manager: &str| {
+            Renewals::from([(LEASES[0], scheduler.to_owned()), (LEASES[1], manager.to_owned())])
+        };
+        let first = at("1", "1");
+        assert_eq!(not_renewed(&first, &at("1", "2")), ["kube-scheduler"]);
+        assert_eq!(not_renewed(&first, &at("2", "2")), [""; 0]);
+        assert_eq!(
+            not_renewed(&Renewals::new(), &at("1", "1")),
+            [""; 0],
+            "without an election nothing is renewed"
+        );
+    }
+}
