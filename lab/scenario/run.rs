@@ -75,7 +75,7 @@ pub fn request(scenario: &Scenario, when_short: WhenShort) -> ClusterRequest {
         snapshot: None,
         keep: SavedStage::Formed,
         title: scenario.name.clone(),
-        workloads: images.map(|image| (*image).to_owned()).collect(),
+        workloads: images.map(str::to_owned).collect(),
     }
 }
 

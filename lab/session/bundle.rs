@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_cluster::{formation::Cluster, kubernetes::dump_objects};
+use lab_cluster::{formation::Cluster, kubernetes::dump_objects, machine_api::NodeClient};
 use lab_plan::cluster::NodePlan;
 use lab_report::{Bundle, BundleError};
 
@@ -11,7 +11,11 @@ use lab_report::{Bundle, BundleError};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The services with the most informative logs.
-const LOGS: [&str; 8] = [
+const LOGS: [&str; 12] = [
+    "machined",
+    "controller-runtime",
+    "apid",
+    "trustd",
     "kubelet",
     "containerd",
     "cri",
@@ -20,6 +24,18 @@ const LOGS: [&str; 8] = [
     "kube-controller-manager",
     "kube-scheduler",
     "kube-proxy",
+];
+
+/// The resources of a node that tell the state of its parts (Talos, `talosctl get`), each with its namespace.
+const RESOURCES: [(&str, &str); 8] = [
+    ("runtime", "MachineStatuses.runtime.talos.dev"),
+    ("runtime", "Diagnostics.runtime.talos.dev"),
+    ("runtime", "ExtensionStatuses.runtime.talos.dev"),
+    ("runtime", "VolumeStatuses.block.talos.dev"),
+    ("runtime", "DiscoveredVolumes.block.talos.dev"),
+    ("network", "AddressStatuses.net.talos.dev"),
+    ("network", "RouteStatuses.net.talos.dev"),
+    ("k8s", "StaticPodStatuses.kubernetes.talos.dev"),
 ];
 
 /// Writes all information about the failure of `cluster` to `bundle/` in its run directory.
@@ -84,6 +100,10 @@ async fn gather(cluster: &Cluster, node: &NodePlan) -> (String, Vec<(String, Str
                     texts.push((format!("{service}.log"), log));
                 }
             }
+            for log in client.system_pod_logs(PATIENCE).await.unwrap_or_default() {
+                texts.push((format!("pods/{}", log.name), log.text));
+            }
+            texts.push(("resources.yaml".into(), resources(&client).await));
             match client.dmesg(PATIENCE).await {
                 Ok(text) => texts.push(("dmesg.txt".into(), text)),
                 Err(error) => texts.push(("dmesg.txt".into(), error.to_string())),
@@ -93,4 +113,17 @@ async fn gather(cluster: &Cluster, node: &NodePlan) -> (String, Vec<(String, Str
         Err(_) => texts.push(("api.txt".into(), "the machine API did not answer".into())),
     }
     (node.spec.name.to_string(), texts)
+}
+
+/// The resources of a node as YAML documents. Types that its release does not have are left out.
+async fn resources(client: &NodeClient) -> String {
+    let mut text = String::new();
+    for (namespace, kind) in RESOURCES {
+        let Ok(found) = client.list(namespace, kind, PATIENCE).await else { continue };
+        for resource in found {
+            let spec = serde_yaml::to_string(&resource.spec).unwrap_or_default();
+            text += &format!("---\n# {kind} {}\n{spec}", resource.id);
+        }
+    }
+    text
 }

@@ -1,5 +1,7 @@
 //! The outcome of a request that a pod makes.
 
+use std::time::Duration;
+
 use lab_cluster::kubernetes::KubernetesError;
 use lab_model::{node::NodeName, words::chain};
 use serde::Deserialize;
@@ -27,6 +29,14 @@ pub enum AskError {
     NoEcho {
         /// The HTTP status.
         status: u16,
+    },
+    /// A workload gave another response than it should.
+    #[error("status {status} and not the expected answer: \"{body}\"")]
+    OtherAnswer {
+        /// The HTTP status.
+        status: u16,
+        /// The beginning of the response.
+        body: String,
     },
     /// The response is not from the requested pod.
     #[error("status {status} and not the answer of the pod on {node}")]
@@ -57,9 +67,11 @@ pub enum AskError {
         to: NodeName,
     },
     /// All retries that a formed cluster may need have failed.
-    #[error("{last} ({tries} tries)")]
+    #[error("{last} ({tries} tries within {} s)", limit.as_secs())]
     Tries {
         tries: u32,
+        /// The time that the retries had.
+        limit: Duration,
         /// The last failure.
         #[source]
         last: Box<AskError>,
@@ -78,7 +90,7 @@ impl AskError {
 
 impl From<lab_cluster::wait::Expired<AskError>> for AskError {
     fn from(expired: lab_cluster::wait::Expired<AskError>) -> Self {
-        Self::Tries { tries: expired.looks, last: Box::new(expired.last) }
+        Self::Tries { tries: expired.looks, limit: expired.limit, last: Box::new(expired.last) }
     }
 }
 

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use lab_cluster::{
     formation::{Cluster, FormedCluster},
     kubernetes::{EchoPod, EchoWorkload, KubernetesApi},
+    wait::Wait,
 };
 use lab_model::events::Step;
 use tokio::sync::Mutex;
 
-use super::CheckError;
+use super::{CheckError, QUESTION};
 
 /// A formed cluster during its checks.
 pub struct Fixtures {
@@ -53,6 +54,7 @@ impl Fixtures {
     /// Returns the echo pods when one pod is ready on every node and their service has an endpoint.
     pub(super) async fn echo(&self) -> Result<EchoPods, CheckError> {
         let api = self.api();
+        self.pod_network().await?;
         let workload = {
             let mut echo = self.echo.lock().await;
             match &echo.workload {
@@ -67,6 +69,21 @@ impl Fixtures {
         };
         let pods = on_every_node(self.cluster(), &workload).await?;
         Ok(EchoPods { workload, pods })
+    }
+
+    /// Waits until kube-proxy and the network plugin run on every node, if they are pods. Their images may arrive
+    /// long after the nodes are Ready, and without them requests between pods have no answer.
+    async fn pod_network(&self) -> Result<(), CheckError> {
+        let limit = self.formed.plan().budgets.limit(Step::Ready);
+        let look = async || {
+            let system = self.api().system_pods(QUESTION).await.map_err(|error| error.to_string())?;
+            match system.incomplete() {
+                incomplete if incomplete.is_empty() => Ok(()),
+                incomplete => Err([incomplete, system.crashing()].concat().join("; ")),
+            }
+        };
+        let ready = Wait::up_to(limit).retry(look).await;
+        ready.map_err(|expired| CheckError::seen(format!("the pod network is not complete: {expired}")))
     }
 
     /// Keeps the current echo pods, and makes the next check start new ones. Call this after a node restart:

@@ -47,6 +47,10 @@ impl Check for LayersGreen {
                     machine_layers(fixtures.cluster(), node, &mut look).await;
                     kubernetes_layer(fixtures.api(), node, &mut look).await;
                 }
+                match fixtures.api().system_pods(QUESTION).await {
+                    Ok(system) => system.crashing().into_iter().for_each(|crash| look.problem(crash)),
+                    Err(error) => look.problem(error),
+                }
                 if look.has_problems() { Err(look) } else { Ok(look) }
             };
             seen.merge(wait.retry_if(|_| true, look).await.unwrap_or_else(|(_, last)| last));

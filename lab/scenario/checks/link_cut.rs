@@ -63,8 +63,8 @@ impl CheckKind for LinkCut {
         vec![&self.node]
     }
 
-    fn images(&self) -> &'static [&'static str] {
-        &[ECHO_IMAGE]
+    fn images(&self) -> Vec<&str> {
+        vec![ECHO_IMAGE]
     }
 }
 

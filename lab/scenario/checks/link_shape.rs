@@ -74,8 +74,8 @@ impl CheckKind for LinkShape {
         vec![&self.node]
     }
 
-    fn images(&self) -> &'static [&'static str] {
-        &[ECHO_IMAGE]
+    fn images(&self) -> Vec<&str> {
+        vec![ECHO_IMAGE]
     }
 }
 

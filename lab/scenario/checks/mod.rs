@@ -80,14 +80,11 @@ const fn definition<K: CheckKind + Check>() -> CheckDefinition<dyn Check> {
 /// The minimum time limit of one request to a node.
 const QUESTION: Duration = Duration::from_secs(20);
 
-/// The maximum number of retries for a state that a formed cluster reaches by itself. The rules of a service
-/// reach each node shortly after its endpoints are ready. No API object shows this, and it takes seconds
-/// under emulation.
-const TRIES: u32 = 15;
-
-/// The retry limits for a formed cluster; see [`crate::cluster::Budgets::patience`].
+/// The retry limit for a state that a formed cluster reaches by itself; see
+/// [`crate::cluster::Budgets::patience`]. The rules of a service reach each node some time after its endpoints
+/// are ready. No API object shows this, and on a slow node it takes many seconds.
 fn patient(patience: Duration) -> Wait {
-    Wait::up_to(patience).at_most(TRIES)
+    Wait::up_to(patience)
 }
 
 /// Runs a check.
@@ -95,6 +92,11 @@ pub async fn look(fixtures: &Fixtures, check: &dyn Check) -> Observation {
     let mut seen = Observation::default();
     if let Err(error) = check.look(fixtures, &mut seen).await {
         seen.problem(error);
+    }
+    if seen.has_problems() {
+        // Whatever the check looked at may be the consequence of these.
+        let system = fixtures.api().system_pods(QUESTION).await.unwrap_or_default();
+        system.crashing().into_iter().for_each(|crash| seen.problem_once(crash));
     }
     if check.restarts_nodes() {
         fixtures.renew_echo().await;

@@ -20,6 +20,14 @@ impl Observation {
         self.problems.push(text.to_string());
     }
 
+    /// Notes a problem unless it is noted already.
+    pub fn problem_once(&mut self, text: impl Display) {
+        let text = text.to_string();
+        if !self.problems.contains(&text) {
+            self.problems.push(text);
+        }
+    }
+
     /// Notes a fact if `good`, otherwise a problem.
     pub fn note(&mut self, good: bool, text: impl Display) {
         if good {

@@ -146,8 +146,8 @@ impl CheckKind for PartitionCheck {
         self.partition.groups.iter().flatten().collect()
     }
 
-    fn images(&self) -> &'static [&'static str] {
-        &[ECHO_IMAGE]
+    fn images(&self) -> Vec<&str> {
+        vec![ECHO_IMAGE]
     }
 }
 

@@ -5,12 +5,17 @@
 //! keeps the state of the previous boot for some time. The machine id and the UID of the Kubernetes Node
 //! prove the identity.
 
-use std::time::Instant;
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{
+    formation::FormedNode,
     kubernetes::{KubernetesApi, NodeFacts, has_boot_id, is_ready, node_facts},
-    wait::{Condition, Wait},
+    machine_api::NodeClient,
+    wait::{Condition, PollError, Wait},
 };
 use lab_model::{events::Step, node::NodeName};
 use lab_plan::{
@@ -19,17 +24,32 @@ use lab_plan::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Check, CheckError, Fixtures, Observation, boot_id::boot_id};
+use super::{Check, CheckError, Fixtures, Observation, QUESTION, boot_id::boot_id};
+
+/// Data that the node's kernel holds and has not written to the disk, below which power can be cut. The node
+/// writes its own logs all the time.
+const UNWRITTEN_KIB: u64 = 4096;
+/// Time for a node to write its data to the disk, on the reference host. Linux writes data that is older than
+/// 30 s, and looks every 5 s (`vm.dirty_expire_centisecs`, `vm.dirty_writeback_centisecs`).
+const WRITE_BACK: Duration = Duration::from_secs(60);
+/// Interval between two looks.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PowerCycle {
     pub node: NodeName,
+    /// Cuts the power at once, even if the node has data in memory that is not on its disk.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_once: bool,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Written {
     node: Text,
+    #[serde(default)]
+    at_once: bool,
 }
 
 impl CheckKind for PowerCycle {
@@ -37,7 +57,7 @@ impl CheckKind for PowerCycle {
     type Written = Written;
 
     fn read(written: Written, context: &mut CheckContext<'_, '_>) -> Option<Self> {
-        Some(Self { node: context.node(&written.node)? })
+        Some(Self { node: context.node(&written.node)?, at_once: written.at_once })
     }
 
     fn words(&self, cluster: &ClusterSpec) -> Words {
@@ -67,6 +87,11 @@ impl Check for PowerCycle {
             let (api, name) = (fixtures.api(), &self.node);
             let node = fixtures.formed().node(name)?;
             let before = Boot { id: boot_id(node).await?, node: facts(api, name).await? };
+            let unwritten = match self.at_once {
+                true => Unwritten::of(&node.connect().await?).await?,
+                false => write_back(node, fixtures.formed().plan().budgets.on_this_host(WRITE_BACK)).await?,
+            };
+            seen.fact(format!("{name}: power is cut with {unwritten} in memory that are not on its disk"));
             let started = Instant::now();
             node.power_cycle().await?;
             let id = boot_id(node).await?;
@@ -80,9 +105,61 @@ impl Check for PowerCycle {
                 "{name}: green again {:.1} s after its power was cut",
                 started.elapsed().as_secs_f64()
             ));
+            let system = api.system_pods(QUESTION).await.map_err(CheckError::of(name))?;
+            for crash in system.crashing_on(name.as_str()) {
+                seen.problem(format!(
+                    "{crash}; its image may be damaged: {unwritten} of the node were not on its disk when its power \
+                     was cut"
+                ));
+            }
             Ok(())
         }
         .boxed()
+    }
+}
+
+/// The data that a node's kernel holds in memory and has not written to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unwritten {
+    kib: u64,
+}
+
+impl Unwritten {
+    async fn of(client: &NodeClient) -> Result<Self, CheckError> {
+        let text = client.read_file("/proc/meminfo", QUESTION).await?;
+        let lacks = || CheckError::seen("the node's /proc/meminfo tells no dirty pages");
+        Self::parse(&text).ok_or_else(lacks)
+    }
+
+    /// Adds up the lines `Dirty` and `Writeback` of `/proc/meminfo`.
+    fn parse(text: &str) -> Option<Self> {
+        let kib = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        Some(Self { kib: kib("Dirty")?.saturating_add(kib("Writeback")?) })
+    }
+}
+
+impl fmt::Display for Unwritten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} KiB", self.kib)
+    }
+}
+
+/// Waits until the node has written its data to the disk: files that were unpacked or written moments ago
+/// exist only in its memory, and would be damaged. Returns what is left when the time is over.
+async fn write_back(node: FormedNode<'_>, limit: Duration) -> Result<Unwritten, CheckError> {
+    let client = node.connect().await?;
+    let written = |left: &Unwritten| match left.kib <= UNWRITTEN_KIB {
+        true => Ok(()),
+        false => Err(left.to_string()),
+    };
+    let wait = Wait::up_to(limit).every(LOOK_AGAIN);
+    match wait.poll(async || Unwritten::of(&client).await, written).await {
+        Ok(left) => Ok(left),
+        Err(PollError::Probe(error)) => Err(error),
+        Err(PollError::Expired(_)) => Unwritten::of(&client).await,
     }
 }
 
@@ -170,6 +247,13 @@ mod tests {
         let mut unready = boot("u", "m", "2");
         unready.node.readiness.ready = false;
         assert!(judged(&before, &unready).is_some());
+    }
+
+    #[test]
+    fn data_that_is_not_on_the_disk_is_read_from_meminfo() {
+        let text = "MemTotal:  2012345 kB\nDirty:             81234 kB\nWriteback:           512 kB\nWritebackTmp: 7 kB\n";
+        assert_eq!(Unwritten::parse(text), Some(Unwritten { kib: 81746 }));
+        assert_eq!(Unwritten::parse("MemTotal: 1 kB\n"), None);
     }
 
     #[test]

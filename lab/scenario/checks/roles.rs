@@ -95,7 +95,7 @@ impl Traits {
                 .map(|extension| format!("{} {}", extension.name, extension.version))
                 .collect(),
             services: contents.services.iter().map(|service| service.id.clone()).collect(),
-            handlers: contents.runtime_handlers.iter().cloned().collect(),
+            handlers: distinguishing(contents.runtime_handlers.iter().cloned()),
         }
     }
 
@@ -129,20 +129,23 @@ async fn actual(cluster: &Cluster, node: &NodePlan) -> Result<Traits, ApiError> 
     })
 }
 
-/// The runtime handlers of a containerd configuration, without `runc`, which every node has.
+/// Drops `runc`: every node has it, but only Talos declares it in its root file system
+/// (`/etc/cri/conf.d/00-base.part`).
+fn distinguishing(handlers: impl Iterator<Item = String>) -> BTreeSet<String> {
+    handlers.filter(|name| name != "runc").collect()
+}
+
+/// The runtime handlers of a containerd configuration that distinguish images.
 fn handlers(config: &str) -> BTreeSet<String> {
     let Ok(config) = config.parse::<toml::Table>() else {
         return BTreeSet::new();
     };
     let plugins = config.get("plugins").and_then(toml::Value::as_table);
-    plugins
+    let runtimes = plugins
         .into_iter()
         .flatten()
-        .filter_map(|(_, plugin)| plugin.get("containerd")?.get("runtimes")?.as_table())
-        .flat_map(|runtimes| runtimes.keys())
-        .filter(|name| *name != "runc")
-        .cloned()
-        .collect()
+        .filter_map(|(_, plugin)| plugin.get("containerd")?.get("runtimes")?.as_table());
+    distinguishing(runtimes.flat_map(|runtimes| runtimes.keys().cloned()))
 }
 
 fn judge(
@@ -214,6 +217,20 @@ mod tests {
     fn a_node_with_its_own_image_passes_with_a_fact_for_each_kind() {
         let seen = judged("gateway", &gateway(), &gateway(), ("compute", compute()));
         assert_eq!((seen.cause(), seen.evidence.len()), (None, 3));
+    }
+
+    #[test]
+    fn runc_in_the_root_of_talos_is_on_both_sides() {
+        let contents =
+            Contents { runtime_handlers: vec!["runc".into(), "spin".into()], ..Contents::default() };
+        let talos = "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\nruntime_type = 'io.containerd.runc.v2'\n\
+                     [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.spin]\nruntime_type = 'io.containerd.spin.v2'\n";
+        let on_node = Traits { handlers: handlers(talos), ..Traits::default() };
+        let seen = judged("compute", &Traits::of(&contents), &on_node, ("gateway", gateway()));
+        assert_eq!(seen.cause(), None);
+        let without_spin = Traits::default();
+        let seen = judged("compute", &Traits::of(&contents), &without_spin, ("gateway", gateway()));
+        assert_eq!(seen.cause().as_deref(), Some("gw (compute): runtime handlers missing: spin"));
     }
 
     #[test]

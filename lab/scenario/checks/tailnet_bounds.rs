@@ -7,6 +7,7 @@ use lab_cluster::{
     tailnet::{ControlServer, OutsideClient},
 };
 use lab_plan::cluster::{NodePlan, OUTSIDE_CLIENT, TAILNET};
+use lab_vm::network::Refused;
 
 use super::{CheckError, Observation, QUESTION};
 
@@ -18,33 +19,17 @@ pub(super) struct Bounds<'a> {
 }
 
 impl Bounds<'_> {
-    /// Checks that the gateway did not try to reach the internet. It may try the client's own addresses on
-    /// this host, which are also outside the lab network.
-    pub(super) async fn attempts(&self, client: &OutsideClient, observation: &mut Observation) {
-        let name = self.gateway.spec.name.as_str();
+    /// Notes the gateway's attempts to reach the internet: a problem if the scenario asks for silence. The
+    /// gateway may try the client's own addresses on this host, which are also outside the lab network.
+    pub(super) async fn attempts(&self, client: &OutsideClient, silent: bool, observation: &mut Observation) {
         let own: Vec<String> = match client.status().await {
             Ok(status) => status.own.endpoints,
             Err(error) => return observation.problem(error.to_string()),
         };
-        let is_own =
-            |address: Ipv4Addr| own.iter().any(|endpoint| endpoint.starts_with(&format!("{address}:")));
+        let name = &self.gateway.spec.name;
         let refused = self.cluster.lan().counters().refused;
-        let strange: Vec<_> = refused
-            .iter()
-            // Tailscale's own service address (100.100.100.100) is in the tailnet's range, too. Before its
-            // routes are set, a packet to it takes the default route.
-            .filter(|refused| !TAILNET.contains(&refused.destination))
-            .filter(|refused| refused.node.as_str() == name && !is_own(refused.destination))
-            .map(|refused| format!("{} ({} packets)", refused.destination, refused.packets))
-            .collect();
-        observation.note(
-            strange.is_empty(),
-            if strange.is_empty() {
-                format!("{name} tried to reach nothing beyond the lab")
-            } else {
-                format!("{name} tried to reach the internet: {}", strange.join(", "))
-            },
-        );
+        let of_gateway = refused.iter().filter(|refused| refused.node == *name);
+        judge_attempts(name.as_str(), of_gateway, &own, silent, observation);
     }
 
     /// Checks that only gateways of the cluster are members of the tailnet.
@@ -99,6 +84,27 @@ impl Bounds<'_> {
     }
 }
 
+fn judge_attempts<'a>(
+    gateway: &str,
+    refused: impl Iterator<Item = &'a Refused>,
+    client: &[String],
+    silent: bool,
+    observation: &mut Observation,
+) {
+    let is_client =
+        |address: Ipv4Addr| client.iter().any(|endpoint| endpoint.starts_with(&format!("{address}:")));
+    let strange: Vec<_> = refused
+        // Tailscale's own service address (100.100.100.100) is in the tailnet's range, too. Before its
+        // routes are set, a packet to it takes the default route.
+        .filter(|refused| !TAILNET.contains(&refused.destination) && !is_client(refused.destination))
+        .map(|refused| format!("{} ({} packets)", refused.destination, refused.packets))
+        .collect();
+    if strange.is_empty() {
+        return observation.fact(format!("{gateway} tried to reach nothing beyond the lab"));
+    }
+    observation.note(!silent, format!("{gateway} tried to reach the internet: {}", strange.join(", ")));
+}
+
 /// Whether an address resource (`LINK/ADDRESS/BITS`) is in the tailnet's range.
 fn in_tailnet(id: &str) -> bool {
     id.split('/').filter_map(|part| part.parse::<Ipv4Addr>().ok()).any(|address| TAILNET.contains(&address))
@@ -107,6 +113,26 @@ fn in_tailnet(id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attempts_to_reach_the_internet_are_a_problem_only_if_silence_is_asked_for() {
+        let to = |destination: [u8; 4]| Refused {
+            node: "gw".parse().expect("name"),
+            destination: destination.into(),
+            packets: 3,
+        };
+        let judged = |refused: &[Refused], silent| {
+            let mut observation = Observation::default();
+            judge_attempts("gw", refused.iter(), &["192.0.2.1:41641".to_owned()], silent, &mut observation);
+            observation
+        };
+        let internet = [to([198, 51, 100, 7])];
+        assert_eq!(judged(&internet, false).cause(), None);
+        assert!(judged(&internet, false).evidence[0].contains("198.51.100.7 (3 packets)"));
+        assert!(judged(&internet, true).cause().is_some());
+        let own = [to([192, 0, 2, 1]), to([100, 100, 100, 100])];
+        assert_eq!(judged(&own, true).cause(), None);
+    }
 
     #[test]
     fn tailnet_addresses_are_told_from_others() {

@@ -38,7 +38,7 @@ impl Routing<'_> {
     ) -> Result<(), CheckError> {
         let EchoPods { workload, pods } = self.fixtures.echo().await?;
         let http = client.http(REQUEST)?;
-        self.bounds().attempts(client, seen).await;
+        self.bounds().attempts(client, self.silent, seen).await;
         // The pod is on a compute node, so the gateway must route the packets.
         let far: Vec<&EchoPod> =
             pods.iter().filter(|pod| pod.node != self.gateway.spec.name.as_str()).collect();

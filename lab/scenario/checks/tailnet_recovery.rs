@@ -80,8 +80,8 @@ impl CheckKind for TailnetRecovery {
         )
     }
 
-    fn images(&self) -> &'static [&'static str] {
-        &[ECHO_IMAGE]
+    fn images(&self) -> Vec<&str> {
+        vec![ECHO_IMAGE]
     }
 
     fn restarts_nodes(&self) -> bool {

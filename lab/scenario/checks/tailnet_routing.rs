@@ -41,10 +41,13 @@ const LOGIN: Duration = Duration::from_secs(60);
 /// policy approves them at once, and the lab's own call follows within a second.
 const APPROVAL: Duration = Duration::from_secs(10);
 
-/// The check; it has no parameters.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TailnetRouting {}
+pub struct TailnetRouting {
+    /// Whether attempts of the gateway to reach the internet are a problem.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    silent: bool,
+}
 
 impl CheckKind for TailnetRouting {
     const NAME: &'static str = "tailnet-routing";
@@ -62,8 +65,8 @@ impl CheckKind for TailnetRouting {
         )
     }
 
-    fn images(&self) -> &'static [&'static str] {
-        &[ECHO_IMAGE]
+    fn images(&self) -> Vec<&str> {
+        vec![ECHO_IMAGE]
     }
 }
 
@@ -78,7 +81,7 @@ impl Check for TailnetRouting {
             let tailnet = tailnet_of(cluster)?;
             for gateway in cluster.plan().nodes.iter().filter(|node| node.spec.role.is_gateway()) {
                 let ledger = ledger(cluster, tailnet, gateway);
-                let mut routing = Routing { fixtures, tailnet, gateway, ledger };
+                let mut routing = Routing { fixtures, tailnet, gateway, ledger, silent: self.silent };
                 if let Err(error) = routing.follow(seen).await {
                     seen.problem(error);
                 }
@@ -148,6 +151,8 @@ pub(super) struct Routing<'a> {
     tailnet: &'a Tailnet,
     pub(super) gateway: &'a NodePlan,
     pub(super) ledger: RouteLedger,
+    /// Whether attempts of the gateway to reach the internet are a problem.
+    pub(super) silent: bool,
 }
 
 impl Routing<'_> {
