@@ -51,7 +51,7 @@ test-component: images ## Run the tests against real processes, without clusters
 .PHONY: test-cluster
 test-cluster: images ## Run the tests that form whole clusters
 	cargo test --locked --test compute_only --test warm --test network_plugin --test mixed_role --test tailscale_routing --test extension_isolation \
-	  --test control
+	  --test control --test hostile_node
 
 .PHONY: test-long
 test-long: setup-tests images ## Run the tests that take too long for every change (half an hour and more)

@@ -18,22 +18,25 @@
 #   packed        lab/image/{compression,lz4}.rs  streams, legacy lz4 among them
 #   disk          lab/image/{disk_image,fat}.rs   partition table and FAT
 #   boot_entries  lab/image/boot_entries.rs     loader.conf and versions in names
-#   image         lab/oci/images/{content,image,files}.rs  layouts, archives, docker save: index, manifest, config, layers
+#   image         lab/oci/images/{content,image,tar_files,files}.rs  layouts, archives, docker save: index, manifest, config, layers
 #   lock          lab/model/source.rs, lab/oci/images/{names,lock}.rs   references and the lock file
 #   config        lab/model/yaml.rs               machine configs
 #   frames        lab/vm/network/{port,packet,services,handshake,egress,ntp}.rs  frames of guests, in QEMU's framing
 #   dhcp, dns     lab/vm/network/{dhcp,dns}.rs      their datagrams
 #   console       lab/vm/machine/{line,fatal}.rs    serial consoles
 #   qmp           lab/vm/machine/qmp_event.rs       events of QEMU's monitor
-#   kubeconfig    lab/cluster/machine_api/kubeconfig_archive.rs  the archive that a node sends
+#   kubeconfig    lab/cluster/machine_api/kubeconfig_archive.rs, lab/plan/config/kubeconfig.rs  the archive that a node sends
 #   registry      lab/oci/registry/{request,content}.rs  paths and ranges that clients ask our registry for
 #   mirror        lab/oci/registry/{store,manifest}.rs   the index of a mirror and the manifests that it lists
 #   tailnet       lab/cluster/tailnet/{client_status,control_api,gateway_log}.rs  answers and logs of the tailnet's programs
 #   recording     lab/report/{json_lines,laps,stopwatch}.rs, lab/report/merge  recordings of runs, and shards joined
 #   redact        lab/model/redact.rs           texts of nodes, which are cleared of secrets
+#   foreign       lab/model/foreign.rs          foreign texts on their way to terminals, logs, reports and JSON
+#   nested        lab/model/yaml.rs             YAML before a parser without limits reads it
+#   challenge     lab/oci/images/exchange.rs    how a registry wants to be authorized
+#   gateway       lab/vm/network/gateway.rs     frames of guests to the gateway address
 #
-# Read by libraries alone: gRPC messages (tonic, prost) and the YAML in them, kubeconfig text (kube), answers of
-# registries (oci-client), HTTP (axum). A talosconfig is written and not read. Scenario files, secrets bundles and
+# Read by libraries alone: gRPC messages (tonic, prost) and the YAML in them, HTTP (reqwest, axum). A talosconfig is written and not read. Scenario files, secrets bundles and
 # patches are the user's.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)

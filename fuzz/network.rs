@@ -4,10 +4,10 @@ use std::{net::Ipv4Addr, sync::LazyLock};
 
 use lab_model::network::{Attachment, LanPlan, MacAddr, address};
 use lab_vm::network::{
-    Egress,
+    Egress, HostPort,
     fuzzed::{
         Answer, Carries, DHCP_PORT, Datagram, DhcpServer, DnsServer, Endpoint, Handshakes, PREFIX, Passage,
-        Port, Service, Services, arp_answer, carries, ethernet, is_udp, passage, prohibited_frame,
+        Gateway, Port, Service, Services, arp_answer, carries, ethernet, is_udp, passage, prohibited_frame, tcp_ports_and_flags,
     },
 };
 
@@ -83,4 +83,14 @@ pub fn dns(data: &[u8]) {
     if let Some(answer) = SERVER.answer(data) {
         assert_eq!(answer.get(..2), data.get(..2), "an answer to another question");
     }
+}
+
+/// A frame of a guest to the gateway address: what is not served is refused, whatever its form.
+pub fn gateway(frame: &[u8]) {
+    let ports = Gateway::default();
+    ports.serve(HostPort::Tcp(5999));
+    ports.hear(0, GATEWAY, frame);
+    let _ = ports.admits(1, frame);
+    let opens = tcp_ports_and_flags(frame).filter(|(_, port, flags)| *port != 5999 && flags & 0x12 == 0x02);
+    assert!(opens.is_none() || ports.admits(0, frame).is_err(), "a port that is not served was opened");
 }

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use lab_model::{Digest, Source};
 use lab_oci::images::{
     Image, Lock,
-    fuzzed::{ImageFiles, extract, others},
+    fuzzed::{ImageFiles, challenge, extract, others},
 };
 
 /// Between the parts of an image; no text in UTF-8 has it.
@@ -125,5 +125,12 @@ pub fn lock(data: &[u8]) {
         if let Ok(lock) = lock {
             let _ = lock.digest(&reference);
         }
+    }
+}
+
+/// The header in which a registry names its token service.
+pub fn challenged(data: &[u8]) {
+    if let Ok(header) = std::str::from_utf8(data) {
+        challenge(header);
     }
 }

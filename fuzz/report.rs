@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use lab_model::{
     events::{Event, EventKind},
-    redact,
+    excerpt, is_hidden, json_shown, redact, shown, visible,
 };
 use lab_report::{
     Stopwatch,
@@ -43,6 +43,28 @@ fn joined(merged: &Merged, path: &Path) {
         merged.events.iter().map(|event| serde_json::to_string(event).expect("written") + "\n").collect();
     fs::write(path, lines.concat()).expect("write");
     assert_eq!(read_recording(path).expect("read again").len(), merged.events.len());
+}
+
+/// Foreign text, for a line, a terminal, JSON and an excerpt of a file.
+pub fn foreign(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let line = visible(text, 200);
+    assert!(!line.contains(is_hidden) && line.chars().count() <= 200, "not one bounded, visible line");
+    assert_eq!(visible(&line, 200), line, "what is visible is not left as it is");
+    let hides = |text: &str| text.contains(|c| is_hidden(c) && c != '\n' && c != '\t');
+    assert!(!hides(&shown(text)) && !hides(&excerpt(text)), "something is hidden");
+    assert_eq!(excerpt(text).len(), text.len());
+    let json = json_shown(&serde_json::to_string(text).expect("json"));
+    assert!(!hides(&json) && serde_json::from_str::<String>(&json).is_ok_and(|same| same == text));
+}
+
+/// YAML before a parser without limits reads it.
+pub fn nested(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = lab_model::yaml::within_limits(text, 1 << 20);
+    }
 }
 
 /// A text of a node's.

@@ -15,6 +15,6 @@ pub fn kubeconfig(data: &[u8]) {
         crate::copy(data, encoder).expect("packing into memory");
     }
     if let Ok(text) = kubeconfig_archive::kubeconfig_in(&packed) {
-        let _: Result<serde_json::Value, _> = serde_yaml::from_str(&text);
+        let _ = lab_plan::config::AdminKubeconfig::of_foreign(&text);
     }
 }

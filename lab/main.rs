@@ -3,5 +3,7 @@
 mod cli;
 
 fn main() -> std::process::ExitCode {
+    // Before any thread starts. Runs leave secrets in files and directories, and some are written by children.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     cli::Arguments::of_process().run()
 }

@@ -7,6 +7,8 @@ mod action;
 mod dependencies;
 #[path = "ci/expression.rs"]
 mod expression;
+#[path = "ci/hostile.rs"]
+mod hostile;
 #[path = "ci/jobs.rs"]
 mod jobs;
 #[path = "ci/runner.rs"]

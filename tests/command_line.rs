@@ -106,3 +106,81 @@ fn a_restore_takes_the_cluster_as_it_was_saved_and_refuses_options_of_a_new_clus
     ensure!(told == "error: no saved cluster is called demo; lab snapshot ls lists them\n", "{told}");
     Ok(())
 }
+
+#[test]
+fn a_file_outside_of_the_scenarios_directory_is_not_read_and_no_file_is_printed() -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let (own, outside) = (work.path().join("scenario"), work.path().join("outside"));
+    fs::create_dir_all(&own)?;
+    fs::create_dir_all(&outside)?;
+    fs::write(outside.join("shadow"), "root:$6$S3CRET:20000::::::\n")?;
+    std::os::unix::fs::symlink(outside.join("shadow"), own.join("link.yaml"))?;
+    let scenario = |file: &str| {
+        let text = format!(
+            "name: a\ncluster:\n  gateways: 0\n  nodes: [{{ name: cp-1, kind: controlplane, patches: [{file}] }}]\n"
+        );
+        fs::write(own.join("a.yaml"), text)
+    };
+    let absolute = outside.join("shadow").display().to_string();
+    for file in [absolute.as_str(), "../outside/shadow", "link.yaml"] {
+        scenario(file)?;
+        let told = refused(&own, &["run", "--dry-run", "./a.yaml"])?;
+        let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+        ensure!(told.contains("outside of the directory of the scenario"), "{file}: {told}");
+        ensure!(!told.contains("S3CRET"), "{file}: {told}");
+    }
+    // Where it may be read, its text is still not shown.
+    scenario("../outside/shadow")?;
+    let told = refused(&own, &["run", "--dry-run", "--allow-path", "../outside", "./a.yaml"])?;
+    ensure!(told.contains("the patch file is wrong") && !told.contains("S3CRET"), "{told}");
+    Ok(())
+}
+
+#[test]
+fn files_without_end_and_with_escapes_are_refused_in_plain_text() -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let begun = std::time::Instant::now();
+    fs::write(work.path().join("deep.yaml"), "[".repeat(3 << 20))?;
+    fs::write(work.path().join("large.yaml"), "#".repeat(100 << 20))?;
+    fs::write(work.path().join("escapes.yaml"), "\"\x1b]0;owned\x07\n::error::\u{202e}x\": 1\nname: a\n")?;
+    fs::write(work.path().join("images.lock.yaml"), "[".repeat(1 << 20))?;
+    for file in ["./deep.yaml", "./large.yaml", "./escapes.yaml"] {
+        let told = refused(work.path(), &["run", "--dry-run", file])?;
+        let hidden = |c: char| lab_model::is_hidden(c) && c != '\n';
+        ensure!(!told.contains(hidden), "{file}: {told:?}");
+        ensure!(told.len() < 20_000, "{file}: {} bytes", told.len());
+    }
+    refused(work.path(), &["image", "inspect", "ghcr.io/a/b:v1"])?;
+    ensure!(begun.elapsed() < std::time::Duration::from_secs(60), "it took {:?}", begun.elapsed());
+    Ok(())
+}
+
+#[test]
+fn a_closed_pipe_is_no_panic_and_a_full_device_is_told() -> Result<()> {
+    let lab = |stdout: std::process::Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+        command.args(["run", "--list"]).stdout(stdout).stderr(std::process::Stdio::piped()).output()
+    };
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let closed = lab(writer.into())?;
+    ensure!(closed.status.success() && closed.stderr.is_empty(), "{closed:?}");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full")?;
+    let full = lab(full.into())?;
+    let told = String::from_utf8_lossy(&full.stderr).into_owned();
+    ensure!(full.status.code() == Some(3), "{full:?}");
+    ensure!(told.starts_with("error: write to standard output: ") && told.lines().count() == 1, "{told}");
+    Ok(())
+}
+
+#[test]
+fn too_few_descriptors_are_told_as_such() -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let line = format!("ulimit -n 12; exec {} doctor --run-root runs", env!("CARGO_BIN_EXE_lab"));
+    let output = Command::new("bash").args(["-c", &line]).current_dir(work.path()).output()?;
+    let told =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.code() == Some(3), "{output:?}");
+    ensure!(told.contains("ulimit -n") && !told.contains("executable for this host"), "{told}");
+    Ok(())
+}

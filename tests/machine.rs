@@ -88,6 +88,42 @@ async fn a_program_that_is_not_qemu_is_refused() -> Result<()> {
     Ok(())
 }
 
+/// All files and directories of a machine, with their modes.
+fn modes(directory: &Path) -> Vec<(String, u32)> {
+    use std::os::unix::fs::MetadataExt;
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mode = |entry: std::fs::DirEntry| {
+        let metadata = entry.metadata().ok().filter(|metadata| metadata.is_dir() || metadata.is_file())?;
+        Some((entry.path().display().to_string(), metadata.mode() & 0o777))
+    };
+    entries.filter_map(mode).collect()
+}
+
+#[tokio::test]
+async fn nobody_else_reads_the_files_of_a_machine_and_qemu_is_confined() -> Result<()> {
+    let bench = Bench::new().await?;
+    let spec = bench.spec("here\n", Then::Wait)?;
+    let (directory, disk) = (spec.directory.clone(), bench.directory.path().join("private.raw"));
+    make_disk(&disk, 8 << 20)?;
+    let machine = bench.start(spec).await?;
+    within("boot", machine.wait_console("here")).await??;
+    let open =
+        |(path, mode): &(String, u32)| mode & 0o077 != 0 && (path.ends_with(".log") || path.ends_with(".sh"));
+    let files = modes(&directory);
+    ensure!(!files.iter().any(open), "{files:?}");
+    ensure!(files.iter().any(|(path, _)| path.ends_with("console.log")), "{files:?}");
+    let of_disk = modes(bench.directory.path()).into_iter().find(|(path, _)| path.ends_with("private.raw"));
+    ensure!(of_disk.is_some_and(|(_, mode)| mode == 0o600), "the disk, which holds keys, is open");
+    if cfg!(target_os = "linux") && bench.qemu.sandbox {
+        // Mode 2 is a filter (proc_pid_status).
+        let status = std::fs::read_to_string(format!("/proc/{}/status", machine.pid()))?;
+        let seccomp = status.lines().find_map(|line| line.strip_prefix("Seccomp:")).context("no seccomp")?;
+        ensure!(seccomp.trim() == "2", "QEMU runs without a filter: {seccomp}");
+    }
+    machine.quit().await;
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_is_typed_at_the_console_reaches_the_guest() -> Result<()> {
     let bench = Bench::new().await?;

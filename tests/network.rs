@@ -18,7 +18,7 @@ use hickory_proto::{
     rr::{Name, RecordType},
 };
 use lab_model::network::MacAddr;
-use lab_vm::network::Egress;
+use lab_vm::network::{Egress, HostPort};
 
 #[tokio::test]
 async fn every_node_gets_its_planned_lease_and_strangers_get_none() -> Result<()> {
@@ -144,6 +144,7 @@ async fn a_node_reaches_the_hosts_loopback_at_the_gateway() -> Result<()> {
     let bench = Bench::new(1500).await?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
+    bench.lan.serve(HostPort::Tcp(port));
     let server = blocking(move || {
         let (mut stream, _) = listener.accept()?;
         let mut request = [0; 5];
@@ -159,6 +160,113 @@ async fn a_node_reaches_the_hosts_loopback_at_the_gateway() -> Result<()> {
     let (server, answer) = tokio::join!(server, client);
     server?;
     ensure!(answer? == b"hello");
+    Ok(())
+}
+
+/// Sends a packet to each port of the gateway and returns the ports that do not answer "prohibited".
+fn scanned(
+    station: &mut Station,
+    from: Ipv4Addr,
+    protocol: fn(etherparse::PacketBuilderStep<etherparse::IpHeaders>, u16) -> Result<Vec<u8>>,
+) -> Result<Vec<u16>> {
+    // Fewer answers than the port's queue holds.
+    const BATCH: u16 = 2000;
+    let mut open: std::collections::BTreeSet<u16> = (1..=u16::MAX).collect();
+    for first in (1..=u16::MAX).step_by(BATCH.into()) {
+        let ports = first..=first.saturating_add(BATCH - 1);
+        let mut wanted = 0;
+        for port in ports {
+            let to = etherparse::PacketBuilder::ethernet2(mac(1).bytes(), mac_of_gateway()).ipv4(
+                from.octets(),
+                GATEWAY.octets(),
+                64,
+            );
+            station.send_raw(&protocol(to, port)?)?;
+            wanted += 1;
+        }
+        // An answer quotes the header of the packet, with the port.
+        let prohibited = |frame: &[u8]| frame.get(23) == Some(&1) && frame.get(34..36) == Some(&[3, 13]);
+        while wanted > 0 {
+            let Some(answer) = station.receive_raw(SHORT, prohibited)? else { break };
+            let port = answer.get(64..66).context("a quoted port")?;
+            open.remove(&u16::from_be_bytes([port[0], port[1]]));
+            wanted -= 1;
+        }
+    }
+    Ok(open.into_iter().collect())
+}
+
+#[tokio::test]
+async fn a_scan_of_all_ports_of_the_gateway_finds_only_what_is_served() -> Result<()> {
+    let mut bench = Bench::new(1500).await?;
+    let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+    let sockets = [std::net::UdpSocket::bind("127.0.0.1:0")?, std::net::UdpSocket::bind("127.0.0.1:0")?];
+    let [served, closed] = [0, 1].map(|n: usize| listeners[n].local_addr().map(|address| address.port()));
+    let [served_udp, closed_udp] =
+        [0, 1].map(|n: usize| sockets[n].local_addr().map(|address| address.port()));
+    let (served, served_udp) = (served?, served_udp?);
+    bench.lan.serve(HostPort::Tcp(served));
+    bench.lan.serve(HostPort::Udp(served_udp));
+    let mut station = bench.station(1)?;
+    let (tcp, udp) = blocking(move || {
+        let from = station.lease()?.address.address();
+        let tcp = scanned(&mut station, from, |to, port| {
+            let mut frame = Vec::new();
+            to.tcp(40_000, port, 1, 1000).syn().write(&mut frame, &[])?;
+            Ok(frame)
+        })?;
+        let udp = scanned(&mut station, from, |to, port| {
+            let mut frame = Vec::new();
+            to.udp(40_000, port).write(&mut frame, b"x")?;
+            Ok(frame)
+        })?;
+        Ok((tcp, udp))
+    })
+    .await?;
+    ensure!(tcp == [served], "open TCP ports: {tcp:?}, {closed:?} listens and is not served");
+    // The switch itself serves names, leases and time, and does not answer nonsense.
+    let mut expected = vec![53, 67, 123, served_udp];
+    expected.sort_unstable();
+    ensure!(udp == expected, "open UDP ports: {udp:?}, {closed_udp:?} listens and is not served");
+    for (listener, open) in listeners.iter().zip([true, false]) {
+        listener.set_nonblocking(true)?;
+        ensure!(listener.accept().is_ok() == open, "{listener:?}");
+    }
+    for (socket, open) in sockets.iter().zip([true, false]) {
+        socket.set_nonblocking(true)?;
+        ensure!(socket.recv(&mut [0; 9]).is_ok() == open, "{socket:?}");
+    }
+    let refused = bench.lan.counters().refused;
+    ensure!(refused.len() == 1 && refused[0].destination == GATEWAY, "{refused:?}");
+    ensure!(refused[0].packets == 2 * 65_535 - 5, "{refused:?}");
+    let notes = bench.notes();
+    let told = notes.iter().filter(|note| note.contains("of the host at 10.5.0.1")).count();
+    ensure!(told == 9, "the notes of a scan are bounded: {notes:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_planned_address_is_used_by_its_own_card_only() -> Result<()> {
+    let mut bench = Bench::new(1500).await?;
+    let (mut first, mut second) = (bench.station(1)?, bench.station(2)?);
+    let frame = |to: [u8; 6], from: [u8; 6], mark: u8| [&to[..], &from, &[0x88, 0xb5], &[mark; 46]].concat();
+    let is = |mark: u8| move |frame: &[u8]| frame.get(12..15) == Some(&[0x88, 0xb5, mark][..]);
+    blocking(move || {
+        // The second claims the addresses of the first and of the gateway.
+        for claimed in [mac(1).bytes(), mac_of_gateway()] {
+            second.send_raw(&frame([0xff; 6], claimed, 1))?;
+        }
+        ensure!(first.receive_raw(SHORT, is(1))?.is_none(), "a frame under a false address was delivered");
+        second.send_raw(&frame(mac(1).bytes(), mac(2).bytes(), 2))?;
+        ensure!(first.receive_raw(station::DEADLINE, is(2))?.is_some(), "the first lost its address");
+        Ok(())
+    })
+    .await?;
+    let notes = bench.notes();
+    ensure!(
+        notes.iter().filter(|note| note.contains("the address of another network card")).count() == 1,
+        "{notes:?}"
+    );
     Ok(())
 }
 
@@ -193,7 +301,7 @@ async fn leaving_the_lan_is_refused_at_once_and_noted_once() -> Result<()> {
     let notes = bench.notes();
     ensure!(notes.iter().filter(|note| note.contains("192.0.2.7")).count() == 1, "{notes:?}");
     ensure!(!notes.iter().any(|note| note.contains("10.96.0.10")), "{notes:?}");
-    bench.lan.set_egress(Egress::Allow);
+    bench.lan.set_egress(Egress::Allow { also: None });
     Ok(())
 }
 

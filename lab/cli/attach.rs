@@ -12,6 +12,8 @@ use lab_cluster::control::{ControlClient, ControlError, Request};
 use lab_model::node::NodeName;
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
+use super::tell;
+
 /// The key that ends the session: Ctrl-].
 const LEAVE: u8 = 0x1d;
 /// How much of the earlier output is shown, in bytes.
@@ -48,7 +50,7 @@ pub(super) fn attach(node: &NodeName, console: &Path, control: &Path) -> Result<
     let mut client = ControlClient::connect(control)?;
     let file =
         from_its_end(console).map_err(|source| AttachError::Console { file: console.into(), source })?;
-    eprintln!("{node}: attached to its serial console; Ctrl-] leaves");
+    tell!("{node}: attached to its serial console; Ctrl-] leaves");
     let _raw = if io::stdin().is_terminal() { Some(RawTerminal::enter()?) } else { None };
     // Ends with this command.
     std::thread::spawn(move || show(file));

@@ -13,7 +13,7 @@ use lab_plan::{
 use lab_recipe::{padding_image, padding_layout};
 use lab_report::Display as Show;
 
-use super::{Failed, Guests, print_json};
+use super::{Failed, Guests, print_json, say, tell};
 
 /// Benchmarks.
 #[derive(Subcommand)]
@@ -132,7 +132,7 @@ impl Images {
                 request.workloads.push(image.clone());
                 let measured = session.measure_image(request, image.clone()).await;
                 let one = closed(session, measured).await?;
-                eprintln!("{label} {run}: {one}");
+                tell!("{label} {run}: {one}");
                 figures.push(one);
             }
         }
@@ -148,7 +148,7 @@ impl Images {
                 .collect();
             print_json(&all)?;
         } else {
-            println!("{}", ImageFigures::table(&medians));
+            say!("{}", ImageFigures::table(&medians));
         }
         Ok(ExitCode::Passed)
     }
@@ -179,7 +179,7 @@ impl Warm {
             };
             let measured = session.measure_start(request).await;
             let figures = closed(session, measured).await?;
-            eprintln!("{run}: {figures}");
+            tell!("{run}: {figures}");
             if run == 0 {
                 let entries = store.list().map_err(internal)?;
                 saved = entries.into_iter().find(|entry| entry.saved.key.cluster == spec.name.as_str());
@@ -203,7 +203,7 @@ impl Warm {
                 "median": median,
             }))?;
         } else {
-            println!(
+            say!(
                 "| cold, s | save, s (nodes stand still) | on disk, MiB | restored | median, s | times faster |\n\
                  | --- | --- | --- | --- | --- | --- |\n\
                  | {cold:.1} | {:.1} ({:.1}) | {} | {} of {} | {:.2} | {:.1} |",
@@ -235,7 +235,7 @@ impl Formation {
         for run in 1..=self.runs {
             for series in &mut series {
                 let figures = self.form(series).await?;
-                eprintln!("{} {run}: {figures}", series.label());
+                tell!("{} {run}: {figures}", series.label());
                 series.figures.push(figures);
             }
         }
@@ -251,7 +251,7 @@ impl Formation {
                 .collect();
             print_json(&all)?;
         } else {
-            println!("{}", FormationFigures::table(&medians));
+            say!("{}", FormationFigures::table(&medians));
         }
         Ok(ExitCode::Passed)
     }

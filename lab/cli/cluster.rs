@@ -3,7 +3,7 @@
 use std::{
     io::{IsTerminal, Read},
     os::unix::process::CommandExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -14,7 +14,8 @@ use kube::{
     api::{AttachParams, AttachedProcess},
 };
 use lab_cluster::kubernetes::{KubernetesApi, KubernetesError};
-use lab_model::ExitCode;
+use lab_model::{ExitCode, files::read_text_bounded};
+use lab_plan::config::AdminKubeconfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Failed, attach::RawTerminal, live::At};
@@ -198,6 +199,16 @@ fn exit_status(status: Option<&Status>) -> Result<u8, String> {
     }
 }
 
+/// Refuses a file with anything else than an administrator's inline certificates and key: a kubeconfig can name
+/// programs, which kubectl starts.
+fn refuse_foreign(path: &Path) -> Result<(), Failed> {
+    let refused = |why: &dyn std::fmt::Display| {
+        Failed::new(ExitCode::BadInput, format!("the kubeconfig {} is not used: {why}", path.display()))
+    };
+    let text = read_text_bounded(path, 1 << 20).map_err(|error| refused(&error))?;
+    AdminKubeconfig::of_foreign(&text).map(drop).map_err(|error| refused(&error))
+}
+
 fn failed(error: &dyn std::fmt::Display) -> Failed {
     Failed::new(ExitCode::VerdictFailed, error)
 }
@@ -206,10 +217,12 @@ impl At {
     /// The kubeconfig of the lab.
     fn kubeconfig(&self) -> Result<PathBuf, Failed> {
         let state = self.lab()?;
-        state.kubeconfig.ok_or_else(|| {
+        let path = state.kubeconfig.ok_or_else(|| {
             let message = format!("{} has no kubeconfig yet; its cluster is {}", state.name, state.phase);
             Failed::new(ExitCode::BadInput, message)
-        })
+        })?;
+        refuse_foreign(&path)?;
+        Ok(path)
     }
 }
 
@@ -233,6 +246,19 @@ mod tests {
         let missing = status(serde_json::json!({ "status": "Failure", "message": "no such program" }));
         assert_eq!(exit_status(Some(&missing)), Err("no such program".to_owned()));
         assert!(exit_status(None).is_err());
+    }
+
+    #[test]
+    fn a_kubeconfig_that_names_a_program_is_not_used() {
+        let file = tempfile::NamedTempFile::new().expect("file");
+        let text = "{clusters: [{name: a, cluster: {certificate-authority-data: QQ==}}], \
+                    contexts: [{name: a, context: {cluster: a, user: a}}], \
+                    users: [{name: a, user: {client-certificate-data: QQ==, client-key-data: QQ==";
+        std::fs::write(file.path(), format!("{text}}}}}]}}")).expect("write");
+        assert!(refuse_foreign(file.path()).is_ok());
+        std::fs::write(file.path(), format!("{text}, exec: {{command: touch}}}}}}]}}")).expect("write");
+        let error = refuse_foreign(file.path()).err().expect("refused").message;
+        assert!(error.contains("it has the field users[0].user.exec"), "{error}");
     }
 
     #[test]

@@ -3,25 +3,39 @@
 use std::process::ExitCode as Status;
 
 use lab::session::{ImageFiguresError, Session, SessionError, StartError};
-use lab_model::ExitCode;
+use lab_model::{
+    ExitCode,
+    files::{comes_from_exhaustion, is_exhausted},
+    words::chain,
+};
 use lab_oci::registry::RegistryError;
 use lab_plan::cluster::PlanError;
+
+use super::{output_error, say, tell, tell_as_is};
 
 /// An error of a command with the exit code it leads to.
 pub(super) struct Failed {
     pub(super) code: ExitCode,
     pub(super) message: String,
+    /// Whether the message has the lab's own colours, and all foreign text in it is visible already.
+    rendered: bool,
 }
 
 impl Failed {
     pub(super) fn new(code: ExitCode, error: impl std::fmt::Display) -> Self {
-        Self { code, message: error.to_string() }
+        Self { code, message: error.to_string(), rendered: false }
+    }
+
+    /// An error whose report may have colours. Its foreign text is visible.
+    pub(super) fn rendered(code: ExitCode, report: String) -> Self {
+        Self { code, message: report, rendered: true }
     }
 }
 
 impl From<SessionError> for Failed {
     fn from(error: SessionError) -> Self {
         let code = match error {
+            _ if comes_from_exhaustion(&error) => ExitCode::HostUnable,
             SessionError::Qemu(_) | SessionError::Accelerator(_) | SessionError::Memory(_) => {
                 ExitCode::HostUnable
             }
@@ -43,6 +57,9 @@ impl From<ImageFiguresError> for Failed {
 
 impl From<StartError> for Failed {
     fn from(error: StartError) -> Self {
+        if comes_from_exhaustion(&error) {
+            return Self::new(ExitCode::HostUnable, chain(&error));
+        }
         match error {
             StartError::Session(error) => error.into(),
             StartError::Source(error) => error.into(),
@@ -68,14 +85,31 @@ impl From<StartError> for Failed {
 
 /// The exit status of this process.
 pub(super) fn ended(done: Result<u8, Failed>) -> Status {
-    Status::from(done.unwrap_or_else(|failed| {
-        eprintln!("error: {}", failed.message);
+    let code = done.unwrap_or_else(|failed| {
+        let text = format!("error: {}", failed.message);
+        if failed.rendered {
+            tell_as_is(&text)
+        } else {
+            tell!("{text}")
+        }
         failed.code.code()
-    }))
+    });
+    match output_error() {
+        Some(error) if code == 0 => {
+            tell!("error: write to standard output: {error}");
+            Status::from(ExitCode::HostUnable.code())
+        }
+        _ => Status::from(code),
+    }
+}
+
+fn not_started(error: &std::io::Error) -> Failed {
+    let code = if is_exhausted(error) { ExitCode::HostUnable } else { ExitCode::Internal };
+    Failed::new(code, format!("start this command: {error}; is the limit of open files too low (ulimit -n)?"))
 }
 
 pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
-    tokio::runtime::Runtime::new().map_err(|error| Failed::new(ExitCode::Internal, error))?.block_on(work)
+    tokio::runtime::Runtime::new().map_err(|error| not_started(&error))?.block_on(work)
 }
 
 /// Resolves when the user ends the lab with Ctrl-C or a termination signal.
@@ -97,7 +131,7 @@ pub(super) async fn unless_ended<T>(session: &Session, work: impl Future<Output 
     let mut work = std::pin::pin!(work);
     tokio::select! {
         result = &mut work => return Some(result),
-        paused = session.paused() => println!("{paused}"),
+        paused = session.paused() => say!("{paused}"),
         () = asked_to_end() => return None,
     }
     tokio::select! {

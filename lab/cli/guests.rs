@@ -10,6 +10,7 @@ use lab_model::{
     node::Role,
 };
 use lab_report::Display;
+use lab_vm::network::HostPort;
 
 use super::mirror;
 
@@ -37,9 +38,18 @@ pub struct Guests {
     /// Fetch images that nodes request and no mirror has, and store them in the first --mirror [default: target/mirror]
     #[arg(long)]
     pub(super) pull_through: bool,
+    /// Use your registry credentials for images that nodes request from this registry (with --pull-through); repeatable
+    #[arg(long, value_name = "HOST", requires = "pull_through")]
+    pub(super) pull_through_credentials: Vec<String>,
+    /// Port of this host's loopback that nodes may reach at their gateway, e.g. 8080 or 3478/udp; repeatable
+    #[arg(long = "allow-host-port", value_name = "PORT")]
+    pub(super) host_ports: Vec<HostPort>,
     /// File with known failures, in addition to the built-in ones and lab-signatures.yaml; repeatable
     #[arg(long, value_name = "FILE")]
     pub(super) signatures: Vec<PathBuf>,
+    /// Directory from which scenario files may read patches, configs and manifests, besides their own; repeatable
+    #[arg(long = "allow-path", value_name = "DIR")]
+    pub(super) allowed_paths: Vec<PathBuf>,
     /// Directory of the runs
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     pub(super) run_root: PathBuf,
@@ -78,6 +88,8 @@ impl Guests {
             pull_through: self
                 .pull_through
                 .then(|| self.mirrors.first().cloned().unwrap_or_else(|| PathBuf::from(mirror::DEFAULT))),
+            pull_through_credentials: self.pull_through_credentials.clone(),
+            host_ports: self.host_ports.clone(),
             given: self.given.iter().cloned().collect(),
             signatures: self.signatures.clone(),
             ..SessionOptions::new(title)

@@ -14,7 +14,7 @@ use super::{
     config::contract,
     inspect::Inspect,
     preflight::{Pin, Preflight},
-    print_line,
+    print_line, say,
 };
 
 /// Where the sources that the lab brings are unpacked, beside what is built from them.
@@ -75,7 +75,7 @@ impl ImageCommand {
             Self::Preflight(preflight) => return block_on(preflight.run()),
             Self::Pin(pin) => return block_on(pin.run()),
             Self::Build { variants, sources, out } => {
-                build(&BuildOptions { sources, output: out, variants }, |line| println!("{line}"))
+                build(&BuildOptions { sources, output: out, variants }, |line| say!("{line}"))
                     .map_err(|error| Failed::new(ExitCode::Internal, error))?;
             }
             Self::Programs { which, talos, sources, out } => {

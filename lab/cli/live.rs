@@ -8,10 +8,13 @@ use std::{
 };
 
 use clap::Args;
-use lab_model::{ExitCode, node::NodeName};
-use lab_vm::host::{Diagnosis, Facts, LabState, LiveLab, Needs, live_labs, reap};
+use lab_model::{ExitCode, LONGEST_TEXT, node::NodeName, visible};
+use lab_vm::{
+    host::{Diagnosis, Facts, LabState, LiveLab, Needs, live_labs, reap},
+    machine::LineSplitter,
+};
 
-use super::{Failed, attach::attach, print_json};
+use super::{Failed, attach::attach, print_json, print_line, say};
 
 /// Time limit for a lab to stop its machines.
 const END_PATIENCE: Duration = Duration::from_secs(30);
@@ -100,15 +103,15 @@ impl Status {
             return Ok(ExitCode::Passed);
         }
         if labs.is_empty() {
-            println!("no lab is alive below {}", self.runs.run_root.display());
+            say!("no lab is alive below {}", self.runs.run_root.display());
         }
         for lab in &labs {
             let phase = lab.state.as_ref().map_or("starting", |state| state.phase.as_str());
-            println!("{}  {phase}", lab.name());
+            say!("{}  {phase}", lab.name());
             for node in lab.state.iter().flat_map(|state| &state.nodes) {
                 let forwards: Vec<_> =
                     node.forwards.iter().map(|(name, address)| format!("{name} {address}")).collect();
-                println!(
+                say!(
                     "  {:<12} {:<13} {:<9} {:<12} {}",
                     node.name,
                     node.kind,
@@ -156,19 +159,45 @@ impl Console {
     }
 }
 
-/// Copies a growing file to standard output. There is no event for a growing file, so this reads it at an interval.
+/// Copies the lines of a growing file to standard output, without terminal escapes: a guest wrote them. There is no
+/// event for a growing file, so this reads it at an interval.
 fn follow(path: &std::path::Path, forever: bool) -> std::io::Result<()> {
     let mut file = File::open(path)?;
+    let mut out = std::io::stdout().lock();
+    match copy_lines(&mut file, &mut out, || {
+        let goes_on = forever && path.exists();
+        if goes_on {
+            std::thread::sleep(FOLLOW_PAUSE);
+        }
+        goes_on
+    }) {
+        // As after `head`.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        copied => copied,
+    }
+}
+
+/// Copies lines until the end at which `goes_on` is false.
+fn copy_lines(
+    file: &mut impl Read,
+    out: &mut impl Write,
+    mut goes_on: impl FnMut() -> bool,
+) -> std::io::Result<()> {
+    let mut splitter = LineSplitter::default();
     let mut buffer = vec![0; 64 << 10];
     loop {
         let length = file.read(&mut buffer)?;
-        if length > 0 {
-            let mut out = std::io::stdout().lock();
-            out.write_all(&buffer[..length])?;
-            out.flush()?;
-        } else if forever && path.exists() {
-            std::thread::sleep(FOLLOW_PAUSE);
-        } else {
+        let mut lines = Vec::new();
+        splitter.push(&buffer[..length], |line| lines.push(line));
+        let goes_on = length > 0 || goes_on();
+        if !goes_on {
+            lines.extend(splitter.finish());
+        }
+        for line in lines {
+            writeln!(out, "{}", visible(&line, LONGEST_TEXT))?;
+        }
+        out.flush()?;
+        if !goes_on {
             return Ok(());
         }
     }
@@ -190,10 +219,10 @@ impl Down {
             |name: &str| self.labs.is_empty() || self.labs.iter().any(|start| name.starts_with(start));
         for lab in self.runs.live()?.iter().filter(|lab| wanted(&lab.name())) {
             lab.stop(END_PATIENCE).map_err(|error| internal(&error))?;
-            println!("{} has ended", lab.name());
+            say!("{} has ended", lab.name());
         }
         for run in reap(&self.runs.run_root).map_err(|error| internal(&error))? {
-            println!("cleaned up after {}, which had died", run.run);
+            say!("cleaned up after {}, which had died", run.run);
         }
         Ok(ExitCode::Passed)
     }
@@ -217,10 +246,23 @@ impl Doctor {
         let diagnosis =
             Diagnosis::of(Facts::probe(&self.runs.run_root, &self.images).await, Needs::default());
         if self.json {
-            println!("{}", diagnosis.to_json());
+            print_line(diagnosis.to_json());
         } else {
-            print!("{diagnosis}");
+            print_line(diagnosis.to_string().trim_end());
         }
         Ok(diagnosis.exit_code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_console_is_shown_line_by_line_without_what_a_terminal_obeys() {
+        let console = "\x1b]0;owned\x07up\r\n::error::x\u{202e}y\n\x1b[2Jlogin: ".as_bytes();
+        let mut out = Vec::new();
+        copy_lines(&mut &console[..], &mut out, || false).expect("copy");
+        assert_eq!(String::from_utf8(out).expect("text"), "up\n::error::x\\u{202e}y\nlogin:\n");
     }
 }

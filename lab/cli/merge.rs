@@ -10,7 +10,7 @@ use lab_report::{
 };
 use serde_json::json;
 
-use super::{Failed, print_json, print_line};
+use super::{Failed, print_json, print_line, tell};
 
 /// Merge the recordings of shards into one recording with one verdict.
 #[derive(Args)]
@@ -45,7 +45,7 @@ impl Merge {
             merged.shards.iter().for_each(|shard| print_line(line(shard)));
             print_line(format_args!("\n{summary}"));
         }
-        eprintln!("joined recording: {}\nreport: {}", written.display(), self.out.join(HTML).display());
+        tell!("joined recording: {}\nreport: {}", written.display(), self.out.join(HTML).display());
         Ok(if merged.outcome.passed() { ExitCode::Passed } else { ExitCode::VerdictFailed })
     }
 }

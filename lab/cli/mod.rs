@@ -35,7 +35,10 @@ use clap::{FromArgMatches, Parser, Subcommand};
 use failed::{Failed, asked_to_end, block_on, ended, unless_ended};
 use guests::{Failures, Guests, given};
 use lab_model::ExitCode;
-use output::{add_to_step_summary, print_json, print_line, reference, say_where};
+use output::{
+    WithoutCommands, add_to_step_summary, output_error, print_json, print_line, reference, say, say_where,
+    tell, tell_as_is,
+};
 
 /// Boots clusters of Talos-layout ARM64 images in QEMU and reports whether they form, and if not, why.
 #[derive(Parser)]
@@ -104,7 +107,7 @@ impl Arguments {
         let words: Vec<_> =
             std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
         if let Some(message) = moved::answer(&words) {
-            eprintln!("error: {message}");
+            tell!("error: {message}");
             std::process::exit(ExitCode::BadInput.code().into());
         }
         Self::from_arg_matches(&help::command().get_matches()).unwrap_or_else(|error| error.exit())
@@ -112,6 +115,7 @@ impl Arguments {
 
     /// Runs the command.
     pub fn run(self) -> Status {
+        let _without_commands = WithoutCommands::in_a_job();
         let done = match self.command {
             Command::Run(run) => block_on(run.run()),
             Command::Rehearse(rehearse) => block_on(rehearse.run()),

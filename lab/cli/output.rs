@@ -1,27 +1,94 @@
 //! What commands print, and words that they read alike.
 
+use std::{
+    io::{self, Read, Write},
+    sync::OnceLock,
+};
+
 use lab::session::Session;
-use lab_model::{ExitCode, Source};
+use lab_model::{ExitCode, Source, json_shown, shown};
 use lab_oci::images::Reference;
 
 use super::failed::Failed;
 
-/// Prints a line. A closed pipe, as after `head`, is not an error.
+/// Prints a formatted line on standard output.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::cli::output::print_line(format_args!($($text)*)) };
+}
+/// Prints a formatted line on standard error.
+macro_rules! tell {
+    ($($text:tt)*) => { $crate::cli::output::tell_line(format_args!($($text)*)) };
+}
+pub(super) use {say, tell};
+
+/// The first error of standard output other than a closed pipe.
+static OUTPUT_ERROR: OnceLock<String> = OnceLock::new();
+
+/// Prints a line. Text of guests, images and files in it becomes visible. A closed pipe, as after `head`, is not an
+/// error; [`output_error`] returns others.
 pub(super) fn print_line(line: impl std::fmt::Display) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{line}");
+    print_as_is(&shown(&line.to_string()));
+}
+
+/// Prints a line on standard error, like [`print_line`].
+pub(super) fn tell_line(line: impl std::fmt::Display) {
+    tell_as_is(&shown(&line.to_string()));
+}
+
+/// Prints a line on standard error that is already safe, such as a report with colours.
+pub(super) fn tell_as_is(line: &str) {
+    // There is no other place for an error.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+fn print_as_is(line: &str) {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = OUTPUT_ERROR.set(error.to_string());
+        }
+        _ => {}
+    }
+}
+
+/// Returns the reason why output of this command is lost, as on a full disk.
+pub(super) fn output_error() -> Option<&'static str> {
+    OUTPUT_ERROR.get().map(String::as_str)
 }
 
 /// Prints a value as JSON.
 pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), Failed> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failed::new(ExitCode::Internal, error))?;
-    print_line(text);
+    print_as_is(&json_shown(&text));
     Ok(())
+}
+
+/// Keeps GitHub Actions from reading workflow commands in the output of this process: guests and images write some of
+/// it. Dropping this value lets it read them again.
+pub(super) struct WithoutCommands {
+    token: String,
+}
+
+impl WithoutCommands {
+    /// Stops workflow commands if this process runs in a job of GitHub Actions.
+    pub(super) fn in_a_job() -> Option<Self> {
+        std::env::var_os("GITHUB_ACTIONS").filter(|value| !value.is_empty())?;
+        let mut bytes = [0_u8; 16];
+        std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).ok()?;
+        let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        tell_as_is(&format!("::stop-commands::{token}"));
+        Some(Self { token })
+    }
+}
+
+impl Drop for WithoutCommands {
+    fn drop(&mut self) {
+        tell_as_is(&format!("::{}::", self.token));
+    }
 }
 
 /// Adds to the summary of the job, if this process runs in a job of GitHub Actions.
 pub(super) fn add_to_step_summary(markdown: &str) -> Result<(), Failed> {
-    use std::io::Write;
     let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) else {
         return Ok(());
     };
@@ -41,5 +108,5 @@ pub(super) fn reference(text: &str, why: &str) -> Result<Box<Reference>, Failed>
 
 /// Prints the path of the run directory.
 pub(super) fn say_where(session: &Session) {
-    eprintln!("run directory: {}", session.path().display());
+    tell!("run directory: {}", session.path().display());
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use lab_model::files::comes_from_exhaustion;
 use lab_model::{ExitCode, Source, SourceError, node::Role};
 use lab_oci::{
     images::{ImageStore, LOCK_FILE, Lock, OciError},
@@ -109,6 +110,7 @@ impl From<SourceError> for Failed {
 impl From<OciError> for Failed {
     fn from(error: OciError) -> Self {
         let code = match error {
+            _ if comes_from_exhaustion(&error) => ExitCode::HostUnable,
             OciError::File { .. } => ExitCode::Internal,
             _ => ExitCode::BadInput,
         };

@@ -7,7 +7,7 @@ use lab_model::{ExitCode, Source, node::Role};
 use lab_oci::preflight::{Candidate, Limits, Preflight, PreflightImage};
 use lab_report::{Criterion, Display, Stopwatch};
 
-use super::{Failed, Guests, print_json, print_line, run, scenarios};
+use super::{Failed, Guests, print_json, print_line, run, scenarios, tell};
 
 /// The scenarios, in order.
 const SCENARIOS: [&str; 4] = [
@@ -66,7 +66,7 @@ impl Rehearse {
             Some(directory) => directory.join(format!("{name}.yaml")),
             None => PathBuf::from(name),
         };
-        let scenarios = scenarios::load(&SCENARIOS.iter().map(named).collect::<Vec<_>>())?;
+        let scenarios = scenarios::load(&SCENARIOS.iter().map(named).collect::<Vec<_>>(), &[])?;
         let display = if self.lines { Display::for_stderr() } else { Display::screen_on_stderr() };
         let mut options = self.guests.options("rehearsal", display);
         let mut candidates = Vec::new();
@@ -88,7 +88,7 @@ impl Rehearse {
                        --ignore-preflight-errors";
             return Err(Failed::new(ExitCode::VerdictFailed, why));
         }
-        let (recording, summary, code) = run::run_all(options, &scenarios).await?;
+        let (recording, summary, code) = run::run_all(options, &scenarios, None).await?;
         let stopwatch = Stopwatch::of(&recording.events);
         let criteria = Criterion::all(&summary);
         if self.json {
@@ -109,7 +109,7 @@ impl Rehearse {
 fn judged(code: ExitCode, stopwatch: &Stopwatch, strict: bool) -> ExitCode {
     match code {
         ExitCode::Passed if strict && !stopwatch.holds() => {
-            eprintln!("error: a duration of the stopwatch exceeds its budget (--strict-budgets)");
+            tell!("error: a duration of the stopwatch exceeds its budget (--strict-budgets)");
             ExitCode::VerdictFailed
         }
         _ => code,

@@ -1,6 +1,9 @@
 //! `lab run`: scenarios and their verdicts.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use lab::{
@@ -10,15 +13,16 @@ use lab::{
 use lab_model::{
     Ending, ExitCode,
     events::{EventKind, Outcome, Shard, ShardNumber},
+    files::replace_file,
 };
 use lab_report::{Display, HTML, Recording, Report, Summary};
 use lab_vm::host::WhenShort;
 
 use super::{
-    Failed, Failures, Guests, add_to_step_summary, print_json, print_line, say_where,
+    Failed, Failures, Guests, add_to_step_summary, print_json, print_line, say, say_where,
     scenarios::{self, BuiltIn},
     tailnet::TailnetOptions,
-    unless_ended,
+    tell, unless_ended,
 };
 
 /// How long a run waits for memory that other labs have reserved.
@@ -46,6 +50,9 @@ pub struct Run {
     /// Form every cluster; do not restore saved clusters, and do not save clusters
     #[arg(long)]
     cold: bool,
+    /// Write the path of the run directory to a file, for scripts
+    #[arg(long, value_name = "FILE")]
+    directory_file: Option<PathBuf>,
     #[command(flatten)]
     tailnet: TailnetOptions,
     #[command(flatten)]
@@ -59,7 +66,8 @@ impl Run {
         if self.list {
             return listed();
         }
-        let (scenarios, shard) = picked(scenarios::load(&self.scenarios)?, self.shard);
+        let (scenarios, shard) =
+            picked(scenarios::load(&self.scenarios, &self.guests.allowed_paths)?, self.shard);
         let title = match &shard {
             Some(shard) if scenarios.is_empty() => format!("no scenario is in shard {}", shard.number),
             _ => names(&scenarios).join("+"),
@@ -72,11 +80,12 @@ impl Run {
         if self.dry_run {
             return self.print_plans(Preview::open(options).await?, &scenarios).await;
         }
-        let (_recording, summary, code) = run_all(options, &scenarios).await?;
+        let (_recording, summary, code) =
+            run_all(options, &scenarios, self.directory_file.as_deref()).await?;
         if self.json {
             print_json(&summary)?;
         } else {
-            println!("\n{summary}");
+            say!("\n{summary}");
         }
         Ok(code)
     }
@@ -85,14 +94,14 @@ impl Run {
         for scenario in scenarios {
             let (plan, notes) = preview.plan(scenario::request(scenario, WhenShort::Refuse)).await?;
             for note in notes {
-                eprintln!("{}: {note}", scenario.name);
+                tell!("{}: {note}", scenario.name);
             }
             let text = if self.json {
                 serde_json::to_string_pretty(&plan).map_err(|error| error.to_string())
             } else {
                 serde_yaml::to_string(&plan).map_err(|error| error.to_string())
             };
-            println!("{}", text.map_err(|error| Failed::new(ExitCode::Internal, error))?);
+            say!("{}", text.map_err(|error| Failed::new(ExitCode::Internal, error))?);
         }
         Ok(ExitCode::Passed)
     }
@@ -130,10 +139,15 @@ fn listed() -> Result<ExitCode, Failed> {
 pub(super) async fn run_all(
     mut options: SessionOptions,
     scenarios: &[Scenario],
+    directory_file: Option<&Path>,
 ) -> Result<(Recording, Summary, ExitCode), Failed> {
     options.several = scenarios.len() > 1;
     let on_screen = options.display == Display::Screen;
     let session = Session::open(options).await?;
+    if let Some(file) = directory_file {
+        replace_file(file, session.path().as_os_str().as_encoded_bytes())
+            .map_err(|error| Failed::new(ExitCode::Internal, format!("write {}: {error}", file.display())))?;
+    }
     if !on_screen {
         say_where(&session);
     }
@@ -149,7 +163,7 @@ pub(super) async fn run_all(
     let recording = Recording::of_run(&directory).map_err(|error| Failed::new(ExitCode::Internal, error))?;
     let report = Report::of(&recording, &signatures);
     add_to_step_summary(&report.markdown())?;
-    eprintln!("report: {}", directory.join(HTML).display());
+    tell!("report: {}", directory.join(HTML).display());
     Ok((recording, report.summary, code))
 }
 
@@ -182,7 +196,7 @@ mod tests {
     fn the_shards_of_the_scenarios_have_each_of_them_once() {
         let files =
             ["04-extension-isolation", "01-compute-only-cluster", "scenarios/03-tailscale-routing-test.yaml"];
-        let all = || scenarios::load(&files).map_err(|failed| failed.message).expect("scenarios");
+        let all = || scenarios::load(&files, &[]).map_err(|failed| failed.message).expect("scenarios");
         let part = |text: &str| {
             let (scenarios, shard) = picked(all(), Some(text.parse().expect("a part")));
             assert_eq!(shard.map(|shard| shard.of_scenarios), Some(names(&all())));

@@ -1,6 +1,9 @@
 //! Scenarios by path or by name: the scenarios of `scenarios/` are built in, so that `lab run 01` works in any directory.
 
-use std::{fmt, io, path::Path};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 use lab::scenario::{Scenario, parse};
 use lab_model::{ExitCode, words::nearest};
@@ -108,18 +111,19 @@ fn short_names() -> Vec<&'static str> {
 
 /// The scenarios that the words stand for. All are read before anything starts, so that a mistake in the last one costs
 /// no time. A file takes precedence over a built-in scenario.
-pub(super) fn load<W: AsRef<Path>>(words: &[W]) -> Result<Vec<Scenario>, Failed> {
-    words.iter().map(|word| load_one(word.as_ref())).collect()
+pub(super) fn load<W: AsRef<Path>>(words: &[W], allowed: &[PathBuf]) -> Result<Vec<Scenario>, Failed> {
+    words.iter().map(|word| load_one(word.as_ref(), allowed)).collect()
 }
 
-fn load_one(path: &Path) -> Result<Scenario, Failed> {
+fn load_one(path: &Path, allowed: &[PathBuf]) -> Result<Scenario, Failed> {
     let scenario = match path.to_str().filter(|_| !is_path(path)) {
         Some(word) => {
             BuiltIn::named(word).map_err(|error| Failed::new(ExitCode::BadInput, error))?.scenario()
         }
-        None => lab::scenario::load(path),
+        None => lab::scenario::load_allowing(path, allowed),
     };
-    scenario.map_err(|error| Failed::new(ExitCode::BadInput, format!("{:?}", miette::Report::new(error))))
+    scenario
+        .map_err(|error| Failed::rendered(ExitCode::BadInput, format!("{:?}", miette::Report::new(error))))
 }
 
 /// Whether a word is the path of a file: it exists, or it looks so.
@@ -187,7 +191,7 @@ mod tests {
         )
         .expect("file");
         assert!(is_path(&file));
-        assert_eq!(load(&[&file]).map_err(|failed| failed.message).expect("scenario")[0].name, "mine");
+        assert_eq!(load(&[&file], &[]).map_err(|failed| failed.message).expect("scenario")[0].name, "mine");
         for (word, path) in [("mixed-role", false), ("mine.yaml", true), ("./01", true), ("dir/01", true)] {
             assert_eq!(is_path(Path::new(word)), path, "{word}");
         }

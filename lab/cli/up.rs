@@ -13,7 +13,12 @@ use lab_cluster::{
     formation::{Cluster, FormedCluster, SavedStage},
     tailnet::OutsideClient,
 };
-use lab_model::{Ending, ExitCode, events::Outcome, node::NodeName};
+use lab_model::{
+    Ending, ExitCode,
+    events::{EventKind, Outcome, Subscription},
+    node::NodeName,
+    visible,
+};
 use lab_plan::{
     cluster::{ClusterSpec, TailnetSpec},
     scenario::Start,
@@ -21,7 +26,8 @@ use lab_plan::{
 use lab_report::Display;
 
 use super::{
-    Failed, Failures, Guests, asked_to_end, say_where, scenarios, tailnet::TailnetOptions, unless_ended,
+    Failed, Failures, Guests, asked_to_end, say, say_where, scenarios, tailnet::TailnetOptions, tell,
+    unless_ended,
 };
 
 /// Time limit for the outside client to join and to get the routes of the gateway, on the reference host.
@@ -49,6 +55,9 @@ pub struct LivingOptions {
     /// Use the cluster of a scenario, by file or built-in name; faults and checks of the scenario do not apply
     #[arg(long, value_name = "SCENARIO")]
     scenario: Option<PathBuf>,
+    /// Keep the cluster running after it lost a node or the link to this host
+    #[arg(long)]
+    keep_going: bool,
     #[command(flatten)]
     tailnet: TailnetOptions,
     #[command(flatten)]
@@ -82,7 +91,8 @@ impl LivingOptions {
     /// The cluster of the scenario, if the options name a scenario.
     pub(super) fn spec(&self) -> Result<Option<ClusterSpec>, Failed> {
         let Some(file) = &self.scenario else { return Ok(None) };
-        let scenario = scenarios::load(std::slice::from_ref(file))?.into_iter().next();
+        let scenario =
+            scenarios::load(std::slice::from_ref(file), &self.guests.allowed_paths)?.into_iter().next();
         Ok(scenario.map(|scenario| self.with_gateway(scenario.cluster)))
     }
 
@@ -116,7 +126,7 @@ impl LivingOptions {
                 write_bundle(&running.cluster, &cause)
                     .await
                     .map_err(|error| Failed::new(ExitCode::Internal, error))?;
-                eprintln!("error: {cause}\nbundle: {}", session.path().join("bundle").display());
+                tell!("error: {cause}\nbundle: {}", session.path().join("bundle").display());
                 let at = format!("step \"{}\"", failure.step.label());
                 let pause = session.pause_at(&running.cluster, &at, &cause);
                 if let Some(paused) = unless_ended(&session, pause).await {
@@ -126,13 +136,13 @@ impl LivingOptions {
             }
             Some(Ok(formed)) => {
                 let failed = tokio::select! {
-                    kept = keep(&session, &formed) => kept.err(),
+                    kept = keep(&session, &formed, self.keep_going) => kept.err(),
                     () = asked_to_end() => None,
                 };
                 match failed {
                     None => interrupted(),
-                    Some(Failed { code, message }) => {
-                        eprintln!("error: {message}");
+                    Some(Failed { code, message, .. }) => {
+                        tell!("error: {message}");
                         (Outcome::Failed { cause: message }, Ending::Failed, code)
                     }
                 }
@@ -166,20 +176,50 @@ fn how_to(cluster: &Cluster, kubeconfig: &Path, talosconfig: &Path) -> Result<St
     Ok(text)
 }
 
-/// Prints how to use the cluster, and keeps it running. Returns only after a failure.
-async fn keep(session: &Session, formed: &FormedCluster) -> Result<Infallible, Failed> {
+/// Prints how to use the cluster, and keeps it running. Returns only after a failure. A cluster that loses a node or its
+/// uplink has failed, unless it is to keep going.
+async fn keep(session: &Session, formed: &FormedCluster, keep_going: bool) -> Result<Infallible, Failed> {
     let cluster = formed.cluster();
+    let mut events = session.recorder().subscribe();
     let kubeconfig = session.save_kubeconfig(formed)?;
     session.publish(cluster, "ready")?;
     let client = join(cluster).await?;
-    println!("{}", how_to(cluster, &kubeconfig, &session.path().join("talosconfig"))?);
+    say!("{}", how_to(cluster, &kubeconfig, &session.path().join("talosconfig"))?);
     if let Some(client) = &client {
-        println!("{}", how_to_reach(client));
+        say!("{}", how_to_reach(client));
     }
-    println!(
+    say!(
         "\nAccess: lab cluster kubectl, lab cluster exec, lab node console NODE. Faults: lab net, lab node \
          pause|kill|reboot. Ctrl-C here, or lab down, stops the cluster."
     );
+    let mut linked = true;
+    loop {
+        let cause = tokio::select! {
+            error = cluster.lan().failure(), if linked => {
+                linked = false;
+                error.to_string()
+            }
+            cause = lost_node(&mut events, cluster) => cause,
+        };
+        if !keep_going {
+            return Err(Failed::new(ExitCode::VerdictFailed, cause));
+        }
+        tell!("error: {cause}");
+        session.publish(cluster, &format!("degraded: {}", visible(&cause, 200)))?;
+    }
+}
+
+/// Resolves when the QEMU of a node ends and nobody asked for it.
+async fn lost_node(events: &mut Subscription, cluster: &Cluster) -> String {
+    while let Some(event) = events.recv().await {
+        if let EventKind::MachineExited { node, status, expected: false } = event.kind
+            && !cluster.machine(&node).is_some_and(|machine| machine.was_killed())
+        {
+            return format!(
+                "{node} is lost: its QEMU ended ({status}); its console.log and stderr.log may say why"
+            );
+        }
+    }
     std::future::pending().await
 }
 

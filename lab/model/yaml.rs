@@ -9,6 +9,9 @@ use crate::diagnostic::Position;
 /// A limit above the node count of any machine config. It prevents memory exhaustion by nested aliases.
 const NODES_LIMIT: usize = 200_000;
 
+/// The deepest nesting of values. No machine config is deeper than 20, and what walks over values is recursive.
+const DEEPEST: usize = 100;
+
 /// A value with its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct YamlNode {
@@ -157,8 +160,48 @@ impl From<ScanError> for YamlError {
         let text = error.to_string();
         // The diagnostic already contains the position.
         let message = text.split(" at line ").next().unwrap_or_default().to_owned();
+        // The scanner has a limit of its own, and looks ahead.
+        let message = if message.contains("recursion limit") { too_deep_message() } else { message };
         Self { position, message }
     }
+}
+
+/// Checks the size and the nesting of YAML text, before a parser that has no such limits reads it. Some parsers
+/// take quadratic time for deep nesting.
+///
+/// # Errors
+/// The exceeded limit or the syntax error, without any text of the file.
+pub fn within_limits(text: &str, bytes: usize) -> Result<(), YamlError> {
+    let nowhere = Position { line: 1, column: 1 };
+    if text.len() > bytes {
+        let message = format!("it has more than {bytes} bytes; no file of its kind is that large");
+        return Err(YamlError { position: nowhere, message });
+    }
+    let (mut depth, mut values) = (0_usize, 0);
+    for next in Parser::new_from_str(text) {
+        let (event, span) = next?;
+        match event {
+            Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
+            Event::SequenceEnd | Event::MappingEnd => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        values += 1;
+        if depth > DEEPEST {
+            return Err(too_deep(span));
+        }
+        if values > 4 * NODES_LIMIT {
+            return Err(YamlError::new(span, "it has too many values; no file of its kind has so many"));
+        }
+    }
+    Ok(())
+}
+
+fn too_deep(span: Span) -> YamlError {
+    YamlError::new(span, too_deep_message())
+}
+
+fn too_deep_message() -> String {
+    format!("values are nested deeper than {DEEPEST} levels; no file of its kind is")
 }
 
 /// Parses the documents of a YAML stream. Omits empty documents, for example before a leading `---`.
@@ -202,6 +245,9 @@ impl Builder {
                     block: matches!(style, ScalarStyle::Literal | ScalarStyle::Folded),
                 };
                 self.complete(YamlNode { position, value }, anchor, span)
+            }
+            Event::SequenceStart(..) | Event::MappingStart(..) if self.open.len() == DEEPEST => {
+                Err(too_deep(span))
             }
             Event::SequenceStart(_, anchor, _) => {
                 self.begin(YamlValue::List(Vec::new()), anchor, position);
@@ -328,6 +374,19 @@ mod tests {
     fn a_key_given_twice_is_an_error_with_the_place_of_the_second() {
         let error = documents("a: 1\nb: 2\na: 3\n").expect_err("twice");
         assert_eq!(error.position, Position { line: 3, column: 1 });
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_at_once() {
+        let begun = std::time::Instant::now();
+        for text in ["[".repeat(3 << 20), "{a: ".repeat(1 << 20), "- ".repeat(1 << 20)] {
+            let nested = within_limits(&text, 8 << 20).expect_err("deep").message;
+            assert!(nested.starts_with("values are nested deeper than 100 levels"), "{nested}");
+            assert_eq!(documents(&text).expect_err("deep").message, nested);
+        }
+        assert!(within_limits("a: b", 3).expect_err("long").message.starts_with("it has more than 3 bytes"));
+        assert!(within_limits("a: [b, {c: d}]", 20).is_ok());
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 
     #[test]

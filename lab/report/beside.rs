@@ -2,11 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
-use lab_model::redact;
+use lab_model::{LONGEST_TEXT, files::read_bounded, redact, visible};
 use serde_json::Value;
 use walkdir::WalkDir;
 
@@ -16,6 +15,8 @@ const LEFT_OUT: [&str; 4] = ["kubeconfig", "talosconfig", "lab.json", "lab.lock"
 const NOT_ENTERED: [&str; 2] = ["processes", "tailnet"];
 /// File name extensions of readable files.
 const READABLE: [&str; 9] = ["log", "txt", "json", "jsonl", "yaml", "diff", "sh", "pcap", "pcapng"];
+/// The largest plan that is read, in bytes.
+const LARGEST_PLAN: u64 = 16 << 20;
 /// The maximum number of listed files, more than any run usually has.
 const LIMIT: usize = 500;
 
@@ -56,11 +57,12 @@ pub(super) struct BootedImage {
 pub(super) fn planned(directory: &Path, scenarios: &[&str]) -> (Vec<BootedImage>, Vec<String>) {
     let own = std::iter::once(directory.join("plan.json"));
     let each = scenarios.iter().map(|name| directory.join(name).join("plan.json"));
-    let plans =
-        own.chain(each).filter_map(|path| serde_json::from_slice::<Value>(&fs::read(path).ok()?).ok());
+    let plans = own
+        .chain(each)
+        .filter_map(|path| serde_json::from_slice::<Value>(&read_bounded(&path, LARGEST_PLAN).ok()?).ok());
     let (mut images, mut models) = (BTreeMap::new(), Vec::new());
     for plan in plans {
-        let text = |value: &Value| redact(value.as_str().unwrap_or_default());
+        let text = |value: &Value| visible(&redact(value.as_str().unwrap_or_default()), LONGEST_TEXT);
         let model = text(&plan["cpu_model"]);
         if !model.is_empty() && !models.contains(&model) {
             models.push(model);
@@ -80,6 +82,8 @@ pub(super) fn planned(directory: &Path, scenarios: &[&str]) -> (Vec<BootedImage>
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

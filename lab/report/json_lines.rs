@@ -2,11 +2,14 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     path::Path,
 };
 
-use lab_model::events::{Event, Subscription};
+use lab_model::{
+    events::{Event, Subscription},
+    files::create_private,
+};
 use tokio::task::JoinHandle;
 
 /// Writes every event to a file immediately, so that a run that dies leaves its events.
@@ -20,7 +23,7 @@ impl JsonLines {
     /// # Errors
     /// Fails if the file cannot be created.
     pub fn start(mut events: Subscription, path: &Path) -> io::Result<Self> {
-        let mut file = File::create(path)?;
+        let mut file = create_private(path)?;
         let writer = tokio::spawn(async move {
             let mut batch = Vec::with_capacity(64);
             while events.recv_many(&mut batch, 64).await > 0 {
@@ -45,23 +48,35 @@ impl JsonLines {
     }
 }
 
-/// Reads a recording. Skips a last line that a crash truncated.
+/// The longest line of a recording, in bytes: more than the recorder writes for any event.
+const LONGEST_LINE: u64 = 4 << 20;
+/// The largest recording that is read, in bytes. A run with six nodes and all checks records some megabytes.
+const LARGEST: u64 = 256 << 20;
+
+/// Reads a recording, which may come from anybody: its texts are made visible again. Skips a last line that a crash
+/// truncated.
 ///
 /// # Errors
 /// Fails if the file cannot be read, or if a complete line is not an event. The error contains the
 /// line number.
 pub fn read_recording(path: &Path) -> io::Result<Vec<Event>> {
     let mut events = Vec::new();
+    let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
     let mut reader = BufReader::new(File::open(path)?);
-    let mut line = String::new();
+    let (mut line, mut read) = (String::new(), 0);
     for number in 1.. {
         line.clear();
-        if reader.read_line(&mut line)? == 0 || !line.ends_with('\n') {
+        read += (&mut reader).take(LONGEST_LINE).read_line(&mut line)? as u64;
+        if line.len() as u64 >= LONGEST_LINE || read > LARGEST {
+            let limits = format!("{} MiB a line and {} MiB in all", LONGEST_LINE >> 20, LARGEST >> 20);
+            return Err(wrong(format!("line {number} exceeds the limits of a recording: {limits}")));
+        }
+        if !line.ends_with('\n') {
             break;
         }
-        let event = serde_json::from_str(&line).map_err(|error| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("line {number} is not an event: {error}"))
-        })?;
+        let mut event: Event = serde_json::from_str(&line)
+            .map_err(|error| wrong(format!("line {number} is not an event: {error}")))?;
+        event.kind = event.kind.made_visible();
         events.push(event);
     }
     Ok(events)
@@ -89,5 +104,15 @@ mod tests {
         assert_eq!(read_recording(&path).expect("read torn").len(), 3);
         file.write_all(b"\n").expect("write");
         assert!(read_recording(&path).expect_err("broken").to_string().starts_with("line 4"));
+    }
+
+    #[test]
+    fn an_endless_line_is_not_read_into_memory() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("events.jsonl");
+        let file = File::create(&path).expect("create");
+        file.set_len(1 << 40).expect("sparse");
+        let error = read_recording(&path).expect_err("endless").to_string();
+        assert_eq!(error, "line 1 exceeds the limits of a recording: 4 MiB a line and 256 MiB in all");
     }
 }

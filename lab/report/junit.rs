@@ -3,7 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
-use lab_model::events::Outcome;
+use lab_model::{events::Outcome, is_hidden};
 use quick_junit::{NonSuccessKind, Property, Report as Xml, TestCase, TestCaseStatus, TestSuite};
 
 use super::{
@@ -52,8 +52,8 @@ impl Report {
         }
         for check in &scenario.checks {
             let mut case = case(name, check, outcome.passed());
-            let mut out = vec![check.title.clone()];
-            out.extend(check.evidence.iter().cloned());
+            let mut out = vec![without_attachments(&check.title)];
+            out.extend(check.evidence.iter().map(|line| without_attachments(line)));
             if matches!(check.outcome, Outcome::Failed { .. }) {
                 out.extend(self.attachments(scenario, |path| path.ends_with("bundle/README.txt")));
             }
@@ -62,7 +62,7 @@ impl Report {
         }
         let mut last = verdict(name, &outcome);
         let known = self.summary.known.iter().filter(|known| known.scenario == scenario.name);
-        let mut out: Vec<_> = known.map(ToString::to_string).collect();
+        let mut out: Vec<_> = known.map(|known| without_attachments(&known.to_string())).collect();
         out.extend(self.attachments(scenario, |path| {
             path.ends_with("bundle/README.txt")
                 || path.file_name().is_some_and(|name| name == "console.log")
@@ -88,6 +88,8 @@ impl Report {
             .map(|path| {
                 here.as_ref().and_then(|here| path.strip_prefix(here).ok()).unwrap_or(&path).to_owned()
             })
+            // A name with a line break or a bracket could end this attachment and begin another.
+            .filter(|path| !path.to_string_lossy().contains(|c: char| is_hidden(c) || "[]|".contains(c)))
             .map(|path| format!("[[ATTACHMENT|{}]]", path.display()))
             .collect()
     }
@@ -101,14 +103,14 @@ fn case(suite: &str, check: &CheckResult, scenario_passed: bool) -> TestCase {
         Outcome::Failed { cause } => failed(NonSuccessKind::Failure, cause),
         Outcome::NotRun { cause } => {
             let mut status = TestCaseStatus::skipped();
-            status.set_message(cause.as_str());
+            status.set_message(without_attachments(cause));
             status
         }
     };
     let mut case = TestCase::new(check.check.as_str(), status);
     case.set_classname(suite).set_time(seconds(check.seconds));
     if let (Outcome::Failed { cause }, true) = (&check.outcome, scenario_passed) {
-        case.set_system_err(format!("failed as expected: {cause}"));
+        case.set_system_err(without_attachments(&format!("failed as expected: {cause}")));
     }
     case
 }
@@ -126,8 +128,14 @@ fn verdict(suite: &str, outcome: &Outcome) -> TestCase {
 
 fn failed(kind: NonSuccessKind, cause: &str) -> TestCaseStatus {
     let mut status = TestCaseStatus::non_success(kind);
-    status.set_message(cause).set_description(cause);
+    let cause = without_attachments(cause);
+    status.set_message(cause.as_str()).set_description(cause);
     status
+}
+
+/// Keeps foreign text from naming a file of the host as an attachment, which Jenkins and GitLab would publish.
+fn without_attachments(text: &str) -> String {
+    text.replace("[[ATTACHMENT", "[ [ATTACHMENT")
 }
 
 fn seconds(seconds: f64) -> Duration {

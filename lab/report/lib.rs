@@ -24,6 +24,8 @@ mod role_guide;
 mod screen;
 mod signature_file;
 mod signatures;
+#[cfg(test)]
+mod sinks_tests;
 mod stopwatch;
 mod summary;
 mod timeline;

@@ -1,12 +1,15 @@
 //! Events as lines of text, for logs and pipes.
 
+use std::io::Write as _;
+
 use lab_model::events::{Event, EventKind, LayerState, Outcome, Subject, Subscription};
 
 /// Shows events as lines on standard error until the stream ends.
 pub(super) async fn show(mut events: Subscription) {
     while let Some(event) = events.recv().await {
         if let Some(line) = line(&event) {
-            eprintln!("{line}");
+            // A closed pipe does not end the run.
+            let _ = writeln!(std::io::stderr(), "{line}");
         }
     }
 }

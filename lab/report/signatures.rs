@@ -18,6 +18,8 @@ use super::signature_file::{SignatureError, parse};
 pub(super) const OWN: &str = include_str!("signatures.yaml");
 /// The user's signature file in the working directory, which needs no flag.
 pub const SIGNATURES_FILE: &str = "lab-signatures.yaml";
+/// The largest signature file that is read, in bytes.
+const LARGEST_FILE: u64 = 1 << 20;
 /// The maximum length of a quoted line.
 const QUOTED: usize = 300;
 
@@ -126,7 +128,7 @@ impl Signatures {
         let beside = Path::new(SIGNATURES_FILE);
         let files = beside.is_file().then_some(beside).into_iter().chain(files.iter().map(PathBuf::as_path));
         for path in files {
-            let text = std::fs::read_to_string(path)
+            let text = lab_model::files::read_text_bounded(path, LARGEST_FILE)
                 .map_err(|source| SignatureError::Read { path: path.to_owned(), source })?;
             signatures.extend(parse(path, &text)?);
         }

@@ -1,6 +1,9 @@
 //! Runs a scenario: starts and forms the cluster, runs the checks, and returns the verdict.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{
@@ -10,6 +13,7 @@ use lab_cluster::{
 use lab_model::{
     Diagnostic,
     events::{EventKind, Outcome, Recorder, Subject},
+    files::{comes_from_exhaustion, read_text_bounded},
     words::chain,
 };
 use lab_plan::scenario::{Expectation, ScenarioError, SeenFailure};
@@ -39,14 +43,34 @@ type CheckSpec = lab_plan::scenario::CheckSpec<dyn Check>;
 /// # Errors
 /// If the file cannot be read or is invalid. The error lists all problems.
 pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
+    load_allowing(path, &[])
+}
+
+/// The largest scenario file, and the largest file that it names, in bytes.
+const LARGEST: u64 = 4 << 20;
+
+/// Reads a scenario file and the files that it names. These must be in its directory or below `allowed`: the scenario may
+/// be a stranger's, who must not choose what is read of this host.
+///
+/// # Errors
+/// See [`load`].
+pub fn load_allowing(path: &Path, allowed: &[PathBuf]) -> Result<Scenario, ScenarioError> {
     let file = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = read_text_bounded(path, LARGEST).map_err(|error| {
         let problem = Diagnostic::of_file(format!("the scenario file cannot be read: {error}"))
             .help("give the path of a scenario, e.g. one in scenarios/");
         ScenarioError::new(&file, "", vec![problem])
     })?;
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    parse(&file, &text, directory, &|path| std::fs::read_to_string(path))
+    parse(&file, &text, directory, &|path| {
+        let real = path.canonicalize()?;
+        let within = std::iter::once(directory).chain(allowed.iter().map(PathBuf::as_path));
+        if !within.flat_map(Path::canonicalize).any(|place| real.starts_with(place)) {
+            let why = "it is outside of the directory of the scenario; --allow-path DIR allows it";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        read_text_bounded(&real, LARGEST)
+    })
 }
 
 /// Parses the text of a scenario file; see [`Scenario::parse`].
@@ -118,7 +142,7 @@ impl Run<'_> {
             Ok(running) => running,
             Err(error) => {
                 self.skip_checks(recorder, "the cluster was not started");
-                let host_unable = matches!(error, StartError::Session(_));
+                let host_unable = matches!(error, StartError::Session(_)) || comes_from_exhaustion(&error);
                 return (vec![SeenFailure::Refused { cause: one_line(&error) }], host_unable);
             }
         };

@@ -1,6 +1,9 @@
 //! Collects the bundle of a failed run. The cluster may still be running.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{formation::Cluster, kubernetes::dump_objects, machine_api::NodeClient};
@@ -9,6 +12,9 @@ use lab_report::{Bundle, BundleError};
 
 /// The time limit of each request to a node or to the API server.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The time limit of all requests to one node. A node may answer each of them as slowly as it can.
+const PATIENCE_IN_ALL: Duration = Duration::from_secs(25);
 
 /// The services with the most informative logs.
 const LOGS: [&str; 12] = [
@@ -82,11 +88,13 @@ async fn gather(cluster: &Cluster, node: &NodePlan) -> (String, Vec<(String, Str
             texts.push((name.to_owned(), String::from_utf8_lossy(&bytes).into_owned()));
         }
     }
+    let until = Instant::now() + PATIENCE_IN_ALL;
+    let left = || until.saturating_duration_since(Instant::now()).min(PATIENCE);
     let connected = tokio::time::timeout(PATIENCE, cluster.connect(node)).await;
     match connected {
         Ok(Ok(client)) => {
             let mut logs: Vec<String> = LOGS.map(str::to_owned).into();
-            let services = match client.services(PATIENCE).await {
+            let services = match client.services(left()).await {
                 Ok(services) => {
                     let extensions = services.iter().filter(|service| service.id.starts_with("ext-"));
                     logs.extend(extensions.map(|service| service.id.clone()));
@@ -96,15 +104,15 @@ async fn gather(cluster: &Cluster, node: &NodePlan) -> (String, Vec<(String, Str
             };
             texts.push(("services.txt".into(), services));
             for service in &logs {
-                if let Ok(log) = client.logs(service, 2000, PATIENCE).await {
+                if let Ok(log) = client.logs(service, 2000, left()).await {
                     texts.push((format!("{service}.log"), log));
                 }
             }
-            for log in client.system_pod_logs(PATIENCE).await.unwrap_or_default() {
+            for log in client.system_pod_logs(left()).await.unwrap_or_default() {
                 texts.push((format!("pods/{}", log.name), log.text));
             }
-            texts.push(("resources.yaml".into(), resources(&client).await));
-            match client.dmesg(PATIENCE).await {
+            texts.push(("resources.yaml".into(), resources(&client, left).await));
+            match client.dmesg(left()).await {
                 Ok(text) => texts.push(("dmesg.txt".into(), text)),
                 Err(error) => texts.push(("dmesg.txt".into(), error.to_string())),
             }
@@ -116,10 +124,10 @@ async fn gather(cluster: &Cluster, node: &NodePlan) -> (String, Vec<(String, Str
 }
 
 /// The resources of a node as YAML documents. Types that its release does not have are left out.
-async fn resources(client: &NodeClient) -> String {
+async fn resources(client: &NodeClient, left: impl Fn() -> Duration) -> String {
     let mut text = String::new();
     for (namespace, kind) in RESOURCES {
-        let Ok(found) = client.list(namespace, kind, PATIENCE).await else { continue };
+        let Ok(found) = client.list(namespace, kind, left()).await else { continue };
         for resource in found {
             let spec = serde_yaml::to_string(&resource.spec).unwrap_or_default();
             text += &format!("---\n# {kind} {}\n{spec}", resource.id);

@@ -19,6 +19,7 @@ use lab_report::{Display, JsonLines, RECORDING, SignatureError, Signatures, disp
 use lab_vm::{
     host::{DEFAULT_RUNS_KEPT, ReserveError, RunDirectory, host_memory, prune, reap},
     machine::{HostPlatform, QemuBinary, QemuError, choose_accelerator},
+    network::HostPort,
     process::Processes,
 };
 use tokio::{sync::watch, task::JoinHandle};
@@ -47,8 +48,12 @@ pub struct SessionOptions {
     pub mirrors: Vec<PathBuf>,
     /// The mirror for images that no layout contains, if the run may fetch them.
     pub pull_through: Option<PathBuf>,
+    /// The registries from which images for guests are fetched with the user's credentials.
+    pub pull_through_credentials: Vec<String>,
     /// Whether to form every cluster, even if a saved cluster matches.
     pub cold: bool,
+    /// Ports of the host's loopback that nodes may reach at the gateway, besides those that the lab serves.
+    pub host_ports: Vec<HostPort>,
     pub lock: PathBuf,
     /// The part of a larger run, if this run is a shard.
     pub shard: Option<Shard>,
@@ -76,7 +81,9 @@ impl SessionOptions {
             given: BTreeMap::new(),
             mirrors: Vec::new(),
             pull_through: None,
+            pull_through_credentials: Vec::new(),
             cold: false,
+            host_ports: Vec::new(),
             lock: PathBuf::from(LOCK_FILE),
             shard: None,
             several: false,
@@ -185,6 +192,14 @@ impl Session {
             recorder.record(EventKind::Note { subject: Subject::Cluster, text: run.to_string() });
         }
         let qemu = QemuBinary::find(options.qemu.as_deref()).await?;
+        if !qemu.sandbox {
+            let text = format!(
+                "{} was built without seccomp: QEMU runs without -sandbox, and a guest that takes it over has all \
+                 rights of this user",
+                qemu.path.display()
+            );
+            recorder.record(EventKind::Note { subject: Subject::Cluster, text });
+        }
         let (accelerator, _) = choose_accelerator(&HostPlatform::current(), &qemu, options.accelerator)?;
         let processes = Processes::new(directory.processes()).map_err(host("start child processes"))?;
         let pause = watch::Sender::default();

@@ -13,9 +13,13 @@ use lab_cluster::{
     tailnet::{Programs, ProgramsError, TailnetError},
 };
 use lab_image::InspectError;
-use lab_model::{Diagnostic, Size, node::NodeName};
+use lab_model::{
+    Diagnostic, Size,
+    files::{create_private, create_private_directory},
+    node::NodeName,
+};
 use lab_oci::{
-    images::{Mirror, OciError, PullThrough},
+    images::{Mirror, OciError, PullThrough, Reference},
     registry::{CacheDiskError, Registry, RegistryError, RegistryOptions, Store, StoreError, cache_disk},
 };
 use lab_plan::{
@@ -162,10 +166,13 @@ impl Session {
         let planning = self.planning();
         let images = planning.prepare_images(&request.spec).await?;
         let store = Store::open(&planning.layouts())?;
-        let pull_through = self.options.pull_through.clone().map(|to| PullThrough::new(Mirror::new(to)));
+        let pull_through = self.options.pull_through.clone().map(|to| {
+            let credentials = self.options.pull_through_credentials.iter().cloned();
+            PullThrough::new(Mirror::new(to), credentials)
+        });
         let mut registry = Registry::start(RegistryOptions {
             store: store.clone(),
-            pull_through,
+            pull_through: pull_through.clone(),
             recorder: self.recorder.clone(),
         })
         .await?;
@@ -183,6 +190,9 @@ impl Session {
         }
         planning.check_configs(&plan).await?;
         self.open_mirror_ports(&plan, &mut registry).await?;
+        if let Some(pull_through) = &pull_through {
+            pull_through.allow(upstreams_of(&plan, &request, &store));
+        }
         let pulled = planning.images_to_pull(&plan, &request, &store)?;
         if plan.spec.image_delivery == ImageDelivery::Disk {
             plan.image_disk = Some(self.image_disk(store, pulled).await?);
@@ -264,6 +274,7 @@ impl Session {
             processes: self.processes.clone(),
             directory: directory.clone(),
             recorder: self.recorder.clone(),
+            ports: self.options.host_ports.clone(),
         };
         let saved = warm.as_ref().and_then(|warm| warm.restore.as_ref()?.control_server());
         let tailnet = self.start_tailnet(&plan, &directory.join("tailnet"), saved).await?;
@@ -306,15 +317,21 @@ impl Session {
     }
 }
 
+/// The registries that the configs and the scenario of a run name: those of their images, and those with mirrors.
+fn upstreams_of(plan: &Plan, request: &ClusterRequest, store: &Store) -> BTreeSet<String> {
+    let images = plan.pulled_images().map(|(image, _)| image).chain(request.workloads.iter().cloned());
+    let registries = images.filter_map(|image| image.parse::<Reference>().ok());
+    let of_images = registries.map(|reference| reference.registry().to_owned());
+    let of_mirrors = store.upstreams().into_iter().map(str::to_owned);
+    of_images.chain(of_mirrors).chain(plan.mirrored_upstreams()).collect()
+}
+
 /// Writes a file of a cluster that only its owner can read.
 pub(super) fn write(directory: &Path, name: &str, text: String) -> Result<(), SessionError> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    use std::io::Write;
     let path = directory.join(name);
-    let open = || {
-        std::fs::create_dir_all(directory)?;
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)
-    };
-    open()
+    create_private_directory(directory)
+        .and_then(|()| create_private(&path))
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|source| SessionError::Host { action: format!("write {}", path.display()), source })
 }

@@ -228,7 +228,7 @@ fn plans_of_the_scenarios_in_the_tree_are_accepted(
             project.join(folder).read_dir().expect("folder").map(|entry| entry.expect("entry").path());
         for file in files.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")) {
             let mut scenario = scenario::load(&file).unwrap_or_else(|error| panic!("{error}"));
-            scenario.cluster.talos_contract = contract;
+            scenario.cluster.talos_contract = Some(contract);
             scenario.cluster.image_delivery = delivery;
             scenario.cluster.lab_patches.profile = profile;
             scenario.faults.clear();

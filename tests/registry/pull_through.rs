@@ -28,9 +28,15 @@ struct Fetching {
 }
 
 impl Fetching {
-    async fn start() -> Result<Self> {
+    /// Fetches from `upstream`.
+    async fn start(upstream: SocketAddr) -> Result<Self> {
         let mirror = tempfile::tempdir()?;
-        let fetches = PullThrough::new(Mirror::new(mirror.path()));
+        let fetches = PullThrough::new(Mirror::new(mirror.path()), []).reaching_any_host();
+        fetches.allow([upstream.to_string(), "word".to_owned()]);
+        Self::of(mirror, fetches).await
+    }
+
+    async fn of(mirror: tempfile::TempDir, fetches: PullThrough) -> Result<Self> {
         let recorder = Recorder::new();
         let events = recorder.subscribe();
         let options =
@@ -68,7 +74,7 @@ fn paths(upstream: SocketAddr, app: &Image) -> [String; 3] {
 async fn an_image_is_fetched_once_kept_and_served_when_its_registry_is_gone() -> Result<()> {
     let (_layout, app, upstream) = upstream().await?;
     let at = upstream.address();
-    let fetching = Fetching::start().await?;
+    let fetching = Fetching::start(at).await?;
     let [manifest, config, layer] = paths(at, &app);
     let first = get(&fetching.registry, &manifest).await?;
     assert_eq!(
@@ -105,10 +111,33 @@ async fn nothing_is_fetched_without_being_asked_for() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_upstream_that_nothing_names_or_that_is_private_is_not_asked() -> Result<()> {
+    let (_layout, app, upstream) = upstream().await?;
+    let at = upstream.address();
+    let unnamed = tempfile::tempdir()?;
+    let unnamed_fetches = PullThrough::new(Mirror::new(unnamed.path()), []).reaching_any_host();
+    let private = tempfile::tempdir()?;
+    let private_fetches = PullThrough::new(Mirror::new(private.path()), [at.to_string()]);
+    for (mirror, fetches, why) in [
+        (unnamed, unnamed_fetches, "no machine config and no scenario of this run names the registry"),
+        (private, private_fetches, "is not on the public internet"),
+    ] {
+        let fetching = Fetching::of(mirror, fetches).await?;
+        for path in paths(at, &app) {
+            let answer = get(&fetching.registry, &path).await?;
+            assert_eq!(answer.error(), (403, "DENIED".to_owned()), "{path}");
+            assert!(answer.message().contains(why), "{}", answer.message());
+        }
+    }
+    assert_eq!(upstream.bytes_served(), 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn many_who_ask_at_once_cost_one_fetch() -> Result<()> {
     let (_layout, app, upstream) = upstream().await?;
     let at = upstream.address();
-    let fetching = Fetching::start().await?;
+    let fetching = Fetching::start(at).await?;
     let [manifest, config, layer] = paths(at, &app);
     let asked = [&manifest, &layer, &config].into_iter().cycle().take(24);
     for answer in join_all(asked.map(|path| get(&fetching.registry, path))).await {
@@ -125,7 +154,7 @@ async fn an_upstream_that_cannot_be_reached_is_named_with_the_cause_to_client_an
     let (_layout, app, upstream) = upstream().await?;
     let at = upstream.address();
     drop(upstream);
-    let mut fetching = Fetching::start().await?;
+    let mut fetching = Fetching::start(at).await?;
     for path in paths(at, &app) {
         let answer = get(&fetching.registry, &path).await?;
         assert_eq!(answer.error(), (502, "UNKNOWN".to_owned()), "{path}");
@@ -146,7 +175,7 @@ async fn an_upstream_that_cannot_be_reached_is_named_with_the_cause_to_client_an
 async fn what_the_upstream_lacks_is_404_and_said() -> Result<()> {
     let (_layout, _, upstream) = upstream().await?;
     let at = upstream.address();
-    let fetching = Fetching::start().await?;
+    let fetching = Fetching::start(at).await?;
     let answer = get(&fetching.registry, &format!("/v2/app/manifests/v2?ns={at}")).await?;
     assert_eq!(answer.error(), (404, "MANIFEST_UNKNOWN".to_owned()));
     assert!(answer.message().contains(&format!("the registry has no {at}/app:v2")), "{}", answer.message());
@@ -165,7 +194,7 @@ async fn what_is_not_what_its_digest_says_is_neither_served_nor_kept() -> Result
     let at = listener.local_addr()?;
     let router = axum::Router::new().fallback(|| async { r#"{"schemaVersion":2,"manifests":[]}"# });
     let liar = tokio::spawn(async move { axum::serve(listener, router).await });
-    let fetching = Fetching::start().await?;
+    let fetching = Fetching::start(at).await?;
     let wanted = Digest::of_bytes(b"wanted");
     for kind in ["blobs", "manifests"] {
         let answer = get(&fetching.registry, &format!("/v2/app/{kind}/{wanted}?ns={at}")).await?;
@@ -186,7 +215,7 @@ async fn what_is_not_what_its_digest_says_is_neither_served_nor_kept() -> Result
 async fn what_is_damaged_in_the_mirror_is_fetched_again() -> Result<()> {
     let (_layout, app, upstream) = upstream().await?;
     let at = upstream.address();
-    let fetching = Fetching::start().await?;
+    let fetching = Fetching::start(at).await?;
     let [manifest, _, layer] = paths(at, &app);
     get(&fetching.registry, &manifest).await?;
     fetching.completed(at, &app).await?;

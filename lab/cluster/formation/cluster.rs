@@ -21,7 +21,7 @@ use lab_plan::{
 use lab_vm::{
     host::{DISK, NODES},
     machine::{DeviceBus, GicVersion, Machine, MachineSpec, QemuBinary, make_disk},
-    network::{Egress, Lan, NetworkError},
+    network::{HostPort, Lan, NetworkError},
     process::Processes,
 };
 use tokio::sync::watch;
@@ -47,6 +47,8 @@ pub struct Host {
     /// The output directory of the run.
     pub directory: PathBuf,
     pub recorder: Recorder,
+    /// Ports of the host's loopback that nodes may reach besides those that the lab serves.
+    pub ports: Vec<HostPort>,
 }
 
 /// A live cluster. It exists before its first machine starts. [`Cluster::form`] returns a
@@ -121,8 +123,12 @@ impl Cluster {
         if let Some((name, address)) = plan.endpoint_name() {
             lan.add_name(name, address);
         }
-        if tailnet.as_ref().is_some_and(Tailnet::is_beyond_the_host) {
-            lan.set_egress(Egress::Allow);
+        let of_mirrors = plan.mirror_ports().into_keys().filter(|port| *port != REGISTRY_PORT);
+        let of_tailnet = tailnet.iter().flat_map(Tailnet::host_ports);
+        let served = of_mirrors.map(HostPort::Tcp).chain(of_tailnet).chain(host.ports.iter().copied());
+        served.for_each(|port| lan.serve(port));
+        if let Some(egress) = tailnet.as_ref().and_then(Tailnet::egress) {
+            lan.set_egress(egress);
         }
         Ok(Self {
             plan,
@@ -240,7 +246,8 @@ impl Cluster {
         let name = &node.spec.name;
         let directory = self.node_directory(name);
         let file = |action: String| move |source| Cause::File { action, source };
-        std::fs::create_dir_all(&directory).map_err(file(format!("create {}", directory.display())))?;
+        lab_model::files::create_private_directory(&directory)
+            .map_err(file(format!("create {}", directory.display())))?;
         let disk = self.disk_of(node);
         if !disk.exists() {
             self.make_disk_of(node)?;

@@ -23,7 +23,10 @@ use lab_model::{
     events::{EventKind, Step, Subject},
     node::NodeName,
 };
-use lab_plan::cluster::{Fault, NodePlan, StartOrder};
+use lab_plan::{
+    cluster::{Fault, NodePlan, StartOrder},
+    config::{AdminKubeconfig, SecretsError},
+};
 use tokio::sync::{Semaphore, SetOnce};
 
 use super::{
@@ -37,7 +40,7 @@ use super::{
 };
 use crate::{
     formation::NodeTable,
-    kubernetes::{KubernetesApi, forwarded_kubeconfig},
+    kubernetes::{KubernetesApi, KubernetesError},
     machine_api::{ApiError, ApplyMode, MaintenanceClient, NodeClient},
 };
 
@@ -243,10 +246,13 @@ impl Cluster {
         .await?;
         let kubeconfig = self
             .step(subject, Step::Kubeconfig, |seen| async move {
-                let kubeconfig = async |client: NodeClient| client.kubeconfig(call).await;
-                let (text, _) =
-                    retry_admitted(&seen, client.clone(), || self.connect(node), kubeconfig).await?;
-                self.forwarded(&text)
+                let of_node = async {
+                    let kubeconfig = async |client: NodeClient| client.kubeconfig(call).await;
+                    let (text, _) =
+                        retry_admitted(&seen, client.clone(), || self.connect(node), kubeconfig).await?;
+                    Ok(text)
+                };
+                self.admin_kubeconfig(of_node).await
             })
             .await?;
         self.formation.send_replace(FormationState::Kubeconfig(Arc::clone(&kubeconfig)));
@@ -264,10 +270,23 @@ impl Cluster {
             .recording_events(self.host.recorder.clone()))
     }
 
-    /// Returns the control plane's kubeconfig with the forwarded port of this run.
-    pub(super) fn forwarded(&self, kubeconfig: &str) -> Result<Arc<str>, Cause> {
+    /// Issues the administrator's kubeconfig for the forwarded port of this run, with the cluster's CA. Only if the
+    /// lab cannot sign with the user's own CA, it takes the certificate and the key out of a `given` kubeconfig.
+    pub(super) async fn admin_kubeconfig(
+        &self,
+        given: impl Future<Output = Result<String, Cause>> + Send,
+    ) -> Result<Arc<str>, Cause> {
+        let kubeconfig = match AdminKubeconfig::issue(&self.plan.secrets, jiff::Timestamp::now()) {
+            Ok(issued) => issued,
+            Err(SecretsError::KeyType) => AdminKubeconfig::of_foreign(&given.await?)
+                .map_err(|error| KubernetesError::Kubeconfig(error.to_string()))?,
+            Err(error) => {
+                let text = format!("issue it with cluster.ca of the control plane's machine config: {error}");
+                return Err(KubernetesError::Kubeconfig(text).into());
+            }
+        };
         let address = IpAddr::from(self.plan.control_plane().address);
-        Ok(forwarded_kubeconfig(kubeconfig, self.kubernetes_api()?, address)?.into())
+        Ok(kubeconfig.to_text(self.kubernetes_api()?, address).into())
     }
 
     pub(super) async fn ready(

@@ -13,11 +13,10 @@ use crate::kubernetes::{KubernetesApi, record_kubernetes_events, record_system_p
 /// and a new cluster forms instead.
 #[derive(Clone, Default)]
 pub enum FormationState {
-    /// The control plane has not returned the kubeconfig yet.
+    /// The control plane is not configured, so nothing can be asked of its Kubernetes.
     #[default]
     Started,
-    /// The control plane has returned the administrator's kubeconfig. Its server address is the forwarded
-    /// port on the host.
+    /// The administrator's kubeconfig exists, as the host uses it.
     Kubeconfig(Arc<str>),
     /// The API server has been ready, but not all nodes are Ready yet.
     ApiServer(Arc<KubernetesAccess>),
@@ -36,7 +35,7 @@ impl FormationState {
     /// Returns the administrator's kubeconfig for use on the host.
     ///
     /// # Errors
-    /// Before the control plane has returned the kubeconfig.
+    /// Before it exists.
     pub fn kubeconfig(&self) -> Result<&str, NotFormed> {
         match self {
             Self::Started => Err(self.lacks()),
@@ -69,7 +68,7 @@ impl FormationState {
 
     fn lacks(&self) -> NotFormed {
         let lacks = match self {
-            Self::Started => "its control plane has not returned the kubeconfig",
+            Self::Started => "the administrator's kubeconfig does not exist yet",
             Self::Kubeconfig(_) => "its API server is not ready",
             Self::ApiServer(_) | Self::Formed(_) => "not all of its nodes are Ready",
         };
@@ -111,7 +110,7 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_an_error_that_says_what_is_lacking() {
         let started = FormationState::default();
-        let lacks = "the cluster has not formed yet: its control plane has not returned the kubeconfig";
+        let lacks = "the cluster has not formed yet: the administrator's kubeconfig does not exist yet";
         assert_eq!(started.kubeconfig().unwrap_err().to_string(), lacks);
         assert!(started.kubernetes().is_err() && started.formed().is_err());
 

@@ -10,7 +10,10 @@ use lab_plan::{
     cluster::{ControlServerState, KeyState, NodePlan, OUTSIDE_CLIENT, Patch, RouteApproval, TailnetSpec},
     tailnet::{AuthKey, ControlAccess, ExtensionServiceConfig, NO_LOGS},
 };
-use lab_vm::process::Processes;
+use lab_vm::{
+    network::{Egress, HostPort},
+    process::Processes,
+};
 
 use crate::tailnet::{
     Approval, ClientSpec, ControlServer, ControlSpec, GATEWAY_TAG, KeyOptions, OutsideClient, Programs,
@@ -36,6 +39,15 @@ impl RealTailnet {
         self.login_server.as_ref().is_none_or(|url| !LOOPBACK.iter().any(|name| url.contains(name)))
     }
 
+    /// The ports of this host's loopback that nodes need: those of a control server on it, and of its STUN.
+    fn host_ports(&self) -> Vec<HostPort> {
+        if self.is_beyond_the_host() {
+            return Vec::new();
+        }
+        let port = self.login_server.as_deref().and_then(authority_of).map(|(_, port)| port);
+        port.map(HostPort::Tcp).into_iter().chain([HostPort::Udp(STUN_PORT)]).collect()
+    }
+
     fn seen_from_host(&self) -> ControlAccess {
         let url = self.login_server.clone().unwrap_or_else(|| TAILSCALE.to_owned());
         ControlAccess { url, authority: self.authority.clone() }
@@ -49,7 +61,21 @@ impl RealTailnet {
     }
 }
 
-/// The host part of a URL that means this host's loopback.
+/// The port of STUN (RFC 8489), which Tailscale's relays use too.
+const STUN_PORT: u16 = 3478;
+
+/// Host and port of a URL.
+fn authority_of(url: &str) -> Option<(&str, u16)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let default = if scheme == "http" { 80 } else { 443 };
+    match authority.rsplit_once(':') {
+        Some((host, port)) => Some((host, port.parse().ok()?)),
+        None => Some((authority, default)),
+    }
+}
+
+/// How a URL begins after its scheme that means this host.
 const LOOPBACK: [&str; 2] = ["//127.0.0.1", "//localhost"];
 
 /// The operator of the tailnet.
@@ -124,9 +150,24 @@ impl Tailnet {
         }
     }
 
-    /// Whether nodes need access beyond the host to reach the control server.
-    pub(super) fn is_beyond_the_host(&self) -> bool {
-        matches!(&self.home, Home::Real { tailnet, .. } if tailnet.is_beyond_the_host())
+    /// The ports of this host's loopback that nodes need for it.
+    pub(super) fn host_ports(&self) -> Vec<HostPort> {
+        match &self.home {
+            Home::Own(control) => control.ports().into(),
+            Home::Real { tailnet, .. } => tailnet.host_ports(),
+        }
+    }
+
+    /// How far nodes must be let out of the lab to reach it; `None`: not at all.
+    pub(super) fn egress(&self) -> Option<Egress> {
+        match &self.home {
+            Home::Real { tailnet, .. } if tailnet.is_beyond_the_host() => {
+                let host = tailnet.login_server.as_deref().and_then(authority_of);
+                let also = host.and_then(|(host, _)| host.parse().ok());
+                Some(Egress::Allow { also: also.filter(|address: &Ipv4Addr| !address.is_loopback()) })
+            }
+            Home::Own(_) | Home::Real { .. } => None,
+        }
     }
 
     /// Redacts the keys of the tailnet in `text`.
@@ -211,5 +252,23 @@ impl Tailnet {
         .await?;
         client.log_in(&key, patience).await?;
         Ok(client)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn real(url: Option<&str>) -> RealTailnet {
+        let key = AuthKey::new("tskey-auth-test", "a test").expect("key");
+        RealTailnet { login_server: url.map(str::to_owned), authority: None, key }
+    }
+
+    #[test]
+    fn a_control_server_on_this_host_opens_its_own_ports_and_nothing_else() {
+        let ports = |url| real(url).host_ports();
+        assert_eq!(ports(Some("https://127.0.0.1:8443")), [HostPort::Tcp(8443), HostPort::Udp(STUN_PORT)]);
+        assert_eq!(ports(Some("http://localhost/x")), [HostPort::Tcp(80), HostPort::Udp(STUN_PORT)]);
+        assert!(ports(None).is_empty() && ports(Some("https://control.example:8443")).is_empty());
     }
 }

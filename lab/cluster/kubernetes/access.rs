@@ -1,15 +1,20 @@
 //! Access to the API server.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::time::Duration;
 
+use http_body_util::Limited;
 use kube::{
     Client, Config,
+    client::{ClientBuilder, DynBody},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use lab_model::words::chain;
+use lab_model::{visible, words::chain};
+use tower::util::MapResponseLayer;
+
+/// The largest answer of the API server that is read, in bytes; a watch that sends more begins anew.
+const LARGEST_ANSWER: usize = 16 << 20;
+/// The longest text of an error that is shown, in characters.
+const SHOWN: usize = 600;
 
 /// A connection to the API server of a cluster.
 #[derive(Clone)]
@@ -67,28 +72,13 @@ impl KubernetesError {
     }
 }
 
-/// Rewrites the kubeconfig for clients on the host. The credentials do not change. Clients connect to `via`
-/// (a forwarded port) and verify `server` (the address in the certificate).
-///
-/// # Errors
-/// When the text is not a kubeconfig.
-pub fn forwarded_kubeconfig(
-    kubeconfig: &str,
-    via: SocketAddr,
-    server: IpAddr,
-) -> Result<String, KubernetesError> {
-    let text = |error: &dyn std::fmt::Display| KubernetesError::Kubeconfig(error.to_string());
-    let mut config = Kubeconfig::from_yaml(kubeconfig).map_err(|error| text(&error))?;
-    for cluster in &mut config.clusters {
-        let cluster = cluster.cluster.get_or_insert_default();
-        cluster.server = Some(format!("https://{via}"));
-        cluster.tls_server_name = Some(server.to_string());
-    }
-    serde_yaml::to_string(&config).map_err(|error| text(&error))
+/// Ends each answer at its limit: an API server can be a stranger's.
+fn bounded<B>() -> MapResponseLayer<impl FnMut(http::Response<B>) -> http::Response<Limited<B>> + Clone> {
+    MapResponseLayer::new(|answer: http::Response<B>| answer.map(|body| Limited::new(body, LARGEST_ANSWER)))
 }
 
 impl KubernetesApi {
-    /// Creates a client from a kubeconfig of [`forwarded_kubeconfig`]. Does not connect yet.
+    /// Creates a client from a kubeconfig of [`lab_plan::config::AdminKubeconfig`]. Does not connect yet.
     ///
     /// # Errors
     /// When the kubeconfig has no usable context or credentials.
@@ -100,8 +90,8 @@ impl KubernetesApi {
             .map_err(|error| text(&error))?;
         config.connect_timeout = Some(Duration::from_secs(5));
         config.read_timeout = Some(Duration::from_secs(295));
-        let client = Client::try_from(config).map_err(|error| text(&error))?;
-        Ok(Self { client })
+        let builder = ClientBuilder::try_from(config).map_err(|error| text(&error))?;
+        Ok(Self { client: builder.with_layer(&bounded::<Box<DynBody>>()).build() })
     }
 
     /// Uses a simulated API server in tests.
@@ -120,7 +110,7 @@ impl KubernetesApi {
         let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
         match tokio::time::timeout(Duration::from_secs(5), self.client.request_text(request)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(chain(&error).replace('\n', " ")),
+            Ok(Err(error)) => Err(visible(&chain(&error), SHOWN)),
             Err(_) => Err("no answer to /readyz within 5 s".into()),
         }
     }
@@ -131,8 +121,8 @@ impl KubernetesApi {
         let path = format!("/api/v1/nodes/{node}/proxy/healthz");
         match self.get_text(&path, Duration::from_secs(5)).await {
             Ok(text) if text.trim() == "ok" => Ok(()),
-            Ok(text) => Err(format!("the kubelet of {node} says {:?}", text.trim())),
-            Err(error) => Err(chain(&error).replace('\n', " ")),
+            Ok(text) => Err(format!("the kubelet of {node} says {:?}", visible(text.trim(), SHOWN))),
+            Err(error) => Err(visible(&chain(&error), SHOWN)),
         }
     }
 
@@ -154,39 +144,35 @@ impl KubernetesApi {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, SocketAddr};
+
+    use lab_plan::config::{AdminKubeconfig, SecretsBundle};
+
     use super::*;
 
-    const KUBECONFIG: &str = "
-apiVersion: v1
-kind: Config
-clusters: [{name: lab, cluster: {server: 'https://10.5.0.2:6443', certificate-authority-data: QQ==}}]
-users: [{name: admin, user: {client-certificate-data: QQ==, client-key-data: QQ==}}]
-contexts: [{name: admin@lab, context: {cluster: lab, user: admin}}]
-current-context: admin@lab
-";
-
-    #[test]
-    fn the_forwarded_kubeconfig_dials_loopback_and_verifies_the_node() {
-        let address = "127.0.0.1:4567".parse().expect("address");
-        let text =
-            forwarded_kubeconfig(KUBECONFIG, address, "10.5.0.2".parse().expect("ip")).expect("rewrite");
-        assert!(text.contains("server: https://127.0.0.1:4567"), "{text}");
-        assert!(text.contains("tls-server-name: 10.5.0.2"), "{text}");
-        assert!(text.contains("current-context: admin@lab"), "{text}");
+    #[tokio::test]
+    async fn a_client_accepts_the_kubeconfig_that_the_lab_issues() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let now = jiff::Timestamp::now();
+        let secrets = SecretsBundle::generate(now).expect("secrets");
+        let issued = AdminKubeconfig::issue(&secrets, now).expect("issue");
+        let via = SocketAddr::from(([127, 0, 0, 1], 1));
+        let api =
+            KubernetesApi::new(&issued.to_text(via, IpAddr::from([10, 5, 0, 2]))).await.expect("client");
+        assert!(api.ready().await.is_err(), "nothing listens at port 1");
+        assert!(KubernetesApi::new("clusters: 7").await.is_err());
     }
 
-    proptest::proptest! {
-        #[test]
-        fn damaged_text_ends_without_a_panic(at in 0..KUBECONFIG.len(), text in "[ -~\n&*é]{0,4}") {
-            let mut damaged = KUBECONFIG.to_owned();
-            damaged.replace_range(at..=at, &text);
-            let _ = forwarded_kubeconfig(&damaged, SocketAddr::from(([127, 0, 0, 1], 1)), IpAddr::from([10, 5, 0, 2]));
-        }
-    }
-
-    #[test]
-    fn text_that_is_no_kubeconfig_is_an_error() {
-        let address = "127.0.0.1:1".parse().expect("address");
-        assert!(forwarded_kubeconfig("clusters: 7", address, IpAddr::from([10, 5, 0, 2])).is_err());
+    #[tokio::test]
+    async fn an_answer_without_end_is_read_to_its_limit() {
+        let endless = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            let body = kube::client::Body::from(vec![b' '; LARGEST_ANSWER + 1]);
+            Ok::<_, std::io::Error>(http::Response::new(body))
+        });
+        let client =
+            ClientBuilder::new(endless, "default").with_layer(&bounded::<kube::client::Body>()).build();
+        let error = KubernetesApi::of_client(client).get_text("/api/v1/pods", Duration::from_secs(30)).await;
+        let error = chain(&error.expect_err("endless"));
+        assert!(error.contains("length limit exceeded"), "{error}");
     }
 }

@@ -37,10 +37,16 @@ pub fn record_kubernetes_events(api: &KubernetesApi, recorder: Recorder) -> Abor
 #[derive(Default)]
 struct Reported(HashMap<String, u32>);
 
+/// The maximum number of different Events that are told apart. An API server can invent them.
+const MOST: usize = 10_000;
+
 impl Reported {
     fn is_news(&mut self, event: &Event) -> bool {
         let Some(uid) = event.metadata.uid.clone() else { return true };
         let count = count(event);
+        if self.0.len() >= MOST && !self.0.contains_key(&uid) {
+            return false;
+        }
         let before = self.0.get(&uid).copied().unwrap_or(0);
         let news = count >= before.saturating_mul(2).max(before + 1);
         if news {

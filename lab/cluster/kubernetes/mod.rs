@@ -18,7 +18,7 @@ mod service;
 mod system;
 mod watch;
 
-pub use access::{KubernetesApi, KubernetesError, forwarded_kubeconfig};
+pub use access::{KubernetesApi, KubernetesError};
 pub use condition::{has_boot_id, is_ready};
 pub use echo::{ECHO_PORT, EchoPod, EchoWorkload, WASM_RUNTIME_CLASS, WasmWorkload};
 pub use events::record_kubernetes_events;

@@ -26,10 +26,15 @@ const KINDS: [(&str, &str); 9] = [
     ("leases", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"),
 ];
 
-/// Fetches all kinds concurrently, each within `limit`. A failed request becomes the text of its dump.
+/// The largest list that is formatted for people, in bytes.
+const LARGEST_PARSED: usize = 2 << 20;
+
+/// Fetches all kinds at once, each within `limit`; never fails as a whole.
 pub async fn dump_objects(api: &KubernetesApi, limit: Duration) -> Vec<ObjectDump> {
     let fetch = KINDS.map(|(name, path)| async move {
         let text = match api.get_text(path, limit).await {
+            // A parsed value needs many times the memory of its text.
+            Ok(text) if text.len() > LARGEST_PARSED => text,
             Ok(text) => serde_json::from_str::<serde_json::Value>(&text)
                 .and_then(|value| serde_json::to_string_pretty(&value))
                 .unwrap_or(text),

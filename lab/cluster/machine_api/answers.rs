@@ -52,6 +52,16 @@ pub struct ServiceState {
     pub keeps_restarting: bool,
 }
 
+/// Whether a text is the id of a service: 1 to 63 of a-z, 0-9, '.' and '-', and not only dots. Ids become parts of file
+/// names and of requests.
+pub(super) fn is_service_id(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte))
+        && text.bytes().any(|byte| byte.is_ascii_alphanumeric())
+}
+
 /// Message of Talos's service runner when a program ended and will restart
 /// (internal/app/machined/pkg/system/runner/restart).
 pub(super) const RESTART: &str = "going to restart";
@@ -113,6 +123,15 @@ pub enum BootReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_of_a_service_is_no_path_and_has_no_escapes() {
+        assert!(["kubelet", "ext-tailscale", "cri", "a.b-1"].into_iter().all(is_service_id));
+        let long = "a".repeat(64);
+        for id in ["", "..", ".", "ext-../../x", "/etc/passwd", "a/b", "A", "a\n", "a\x1b[2J", "a b", &long] {
+            assert!(!is_service_id(id), "{id:?}");
+        }
+    }
 
     #[test]
     fn a_service_that_has_run_for_long_has_settled() {

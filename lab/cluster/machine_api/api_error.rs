@@ -2,6 +2,7 @@
 
 use std::{future::Future, net::IpAddr, time::Duration};
 
+use lab_model::visible;
 use tonic::{Code, Response, Status};
 
 /// A failed machine API call.
@@ -122,7 +123,7 @@ impl ApiError {
         if std::error::Error::source(status).is_some() {
             return Self::from_transport(node, status);
         }
-        let message = status.message().to_owned();
+        let message = visible(status.message(), 2000);
         match status.code() {
             Code::FailedPrecondition => Self::NotYet { node, action, message },
             Code::AlreadyExists => Self::AlreadyExists { node, action },
@@ -143,7 +144,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
     while let Some(source) = last.source() {
         last = source;
     }
-    last.to_string()
+    visible(&last.to_string(), 600)
 }
 
 /// Runs a call within `limit` and converts its status to an [`ApiError`].

@@ -6,11 +6,15 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
+use lab_model::visible;
 use lab_plan::config::Credentials;
 use tonic::{Response, Status, transport::Channel};
 
 use super::{
-    answers::{BootReason, ProcessInfo, RESTART, ServiceHealth, ServiceState, VersionInfo, keeps_restarting},
+    answers::{
+        BootReason, ProcessInfo, RESTART, ServiceHealth, ServiceState, VersionInfo, is_service_id,
+        keeps_restarting,
+    },
     api_error::{ApiError, limited},
     kubeconfig_archive::kubeconfig_in,
     maintenance::{ApplyMode, apply, machine_status},
@@ -27,8 +31,26 @@ use super::{
     },
 };
 
+/// The largest message of a node, in bytes. Lists of processes and services have some hundred kilobytes.
+const LARGEST_MESSAGE: usize = 16 << 20;
+/// The largest stream of a node that is collected, in bytes: a log, a file, a list.
+const LARGEST_STREAM: usize = 32 << 20;
+/// The maximum number of messages of a collected stream.
+const MOST_MESSAGES: usize = 200_000;
+/// The longest text of a node in an error, in characters.
+const SHOWN: usize = 200;
+
 fn moment(timestamp: common::Timestamp) -> Option<jiff::Timestamp> {
     jiff::Timestamp::new(timestamp.seconds, timestamp.nanos).ok()
+}
+
+/// Refuses a stream that does not end.
+fn within_stream(messages: usize, bytes: usize) -> Result<(), Status> {
+    if bytes <= LARGEST_STREAM && messages < MOST_MESSAGES {
+        return Ok(());
+    }
+    let most = LARGEST_STREAM >> 20;
+    Err(Status::unknown(format!("its answer has more than {most} MiB or {MOST_MESSAGES} messages")))
 }
 
 /// A mutually authenticated connection to one node.
@@ -50,7 +72,7 @@ impl NodeClient {
     }
 
     pub(super) fn machine(&self) -> MachineServiceClient<Channel> {
-        MachineServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
+        MachineServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_MESSAGE)
     }
 
     /// Returns the time of the node's clock.
@@ -109,9 +131,14 @@ impl NodeClient {
     pub async fn services(&self, limit: Duration) -> Result<Vec<ServiceState>, ApiError> {
         let mut client = self.machine();
         let reply = limited(self.node, "list its services", limit, client.service_list(())).await?;
-        let services = reply.messages.into_iter().flat_map(|message| message.services);
+        let services: Vec<_> = reply.messages.into_iter().flat_map(|message| message.services).collect();
+        if let Some(service) = services.iter().find(|service| !is_service_id(&service.id)) {
+            let message = format!("\"{}\" is not the id of a service", visible(&service.id, SHOWN));
+            return Err(ApiError::Other { node: self.node, action: "list its services", message });
+        }
         let now = jiff::Timestamp::now();
         Ok(services
+            .into_iter()
             .map(|service| {
                 let health = service.health.unwrap_or_default();
                 let events = service.events.map(|events| events.events).unwrap_or_default();
@@ -280,8 +307,10 @@ impl NodeClient {
         let listed = async {
             let mut client = StateClient::new(self.channel.clone());
             let mut stream = client.list(request).await?.into_inner();
-            let mut found = Vec::new();
+            let (mut found, mut bytes) = (Vec::new(), 0);
             while let Some(reply) = stream.message().await? {
+                bytes += prost::Message::encoded_len(&reply);
+                within_stream(found.len(), bytes)?;
                 found.extend(reply.resource.map(Resource::from_wire));
             }
             Ok(Response::new(found))
@@ -345,7 +374,7 @@ impl NodeClient {
     }
 
     /// Collects all messages of a stream. Fails if a message reports an error of the node.
-    pub(super) async fn collect<M>(
+    pub(super) async fn collect<M: prost::Message>(
         &self,
         action: &'static str,
         limit: Duration,
@@ -354,8 +383,10 @@ impl NodeClient {
     ) -> Result<Vec<M>, ApiError> {
         let collected = async {
             let mut stream = call.await?.into_inner();
-            let mut messages = Vec::new();
+            let (mut messages, mut bytes) = (Vec::new(), 0);
             while let Some(message) = stream.message().await? {
+                bytes += message.encoded_len();
+                within_stream(messages.len(), bytes)?;
                 if let Some(failed) = metadata(&message).filter(|metadata| !metadata.error.is_empty()) {
                     return Err(Status::unknown(failed.error.clone()));
                 }

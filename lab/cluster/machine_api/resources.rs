@@ -104,7 +104,7 @@ impl Resource {
             namespace: metadata.namespace,
             kind: metadata.r#type,
             id: metadata.id,
-            spec: serde_yaml::from_str(&yaml).unwrap_or(serde_json::Value::Null),
+            spec: parsed(&yaml).unwrap_or(serde_json::Value::Null),
         }
     }
 
@@ -115,6 +115,14 @@ impl Resource {
     pub fn view<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_value(self.spec.clone())
     }
+}
+
+/// The largest spec of a resource, in bytes.
+const LARGEST_SPEC: usize = 1 << 20;
+
+fn parsed(yaml: &str) -> Option<serde_json::Value> {
+    lab_model::yaml::within_limits(yaml, LARGEST_SPEC).ok()?;
+    serde_yaml::from_str(yaml).ok()
 }
 
 #[cfg(test)]
@@ -161,6 +169,13 @@ mod tests {
         ] {
             let status: MachineStatus = resource(&format!("stage: {name}\n")).view().expect(name);
             assert_eq!(status.stage, stage);
+        }
+    }
+
+    #[test]
+    fn a_spec_that_nests_without_end_is_no_spec() {
+        for yaml in ["[".repeat(1 << 20), format!("a: {}", "x".repeat(LARGEST_SPEC))] {
+            assert_eq!(resource(&yaml).spec, serde_json::Value::Null);
         }
     }
 

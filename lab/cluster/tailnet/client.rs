@@ -95,7 +95,7 @@ impl OutsideClient {
         processes: &Processes,
         directory: &Path,
     ) -> Result<Self, TailnetError> {
-        fs::create_dir_all(directory).map_err(file("create", directory))?;
+        lab_model::files::create_private_directory(directory).map_err(file("create", directory))?;
         let private = SocketDirectory::create().map_err(file("create a directory in", Path::new("/tmp")))?;
         let socket = private.socket("tailscaled.sock").map_err(file("make a socket in", private.path()))?;
         let mut command = command(&programs.tailscaled(), private.path());

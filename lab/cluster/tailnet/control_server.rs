@@ -3,7 +3,7 @@
 mod calls;
 
 use std::{
-    fmt, fs,
+    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
@@ -13,7 +13,10 @@ use std::{
 
 use lab_model::files::replace_file;
 use lab_plan::tailnet::{AuthKey, ControlAccess};
-use lab_vm::process::{Processes, SocketDirectory};
+use lab_vm::{
+    network::HostPort,
+    process::{Processes, SocketDirectory},
+};
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -65,7 +68,7 @@ impl ControlServer {
         processes: &Processes,
         directory: &Path,
     ) -> Result<Self, TailnetError> {
-        fs::create_dir_all(directory).map_err(file("create", directory))?;
+        lab_model::files::create_private_directory(directory).map_err(file("create", directory))?;
         let public = std::path::absolute(directory).map_err(file("resolve", directory))?;
         let mut attempt = 1;
         loop {
@@ -127,6 +130,11 @@ impl ControlServer {
     }
 
     /// Reports whether the server was started and not stopped.
+    /// Returns the ports of the host's loopback that nodes use: the server with its relay, and STUN.
+    pub fn ports(&self) -> [HostPort; 2] {
+        [HostPort::Tcp(self.listen.port()), HostPort::Udp(self.stun.port())]
+    }
+
     pub fn is_running(&self) -> bool {
         self.daemon().is_some()
     }
@@ -221,7 +229,7 @@ impl ControlServer {
         saved: &SavedControlServer,
         from: &Path,
     ) -> Result<Self, TailnetError> {
-        fs::create_dir_all(directory).map_err(file("create", directory))?;
+        lab_model::files::create_private_directory(directory).map_err(file("create", directory))?;
         let server = Self {
             spec,
             programs: programs.clone(),

@@ -77,7 +77,7 @@ impl ControlServer {
     }
 
     fn copy_state(&self, directory: &Path) -> Result<(), TailnetError> {
-        fs::create_dir_all(directory).map_err(file("create", directory))?;
+        lab_model::files::create_private_directory(directory).map_err(file("create", directory))?;
         let place = self.placement();
         copy_files(place.private, directory)?;
         if place.certificate().exists() {

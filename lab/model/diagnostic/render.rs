@@ -5,6 +5,7 @@ use std::fmt;
 use miette::{LabeledSpan, NamedSource, SourceCode, SourceSpan};
 
 use super::{Diagnostic, Severity};
+use crate::foreign::{LONGEST_TEXT, excerpt, visible};
 
 impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,6 +75,9 @@ impl Diagnostic {
     }
 }
 
+/// The longest line of a file that is shown, in bytes.
+const LONGEST_LINE: usize = 2000;
+
 /// An unusable file with all its diagnostics.
 ///
 /// `Display` writes plain lines `file:line:column: message; help`. The [`miette::Diagnostic`]
@@ -87,11 +91,19 @@ pub struct InvalidFile {
 impl InvalidFile {
     /// Sorts the diagnostics of one file by line.
     pub fn new(file: &str, text: &str, diagnostics: Vec<Diagnostic>) -> Self {
-        let named = diagnostics.into_iter().map(|diagnostic| diagnostic.in_file(file));
+        // The file may be a stranger's, and its text is shown on terminals.
+        let named = diagnostics.into_iter().map(|mut diagnostic| {
+            diagnostic.message = visible(&diagnostic.message, LONGEST_TEXT);
+            diagnostic.help = diagnostic.help.map(|help| visible(&help, LONGEST_TEXT));
+            diagnostic.in_file(visible(file, LONGEST_TEXT))
+        });
         let mut diagnostics: Vec<_> = named.collect();
         diagnostics.sort_by_key(|diagnostic| diagnostic.position);
         diagnostics.dedup();
-        Self { source: NamedSource::new(file, text.to_owned()), diagnostics }
+        // An excerpt shows whole lines.
+        let shows = text.lines().all(|line| line.len() <= LONGEST_LINE);
+        let text = if shows { excerpt(text) } else { String::new() };
+        Self { source: NamedSource::new(visible(file, LONGEST_TEXT), text), diagnostics }
     }
 
     /// Returns all diagnostics, sorted by line.
@@ -114,7 +126,7 @@ impl std::error::Error for InvalidFile {}
 
 impl miette::Diagnostic for InvalidFile {
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        Some(&self.source)
+        (!self.source.inner().is_empty()).then_some(&self.source as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
@@ -130,6 +142,7 @@ impl miette::Diagnostic for InvalidFile {
             let span = SourceSpan::from((offset, length));
             Some(LabeledSpan::new_with_span(Some(diagnostic.message.clone()), span))
         };
+        self.source_code()?;
         Some(Box::new(self.diagnostics.iter().filter_map(label)))
     }
 }
@@ -178,6 +191,30 @@ mod tests {
         assert_eq!((by_place.count(Severity::Error), by_place.count(Severity::Warning)), (2, 1));
         let worst = Diagnostics::worst_first(all);
         assert_eq!(worst.iter().collect::<Vec<_>>(), [&later, &diagnostic(), &diagnostic(), &whole]);
+    }
+
+    #[test]
+    fn a_line_of_megabytes_is_not_shown() {
+        let marked = Diagnostic { span: Some(super::super::Span { offset: 3, length: 4 }), ..diagnostic() };
+        let report =
+            format!("{:?}", miette::Report::new(InvalidFile::new("a", &"[".repeat(3 << 20), vec![marked])));
+        assert!(report.len() < 1000 && report.contains("it is wrong"), "{} bytes", report.len());
+    }
+
+    #[test]
+    fn nothing_in_the_report_about_a_file_reaches_a_terminal_as_an_escape() {
+        let text = "a: \x1b]0;title\x07\nb: \u{202e}x\r\n";
+        let marked = Diagnostic {
+            message: "unknown key \"\x1b[2J\n::error::\"".into(),
+            span: Some(super::super::Span { offset: 3, length: 4 }),
+            ..diagnostic()
+        };
+        let file = InvalidFile::new("a\x1b.yaml", text, vec![marked]);
+        for shown in [file.to_string(), format!("{:?}", miette::Report::new(file))] {
+            let plain = shown.replace(['\n', '\t'], "");
+            // The handler's own colours aside, which it writes to terminals only.
+            assert!(!plain.contains(crate::foreign::is_hidden), "{plain:?}");
+        }
     }
 
     #[test]

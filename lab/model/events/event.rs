@@ -55,7 +55,7 @@ pub enum Step {
     SecureApi,
     /// Calls etcd bootstrap on one control plane node.
     Bootstrap,
-    /// Fetches the kubeconfig.
+    /// Issues the administrator's kubeconfig.
     Kubeconfig,
     /// Waits until the Kubernetes API server is ready.
     KubernetesApi,

@@ -4,6 +4,8 @@
 //! timestamps, so the lab can replay a recorded stream.
 
 mod event;
+mod examples;
+mod foreign;
 mod recorder;
 mod shard;
 mod turned_away;
@@ -12,6 +14,8 @@ pub use event::{
     ChainLink, Event, EventKind, FORMAT, Layer, LayerState, Outcome, Planned, PlannedImage, Step, Subject,
     Target,
 };
+#[doc(hidden)]
+pub use examples::every_kind;
 pub use recorder::{Recorder, Subscription};
 pub use shard::{InvalidShard, Shard, ShardNumber};
 pub use turned_away::TurnedAway;

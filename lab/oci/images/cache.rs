@@ -2,7 +2,10 @@
 
 use std::{fs, path::PathBuf};
 
-use lab_model::{Digest, files::replace_file};
+use lab_model::{
+    Digest,
+    files::{read_bounded, replace_file},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{error::OciError, layout::Layout};
@@ -30,7 +33,7 @@ impl FetchCache {
     }
 
     pub(super) fn last_seen(&self, reference: &str) -> Option<LastSeen> {
-        let text = fs::read(self.tag(reference)).ok()?;
+        let text = read_bounded(&self.tag(reference), 64 << 10).ok()?;
         serde_json::from_slice(&text).ok().filter(|seen: &LastSeen| seen.reference == reference)
     }
 

@@ -11,10 +11,10 @@ use lab_image::{Compression, decompress};
 use lab_model::Digest;
 use serde::de::DeserializeOwned;
 
-use super::error::OciError;
+use super::{error::OciError, tar_files::each};
 
 /// A limit in bytes, above the size of any manifest or config.
-const TEXT_LIMIT: u64 = 4 << 20;
+pub(super) const TEXT_LIMIT: u64 = 4 << 20;
 /// A limit in bytes, above the unpacked size of any node image archive.
 const ARCHIVE_LIMIT: u64 = 8 << 30;
 /// A limit above the entry count of any image archive.
@@ -94,9 +94,15 @@ impl ImageFiles {
     pub(super) fn text(&self, name: &str, digest: Option<&Digest>) -> Result<Vec<u8>, OciError> {
         let mut bytes = Vec::new();
         self.open(name)?
-            .take(TEXT_LIMIT)
+            .take(TEXT_LIMIT + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| self.damaged(name, error))?;
+        if bytes.len() as u64 > TEXT_LIMIT {
+            let limit = TEXT_LIMIT >> 20;
+            return Err(
+                self.damaged(name, format!("it has more than {limit} MiB; no manifest or config has"))
+            );
+        }
         match digest.map(|promised| (promised, Digest::of_bytes(&bytes))) {
             Some((promised, found)) if *promised != found => {
                 Err(self.damaged(name, format!("its content has {found}; fetch the image again")))
@@ -120,15 +126,15 @@ fn section(file: &Path, offset: u64, size: u64) -> io::Result<Box<dyn Read>> {
 fn entries(archive: &Path) -> io::Result<BTreeMap<String, (u64, u64)>> {
     let mut archive = tar::Archive::new(File::open(archive)?);
     let mut found = BTreeMap::new();
-    for entry in archive.entries_with_seek()? {
-        let entry = entry?;
+    each(archive.entries_with_seek()?, |named, entry| {
         if entry.header().entry_type().is_file() {
-            let name = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();
+            let name = named.path().trim_start_matches("./").to_owned();
             found.insert(name, (entry.raw_file_position(), entry.size()));
         }
         if found.len() > ENTRIES {
             return Err(io::Error::other(format!("it has more than {ENTRIES} files; no image has")));
         }
-    }
+        Ok(())
+    })?;
     Ok(found)
 }

@@ -10,11 +10,13 @@ use std::{
 };
 
 use lab_image::{Compression, Hashed, unpacked};
+use lab_model::files::is_exhausted;
 
 use super::{
     content::ImageFiles,
     error::OciError,
     image::{Image, ImageLayer, Proof},
+    tar_files::each,
 };
 
 /// A limit in bytes, above the unpacked size of the layers of any node image.
@@ -37,7 +39,11 @@ pub fn extract(
 ) -> Result<(), OciError> {
     let mut hidden = Hidden::default();
     for layer in image.layers.iter().rev() {
-        let fail = |error: io::Error| content.damaged(&layer.name, error);
+        // A full disk is no fault of the image.
+        let fail = |error: io::Error| match is_exhausted(&error) {
+            true => OciError::file("unpack an image into", into)(error),
+            false => content.damaged(&layer.name, error),
+        };
         let mut below = hidden.clone();
         let digest = match &layer.proof {
             Proof::Packed(_) => {
@@ -96,16 +102,16 @@ fn take(
     below: &mut Hidden,
 ) -> io::Result<()> {
     let mut archive = tar::Archive::new(tar.take(LIMIT));
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let Some(path) = clean(&entry.path()?) else {
-            let path = entry.path()?.display().to_string();
-            return Err(io::Error::other(format!("{path:?} leads out of the image")));
+    let mut room = LIMIT;
+    each(archive.entries()?, |named, entry| {
+        let written = named.path();
+        let Some(path) = clean(Path::new(&written)) else {
+            return Err(io::Error::other(format!("{written:?} leads out of the image")));
         };
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path.as_str()));
         if name == OPAQUE {
             below.paths.insert(parent.to_owned());
-            continue;
+            return Ok(());
         }
         if let Some(removed) = name.strip_prefix(WHITEOUT) {
             below.paths.insert(if parent.is_empty() {
@@ -113,14 +119,14 @@ fn take(
             } else {
                 format!("{parent}/{removed}")
             });
-            continue;
+            return Ok(());
         }
         let kind = entry.header().entry_type();
         if kind.is_dir() || !wanted(&path) || hidden.hides(&path) {
-            continue;
+            return Ok(());
         }
         if kind.is_symlink() || kind.is_hard_link() {
-            let target = entry.link_name()?.map(|name| name.display().to_string()).unwrap_or_default();
+            let target = String::from_utf8_lossy(named.link.as_deref().unwrap_or_default()).into_owned();
             return Err(io::Error::other(format!(
                 "{path} is a link to {target}, and only plain files are read; copy the file instead of linking it"
             )));
@@ -129,10 +135,14 @@ fn take(
         if let Some(directory) = to.parent() {
             fs::create_dir_all(directory)?;
         }
-        io::copy(&mut entry, &mut File::create(&to)?)?;
+        let copied =
+            io::copy(&mut Read::by_ref(entry).take(room.saturating_add(1)), &mut File::create(&to)?)?;
+        room = room.checked_sub(copied).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::FileTooLarge, format!("its files have more than {LIMIT} bytes"))
+        })?;
         below.paths.insert(path);
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Returns the path without `./`, or `None` if the path leaves the image.
@@ -181,6 +191,24 @@ mod tests {
     fn a_name_that_leads_out_is_an_error() {
         let (_, result) = taken(&archive(&["a/../../secret".to_owned()]));
         assert!(result.expect_err("refused").to_string().contains("leads out of the image"));
+    }
+
+    #[test]
+    fn a_small_layer_cannot_fill_the_disk() {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("boot/vmlinuz").expect("path");
+        header.set_entry_type(tar::EntryType::GNUSparse);
+        header.set_size(512);
+        let gnu = header.as_gnu_mut().expect("gnu");
+        gnu.realsize.copy_from_slice(b"\x80\0\0\0\0\0\x01\0\0\0\0\0");
+        gnu.sparse[0].offset[..11].copy_from_slice(b"00000000000");
+        gnu.sparse[0].numbytes[..11].copy_from_slice(b"00000001000");
+        header.set_cksum();
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.resize(2048, 0);
+        let (outer, result) = taken(&bytes);
+        assert!(result.expect_err("refused").to_string().contains("is a sparse file"));
+        assert_eq!(fs::read_dir(outer.path().join("into")).expect("list").count(), 0);
     }
 
     proptest! {

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Maximum nesting depth of indexes.
-const NESTING: usize = 3;
+pub(super) const NESTING: usize = 3;
 
 /// An image for linux/arm64, in any storage form.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab_model::Digest;
+use lab_model::{Digest, files::read_bounded};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -24,6 +24,9 @@ pub const MANIFEST_TYPE: &str = oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
 pub const CONFIG_TYPE: &str = oci_client::manifest::IMAGE_CONFIG_MEDIA_TYPE;
 /// Media type of a layer that is not compressed.
 pub const LAYER_TYPE: &str = oci_client::manifest::IMAGE_LAYER_MEDIA_TYPE;
+
+/// The largest index that is read, in bytes: a mirror with ten thousand images.
+const LARGEST_INDEX: u64 = 4 << 20;
 
 /// The index file of a layout.
 pub(super) const INDEX: &str = "index.json";
@@ -175,7 +178,7 @@ impl Layout {
     /// Returns an error if the index is missing or malformed.
     pub fn images(&self) -> Result<Vec<Descriptor>, LayoutError> {
         let path = self.directory.join(INDEX);
-        let text = fs::read(&path).map_err(file("read", &path))?;
+        let text = read_bounded(&path, LARGEST_INDEX).map_err(file("read", &path))?;
         let index: Index =
             serde_json::from_slice(&text).map_err(|source| LayoutError::Index { path, source })?;
         Ok(index.manifests)

@@ -1,8 +1,12 @@
 //! The lock file: the digest of each reference at the time it was pinned.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf};
+use std::{collections::BTreeMap, io, path::PathBuf};
 
-use lab_model::{Digest, Origin, files::replace_file};
+use lab_model::{
+    Digest, Origin,
+    files::{read_text_bounded, replace_file},
+    yaml,
+};
 use oci_client::Reference;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +14,8 @@ use super::error::OciError;
 
 /// The file name, in the scenario directory of a project.
 pub const LOCK_FILE: &str = "images.lock.yaml";
+/// The largest file that is read, in bytes: thousands of pins.
+const LARGEST: usize = 1 << 20;
 /// The header comment of the file.
 const HEAD: &str =
     "# Written by `lab image pin`: the images that tags stood for. References are taken by these digests.\n";
@@ -47,7 +53,7 @@ impl Lock {
     /// Returns an error if the file cannot be read or is malformed.
     pub fn read(path: impl Into<PathBuf>) -> Result<Self, OciError> {
         let path = path.into();
-        let text = match fs::read_to_string(&path) {
+        let text = match read_text_bounded(&path, LARGEST as u64) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Self { path, images: BTreeMap::new() });
@@ -55,6 +61,7 @@ impl Lock {
             Err(error) => return Err(OciError::file("read", &path)(error)),
         };
         let wrong = |why: String| OciError::Lock { path: path.clone(), why };
+        yaml::within_limits(&text, LARGEST).map_err(|error| wrong(error.message))?;
         let File { images } = serde_yaml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         let bad = images.iter().find(|(_, pinned)| Digest::parse(&pinned.digest).is_none());
         if let Some((reference, pinned)) = bad {
@@ -94,6 +101,8 @@ impl Lock {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -117,7 +126,13 @@ mod tests {
         let directory = tempfile::tempdir().expect("tempdir");
         let path = directory.path().join("images.lock.yaml");
         let text = "images: {ghcr.io/a/b:v1: {digest: latest, pinned: 2026-01-01T00:00:00Z}}";
-        for (text, why) in [("images: [", "images"), (text, "\"latest\" is not a sha256 digest")] {
+        let (deep, large) = ("[".repeat(LARGEST), "#".repeat(3 << 20));
+        for (text, why) in [
+            ("images: [", "lock.yaml"),
+            (text, "\"latest\" is not a sha256 digest"),
+            (deep.as_str(), "nested deeper than 100 levels"),
+            (large.as_str(), "it has more than 1 MiB"),
+        ] {
             fs::write(&path, text).expect("write");
             let error = Lock::read(&path).expect_err("damaged").to_string();
             assert!(error.contains(why), "{error}");

@@ -2,7 +2,7 @@
 //! archives. The lab reads the layers directly and does not run the image.
 //!
 //! Formats: OCI image specification v1.1 (manifest, index, layer, image layout), OCI distribution
-//! specification v1.1 through the `oci-client` crate, and Docker's image specification v1.2
+//! specification v1.1 (`exchange`), and Docker's image specification v1.2
 //! (`manifest.json` of an archive).
 //!
 //! [`Source`] is the user input. [`ImageStore::resolve`] resolves it to files on disk.
@@ -10,6 +10,7 @@
 mod cache;
 mod content;
 mod error;
+mod exchange;
 mod files;
 mod image;
 mod layout;
@@ -19,6 +20,7 @@ mod names;
 mod pull_through;
 mod registry;
 mod store;
+mod tar_files;
 
 pub use oci_client::Reference;
 
@@ -35,5 +37,5 @@ pub use store::{ImageStore, Resolved};
 /// The readers of images. They are public for the fuzz targets alone, which are a crate of their own.
 #[doc(hidden)]
 pub mod fuzzed {
-    pub use super::{content::ImageFiles, files::extract, names::others};
+    pub use super::{content::ImageFiles, exchange::challenge, files::extract, names::others};
 }

@@ -1,8 +1,11 @@
 //! Fetches images on demand. If the mirror lacks an image and the host is online, the lab fetches it from
 //! the upstream registry.
+//!
+//! Guests and every user of the host can ask for any upstream. The lab asks only those that configs and scenarios name,
+//! without credentials unless the user allows them for an upstream, and never hosts of private networks.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -11,14 +14,15 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use lab_model::Digest;
+use lab_model::{Digest, network::may_be_public};
 use oci_client::Reference;
 
 use super::{
     cache::FetchCache,
     error::OciError,
+    exchange::Reach,
     mirror::Mirror,
-    registry::{RegistryClient, image_parts},
+    registry::{Access, Part, RegistryClient, image_parts},
 };
 
 /// The result of a fetch, shared by all waiting callers.
@@ -32,12 +36,59 @@ type Flight = Shared<BoxFuture<'static, Fetched>>;
 pub struct PullThrough {
     mirror: Mirror,
     flights: Arc<Mutex<HashMap<String, Flight>>>,
+    upstreams: Arc<Mutex<BTreeSet<String>>>,
+    credentials: Arc<BTreeSet<String>>,
+    reach: Reach,
 }
 
 impl PullThrough {
-    /// Creates a fetcher for `mirror`.
-    pub fn new(mirror: Mirror) -> Self {
-        Self { mirror, flights: Arc::default() }
+    /// Creates a fetcher for `mirror`. It asks no upstream until [`Self::allow`] names one, and uses the user's
+    /// credentials only for the hosts in `credentials`, which it may also ask.
+    pub fn new(mirror: Mirror, credentials: impl IntoIterator<Item = String>) -> Self {
+        let credentials: BTreeSet<_> = credentials.into_iter().collect();
+        Self {
+            mirror,
+            flights: Arc::default(),
+            upstreams: Arc::new(Mutex::new(credentials.clone())),
+            credentials: Arc::new(credentials),
+            reach: Reach::Public,
+        }
+    }
+
+    /// Also asks upstreams on this host and in private networks, for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn reaching_any_host(mut self) -> Self {
+        self.reach = Reach::Any;
+        self
+    }
+
+    /// Allows upstreams, by the names that references have: `docker.io`, `registry.k8s.io`.
+    pub fn allow(&self, upstreams: impl IntoIterator<Item = String>) {
+        self.upstreams.lock().unwrap_or_else(PoisonError::into_inner).extend(upstreams);
+    }
+
+    /// Returns the reason why an upstream is not asked.
+    pub fn refusal(&self, upstream: &str) -> Option<String> {
+        let upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        if !upstreams.contains(upstream) {
+            return Some(format!(
+                "no machine config and no scenario of this run names the registry {upstream}; name it in \
+                 machine.registries.mirrors or with --pull-through-credentials {upstream}"
+            ));
+        }
+        let host = upstream.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+        let host = host.map_or(upstream, |(host, _)| host);
+        (self.reach == Reach::Public && !may_be_public(host)).then(|| {
+            format!(
+                "{upstream} is not on the public internet; fetch its images with `lab mirror pull` instead"
+            )
+        })
+    }
+
+    fn access(&self, reference: &Reference) -> Access {
+        let credentials = self.credentials.contains(reference.registry());
+        Access::OfAGuest { credentials, reach: self.reach }
     }
 
     pub fn mirror(&self) -> &Mirror {
@@ -50,7 +101,7 @@ impl PullThrough {
     /// # Errors
     /// Returns an error if the content cannot be fetched, or if the mirror cannot be written.
     pub fn manifest(&self, reference: Reference) -> BoxFuture<'static, Fetched> {
-        let cache = self.mirror.cache();
+        let (cache, access) = (self.mirror.cache(), self.access(&reference));
         self.flight(format!("manifest {reference}"), async move {
             let digest = reference.digest().and_then(Digest::parse);
             if let Some(digest) = digest
@@ -58,7 +109,7 @@ impl PullThrough {
             {
                 return Ok(digest);
             }
-            RegistryClient::new(&reference, &cache)?.top(&reference).await
+            RegistryClient::new(&reference, &cache, access)?.top(&reference).await
         })
     }
 
@@ -68,13 +119,19 @@ impl PullThrough {
     /// Returns an error if the blob cannot be fetched or does not match its digest, or if the mirror cannot
     /// be written.
     pub fn blob(&self, reference: &Reference, digest: Digest) -> BoxFuture<'static, Fetched> {
-        let (cache, reference) = (self.mirror.cache(), reference.clone());
-        self.flight(format!("blob {digest}"), async move {
+        let part = Part { digest, size: None };
+        self.part(reference, part)
+    }
+
+    fn part(&self, reference: &Reference, part: Part) -> BoxFuture<'static, Fetched> {
+        let (cache, reference, access) = (self.mirror.cache(), reference.clone(), self.access(reference));
+        self.flight(format!("blob {}", part.digest), async move {
+            let digest = part.digest.clone();
             // Another task may have fetched the blob since the caller checked the mirror, and an existing
             // blob may be damaged.
             if !holds(&cache, &digest).await {
                 cache.layout.forget(&digest)?;
-                RegistryClient::new(&reference, &cache)?.part(&reference, &digest.to_string()).await?;
+                RegistryClient::new(&reference, &cache, access)?.part(&reference, &part).await?;
             }
             Ok::<_, OciError>(digest)
         })
@@ -88,9 +145,10 @@ impl PullThrough {
     pub fn rest(&self, reference: Reference, digest: Digest) -> BoxFuture<'static, Fetched> {
         let own = self.clone();
         self.flight(format!("rest {reference}"), async move {
-            let parts = image_parts(&reference, &digest, &own.mirror.cache()).await.map_err(Arc::new)?;
-            for part in parts {
-                own.blob(&reference, part).await?;
+            let access = own.access(&reference);
+            let parts = image_parts(&reference, &digest, &own.mirror.cache(), access).await;
+            for part in parts.map_err(Arc::new)? {
+                own.part(&reference, part).await?;
             }
             let (mirror, name, top) = (own.mirror.clone(), reference.clone(), digest.clone());
             let listed = tokio::task::spawn_blocking(move || mirror.list(&name, &top)).await;

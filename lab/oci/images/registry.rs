@@ -7,23 +7,22 @@ use std::{
 };
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
-use lab_model::{Digest, words::chain};
+use futures::FutureExt;
+use lab_model::Digest;
 use oci_client::{
-    Client, Reference,
-    client::{ClientConfig, ClientProtocol},
-    errors::{OciDistributionError, OciErrorCode},
+    Reference,
     manifest::{
         IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE,
-        OCI_IMAGE_MEDIA_TYPE, OciImageManifest, OciManifest,
+        OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest, OciManifest,
     },
-    secrets::RegistryAuth,
 };
 
 use super::{
     cache::{FetchCache, LastSeen},
     content::ImageFiles,
     error::OciError,
-    image::for_arm64,
+    exchange::{Exchange, ExchangeError, Login, Reach},
+    image::{NESTING, for_arm64},
     layout::blob_name,
     names,
 };
@@ -35,11 +34,6 @@ const ACCEPTED: [&str; 4] = [
     OCI_IMAGE_MEDIA_TYPE,
     IMAGE_MANIFEST_MEDIA_TYPE,
 ];
-/// Read timeout for a registry.
-const SILENCE: std::time::Duration = std::time::Duration::from_secs(60);
-/// Connect timeout for a registry.
-const CONNECT: std::time::Duration = std::time::Duration::from_secs(10);
-
 /// An image with all parts in the cache.
 pub(super) struct Fetched {
     /// The digest of the referenced manifest or index.
@@ -52,7 +46,16 @@ pub(super) struct Fetched {
 /// network if its parts are in the cache. For a tag, the function requests the current digest. If the
 /// registry is unreachable, it uses the last known digest.
 pub(super) async fn fetch(reference: &Reference, cache: &FetchCache) -> Result<Fetched, OciError> {
-    let registry = RegistryClient::new(reference, cache)?;
+    // What a registry sends goes through many parsers. A fault in one of them is a fault of the image.
+    let fetched = std::panic::AssertUnwindSafe(fetch_parts(reference, cache)).catch_unwind().await;
+    fetched.unwrap_or_else(|_| {
+        let why = "a reader of images panicked; please report the image".to_owned();
+        Err(OciError::Damaged { within: reference.whole(), part: "the registry's answer".into(), why })
+    })
+}
+
+async fn fetch_parts(reference: &Reference, cache: &FetchCache) -> Result<Fetched, OciError> {
+    let registry = RegistryClient::new(reference, cache, Access::OfTheUser)?;
     if let Some(digest) = reference.digest().and_then(Digest::parse)
         && cache.layout.has(&digest)
         && registry.parts(reference, &digest).await.is_ok()
@@ -94,62 +97,91 @@ pub(super) async fn fetch(reference: &Reference, cache: &FetchCache) -> Result<F
     }
 }
 
-/// Returns the digests of all parts of an arm64 image except its manifests. `digest` is the manifest or an
+/// Returns all parts of an arm64 image except its manifests. `digest` is the manifest or an
 /// index. Fetches manifests that are not in the cache.
 pub(super) async fn image_parts(
     reference: &Reference,
     digest: &Digest,
     cache: &FetchCache,
-) -> Result<Vec<Digest>, OciError> {
-    let manifest = RegistryClient::new(reference, cache)?.image(reference, digest).await?;
-    parts_of(&manifest).map(|part| parsed(reference, part)).collect()
+    access: Access,
+) -> Result<Vec<Part>, OciError> {
+    let manifest = RegistryClient::new(reference, cache, access)?.image(reference, digest).await?;
+    parts_of(&manifest).map(|part| Part::of(reference, part)).collect()
+}
+
+/// On whose behalf a registry is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// The user named the reference: with the user's credentials, on every host.
+    OfTheUser,
+    /// A guest asked: without credentials unless the user allowed them for this host.
+    OfAGuest { credentials: bool, reach: Reach },
+}
+
+/// A part of an image: its digest and its size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) digest: Digest,
+    /// The size that the image promises, if it is known.
+    pub(super) size: Option<u64>,
+}
+
+impl Part {
+    fn of(reference: &Reference, part: &OciDescriptor) -> Result<Self, OciError> {
+        let size = u64::try_from(part.size).map_err(|_| {
+            let why = format!("it claims {} bytes", part.size);
+            OciError::Damaged { within: reference.whole(), part: part.digest.clone(), why }
+        })?;
+        Ok(Self { digest: parsed(reference, &part.digest)?, size: Some(size) })
+    }
 }
 
 /// A client for the registry of one reference.
 pub(super) struct RegistryClient<'a> {
-    client: Client,
-    auth: RegistryAuth,
+    exchange: Exchange,
     cache: &'a FetchCache,
 }
 
 impl<'a> RegistryClient<'a> {
-    pub(super) fn new(reference: &Reference, cache: &'a FetchCache) -> Result<Self, OciError> {
-        // Another part of the process may have installed the provider already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let host = reference.resolve_registry();
-        // Like docker, use plain HTTP for registries on this host.
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        let loopback = name == "localhost" || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-        let protocol = if loopback { ClientProtocol::Http } else { ClientProtocol::Https };
-        let config = ClientConfig {
-            protocol,
-            read_timeout: Some(SILENCE),
-            connect_timeout: Some(CONNECT),
-            user_agent: concat!("lab/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
+    pub(super) fn new(
+        reference: &Reference,
+        cache: &'a FetchCache,
+        access: Access,
+    ) -> Result<Self, OciError> {
+        let (login, reach) = match access {
+            Access::OfTheUser => (credentials(reference)?, Reach::Any),
+            Access::OfAGuest { credentials: true, reach } => (credentials(reference)?, reach),
+            Access::OfAGuest { credentials: false, reach } => (Login::Anonymous, reach),
         };
-        Ok(Self { client: Client::new(config), auth: credentials(reference)?, cache })
+        let host = reference.resolve_registry();
+        let exchange = Exchange::new(host, login, reach)
+            .map_err(|error| OciError::Unreachable { reference: reference.whole(), said: error.text() })?;
+        Ok(Self { exchange, cache })
     }
 
     /// Fetches and stores the referenced manifest or index.
     pub(super) async fn top(&self, reference: &Reference) -> Result<Digest, OciError> {
-        let pulled = self.client.pull_manifest_raw(reference, &self.auth, &ACCEPTED).await;
-        let (bytes, _) = pulled.map_err(|error| self.failed(reference, &error))?;
-        let digest = self.cache.layout.put_blob(&bytes)?;
+        let bytes = self.manifest_bytes(reference).await.map_err(|error| self.failed(reference, error))?;
+        let digest = Digest::of_bytes(&bytes);
         match reference.digest().and_then(Digest::parse) {
             Some(promised) if promised != digest => Err(OciError::Damaged {
                 within: reference.whole(),
                 part: "manifest".into(),
                 why: format!("the registry answered with {digest}"),
             }),
-            _ => Ok(digest),
+            _ => Ok(self.cache.layout.put_blob(&bytes)?),
         }
+    }
+
+    async fn manifest_bytes(&self, reference: &Reference) -> Result<Vec<u8>, ExchangeError> {
+        let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
+        self.exchange.manifest(reference.repository(), wanted, &ACCEPTED.join(", ")).await
     }
 
     /// Fetches the parts of the image `digest` that are not in the cache.
     async fn parts(&self, reference: &Reference, digest: &Digest) -> Result<(), OciError> {
         for part in parts_of(&self.image(reference, digest).await?) {
-            self.part(reference, part).await?;
+            self.part(reference, &Part::of(reference, part)?).await?;
         }
         Ok(())
     }
@@ -157,7 +189,7 @@ impl<'a> RegistryClient<'a> {
     /// Returns the manifest of the arm64 image. `digest` is the manifest or an index.
     async fn image(&self, reference: &Reference, digest: &Digest) -> Result<OciImageManifest, OciError> {
         let mut digest = digest.clone();
-        loop {
+        for _ in 0..=NESTING {
             match self.manifest(reference, &digest)? {
                 OciManifest::ImageIndex(index) => {
                     let entry = for_arm64(&reference.whole(), index.manifests)?;
@@ -171,6 +203,8 @@ impl<'a> RegistryClient<'a> {
                 OciManifest::Image(manifest) => return Ok(manifest),
             }
         }
+        let why = "indexes of indexes of indexes of indexes".into();
+        Err(OciError::Damaged { within: reference.whole(), part: digest.to_string(), why })
     }
 
     fn manifest(&self, reference: &Reference, digest: &Digest) -> Result<OciManifest, OciError> {
@@ -185,73 +219,54 @@ impl<'a> RegistryClient<'a> {
     }
 
     /// Fetches a blob if it is not in the cache.
-    pub(super) async fn part(&self, reference: &Reference, part: &str) -> Result<(), OciError> {
-        let digest = parsed(reference, part)?;
-        if self.cache.layout.has(&digest) {
+    pub(super) async fn part(&self, reference: &Reference, part: &Part) -> Result<(), OciError> {
+        if self.cache.layout.has(&part.digest) {
             return Ok(());
         }
-        self.client.store_auth_if_needed(reference.resolve_registry(), &self.auth).await;
         let file = self.cache.layout.begin()?;
         let path = file.path().to_owned();
-        let out = tokio::fs::File::create(&path).await.map_err(OciError::file("write", &path))?;
-        // `pull_blob` also verifies the digest.
-        let pulled = self.client.pull_blob(reference, part, out).await;
-        pulled.map_err(|error| self.failed(reference, &error))?;
-        Ok(self.cache.layout.keep(file, &digest)?)
+        let mut out = tokio::fs::File::create(&path).await.map_err(OciError::file("write", &path))?;
+        let fetched = self.exchange.blob(reference.repository(), &part.digest, part.size, &mut out).await;
+        fetched.map_err(|error| match error {
+            ExchangeError::File(error) => OciError::file("write", &path)(error),
+            error => self.failed(reference, error),
+        })?;
+        Ok(self.cache.layout.keep(file, &part.digest)?)
     }
 
     /// Returns a message with another known name of the image.
     async fn elsewhere(&self, reference: &Reference) -> String {
         for other in names::others(reference) {
-            if self.client.pull_manifest_raw(&other, &self.auth, &ACCEPTED).await.is_ok() {
+            if self.manifest_bytes(&other).await.is_ok() {
                 return format!(", but it has {other}: use that name if it is the same image");
             }
         }
         String::new()
     }
 
-    fn failed(&self, reference: &Reference, error: &OciDistributionError) -> OciError {
-        let (whole, said) = (reference.whole(), chain(error));
-        let refused = |said| OciError::Refused {
-            reference: reference.whole(),
-            registry: reference.registry().to_owned(),
-            anonymous: self.auth == RegistryAuth::Anonymous,
-            said,
-        };
-        let missing =
-            |said| OciError::NotInRegistry { reference: reference.whole(), elsewhere: String::new(), said };
+    fn failed(&self, reference: &Reference, error: ExchangeError) -> OciError {
+        let (whole, said) = (reference.whole(), error.text());
         match error {
-            OciDistributionError::ImageManifestNotFoundError(_) => missing(said),
-            OciDistributionError::ServerError { code: 404, .. } => missing(said),
-            OciDistributionError::AuthenticationFailure(_)
-            | OciDistributionError::UnauthorizedError { .. } => refused(said),
-            OciDistributionError::RegistryError { envelope, .. } => {
-                let codes: Vec<_> = envelope.errors.iter().map(|error| &error.code).collect();
-                let any = |wanted: &[OciErrorCode]| codes.iter().any(|code| wanted.contains(code));
-                if any(&[
-                    OciErrorCode::BlobUnknown,
-                    OciErrorCode::ManifestUnknown,
-                    OciErrorCode::NameUnknown,
-                    OciErrorCode::NotFound,
-                ]) {
-                    missing(said)
-                } else if any(&[OciErrorCode::Denied, OciErrorCode::Unauthorized]) {
-                    refused(said)
-                } else {
-                    OciError::Damaged { within: whole, part: "the registry's answer".into(), why: said }
-                }
+            ExchangeError::Unreachable(_) => OciError::Unreachable { reference: whole, said },
+            ExchangeError::Missing(_) => {
+                OciError::NotInRegistry { reference: whole, elsewhere: String::new(), said }
             }
-            OciDistributionError::RequestError(error) if error.is_connect() || error.is_timeout() => {
-                OciError::Unreachable { reference: whole, said }
+            ExchangeError::Refused(_) => OciError::Refused {
+                reference: whole,
+                registry: reference.registry().to_owned(),
+                anonymous: self.exchange.is_anonymous(),
+                said,
+            },
+            ExchangeError::Wrong(_) | ExchangeError::File(_) => {
+                OciError::Damaged { within: whole, part: "the registry's answer".into(), why: said }
             }
-            _ => OciError::Damaged { within: whole, part: "the registry's answer".into(), why: said },
         }
     }
 }
 
-/// Returns the digests of all parts of an image except its manifest.
-fn parts_of(manifest: &OciImageManifest) -> impl Iterator<Item = &str> {
-    std::iter::once(&manifest.config).chain(&manifest.layers).map(|part| part.digest.as_str())
+/// Returns all parts of an image except its manifest.
+fn parts_of(manifest: &OciImageManifest) -> impl Iterator<Item = &OciDescriptor> {
+    std::iter::once(&manifest.config).chain(&manifest.layers)
 }
 
 fn parsed(reference: &Reference, digest: &str) -> Result<Digest, OciError> {
@@ -262,15 +277,15 @@ fn parsed(reference: &Reference, digest: &str) -> Result<Digest, OciError> {
 }
 
 /// Returns the credentials in the docker configuration for the registry of a reference.
-fn credentials(reference: &Reference) -> Result<RegistryAuth, OciError> {
+fn credentials(reference: &Reference) -> Result<Login, OciError> {
     let directory = std::env::var_os("DOCKER_CONFIG")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker")));
     let Some(path) = directory.map(|directory| directory.join("config.json")) else {
-        return Ok(RegistryAuth::Anonymous);
+        return Ok(Login::Anonymous);
     };
     let file = match File::open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(RegistryAuth::Anonymous),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Login::Anonymous),
         opened => opened.map_err(OciError::file("open", &path))?,
     };
     let (registry, host) = (reference.registry(), reference.resolve_registry());
@@ -278,14 +293,14 @@ fn credentials(reference: &Reference) -> Result<RegistryAuth, OciError> {
     // the version 1 API.
     let key = if host == registry { host.to_owned() } else { format!("https://{host}/v1/") };
     match docker_credential::get_credential_from_reader(BufReader::new(file), &key) {
-        Ok(DockerCredential::UsernamePassword(user, password)) => Ok(RegistryAuth::Basic(user, password)),
-        Ok(DockerCredential::IdentityToken(token)) => Ok(RegistryAuth::Bearer(token)),
-        Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(RegistryAuth::Anonymous),
+        Ok(DockerCredential::UsernamePassword(user, password)) => Ok(Login::Password { user, password }),
+        Ok(DockerCredential::IdentityToken(token)) => Ok(Login::Token(token)),
+        Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(Login::Anonymous),
         // All helpers return this text for an unknown registry (docker-credential-helpers).
         Err(CredentialRetrievalError::HelperFailure { stdout, .. })
             if stdout.contains("credentials not found") =>
         {
-            Ok(RegistryAuth::Anonymous)
+            Ok(Login::Anonymous)
         }
         Err(error) => Err(OciError::Credentials { registry: registry.to_owned(), why: error.to_string() }),
     }

@@ -51,6 +51,11 @@ impl Upstreams {
     }
 
     fn reference(&self, upstream: &str, name: &str) -> Result<Reference, Refusal> {
+        if let Some(why) = self.fetches.refusal(upstream) {
+            let message = format!("{name} is not in the mirror and is not fetched: {why}");
+            self.complaints.tell(&message);
+            return Err(Refusal { status: StatusCode::FORBIDDEN, code: Code::Denied, message });
+        }
         let reference = name.parse().ok().filter(|reference: &Reference| reference.registry() == upstream);
         reference.ok_or_else(|| {
             let message = format!("\"{upstream}\" names no registry that {name} could be fetched from");

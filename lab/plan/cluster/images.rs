@@ -9,7 +9,7 @@ use super::{
     network_plugin::NetworkPlugin,
     plan::{NodePlan, Plan},
 };
-use crate::config::{NodeSoftware, mirror_ports, pulled_images};
+use crate::config::{NodeSoftware, mirror_ports, mirrored_upstreams, pulled_images};
 
 /// The name prefix of images that only `make images` builds.
 const BUILT_HERE: &str = "lab.local/";
@@ -66,6 +66,11 @@ impl Plan {
                 .collect(),
         };
         self.nodes.iter().flat_map(of_node).chain(of_plugin)
+    }
+
+    /// Returns the upstream registries with mirrors in the nodes' configs.
+    pub fn mirrored_upstreams(&self) -> BTreeSet<String> {
+        self.nodes.iter().flat_map(|node| mirrored_upstreams(&node.config)).collect()
     }
 
     /// Returns whether the machine configs enable cluster DNS.

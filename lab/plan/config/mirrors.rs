@@ -26,6 +26,12 @@ pub fn mirror_ports(config: &MachineConfig, host: Ipv4Addr) -> BTreeMap<u16, BTr
     ports
 }
 
+/// Returns the names of all upstreams with mirrors, except `*`.
+pub fn mirrored_upstreams(config: &MachineConfig) -> BTreeSet<String> {
+    let names = config.documents().iter().flat_map(endpoints).map(|(upstream, _)| upstream.to_owned());
+    names.filter(|upstream| upstream != "*").collect()
+}
+
 /// Returns each endpoint with its upstream.
 fn endpoints(document: &Value) -> Vec<(&str, &str)> {
     let mut found = Vec::new();

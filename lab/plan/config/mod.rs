@@ -11,6 +11,7 @@ mod config;
 mod credentials;
 mod deletion;
 mod documents;
+mod kubeconfig;
 mod lab_patches;
 mod merge;
 mod mirrors;
@@ -26,8 +27,9 @@ pub use cluster_config::{ClusterConfig, NodeConfig, RegistryMirror, TalosContrac
 pub use config::generate;
 pub use credentials::Credentials;
 pub use documents::{ConfigError, MachineConfig};
+pub use kubeconfig::{AdminKubeconfig, KubeconfigError};
 pub use lab_patches::{AppliesTo, LabPatch, LabPatchId, LabPatchLine, LabPatches, Profile, UnknownLabPatch};
-pub use mirrors::mirror_ports;
+pub use mirrors::{mirror_ports, mirrored_upstreams};
 pub use pki::CertificateAndKey;
 pub use pulls::{NodeSoftware, pulled_images};
 pub use release::{DefaultImages, TalosRelease};

@@ -6,7 +6,8 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
+    PublicKeyData,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
@@ -140,28 +141,93 @@ pub(super) fn client_certificate(
     roles: &[&str],
     now: OffsetDateTime,
 ) -> Result<CertificateAndKey, SecretsError> {
+    let mut name = rcgen::DistinguishedName::new();
+    for role in roles {
+        name.push(DnType::OrganizationName, *role);
+    }
+    client_of(authority, signing_key(&authority.key)?, name, KeyType::Ed25519, now)
+}
+
+/// Creates the client certificate of the cluster's administrator, signed by the CA of the Kubernetes API, with
+/// the subject that Talos issues (`machinery/role` and `kubeconfig.GenerateAdmin`).
+pub(super) fn kubernetes_administrator(
+    authority: &CertificateAndKey,
+    now: OffsetDateTime,
+) -> Result<CertificateAndKey, SecretsError> {
+    let mut name = rcgen::DistinguishedName::new();
+    name.push(DnType::OrganizationName, "system:masters");
+    name.push(DnType::CommonName, "admin");
+    client_of(authority, signing_key(&authority.key)?, name, KeyType::EcdsaP256, now)
+}
+
+fn client_of(
+    authority: &CertificateAndKey,
+    key: KeyPair,
+    name: rcgen::DistinguishedName,
+    key_type: KeyType,
+    now: OffsetDateTime,
+) -> Result<CertificateAndKey, SecretsError> {
     let authority_pem = from_base64(&authority.crt)?;
     let certificate = CertificateDer::from_pem_slice(&authority_pem).map_err(|_| SecretsError::Encoding)?;
-    let key = KeyPair::from_der_and_sign_algo(
-        &PrivateKeyDer::Pkcs8(pkcs8(&from_base64(&authority.key)?)?.into()),
-        &PKCS_ED25519,
-    )?;
     let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
-    let pair = KeyType::Ed25519.generate()?;
+    let pair = key_type.generate()?;
     let mut params = CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    for role in roles {
-        params.distinguished_name.push(DnType::OrganizationName, *role);
-    }
+    params.distinguished_name = name;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.not_before = now - time::Duration::days(EARLY_DAYS);
     params.not_after = now + time::Duration::days(365);
     let certificate = params.signed_by(&pair, &issuer)?;
-    Ok(CertificateAndKey {
-        crt: base64_text(&certificate.pem()),
-        key: base64_text(&KeyType::Ed25519.pem(&pair)?),
-    })
+    Ok(CertificateAndKey { crt: base64_text(&certificate.pem()), key: base64_text(&key_type.pem(&pair)?) })
+}
+
+/// The private key of a CA, of any type that the lab can sign with: Ed25519, ECDSA with P-256 or P-384, and RSA.
+fn signing_key(key: &str) -> Result<KeyPair, SecretsError> {
+    let pem = from_base64(key)?;
+    let der = pkcs8(&pem)?;
+    let label = |label: &str| pem.starts_with(format!("-----BEGIN {label} PRIVATE KEY-----").as_bytes());
+    let wrapped: Vec<Vec<u8>> = if label("EC") {
+        [P256, P384].map(|curve| as_pkcs8(&[EC_PUBLIC_KEY, curve].concat(), &der)).into()
+    } else if label("RSA") {
+        vec![as_pkcs8(&[RSA_ENCRYPTION, NULL].concat(), &der)]
+    } else {
+        vec![der]
+    };
+    let algorithms = [&PKCS_ED25519, &PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_RSA_SHA256];
+    let tried = wrapped.iter().flat_map(|der| algorithms.map(|algorithm| (der, algorithm)));
+    let pair = |(der, algorithm): (&Vec<u8>, &'static rcgen::SignatureAlgorithm)| {
+        KeyPair::from_der_and_sign_algo(&PrivateKeyDer::Pkcs8(der.clone().into()), algorithm).ok()
+    };
+    tried.filter_map(|tried| pair(tried)).next().ok_or(SecretsError::KeyType)
+}
+
+/// Object identifiers in DER: RFC 5480 (elliptic curves) and RFC 8017 (RSA).
+const EC_PUBLIC_KEY: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+const P384: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
+const RSA_ENCRYPTION: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+const NULL: &[u8] = &[0x05, 0x00];
+
+/// Wraps a key of RFC 5915 or RFC 8017 as PKCS #8 (RFC 5208), the only form that the certificate library reads.
+fn as_pkcs8(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
+    let version = [0x02, 0x01, 0x00].as_slice();
+    der(0x30, &[version, &der(0x30, algorithm), &der(0x04, key)].concat())
+}
+
+/// A DER element with a definite length.
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len().to_be_bytes();
+    let significant = &length[length.iter().position(|byte| *byte != 0).unwrap_or(length.len() - 1)..];
+    let mut out = vec![tag];
+    if content.len() < 0x80 {
+        out.extend_from_slice(significant);
+    } else {
+        // A length has at most eight bytes.
+        out.push(0x80 | significant.len() as u8);
+        out.extend_from_slice(significant);
+    }
+    out.extend_from_slice(content);
+    out
 }
 
 fn subject(params: &mut CertificateParams, organization: Option<&str>, common_name: Option<&str>) {
@@ -199,6 +265,25 @@ mod tests {
         assert_eq!(client.issuer(), authority.subject());
         let usage = client.extended_key_usage().expect("parse").expect("there");
         assert!(usage.value.client_auth && !usage.value.server_auth);
+    }
+
+    #[test]
+    fn an_administrator_of_kubernetes_is_issued_with_every_common_type_of_authority() {
+        let now = OffsetDateTime::now_utc();
+        for key_type in [KeyType::EcdsaP256, KeyType::Ed25519] {
+            let authority = authority(key_type, Some("kubernetes"), None, now).expect("authority");
+            let client = kubernetes_administrator(&authority, now).expect("client");
+            let der =
+                |pem: &str| CertificateDer::from_pem_slice(&from_base64(pem).expect("base64")).expect("pem");
+            let (authority, client) = (der(&authority.crt), der(&client.crt));
+            let (_, authority) = x509_parser::parse_x509_certificate(&authority).expect("parse");
+            let (_, client) = x509_parser::parse_x509_certificate(&client).expect("parse");
+            assert_eq!(client.subject().to_string(), "O=system:masters, CN=admin");
+            client.verify_signature(Some(authority.public_key())).expect("signed by the authority");
+        }
+        let unusable =
+            CertificateAndKey { crt: String::new(), key: base64_text("-----BEGIN X-----\nAAAA\n") };
+        assert!(matches!(kubernetes_administrator(&unusable, now), Err(SecretsError::KeyType)));
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub enum SecretsError {
     /// A field is not base64 or PEM.
     #[error("a certificate or key of the secrets bundle is not PEM in base64; was the file edited?")]
     Encoding,
+    /// A CA has a key of a type that the lab cannot sign with.
+    #[error("the CA's key is not Ed25519, ECDSA (P-256, P-384) or RSA in PEM; the lab cannot sign with it")]
+    KeyType,
     /// The file is not a secrets bundle.
     #[error("it is not a secrets bundle of talosctl gen secrets: {0}")]
     Yaml(#[from] serde_yaml::Error),

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab_model::{Diagnostic, Position, Severity, yaml::YamlNode};
+use lab_model::{Diagnostic, Position, Severity, files::read_text_bounded, yaml::YamlNode};
 
 use crate::user_config::UserConfig;
 
@@ -90,13 +90,7 @@ fn read(path: &Path) -> Result<String, ReadError> {
 fn read_text(path: &Path) -> io::Result<String> {
     /// Maximum file size in bytes, above that of any config.
     const LIMIT: u64 = 16 << 20;
-    if std::fs::metadata(path)?.len() > LIMIT {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("more than {LIMIT} bytes; no config has so many"),
-        ));
-    }
-    std::fs::read_to_string(path)
+    read_text_bounded(path, LIMIT)
 }
 
 impl UserConfig {

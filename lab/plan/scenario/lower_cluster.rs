@@ -409,8 +409,18 @@ fn patch_form(text: &str) -> Result<(), (usize, String)> {
     mappings.map(drop).map_err(|error| yaml_fault(&error))
 }
 
-/// Returns the line and the message of an error in another file.
+/// Returns the line and the message of an error in another file. The message has no text of that file: it may be a file
+/// that its owner did not mean to show.
 pub(super) fn yaml_fault(error: &serde_saphyr::Error) -> (usize, String) {
-    let inner = from_yaml(error);
-    (inner.position.map_or(1, |position| position.line), inner.message)
+    use serde_saphyr::Error;
+    let message = match error.without_snippet() {
+        Error::SerdeInvalidType { expected, .. } | Error::SerdeInvalidValue { expected, .. } => {
+            format!("wrong type: expected {expected}")
+        }
+        Error::SerdeUnknownField { .. } => "an unknown key".to_owned(),
+        Error::DuplicateMappingKey { .. } => "a key is given twice".to_owned(),
+        Error::Unexpected { .. } | Error::Eof { .. } => from_yaml(error).message,
+        _ => "it is not valid YAML of this form".to_owned(),
+    };
+    (from_yaml(error).position.map_or(1, |position| position.line), message)
 }

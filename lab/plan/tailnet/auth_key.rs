@@ -95,7 +95,10 @@ impl AuthKey {
         if mode & 0o077 != 0 {
             return Err(AuthKeyError::Readable { path: path.to_owned(), mode });
         }
-        Self::new(&fs::read_to_string(path).map_err(failed)?, &path.display().to_string())
+        Self::new(
+            &lab_model::files::read_text_bounded(path, 64 << 10).map_err(failed)?,
+            &path.display().to_string(),
+        )
     }
 
     /// Writes the key to a new file of mode 0600, for programs that accept `file:PATH`.

@@ -5,7 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab_model::{Ending, RunDirectoryError, RunResult, events::Outcome, files::replace_file};
+use lab_model::{
+    Ending, RunDirectoryError, RunResult,
+    events::Outcome,
+    files::{create_private_directory, replace_file},
+};
 
 use super::{join::Merged, recording::FILE};
 
@@ -39,7 +43,7 @@ impl Merged {
             let path = path.to_owned();
             move |source| WriteError::File { path, source }
         };
-        fs::create_dir_all(directory).map_err(failed(directory))?;
+        create_private_directory(directory).map_err(failed(directory))?;
         if fs::read_dir(directory).map_err(failed(directory))?.next().is_some() {
             return Err(WriteError::Taken { directory: directory.to_owned() });
         }

@@ -11,10 +11,15 @@
 
 use std::{
     fs, io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
-use lab_model::{RunDirectoryError, RunResult, files::FileLock, io_error, write_json};
+use lab_model::{
+    RunDirectoryError, RunResult,
+    files::{FileLock, create_private_directory},
+    io_error, write_json,
+};
 
 use super::live::LabState;
 
@@ -36,7 +41,7 @@ impl RunDirectory {
     /// # Errors
     /// Fails if a file system operation fails.
     pub fn create(root: &Path, name: &str) -> Result<Self, RunDirectoryError> {
-        fs::create_dir_all(root).map_err(io_error("creating", root))?;
+        create_private_directory(root).map_err(io_error("creating", root))?;
         // Absolute, because children and later runs have other working directories.
         let root = root.canonicalize().map_err(io_error("resolving", root))?;
         // The lock on the root prevents a reaper from seeing a directory that is not locked yet.
@@ -46,7 +51,7 @@ impl RunDirectory {
         for attempt in 1..=100 {
             let name = if attempt == 1 { base.clone() } else { format!("{base}-{attempt}") };
             let path = root.join(&name);
-            match fs::create_dir(&path) {
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => {
                     let lock_path = path.join(LOCK);
                     let lock = FileLock::acquire(&lock_path).map_err(io_error("locking", &lock_path))?;
@@ -121,5 +126,15 @@ mod tests {
         assert_ne!(first.path(), second.path());
         assert!(first.name().starts_with("a-name-with-----parts-2"), "{}", first.name());
         assert_eq!(first.path().parent(), Some(root.path().canonicalize().expect("root").as_path()));
+    }
+
+    #[test]
+    fn only_its_owner_enters_a_run_directory_and_a_new_root() {
+        use std::os::unix::fs::MetadataExt;
+        let outer = tempfile::tempdir().expect("temporary directory");
+        let root = outer.path().join("target/lab");
+        let run = RunDirectory::create(&root, "run").expect("run");
+        let mode = |path: &Path| fs::metadata(path).expect("metadata").mode() & 0o777;
+        assert_eq!([mode(&root), mode(run.path())], [0o700; 2]);
     }
 }

@@ -24,6 +24,7 @@ pub(super) struct Answers {
     pub accelerators: Vec<String>,
     pub netdevs: Vec<String>,
     pub migration_capabilities: Vec<String>,
+    pub sandbox: bool,
 }
 
 /// Starts `qemu` without a machine, sends the queries, and ends the process.
@@ -42,6 +43,7 @@ pub(super) async fn ask(qemu: &Path) -> Result<Answers, QemuError> {
         json!({"execute": "qmp_capabilities"}),
         json!({"execute": "query-version", "id": "version"}),
         json!({"execute": "qom-list-types", "arguments": {"implements": "accel"}, "id": "accelerators"}),
+        json!({"execute": "query-command-line-options", "arguments": {"option": "sandbox"}, "id": "sandbox"}),
         json!({"execute": "query-qmp-schema", "id": "schema"}),
     ];
     let conversation = async {
@@ -82,12 +84,15 @@ pub(super) async fn ask(qemu: &Path) -> Result<Answers, QemuError> {
     };
     let version = reply("version")?;
     let schema = reply("schema")?;
+    // A QEMU without seccomp answers that it does not know the option.
+    let sandbox = reply("sandbox")?.as_array().is_some_and(|options| !options.is_empty());
     Ok(Answers {
         package: version["package"].as_str().unwrap_or_default().trim().to_owned(),
         version: version["qemu"].clone(),
         accelerators: strings(&reply("accelerators")?, |item| item["name"].as_str()),
         netdevs: enumeration(&schema, &["user", "hubport"]),
         migration_capabilities: enumeration(&schema, &["xbzrle", "events"]),
+        sandbox,
     })
 }
 

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab_model::accelerator::Accelerator;
+use lab_model::{accelerator::Accelerator, files::is_exhausted};
 use serde::{Deserialize, Serialize};
 
 use super::ask;
@@ -46,7 +46,12 @@ pub struct QemuBinary {
     pub netdevs: Vec<String>,
     /// The supported migration capabilities, e.g. `mapped-ram` (since 9.0).
     pub migration_capabilities: Vec<String>,
+    /// Whether QEMU can confine itself with seccomp. Builds for other systems than Linux cannot.
+    pub sandbox: bool,
 }
+
+/// A guest that takes over QEMU then starts no program, raises no privilege and changes no limit.
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
 /// The reason why there is no usable QEMU.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +62,7 @@ pub enum QemuError {
     )]
     NotFound,
     /// The binary does not start.
-    #[error("cannot start {}; is it an executable for this host?", path.display())]
+    #[error("cannot start {}: {}", path.display(), why_not_started(source))]
     Start {
         path: PathBuf,
         /// The error of the operating system.
@@ -78,6 +83,13 @@ pub enum QemuError {
         /// The missing feature.
         missing: String,
     },
+}
+
+fn why_not_started(source: &std::io::Error) -> String {
+    if is_exhausted(source) {
+        return format!("{source}; raise the limit of open files (ulimit -n), the lab needs some hundred");
+    }
+    format!("{source}; is it an executable for this host?")
 }
 
 impl QemuBinary {
@@ -102,6 +114,7 @@ impl QemuBinary {
                 .collect(),
             netdevs: answers.netdevs,
             migration_capabilities: answers.migration_capabilities,
+            sandbox: answers.sandbox,
             path,
         };
         binary.check()
@@ -110,6 +123,11 @@ impl QemuBinary {
     /// Whether QEMU can save RAM to a file and map RAM from a file directly (QEMU 9.0 and later).
     pub fn has_mapped_ram(&self) -> bool {
         self.migration_capabilities.iter().any(|capability| capability == "mapped-ram")
+    }
+
+    /// The arguments that confine every QEMU process; empty if this QEMU cannot be confined.
+    pub fn confinement(&self) -> &'static [&'static str] {
+        if self.sandbox { &["-sandbox", SANDBOX] } else { &[] }
     }
 
     fn check(self) -> Result<Self, QemuError> {
@@ -133,6 +151,7 @@ impl QemuBinary {
             accelerators: vec![Accelerator::Tcg],
             netdevs: ["user", "stream", "hubport"].map(str::to_owned).to_vec(),
             migration_capabilities: Vec::new(),
+            sandbox: true,
         }
     }
 }
@@ -152,6 +171,23 @@ mod tests {
         let ten = QemuVersion { major: 10, minor: 0, micro: 2 };
         assert!(QemuVersion::OLDEST < ten);
         assert_eq!(ten.to_string(), "10.0.2");
+    }
+
+    #[test]
+    fn a_lack_of_descriptors_is_not_a_wrong_executable() {
+        let told = |code| {
+            let source = std::io::Error::from_raw_os_error(code);
+            QemuError::Start { path: "qemu".into(), source }.to_string()
+        };
+        assert!(told(nix::libc::EMFILE).contains("ulimit -n"), "{}", told(nix::libc::EMFILE));
+        assert!(told(nix::libc::ENOEXEC).ends_with("is it an executable for this host?"));
+    }
+
+    #[test]
+    fn qemu_is_confined_unless_it_was_built_without() {
+        let qemu = QemuBinary::for_tests();
+        assert_eq!(qemu.confinement(), ["-sandbox", SANDBOX]);
+        assert!(QemuBinary { sandbox: false, ..qemu }.confinement().is_empty());
     }
 
     #[test]

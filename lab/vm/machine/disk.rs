@@ -4,6 +4,7 @@
 use std::{
     fs::OpenOptions,
     io,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -51,6 +52,8 @@ pub fn make_disk(path: &Path, size: u64) -> Result<(), DiskError> {
         .write(true)
         .create(true)
         .truncate(true)
+        // The disk holds the keys of the cluster.
+        .mode(0o600)
         .open(path)
         .map_err(file_error)?;
     file.set_len(size).map_err(file_error)?;

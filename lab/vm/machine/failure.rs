@@ -19,15 +19,26 @@ pub enum MachineFailure {
         /// The console line.
         line: String,
     },
+    /// QEMU cannot read or write the disk, and stopped the CPUs.
+    #[error(
+        "{node}: QEMU cannot write its disk ({reason}){}",
+        if *full { ": the file system of the run directory is full; free space on the host, or name another --run-root" }
+        else { "; look at the log of the host's kernel" }
+    )]
+    Disk {
+        node: NodeName,
+        /// The error, as the host's system reports it.
+        reason: String,
+        /// The host has no space left.
+        full: bool,
+    },
     /// QEMU stopped the CPUs without a request of the lab.
     #[error(
-        "{node}: QEMU stopped the CPUs of the machine by itself: {reason}; free space on the host's disk, or look at \
-         the host's kernel log"
+        "{node}: QEMU stopped the CPUs of the machine without a request, and reports no cause; look at the log of the \
+         host's kernel"
     )]
     Stopped {
         node: NodeName,
-        /// The cause, if QEMU reported one.
-        reason: String,
     },
     /// The QEMU process ended.
     #[error("{node}: QEMU ended unexpectedly: {status}{}", said(stderr, console))]

@@ -28,6 +28,7 @@ pub use console::ConsoleMark;
 pub use disk::{DiskError, META_SIZE, make_disk};
 pub use failure::{MachineError, MachineFailure};
 pub use fatal::{FATAL_PATTERNS, FatalPattern, fatal_pattern};
+pub use line::LineSplitter;
 pub use migration::{MemoryFormat, SavedMemory};
 pub use qmp::{Qmp, QmpError};
 pub use qmp_event::{MigrationState, QmpEvent};
@@ -39,5 +40,5 @@ pub use usage::{Usage, usage as usage_of};
 /// their own.
 #[doc(hidden)]
 pub mod fuzzed {
-    pub use super::{line::LineSplitter, qmp_event::translate};
+    pub use super::qmp_event::translate;
 }

@@ -31,10 +31,12 @@ pub enum QmpEvent {
     },
     /// The guest reported a kernel panic.
     GuestPanicked,
-    /// A disk of the host failed for the guest.
+    /// A read or write of a disk failed.
     IoError {
         /// The reason, as the host's system reports it.
         reason: String,
+        /// The host has no space left.
+        full: bool,
         /// The CPUs stop because of it.
         stops: bool,
     },
@@ -72,9 +74,11 @@ pub fn translate(event: &Event) -> Option<QmpEvent> {
             QmpEvent::Shutdown { by_guest: data.guest, cause: cause(data.reason) }
         }
         Event::GUEST_PANICKED { .. } => QmpEvent::GuestPanicked,
-        Event::BLOCK_IO_ERROR { data, .. } => {
-            QmpEvent::IoError { reason: data.reason.clone(), stops: data.action == BlockErrorAction::stop }
-        }
+        Event::BLOCK_IO_ERROR { data, .. } => QmpEvent::IoError {
+            reason: data.reason.clone(),
+            full: data.nospace == Some(true),
+            stops: data.action == BlockErrorAction::stop,
+        },
         Event::STOP { .. } => QmpEvent::Stopped,
         Event::RESUME { .. } => QmpEvent::Resumed,
         Event::MIGRATION { data, .. } => QmpEvent::Migration(match data.status {

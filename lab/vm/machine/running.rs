@@ -1,7 +1,7 @@
 //! One running VM.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Write},
     os::{
         fd::AsFd,
@@ -17,7 +17,11 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_model::{accelerator::Accelerator, events::Recorder};
+use lab_model::{
+    accelerator::Accelerator,
+    events::Recorder,
+    files::{create_private, create_private_directory},
+};
 use tokio::{net::UnixListener, sync::watch};
 
 use super::{
@@ -85,7 +89,7 @@ impl Machine {
             let (node, path) = (node.clone(), path.to_owned());
             move |source: io::Error| MachineError::File { node, action, path, source }
         };
-        fs::create_dir_all(&spec.directory).map_err(failed("create", &spec.directory))?;
+        create_private_directory(&spec.directory).map_err(failed("create", &spec.directory))?;
         let sockets =
             SocketDirectory::create().map_err(failed("make a socket directory in", Path::new("/tmp")))?;
         let listen = |name: &str| {
@@ -96,13 +100,14 @@ impl Machine {
             listen("console").map_err(failed("listen for the console in", sockets.path()))?;
         let (qmp_listener, qmp_path) =
             listen("qmp").map_err(failed("listen for the monitor in", sockets.path()))?;
-        let log = File::create(spec.console_log()).map_err(failed("write", &spec.console_log()))?;
-        let stderr = File::create(spec.stderr_log()).map_err(failed("write", &spec.stderr_log()))?;
+        let log = create_private(&spec.console_log()).map_err(failed("write", &spec.console_log()))?;
+        let stderr = create_private(&spec.stderr_log()).map_err(failed("write", &spec.stderr_log()))?;
         write_script(qemu, accelerator, &spec).map_err(failed("write", &spec.command_file()))?;
 
         let wiring = Wiring::Lab { console: console_path, qmp: qmp_path };
         let mut command = Command::new(&qemu.path);
         command
+            .args(qemu.confinement())
             .args(arguments(accelerator, &spec, &wiring))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -132,6 +137,7 @@ impl Machine {
             ending: AtomicBool::new(false),
             // Such a machine stops once more when its memory is loaded.
             pausing: AtomicBool::new(spec.paused || spec.incoming),
+            killed: AtomicBool::new(false),
         });
         let keyboard = console_stream.as_fd().try_clone_to_owned().map(StdStream::from);
         let keyboard = keyboard.map_err(failed("write to the console in", sockets.path()))?;
@@ -308,7 +314,13 @@ impl Machine {
 
     /// Kills the QEMU process like an accident: the machine then counts as failed.
     pub fn kill(&self) {
+        self.watcher.killed.store(true, Ordering::Relaxed);
         self.process.kill();
+    }
+
+    /// Whether [`Machine::kill`] ended it.
+    pub fn was_killed(&self) -> bool {
+        self.watcher.killed.load(Ordering::Relaxed)
     }
 
     /// Ends the VM. Requests QEMU to quit, and kills it if it has not quit after five seconds.
@@ -381,7 +393,7 @@ fn refused(spec: &MachineSpec, status: ExitStatus) -> MachineError {
 /// Writes a script for people that starts the same VM, next to the logs.
 fn write_script(qemu: &QemuBinary, accelerator: Accelerator, spec: &MachineSpec) -> io::Result<()> {
     let by_hand = shell_line(&qemu.path, &arguments(accelerator, spec, &Wiring::Terminal));
-    let mut file = File::create(spec.command_file())?;
+    let mut file = create_private(&spec.command_file())?;
     write!(
         file,
         "#!/bin/sh\n# {} by hand: console and monitor on this terminal (Ctrl-A x ends it), its network on\n\

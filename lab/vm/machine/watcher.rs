@@ -36,6 +36,8 @@ pub(super) struct Watcher {
     pub ending: AtomicBool,
     /// The lab itself has stopped the CPUs, or the machine waits for its memory.
     pub pausing: AtomicBool,
+    /// The user asked for the end of the process.
+    pub killed: AtomicBool,
 }
 
 impl Watcher {
@@ -64,20 +66,18 @@ pub(super) fn attach_console(stream: UnixStream, log: File, watcher: &Arc<Watche
 /// Records the events of QEMU.
 pub(super) fn observer(watcher: &Arc<Watcher>) -> impl FnMut(QmpEvent) + Send + 'static {
     let watcher = Arc::clone(watcher);
-    let mut io_error = None;
     move |event| {
         match &event {
             QmpEvent::Migration(state) => {
                 watcher.migration.send_replace(*state);
                 return;
             }
-            QmpEvent::IoError { reason, stops: true } => io_error = Some(reason.clone()),
+            QmpEvent::IoError { reason, full, stops: true } => {
+                let (node, reason) = (watcher.node.clone(), reason.clone());
+                watcher.fail(MachineFailure::Disk { node, reason, full: *full });
+            }
             QmpEvent::Stopped if !watcher.pausing.load(Ordering::Relaxed) => {
-                let node = watcher.node.clone();
-                let reason = io_error.take().map_or("it reports no cause".to_owned(), |reason| {
-                    format!("a disk of the machine failed ({reason})")
-                });
-                watcher.fail(MachineFailure::Stopped { node, reason });
+                watcher.fail(MachineFailure::Stopped { node: watcher.node.clone() });
             }
             _ => {}
         }
@@ -150,6 +150,7 @@ mod tests {
             migration: watch::Sender::new(MigrationState::Active),
             ending: AtomicBool::new(false),
             pausing: AtomicBool::new(pausing),
+            killed: AtomicBool::new(false),
         })
     }
 
@@ -161,12 +162,22 @@ mod tests {
     fn a_machine_that_stops_by_itself_has_failed_with_the_error_of_its_disk() {
         let stopped = watcher(false);
         let mut observe = observer(&stopped);
-        observe(QmpEvent::IoError { reason: "No space left on device".into(), stops: true });
-        assert_eq!(failure(&stopped), None, "the guest may go on until its CPUs stop");
+        let reason = || "No space left on device".to_owned();
+        observe(QmpEvent::IoError { reason: reason(), full: true, stops: false });
+        assert_eq!(failure(&stopped), None, "the guest gets the error and goes on");
+        observe(QmpEvent::IoError { reason: reason(), full: true, stops: true });
         observe(QmpEvent::Stopped);
         let cause = failure(&stopped).expect("a cause");
-        assert!(cause.starts_with("worker-1: QEMU stopped the CPUs of the machine by itself"), "{cause}");
-        assert!(cause.contains("No space left on device"), "{cause}");
+        assert!(cause.starts_with("worker-1: QEMU cannot write its disk (No space left on device)"), "{cause}");
+        assert!(cause.contains("free space on the host"), "{cause}");
+    }
+
+    #[test]
+    fn a_machine_that_stops_without_an_error_has_failed() {
+        let stopped = watcher(false);
+        observer(&stopped)(QmpEvent::Stopped);
+        let cause = failure(&stopped).expect("a cause");
+        assert!(cause.starts_with("worker-1: QEMU stopped the CPUs"), "{cause}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use lab_model::node::NodeName;
+use lab_model::{network::is_public, node::NodeName};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -14,15 +14,28 @@ use super::{
     packet::{Carries, carries, ethernet},
 };
 
-/// Whether nodes may reach beyond the lab's LAN and the host's loopback.
+/// Whether nodes may reach beyond the lab's LAN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Egress {
     /// No egress: a lab must not depend on the current state of the internet.
     #[default]
     Refuse,
-    /// Egress through the host's own network.
-    Allow,
+    /// Egress to the public internet through the host's own network, and to one other address that the user named. This
+    /// host, private networks and links stay closed.
+    Allow {
+        /// An address outside of the public internet.
+        also: Option<Ipv4Addr>,
+    },
+}
+
+impl Egress {
+    fn allows(self, destination: Ipv4Addr) -> bool {
+        match self {
+            Self::Refuse => false,
+            Self::Allow { also } => is_public(destination.into()) || also == Some(destination),
+        }
+    }
 }
 
 /// The decision on a frame to the uplink.
@@ -30,6 +43,8 @@ pub enum Egress {
 pub enum Passage {
     /// The frame is forwarded.
     Granted,
+    /// The frame goes to the gateway address, which decides.
+    AtGateway,
     /// The frame is irrelevant for the uplink (multicast, IPv6) and is dropped silently.
     Pointless,
     /// The frame would leave the LAN.
@@ -41,9 +56,9 @@ pub fn passage(frame: &[u8], gateway: Ipv4Addr, egress: Egress) -> Passage {
     let group = ethernet(frame).is_none_or(|(destination, _)| destination.is_group());
     match carries(frame) {
         Carries::Arp => Passage::Granted,
-        Carries::Ipv4(destination) if destination == gateway => Passage::Granted,
+        Carries::Ipv4(destination) if destination == gateway => Passage::AtGateway,
         Carries::Ipv4(_) if group => Passage::Pointless,
-        Carries::Ipv4(_) if egress == Egress::Allow => Passage::Granted,
+        Carries::Ipv4(destination) if egress.allows(destination) => Passage::Granted,
         Carries::Ipv4(destination) => Passage::Refused(destination),
         Carries::Other => Passage::Pointless,
     }
@@ -93,7 +108,7 @@ mod tests {
     use lab_model::network::MacAddr;
 
     const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 1);
-    const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+    const OUTSIDE: Ipv4Addr = Ipv4Addr::new(9, 9, 9, 7);
 
     fn to(mac: MacAddr, address: Ipv4Addr) -> Vec<u8> {
         let from = Endpoint {
@@ -107,9 +122,24 @@ mod tests {
     #[test]
     fn only_the_gateway_itself_is_reachable_unless_allowed() {
         let unicast = MacAddr::new([2, 0, 0, 0, 0, 1]);
-        assert_eq!(passage(&to(unicast, GATEWAY), GATEWAY, Egress::Refuse), Passage::Granted);
+        assert_eq!(passage(&to(unicast, GATEWAY), GATEWAY, Egress::Refuse), Passage::AtGateway);
         assert_eq!(passage(&to(unicast, OUTSIDE), GATEWAY, Egress::Refuse), Passage::Refused(OUTSIDE));
-        assert_eq!(passage(&to(unicast, OUTSIDE), GATEWAY, Egress::Allow), Passage::Granted);
+        let allow = Egress::Allow { also: None };
+        assert_eq!(passage(&to(unicast, OUTSIDE), GATEWAY, allow), Passage::Granted);
+        assert_eq!(passage(&to(unicast, GATEWAY), GATEWAY, allow), Passage::AtGateway);
+    }
+
+    #[test]
+    fn this_host_and_private_networks_stay_closed_with_a_real_tailnet() {
+        let unicast = MacAddr::new([2, 0, 0, 0, 0, 1]);
+        let own: Ipv4Addr = "192.168.1.9".parse().unwrap();
+        for address in ["127.0.0.1", "10.5.0.77", "10.0.0.1", "172.16.1.1", "192.168.1.1", "169.254.169.254"]
+        {
+            let address = address.parse().unwrap();
+            let passage = passage(&to(unicast, address), GATEWAY, Egress::Allow { also: Some(own) });
+            assert_eq!(passage, Passage::Refused(address));
+        }
+        assert_eq!(passage(&to(unicast, own), GATEWAY, Egress::Allow { also: Some(own) }), Passage::Granted);
     }
 
     #[test]
@@ -118,7 +148,7 @@ mod tests {
         assert_eq!(passage(&multicast, GATEWAY, Egress::Refuse), Passage::Pointless);
         let mut ipv6 = to(MacAddr::new([2, 0, 0, 0, 0, 1]), GATEWAY);
         ipv6[12..14].copy_from_slice(&[0x86, 0xdd]);
-        assert_eq!(passage(&ipv6, GATEWAY, Egress::Allow), Passage::Pointless);
+        assert_eq!(passage(&ipv6, GATEWAY, Egress::Allow { also: None }), Passage::Pointless);
     }
 
     #[test]

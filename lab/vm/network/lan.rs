@@ -12,11 +12,11 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_model::{events::Recorder, network::LanPlan, node::NodeName};
+use lab_model::{events::Recorder, files::create_private_directory, network::LanPlan, node::NodeName};
 use tokio::{net::UnixListener, sync::oneshot};
 
 use super::{
-    Egress, LanCounters, NetworkError,
+    Egress, HostPort, LanCounters, NetworkError,
     port::Mark,
     switch::Switch,
     uplink::{self, Uplink},
@@ -69,7 +69,7 @@ impl Lan {
         recorder: Recorder,
     ) -> Result<Self, NetworkError> {
         plan.check()?;
-        std::fs::create_dir_all(directory).map_err(failed("make a directory", directory))?;
+        create_private_directory(directory).map_err(failed("make a directory", directory))?;
         let sockets =
             SocketDirectory::create().map_err(failed("make a socket directory", Path::new("/tmp")))?;
         let switch = Arc::new(Switch::new(&plan, recorder));
@@ -141,8 +141,14 @@ impl Lan {
         self.switch.services.add_name(name, address);
     }
 
-    /// Redirects connections from nodes to the gateway's TCP port `asked` to the host's port `real`.
+    /// Lets nodes reach a port of the host's loopback at the gateway address. All others are closed.
+    pub fn serve(&self, port: HostPort) {
+        self.switch.gateway_ports.serve(port);
+    }
+
+    /// Redirects connections from nodes to the gateway's TCP port `asked` to the host's port `real`, and serves it.
     pub fn redirect(&self, asked: u16, real: u16) {
+        self.serve(HostPort::Tcp(asked));
         self.switch.redirect.set(asked, real);
     }
 

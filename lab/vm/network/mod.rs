@@ -3,7 +3,7 @@
 //! Every node's network card is a QEMU `stream` back end that connects to one port of the switch. The
 //! switch and QEMU's user-mode NAT share the gateway address. The switch answers DHCP, DNS and NTP,
 //! so that leases are fixed and clocks are correct. The NAT forwards host ports to nodes and lets
-//! nodes reach the host's loopback. The LAN uses no tap, bridge, firewall rule or privilege, and two
+//! nodes reach those ports of the host's loopback that the run serves (`gateway`). The LAN uses no tap, bridge, firewall rule or privilege, and two
 //! labs on one host share nothing.
 //!
 //! The switch also cuts, slows, impairs and captures links, and partitions the LAN ([`LinkFault`],
@@ -18,6 +18,7 @@ mod dns;
 mod egress;
 mod error;
 mod faults;
+mod gateway;
 mod handshake;
 mod lan;
 mod ntp;
@@ -35,6 +36,7 @@ pub use counters::{LanCounters, PortCounters, Refused, ServiceCounters};
 pub use egress::Egress;
 pub use error::NetworkError;
 pub use faults::LanFaults;
+pub use gateway::{HostPort, InvalidHostPort};
 pub use lan::Lan;
 
 /// The readers of frames. They are public for the fuzz targets alone, which are a crate of their own.
@@ -44,8 +46,12 @@ pub mod fuzzed {
         dhcp::{Answer, DhcpServer, PORT as DHCP_PORT},
         dns::DnsServer,
         egress::{Passage, passage},
+        gateway::Gateway,
         handshake::Handshakes,
-        packet::{Carries, Datagram, Endpoint, arp_answer, carries, ethernet, is_udp, prohibited_frame},
+        packet::{
+            Carries, Datagram, Endpoint, arp_answer, carries, ethernet, is_udp, prohibited_frame,
+            tcp_ports_and_flags,
+        },
         port::{PREFIX, Port},
         services::{Service, Services},
     };

@@ -64,7 +64,7 @@ fn udp_port(frame: &[u8], offset: usize) -> Option<u16> {
 
 /// Source port, destination port and flags of an unfragmented TCP segment in IPv4, from fixed bytes;
 /// `None` for all other frames.
-pub(super) fn tcp_ports_and_flags(frame: &[u8]) -> Option<(u16, u16, u8)> {
+pub fn tcp_ports_and_flags(frame: &[u8]) -> Option<(u16, u16, u8)> {
     const TCP: u8 = 6;
     if frame.get(12..14)? != [0x08, 0x00] || *frame.get(23)? != TCP {
         return None;

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::Ipv4Addr,
     sync::{
-        Mutex, PoisonError,
+        Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
@@ -21,6 +21,7 @@ use super::{
     delays::Direction,
     egress::{Attempts, Passage, passage},
     faults::Faults,
+    gateway::{Gateway, Unserved},
     handshake::{self, Handshakes},
     packet::{self, ethernet},
     port::{self, Mark, Marks, PREFIX, Port},
@@ -39,13 +40,18 @@ pub(super) struct Switch {
     gateway: Ipv4Addr,
     gateway_mac: MacAddr,
     stations: Mutex<HashMap<MacAddr, usize>>,
+    /// The planned addresses of cards and the gateway's, each with the only port that may use it.
+    pinned: HashMap<MacAddr, usize>,
     planned: HashMap<Ipv4Addr, MacAddr>,
     handshakes: Handshakes,
     pub services: Services,
     attempts: Attempts,
     inner: Vec<Ipv4Net>,
     pub redirect: Redirect,
-    allow_egress: AtomicBool,
+    pub gateway_ports: Gateway,
+    egress: RwLock<Egress>,
+    /// Ports that used the address of another card; told once each.
+    impostors: Vec<AtomicBool>,
     pub faults: Faults,
     recorder: Recorder,
 }
@@ -58,27 +64,25 @@ impl Switch {
         let uplink = ports.len();
         ports.push(Port::new(None));
         let gateway_mac = address::gateway_mac(plan.gateway);
+        let cards = plan.attachments.iter().enumerate().map(|(port, attachment)| (attachment.mac, port));
+        let pinned: HashMap<_, _> = cards.chain([(gateway_mac, uplink)]).collect();
         Self {
             ports,
             uplink,
             gateway: plan.gateway,
             gateway_mac,
             // The plan is known from the start, so the first packet is not flooded.
-            stations: Mutex::new(
-                plan.attachments
-                    .iter()
-                    .enumerate()
-                    .map(|(port, attachment)| (attachment.mac, port))
-                    .chain([(gateway_mac, uplink)])
-                    .collect(),
-            ),
+            stations: Mutex::new(pinned.clone()),
+            pinned,
             planned: plan.attachments.iter().map(|a| (a.address, a.mac)).collect(),
             handshakes: Handshakes::default(),
             services: Services::new(plan),
             attempts: Attempts::default(),
             inner: plan.inner.clone(),
             redirect: Redirect::default(),
-            allow_egress: AtomicBool::new(false),
+            gateway_ports: Gateway::default(),
+            egress: RwLock::default(),
+            impostors: (0..=uplink).map(|_| AtomicBool::default()).collect(),
             faults: Faults::new(uplink + 1),
             recorder,
         }
@@ -106,7 +110,7 @@ impl Switch {
     }
 
     pub fn set_egress(&self, egress: Egress) {
-        self.allow_egress.store(egress == Egress::Allow, Relaxed);
+        *self.egress.write().unwrap_or_else(PoisonError::into_inner) = egress;
     }
 
     pub fn counters(&self) -> LanCounters {
@@ -157,9 +161,13 @@ impl Switch {
         } else {
             self.redirect.towards_host(self.gateway, prefixed, PREFIX)
         };
+        let asked = &prefixed[PREFIX..];
         let prefixed = rewritten.as_deref().unwrap_or(prefixed);
         let frame = &prefixed[PREFIX..];
         let Some((destination, source)) = ethernet(frame) else { return };
+        if self.pinned.get(&source).is_some_and(|port| *port != from) {
+            return self.refuse_impostor(from, source);
+        }
         if from == self.uplink {
             if self.services.is_rival(frame) || self.answer_arp(frame) {
                 return;
@@ -175,11 +183,11 @@ impl Switch {
                 if from == self.uplink {
                     self.handshakes.see_knock(to, prefixed);
                 }
-                self.deliver(from, marks, to, prefixed);
+                self.deliver(from, marks, to, asked, prefixed);
             }
             None => {
                 for to in (0..self.ports.len()).filter(|to| *to != from) {
-                    self.deliver(from, marks, to, prefixed);
+                    self.deliver(from, marks, to, asked, prefixed);
                 }
             }
         }
@@ -240,8 +248,7 @@ impl Switch {
 
     fn learn_and_look_up(&self, from: usize, source: MacAddr, destination: MacAddr) -> Option<usize> {
         let mut stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
-        // Only the uplink is the gateway, even if a guest claims the address.
-        let claims = !source.is_group() && source != self.gateway_mac;
+        let claims = !source.is_group() && !self.pinned.contains_key(&source);
         let room = stations.len() < STATIONS || stations.contains_key(&source);
         if claims && room {
             stations.insert(source, from);
@@ -259,7 +266,8 @@ impl Switch {
         !marks.has(Mark::Parted) || self.faults.side_by_side(from, to)
     }
 
-    fn deliver(&self, from: usize, marks: Marks, to: usize, prefixed: &[u8]) {
+    /// Delivers a frame to a port. `asked` is the frame as the sender wrote it.
+    fn deliver(&self, from: usize, marks: Marks, to: usize, asked: &[u8], prefixed: &[u8]) {
         let theirs = self.ports[to].marks();
         let both = marks.and(theirs);
         if !both.is_empty() {
@@ -271,13 +279,19 @@ impl Switch {
             }
         }
         if to == self.uplink {
-            let egress = if self.allow_egress.load(Relaxed) { Egress::Allow } else { Egress::Refuse };
-            let frame = &prefixed[PREFIX..];
-            match passage(frame, self.gateway, egress) {
+            let egress = *self.egress.read().unwrap_or_else(PoisonError::into_inner);
+            match passage(asked, self.gateway, egress) {
                 Passage::Granted => {}
+                Passage::AtGateway => {
+                    if let Err(what) = self.gateway_ports.admits(from, asked) {
+                        return self.refuse_at_gateway(from, what, asked);
+                    }
+                }
                 Passage::Pointless => return,
-                Passage::Refused(destination) => return self.refuse(from, destination, frame),
+                Passage::Refused(destination) => return self.refuse(from, destination, asked),
             }
+        } else if from == self.uplink {
+            self.gateway_ports.hear(to, self.gateway, &prefixed[PREFIX..]);
         }
         self.send(to, theirs, prefixed);
     }
@@ -312,6 +326,26 @@ impl Switch {
         }
     }
 
+    fn refuse_at_gateway(&self, from: usize, what: Unserved, frame: &[u8]) {
+        if let Some(node) = &self.ports[from].node {
+            self.attempts.count(node, self.gateway);
+            if let Some(text) = self.gateway_ports.refuse(node, self.gateway, what) {
+                self.note(from, text);
+            }
+        }
+        self.answer_prohibited(from, frame);
+    }
+
+    fn refuse_impostor(&self, from: usize, source: MacAddr) {
+        self.ports[from].tally.count_malformed();
+        if !self.impostors[from].swap(true, Relaxed) {
+            self.note(
+                from,
+                format!("sent frames from {source}, the address of another network card: dropped"),
+            );
+        }
+    }
+
     fn refuse(&self, from: usize, destination: Ipv4Addr, frame: &[u8]) {
         if let Some(node) = &self.ports[from].node
             && !self.inner.iter().any(|network| network.contains(&destination))
@@ -319,6 +353,10 @@ impl Switch {
         {
             self.note(from, format!("tried to reach {destination} outside of the lab network: refused"));
         }
+        self.answer_prohibited(from, frame);
+    }
+
+    fn answer_prohibited(&self, from: usize, frame: &[u8]) {
         if let Some(answer) = packet::prohibited_frame(self.gateway, self.gateway_mac, frame) {
             self.send_frame(from, &answer);
         }

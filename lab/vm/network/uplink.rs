@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     ffi::OsString,
-    fs::{self, File},
+    fs,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -12,6 +12,7 @@ use std::{
 };
 
 use lab_model::{
+    files::create_private,
     network::{LanPlan, LanPlanError, address},
     node::NodeName,
 };
@@ -51,12 +52,13 @@ impl Uplink {
             move |source| NetworkError::File { action, path, source }
         };
         let log = directory.join("uplink.log");
-        let stderr = File::create(&log).map_err(failed("write a log", &log))?;
+        let stderr = create_private(&log).map_err(failed("write a log", &log))?;
         // No node name can be equal to this name.
         let qmp_socket = sockets.socket("uplink.qmp").map_err(failed("make a socket", sockets.path()))?;
         let listener = UnixListener::bind(&qmp_socket).map_err(failed("listen", &qmp_socket))?;
         let mut command = Command::new(&qemu.path);
         command
+            .args(qemu.confinement())
             .args(arguments(plan, lan_socket, &qmp_socket)?)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -83,7 +83,7 @@ impl Processes {
     /// [`reap`](crate::host::reap) reads the records.
     pub fn new(records: impl Into<PathBuf>) -> io::Result<Self> {
         let records = records.into();
-        std::fs::create_dir_all(&records)?;
+        lab_model::files::create_private_directory(&records)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (requests, inbox) = mpsc::unbounded_channel();
         let thread = thread::Builder::new()

@@ -92,7 +92,7 @@ impl Cluster {
     async fn copy_disk(&self, node: &NodePlan, saved: &SavedNode, snapshot: &Snapshot) -> Result<(), Cause> {
         let (from, to) = (snapshot.file(&saved.disk.file), self.disk_of(node));
         if let Some(directory) = to.parent() {
-            std::fs::create_dir_all(directory).map_err(|source| Cause::File {
+            lab_model::files::create_private_directory(directory).map_err(|source| Cause::File {
                 action: format!("create {}", directory.display()),
                 source,
             })?;
@@ -111,7 +111,7 @@ impl Cluster {
     /// Access to the API server of the restored control plane, with the saved kubeconfig.
     async fn access_with(&self, kubeconfig: &str) -> Result<KubernetesAccess, Failure> {
         let access = self.step(&Subject::Cluster, Step::Kubeconfig, |_| async {
-            let kubeconfig = self.forwarded(kubeconfig)?;
+            let kubeconfig = self.admin_kubeconfig(async { Ok(kubeconfig.to_owned()) }).await?;
             let api = KubernetesApi::new(&kubeconfig).await?;
             Ok(KubernetesAccess::new(kubeconfig, api, self.recorder()))
         });
