@@ -180,7 +180,7 @@ impl Schema {
                     YamlValue::List(_) => "a list",
                     YamlValue::Map(_) => "a mapping",
                 };
-                let message = format!("{path} is {what}, and is read as another type");
+                let message = format!("{path} is {what} and has the wrong type");
                 let wrong = Diagnostic::at(&node.position, message).rule("wrong-type");
                 found.push(wrong.help(format!("write {}", holds.words())));
             }
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn a_list_in_place_of_a_mapping_is_told() {
         let (_, message, _) = only("machine:\n  features: [rbac]\n");
-        assert_eq!(message, "wrong-type: machine.features is a list, and is read as another type");
+        assert_eq!(message, "wrong-type: machine.features is a list and has the wrong type");
     }
 
     #[test]

@@ -143,8 +143,11 @@ fn of_tables(file: &UserConfig, contract: TalosContract, schema: &Schema) -> Jud
     let mut findings = Vec::new();
     for document in file.documents.iter().filter(|document| !shape::is_json_patch(document)) {
         for deviation in schema.check(document) {
-            let message =
-                format!("{} in the lab's table of keys of Talos {}", deviation.message, contract.as_str());
+            let message = format!(
+                "{}, according to the lab's table of keys of Talos {}",
+                deviation.message,
+                contract.as_str()
+            );
             findings.push(Diagnostic { message, ..deviation }.in_file(&file.name));
         }
     }
