@@ -223,7 +223,7 @@ fn plans_of_the_scenarios_in_the_tree_are_accepted(
 ) {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut nodes = 0;
-    for folder in ["scenarios", "tests/scenarios/topologies", "tests/scenarios/tailnet"] {
+    for folder in ["scenarios", "tests/scenarios/topologies"] {
         let files =
             project.join(folder).read_dir().expect("folder").map(|entry| entry.expect("entry").path());
         for file in files.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")) {
