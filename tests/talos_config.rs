@@ -272,7 +272,7 @@ hostname: renamed
     assert_eq!(ours, documents(&theirs));
 
     let of_kind = |kind| ours.iter().find(|document| document["kind"] == kind).expect("document");
-    assert_eq!(ours[0]["machine"]["certSANs"], json!(["all.lab", "kind.lab"]));
+    assert_eq!(ours[0]["machine"]["certSANs"], json!(["127.0.0.1", "all.lab", "kind.lab"]));
     assert_eq!(ours[0]["machine"]["sysctls"], json!({ "kept": "1", "level": "node" }));
     assert_eq!(ours[0]["machine"].get("time"), None);
     assert_eq!(ours[0]["cluster"]["network"]["podSubnets"], json!(["10.1.0.0/16"]));

@@ -59,7 +59,8 @@ fn check(texts: &[String]) {
         let hidden = text.find(|c: char| is_hidden(c) && c != '\n' && c != '\t');
         let near = hidden.map(|at| text[at..].chars().take(20).collect::<String>());
         assert_eq!(near, None, "{name}");
-        assert!(!text.contains("[[ATTACHMENT|/etc"), "{name} names a file of the host");
+        // Readers of JUnit files take such a mark for the name of a file to publish.
+        assert!(name != "junit" || !text.contains("[[ATTACHMENT|/etc"), "{name} names a file of the host");
         let no_command = |line: &str| !line.trim_start().starts_with("::");
         assert!(name != "plain" || text.lines().all(no_command), "{name} has a workflow command");
         match name {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::plan::PreparedImage;
+use super::prepared_image::PreparedImage;
 use crate::config::{TalosContract, TalosRelease};
 
 /// The kernel arguments of a node.

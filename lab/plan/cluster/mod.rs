@@ -16,6 +16,7 @@ mod node_config;
 mod order;
 mod plan;
 mod plan_error;
+mod prepared_image;
 mod release;
 mod spec;
 mod tailnet_spec;
@@ -31,8 +32,9 @@ pub use manifest::Manifest;
 pub use network_plugin::NetworkPlugin;
 pub use node_config::OwnConfigChange;
 pub use order::{Capacity, StartDecision, StartOrder};
-pub use plan::{BOOT_TIMEOUT, NodePlan, Plan, PlanInputs, PreparedImage};
+pub use plan::{BOOT_TIMEOUT, NodePlan, Plan, PlanInputs};
 pub use plan_error::PlanError;
+pub use prepared_image::PreparedImage;
 pub use spec::{
     ClusterSpec, ImageSource, NodeSpec, Patch, PatchSet, RoleRule, TalosContract, default_role_rules,
 };

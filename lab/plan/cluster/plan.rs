@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, time::Duration};
 
-use lab_image::{BootFiles, Contents};
+use lab_image::BootFiles;
 use lab_model::{
-    Digest, Origin,
     accelerator::{Accelerator, CpuModel},
     network::{Attachment, LanPlan, MacAddr},
     node::{Kind, NodeName, Role},
@@ -20,6 +19,7 @@ use super::{
     node_config::{OwnConfigChange, client_file, node_config, secrets},
     order::{Capacity, StartDecision},
     plan_error::PlanError,
+    prepared_image::PreparedImage,
     release::{kubernetes_version, releases},
     spec::{ClusterSpec, NodeSpec, Patch},
 };
@@ -33,22 +33,6 @@ use crate::{
 
 /// The time that `startAllServices` waits for all services (Talos, v1alpha1_sequencer_tasks.go).
 pub const BOOT_TIMEOUT: Duration = Duration::from_secs(70 * 60);
-
-/// A prepared, bootable image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PreparedImage {
-    /// The origin of the image.
-    pub origin: Origin,
-    /// Digest of the prepared image.
-    pub digest: Digest,
-    /// The boot files for QEMU.
-    pub boot: BootFiles,
-    /// The contents of the image layers.
-    pub contents: Contents,
-    /// The kernel arguments in the image, if it has any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub arguments: Option<String>,
-}
 
 /// Planning inputs from the host and the run.
 #[derive(Clone, Debug)]

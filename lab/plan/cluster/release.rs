@@ -6,8 +6,9 @@ use lab_model::node::{Kind, Role};
 use semver::Version;
 
 use super::{
-    plan::{Plan, PreparedImage},
+    plan::Plan,
     plan_error::PlanError,
+    prepared_image::PreparedImage,
     spec::{ClusterSpec, NodeSpec},
 };
 use crate::config::TalosRelease;

@@ -17,7 +17,7 @@ pub enum TalosContract {
     /// Talos 1.12: the host name has a separate document, and flags with only one remaining option are gone.
     #[serde(rename = "v1.12")]
     V1_12,
-    /// Talos 1.13 and later: the same generated configs, and more kinds of documents.
+    /// Talos 1.13 and later: generated configs without an empty `machine.network`, and more kinds of documents.
     #[default]
     #[serde(rename = "v1.13")]
     V1_13,

@@ -82,8 +82,10 @@ fn base(cluster: &ClusterConfig, node: &NodeConfig, secrets: &SecretsBundle) -> 
             },
         },
     });
-    if cluster.contract == TalosContract::V1_11 {
+    if cluster.contract < TalosContract::V1_13 {
         document["machine"]["network"] = json!({});
+    }
+    if cluster.contract == TalosContract::V1_11 {
         for flag in ["rbac", "stableHostname", "apidCheckExtKeyUsage"] {
             document["machine"]["features"][flag] = json!(true);
         }

@@ -37,9 +37,7 @@ pub enum MachineFailure {
         "{node}: QEMU stopped the CPUs of the machine without a request, and reports no cause; look at the log of the \
          host's kernel"
     )]
-    Stopped {
-        node: NodeName,
-    },
+    Stopped { node: NodeName },
     /// The QEMU process ended.
     #[error("{node}: QEMU ended unexpectedly: {status}{}", said(stderr, console))]
     Exited {

@@ -168,7 +168,10 @@ mod tests {
         observe(QmpEvent::IoError { reason: reason(), full: true, stops: true });
         observe(QmpEvent::Stopped);
         let cause = failure(&stopped).expect("a cause");
-        assert!(cause.starts_with("worker-1: QEMU cannot write its disk (No space left on device)"), "{cause}");
+        assert!(
+            cause.starts_with("worker-1: QEMU cannot write its disk (No space left on device)"),
+            "{cause}"
+        );
         assert!(cause.contains("free space on the host"), "{cause}");
     }
 
