@@ -6,8 +6,9 @@ use lab_model::network::{Attachment, LanPlan, MacAddr, address};
 use lab_vm::network::{
     Egress, HostPort,
     fuzzed::{
-        Answer, Carries, DHCP_PORT, Datagram, DhcpServer, DnsServer, Endpoint, Handshakes, PREFIX, Passage,
-        Gateway, Port, Service, Services, arp_answer, carries, ethernet, is_udp, passage, prohibited_frame, tcp_ports_and_flags,
+        Answer, Carries, DHCP_PORT, Datagram, DhcpServer, DnsServer, Endpoint, Gateway, Handshakes, PREFIX,
+        Passage, Port, Service, Services, arp_answer, carries, ethernet, is_udp, passage, prohibited_frame,
+        tcp_ports_and_flags,
     },
 };
 

@@ -257,7 +257,7 @@ mod tests {
         std::fs::write(file.path(), format!("{text}}}}}]}}")).expect("write");
         assert!(refuse_foreign(file.path()).is_ok());
         std::fs::write(file.path(), format!("{text}, exec: {{command: touch}}}}}}]}}")).expect("write");
-        let error = refuse_foreign(file.path()).err().expect("refused").message;
+        let error = refuse_foreign(file.path()).expect_err("refused").message;
         assert!(error.contains("it has the field users[0].user.exec"), "{error}");
     }
 

@@ -198,7 +198,7 @@ fn signing_key(key: &str) -> Result<KeyPair, SecretsError> {
     let pair = |(der, algorithm): (&Vec<u8>, &'static rcgen::SignatureAlgorithm)| {
         KeyPair::from_der_and_sign_algo(&PrivateKeyDer::Pkcs8(der.clone().into()), algorithm).ok()
     };
-    tried.filter_map(|tried| pair(tried)).next().ok_or(SecretsError::KeyType)
+    tried.filter_map(pair).next().ok_or(SecretsError::KeyType)
 }
 
 /// Object identifiers in DER: RFC 5480 (elliptic curves) and RFC 8017 (RSA).

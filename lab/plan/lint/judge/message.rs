@@ -28,9 +28,9 @@ impl<'a> Causes<'a> {
             Self::UnknownKeys
         } else if !values.is_empty() {
             Self::Values(values)
-        } else if inner.ends_with("not registered") || inner.starts_with("missing kind") {
-            Self::NotRegistered
-        } else if inner.starts_with("missing apiVersion") {
+        } else if inner.ends_with("not registered")
+            || ["missing kind", "missing apiVersion"].iter().any(|start| inner.starts_with(start))
+        {
             Self::NotRegistered
         } else if inner.starts_with("duplicate document") {
             Self::Twice

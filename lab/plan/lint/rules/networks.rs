@@ -225,7 +225,7 @@ impl<'a> Addresses<'a> {
 /// Other documents that are links with addresses.
 const LINKS: [&str; 5] = ["BondConfig", "BridgeConfig", "VLANConfig", "WireguardConfig", "VRFConfig"];
 
-fn names<'a>(node: &'a YamlNode, path: &[&str]) -> impl Iterator<Item = IpAddr> {
+fn names(node: &YamlNode, path: &[&str]) -> impl Iterator<Item = IpAddr> {
     node.items_at(path).iter().filter_map(|item| item.text()?.parse().ok())
 }
 
