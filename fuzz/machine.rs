@@ -1,9 +1,6 @@
 //! Readers of what a VM and its QEMU say.
 
-use lab_vm::machine::{
-    fatal_pattern,
-    fuzzed::{LineSplitter, translate},
-};
+use lab_vm::machine::{LineSplitter, fatal_pattern, fuzzed::translate};
 
 fn lines(chunks: &[&[u8]]) -> Vec<String> {
     let (mut splitter, mut lines) = (LineSplitter::default(), Vec::new());
