@@ -55,8 +55,8 @@ test-cluster: images ## Run the tests that form whole clusters
 
 .PHONY: test-long
 test-long: setup-tests images ## Run the tests that take too long for every change (half an hour and more)
-	cargo test --locked --test ci --test rehearsal --test start_order --test tailscale_routing --test every_check --test network_partition \
-	  --test experiment -- --ignored --nocapture
+	cargo test --locked --test ci --test rehearsal --test start_order --test tailscale_routing --test extension_isolation --test network_plugin \
+	  --test every_check --test network_partition --test experiment -- --ignored --nocapture
 
 .PHONY: soak
 soak: images ## Repeat a cluster test, and stop at the first failure (TEST=compute_only TIMES=10)

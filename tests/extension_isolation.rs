@@ -8,6 +8,7 @@ use support::comes_to_what_it_expects;
 
 // The runner begins with the first name: this one mostly waits, and others have the cores meanwhile.
 #[tokio::test]
+#[ignore = "long: `make test-long` runs it"]
 async fn a_boot_without_its_document_within_a_short_limit_ends_in_a_reboot() -> Result<()> {
     comes_to_what_it_expects("tests/scenarios/roles/boot-reboots.yaml").await.map(drop)
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use support::comes_to_what_it_expects;
 
 #[tokio::test]
+#[ignore = "long: `make test-long` runs it"]
 async fn a_cluster_forms_with_a_network_plugin_from_manifests() -> Result<()> {
     let seen = comes_to_what_it_expects("tests/scenarios/cni/own-plugin.yaml").await?;
     ensure!(seen.is_empty(), "passed despite {seen:?}");

@@ -49,6 +49,7 @@ async fn an_expired_key_is_the_named_link() -> Result<()> {
 }
 
 #[tokio::test]
+#[ignore = "long: `make test-long` runs it"]
 async fn a_late_control_server_a_cut_link_a_reboot_and_a_lost_direct_path_recover_without_help() -> Result<()>
 {
     comes_to_what_it_expects("tests/scenarios/tailnet/recovery.yaml").await.map(drop)
