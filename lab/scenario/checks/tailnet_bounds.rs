@@ -28,7 +28,10 @@ impl Bounds<'_> {
         };
         let name = &self.gateway.spec.name;
         let refused = self.cluster.lan().counters().refused;
-        let of_gateway = refused.iter().filter(|refused| refused.node == *name);
+        // A port of the lab that is closed, e.g. of a control server that is down, is not the internet.
+        let lab = self.cluster.plan().lan.network;
+        let of_gateway =
+            refused.iter().filter(|refused| refused.node == *name && !lab.contains(&refused.destination));
         judge_attempts(name.as_str(), of_gateway, &own, silent, observation);
     }
 
