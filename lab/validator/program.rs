@@ -3,16 +3,13 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use lab_model::files::FileLock;
 use lab_plan::config::TalosContract;
+use lab_programs::Build;
 
 use super::sources;
-
-/// Number of compiler output lines in an error.
-const LINES: usize = 15;
 
 /// A program could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -81,42 +78,25 @@ impl Programs {
 
     fn build(&self, contract: TalosContract, path: &Path, progress: &dyn Fn(&str)) -> Result<(), BuildError> {
         let module = self.directory.join("sources");
-        sources::unpack(&module).map_err(file("unpack the sources of the validator to", &module))?;
-        // The rename comes after the build, so that an interrupted build leaves no incomplete program.
-        let partial = path.with_extension("partial");
-        let partial = std::path::absolute(&partial).map_err(file("resolve", &partial))?;
+        sources::SOURCES.unpack(&module).map_err(file("unpack the sources of the validator to", &module))?;
         progress(&format!(
             "building the config check with Talos' own library {}, once; this can take minutes",
             contract.as_str()
         ));
-        let mut go = Command::new("go");
-        go.args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o"]).arg(&partial);
-        if contract != TalosContract::default() {
-            go.arg(format!("-modfile=go.{}.mod", contract.as_str()));
-        }
-        let output = go
-            .arg(".")
-            .current_dir(&module)
-            .env("CGO_ENABLED", "0")
-            .env("GOWORK", "off")
-            .env_remove("GOOS")
-            .env_remove("GOARCH")
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|source| match source.kind() {
-                io::ErrorKind::NotFound => BuildError::NoGo,
-                _ => file("run go in", &module)(source),
-            })?;
-        if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr).into_owned();
-            let lines: Vec<_> = text.lines().collect();
-            return Err(BuildError::Build {
-                contract: contract.as_str(),
-                status: output.status.to_string(),
-                output: lines[lines.len().saturating_sub(LINES)..].join("\n"),
-            });
-        }
-        fs::rename(&partial, path).map_err(file("put in place", path))
+        let module_file = format!("-modfile=go.{}.mod", contract.as_str());
+        let options = if contract == TalosContract::default() { &[][..] } else { &[module_file.as_str()] };
+        Build { module: &module, options, package: "." }.write(path).map_err(|error| match error {
+            lab_programs::BuildError::Start(source) if source.kind() == io::ErrorKind::NotFound => {
+                BuildError::NoGo
+            }
+            lab_programs::BuildError::Start(source) => file("run go in", &module)(source),
+            lab_programs::BuildError::File { action, path, source } => {
+                BuildError::File { action, path, source }
+            }
+            lab_programs::BuildError::Failed { status, output } => {
+                BuildError::Build { contract: contract.as_str(), status, output }
+            }
+        })
     }
 
     /// Removes the programs of other versions of the lab, which are large. A version that is still in use

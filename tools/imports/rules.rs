@@ -14,10 +14,11 @@ pub const LAYERS: &[(&str, &[&str])] = &[
     ("lab-image-fixtures", &[]),
     ("lab-oci", &["lab-model", "lab-image"]),
     ("lab-plan", &["lab-model", "lab-image"]),
-    ("lab-validator", &["lab-model", "lab-image", "lab-plan"]),
+    ("lab-programs", &["lab-model", "lab-image"]),
+    ("lab-validator", &["lab-model", "lab-plan", "lab-programs"]),
     ("lab-vm", &["lab-model"]),
     ("lab-report", &["lab-model"]),
-    ("lab-cluster", &["lab-model", "lab-image", "lab-oci", "lab-plan", "lab-vm"]),
+    ("lab-cluster", &["lab-model", "lab-image", "lab-oci", "lab-plan", "lab-programs", "lab-vm"]),
     ("lab-recipe", &["lab-model", "lab-image", "lab-oci"]),
     (
         "lab",

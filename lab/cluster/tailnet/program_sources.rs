@@ -2,22 +2,21 @@
 //! tree can also build the programs.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
-use lab_image::keep_directory;
-use lab_model::Digest;
+use lab_programs::Sources;
 
 /// The files that a build reads, relative to the directory of all modules. `go.mod` pins the versions of
 /// the programs. The modules contain no code.
-const FILES: [(&str, &str); 5] = [
+const SOURCES: Sources = Sources(&[
     ("tailnet/go.mod", include_str!("../../../images/tailnet/go.mod")),
     ("tailnet/go.sum", include_str!("../../../images/tailnet/go.sum")),
     ("tailscale/client-tags", include_str!("../../../images/tailscale/client-tags")),
     ("tailscale/go.mod", include_str!("../../../images/tailscale/go.mod")),
     ("tailscale/go.sum", include_str!("../../../images/tailscale/go.sum")),
-];
+]);
 
 /// Returns the directory of the modules in `cache`, named by their digest. Unpacks the modules if the
 /// directory does not exist.
@@ -25,24 +24,15 @@ const FILES: [(&str, &str); 5] = [
 /// # Errors
 /// When the directory cannot be written.
 pub(super) fn unpacked(cache: &Path) -> io::Result<PathBuf> {
-    let content: String = FILES.iter().map(|(name, text)| format!("{name} {}\n{text}", text.len())).collect();
-    let directory = cache.join(Digest::of_bytes(content.as_bytes()).hex());
-    if directory.is_dir() {
-        return Ok(directory);
-    }
-    fs::create_dir_all(cache)?;
-    let partial = tempfile::Builder::new().prefix(".partial-").tempdir_in(cache)?;
-    for (name, text) in FILES {
-        let path = partial.path().join(name);
-        path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        fs::write(path, text)?;
-    }
-    keep_directory(partial, &directory)?;
+    let directory = cache.join(SOURCES.digest().hex());
+    SOURCES.unpack(&directory)?;
     Ok(directory)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -50,7 +40,7 @@ mod tests {
         let cache = tempfile::tempdir().expect("cache");
         let directory = unpacked(&cache.path().join("sources")).expect("unpacked");
         let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images");
-        for (name, _) in FILES {
+        for (name, _) in SOURCES.0 {
             let read = |below: &Path| fs::read(below.join(name)).expect(name);
             assert_eq!(read(&directory), read(&project), "{name}");
         }

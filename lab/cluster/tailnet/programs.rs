@@ -3,10 +3,10 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use lab_model::files::FileLock;
+use lab_programs::{Build, BuildError};
 
 use super::program_sources::unpacked;
 
@@ -137,31 +137,13 @@ impl Programs {
 
 fn build(module: &Path, program: &'static str, package: &str, target: &Path) -> Result<(), ProgramsError> {
     let tags = tags(module).map_err(file("read the build tags of", module))?;
-    // The rename comes after the build, so that an interrupted build leaves no incomplete program.
-    let partial = target.with_extension("partial");
-    let partial = std::path::absolute(&partial).map_err(file("resolve", &partial))?;
-    let output = Command::new("go")
-        .args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-tags", &tags, "-o"])
-        .arg(&partial)
-        .arg(package)
-        .current_dir(module)
-        .env("CGO_ENABLED", "0")
-        .env_remove("GOOS")
-        .env_remove("GOARCH")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(file("run go (install it with: make setup) in", module))?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let lines: Vec<_> = text.lines().collect();
-        return Err(ProgramsError::Build {
-            program,
-            module: module.to_owned(),
-            status: output.status.to_string(),
-            output: lines[lines.len().saturating_sub(15)..].join("\n"),
-        });
-    }
-    fs::rename(&partial, target).map_err(file("put in place", target))
+    Build { module, options: &["-tags", &tags], package }.write(target).map_err(|error| match error {
+        BuildError::Start(source) => file("run go (install it with: make setup) in", module)(source),
+        BuildError::File { action, path, source } => ProgramsError::File { action, path, source },
+        BuildError::Failed { status, output } => {
+            ProgramsError::Build { program, module: module.to_owned(), status, output }
+        }
+    })
 }
 
 /// Returns the build tags of a module. The file with additional tags is optional.

@@ -1,0 +1,39 @@
+//! Sources in the lab binary.
+
+use std::{fs, io, path::Path};
+
+use lab_image::keep_directory;
+use lab_model::Digest;
+
+/// Files by their path, with their text.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources(pub &'static [(&'static str, &'static str)]);
+
+impl Sources {
+    /// Returns the digest of all paths and texts.
+    pub fn digest(&self) -> Digest {
+        let content: String =
+            self.0.iter().map(|(name, text)| format!("{name} {}\n{text}", text.len())).collect();
+        Digest::of_bytes(content.as_bytes())
+    }
+
+    /// Writes the files below `directory`. Does nothing if the directory exists: it is created with all files
+    /// or not at all.
+    ///
+    /// # Errors
+    /// If the directory cannot be written.
+    pub fn unpack(&self, directory: &Path) -> io::Result<()> {
+        if directory.is_dir() {
+            return Ok(());
+        }
+        let parent = directory.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(parent)?;
+        let partial = tempfile::Builder::new().prefix(".partial-").tempdir_in(parent)?;
+        for (name, text) in self.0 {
+            let path = partial.path().join(name);
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::write(path, text)?;
+        }
+        keep_directory(partial, directory)
+    }
+}
