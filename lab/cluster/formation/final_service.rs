@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab_model::redact;
+use lab_model::{redact, visible};
 
 use crate::machine_api::{NodeClient, ServiceState};
 
@@ -29,7 +29,7 @@ pub struct FinalService {
     pub service: String,
     /// What the node says about its end.
     pub end: String,
-    /// The last lines of its log. Empty if the node has no log of it.
+    /// The last lines of its log. Empty if the node has no log of this service.
     pub log: Vec<String>,
 }
 
@@ -87,12 +87,7 @@ fn last_lines(log: &str) -> Vec<String> {
     let last = &lines[lines.len().saturating_sub(LINES)..];
     let clean = |line: &&str| {
         let short: String = redact(line).chars().take(LINE).collect();
-        short
-            .chars()
-            .flat_map(char::escape_debug)
-            .collect::<String>()
-            .replace("\\\"", "\"")
-            .replace("\\'", "'")
+        visible(&short, usize::MAX)
     };
     last.iter().map(clean).collect()
 }
@@ -101,7 +96,7 @@ impl fmt::Display for FinalService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "service {} {}", self.service, self.end)?;
         if self.log.is_empty() {
-            return f.write_str("; the node has no log of it");
+            return f.write_str("; the node has no log of this service");
         }
         write!(f, "; its log ends with: {}", self.log.join(" / "))
     }
@@ -140,7 +135,7 @@ mod tests {
         let failed = [service("ext-tailscale", "Failed", 0)];
         assert_eq!(looks.look(&failed, began), None);
         assert_eq!(looks.look(&[service("ext-tailscale", "Running", 0)], began + LASTS / 2), None);
-        assert_eq!(looks.look(&failed, began + LASTS), None, "it failed anew");
+        assert_eq!(looks.look(&failed, began + LASTS), None, "it failed again");
     }
 
     #[test]

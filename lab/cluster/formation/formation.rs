@@ -248,9 +248,7 @@ impl Cluster {
             .step(subject, Step::Kubeconfig, |seen| async move {
                 let of_node = async {
                     let kubeconfig = async |client: NodeClient| client.kubeconfig(call).await;
-                    let (text, _) =
-                        retry_admitted(&seen, client.clone(), || self.connect(node), kubeconfig).await?;
-                    Ok(text)
+                    Ok(retry_admitted(&seen, client.clone(), || self.connect(node), kubeconfig).await?)
                 };
                 self.admin_kubeconfig(of_node).await
             })

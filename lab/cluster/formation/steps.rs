@@ -95,12 +95,16 @@ impl Cluster {
     /// Resolves when the time of a step is over, and returns that time. The time of the step `ready` grows while
     /// the node makes progress, up to twice its limit.
     async fn deadline(&self, subject: &Subject, step: Step, limit: Duration) -> Duration {
+        if step != Step::Ready {
+            tokio::time::sleep(limit).await;
+            return limit;
+        }
         let mut extended = Extended::new(limit);
         let mut events = self.host.recorder.subscribe();
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(extended.until) => return extended.allowed(),
-                Some(event) = events.recv(), if step == Step::Ready => {
+                Some(event) = events.recv() => {
                     if is_progress(&event.kind, subject) {
                         extended.progress();
                     }
@@ -231,35 +235,34 @@ pub(super) async fn retry_admitted<C, T, F, G>(
     first: C,
     mut connect: impl FnMut() -> F,
     mut call: impl FnMut(C) -> G,
-) -> Result<(T, C), ApiError>
+) -> Result<T, ApiError>
 where
     C: Clone,
     F: Future<Output = Result<C, ApiError>>,
     G: Future<Output = Result<T, ApiError>>,
 {
-    let mut client = Some(first);
+    let is_refusal =
+        |error: &ApiError| matches!(error, ApiError::PermissionDenied { .. } | ApiError::Tls { .. });
+    let mut kept = Some(first);
     loop {
-        let result = match client.clone() {
-            Some(client) => call(client).await,
-            None => match connect().await {
-                Ok(fresh) => {
-                    client = Some(fresh.clone());
-                    call(fresh).await
-                }
-                Err(error) => Err(error),
-            },
+        let client = match kept.take() {
+            Some(client) => Ok(client),
+            None => connect().await,
         };
-        match (result, client.take()) {
-            (Ok(value), Some(client)) => return Ok((value, client)),
-            (Err(error @ (ApiError::PermissionDenied { .. } | ApiError::Tls { .. })), _) => seen.set(&error),
-            (Err(error), before) if error.is_transient() => {
-                seen.set(&error);
-                client = before;
-            }
-            (Err(error), _) => return Err(error),
-            // A call succeeds only with a client.
-            (Ok(_), None) => {}
+        let error = match client {
+            Ok(client) => match call(client.clone()).await {
+                Ok(value) => return Ok(value),
+                Err(error) => {
+                    kept = (!is_refusal(&error)).then_some(client);
+                    error
+                }
+            },
+            Err(error) => error,
+        };
+        if !is_refusal(&error) && !error.is_transient() {
+            return Err(error);
         }
+        seen.set(&error);
         tokio::time::sleep(RETRY).await;
     }
 }
@@ -338,7 +341,7 @@ mod tests {
     }
 
     /// Calls on a client with a number; the server admits clients from number `admits` on.
-    async fn called(admits: u32, refusal: fn() -> ApiError) -> (Result<(u32, u32), ApiError>, u32, LastSeen) {
+    async fn called(admits: u32, refusal: fn() -> ApiError) -> (Result<u32, ApiError>, u32, LastSeen) {
         let (made, seen) = (Cell::new(0), LastSeen::default());
         let connect = async || {
             made.set(made.get() + 1);
@@ -352,14 +355,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_right_after_apply_is_asked_again_on_new_connections() {
         let (called, connections, seen) = called(3, denied).await;
-        assert_eq!((called.expect("admitted"), connections), ((3, 3), 3));
+        assert_eq!((called.expect("admitted"), connections), (3, 3));
         assert!(seen.get().contains("not authorized"), "{}", seen.get());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_is_admitted_keeps_its_connection_and_other_refusals_are_final() {
         let (first, connections, _) = called(0, denied).await;
-        assert_eq!((first.expect("admitted"), connections), ((0, 0), 0));
+        assert_eq!((first.expect("admitted"), connections), (0, 0));
         let exists = || ApiError::AlreadyExists { node: NODE, action: "bootstrap etcd" };
         let (again, connections, _) = called(3, exists).await;
         assert!(matches!(again, Err(ApiError::AlreadyExists { .. })) && connections == 0);

@@ -11,7 +11,7 @@ use kube::{
 use lab_model::{visible, words::chain};
 use tower::util::MapResponseLayer;
 
-/// The largest answer of the API server that is read, in bytes; a watch that sends more begins anew.
+/// The largest answer of the API server that is read, in bytes; a watch that sends more starts again.
 const LARGEST_ANSWER: usize = 16 << 20;
 /// The longest text of an error that is shown, in characters.
 const SHOWN: usize = 600;
@@ -69,6 +69,22 @@ impl KubernetesError {
     /// Reports whether the object already exists.
     pub fn already_exists(&self) -> bool {
         matches!(self, Self::Request { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == 409))
+    }
+}
+
+/// Awaits a request to the API server for at most `limit`. `action` is a verb with its object.
+pub(super) async fn answered<T>(
+    action: String,
+    limit: Duration,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, KubernetesError> {
+    match tokio::time::timeout(limit, request).await {
+        Ok(answer) => answer.map_err(KubernetesError::request(action)),
+        Err(_) => Err(KubernetesError::Timeout {
+            waited_for: format!("an answer to the request to {action}"),
+            limit,
+            last_seen: "nothing".into(),
+        }),
     }
 }
 

@@ -1,16 +1,17 @@
-//! The leases of the scheduler and the controller manager: a component that renews its lease works.
+//! The leases of the scheduler and the controller manager, which elect a leader: a component that renews its lease
+//! works. Each renews it every two seconds by default.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 
-use super::access::{KubernetesApi, KubernetesError};
+use super::{
+    access::{KubernetesApi, KubernetesError, answered},
+    system::CONTROLLERS,
+};
 
 const NAMESPACE: &str = "kube-system";
-/// The components that elect a leader. Each renews its lease every two seconds by default.
-const LEASES: [&str; 2] = ["kube-scheduler", "kube-controller-manager"];
-
 /// The time of the last renewal of each lease, as text, by the name of the component.
 pub type Renewals = BTreeMap<&'static str, String>;
 
@@ -22,18 +23,9 @@ impl KubernetesApi {
     pub async fn renewals(&self, limit: Duration) -> Result<Renewals, KubernetesError> {
         let leases: Api<Lease> = Api::namespaced(self.client(), NAMESPACE);
         let mut found = Renewals::new();
-        for name in LEASES {
+        for name in CONTROLLERS {
             let action = format!("get lease {NAMESPACE}/{name}");
-            let lease = match tokio::time::timeout(limit, leases.get_opt(name)).await {
-                Ok(lease) => lease.map_err(KubernetesError::request(action))?,
-                Err(_) => {
-                    return Err(KubernetesError::Timeout {
-                        waited_for: format!("an answer to the request to {action}"),
-                        limit,
-                        last_seen: "nothing".into(),
-                    });
-                }
-            };
+            let lease = answered(action, limit, leases.get_opt(name)).await?;
             let renewed = lease.and_then(|lease| lease.spec?.renew_time);
             found.extend(renewed.map(|time| (name, format!("{:?}", time.0))));
         }
@@ -53,7 +45,7 @@ mod tests {
     #[test]
     fn a_component_works_when_it_renews_its_lease() {
         let at = |scheduler: &str, manager: &str| {
-            Renewals::from([(LEASES[0], scheduler.to_owned()), (LEASES[1], manager.to_owned())])
+            Renewals::from([(CONTROLLERS[0], scheduler.to_owned()), (CONTROLLERS[1], manager.to_owned())])
         };
         let first = at("1", "1");
         assert_eq!(not_renewed(&first, &at("1", "2")), ["kube-scheduler"]);

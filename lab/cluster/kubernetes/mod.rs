@@ -29,3 +29,4 @@ pub use pod::{pod_line, record_system_pods, static_pod_line};
 pub use probe::{ProbeReply, Prober, ResolveReply};
 pub use service::{CLUSTER_DNS, ready_endpoint};
 pub use system::SystemPods;
+pub(crate) use system::is_system_namespace;

@@ -11,7 +11,7 @@ use kube::{Api, ResourceExt, runtime::watcher};
 use lab_model::{
     events::{EventKind, Recorder, Subject},
     node::NodeName,
-    redact,
+    redact, visible,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -66,10 +66,10 @@ pub(super) fn state(pod: &Pod) -> String {
     format!("is {} and not ready", status.phase.unwrap_or_else(|| "Pending".into()))
 }
 
-/// The text of Kubernetes in one line, without keys and control characters.
+/// The text of Kubernetes in one line, without keys.
 pub(super) fn short(text: &str) -> String {
     let line = redact(text).split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().filter(|one| !one.is_control()).take(MESSAGE).collect()
+    visible(&line, MESSAGE)
 }
 
 pub(super) fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
@@ -118,7 +118,7 @@ pub fn pod_line(name: &str, pod: &Pod) -> String {
     format!("pod {name} {now}{again}")
 }
 
-/// Returns the state of a static pod from the status that a node itself has of it.
+/// Returns the state of a static pod from the status that the node itself reports.
 ///
 /// # Errors
 /// When the status has another shape.
@@ -170,7 +170,8 @@ fn request_line(request: &CertificateSigningRequest) -> String {
         (false, Some(condition)) => condition.as_str(),
         (false, None) => "pending",
     };
-    let (of, signer) = (request.spec.username.as_deref().unwrap_or("nobody"), &request.spec.signer_name);
+    let (of, signer) =
+        (request.spec.username.as_deref().unwrap_or("an unknown user"), &request.spec.signer_name);
     format!("certificate request of {} for {}: {state}", short(of), short(signer))
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    access::{KubernetesApi, KubernetesError},
+    access::{KubernetesApi, KubernetesError, answered},
     pod::{containers, is_ready, last_end, node_of, restarts, state, target_of},
 };
 use k8s_openapi::api::{
@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 /// The components whose back-off holds up all others: without the scheduler no pod gets a node, and without the
 /// controller manager no DaemonSet gets a pod and no node its certificate.
-const CONTROLLERS: [&str; 2] = ["kube-scheduler", "kube-controller-manager"];
+pub(super) const CONTROLLERS: [&str; 2] = ["kube-scheduler", "kube-controller-manager"];
 const KUBE_PROXY: &str = "kube-proxy";
 /// The directories of the network plugins' configurations and programs on a node (CNI specification).
 const CNI: [&str; 2] = ["/etc/cni", "/opt/cni"];
@@ -26,9 +26,14 @@ pub struct SystemPods {
     daemon_sets: Vec<DaemonSet>,
 }
 
-/// The name by which Kubernetes and its distributions mark their own namespaces.
+/// Whether a namespace has a name by which Kubernetes and its distributions mark their own.
+pub(crate) fn is_system_namespace(name: &str) -> bool {
+    name.starts_with("kube-") || name.ends_with("-system")
+}
+
+/// Whether an object is in such a namespace.
 pub(super) fn is_system(namespace: Option<&String>) -> bool {
-    namespace.is_some_and(|name| name.starts_with("kube-") || name.ends_with("-system"))
+    namespace.is_some_and(|name| is_system_namespace(name))
 }
 
 impl KubernetesApi {
@@ -40,16 +45,8 @@ impl KubernetesApi {
         let (pods, sets) = (Api::<Pod>::all(self.client()), Api::<DaemonSet>::all(self.client()));
         let every = ListParams::default();
         let listed = async { tokio::try_join!(pods.list(&every), sets.list(&every)) };
-        let action = "list the pods of the system";
-        match tokio::time::timeout(limit, listed).await {
-            Ok(Ok((pods, sets))) => Ok(SystemPods::of(pods.items, sets.items)),
-            Ok(Err(error)) => Err(KubernetesError::request(action)(error)),
-            Err(_) => Err(KubernetesError::Timeout {
-                waited_for: format!("an answer to the request to {action}"),
-                limit,
-                last_seen: "nothing".into(),
-            }),
-        }
+        let (pods, sets) = answered("list the pods of the system".into(), limit, listed).await?;
+        Ok(SystemPods::of(pods.items, sets.items))
     }
 }
 

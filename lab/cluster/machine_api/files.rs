@@ -7,6 +7,7 @@ use super::{
     client::NodeClient,
     wire::machine::{ListRequest, list_request},
 };
+use crate::kubernetes::is_system_namespace;
 
 /// The directory of the pods' logs, `NAMESPACE_POD_UID/CONTAINER/RUN.log` (Kubernetes, pkg/kubelet/kuberuntime).
 const POD_LOGS: &str = "/var/log/pods";
@@ -67,8 +68,7 @@ fn log_name(relative: &str) -> Option<String> {
             && !word.starts_with('.')
             && word.chars().all(|one| one.is_ascii_alphanumeric() || "-._".contains(one))
     };
-    let system = namespace.starts_with("kube-") || namespace.ends_with("-system");
-    (system && [name, container, run].into_iter().all(plain) && run.ends_with(".log"))
+    (is_system_namespace(namespace) && [name, container, run].into_iter().all(plain) && run.ends_with(".log"))
         .then(|| format!("{name}/{container}.{run}"))
 }
 

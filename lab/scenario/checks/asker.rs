@@ -4,6 +4,7 @@ use lab_cluster::{
     kubernetes::{EchoPod, KubernetesApi, ProbeReply, Prober},
     wait::Wait,
 };
+use lab_model::visible;
 
 use super::{QUESTION, asked::AskError};
 
@@ -26,18 +27,9 @@ impl Asker {
         patience: &Wait,
         right: impl Fn(&str) -> bool,
     ) -> Result<String, AskError> {
-        let right = &right;
-        let attempt = || async move {
-            match self.prober.get(from, url).await {
-                Ok(reply) => answer(&reply, right),
-                Err(source) => Err(AskError::NoPodProxy { node: from.node.clone(), source }),
-            }
-        };
-        Ok(patience.retry(attempt).await?)
+        self.judged(from, url, patience, |reply| answer(&reply, &right)).await
     }
-}
 
-impl Asker {
     /// Returns the response body if `right` accepts it. Retries for up to `patience`.
     pub(super) async fn ask_body(
         &self,
@@ -46,11 +38,21 @@ impl Asker {
         patience: &Wait,
         right: impl Fn(&str) -> bool,
     ) -> Result<String, AskError> {
-        let right = &right;
+        self.judged(from, url, patience, |reply| body(reply, &right)).await
+    }
+
+    /// Repeats the request until `judge` accepts the reply, for up to `patience`.
+    async fn judged(
+        &self,
+        from: &EchoPod,
+        url: &str,
+        patience: &Wait,
+        judge: impl Fn(ProbeReply) -> Result<String, AskError>,
+    ) -> Result<String, AskError> {
+        let judge = &judge;
         let attempt = || async move {
             let reply = self.prober.get(from, url).await;
-            let reply = reply.map_err(|source| AskError::NoPodProxy { node: from.node.clone(), source })?;
-            body(reply, right)
+            judge(reply.map_err(|source| AskError::NoPodProxy { node: from.node.clone(), source })?)
         };
         Ok(patience.retry(attempt).await?)
     }
@@ -66,8 +68,7 @@ fn body(reply: ProbeReply, right: impl Fn(&str) -> bool) -> Result<String, AskEr
     if reply.status == 200 && right(&reply.body) {
         return Ok(reply.body);
     }
-    let body = reply.body.chars().filter(|one| !one.is_control()).take(QUOTED).collect();
-    Err(AskError::OtherAnswer { status: reply.status, body })
+    Err(AskError::OtherAnswer { status: reply.status, body: visible(&reply.body, QUOTED) })
 }
 
 fn answer(reply: &ProbeReply, right: impl Fn(&str) -> bool) -> Result<String, AskError> {
