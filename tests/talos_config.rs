@@ -1,6 +1,8 @@
 //! What the lab generates for Talos, judged by Sidero's machinery library: the releases that the
 //! contracts mean, each with its own schema and validation.
 
+#[path = "machinery/generated.rs"]
+mod generated;
 #[path = "machinery/oracle.rs"]
 mod oracle;
 #[path = "machinery/own_configs.rs"]
@@ -8,45 +10,16 @@ mod own_configs;
 #[path = "support/validator.rs"]
 mod validator;
 
+use generated::{cluster, version};
 use lab_model::node::{Kind, NodeName};
 use lab_plan::config::{
-    AppliesTo, ClusterConfig, LabPatchId, LabPatches, MachineConfig, NodeConfig, Profile, RegistryMirror,
-    SecretsBundle, TalosContract, generate, talosconfig,
+    AppliesTo, ClusterConfig, LabPatchId, LabPatches, MachineConfig, NodeConfig, Profile, SecretsBundle,
+    TalosContract, generate, talosconfig,
 };
 use oracle::{Machinery, Version};
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
-
-fn version(contract: TalosContract) -> Version {
-    match contract {
-        TalosContract::V1_11 => Version::V1_11,
-        TalosContract::V1_12 => Version::V1_12,
-        TalosContract::V1_13 => Version::V1_13,
-    }
-}
-
-fn cluster(contract: TalosContract) -> ClusterConfig {
-    ClusterConfig {
-        name: "lab".into(),
-        endpoint_address: [10, 5, 0, 2].into(),
-        contract,
-        kubernetes_version: "1.34.2".into(),
-        lan: "10.5.0.0/24".parse().expect("range"),
-        gateway: [10, 5, 0, 1].into(),
-        pods: "10.244.0.0/16".parse().expect("range"),
-        services: "10.96.0.0/12".parse().expect("range"),
-        dns_domain: "cluster.local".into(),
-        mirrors: vec![RegistryMirror {
-            upstream: "registry.k8s.io".into(),
-            endpoint: "http://10.5.0.1:5000".into(),
-        }],
-        image_cache: false,
-        own_network_plugin: false,
-        schedule_on_control_planes: false,
-        lab_patches: LabPatches::default(),
-    }
-}
 
 fn secrets() -> SecretsBundle {
     SecretsBundle::generate(jiff::Timestamp::now()).expect("secrets")

@@ -201,19 +201,7 @@ func TestAnswerServesWhateverItsClientsDo(t *testing.T) {
 	address := freeAddress(t)
 	run := command(t, []string{listenVariable + "=" + address, "NODE_NAME=worker-1", `POD_NAME=a"\b`}, answerModule(t))
 
-	output, err := run.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	if err := run.Start(); err != nil {
-		t.Fatal(err)
-	}
-
-	line, err := bufio.NewReader(output).ReadString('\n')
-	if err != nil || !strings.Contains(line, "worker-1") {
-		t.Fatalf("first line %q, %v", line, err)
-	}
+	expectFirstLine(t, run, "worker-1")
 
 	const want = `{"node":"worker-1","pod":"a\"\\b","runtime":"wasm"}` + "\n"
 
@@ -239,6 +227,25 @@ func TestAnswerServesWhateverItsClientsDo(t *testing.T) {
 
 	expectBody(t, address, "/", want)
 	expectStatus(t, run, 143) // it blocks in accept now
+}
+
+// expectFirstLine starts a program and waits for its first line of output.
+func expectFirstLine(t *testing.T, run *exec.Cmd, part string) {
+	t.Helper()
+
+	output, err := run.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+
+	line, err := bufio.NewReader(output).ReadString('\n')
+	if err != nil || !strings.Contains(line, part) {
+		t.Fatalf("first line %q, %v", line, err)
+	}
 }
 
 func expectBody(t *testing.T, address, path, want string) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"net/http"
@@ -53,19 +52,7 @@ func TestTheWorkloadIsServedBySpinsManifest(t *testing.T) {
 	address := freeAddress(t)
 	run := command(t, []string{spinAddress + "=" + address, "NODE_NAME=worker-1"}, spinFlag, file)
 
-	output, err := run.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	if err := run.Start(); err != nil {
-		t.Fatal(err)
-	}
-
-	line, err := bufio.NewReader(output).ReadString('\n')
-	if err != nil || !strings.Contains(line, address) {
-		t.Fatalf("first line %q, %v", line, err)
-	}
+	expectFirstLine(t, run, address)
 
 	// As with Spin, the container's environment does not reach the module.
 	const want = `{"node":"","pod":"","runtime":"wasm"}` + "\n"
