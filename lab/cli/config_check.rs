@@ -23,8 +23,8 @@ pub struct Check {
     /// Talos version that will read the files, or `all` for each that the lab knows
     #[arg(long, value_name = "VERSION", default_value = TalosContract::default().as_str(), value_parser = asked)]
     talos: Asked,
-    /// Config over which the patches among the files are laid; can be repeated, and one that takes the patch is
-    /// enough [default: the configs among the files, and what talosctl generates]
+    /// Config that the patches among the files are applied to; can be repeated, and a patch must fit only one of
+    /// them [default: the configs among the files, and what talosctl generates]
     #[arg(long, value_name = "FILE")]
     base: Vec<PathBuf>,
     /// Directory of the built images; programs with Talos' own library are kept below it
@@ -39,7 +39,7 @@ pub struct Check {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Asked {
     contracts: Vec<TalosContract>,
-    /// The difference between the release that was asked for and the one that is known.
+    /// The difference between the requested release and the known release that replaces it.
     note: Option<String>,
 }
 

@@ -209,7 +209,7 @@ async fn keep(session: &Session, formed: &FormedCluster, keep_going: bool) -> Re
     }
 }
 
-/// Resolves when the QEMU of a node ends and nobody asked for it.
+/// Resolves when the QEMU process of a node ends without a request of the user.
 async fn lost_node(events: &mut Subscription, cluster: &Cluster) -> String {
     while let Some(event) = events.recv().await {
         if let EventKind::MachineExited { node, status, expected: false } = event.kind

@@ -119,7 +119,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Returns the user's runtime directory for state that labs on this host share: locks, reservations,
-/// sockets. The path is `$XDG_RUNTIME_DIR/lab`, or `/tmp/lab-UID` if the variable is not set. If somebody else
+/// sockets. The path is `$XDG_RUNTIME_DIR/lab`, or `/tmp/lab-UID` if the variable is not set. If another user
 /// owns that name in `/tmp`, it is `~/.cache/lab/run`.
 ///
 /// # Errors
@@ -135,7 +135,7 @@ pub fn runtime_directory() -> io::Result<std::path::PathBuf> {
     private_or(&Path::new("/tmp").join(format!("lab-{user}")), home.as_deref())
 }
 
-/// Returns the first directory if it is private, or `other` if somebody else took its name.
+/// Returns the first directory if it is private, or `other` if another user took its name.
 fn private_or(first: &Path, other: Option<&Path>) -> io::Result<std::path::PathBuf> {
     match (private_directory(first), other) {
         (Err(error), Some(other)) if error.kind() == io::ErrorKind::PermissionDenied => {

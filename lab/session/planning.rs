@@ -1,6 +1,6 @@
 //! Decisions of a start before anything runs: the images, the inputs of the plan, and the images that nodes
-//! will pull. This code opens no port, writes only to the image cache, and starts no process but the
-//! one that judges machine configs.
+//! will pull. This code opens no port, writes only to the image cache, and starts no process except the
+//! validator of machine configs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -282,10 +282,10 @@ impl Exchange {
         }
     }
 
-    /// Parses a URL, and refuses one that the lab may not ask.
+    /// Parses a URL, and refuses URLs that the lab must not request.
     fn url(&self, text: &str) -> Result<Url, ExchangeError> {
         let url = Url::parse(text)
-            .map_err(|error| ExchangeError::Wrong(format!("\"{text}\" is no address: {error}")))?;
+            .map_err(|error| ExchangeError::Wrong(format!("\"{text}\" is not a URL: {error}")))?;
         match refuse(&url, self.reach) {
             Some(why) => Err(ExchangeError::Refused(why)),
             None => Ok(url),
@@ -297,7 +297,7 @@ impl Exchange {
 fn refuse(url: &Url, reach: Reach) -> Option<String> {
     let host = url.host_str().unwrap_or_default();
     if !["http", "https"].contains(&url.scheme()) {
-        return Some(format!("it leads to {}, which is no web address", url.scheme()));
+        return Some(format!("it leads to {}, which is not http or https", url.scheme()));
     }
     (reach == Reach::Public && !may_be_public(host))
         .then(|| format!("{host} is not on the public internet, and images for guests come from there only"))

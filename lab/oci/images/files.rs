@@ -39,7 +39,7 @@ pub fn extract(
 ) -> Result<(), OciError> {
     let mut hidden = Hidden::default();
     for layer in image.layers.iter().rev() {
-        // A full disk is no fault of the image.
+        // A full disk is not an error of the image.
         let fail = |error: io::Error| match is_exhausted(&error) {
             true => OciError::file("unpack an image into", into)(error),
             false => content.damaged(&layer.name, error),

@@ -32,10 +32,10 @@ const LAB: &[(&str, &str)] = &[
     ("init_on_alloc=0", "a new guest's memory is zero already"),
     ("panic=0", "a node that crashed stays for the post-mortem"),
     ("net.ifnames=0", "the network card is eth0 with every kernel"),
-    ("talos.dashboard.disabled=1", "nobody looks at the screen"),
+    ("talos.dashboard.disabled=1", "the node has no screen"),
     ("sysctl.vm.dirty_expire_centisecs=300", WRITE_BACK),
     ("sysctl.vm.dirty_writeback_centisecs=100", WRITE_BACK),
-    ("talos.auditd.disabled=1", "nobody reads the audit log"),
+    ("talos.auditd.disabled=1", "the lab does not read the audit log"),
     (
         "mitigations=off",
         "emulated processors do not speculate, and the safeguards cost time at each system call",

@@ -16,7 +16,7 @@ pub struct ConfigSet {
     pub files: Vec<UserConfig>,
     /// The other files.
     pub(super) unreadable: Vec<Unreadable>,
-    /// Configs of the user over which the patches among the files are laid. Empty: generated configs.
+    /// Configs of the user that the patches among the files are applied to. Empty: generated configs.
     pub bases: Vec<String>,
 }
 

@@ -34,12 +34,12 @@ impl TalosLibrary for NoLibrary {
 /// Texts that are judged independently of each other.
 #[derive(Debug, Default, Serialize)]
 pub struct JudgeRequest<'a> {
-    /// Configs over which patches are laid.
+    /// Configs that patches are applied to.
     pub bases: Vec<Base>,
     pub texts: Vec<JudgedText<'a>>,
 }
 
-/// A config over which patches are laid.
+/// A config that patches are applied to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Base {
     pub text: String,

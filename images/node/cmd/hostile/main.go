@@ -101,7 +101,7 @@ func issued(authority *x509.PEMEncodedCertificateAndKey, address netip.Addr) (tl
 	return tls.X509KeyPair(cert.Crt, cert.Key)
 }
 
-// floodConsole writes to the serial console what nobody should obey, and then some megabytes of it.
+// floodConsole writes text with escapes and workflow commands to the serial console, and then some megabytes of text.
 func floodConsole() {
 	fmt.Print(lie, "\n", strings.Repeat("x", 1<<20), "\n")
 

@@ -21,7 +21,7 @@ pub(super) struct Bases {
     bases: Vec<Base>,
     /// The configs that the user named as bases, or that are among the files.
     given: Vec<usize>,
-    /// Whether patches are laid over the given bases alone.
+    /// Whether patches are applied to the given bases alone.
     only_given: bool,
 }
 
