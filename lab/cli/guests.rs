@@ -10,7 +10,7 @@ use lab_model::{
     node::Role,
 };
 use lab_report::Display;
-use lab_vm::network::HostPort;
+use lab_vm::{network::HostPort, process::CpuShare};
 
 use super::mirror;
 
@@ -23,6 +23,9 @@ pub struct Guests {
     /// CPU model of the guests, by its QEMU name, e.g. cortex-a72 [default: the best for the accelerator]
     #[arg(long, value_name = "MODEL")]
     pub(super) cpu: Option<String>,
+    /// Run each VM only this share of the time, in percent, as on a slow host; time limits grow with it
+    #[arg(long, value_name = "PERCENT", default_value_t)]
+    pub(super) cpu_share: CpuShare,
     /// QEMU program [default: qemu-system-aarch64 on PATH]
     #[arg(long, value_name = "FILE")]
     pub(super) qemu: Option<PathBuf>,
@@ -83,6 +86,7 @@ impl Guests {
             qemu: self.qemu.clone(),
             accelerator: self.accel,
             cpu_model: self.cpu.clone().map(CpuModel::new),
+            cpu_share: self.cpu_share,
             images: self.images.clone(),
             mirrors: self.mirrors.clone(),
             pull_through: self

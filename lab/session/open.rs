@@ -20,7 +20,7 @@ use lab_vm::{
     host::{DEFAULT_RUNS_KEPT, ReserveError, RunDirectory, host_memory, prune, reap},
     machine::{HostPlatform, QemuBinary, QemuError, choose_accelerator},
     network::HostPort,
-    process::Processes,
+    process::{CpuShare, Processes},
 };
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -40,6 +40,8 @@ pub struct SessionOptions {
     pub accelerator: Option<Accelerator>,
     /// The CPU model of the guests. Default: the best model of the accelerator.
     pub cpu_model: Option<CpuModel>,
+    /// The share of time in which each VM runs, to simulate a slow host.
+    pub cpu_share: CpuShare,
     /// The directory with the images of `make images`.
     pub images: PathBuf,
     /// Images of roles that replace the reference node's images.
@@ -77,6 +79,7 @@ impl SessionOptions {
             qemu: None,
             accelerator: None,
             cpu_model: None,
+            cpu_share: CpuShare::WHOLE,
             images: PathBuf::from("target/images"),
             given: BTreeMap::new(),
             mirrors: Vec::new(),

@@ -20,6 +20,7 @@ use lab_plan::cluster::PreparedImage;
 use lab_vm::{
     host::{HostLoad, SpeedCache, SpeedFactor, SpeedKey, SpeedMeasurement, host_key},
     machine::QemuBinary,
+    process::ChildOptions,
 };
 use tempfile::NamedTempFile;
 
@@ -77,8 +78,10 @@ impl Session {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        // The factor then includes the share, and so do all time limits.
+        let share = ChildOptions { share: self.options.cpu_share, ..ChildOptions::default() };
         let started = Instant::now();
-        let process = self.processes.spawn("speed", command).await;
+        let process = self.processes.spawn_with("speed", command, share).await;
         let process = process.map_err(|error| failed(io::Error::other(error)))?;
         // After the limit, drop kills the process, and the limit is the measurement.
         let _ = tokio::time::timeout(PATIENCE, process.wait()).await;
@@ -96,7 +99,11 @@ pub(super) fn speed_key(
     SpeedKey {
         host: host_key(),
         qemu: qemu.version.to_string(),
-        accelerator: format!("{accelerator} {}", cpu_model(options, accelerator).as_str()),
+        accelerator: format!(
+            "{accelerator} {} {}",
+            cpu_model(options, accelerator).as_str(),
+            options.cpu_share
+        ),
         image: image.digest.to_string(),
     }
 }

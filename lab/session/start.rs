@@ -275,6 +275,7 @@ impl Session {
             directory: directory.clone(),
             recorder: self.recorder.clone(),
             ports: self.options.host_ports.clone(),
+            cpu_share: self.options.cpu_share,
         };
         let saved = warm.as_ref().and_then(|warm| warm.restore.as_ref()?.control_server());
         let tailnet = self.start_tailnet(&plan, &directory.join("tailnet"), saved).await?;

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use lab_model::accelerator::{Accelerator, CpuModel};
-use lab_vm::machine::{DeviceBus, GicVersion, MachineSpec, make_disk};
+use lab_vm::{
+    machine::{DeviceBus, GicVersion, MachineSpec, make_disk},
+    process::CpuShare,
+};
 
 /// What the guest does after its text.
 #[derive(Clone, Copy)]
@@ -40,6 +43,7 @@ pub fn spec(directory: &Path, accelerator: Accelerator, text: &str, then: Then) 
         mac: "52:54:00:00:00:02".parse()?,
         lan_socket: directory.join("lan"),
         mtu: 1500,
+        cpu_share: CpuShare::WHOLE,
         paused: false,
         incoming: false,
         directory: directory.join("node-1"),

@@ -19,7 +19,7 @@ use lab_model::{
 };
 use lab_plan::scenario::{Expectation, SeenFailure};
 use lab_report::Display;
-use lab_vm::host::WhenShort;
+use lab_vm::{host::WhenShort, process::CpuShare};
 use regex::Regex;
 #[allow(unused_imports, reason = "not every test runs clusters by itself")]
 pub use turns::{MEMORY_PATIENCE, turn};
@@ -48,9 +48,13 @@ pub async fn run_with(file: &str, scenario: Scenario, options: SessionOptions) -
     Ok((verdict, directory))
 }
 
-/// A run of its own for a test; with `LAB_COLD` set its clusters form cold.
+/// A run of its own for a test. With `LAB_COLD` set, its clusters form cold. With `LAB_CPU_SHARE` set to a
+/// number, its VMs run for that share of the time, in percent.
 pub fn options(name: &str) -> SessionOptions {
+    let share = std::env::var("LAB_CPU_SHARE").ok();
+    let cpu_share = share.map_or(CpuShare::WHOLE, |share| share.parse().expect("LAB_CPU_SHARE is a share"));
     SessionOptions {
+        cpu_share,
         display: Display::Plain,
         cold: std::env::var_os("LAB_COLD").is_some(),
         ..SessionOptions::new(format!("test-{name}"))

@@ -22,7 +22,7 @@ use lab_vm::{
     host::{DISK, NODES},
     machine::{DeviceBus, GicVersion, Machine, MachineSpec, QemuBinary, make_disk},
     network::{HostPort, Lan, NetworkError},
-    process::Processes,
+    process::{CpuShare, Processes},
 };
 use tokio::sync::watch;
 
@@ -49,6 +49,8 @@ pub struct Host {
     pub recorder: Recorder,
     /// Ports of the host's loopback that nodes may reach besides those that the lab serves.
     pub ports: Vec<HostPort>,
+    /// The share of time in which each VM runs.
+    pub cpu_share: CpuShare,
 }
 
 /// A live cluster. It exists before its first machine starts. [`Cluster::form`] returns a
@@ -278,6 +280,7 @@ impl Cluster {
             mac: node.mac,
             lan_socket: lan_socket.to_owned(),
             mtu: self.plan.lan.mtu,
+            cpu_share: self.host.cpu_share,
             paused: false,
             incoming,
             directory,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use lab_plan::tailnet::AuthKey;
-use lab_vm::process::{Process, Processes};
+use lab_vm::process::{ChildOptions, Process, Processes};
 use tokio::time::Instant;
 
 use super::{TailnetError, error::file};
@@ -53,7 +53,8 @@ impl Daemon {
         output.set_permissions(fs::Permissions::from_mode(0o600)).map_err(file("protect", log))?;
         let errors = output.try_clone().map_err(file("write", log))?;
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
-        let process = processes.spawn_with_sockets(program, command, Some(private)).await?;
+        let options = ChildOptions { sockets: Some(private), ..ChildOptions::default() };
+        let process = processes.spawn_with(program, command, options).await?;
         Ok(Self { program: program.to_owned(), process, log: log.to_owned() })
     }
 

@@ -184,7 +184,7 @@ impl Vector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::QemuBinary;
+    use crate::{machine::QemuBinary, process::CpuShare};
     use lab_model::accelerator::CpuModel;
 
     fn spec(accelerator: Accelerator) -> MachineSpec {
@@ -203,6 +203,7 @@ mod tests {
             mac: "52:54:00:00:00:02".parse().unwrap(),
             lan_socket: "/tmp/lab-1/control-plane-1".into(),
             mtu: 1500,
+            cpu_share: CpuShare::WHOLE,
             paused: false,
             incoming: false,
             directory: "/run/control-plane-1".into(),

@@ -18,7 +18,7 @@ mod qmp;
 mod qmp_event;
 mod running;
 mod spec;
-mod usage;
+pub(crate) mod usage;
 mod watcher;
 
 pub use accelerator::{HostPlatform, KvmAccess, choose_accelerator};

@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     machine::usage::{self},
-    process::{Process, Processes, SocketDirectory},
+    process::{ChildOptions, Process, Processes, SocketDirectory},
 };
 
 /// The maximum time until QEMU connects its console and monitor; 0.1 s on an idle host.
@@ -113,7 +113,11 @@ impl Machine {
             .stdout(Stdio::null())
             .stderr(stderr);
         let process = processes
-            .spawn_with_sockets(node.as_str(), command, Some(sockets.path()))
+            .spawn_with(
+                node.as_str(),
+                command,
+                ChildOptions { sockets: Some(sockets.path()), share: spec.cpu_share },
+            )
             .await
             .map_err(|source| MachineError::Process { node: node.clone(), source })?;
 

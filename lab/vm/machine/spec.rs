@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use lab_model::{accelerator::CpuModel, network::MacAddr, node::NodeName};
 use serde::{Deserialize, Serialize};
 
+use crate::process::CpuShare;
+
 /// The transport of the virtio devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -58,6 +60,9 @@ pub struct MachineSpec {
     pub lan_socket: PathBuf,
     /// MTU that the network card offers to the guest, bytes.
     pub mtu: u16,
+    /// The share of time in which QEMU runs.
+    #[serde(skip)]
+    pub cpu_share: CpuShare,
     /// Start with the CPUs stopped; [`super::Machine::resume`] starts them.
     pub paused: bool,
     /// Start without initial memory, for [`super::Machine::load`]; the CPUs stay stopped.

@@ -21,7 +21,7 @@ use tokio::net::UnixListener;
 use super::NetworkError;
 use crate::{
     machine::{QemuBinary, Qmp},
-    process::{Process, Processes, SocketDirectory},
+    process::{ChildOptions, Process, Processes, SocketDirectory},
 };
 
 /// The maximum time until QEMU connects; 0.1 s on an idle host.
@@ -63,7 +63,8 @@ impl Uplink {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr);
-        let process = processes.spawn_with_sockets("uplink", command, Some(sockets.path())).await?;
+        let options = ChildOptions { sockets: Some(sockets.path()), ..ChildOptions::default() };
+        let process = processes.spawn_with("uplink", command, options).await?;
         let stream = tokio::select! {
             accepted = listener.accept() => accepted.map_err(failed("accept the uplink", &qmp_socket))?.0,
             status = process.wait() => return Err(ended(&status.to_string(), &log)),

@@ -5,11 +5,13 @@ mod identity;
 mod parent_death;
 mod processes;
 mod record;
+mod share;
 mod sockets;
 
 pub use identity::{ProcessIdentity, ProcessUsage};
 pub(crate) use identity::{resident_mib_of_tree, usage_of_all};
-pub use processes::{Process, ProcessError, Processes};
+pub use processes::{ChildOptions, Process, ProcessError, Processes};
 pub use record::{ProcessRecord, SOCKETS_PREFIX};
 pub(crate) use record::{may_remove, read_records};
+pub use share::{CpuShare, CpuShareError};
 pub use sockets::SocketDirectory;

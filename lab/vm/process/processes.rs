@@ -20,7 +20,11 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{parent_death, record::ProcessRecord};
+use super::{
+    parent_death,
+    record::ProcessRecord,
+    share::{CpuShare, hold_to},
+};
 
 /// The maximum time until a killed child is gone. Freeing gigabytes takes a moment.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -64,10 +68,21 @@ struct Starter {
     thread: Option<thread::JoinHandle<()>>,
 }
 
+/// What else the lab does for a child.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ChildOptions<'a> {
+    /// A socket directory for the record of the child. [`reap`](crate::host::reap) removes it if the lab is
+    /// killed.
+    pub sockets: Option<&'a Path>,
+    /// The share of time in which the child runs.
+    pub share: CpuShare,
+}
+
 struct SpawnRequest {
     name: String,
     command: Command,
     sockets: Option<PathBuf>,
+    share: CpuShare,
     reply: oneshot::Sender<Result<Started, io::Error>>,
 }
 
@@ -96,22 +111,22 @@ impl Processes {
     /// terminal then reaches only the lab, which ends its children in order. The child does not
     /// inherit a tailnet key from the lab's environment. The caller sets the standard streams.
     pub async fn spawn(&self, name: &str, command: Command) -> Result<Process, ProcessError> {
-        self.spawn_with_sockets(name, command, None).await
+        self.spawn_with(name, command, ChildOptions::default()).await
     }
 
-    /// Same as [`Processes::spawn`]. The record also names a socket directory, which
-    /// [`reap`](crate::host::reap) removes if the lab is killed.
-    pub async fn spawn_with_sockets(
+    /// Same as [`Processes::spawn`], with options.
+    pub async fn spawn_with(
         &self,
         name: &str,
         mut command: Command,
-        sockets: Option<&Path>,
+        options: ChildOptions<'_>,
     ) -> Result<Process, ProcessError> {
         let program = PathBuf::from(command.get_program());
         command.env_remove("TS_AUTHKEY");
         let (reply, answer) = oneshot::channel();
-        let request =
-            SpawnRequest { name: name.to_owned(), command, sockets: sockets.map(Path::to_owned), reply };
+        let ChildOptions { sockets, share } = options;
+        let sockets = sockets.map(Path::to_owned);
+        let request = SpawnRequest { name: name.to_owned(), command, sockets, share, reply };
         let sent = self.starter.requests.as_ref().is_some_and(|requests| requests.send(request).is_ok());
         let started = match answer.await {
             Ok(started) if sent => started,
@@ -166,10 +181,14 @@ impl Drop for Starter {
 
 async fn serve(mut inbox: mpsc::UnboundedReceiver<SpawnRequest>, records: PathBuf) {
     let mut children = JoinSet::new();
+    let mut number = 0;
     loop {
         tokio::select! {
             request = inbox.recv() => match request {
-                Some(request) => start(request, &records, &mut children),
+                Some(request) => {
+                    start(request, &records, &mut children, number);
+                    number += 1;
+                }
                 None => break,
             },
             Some(_) = children.join_next() => {}
@@ -179,8 +198,8 @@ async fn serve(mut inbox: mpsc::UnboundedReceiver<SpawnRequest>, records: PathBu
     while children.join_next().await.is_some() {}
 }
 
-fn start(request: SpawnRequest, records: &Path, children: &mut JoinSet<()>) {
-    let SpawnRequest { name, mut command, sockets, reply } = request;
+fn start(request: SpawnRequest, records: &Path, children: &mut JoinSet<()>, number: usize) {
+    let SpawnRequest { name, mut command, sockets, share, reply } = request;
     parent_death::die_with_spawning_thread(&mut command);
     command.process_group(0);
     let child = match tokio::process::Command::from(command).kill_on_drop(true).spawn() {
@@ -196,19 +215,24 @@ fn start(request: SpawnRequest, records: &Path, children: &mut JoinSet<()>) {
         ProcessRecord::of(&name, pid, sockets.as_deref()).and_then(|record| record.write(records).ok());
     let (kill, orders) = mpsc::unbounded_channel();
     let (report, status) = watch::channel(None);
-    children.spawn(attend(child, orders, report, record));
+    let held = hold_to(share, pid, number);
+    children.spawn(attend(child, held, orders, report, record));
     // If the requester is gone, dropping the inner sender is the kill request.
     let _ = reply.send(Ok(Started { pid, kill, status }));
 }
 
 async fn attend(
     mut child: tokio::process::Child,
+    held: impl Future<Output = ()>,
     mut orders: mpsc::UnboundedReceiver<()>,
     report: watch::Sender<Option<ExitStatus>>,
     record: Option<PathBuf>,
 ) {
     let status = tokio::select! {
+        // First, so that no signal is sent after the wait has ended.
+        biased;
         status = child.wait() => status.ok(),
+        () = held => None,
         // Both a kill request and the owner's end.
         _ = orders.recv() => {
             let _ = child.start_kill();
@@ -268,6 +292,32 @@ mod tests {
         drop(processes);
         drop(child);
         assert!(!sleeper.is_alive());
+    }
+
+    #[tokio::test]
+    async fn a_child_with_a_share_runs_only_for_that_share_and_can_be_killed_at_any_time() {
+        let records = tempfile::tempdir().unwrap();
+        let processes = Processes::new(records.path()).unwrap();
+        let busy = async |share: &str| {
+            let options = ChildOptions { share: share.parse().unwrap(), ..ChildOptions::default() };
+            let child = processes.spawn_with("busy", shell("while :; do :; done"), options).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let used = crate::machine::usage::usage(child.pid()).unwrap().cpu_time;
+            child.kill();
+            assert_eq!(child.wait().await.signal(), Some(9));
+            used
+        };
+        let (all, tenth) = (busy("100").await, busy("10").await);
+        assert!(tenth < all / 3, "{tenth:?} with a tenth, {all:?} with all");
+    }
+
+    #[tokio::test]
+    async fn a_child_with_a_share_ends_by_itself_as_any_other() {
+        let records = tempfile::tempdir().unwrap();
+        let processes = Processes::new(records.path()).unwrap();
+        let options = ChildOptions { share: "20".parse().unwrap(), ..ChildOptions::default() };
+        let child = processes.spawn_with("four", shell("sleep 0.2; exit 4"), options).await.unwrap();
+        assert_eq!(child.wait().await.code(), Some(4));
     }
 
     #[tokio::test]
