@@ -22,14 +22,21 @@ setup-tests: ## Install the same, and the browser for the tests of reports
 build: ## Build the lab command
 	cargo build --locked --bin lab
 
+# Rust and Go compile at the same time: each alone leaves a core idle while it links.
 .PHONY: images
-images: build ## Build the reference node images and the workload images
-	target/debug/lab image build
+images: ## Build the lab command, the reference node images, the workload images, and the programs of this host
+	cargo build --locked --bin lab-images
+	+@$(MAKE) --no-print-directory --jobs=2 build node-images
 	target/debug/lab image programs
 
+.PHONY: node-images
+node-images:
+	target/debug/lab-images $(VARIANTS)
+
 .PHONY: demo
-demo: setup build ## Form a three-node cluster and report a verdict
-	target/debug/lab image build compute
+demo: setup ## Form a three-node cluster and report a verdict
+	cargo build --locked --bin lab-images
+	+@$(MAKE) --no-print-directory --jobs=2 build node-images VARIANTS=compute
 	target/debug/lab image programs config-check --talos v1.13
 	target/debug/lab run 01
 
@@ -57,6 +64,11 @@ test-cluster: images ## Run the tests that form whole clusters
 test-long: setup-tests images ## Run the tests that take too long for every change (half an hour and more)
 	cargo test --locked --test ci --test rehearsal --test start_order --test tailscale_routing --test extension_isolation --test network_plugin \
 	  --test every_check --test network_partition --test experiment -- --ignored --nocapture
+
+.PHONY: test-slow
+test-slow: setup-tests images ## Run the four scenarios and their negative rows on nodes that run a quarter of the time (SHARE=25)
+	LAB_CPU_SHARE=$(or $(SHARE),25) cargo test --locked --no-fail-fast --test compute_only --test mixed_role --test tailscale_routing \
+	  --test extension_isolation
 
 .PHONY: soak
 soak: images ## Repeat a cluster test, and stop at the first failure (TEST=compute_only TIMES=10)

@@ -10,8 +10,9 @@ use super::{files, root};
 /// Only code that `build.rs` generates names these.
 const GENERATED: [&str; 2] = ["prost", "tonic-prost"];
 
-/// Dependencies that are named only for the features that another dependency needs.
-const FOR_ITS_FEATURES: [(&str, &str); 1] = [("lab/oci/Cargo.toml", "reqwest")];
+/// Dependencies that are named only for the features that another dependency needs, or shares with tests.
+const FOR_ITS_FEATURES: [(&str, &str); 2] =
+    [("lab/oci/Cargo.toml", "reqwest"), ("lab/cluster/Cargo.toml", "regex")];
 
 /// Fuzz targets include files of the lab, and name the crates of those.
 const INCLUDES_OTHERS: &str = "fuzz/Cargo.toml";
