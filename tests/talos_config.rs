@@ -26,7 +26,7 @@ fn secrets() -> SecretsBundle {
 }
 
 fn node(kind: Kind) -> NodeConfig {
-    NodeConfig { name: NodeName::new("node-1").expect("name"), kind }
+    NodeConfig { name: NodeName::new("node-1").expect("name"), kind, modules: Vec::new() }
 }
 
 fn config(contract: TalosContract, kind: Kind) -> MachineConfig {
@@ -363,7 +363,7 @@ proptest! {
             schedule_on_control_planes: schedule,
             ..cluster(contract)
         };
-        let node = NodeConfig { name: NodeName::new(name).expect("name"), kind };
+        let node = NodeConfig { name: NodeName::new(name).expect("name"), kind, modules: Vec::new() };
         // A place that takes any text; labels and names have rules of their own.
         let variable = json!({ "machine": { "env": { "WORD": word } } }).to_string();
         let config = generate(&cluster, &node, shared_secrets()).patch([variable.as_str()]).expect("patch");

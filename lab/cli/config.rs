@@ -78,7 +78,8 @@ impl Lab {
             );
             return Ok(ExitCode::Passed);
         };
-        let node = NodeConfig { name: example("cp-1")?, kind: Kind::ControlPlane };
+        let node =
+            NodeConfig { name: example("cp-1")?, kind: Kind::ControlPlane, modules: vec!["zfs".into()] };
         let Some(found) = patch.patch(&example_cluster(self.talos), &node) else {
             return Ok(ExitCode::Passed);
         };

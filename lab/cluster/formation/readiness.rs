@@ -10,7 +10,11 @@ use lab_model::{
 use lab_plan::cluster::NodePlan;
 
 use super::{
-    cluster::Cluster, failure::Cause, final_service::FinalServices, hold::Hold, node_table::NodeTable,
+    cluster::Cluster,
+    failure::Cause,
+    final_service::{FILE_PATIENCE, FinalServices},
+    hold::Hold,
+    node_table::NodeTable,
     steps::LastSeen,
 };
 use crate::{
@@ -168,6 +172,12 @@ impl Cluster {
             self.report_changes(name, &before, &layers);
             if let Some(service) = finals.look(&last_services, Instant::now()) {
                 return Err(Cause::Service(service.with_log(&client).await));
+            }
+            let patience = self.plan.budgets.on_this_host(FILE_PATIENCE);
+            if layers.kubernetes.green
+                && let Some(service) = finals.look_for_file(&last_services, patience, Instant::now())
+            {
+                return Err(Cause::Service(service));
             }
         }
     }

@@ -6,6 +6,7 @@
 
 mod budget;
 mod config_check;
+mod extension_modules;
 mod fault;
 mod image_delivery;
 mod images;

@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use lab_image::Contents;
 use lab_model::{node::Kind, redact};
 use serde::Serialize;
 use serde_json::json;
 use similar::TextDiff;
 
 use super::{
+    extension_modules::modules_waited_for,
     plan_error::PlanError,
     spec::{ClusterSpec, NodeSpec},
 };
@@ -70,10 +72,15 @@ pub(super) fn node_config(
     cluster: &ClusterConfig,
     secrets: &SecretsBundle,
     node: &NodeSpec,
-    address: Ipv4Addr,
+    (image, address): (&Contents, Ipv4Addr),
     foreign: bool,
 ) -> Result<(MachineConfig, Option<OwnConfigChange>), PlanError> {
-    let own = NodeConfig { name: node.name.clone(), kind: node.kind };
+    let mut own = NodeConfig { name: node.name.clone(), kind: node.kind, modules: Vec::new() };
+    let modules = modules_waited_for(image);
+    if node.config.is_none() && !modules.is_empty() {
+        let named = patched(spec, node, generate(cluster, &own, secrets))?;
+        own.modules = modules.into_iter().filter(|module| !loads(&named, module)).collect();
+    }
     let (config, change) = match &node.config {
         Some(file) => {
             let (config, change) = changed(cluster, &own, file, as_written(node, file)?, address);
@@ -96,6 +103,12 @@ pub(super) fn node_config(
         return Err(PlanError::TwoNetworkPlugins { node: node.name.clone(), plugin: plugin.to_owned() });
     }
     Ok((config, change))
+}
+
+/// Whether a config names the module.
+fn loads(config: &MachineConfig, module: &str) -> bool {
+    let modules = config.main().and_then(|main| main.pointer("/machine/kernel/modules")?.as_array());
+    modules.into_iter().flatten().any(|entry| entry["name"] == module)
 }
 
 fn unusable(node: &NodeSpec, source: crate::config::ConfigError) -> PlanError {

@@ -297,8 +297,9 @@ fn node_plan(
     } else {
         secrets
     };
-    let (config, own_config) = node_config(spec, cluster, secrets, node, address, is_foreign)?;
     let image = inputs.images.get(&node.role).ok_or_else(|| PlanError::Image(node.role.clone()))?;
+    let (config, own_config) =
+        node_config(spec, cluster, secrets, node, (&image.contents, address), is_foreign)?;
     let mut kernel = KernelArguments::of(image, contract, release.as_ref());
     if let Some(limit) = boot_timeout(spec, &inputs.budgets) {
         kernel.push(&format!("lab.boot-timeout={}", limit.as_secs()));

@@ -96,4 +96,7 @@ pub struct NodeConfig {
     pub name: NodeName,
     /// Kubernetes node type: control plane or worker.
     pub kind: Kind,
+    /// Kernel modules that extension services of the image wait for, and that no patch of the user names.
+    #[serde(default)]
+    pub modules: Vec<String>,
 }

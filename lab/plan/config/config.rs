@@ -163,7 +163,7 @@ mod tests {
 
     fn config(contract: TalosContract, kind: Kind) -> MachineConfig {
         let secrets = SecretsBundle::generate(jiff::Timestamp::now()).expect("secrets");
-        let node = NodeConfig { name: NodeName::new("node-1").expect("name"), kind };
+        let node = NodeConfig { name: NodeName::new("node-1").expect("name"), kind, modules: Vec::new() };
         generate(&cluster(contract), &node, &secrets)
     }
 

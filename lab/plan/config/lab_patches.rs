@@ -51,6 +51,7 @@ pub enum LabPatchId {
     EtcdSubnet,
     ImageCache,
     NetworkPlugin,
+    ExtensionModules,
     Scheduling,
     Audit,
     SpeedEtcdSync,
@@ -112,7 +113,7 @@ pub struct UnknownLabPatch(String);
 
 impl LabPatchId {
     /// All variants, in declaration order. Patches are merged into a config in this order.
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::Time,
         Self::KubeletSubnet,
         Self::Mirrors,
@@ -123,6 +124,7 @@ impl LabPatchId {
         Self::EtcdSubnet,
         Self::ImageCache,
         Self::NetworkPlugin,
+        Self::ExtensionModules,
         Self::Scheduling,
         Self::Audit,
         Self::SpeedEtcdSync,
@@ -186,6 +188,11 @@ impl LabPatchId {
                 "lab/network-plugin",
                 All,
                 "with cni in the scenario, the network plugin comes from its manifests and nowhere else",
+            ),
+            Self::ExtensionModules => entry(
+                "lab/extension-modules",
+                All,
+                "a service of an extension waits for the device of a module, and Talos loads only modules that a config names",
             ),
             Self::Scheduling => entry(
                 "lab/scheduling",
@@ -260,6 +267,7 @@ impl LabPatchId {
         let asked_for = match self {
             Self::ImageCache => cluster.image_cache,
             Self::NetworkPlugin => cluster.own_network_plugin,
+            Self::ExtensionModules => !node.modules.is_empty(),
             _ => true,
         };
         (for_node && asked_for).then(|| LabPatch {
@@ -305,6 +313,10 @@ impl LabPatchId {
                 json!({ "machine": { "features": { "imageCache": { "localEnabled": true } } } })
             }
             Self::NetworkPlugin => json!({ "cluster": { "network": { "cni": { "name": "none" } } } }),
+            Self::ExtensionModules => {
+                let modules: Vec<_> = node.modules.iter().map(|name| json!({ "name": name })).collect();
+                json!({ "machine": { "kernel": { "modules": modules } } })
+            }
             Self::Scheduling => {
                 json!({ "cluster": { "allowSchedulingOnControlPlanes": cluster.schedule_on_control_planes } })
             }

@@ -89,7 +89,8 @@ static GENERATED: LazyLock<Option<Generated>> = LazyLock::new(|| {
     let secrets = SecretsBundle::generate(jiff::Timestamp::now()).ok()?;
     let name = NodeName::new("node-1").ok()?;
     let full = |kind| {
-        let config = generate(&cluster(), &NodeConfig { name: name.clone(), kind }, &secrets);
+        let config =
+            generate(&cluster(), &NodeConfig { name: name.clone(), kind, modules: Vec::new() }, &secrets);
         config.patch([WITHOUT_HOST_NAME]).ok()?.to_yaml().ok()
     };
     Some(Generated {
