@@ -98,7 +98,7 @@ async fn gather(cluster: &Cluster, node: &NodePlan) -> (String, Vec<(String, Str
                 Ok(services) => {
                     let extensions = services.iter().filter(|service| service.id.starts_with("ext-"));
                     logs.extend(extensions.map(|service| service.id.clone()));
-                    services.iter().map(|s| format!("{s:?}\n")).collect()
+                    services.iter().map(|service| format!("{service}\n")).collect()
                 }
                 Err(error) => error.to_string(),
             };

@@ -127,7 +127,7 @@ impl Cluster {
 
     async fn form_cold(&self) -> Result<Arc<KubernetesAccess>, Failure> {
         let asked_for = self.plan.spec.start_order != StartOrder::Auto;
-        if asked_for || self.plan.start.control_plane_first {
+        if self.plan.workers().next().is_some() && (asked_for || self.plan.start.control_plane_first) {
             let text = self.plan.start.to_string();
             self.host.recorder.record(EventKind::Note { subject: Subject::Cluster, text });
         }

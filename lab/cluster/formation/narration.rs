@@ -39,7 +39,7 @@ impl Cluster {
         loop {
             let lines = lines(client).await;
             for line in told.news(lines) {
-                seen.set(&line);
+                seen.progress(&line);
                 self.note(node, line);
             }
             tokio::time::sleep(LOOK_AGAIN).await;

@@ -12,6 +12,7 @@ use futures::FutureExt;
 use lab_model::events::{EventKind, LayerState, Outcome, Step, Subject};
 use lab_plan::cluster::Fault;
 use lab_vm::machine::Machine;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     cluster::Cluster,
@@ -29,18 +30,40 @@ pub(super) const FIRST_PROCESS: &str = "as init process";
 /// The Talos console line that reports the maintenance API as up.
 pub(super) const REACHABLE: &str = "this machine is reachable at";
 
-/// The last state that a step observed, for the timeout message.
+/// What a step observed, for the timeout message.
 #[derive(Clone, Default)]
-pub(super) struct LastSeen(Arc<Mutex<String>>);
+pub(super) struct LastSeen(Arc<Observed>);
+
+#[derive(Default)]
+struct Observed {
+    state: Mutex<String>,
+    /// The last progress and its time.
+    progress: Mutex<Option<(String, Instant)>>,
+    progressed: Notify,
+}
 
 impl LastSeen {
+    /// Sets the state that the step waits to change.
     pub(super) fn set(&self, text: impl ToString) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text.to_string();
+        *self.0.state.lock().unwrap_or_else(PoisonError::into_inner) = text.to_string();
+    }
+
+    /// Reports progress. It extends the time of the step.
+    pub(super) fn progress(&self, text: impl ToString) {
+        let mut progress = self.0.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        *progress = Some((text.to_string(), Instant::now()));
+        self.0.progressed.notify_one();
     }
 
     fn get(&self) -> String {
-        let text = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if text.is_empty() { "nothing".into() } else { text }
+        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let state = if state.is_empty() { "nothing".to_owned() } else { state };
+        match &*self.0.progress.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((text, at)) => {
+                format!("{state}; the last progress, {} s before: {text}", at.elapsed().as_secs())
+            }
+            None => state,
+        }
     }
 }
 
@@ -67,7 +90,7 @@ impl Cluster {
             error = self.lan.failure() => Err(Cause::from(error)),
             cause = self.missing_image(step) => Err(cause),
             result = work(last_seen.clone()) => result,
-            limit = self.deadline(subject, step, limit) => {
+            limit = self.deadline(subject, step, limit, &last_seen) => {
                 Err(Cause::Deadline { limit, last_seen: last_seen.get() })
             }
         };
@@ -92,19 +115,23 @@ impl Cluster {
         }
     }
 
-    /// Resolves when the time of a step is over, and returns that time. The time of the step `ready` grows while
-    /// the node makes progress, up to twice its limit.
-    async fn deadline(&self, subject: &Subject, step: Step, limit: Duration) -> Duration {
-        if step != Step::Ready {
-            tokio::time::sleep(limit).await;
-            return limit;
-        }
+    /// Resolves when the time of a step is over, and returns that time. It grows with progress, up to twice the
+    /// limit: the step reports progress itself, and the events of Kubernetes show that of the step `ready`.
+    async fn deadline(&self, subject: &Subject, step: Step, limit: Duration, seen: &LastSeen) -> Duration {
         let mut extended = Extended::new(limit);
-        let mut events = self.host.recorder.subscribe();
+        // Only this step reads the events; nothing collects them for the others.
+        let mut events = (step == Step::Ready).then(|| self.host.recorder.subscribe());
         loop {
+            let in_events = async {
+                match &mut events {
+                    Some(events) => events.recv().await,
+                    None => None,
+                }
+            };
             tokio::select! {
                 () = tokio::time::sleep_until(extended.until) => return extended.allowed(),
-                Some(event) = events.recv() => {
+                () = seen.0.progressed.notified() => extended.progress(),
+                Some(event) = in_events => {
                     if is_progress(&event.kind, subject) {
                         extended.progress();
                     }
@@ -159,20 +186,20 @@ impl Cluster {
 
 /// A deadline that grows with progress.
 struct Extended {
-    began: tokio::time::Instant,
-    until: tokio::time::Instant,
+    began: Instant,
+    until: Instant,
     limit: Duration,
 }
 
 impl Extended {
     fn new(limit: Duration) -> Self {
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         Self { began, until: began + limit, limit }
     }
 
     /// At least half of the limit remains after progress, within twice the limit.
     fn progress(&mut self) {
-        let wanted = tokio::time::Instant::now() + self.limit / 2;
+        let wanted = Instant::now() + self.limit / 2;
         self.until = self.until.max(wanted).min(self.began + self.limit * 2);
     }
 
@@ -310,6 +337,18 @@ mod tests {
             extended.progress();
         }
         assert_eq!(extended.allowed(), limit * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_ran_out_of_time_says_what_its_last_progress_was() {
+        let seen = LastSeen::default();
+        assert_eq!(seen.get(), "nothing");
+        seen.progress("pulled registry.k8s.io/kube-apiserver:v1.34.2");
+        tokio::time::advance(Duration::from_secs(4)).await;
+        seen.set("connection refused");
+        let expected = "connection refused; the last progress, 4 s before: pulled registry.k8s.io/kube-apiserver:v1.34.2";
+        assert_eq!(seen.get(), expected);
+        seen.0.progressed.notified().await;
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Replies of the machine API.
 
-use std::{net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use tonic::transport::Channel;
@@ -75,6 +75,22 @@ pub enum ServiceHealth {
     Unhealthy,
 }
 
+/// One line, as in the list of `talosctl services`.
+impl fmt::Display for ServiceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let health = match self.health {
+            ServiceHealth::Unknown => "?",
+            ServiceHealth::Healthy => "OK",
+            ServiceHealth::Unhealthy => "Fail",
+        };
+        write!(f, "{:<24} {:<10} {health:<5} {}", self.id, self.state, self.message)?;
+        if self.restarts > 0 {
+            write!(f, "; restarts: {}, the last after: {}", self.restarts, self.last_end)?;
+        }
+        Ok(())
+    }
+}
+
 impl ServiceState {
     /// Reports whether the boot sequence counts the service as up: running and not unhealthy, or finished.
     pub fn is_up(&self) -> bool {
@@ -131,6 +147,21 @@ mod tests {
         for id in ["", "..", ".", "ext-../../x", "/etc/passwd", "a/b", "A", "a\n", "a\x1b[2J", "a b", &long] {
             assert!(!is_service_id(id), "{id:?}");
         }
+    }
+
+    #[test]
+    fn a_service_is_one_line_with_its_last_end() {
+        let service = ServiceState {
+            id: "ext-tailscale".into(),
+            state: "Running".into(),
+            health: ServiceHealth::Unhealthy,
+            message: "Started task".into(),
+            restarts: 2,
+            last_end: "exit status 1".into(),
+            keeps_restarting: true,
+        };
+        let line = "ext-tailscale            Running    Fail  Started task; restarts: 2, the last after: exit status 1";
+        assert_eq!(service.to_string(), line);
     }
 
     #[test]
