@@ -6,6 +6,7 @@
 
 mod position;
 mod render;
+mod yaml;
 
 use std::borrow::Cow;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use position::{Located, Position, Span};
 pub use render::InvalidFile;
+pub use yaml::{from_yaml, yaml_options};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -6,7 +6,11 @@
 
 use std::{fmt, marker::PhantomData};
 
-use lab_model::{Diagnostic, words::choice};
+use lab_model::{
+    Diagnostic,
+    diagnostic::{from_yaml, yaml_options},
+    words::choice,
+};
 use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -15,8 +19,6 @@ use serde_saphyr::Spanned;
 
 use super::{
     check::{CheckDefinition, ReadCheck},
-    problem::from_yaml,
-    raw::yaml_options,
     raw_check::RawCheck,
 };
 

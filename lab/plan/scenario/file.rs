@@ -2,7 +2,13 @@
 
 use std::{io, path::Path, time::Duration};
 
-use lab_model::{Diagnostic, Size, events::Planned, network::Link, node::NodeName};
+use lab_model::{
+    Diagnostic, InvalidFile, Size,
+    diagnostic::{from_yaml, yaml_options},
+    events::Planned,
+    network::Link,
+    node::NodeName,
+};
 use serde::Serialize;
 
 use super::{
@@ -13,13 +19,15 @@ use super::{
     lower_checks::{lower_checks, lower_expectation, lower_faults},
     lower_cluster::lower_cluster,
     lowering::Lowering,
-    problem::{ScenarioError, from_yaml},
     raw::RawScenario,
 };
 use crate::{
     cluster::{Budgets, ClusterSpec, Fault, SpecWarning},
     scenario::Start,
 };
+
+/// An error for an invalid scenario file.
+pub type ScenarioError = InvalidFile;
 
 /// A scenario: the cluster, injected faults, checks and the expected result. It is plain data. The reader
 /// accesses the host only for patch files. `C` is the trait object type of the checks.
@@ -67,7 +75,7 @@ impl<C: PlannedCheck + ?Sized> Scenario<C> {
         checks: &[CheckDefinition<C>],
     ) -> Result<Self, ScenarioError> {
         let wrong_form = |problem: Diagnostic| ScenarioError::new(file, text, vec![problem]);
-        let options = super::raw::yaml_options();
+        let options = yaml_options();
         let raw: RawScenario = serde_saphyr::from_str_with_options(text, options)
             .map_err(|error| wrong_form(from_yaml(&error)))?;
         let raw = raw.with_default_check(checks.first().map(|definition| definition.name));

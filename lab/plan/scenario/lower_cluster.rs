@@ -10,6 +10,7 @@ use std::{
 use ipnet::Ipv4Net;
 use lab_model::{
     Diagnostic, Source,
+    diagnostic::{from_yaml, yaml_options},
     node::{NodeName, Role},
     words::choice,
 };
@@ -17,8 +18,7 @@ use serde_saphyr::Spanned;
 
 use super::{
     lowering::Lowering,
-    problem::from_yaml,
-    raw::{RawNetwork, RawNode, RawPatch, RawRoleRule, RawScenario, Text, yaml_options},
+    raw::{RawNetwork, RawNode, RawPatch, RawRoleRule, RawScenario, Text},
 };
 use crate::cluster::{
     ClusterSpec, ImageSource, NetworkSpec, NodeSpec, Patch, PatchSet, RoleRule, SpecError, SpecSubject,

@@ -1,11 +1,11 @@
 //! The `cluster.cni:` part of a scenario file: manifests of a network plugin.
 
-use lab_model::Diagnostic;
+use lab_model::{Diagnostic, diagnostic::yaml_options};
 
 use super::{
     lower_cluster::yaml_fault,
     lowering::Lowering,
-    raw::{RawCni, Text, yaml_options},
+    raw::{RawCni, Text},
 };
 use crate::cluster::{Manifest, NetworkPlugin};
 

@@ -16,7 +16,6 @@ mod lower_cluster;
 mod lower_cni;
 mod lower_configs;
 mod lowering;
-mod problem;
 mod raw;
 mod raw_check;
 mod start;
@@ -26,8 +25,7 @@ pub use check::{CheckDefinition, CheckKind, CheckSpec, PlannedCheck, ReadCheck, 
 pub use check_context::CheckContext;
 pub use check_entry::{CheckReader, Parameters};
 pub use expectation::{Expectation, SeenFailure};
-pub use file::Scenario;
-pub use problem::ScenarioError;
+pub use file::{Scenario, ScenarioError};
 pub use raw::{RawPatch, Text};
 pub use start::Start;
 pub use vocabulary::vocabulary;

@@ -22,12 +22,6 @@ use crate::{
     scenario::Start,
 };
 
-/// Options for scenario and patch files: positions instead of snippets, and only `true` and `false` as
-/// booleans, like the YAML 1.2 parsers for machine configs.
-pub(super) fn yaml_options() -> serde_saphyr::Options {
-    serde_saphyr::options! { with_snippet: false, strict_booleans: true }
-}
-
 /// A text with its position in the file.
 pub type Text = Spanned<String>;
 

@@ -1,16 +1,18 @@
-//! Errors in scenario files, with the position and the closest valid word.
+//! Errors in YAML files of the lab's own formats, with the position and the closest valid word.
 
-use lab_model::{
-    diagnostic::{Diagnostic, InvalidFile},
-    words::choice,
-};
 use serde_saphyr::Error;
 
-/// An error for an invalid scenario file.
-pub type ScenarioError = InvalidFile;
+use super::Diagnostic;
+use crate::words::choice;
 
-/// Converts an error of the YAML parser to a message for authors of scenario files.
-pub(super) fn from_yaml(error: &Error) -> Diagnostic {
+/// Options for files in the lab's own formats: positions instead of snippets, and only `true` and `false` as
+/// booleans, like the YAML 1.2 parsers for machine configs.
+pub fn yaml_options() -> serde_saphyr::Options {
+    serde_saphyr::options! { with_snippet: false, strict_booleans: true }
+}
+
+/// Converts an error of the YAML parser to a message for the author of the file.
+pub fn from_yaml(error: &Error) -> Diagnostic {
     let error = error.without_snippet();
     let (message, help) = match error {
         Error::SerdeUnknownField { field, expected, .. } => {
