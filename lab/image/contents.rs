@@ -10,22 +10,19 @@ use std::{
     io::{Read, Seek},
 };
 
-use object::{
-    Endianness,
-    elf::{EM_AARCH64, EM_X86_64, FileHeader32, FileHeader64},
-    read::elf::FileHeader,
-};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    containerd::RuntimeConfig,
     extensions::Extension,
+    machine::ElfHead,
     plain::plain,
     service_spec::ServiceSpec,
     squashfs::{Squashfs, SquashfsError},
 };
 
 /// The layer with the root file system.
-const ROOT_LAYER: &str = "rootfs.sqsh";
+pub(super) const ROOT_LAYER: &str = "rootfs.sqsh";
 /// Entries in `extensions.yaml` that are not extensions. The image factory adds them.
 const PSEUDO_EXTENSIONS: [&str; 2] = ["modules.dep", "schematic"];
 /// A limit in bytes, above the size of any inspected file.
@@ -125,7 +122,8 @@ impl LayerContents {
             found.services.insert(entry.clone(), spec.map_err(|problem| wrong(layer, &entry, problem))?);
         }
         for (entry, text) in files(&mut squashfs, layer, RUNTIME_PARTS, ".part")? {
-            let names = runtime_handlers(&text).map_err(|problem| wrong(layer, &entry, problem))?;
+            let config = RuntimeConfig::parse(&text).map_err(|problem| wrong(layer, &entry, problem))?;
+            let names = config.handlers.into_iter().map(|handler| handler.name).collect();
             found.handlers.insert(entry, names);
         }
         for folder in MODULES {
@@ -134,7 +132,9 @@ impl LayerContents {
         }
         for folder in PROGRAMS {
             for (path, file) in squashfs.files_under(folder).map_err(damaged)?.iter().take(PROGRAMS_LIMIT) {
-                if let Some(machine) = other_machine(&squashfs.head(file).map_err(damaged)?) {
+                let head = ElfHead::parse(&squashfs.head(file).map_err(damaged)?);
+                if let Some(head) = head.filter(|head| !head.is_arm64()) {
+                    let machine = head.machine_name();
                     found.foreign.push(format!("{layer}: {path} is a program for {machine}"));
                 }
             }
@@ -194,7 +194,8 @@ fn files(
     let damaged = |source| ContentsError::Layer { layer: layer.to_owned(), source };
     let mut found = squashfs.files_under(folder).map_err(damaged)?;
     found.retain(|(path, _)| {
-        path.strip_prefix(folder).is_some_and(|name| name.ends_with(ending) && !name[1..].contains('/'))
+        let name = path.strip_prefix(folder).and_then(|name| name.strip_prefix('/'));
+        name.is_some_and(|name| name.ends_with(ending) && !name.contains('/'))
     });
     if found.len() > FILES_LIMIT {
         let problem = format!("{} files {ending}; no node image has more than {FILES_LIMIT}", found.len());
@@ -208,42 +209,11 @@ fn wrong(layer: &str, entry: &str, problem: String) -> ContentsError {
     ContentsError::Entry { layer: layer.to_owned(), entry: entry.to_owned(), problem: plain(&problem).into() }
 }
 
-/// Returns the architecture of an ELF program, or `None` for arm64 programs and files in other formats.
-fn other_machine(head: &[u8]) -> Option<String> {
-    let machine = machine_of::<FileHeader64<Endianness>>(head);
-    match machine.or_else(|| machine_of::<FileHeader32<Endianness>>(head))? {
-        EM_AARCH64 => None,
-        EM_X86_64 => Some("amd64".to_owned()),
-        other => Some(format!("machine type {other}")),
-    }
-}
-
-fn machine_of<Header: FileHeader>(head: &[u8]) -> Option<u16> {
-    let header = Header::parse(head).ok()?;
-    Some(header.e_machine(header.endian().ok()?))
-}
-
 /// Returns `drbd` for `…/drbd.ko`, compressed or uncompressed.
 fn module_name(path: &str) -> Option<String> {
     let file = path.rsplit('/').next()?;
     let name = [".xz", ".zst", ".gz"].iter().find_map(|ending| file.strip_suffix(ending)).unwrap_or(file);
     name.strip_suffix(".ko").map(str::to_owned)
-}
-
-/// Returns `NAME` for every `plugins.PLUGIN.containerd.runtimes.NAME` in a part of the containerd
-/// configuration.
-fn runtime_handlers(text: &[u8]) -> Result<Vec<String>, String> {
-    let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
-    let part: toml::Table = toml::from_str(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        format!("not TOML at byte {at}: {}", error.message())
-    })?;
-    let plugins = part.get("plugins").and_then(toml::Value::as_table);
-    let runtimes = plugins
-        .into_iter()
-        .flat_map(|plugins| plugins.values())
-        .filter_map(|plugin| plugin.get("containerd")?.get("runtimes")?.as_table());
-    Ok(runtimes.flat_map(|runtimes| runtimes.keys().cloned()).collect())
 }
 
 /// Returns `PRETTY_NAME` from an `os-release` file (os-release(5)), otherwise `NAME` and `VERSION`.

@@ -2,7 +2,11 @@
 
 use serde::Serialize;
 
-use super::{contents::Contents, inspection::Inspection};
+use super::{
+    contents::{Contents, ROOT_LAYER},
+    initramfs::InitramfsLayer,
+    inspection::Inspection,
+};
 
 /// The changes from the first image to the second image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -67,11 +71,8 @@ impl Difference {
             node_version: pair(&one.node_version, &other.node_version),
             ..Self::default()
         };
-        let digest = |image: &Inspection, name: &str| {
-            image.layers.iter().find(|l| l.name == name).map(|l| l.digest.clone())
-        };
-        if digest(first, "rootfs.sqsh") != digest(second, "rootfs.sqsh") {
-            difference.other_content.push("rootfs.sqsh".to_owned());
+        if !same_layer(first.layer(ROOT_LAYER), second.layer(ROOT_LAYER)) {
+            difference.other_content.push(ROOT_LAYER.to_owned());
         }
         for mine in &one.extensions {
             let Some(theirs) = other.extensions.iter().find(|theirs| theirs.name == mine.name) else {
@@ -79,7 +80,7 @@ impl Difference {
             };
             if mine.version != theirs.version {
                 difference.changed.push(format!("{} {} → {}", mine.name, mine.version, theirs.version));
-            } else if digest(first, &mine.layer) != digest(second, &theirs.layer) {
+            } else if !same_layer(first.layer(&mine.layer), second.layer(&theirs.layer)) {
                 difference.other_content.push(mine.name.clone());
             }
         }
@@ -104,6 +105,40 @@ impl Difference {
     }
 }
 
+/// Reports whether a layer has the same files in both images, or is in neither. Talos' imager squashes each extension
+/// for each image, and squashfs keeps the times of files, so the digests of two honest builds differ.
+fn same_layer(first: Option<&InitramfsLayer>, second: Option<&InitramfsLayer>) -> bool {
+    match (first, second) {
+        (Some(first), Some(second)) => first.has_same_files(second),
+        (first, second) => first.is_none() && second.is_none(),
+    }
+}
+
 fn pair(first: &Option<String>, second: &Option<String>) -> Option<(Option<String>, Option<String>)> {
     (first != second).then(|| (first.clone(), second.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use lab_image_fixtures as fixture;
+
+    use crate::{DiskCache, Inspection};
+
+    /// An image with the extension `spin`, whose program has this content and this modification time.
+    fn image(program: &[u8], time: u32) -> Inspection {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let layer = fixture::squashfs_at(time, &[("usr/local/bin/shim", program)]);
+        let initramfs = fixture::initramfs_of(&[("spin", &layer)]);
+        std::fs::write(directory.path().join("vmlinuz"), fixture::kernel()).expect("write");
+        std::fs::write(directory.path().join("initramfs.xz"), initramfs).expect("write");
+        Inspection::of(directory.path(), &DiskCache::unused()).expect("inspect")
+    }
+
+    #[test]
+    fn the_same_files_squashed_at_another_time_are_the_same_content() {
+        let (first, later, other) = (image(b"shim", 1), image(b"shim", 2), image(b"other", 1));
+        assert_ne!(first.layers[1].digest, later.layers[1].digest, "the layers differ");
+        assert_eq!(first.difference(&later).other_content, [""; 0]);
+        assert_eq!(first.difference(&other).other_content, ["spin"]);
+    }
 }

@@ -22,13 +22,15 @@ use super::{
 };
 
 /// A limit in bytes, above the unpacked size of any node disk image; cloud images have 8 GiB.
-const DISK_LIMIT: u64 = 16 << 30;
+pub(super) const DISK_LIMIT: u64 = 16 << 30;
 /// A limit in bytes, above the size of any unified kernel image.
 const UNIFIED_LIMIT: u64 = 1 << 30;
 /// A limit in bytes, above the size of any `loader.conf`.
 const LOADER_LIMIT: u64 = 64 << 10;
 /// A limit above the partition count of any image.
 const PARTITIONS_LIMIT: u32 = 1024;
+/// A limit above the number of directories in an EFI system partition. A damaged one may contain itself.
+const DIRECTORIES_LIMIT: usize = 1024;
 /// The header position for sectors of 512 bytes and of 4096 bytes.
 const SECTORS: [LogicalBlockSize; 2] = [LogicalBlockSize::Lb512, LogicalBlockSize::Lb4096];
 /// The magic of a partition table header.
@@ -130,10 +132,9 @@ pub(super) fn take_unified(
     if compression == Compression::Uncompressed {
         return DiskImage::read(input.into_inner())?.take_unified(to);
     }
-    let mut disk = Sparse { file: tempfile::tempfile_in(scratch)?, length: 0 };
+    let mut disk = Sparse::new(tempfile::tempfile_in(scratch)?);
     decompress(compression, input, &mut disk, DISK_LIMIT)?;
-    disk.file.set_len(disk.length)?;
-    DiskImage::read(disk.file)?.take_unified(to)
+    DiskImage::read(disk.finish()?)?.take_unified(to)
 }
 
 /// A disk with its partitions.
@@ -229,6 +230,51 @@ impl<R: Read + Seek> DiskImage<R> {
         Ok(choice)
     }
 
+    /// Returns the files of the EFI system partition that `wanted` accepts by name, each of at most `limit` bytes, with
+    /// their paths. `room` refuses a file before it is read. A disk without such a partition has none.
+    ///
+    /// # Errors
+    /// Returns an error if the file system is damaged, or the error of `room`.
+    pub(super) fn system_files(
+        mut self,
+        wanted: &dyn Fn(&str) -> bool,
+        limit: u64,
+        room: &mut dyn FnMut(&str, usize) -> io::Result<()>,
+    ) -> Result<Vec<(String, Vec<u8>)>, DiskImageError> {
+        let mut found = Vec::new();
+        let Some(system) = self.partitions.iter().find(|partition| partition.is_system) else {
+            return Ok(found);
+        };
+        let (start, size) = (system.start, system.size);
+        let mut files = Fat::open(&mut self.disk, start, size)?;
+        let mut waiting = vec![String::new()];
+        let mut directories = 0;
+        while let Some(directory) = waiting.pop() {
+            directories += 1;
+            if directories > DIRECTORIES_LIMIT {
+                let why = format!("its EFI system partition has more than {DIRECTORIES_LIMIT} directories");
+                return Err(io::Error::other(why).into());
+            }
+            for file in files.list(&directory)?.unwrap_or_default() {
+                let path = if directory.is_empty() {
+                    file.name.clone()
+                } else {
+                    format!("{directory}/{}", file.name)
+                };
+                if file.is_directory {
+                    waiting.push(path);
+                } else if wanted(&path) {
+                    room(&path, usize::try_from(file.size.min(limit + 1)).unwrap_or(usize::MAX))?;
+                    let mut content = Vec::new();
+                    files.copy(&file, &mut content)?;
+                    found.push((path, content));
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
     /// Returns the reason the lab cannot boot the disk image, based on its boot programs.
     fn without_unified(&self, programs: &[FatEntry]) -> DiskImageError {
         // Names of boot programs by architecture (UEFI specification 2.10, 3.5.1.1).
@@ -271,9 +317,21 @@ fn begins_with(disk: &mut (impl Read + Seek), at: u64, magic: &[u8]) -> bool {
 }
 
 /// A writer that stores zeros as holes in a file.
-struct Sparse {
+pub(super) struct Sparse {
     file: File,
     length: u64,
+}
+
+impl Sparse {
+    pub(super) fn new(file: File) -> Self {
+        Self { file, length: 0 }
+    }
+
+    /// Returns the file in its full length.
+    pub(super) fn finish(self) -> io::Result<File> {
+        self.file.set_len(self.length)?;
+        Ok(self.file)
+    }
 }
 
 impl Write for Sparse {

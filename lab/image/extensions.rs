@@ -21,6 +21,9 @@ pub struct Extension {
     pub description: String,
     /// The layer file in the initramfs, e.g. `0.sqsh`.
     pub layer: String,
+    /// The range of Talos versions that the extension is for, as written, e.g. `>= v1.8.0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compatibility: Option<String>,
 }
 
 /// The reason `extensions.yaml` cannot be used.
@@ -59,6 +62,20 @@ struct LayerMetadata {
     author: String,
     #[serde(default)]
     description: String,
+    #[serde(default)]
+    compatibility: Option<Compatibility>,
+}
+
+#[derive(Deserialize)]
+struct Compatibility {
+    #[serde(default)]
+    talos: Option<TalosRange>,
+}
+
+#[derive(Deserialize)]
+struct TalosRange {
+    #[serde(default)]
+    version: String,
 }
 
 impl Extension {
@@ -87,6 +104,11 @@ impl Extension {
                     author: metadata.author,
                     description: metadata.description.trim().to_owned(),
                     layer: image,
+                    compatibility: metadata
+                        .compatibility
+                        .and_then(|compatibility| compatibility.talos)
+                        .map(|talos| talos.version)
+                        .filter(|range| !range.trim().is_empty()),
                 })
             })
             .collect()

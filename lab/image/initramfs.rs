@@ -3,7 +3,11 @@
 //! An initramfs consists of one or more cpio archives. The last archive is usually compressed. The reader
 //! inspects the squashfs layers and the list of extensions.
 
-use std::io::{self, BufReader, Read, Seek};
+use std::{
+    fs::File,
+    io::{self, BufReader, Read},
+    sync::Arc,
+};
 
 use lab_model::Digest;
 use serde::Serialize;
@@ -14,6 +18,8 @@ use super::{
     contents::{Contents, ContentsError, LayerContents},
     extensions::{Extension, ExtensionsError},
     hashed::Hashed,
+    layer_file::LayerFile,
+    squashfs::{Squashfs, SquashfsError},
 };
 
 /// A limit in bytes, above the size of any unpacked initramfs.
@@ -40,13 +46,33 @@ pub struct Initramfs {
 }
 
 /// A squashfs file in an initramfs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct InitramfsLayer {
     /// The name, e.g. `rootfs.sqsh`.
     pub name: String,
     pub bytes: u64,
     /// The digest of the content.
     pub digest: Digest,
+    /// The content, for further readers.
+    #[serde(skip)]
+    pub file: LayerFile,
+}
+
+impl InitramfsLayer {
+    /// Opens the layer.
+    ///
+    /// # Errors
+    /// See [`Squashfs::open`].
+    pub fn open(&self) -> Result<Squashfs<LayerFile>, SquashfsError> {
+        Squashfs::open(self.file.clone())
+    }
+
+    /// Reports whether both layers have the same files, apart from their times. Reads the files only if the digests
+    /// of the layers differ.
+    pub fn has_same_files(&self, other: &Self) -> bool {
+        let files = |layer: &Self| layer.open().and_then(|mut squashfs| squashfs.tree_digest()).ok();
+        self.digest == other.digest || files(self).is_some_and(|mine| Some(mine) == files(other))
+    }
 }
 
 /// The reason an initramfs cannot be used.
@@ -78,7 +104,7 @@ pub enum InitramfsError {
 }
 
 impl Initramfs {
-    /// Reads `file` completely. Writes each layer to a temporary file.
+    /// Reads `file` completely. Writes all layers to one temporary file.
     ///
     /// # Errors
     /// See [`InitramfsError`].
@@ -109,6 +135,8 @@ impl Initramfs {
 
 /// The contents collected from the archives.
 struct InitramfsContent {
+    /// The temporary file with all layers, and its length.
+    spool: Option<(Arc<File>, u64)>,
     layers: Vec<InitramfsLayer>,
     /// The layer contents. The reader reports a damaged layer only after it has verified the archive,
     /// because a damaged archive is the more precise cause.
@@ -119,7 +147,7 @@ struct InitramfsContent {
 impl Default for InitramfsContent {
     fn default() -> Self {
         // An image without the file has no extensions.
-        Self { layers: Vec::new(), found: Vec::new(), manifest: b"layers: []".to_vec() }
+        Self { spool: None, layers: Vec::new(), found: Vec::new(), manifest: b"layers: []".to_vec() }
     }
 }
 
@@ -169,14 +197,20 @@ impl InitramfsContent {
                 return refused(format!("there are more than {LAYERS_LIMIT} layers"));
             }
             // The squashfs reader requires seeking, which the stream does not support.
-            let mut spool = io::BufWriter::with_capacity(1 << 20, tempfile::tempfile()?);
+            let (spool, offset) = match self.spool.take() {
+                Some(spool) => spool,
+                None => (Arc::new(tempfile::tempfile()?), 0),
+            };
+            let mut out = io::BufWriter::with_capacity(1 << 20, &*spool);
             let mut data = Hashed::new(data);
-            io::copy(&mut data, &mut spool)?;
+            let length = io::copy(&mut data, &mut out)?;
+            io::Write::flush(&mut out)?;
+            drop(out);
             let digest = data.digest()?;
-            let mut layer = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
-            layer.rewind()?;
-            self.found.push(LayerContents::read(&entry.name, layer));
-            self.layers.push(InitramfsLayer { name: entry.name.clone(), bytes: entry.size, digest });
+            let file = LayerFile::new(spool.clone(), offset, length);
+            self.spool = Some((spool, offset + length));
+            self.found.push(LayerContents::read(&entry.name, file.clone()));
+            self.layers.push(InitramfsLayer { name: entry.name.clone(), bytes: entry.size, digest, file });
         }
         Ok(())
     }

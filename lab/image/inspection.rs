@@ -17,15 +17,13 @@ use super::{
     initramfs::{Initramfs, InitramfsError, InitramfsLayer},
     kernel::raw_kernel,
     kernel_error::KERNEL_LIMIT,
+    kernel_facts::KernelFacts,
     layout::Found,
     node_image::{digest_of, identity_of},
     part::Part,
     promised::promised,
 };
 use crate::AssetError;
-
-/// The prefix of a kernel version string (`linux_banner`, Linux init/version.c).
-const BANNER: &[u8] = b"Linux version ";
 
 /// The contents of an image.
 #[derive(Clone, Debug, Serialize)]
@@ -42,6 +40,12 @@ pub struct Inspection {
     pub architecture: &'static str,
     /// The kernel version, if the reader found the banner.
     pub kernel_version: Option<String>,
+    /// The digest of the unpacked kernel.
+    #[serde(skip)]
+    pub kernel_digest: Digest,
+    /// What the kernel says about its modules.
+    #[serde(skip)]
+    pub kernel: KernelFacts,
     /// The sizes of the kernel file and of the unpacked kernel, in bytes.
     pub kernel_bytes: (u64, u64),
     /// The compression of the initramfs.
@@ -119,7 +123,9 @@ impl Inspection {
             directory: path.to_owned(),
             digest: identity_of(&known.map(|(_, digest)| digest.clone())),
             architecture: "arm64",
-            kernel_version: file.version,
+            kernel_version: file.facts.release.clone(),
+            kernel_digest: file.raw_digest,
+            kernel: file.facts,
             kernel_bytes: (file.packed, file.unpacked),
             compression: content.compression,
             initramfs_bytes: (content.packed, content.unpacked),
@@ -136,6 +142,11 @@ impl Inspection {
         self.checksums.iter().all(|file| file.verdict == FileVerdict::Matches)
     }
 
+    /// Returns the layer with this name, e.g. `rootfs.sqsh`.
+    pub fn layer(&self, name: &str) -> Option<&InitramfsLayer> {
+        self.layers.iter().find(|layer| layer.name == name)
+    }
+
     /// Returns the changes from this image to `other`.
     pub fn difference(&self, other: &Self) -> Difference {
         Difference::between(self, other)
@@ -145,7 +156,8 @@ impl Inspection {
 /// The properties of a kernel file.
 struct KernelFile {
     digest: Digest,
-    version: Option<String>,
+    raw_digest: Digest,
+    facts: KernelFacts,
     packed: u64,
     unpacked: u64,
 }
@@ -157,7 +169,8 @@ impl KernelFile {
             raw_kernel(&file).map_err(|source| AssetError::Kernel { path: part.file.clone(), source })?;
         Ok(Self {
             digest: Digest::of_bytes(&file),
-            version: kernel_version(&raw),
+            raw_digest: Digest::of_bytes(&raw),
+            facts: KernelFacts::of(&raw),
             packed: file.len() as u64,
             unpacked: raw.len() as u64,
         })
@@ -167,13 +180,6 @@ impl KernelFile {
 fn initramfs_content(part: &Part) -> Result<Initramfs, InspectError> {
     let opened = part.open().map_err(AssetError::file("open", &part.file))?;
     Initramfs::read(opened).map_err(|source| InspectError::Initramfs { path: part.file.clone(), source })
-}
-
-fn kernel_version(raw: &[u8]) -> Option<String> {
-    let start = raw.windows(BANNER.len()).position(|window| window == BANNER)? + BANNER.len();
-    let rest = raw.get(start..)?;
-    let end = rest.iter().take(128).position(|byte| *byte == b' ')?;
-    String::from_utf8(rest.get(..end)?.to_vec()).ok()
 }
 
 /// Verifies all boot files and all files with checksums. `known` contains the digests of the boot files.

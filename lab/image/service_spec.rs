@@ -30,6 +30,7 @@ struct Dependency {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Container {
+    entrypoint: Option<String>,
     environment_file: Option<String>,
     mounts: Option<Vec<Mount>>,
 }
@@ -39,6 +40,17 @@ struct Container {
 struct Mount {
     source: String,
     destination: String,
+}
+
+/// The files that a service needs on its node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceFiles {
+    /// The name of the service, which is also the name of its root directory.
+    pub name: String,
+    /// The program, as written; a path in the root of the service, or a name.
+    pub entrypoint: Option<String>,
+    /// The absolute sources of the mounts, with their destinations.
+    pub mounts: Vec<(String, String)>,
 }
 
 impl ServiceSpec {
@@ -72,6 +84,17 @@ impl ServiceSpec {
 }
 
 impl ServiceSpec {
+    /// Returns the files that the service needs.
+    pub fn files(&self) -> ServiceFiles {
+        let container = self.container.clone().unwrap_or_default();
+        let mounts = container.mounts.into_iter().flatten().filter(|mount| mount.source.starts_with('/'));
+        ServiceFiles {
+            name: self.name.clone(),
+            entrypoint: container.entrypoint.filter(|entrypoint| !entrypoint.is_empty()),
+            mounts: mounts.map(|mount| (mount.source, mount.destination)).collect(),
+        }
+    }
+
     /// Returns the mounts whose source Talos cannot create. Before each start, it creates the missing source
     /// directory of every mount, independent of the type (`internal/app/machined/pkg/system/services/extension.go`).
     /// A relative path is in the root directory, which is read-only.

@@ -6,7 +6,7 @@
 //! and do not limit their decompressors. Hostile layers exploit this behavior.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io::{self, Read, Seek, SeekFrom},
     rc::Rc,
 };
@@ -17,10 +17,6 @@ use super::squashfs_inode::{Cursor, Directory, File, Inode, Names};
 const METADATA_BLOCK: usize = 8192;
 /// Maximum number of visited entries per reader: about a hundred times the number in a node image.
 const ENTRIES_LIMIT: usize = 200_000;
-/// Maximum total length of their paths in bytes.
-const PATHS_LIMIT: usize = 64 << 20;
-/// Maximum directory depth.
-const DEPTH_LIMIT: usize = 64;
 /// Maximum number of unpacked metadata blocks per reader (512 MiB in total).
 const BLOCKS_LIMIT: usize = 65_536;
 /// Number of cached metadata blocks, unpacked (2 MiB).
@@ -54,10 +50,12 @@ pub struct Squashfs<R> {
     fragments: u32,
     root: u64,
     inode_table: u64,
-    directory_table: u64,
+    pub(super) directory_table: u64,
     fragment_table: u64,
     blocks: BTreeMap<u64, (Rc<Vec<u8>>, u64)>,
     unpacked_blocks: usize,
+    /// The last unpacked fragment block: small files that follow each other share one.
+    last_fragment: Option<(u32, u64, Rc<Vec<u8>>)>,
     entries: usize,
 }
 
@@ -110,56 +108,10 @@ impl<R: Read + Seek> Squashfs<R> {
             fragment_table: long(80),
             blocks: BTreeMap::new(),
             unpacked_blocks: 0,
+            last_fragment: None,
             entries: 0,
             input,
         })
-    }
-
-    /// Returns the regular files below the directory `path`, each with its path from the root. The list is
-    /// empty if the directory does not exist. The reader does not follow symbolic links.
-    ///
-    /// # Errors
-    /// Returns an error if a table is damaged, a directory contains one of its parents, or a limit is
-    /// exceeded.
-    pub fn files_under(&mut self, path: &str) -> Result<Vec<(String, File)>, SquashfsError> {
-        let mut files = Vec::new();
-        let Some(Inode::Directory(top)) = self.find(path)? else {
-            return Ok(files);
-        };
-        let mut seen = BTreeSet::new();
-        let mut named = 0;
-        let mut waiting = vec![(path.trim_matches('/').to_owned(), top, 0)];
-        while let Some((path, directory, depth)) = waiting.pop() {
-            if !seen.insert((directory.block, directory.offset, directory.inode)) {
-                return Err(wrong(
-                    directory.inode_at,
-                    format!("the directory {path} is in two places: a loop"),
-                ));
-            }
-            if depth > DEPTH_LIMIT {
-                return Err(wrong(
-                    directory.inode_at,
-                    format!("{path} is more than {DEPTH_LIMIT} directories deep"),
-                ));
-            }
-            for (name, reference) in self.list(&directory)? {
-                let path = format!("{path}/{name}");
-                named += path.len();
-                if named > PATHS_LIMIT {
-                    return Err(wrong(
-                        self.directory_table,
-                        format!("paths of more than {PATHS_LIMIT} bytes"),
-                    ));
-                }
-                match self.inode(reference)? {
-                    Inode::Directory(directory) => waiting.push((path, directory, depth + 1)),
-                    Inode::File(file) => files.push((path, file)),
-                    Inode::Other => {}
-                }
-            }
-        }
-        files.sort_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(files)
     }
 
     /// Reads the regular file `path`, at most `limit` bytes. Returns `None` if the file does not exist.
@@ -178,44 +130,60 @@ impl<R: Read + Seek> Squashfs<R> {
     /// # Errors
     /// Returns an error if the file is larger, or if its blocks are damaged.
     pub fn read(&mut self, file: &File, limit: u64) -> Result<Vec<u8>, SquashfsError> {
+        let mut content = Vec::new();
+        self.each_block(file, limit, &mut |block| content.extend_from_slice(block))?;
+        Ok(content)
+    }
+
+    /// Passes the content of a file, at most `limit` bytes, to `take`, in blocks of at most 1 MiB.
+    ///
+    /// # Errors
+    /// Like [`Squashfs::read`].
+    pub fn each_block(
+        &mut self,
+        file: &File,
+        limit: u64,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), SquashfsError> {
         if file.size > limit {
             let problem = format!("a file says it has {} bytes; {limit} are read at most", file.size);
             return Err(wrong(file.inode_at, problem));
         }
         let block_size = u64::from(self.block_size);
         let tail = if file.fragment.is_some() { file.size % block_size } else { 0 };
-        let mut content = Vec::new();
+        let mut read = 0;
         let mut at = file.start;
         let mut sizes = file.sizes;
-        while (content.len() as u64) < file.size - tail {
+        while read < file.size - tail {
             let here = self.table_position(self.inode_table, sizes);
             let size = le32(&self.take(&mut sizes, self.inode_table, 4)?, 0);
-            let want = block_size.min(file.size - tail - content.len() as u64) as usize;
+            let want = block_size.min(file.size - tail - read);
             let packed = u64::from(size & (DATA_PLAIN - 1));
             if size >= DATA_PLAIN << 1 || packed > block_size {
                 return Err(wrong(here, format!("a data block of {packed} bytes in blocks of {block_size}")));
             }
+            read += want;
             if packed == 0 {
-                content.resize(content.len() + want, 0);
+                take(&vec![0; want as usize]);
                 continue;
             }
             let block = self.data(at, packed, size & DATA_PLAIN != 0)?;
-            if block.len() != want {
+            if block.len() as u64 != want {
                 let problem = format!("a block unpacks to {} bytes and should to {want}", block.len());
                 return Err(wrong(at, problem));
             }
-            content.extend(block);
+            take(&block);
             at += packed;
         }
         if let (Some(fragment), true) = (file.fragment, tail > 0) {
             let (start, block) = self.fragment(fragment)?;
             let from = file.fragment_offset as usize;
             let part = from.checked_add(tail as usize).and_then(|end| block.get(from..end));
-            content.extend(part.ok_or_else(|| {
+            take(part.ok_or_else(|| {
                 wrong(start, format!("a file's end at {from} of a fragment of {} bytes", block.len()))
             })?);
         }
-        Ok(content)
+        Ok(())
     }
 
     /// Reads the first block of a file.
@@ -231,7 +199,7 @@ impl<R: Read + Seek> Squashfs<R> {
     }
 
     /// Returns the inode of `path`, or `None` if it does not exist.
-    fn find(&mut self, path: &str) -> Result<Option<Inode>, SquashfsError> {
+    pub(super) fn find(&mut self, path: &str) -> Result<Option<Inode>, SquashfsError> {
         let mut inode = self.inode(self.root)?;
         for part in path.split('/').filter(|part| !part.is_empty()) {
             let Inode::Directory(directory) = inode else {
@@ -246,14 +214,14 @@ impl<R: Read + Seek> Squashfs<R> {
         Ok(Some(inode))
     }
 
-    fn inode(&mut self, reference: u64) -> Result<Inode, SquashfsError> {
+    pub(super) fn inode(&mut self, reference: u64) -> Result<Inode, SquashfsError> {
         let mut cursor = Cursor { block: reference >> 16, offset: (reference & 0xffff) as usize };
         let at = self.table_position(self.inode_table, cursor);
         let table = self.inode_table;
         Inode::read(at, &mut cursor, |cursor, bytes| self.take(cursor, table, bytes))
     }
 
-    fn list(&mut self, directory: &Directory) -> Result<Names, SquashfsError> {
+    pub(super) fn list(&mut self, directory: &Directory) -> Result<Names, SquashfsError> {
         let table = self.directory_table;
         let names = directory.list(
             |cursor| table.saturating_add(cursor.block),
@@ -270,7 +238,10 @@ impl<R: Read + Seek> Squashfs<R> {
     }
 
     /// Returns the fragment block `number` and its offset.
-    fn fragment(&mut self, number: u32) -> Result<(u64, Vec<u8>), SquashfsError> {
+    fn fragment(&mut self, number: u32) -> Result<(u64, Rc<Vec<u8>>), SquashfsError> {
+        if let Some((_, start, block)) = self.last_fragment.as_ref().filter(|(last, ..)| *last == number) {
+            return Ok((*start, block.clone()));
+        }
         if number >= self.fragments {
             let problem = format!("a file needs fragment {number} of {}", self.fragments);
             return Err(wrong(self.fragment_table, problem));
@@ -287,7 +258,9 @@ impl<R: Read + Seek> Squashfs<R> {
                 format!("a fragment of {packed} bytes in blocks of {}", self.block_size),
             ));
         }
-        Ok((start, self.data(start, packed, size & DATA_PLAIN != 0)?))
+        let data = Rc::new(self.data(start, packed, size & DATA_PLAIN != 0)?);
+        self.last_fragment = Some((number, start, data.clone()));
+        Ok((start, data))
     }
 
     fn data(&mut self, at: u64, packed: u64, plain: bool) -> Result<Vec<u8>, SquashfsError> {

@@ -10,6 +10,8 @@ const HEADER_ENTRIES: u32 = 256;
 const UNSTORED: u32 = 3;
 /// Maximum directory size in bytes: some ten thousand entries.
 const DIRECTORY_LIMIT: u32 = 4 << 20;
+/// The longest target of a symbolic link in bytes (`PATH_MAX`, Linux include/uapi/linux/limits.h).
+const TARGET_LIMIT: u32 = 4096;
 /// The value for "no fragment".
 const NO_FRAGMENT: u32 = u32::MAX;
 
@@ -29,7 +31,9 @@ pub(super) struct Cursor {
 pub(super) enum Inode {
     Directory(Directory),
     File(File),
-    /// A link, device, pipe or socket.
+    /// A symbolic link, with its target.
+    Link(String),
+    /// A device, pipe or socket.
     Other,
 }
 
@@ -38,6 +42,8 @@ pub(super) struct Directory {
     pub offset: usize,
     pub inode: u32,
     pub inode_at: u64,
+    /// Permission bits.
+    pub mode: u16,
     size: u32,
 }
 
@@ -46,6 +52,8 @@ pub(super) struct Directory {
 pub struct File {
     /// Content size in bytes.
     pub size: u64,
+    /// Permission bits.
+    pub mode: u16,
     pub(super) inode_at: u64,
     pub(super) start: u64,
     pub(super) fragment: Option<u32>,
@@ -62,24 +70,27 @@ impl Inode {
     ) -> Result<Self, SquashfsError> {
         let head = take(cursor, 16)?;
         let inode = le32(&head, 12);
+        let mode = (le32(&head, 0) >> 16) as u16;
         let half = |bytes: &[u8], at: usize| le32(bytes, at) & 0xffff;
         let some = |fragment| (fragment != NO_FRAGMENT).then_some(fragment);
         Ok(match half(&head, 0) {
             1 => {
                 let body = take(cursor, 16)?;
                 let (size, offset) = (half(&body, 8), (le32(&body, 8) >> 16) as usize);
-                Self::Directory(Directory { block: le32(&body, 0).into(), offset, inode, inode_at: at, size })
+                let block = le32(&body, 0).into();
+                Self::Directory(Directory { block, offset, inode, inode_at: at, mode, size })
             }
             8 => {
                 let body = take(cursor, 24)?;
                 let offset = (le32(&body, 16) >> 16) as usize;
                 let (size, block) = (le32(&body, 4), le32(&body, 8).into());
-                Self::Directory(Directory { block, offset, inode, inode_at: at, size })
+                Self::Directory(Directory { block, offset, inode, inode_at: at, mode, size })
             }
             2 => {
                 let body = take(cursor, 16)?;
                 Self::File(File {
                     size: le32(&body, 12).into(),
+                    mode,
                     inode_at: at,
                     start: le32(&body, 0).into(),
                     fragment: some(le32(&body, 4)),
@@ -91,6 +102,7 @@ impl Inode {
                 let body = take(cursor, 40)?;
                 Self::File(File {
                     size: le64(&body, 8),
+                    mode,
                     inode_at: at,
                     start: le64(&body, 0),
                     fragment: some(le32(&body, 28)),
@@ -98,7 +110,14 @@ impl Inode {
                     sizes: *cursor,
                 })
             }
-            3..=7 | 10..=14 => Self::Other,
+            3 | 10 => {
+                let size = le32(&take(cursor, 8)?, 4);
+                if size > TARGET_LIMIT {
+                    return Err(wrong(at, format!("a symbolic link to a path of {size} bytes")));
+                }
+                Self::Link(String::from_utf8_lossy(&take(cursor, size as usize)?).into_owned())
+            }
+            4..=7 | 11..=14 => Self::Other,
             kind => return Err(wrong(at, format!("an inode of kind {kind}, which does not exist"))),
         })
     }

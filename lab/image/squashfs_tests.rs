@@ -39,7 +39,7 @@ fn table(bytes: &[u8], at: usize) -> usize {
 fn every_compression_gives_the_files_that_went_in() {
     for compressor in [Compressor::Gzip, Compressor::Xz, Compressor::Lz4, Compressor::Zstd] {
         let files = walk(&whole(compressor)).expect("walk");
-        let names: Vec<_> = files.iter().map(|(path, _)| path.trim_start_matches('/')).collect();
+        let names: Vec<_> = files.iter().map(|(path, _)| path.as_str()).collect();
         let expected = [
             "etc/os-release",
             "usr/lib/modules/1/a.ko",
