@@ -23,7 +23,7 @@ const ENTRIES: usize = 10_000;
 /// The files of an image.
 pub struct ImageFiles {
     /// The name in messages.
-    pub(super) name: String,
+    pub(crate) name: String,
     storage: Storage,
 }
 
@@ -60,7 +60,7 @@ impl ImageFiles {
     }
 
     /// Reports whether a file with this name exists.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         match &self.storage {
             Storage::Directory(directory) => directory.join(name).is_file(),
             Storage::Archive { entries, .. } => entries.contains_key(name),
@@ -68,7 +68,7 @@ impl ImageFiles {
     }
 
     /// Opens a file by name.
-    pub(super) fn open(&self, name: &str) -> Result<Box<dyn Read>, OciError> {
+    pub(crate) fn open(&self, name: &str) -> Result<Box<dyn Read>, OciError> {
         let opened = match &self.storage {
             Storage::Directory(directory) => {
                 File::open(directory.join(name)).map(|file| Box::new(file) as Box<dyn Read>)
@@ -111,7 +111,7 @@ impl ImageFiles {
         }
     }
 
-    pub(super) fn damaged(&self, part: &str, why: impl ToString) -> OciError {
+    pub(crate) fn damaged(&self, part: &str, why: impl ToString) -> OciError {
         OciError::Damaged { within: self.name.clone(), part: part.to_owned(), why: why.to_string() }
     }
 }

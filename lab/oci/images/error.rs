@@ -97,7 +97,7 @@ pub enum OciError {
 }
 
 impl OciError {
-    pub(super) fn file<'a>(
+    pub(crate) fn file<'a>(
         action: &'static str,
         path: &'a std::path::Path,
     ) -> impl FnOnce(io::Error) -> OciError + use<'a> {

@@ -19,9 +19,12 @@ use reqwest::{
 };
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use tokio::{io::AsyncWriteExt, sync::Mutex};
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    sync::Mutex,
+};
 
-use super::content::TEXT_LIMIT;
+use super::{content::TEXT_LIMIT, layout::INDEX_TYPE};
 
 /// Time limit for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -172,13 +175,28 @@ impl Exchange {
         within(self.small, whole).await
     }
 
+    /// Fetches the index of the manifests that refer to a manifest (OCI distribution specification v1.1, "Listing
+    /// Referrers").
+    pub(super) async fn referrers(
+        &self,
+        repository: &str,
+        digest: &Digest,
+    ) -> Result<Vec<u8>, ExchangeError> {
+        let path = format!("/v2/{repository}/referrers/{digest}");
+        let whole = async {
+            let mut answer = self.get(repository, &path, INDEX_TYPE).await?;
+            body(&mut answer, TEXT_LIMIT, "a list of referrers").await
+        };
+        within(self.small, whole).await
+    }
+
     /// Fetches a blob of `size` bytes, if its size is known, into `out`, and verifies its digest.
     pub(super) async fn blob(
         &self,
         repository: &str,
         digest: &Digest,
         size: Option<u64>,
-        out: &mut tokio::fs::File,
+        out: &mut (impl AsyncWrite + Unpin),
     ) -> Result<(), ExchangeError> {
         let limit = size.unwrap_or(LARGEST_BLOB);
         if limit > LARGEST_BLOB {

@@ -108,17 +108,8 @@ fn take(
         let Some(path) = clean(Path::new(&written)) else {
             return Err(io::Error::other(format!("{written:?} leads out of the image")));
         };
-        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path.as_str()));
-        if name == OPAQUE {
-            below.paths.insert(parent.to_owned());
-            return Ok(());
-        }
-        if let Some(removed) = name.strip_prefix(WHITEOUT) {
-            below.paths.insert(if parent.is_empty() {
-                removed.to_owned()
-            } else {
-                format!("{parent}/{removed}")
-            });
+        if let Some(removed) = removed(&path) {
+            below.paths.insert(removed);
             return Ok(());
         }
         let kind = entry.header().entry_type();
@@ -145,8 +136,18 @@ fn take(
     })
 }
 
+/// Returns the path of lower layers that the whiteout `path` hides, with everything below it.
+pub(crate) fn removed(path: &str) -> Option<String> {
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    if name == OPAQUE {
+        return Some(parent.to_owned());
+    }
+    let removed = name.strip_prefix(WHITEOUT)?;
+    Some(if parent.is_empty() { removed.to_owned() } else { format!("{parent}/{removed}") })
+}
+
 /// Returns the path without `./`, or `None` if the path leaves the image.
-fn clean(path: &Path) -> Option<String> {
+pub(crate) fn clean(path: &Path) -> Option<String> {
     let mut parts = Vec::new();
     for component in path.components() {
         match component {

@@ -1,6 +1,6 @@
 //! An image: its layers and the properties in its config.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use lab_model::Digest;
 use oci_client::manifest::{ImageIndexEntry, OciImageManifest, OciManifest};
@@ -24,21 +24,40 @@ pub struct Image {
     pub created: Option<String>,
     /// The architecture in the config, if any.
     pub architecture: Option<String>,
-    pub(super) layers: Vec<ImageLayer>,
+    /// The operating system in the config, if any.
+    pub os: Option<String>,
+    /// The media type of the config; artefacts that are no images have others.
+    pub config_type: Option<String>,
+    /// What a container of the image starts.
+    pub command: Command,
+    pub(crate) layers: Vec<ImageLayer>,
+}
+
+/// What a container starts (OCI image specification v1.1, config.md).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Command {
+    pub entrypoint: Option<Vec<String>>,
+    pub cmd: Option<Vec<String>>,
+    /// The environment, as `NAME=VALUE`.
+    pub env: Option<Vec<String>>,
+    pub working_dir: Option<String>,
 }
 
 /// A layer of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ImageLayer {
+pub(crate) struct ImageLayer {
     /// The file name of the layer.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// The digest that verifies the layer: of the packed file or of its unpacked content.
-    pub(super) proof: Proof,
+    pub(crate) proof: Proof,
+    /// The size of the packed file, if the manifest says it.
+    pub(crate) size: Option<u64>,
 }
 
 /// A digest and the data it refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Proof {
+pub(crate) enum Proof {
     /// The digest of the packed file.
     Packed(Digest),
     /// The digest of the tar archive in the file.
@@ -50,6 +69,9 @@ pub(super) enum Proof {
 struct ImageConfig {
     created: Option<String>,
     architecture: Option<String>,
+    os: Option<String>,
+    #[serde(default)]
+    config: Option<Command>,
     #[serde(default)]
     rootfs: RootFs,
 }
@@ -71,6 +93,22 @@ struct SavedImage {
 }
 
 impl Image {
+    /// Opens an image layout or archive. Unpacks a compressed archive into `scratch`.
+    ///
+    /// # Errors
+    /// Returns an error if it is not an image for arm64 or is damaged.
+    pub(crate) fn open(path: &Path, scratch: &Path) -> Result<(Self, ImageFiles), OciError> {
+        let content =
+            if path.is_dir() { ImageFiles::directory(path) } else { ImageFiles::archive(path, scratch)? };
+        match Self::within(&content)? {
+            Some(image) => Ok((image, content)),
+            None => Err(content.damaged(
+                INDEX,
+                "it contains neither that file nor manifest.json: it is not an archive of an image",
+            )),
+        }
+    }
+
     /// Returns the image of a layout or archive, if `content` is an image.
     ///
     /// Public for the fuzz targets alone.
@@ -92,7 +130,7 @@ impl Image {
     }
 
     /// Finds the image of a manifest or index digest in the blobs of `content`.
-    pub(super) fn of_digest(content: &ImageFiles, digest: &Digest) -> Result<Self, OciError> {
+    pub(crate) fn of_digest(content: &ImageFiles, digest: &Digest) -> Result<Self, OciError> {
         Self::of_manifest(content, digest, NESTING)
     }
 
@@ -123,10 +161,11 @@ impl Image {
         let config: ImageConfig = serde_json::from_slice(&config).unwrap_or_default();
         let layers = manifest.layers.iter().map(|layer| {
             let digest = parsed(content, &layer.digest)?;
-            Ok(ImageLayer { name: blob_name(&digest), proof: Proof::Packed(digest) })
+            let size = u64::try_from(layer.size).ok();
+            Ok(ImageLayer { name: blob_name(&digest), proof: Proof::Packed(digest), size })
         });
         let layers = layers.collect::<Result<_, OciError>>()?;
-        Ok(Self { digest, created: config.created, architecture: config.architecture, layers })
+        Ok(config.image(digest, Some(manifest.config.media_type.clone()), layers))
     }
 
     fn saved(content: &ImageFiles) -> Result<Self, OciError> {
@@ -144,18 +183,24 @@ impl Image {
         let config: ImageConfig = content.json(&image.config, None)?;
         let digest = Digest::of_reader(content.open(&image.config)?)
             .map_err(|error| content.damaged(&image.config, error))?;
-        let ids = config.rootfs.diff_ids;
+        let ids = config.rootfs.diff_ids.clone();
         if ids.len() != image.layers.len() {
             let why = format!("it has {} layers and its config {}", image.layers.len(), ids.len());
             return Err(content.damaged("manifest.json", why));
         }
-        let layers = image
-            .layers
-            .into_iter()
-            .zip(ids)
-            .map(|(name, id)| Ok(ImageLayer { name, proof: Proof::Unpacked(parsed(content, &id)?) }));
+        let layers = image.layers.into_iter().zip(ids).map(|(name, id)| {
+            Ok(ImageLayer { name, proof: Proof::Unpacked(parsed(content, &id)?), size: None })
+        });
         let layers = layers.collect::<Result<_, OciError>>()?;
-        Ok(Self { digest, created: config.created, architecture: config.architecture, layers })
+        Ok(config.image(digest, None, layers))
+    }
+}
+
+impl ImageConfig {
+    fn image(self, digest: Digest, config_type: Option<String>, layers: Vec<ImageLayer>) -> Image {
+        let Self { created, architecture, os, config, rootfs: _ } = self;
+        let command = config.unwrap_or_default();
+        Image { digest, created, architecture, os, config_type, command, layers }
     }
 }
 

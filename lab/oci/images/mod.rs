@@ -19,20 +19,27 @@ mod mirror;
 mod names;
 mod pull_through;
 mod registry;
+mod remote;
 mod store;
 mod tar_files;
 
 pub use oci_client::Reference;
 
 pub use error::OciError;
-pub use image::Image;
+pub use image::{Command, Image};
 pub use layout::{
     CONFIG_TYPE, Descriptor, INDEX_TYPE, LAYER_TYPE, Layout, LayoutError, MANIFEST_TYPE, REF_NAME, index_of,
 };
 pub use lock::{LOCK_FILE, Lock, Pinned};
 pub use mirror::Mirror;
 pub use pull_through::PullThrough;
+pub use remote::Remote;
 pub use store::{ImageStore, Resolved};
+
+pub(crate) use content::ImageFiles;
+pub(crate) use files::{clean, removed};
+pub(crate) use image::{ImageLayer, Proof};
+pub(crate) use tar_files::each;
 
 /// The readers of images. They are public for the fuzz targets alone, which are a crate of their own.
 #[doc(hidden)]

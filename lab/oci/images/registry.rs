@@ -127,7 +127,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    fn of(reference: &Reference, part: &OciDescriptor) -> Result<Self, OciError> {
+    pub(super) fn of(reference: &Reference, part: &OciDescriptor) -> Result<Self, OciError> {
         let size = u64::try_from(part.size).map_err(|_| {
             let why = format!("it claims {} bytes", part.size);
             OciError::Damaged { within: reference.whole(), part: part.digest.clone(), why }
@@ -137,17 +137,13 @@ impl Part {
 }
 
 /// A client for the registry of one reference.
-pub(super) struct RegistryClient<'a> {
-    exchange: Exchange,
-    cache: &'a FetchCache,
+pub(super) struct RegistryClient {
+    pub(super) exchange: Exchange,
+    cache: FetchCache,
 }
 
-impl<'a> RegistryClient<'a> {
-    pub(super) fn new(
-        reference: &Reference,
-        cache: &'a FetchCache,
-        access: Access,
-    ) -> Result<Self, OciError> {
+impl RegistryClient {
+    pub(super) fn new(reference: &Reference, cache: &FetchCache, access: Access) -> Result<Self, OciError> {
         let (login, reach) = match access {
             Access::OfTheUser => (credentials(reference)?, Reach::Any),
             Access::OfAGuest { credentials: true, reach } => (credentials(reference)?, reach),
@@ -156,7 +152,7 @@ impl<'a> RegistryClient<'a> {
         let host = reference.resolve_registry();
         let exchange = Exchange::new(host, login, reach)
             .map_err(|error| OciError::Unreachable { reference: reference.whole(), said: error.text() })?;
-        Ok(Self { exchange, cache })
+        Ok(Self { exchange, cache: cache.clone() })
     }
 
     /// Fetches and stores the referenced manifest or index.
@@ -187,7 +183,11 @@ impl<'a> RegistryClient<'a> {
     }
 
     /// Returns the manifest of the arm64 image. `digest` is the manifest or an index.
-    async fn image(&self, reference: &Reference, digest: &Digest) -> Result<OciImageManifest, OciError> {
+    pub(super) async fn image(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+    ) -> Result<OciImageManifest, OciError> {
         let mut digest = digest.clone();
         for _ in 0..=NESTING {
             match self.manifest(reference, &digest)? {
@@ -244,7 +244,7 @@ impl<'a> RegistryClient<'a> {
         String::new()
     }
 
-    fn failed(&self, reference: &Reference, error: ExchangeError) -> OciError {
+    pub(super) fn failed(&self, reference: &Reference, error: ExchangeError) -> OciError {
         let (whole, said) = (reference.whole(), error.text());
         match error {
             ExchangeError::Unreachable(_) => OciError::Unreachable { reference: whole, said },

@@ -16,7 +16,7 @@ use super::{
     error::OciError,
     files::extract,
     image::Image,
-    layout::{INDEX, Layout, blob_digest},
+    layout::{Layout, blob_digest},
     lock::Lock,
     registry::{Fetched, fetch},
 };
@@ -105,19 +105,11 @@ impl ImageStore {
             path: path.to_owned(),
             origin: Origin { source: source.clone(), ..Origin::default() },
         };
-        let content = if Layout::new(path).exists() {
-            ImageFiles::directory(path)
-        } else if path.is_file() && is_archive(path) {
-            ImageFiles::archive(path, &self.directory)?
-        } else {
+        let is_image = Layout::new(path).exists() || (path.is_file() && is_archive(path));
+        if !is_image {
             return Ok(plain());
-        };
-        let Some(image) = Image::within(&content)? else {
-            return Err(content.damaged(
-                INDEX,
-                "it contains neither that file nor manifest.json: it is not an archive of an image",
-            ));
-        };
+        }
+        let (image, content) = Image::open(path, &self.directory)?;
         let path = self.take(&image, &content, true)?;
         let Image { digest, created, architecture, .. } = image;
         let origin = Origin { source, digest: Some(digest), created, architecture, ..Origin::default() };

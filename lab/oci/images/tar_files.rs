@@ -15,14 +15,14 @@ const MOST_ENTRIES: usize = 1_000_000;
 
 /// The properties of an entry. The path and the link target are as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Named {
-    pub(super) path: Vec<u8>,
-    pub(super) link: Option<Vec<u8>>,
+pub(crate) struct Named {
+    pub(crate) path: Vec<u8>,
+    pub(crate) link: Option<Vec<u8>>,
 }
 
 impl Named {
     /// The path as text. Bytes that are not UTF-8 are replaced.
-    pub(super) fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         String::from_utf8_lossy(&self.path).into_owned()
     }
 }
@@ -31,7 +31,7 @@ impl Named {
 ///
 /// # Errors
 /// If the archive is damaged, contains a sparse file, or exceeds a limit, and with the errors of `visit`.
-pub(super) fn each<'a, R: Read>(
+pub(crate) fn each<'a, R: Read>(
     entries: Entries<'a, R>,
     mut visit: impl FnMut(&Named, &mut Entry<'a, R>) -> io::Result<()>,
 ) -> io::Result<()> {
