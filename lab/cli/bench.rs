@@ -13,7 +13,7 @@ use lab_plan::{
 use lab_recipe::{padding_image, padding_layout};
 use lab_report::Display as Show;
 
-use super::{Failed, Guests, print_json, say, tell};
+use super::{Failed, Guests, bench_gate::BenchGate, print_json, say, tell};
 
 /// Benchmarks.
 #[derive(Subcommand)]
@@ -24,6 +24,8 @@ pub enum Bench {
     Warm(Warm),
     /// Measure how long three nodes take to get an image: over the LAN, and from a shared disk
     Images(Images),
+    /// Measure the release gate over the images of a platform: cold, and with its cache
+    Gate(BenchGate),
 }
 
 /// Measure how long three nodes take to get an image.
@@ -87,6 +89,7 @@ impl Bench {
     pub(super) async fn run(self) -> Result<ExitCode, Failed> {
         match self {
             Self::Formation(formation) => formation.run().await,
+            Self::Gate(gate) => gate.run().await,
             Self::Images(images) => images.run().await,
             Self::Warm(warm) => warm.run().await,
         }

@@ -4,7 +4,7 @@ use std::process::ExitCode as Status;
 
 use lab::session::{ImageFiguresError, Session, SessionError, StartError};
 use lab_model::{
-    ExitCode,
+    ExitCode, InvalidFile,
     files::{comes_from_exhaustion, is_exhausted},
     words::chain,
 };
@@ -29,6 +29,12 @@ impl Failed {
     /// An error whose report may have colours. Its foreign text is visible.
     pub(super) fn rendered(code: ExitCode, report: String) -> Self {
         Self { code, message: report, rendered: true }
+    }
+}
+
+impl From<InvalidFile> for Failed {
+    fn from(error: InvalidFile) -> Self {
+        Self::rendered(ExitCode::BadInput, format!("{:?}", miette::Report::new(error)))
     }
 }
 

@@ -21,7 +21,7 @@ fn page(command: &Command) -> String {
     let (common, groups): (Vec<_>, Vec<_>) =
         command.get_subcommands().enumerate().partition(|(at, _)| *at < COMMON);
     let mut page =
-        "{about}\n\nUsage: lab COMMAND …   (`lab COMMAND --help` describes a command)\n\n".to_owned();
+        "{about}\n\nUsage: lab COMMAND …   (`lab COMMAND --help` describes a command)\n".to_owned();
     page.push_str("Common commands:\n");
     for (_, command) in common {
         line(&mut page, command.get_name(), about(command));
@@ -69,7 +69,6 @@ mod tests {
         Boots clusters of Talos-layout ARM64 images in QEMU and reports whether they form, and if not, why
 
         Usage: lab COMMAND …   (`lab COMMAND --help` describes a command)
-
         Common commands:
           run          Run scenarios and report a verdict
           rehearse     Check a pair of images, run scenarios 01 to 04 with them, and time the run
@@ -81,13 +80,14 @@ mod tests {
           node         Nodes of a running lab: console, pause, resume, kill, reboot
           net          Network links of a running lab: status, cut, restore, shape, partition, heal, capture
           cluster      Kubernetes cluster of a running lab: kubectl, exec
+          gate         Check a release of images without a boot: init
           image        Node images: inspect, preflight, pin, build, programs
           mirror       Container images that nodes pull: pull, ls
           config       Machine configs: check, rules, lab
           report       Reports of recorded runs: show, history, merge
           snapshot     Saved clusters: save, restore, ls, rm
           cache        Data kept between runs: ls, prune
-          bench        Benchmarks: formation, warm, images
+          bench        Benchmarks: formation, warm, images, gate
           completions  Print a completion script for a shell
         Exit codes: 0 passed, 1 failed, 2 bad input, 3 host unable, 4 internal error, 130 interrupted
         ");

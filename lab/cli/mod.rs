@@ -5,10 +5,12 @@
 
 mod attach;
 mod bench;
+mod bench_gate;
 mod cluster;
 mod config;
 mod config_check;
 mod failed;
+mod gate;
 mod guests;
 mod help;
 mod image;
@@ -72,6 +74,8 @@ enum Command {
     /// Kubernetes cluster of a running lab
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// Check a release of images without a boot
+    Gate(gate::Gate),
     /// Node images
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -127,6 +131,7 @@ impl Arguments {
             Command::Net(net) => net.run(),
             Command::Cluster(cluster::ClusterCommand::Kubectl(kubectl)) => kubectl.run(),
             Command::Cluster(cluster::ClusterCommand::Exec(exec)) => return ended(block_on(exec.run())),
+            Command::Gate(gate) => block_on(gate.run()),
             Command::Image(image) => image.run(),
             Command::Mirror(mirror) => block_on(mirror.run()),
             Command::Config(config) => config.run(),

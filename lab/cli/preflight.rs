@@ -1,6 +1,6 @@
 //! `lab image preflight` and `lab image pin`: checks of images, and their digests, before a boot.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lab_model::files::comes_from_exhaustion;
@@ -26,6 +26,11 @@ pub struct Images {
 impl Images {
     pub(super) fn store(&self) -> Result<ImageStore, OciError> {
         Ok(ImageStore::new(self.cache.clone(), Lock::read(&self.lock)?))
+    }
+
+    /// The directory of fetched images.
+    pub(super) fn cache(&self) -> &Path {
+        &self.cache
     }
 }
 

@@ -122,8 +122,7 @@ fn load_one(path: &Path, allowed: &[PathBuf]) -> Result<Scenario, Failed> {
         }
         None => lab::scenario::load_allowing(path, allowed),
     };
-    scenario
-        .map_err(|error| Failed::rendered(ExitCode::BadInput, format!("{:?}", miette::Report::new(error))))
+    Ok(scenario?)
 }
 
 /// Whether a word is the path of a file: it exists, or it looks so.

@@ -15,6 +15,7 @@ mod layer;
 mod listing;
 mod oci_layout;
 mod padding;
+mod platform;
 mod report;
 mod root_tree;
 mod step;
@@ -22,4 +23,5 @@ mod variants;
 
 pub use build::{BuildOptions, KUBERNETES_VERSION, build};
 pub use padding::{padding_image, padding_layout};
+pub use platform::platform_layout;
 pub use step::RecipeError;
