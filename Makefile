@@ -54,7 +54,7 @@ test-unit: ## Run the tests that need no VM (seconds)
 
 .PHONY: test-component
 test-component: images ## Run the tests against real processes, without clusters
-	cargo test --locked --test network --test network_faults --test machine --test killed --test talos_config --test config_check --test scenario_files --test registry --test preflight \
+	cargo test --locked --test network --test network_faults --test machine --test killed --test talos_config --test config_check --test scenario_files --test registry --test preflight --test gate \
 	  --test inspect --test tailnet --test ci --test report --test command_line
 
 .PHONY: test-cluster

@@ -34,6 +34,12 @@
 #   foreign       lab/model/foreign.rs          foreign texts on their way to terminals, logs, reports and JSON
 #   nested        lab/model/yaml.rs             YAML before a parser without limits reads it
 #   challenge     lab/oci/images/exchange.rs    how a registry wants to be authorized
+#   module        lab/image/{kernel_module,module_signature,kernel_facts,module_index}.rs  kernel modules, their signatures, keys and lists
+#   device_tree   lab/image/board_files.rs      device trees and overlays
+#   containerd    lab/image/containerd.rs       containerd's program and configuration
+#   container_layer  lab/oci/containers/{layer_facts,script}.rs  layers of container images, and wrapper scripts
+#   release       lab/gate/release              release files and tags
+#   texts         lab/gate/gather/{mentions,yaml_references,signed}.rs  documents, manifests, signed statements
 #   gateway       lab/vm/network/gateway.rs     frames of guests to the gateway address
 #
 # Read by libraries alone: gRPC messages (tonic, prost) and the YAML in them, HTTP (reqwest, axum). A talosconfig is written and not read. Scenario files, secrets bundles and

@@ -3,6 +3,7 @@
 //! The readers come from the crates below `lab/`. Those of `lab-cluster` are few and do not need the rest of the crate,
 //! while the crate needs a client of Kubernetes: they are compiled from their sources.
 
+pub mod gate;
 pub mod machine;
 pub mod network;
 pub mod oci;

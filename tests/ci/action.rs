@@ -139,6 +139,41 @@ fn a_pair_that_does_not_fit_is_refused_before_anything_runs() -> Result<()> {
 }
 
 #[test]
+fn a_release_is_gated_without_a_boot_and_without_the_reference_node() -> Result<()> {
+    let caller = Caller::new()?;
+    let image = images()?.join("compute");
+    let release = |extensions: &str| {
+        let text = format!(
+            "release: v1\nroles: {{ compute: {{ extensions: [{extensions}] }} }}\nnodes: [{{ role: compute, image: '{}' }}]\n",
+            image.display()
+        );
+        fs::write(caller.runner.workspace.join("release.yaml"), text)
+    };
+    release("drbd, spin")?;
+    let ran = caller.run(&[("boot", "false"), ("gate", "release.yaml")])?;
+    assert_eq!(ran.verdict(), "passed", "{}", ran.log);
+    assert_eq!(names(&ran), ["Set up", "Name the caches", "Build", "Check the release"]);
+    assert!(ran.summary.contains("### Ledger of v1"), "{}", ran.summary);
+    let ledger = ran.outputs["ledger"].clone();
+    assert!(PathBuf::from(&ledger).is_file());
+    let before = caller.runner.workspace.join("before.json");
+    fs::rename(&ledger, &before)?;
+
+    release("drbd, spin, zfs")?;
+    let inputs = [("boot", "false"), ("gate", "release.yaml"), ("gate-against", "before.json")];
+    let ran = caller.run(&inputs)?;
+    assert_eq!(ran.verdict(), "failed", "{}", ran.log);
+    assert!(
+        ran.summary.contains("lacks the extension zfs") && ran.summary.contains("### Changes"),
+        "{}",
+        ran.summary
+    );
+    let ran = caller.run(&[("boot", "false"), ("gate", "nowhere.yaml")])?;
+    assert_eq!(ran.verdict(), "refused", "{}", ran.log);
+    Ok(())
+}
+
+#[test]
 fn an_input_that_means_nothing_is_told() -> Result<()> {
     let caller = Caller::new()?;
     for (input, value, told) in [
