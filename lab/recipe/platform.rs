@@ -78,7 +78,7 @@ pub fn platform_layout(
     Ok((layout, names))
 }
 
-/// Packs a layer of about `size` bytes: half of it is noise, as in programs, and half is text that compresses.
+/// Packs a layer of about `size` bytes: noise, as in programs, and text, which compresses.
 fn packed(layout: &Layout, number: u16, layer: u16, size: u64) -> io::Result<Descriptor> {
     let mut partial = layout.begin().map_err(io::Error::other)?;
     let mut noise = StdRng::seed_from_u64(u64::from(number) << 16 | u64::from(layer));
@@ -97,7 +97,10 @@ fn packed(layout: &Layout, number: u16, layer: u16, size: u64) -> io::Result<Des
             content.resize(64, 0);
         }
         let length = if is_program { each * u64::from(FILES / PROGRAMS) / 2 } else { each };
-        noise.read_adapter().take(length.saturating_sub(content.len() as u64)).read_to_end(&mut content)?;
+        noise
+            .read_adapter()
+            .take((length * 2 / 3).saturating_sub(content.len() as u64))
+            .read_to_end(&mut content)?;
         content.extend(text.bytes().cycle().take(usize::try_from(length).unwrap_or(0)));
         add(
             &mut archive,

@@ -292,7 +292,7 @@ impl Look<'_> {
         let paths: Vec<String> = if entrypoint.contains('/') {
             vec![entrypoint.to_owned()]
         } else {
-            std::iter::once("").chain(SEARCH).map(|directory| format!("{directory}/{entrypoint}")).collect()
+            SEARCH.iter().map(|directory| format!("{directory}/{entrypoint}")).collect()
         };
         let within = |path: &String| self.root.file_in(directory, path).map(|file| file.path);
         let mounted = |path: &String| {

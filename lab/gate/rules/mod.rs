@@ -29,7 +29,7 @@ mod stale_tag;
 mod talos_version;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 
 pub use looked::Looked;
 

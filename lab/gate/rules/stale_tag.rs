@@ -97,6 +97,7 @@ mod tests {
     fn evidence(tag: &str, of: &str, created: &str) -> Evidence {
         let node = Node::new("compute").source("ghcr.io/you/talos:v1.5.1-1.13.5-4").created(created).read();
         let mut evidence = fixture::evidence(vec![node]);
+        evidence.release.previous = Some("v1.5.1-1.13.5-3".into());
         let digest = Digest::of_bytes(of.as_bytes());
         evidence.answers.insert(format!("ghcr.io/you/talos:{tag}"), Answer::Has(digest));
         evidence

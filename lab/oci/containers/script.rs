@@ -51,10 +51,7 @@ impl Script {
                     || word.contains('=')
             });
             let word = match words.next() {
-                // Options of `exec`, and `exec env NAME=VALUE …`.
-                Some("exec") => {
-                    words.find(|word| !word.starts_with('-') && *word != "env" && !word.contains('='))
-                }
+                Some("exec") => executed(&mut words),
                 Some(word) => Some(word).filter(|word| word.starts_with('/')),
                 None => None,
             };
@@ -65,6 +62,18 @@ impl Script {
             if self.starts.len() < STARTS_LIMIT {
                 self.starts.extend(new.map(str::to_owned));
             }
+        }
+    }
+}
+
+/// The program behind `exec`, after its options and after `env NAME=VALUE …`.
+fn executed<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    loop {
+        match words.next()? {
+            // The name that the program gets.
+            "-a" => drop(words.next()),
+            word if word.starts_with('-') || word == "env" || word.contains('=') => {}
+            word => return Some(word),
         }
     }
 }
