@@ -336,9 +336,19 @@ async fn the_reference_node_and_its_workloads_pass_the_gate() -> Result<()> {
     let node = |role: &str| {
         Ok::<_, anyhow::Error>(format!("  - {{ role: {role}, image: '{}' }}\n", built(role)?.display()))
     };
+    // The reference node is not Talos, and its agent translates the sections of parts for containerd 1.
     let text = format!(
-        "release: reference\nroles:\n  compute: {{ extensions: [drbd, spin] }}\n  gateway: {{ extensions: [drbd, spin, tailscale] }}\n\
-         nodes:\n{}{}containers: {{ images: [{}] }}\n",
+        "release: reference
+talos: v1.13.9
+roles:
+  compute: {{ extensions: [drbd, spin] }}
+  gateway: {{ extensions: [drbd, spin, tailscale] }}
+nodes:
+{}{}containers: {{ images: [{}] }}
+accept:
+  - {{ rule: talos-version, where: target/images, because: it is not Talos }}
+  - {{ rule: containerd-sections, where: 10-spin.part, because: the agent translates it }}
+",
         node("compute")?,
         node("gateway")?,
         images.join(", ")

@@ -144,7 +144,8 @@ fn a_release_is_gated_without_a_boot_and_without_the_reference_node() -> Result<
     let image = images()?.join("compute");
     let release = |extensions: &str| {
         let text = format!(
-            "release: v1\nroles: {{ compute: {{ extensions: [{extensions}] }} }}\nnodes: [{{ role: compute, image: '{}' }}]\n",
+            "release: v1\nroles: {{ compute: {{ extensions: [{extensions}] }} }}\nnodes: [{{ role: compute, image: '{}' }}]\n\
+             accept: [{{ rule: containerd-sections, where: 10-spin.part, because: the agent translates it }}]\n",
             image.display()
         );
         fs::write(caller.runner.workspace.join("release.yaml"), text)
