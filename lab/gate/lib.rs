@@ -13,6 +13,7 @@
 //!
 //! Start reading at [`Gate::run`].
 
+mod entries;
 pub mod evidence;
 mod gate;
 mod gather;

@@ -2,14 +2,14 @@
 
 use std::{
     fs,
-    io::{self, Read, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use flate2::{Compression, write::GzEncoder};
 use lab_model::Digest;
 use lab_oci::images::{Descriptor, Layout};
-use rand::{SeedableRng, TryRngCore, rngs::StdRng};
+use rand::{RngCore, SeedableRng, rngs::StdRng};
 use serde_json::json;
 
 use super::step::{RecipeError, file};
@@ -49,12 +49,12 @@ pub fn platform_layout(
         .prefix(".partial-")
         .tempdir_in(directory)
         .map_err(file("write in", directory))?;
-    let made = Layout::new(partial.path());
+    let (made, noise) = (Layout::new(partial.path()), Noise::new());
     let size = (u64::from(mib) << 20) / u64::from(LAYERS + 1);
     let mut listed = Vec::new();
     let mut base: Option<Descriptor> = None;
     for number in 0..images {
-        let pack = |layer: u16| packed(&made, number, layer, size).map_err(file("pack", &layout));
+        let pack = |layer: u16| packed(&made, &noise, number, layer, size).map_err(file("pack", &layout));
         let shared = match base.take().filter(|_| number % SHARE != 0) {
             Some(shared) => shared,
             None => pack(0)?,
@@ -79,38 +79,32 @@ pub fn platform_layout(
 }
 
 /// Packs a layer of about `size` bytes: noise, as in programs, and text, which compresses.
-fn packed(layout: &Layout, number: u16, layer: u16, size: u64) -> io::Result<Descriptor> {
+fn packed(layout: &Layout, noise: &Noise, number: u16, layer: u16, size: u64) -> io::Result<Descriptor> {
     let mut partial = layout.begin().map_err(io::Error::other)?;
-    let mut noise = StdRng::seed_from_u64(u64::from(number) << 16 | u64::from(layer));
     let text = "a line of a configuration file, a script or a licence\n".repeat(64);
-    let each = size / u64::from(FILES);
+    let each = usize::try_from(size).unwrap_or(usize::MAX) / FILES as usize;
     let mut archive =
         tar::Builder::new(GzEncoder::new(io::BufWriter::new(&mut partial), Compression::fast()));
     for index in 0..FILES {
         let is_program = index % (FILES / PROGRAMS) == 0;
-        let head: &[u8] = if is_program { b"\x7fELF\x02\x01\x01" } else { b"" };
-        let mut content = head.to_vec();
-        if is_program {
-            // A program for arm64: the rest of its header.
-            content.resize(16, 0);
-            content.extend([2, 0, 183, 0, 1, 0, 0, 0]);
-            content.resize(64, 0);
-        }
-        let length = if is_program { each * u64::from(FILES / PROGRAMS) / 2 } else { each };
-        noise
-            .read_adapter()
-            .take((length * 2 / 3).saturating_sub(content.len() as u64))
-            .read_to_end(&mut content)?;
-        content.extend(text.bytes().cycle().take(usize::try_from(length).unwrap_or(0)));
-        add(
-            &mut archive,
-            &format!("usr/lib/part-{layer}/file-{index}"),
-            if is_program { 0o755 } else { 0o644 },
-            &content,
-        )?;
-        if index == 0 && layer == 0 {
-            add(&mut archive, "bin/sh", 0o755, &content[..64])?;
-        }
+        let length = if is_program { each * (FILES / PROGRAMS) as usize / 2 } else { each };
+        let mut content = if is_program { program_head() } else { Vec::new() };
+        content.extend(
+            noise.part(
+                (u64::from(number) << 32) | (u64::from(layer) << 16) | u64::from(index),
+                length * 2 / 3,
+            ),
+        );
+        content.resize(content.len() + length, 0);
+        let at = content.len() - length;
+        content[at..]
+            .chunks_mut(text.len())
+            .for_each(|part| part.copy_from_slice(&text.as_bytes()[..part.len()]));
+        let mode = if is_program { 0o755 } else { 0o644 };
+        add(&mut archive, &format!("usr/lib/part-{layer}/file-{index}"), mode, &content)?;
+    }
+    if layer == 0 {
+        add(&mut archive, "bin/sh", 0o755, &program_head())?;
     }
     if layer == LAYERS {
         let start = format!("#!/bin/sh\nexec /usr/lib/part-{layer}/file-0 \"$@\"\n");
@@ -121,6 +115,32 @@ fn packed(layout: &Layout, number: u16, layer: u16, size: u64) -> io::Result<Des
     let packed = partial.as_file().metadata()?.len();
     layout.keep(partial, &digest).map_err(io::Error::other)?;
     Ok(Descriptor::new(LAYER_TYPE, &digest, packed))
+}
+
+/// The header of a program for arm64 (System V ABI, "ELF Header").
+fn program_head() -> Vec<u8> {
+    let mut head = b"\x7fELF\x02\x01\x01".to_vec();
+    head.resize(16, 0);
+    head.extend([2, 0, 183, 0, 1, 0, 0, 0]);
+    head.resize(64, 0);
+    head
+}
+
+/// Bytes that do not compress, of which each file takes another part.
+struct Noise(Vec<u8>);
+
+impl Noise {
+    fn new() -> Self {
+        let mut bytes = vec![0; 8 << 20];
+        StdRng::seed_from_u64(1).fill_bytes(&mut bytes);
+        Self(bytes)
+    }
+
+    fn part(&self, seed: u64, length: usize) -> impl Iterator<Item = u8> {
+        // A multiplier of Knuth's spreads the seeds over the noise.
+        let at = usize::try_from(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40).unwrap_or(0) % self.0.len();
+        self.0[at..].iter().chain(&self.0).chain(&self.0).copied().take(length)
+    }
 }
 
 fn add(archive: &mut tar::Builder<impl Write>, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {

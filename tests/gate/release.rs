@@ -231,7 +231,7 @@ impl Release {
         for (name, text) in files {
             fs::write(work.path().join(name), text)?;
         }
-        Ok(Served { work, registry: Some(registry), at })
+        Ok(Served { work, _registry: Some(registry), at })
     }
 
     /// The images: name, tag and manifest.
@@ -355,7 +355,7 @@ impl Images {
 /// A release in a registry, and its file.
 pub struct Served {
     work: tempfile::TempDir,
-    registry: Option<Registry>,
+    _registry: Option<Registry>,
     at: String,
 }
 
@@ -388,7 +388,7 @@ impl Served {
 
     /// Stops the registry.
     pub fn stopped(self) -> Self {
-        Self { registry: None, ..self }
+        Self { _registry: None, ..self }
     }
 
     /// The rules that may report errors when the subject of a rule is broken.

@@ -18,6 +18,8 @@ pub enum FailureKind {
     Missing,
     /// Nobody could look: the registry did not answer or refused.
     Unreachable,
+    /// This host could not write or read a file.
+    Host,
     /// The content is not what it should be.
     Damaged,
 }

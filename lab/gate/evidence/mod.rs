@@ -84,16 +84,3 @@ impl Evidence {
         self.containers.iter().filter_map(|container| Some((container, container.facts.as_ref().ok()?)))
     }
 }
-
-/// Splits a reference into its name and its tag. Returns `None` for a path and for a reference without a tag.
-pub fn name_and_tag(reference: &str) -> Option<(&str, &str)> {
-    let without_digest = reference.split_once('@').map_or(reference, |(reference, _)| reference);
-    let (name, tag) = without_digest.rsplit_once(':')?;
-    (!tag.contains('/') && name.contains('/') && !name.starts_with(['/', '.'])).then_some((name, tag))
-}
-
-/// The name of a reference without tag and digest.
-pub fn name_of(reference: &str) -> &str {
-    let without_digest = reference.split_once('@').map_or(reference, |(reference, _)| reference);
-    name_and_tag(without_digest).map_or(without_digest, |(name, _)| name)
-}

@@ -7,8 +7,9 @@ use lab_model::Source;
 use lab_oci::images::{OciError, Remote};
 
 use crate::{
-    evidence::{Answer, Evidence, Mentioned, name_and_tag, name_of},
+    evidence::{Answer, Evidence, Mentioned},
     gate::GateOptions,
+    release::{is_below, is_reference, name_and_tag, name_of},
 };
 
 /// How many questions are asked at once, and at most.
@@ -37,23 +38,21 @@ pub(super) async fn answers(
     known.into_iter().chain(asked).collect()
 }
 
-/// The references to ask about: of texts, if the registry is one of the release, and the tags `latest` and of the release
-/// before, of all parts.
+/// The references to ask about: the tags `latest` and of the release before, of all parts in the registry of the release,
+/// and the references of texts in its registries. A release that names no registry has those of its parts.
 fn questions(evidence: &Evidence) -> BTreeSet<String> {
-    let mut questions = BTreeSet::new();
-    let nodes = evidence.nodes.iter().map(|node| node.source.as_str());
-    let parts: Vec<_> =
-        nodes.chain(evidence.containers.iter().map(|container| container.source.as_str())).collect();
     let release = &evidence.release;
-    let own: BTreeSet<_> = release
-        .registry
-        .iter()
-        .map(String::as_str)
-        .chain(parts.iter().filter_map(|part| name_of(part).rsplit_once('/')).map(|(above, _)| above))
-        .collect();
-    let is_own = |name: &str| {
-        own.iter().any(|above| name.strip_prefix(above).is_some_and(|rest| rest.starts_with('/')))
+    let nodes = evidence.nodes.iter().map(|node| node.source.as_str());
+    let parts = nodes.chain(evidence.containers.iter().map(|container| container.source.as_str()));
+    let parts: Vec<_> = parts.filter(|part| is_reference(part)).collect();
+    let own: BTreeSet<&str> = match &release.registry {
+        Some(registry) => [registry.as_str()].into(),
+        None => parts.iter().filter_map(|part| Some(name_of(part).rsplit_once('/')?.0)).collect(),
     };
+    let is_own = |name: &str| own.iter().any(|registry| is_below(name, registry));
+    let is_known =
+        |name: &str| is_own(name) || release.also_from.iter().any(|registry| is_below(name, registry));
+    let mut questions = BTreeSet::new();
     for part in &parts {
         let Some((name, tag)) = name_and_tag(part).filter(|(name, _)| is_own(name)) else { continue };
         questions.insert(format!("{name}:latest"));
@@ -61,7 +60,7 @@ fn questions(evidence: &Evidence) -> BTreeSet<String> {
     }
     for mention in evidence.texts.iter().flat_map(|text| text.mentions.iter().flatten()) {
         let Mentioned::Reference(reference) = &mention.what else { continue };
-        if !is_own(name_of(reference)) {
+        if !is_known(name_of(reference)) {
             continue;
         }
         let tagged = reference.split_once('@').map_or(reference.as_str(), |(tagged, _)| tagged);

@@ -48,6 +48,9 @@ pub(super) async fn containers(
 }
 
 async fn look(source: &Source, options: &GateOptions<'_>) -> Result<ContainerFacts, Failure> {
-    let image = options.looker.look(source).await?;
-    Ok(ContainerFacts { programs: image.programs(), image })
+    let mut image = options.looker.look(source).await?;
+    let programs = image.programs();
+    // The lists of the layers are large, and nothing needs them any more.
+    image.layers = Vec::new();
+    Ok(ContainerFacts { programs, image })
 }

@@ -61,6 +61,7 @@ impl From<OciError> for Failure {
             OciError::Unreachable { .. } | OciError::Refused { .. } | OciError::Credentials { .. } => {
                 FailureKind::Unreachable
             }
+            OciError::File { .. } | OciError::Lock { .. } => FailureKind::Host,
             _ => FailureKind::Damaged,
         };
         Self { kind, cause: error.to_string() }

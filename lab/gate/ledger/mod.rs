@@ -3,7 +3,7 @@
 
 mod change;
 mod markdown;
-mod parts;
+mod part;
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +11,10 @@ use lab_model::files::{read_bounded, replace_file};
 use serde::{Deserialize, Serialize};
 
 pub use change::Change;
-pub use parts::LedgerPart;
+pub use part::LedgerPart;
 
 pub(crate) use markdown::cell;
 
-/// The version of the form.
-const FORM: u32 = 1;
 /// The largest ledger that is read, in bytes.
 const LARGEST: u64 = 16 << 20;
 
@@ -43,6 +41,9 @@ pub struct LedgerError {
 }
 
 impl Ledger {
+    /// The version of the form.
+    pub(crate) const FORM: u32 = 1;
+
     /// Reads a ledger.
     ///
     /// # Errors
@@ -52,8 +53,12 @@ impl Ledger {
         let bytes = read_bounded(path, LARGEST).map_err(|cause| error(cause.to_string()))?;
         let ledger: Self = serde_json::from_slice(&bytes)
             .map_err(|cause| error(format!("it is not a ledger of `lab gate`: {cause}")))?;
-        if ledger.form != FORM {
-            return Err(error(format!("it has the form {}; this lab reads form {FORM}", ledger.form)));
+        if ledger.form != Self::FORM {
+            return Err(error(format!(
+                "it has the form {}; this lab reads form {}",
+                ledger.form,
+                Self::FORM
+            )));
         }
         Ok(ledger)
     }

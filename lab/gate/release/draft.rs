@@ -4,7 +4,7 @@ use lab_image::Inspection;
 use lab_model::{Source, node::Role};
 
 use super::tag::ReleaseTag;
-use crate::evidence::name_and_tag;
+use crate::release::name_and_tag;
 
 /// A node image for a draft: its role, its source, and its content.
 pub struct Drafted<'a> {

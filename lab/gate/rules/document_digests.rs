@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use lab_model::{Digest, Position};
 
 use super::{Looked, Rule};
-use crate::evidence::{Answer, Evidence, Mentioned, TextEvidence, name_and_tag, name_of};
+use crate::{
+    evidence::{Answer, Evidence, Mentioned, TextEvidence},
+    release::{name_and_tag, name_of},
+};
 
 pub(super) const RULE: Rule = Rule {
     name: "document-digests",

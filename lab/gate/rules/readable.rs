@@ -45,6 +45,7 @@ fn failed(looked: &mut Looked, place: &str, failure: Option<&Failure>) {
         FailureKind::Unreachable => {
             "run the gate where the registry can be reached, and log in if it asks for it"
         }
+        FailureKind::Host => "free space on this host, or correct the path, and run the gate again",
         FailureKind::Damaged => "build and push the image again",
     };
     looked.error(place, &failure.cause, remedy);

@@ -1,7 +1,10 @@
 //! All images come from the registry of the release, or from those that it names.
 
 use super::{Looked, Rule};
-use crate::evidence::{Evidence, Mentioned, name_of};
+use crate::{
+    evidence::{Evidence, Mentioned},
+    release::{is_below, is_reference, name_of},
+};
 
 pub(super) const RULE: Rule = Rule {
     name: "registry",
@@ -23,7 +26,7 @@ fn look(evidence: &Evidence) -> Looked {
         .containers
         .iter()
         .map(|one| (format!("{} (named by {})", one.source, one.named_by), &one.source));
-    for (place, source) in nodes.chain(containers).filter(|(_, source)| !source.starts_with(['/', '.'])) {
+    for (place, source) in nodes.chain(containers).filter(|(_, source)| is_reference(source)) {
         looked.at_one();
         if !is_allowed(name_of(source)) {
             looked.error(&place, format!("is not below {own}"), REMEDY);
@@ -54,11 +57,6 @@ fn look(evidence: &Evidence) -> Looked {
         }
     }
     looked
-}
-
-/// Whether a name is below a registry, with or without a path.
-fn is_below(name: &str, registry: &str) -> bool {
-    name.strip_prefix(registry).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]

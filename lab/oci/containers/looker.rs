@@ -1,6 +1,7 @@
 //! Reads container images: from registries, as streams, and from image layouts and archives.
 
 use std::{
+    collections::HashMap,
     io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,7 +10,7 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use lab_image::{Compression, Hashed, unpacked};
 use lab_model::{Digest, Source};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::{
     bridge::{BUFFER, BlockingReader},
@@ -34,6 +35,8 @@ pub struct Looker {
     directory: PathBuf,
     facts: FactCache,
     room: Arc<Semaphore>,
+    /// The layers that were or are looked at.
+    flights: Arc<Mutex<HashMap<Digest, Arc<Mutex<()>>>>>,
 }
 
 /// An image whose layers are not read yet.
@@ -50,7 +53,12 @@ impl Looker {
     /// Creates a reader with the cache of fetched images in `directory`.
     pub fn new(directory: &Path) -> Self {
         let facts = FactCache::new(&directory.join("facts"), KIND);
-        Self { directory: directory.to_owned(), facts, room: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self {
+            directory: directory.to_owned(),
+            facts,
+            room: Arc::new(Semaphore::new(AT_ONCE)),
+            flights: Arc::default(),
+        }
     }
 
     /// The directory of manifests and configs.
@@ -110,6 +118,9 @@ impl Looker {
     ) -> Result<(Arc<LayerFacts>, u64), OciError> {
         let (Proof::Packed(key) | Proof::Unpacked(key)) = &layer.proof;
         let key = key.clone();
+        // Images share layers: who comes second waits for the facts of the first.
+        let flight = self.flights.lock().await.entry(key.clone()).or_default().clone();
+        let _alone = flight.lock().await;
         // The semaphore is never closed.
         let _room = self.room.acquire().await;
         let (cache, wanted) = (self.facts.clone(), key.clone());
@@ -127,7 +138,8 @@ impl Looker {
                 read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?
             }
         };
-        self.facts.put(&key, &facts).map_err(OciError::file("write in", &self.directory))?;
+        // Without a cache, the next look reads the layer again.
+        let _ = self.facts.put(&key, &facts);
         Ok((Arc::new(facts), read))
     }
 

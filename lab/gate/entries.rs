@@ -1,43 +1,11 @@
-//! The parts of a ledger.
+//! Writes what was seen of a release into its ledger.
 
 use lab_oci::containers::ImageKind;
-use serde::{Deserialize, Serialize};
 
-use super::{FORM, Ledger};
-use crate::evidence::{ContainerEvidence, Evidence, NodeEvidence};
-
-/// A part of a release.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct LedgerPart {
-    /// The name of the part in the release: role, variant and form of a node image, or the name of a container image.
-    pub part: String,
-    /// The reference or path.
-    pub source: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
-    /// The size in bytes.
-    pub bytes: u64,
-    /// The build time (RFC 3339).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub created: Option<String>,
-    /// What shows that the part is for arm64.
-    pub architecture: Vec<String>,
-    /// The kernel and the node software of a node image.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kernel: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub software: Option<String>,
-    /// The extensions of a node image: name and version.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub extensions: Vec<String>,
-    /// The valid signatures and attestations.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub proofs: Vec<String>,
-    /// Why the part could not be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
-}
+use crate::{
+    evidence::{ContainerEvidence, Evidence, NodeEvidence},
+    ledger::{Ledger, LedgerPart},
+};
 
 impl Ledger {
     /// Writes down what was seen.
@@ -54,7 +22,7 @@ impl Ledger {
                 valid.map(|proof| format!("{} {}", proof.kind, proof.predicate).trim().to_owned()).collect();
         }
         Self {
-            form: FORM,
+            form: Self::FORM,
             release: evidence.release.name.clone(),
             checked: evidence.now,
             lab: env!("CARGO_PKG_VERSION").to_owned(),
@@ -98,7 +66,7 @@ fn programs(native: usize, foreign: usize) -> String {
 
 fn container(container: &ContainerEvidence) -> LedgerPart {
     let part = LedgerPart {
-        part: format!("container {}", crate::evidence::name_of(&container.source)),
+        part: format!("container {}", crate::release::name_of(&container.source)),
         source: container.source.clone(),
         ..LedgerPart::default()
     };
