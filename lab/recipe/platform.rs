@@ -89,12 +89,8 @@ fn packed(layout: &Layout, noise: &Noise, number: u16, layer: u16, size: u64) ->
         let is_program = index % (FILES / PROGRAMS) == 0;
         let length = if is_program { each * (FILES / PROGRAMS) as usize / 2 } else { each };
         let mut content = if is_program { program_head() } else { Vec::new() };
-        content.extend(
-            noise.part(
-                (u64::from(number) << 32) | (u64::from(layer) << 16) | u64::from(index),
-                length * 2 / 3,
-            ),
-        );
+        let seed = (u64::from(number) << 32) | (u64::from(layer) << 16) | u64::from(index);
+        noise.add(seed, length * 2 / 3, &mut content);
         content.resize(content.len() + length, 0);
         let at = content.len() - length;
         content[at..]
@@ -136,10 +132,17 @@ impl Noise {
         Self(bytes)
     }
 
-    fn part(&self, seed: u64, length: usize) -> impl Iterator<Item = u8> {
+    /// Adds `length` bytes, another part for each seed.
+    fn add(&self, seed: u64, length: usize, to: &mut Vec<u8>) {
         // A multiplier of Knuth's spreads the seeds over the noise.
-        let at = usize::try_from(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40).unwrap_or(0) % self.0.len();
-        self.0[at..].iter().chain(&self.0).chain(&self.0).copied().take(length)
+        let spread = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        let mut at = usize::try_from(spread).unwrap_or(0) % self.0.len();
+        let mut left = length;
+        while left > 0 {
+            let part = left.min(self.0.len() - at);
+            to.extend_from_slice(&self.0[at..at + part]);
+            (at, left) = (0, left - part);
+        }
     }
 }
 
