@@ -216,9 +216,8 @@ async fn a_route_that_the_policy_approves_is_used_and_carries_packets() -> Resul
     if let Some(own) = own {
         let server = web_server(own).await?;
         let started = Instant::now();
-        let answer = outside.http(PATIENCE)?.get(format!("http://{server}/")).send().await?;
-        ensure!(answer.status().is_success(), "{}", answer.status());
-        let seen = answer.text().await?;
+        let answer = outside.get(&format!("http://{server}/"), PATIENCE).await?;
+        let seen = String::from_utf8_lossy(&answer).into_owned();
         ledger.note_probe(probed, Probe::answered(server.to_string(), Protocol::Tcp, started.elapsed()));
         let echo = udp_echo(own).await?;
         ensure!(outside.udp(echo, b"there and back", PATIENCE).await? == b"there and back", "other bytes");
@@ -229,6 +228,97 @@ async fn a_route_that_the_policy_approves_is_used_and_carries_packets() -> Resul
     }
 
     bench.nothing_shows(&[&gateway_key, &outside_key])
+}
+
+/// Whether a process listens on a TCP port.
+fn listens(pid: u32) -> Result<bool> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten();
+    let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let sockets: Vec<String> = targets.map(|target| target.display().to_string()).collect();
+    ensure!(sockets.iter().any(|socket| socket.starts_with("socket:")), "{pid} has no socket: {sockets:?}");
+    let tables = ["tcp", "tcp6"].map(|table| std::fs::read_to_string(format!("/proc/{pid}/net/{table}")));
+    let rows: Vec<String> = tables
+        .into_iter()
+        .flatten()
+        .flat_map(|table| table.lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    // proc_net_tcp: the fourth column is the state, 0A is listening, the tenth the inode of the socket.
+    let listening = rows.iter().filter_map(|row| {
+        let columns: Vec<_> = row.split_whitespace().collect();
+        (columns.get(3) == Some(&"0A")).then(|| format!("socket:[{}]", columns.get(9).unwrap_or(&"")))
+    });
+    Ok(listening.into_iter().any(|socket| sockets.contains(&socket)))
+}
+
+/// A GET request through a SOCKS5 proxy at a unix socket (RFC 1928), as curl sends it.
+fn through_proxy(socket: &Path, target: std::net::SocketAddrV4) -> Result<String> {
+    use std::io::{Read, Write};
+    let mut stream = std::os::unix::net::UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&[5, 1, 0])?;
+    let mut chosen = [0; 2];
+    stream.read_exact(&mut chosen)?;
+    ensure!(chosen == [5, 0], "the proxy answers {chosen:?}");
+    stream.write_all(&[&[5, 1, 0, 1], &target.ip().octets()[..], &target.port().to_be_bytes()].concat())?;
+    let mut reply = [0; 10];
+    stream.read_exact(&mut reply)?;
+    ensure!(reply[1] == 0, "the proxy refuses {target}: {reply:?}");
+    write!(stream, "GET / HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn the_outside_client_opens_no_port_and_lets_no_node_of_the_tailnet_in() -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let bench = Bench::new(Transport::Http, Approval::Automatic(vec![net(PODS)])).await?;
+    let (gateway, _) = bench.gateway(GATEWAY, &[net(PODS)], Paths::Any).await?;
+    let (outside, _) = bench.outside(Paths::Any).await?;
+    let status = outside.wait_for("the gateway", PATIENCE, |status| status.peer(GATEWAY).is_some()).await?;
+    gateway.wait_for("the client", PATIENCE, |status| status.peer(OUTSIDE).is_some()).await?;
+    let address = |status: &ClientStatus, name| {
+        let addresses = status.peer(name).map(|peer| peer.addresses.clone()).unwrap_or_default();
+        addresses.into_iter().find_map(|address| match address {
+            std::net::IpAddr::V4(address) => Some(address),
+            std::net::IpAddr::V6(_) => None,
+        })
+    };
+    let of_gateway = address(&status, GATEWAY).context("the gateway has no address")?;
+    let of_outside = address(&gateway.status().await?, OUTSIDE).context("the client has no address")?;
+
+    // A node that advertises routes lets connections in and, in user-space mode, passes them on to loopback: so would
+    // the client, if it let any in.
+    let (web, echo) = (web_server(Ipv4Addr::LOCALHOST).await?, udp_echo(Ipv4Addr::LOCALHOST).await?);
+    let url = |node| format!("http://{node}:{}/", web.port());
+    outside.get(&url(of_gateway), PATIENCE).await?;
+    let datagram = outside.udp(SocketAddr::from((of_gateway, echo.port())), b"x", PATIENCE).await?;
+    ensure!(datagram == b"x", "{datagram:?}");
+    let short = Duration::from_secs(3);
+    let reached = gateway.get(&url(of_outside), short).await;
+    ensure!(reached.is_err(), "a node of the tailnet reached a port of this host's loopback: {reached:?}");
+    let reached = gateway.udp(SocketAddr::from((of_outside, echo.port())), b"x", short).await;
+    ensure!(reached.is_err(), "a datagram reached a port of this host's loopback: {reached:?}");
+
+    // Its own way in is a socket of this user.
+    let target = std::net::SocketAddrV4::new(of_gateway, web.port());
+    let proxy = outside.proxy().to_owned();
+    let directory = std::fs::metadata(proxy.parent().context("no directory")?)?;
+    ensure!(directory.mode() & 0o077 == 0, "others enter the directory of the proxy");
+    let answer = tokio::task::spawn_blocking(move || through_proxy(&proxy, target)).await??;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    if cfg!(target_os = "linux") {
+        let mut clients = 0;
+        for record in std::fs::read_dir(bench.directory.path().join("processes"))? {
+            let record: lab_vm::process::ProcessRecord =
+                serde_json::from_slice(&std::fs::read(record?.path())?)?;
+            let is_client = record.name.starts_with("tailscaled");
+            ensure!(listens(record.process.pid)? != is_client, "{record:?}");
+            clients += usize::from(is_client);
+        }
+        ensure!(clients == 2, "{clients} clients were looked at");
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -101,7 +101,7 @@ const CHANGING: [(&str, &str); 8] = [
     (r"restarted \d+ times", "restarted N times"),
     (r"(wasm|echo)-[a-z0-9]{5}\b", "$1-POD"),
     // The error of an unanswered request depends on which timer expires first.
-    (r"\(error sending request .*? \(\d+ tries\)\)", "(NO ANSWER)"),
+    (r"\(cannot (connect|send a request) through .*? \(\d+ tries\)\)", "(NO ANSWER)"),
     (r"\d+ of \d+ (not )?answered", "N of N ${1}answered"),
     (r"took \d+ ms instead of \d+ ms", "took N ms instead of N ms"),
     (r"by [+-][\d.]+ s to [+-][\d.]+ s", "by N s to N s"),

@@ -1,11 +1,14 @@
 //! The outside client: the official tailscaled on this host, in user-space mode, which needs neither root
-//! nor a tun device. Tests reach the tailnet through its SOCKS5 and HTTP proxies.
+//! nor a tun device. Everything that enters the tailnet through it passes a unix socket that only this user can open:
+//! the lab's own requests its local API, and programs of the user the SOCKS5 proxy of the lab. It listens on no TCP port.
 
 mod login;
+mod proxy;
+mod traffic;
 
 use std::{
     fmt, fs,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::Path,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -13,20 +16,18 @@ use std::{
 
 use futures::stream;
 use ipnet::IpNet;
-use lab_model::words::chain;
 use lab_plan::tailnet::{AuthKey, ControlAccess};
 use lab_vm::process::{Processes, SocketDirectory};
 
 use super::{
     Programs, TailnetError,
-    certificate::tls_trusting,
     client_status::{ClientStatus, Pong, Preferences},
     daemon::{Daemon, command, redacted},
-    datagram,
     error::file,
     local_api::LocalApi,
 };
 use crate::wait::{PollError, Wait};
+use proxy::Proxy;
 
 /// Time limit for the daemon to respond; 0.3 s on an idle host.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -78,8 +79,7 @@ pub struct OutsideClient {
     private: SocketDirectory,
     daemon: Daemon,
     api: LocalApi,
-    socks5: SocketAddr,
-    http_proxy: SocketAddr,
+    proxy: Proxy,
     keys: Mutex<Vec<AuthKey>>,
 }
 
@@ -100,9 +100,8 @@ impl OutsideClient {
         let socket = private.socket("tailscaled.sock").map_err(file("make a socket in", private.path()))?;
         let mut command = command(&programs.tailscaled(), private.path());
         command
-            .arg("--tun=userspace-networking")
-            // Port 0 selects any free port; the daemon writes the port to its log.
-            .args(["--socks5-server=127.0.0.1:0", "--outbound-http-proxy-listen=127.0.0.1:0", "--port=0"])
+            // Port 0 selects any free UDP port.
+            .args(["--tun=userspace-networking", "--port=0"])
             .arg(format!("--statedir={}", private.path().display()))
             .arg(format!("--socket={}", socket.display()))
             .arg("--no-logs-no-support")
@@ -129,16 +128,15 @@ impl OutsideClient {
         };
         let program = format!("tailscaled-{}", spec.hostname);
         let log = directory.join(format!("{program}.log"));
-        // An old log would contain old ports.
-        let _ = fs::remove_file(&log);
         let daemon = Daemon::start(&program, command, &log, private.path(), processes).await?;
         let api = LocalApi::new(&spec.hostname, &socket)?;
-        let (socks5, http_proxy) = daemon
-            .until("its local API and proxies", PATIENCE, &[], || async {
-                api.status().await.map_err(|error| error.to_string())?;
-                proxies(&daemon.log_text().map_err(|error| error.to_string())?)
+        daemon
+            .until("its local API", PATIENCE, &[], || async {
+                api.status().await.map_err(|error| error.to_string())
             })
             .await?;
+        let socket = private.socket("proxy.sock").map_err(file("make a socket in", private.path()))?;
+        let proxy = Proxy::start(api.clone(), &socket).map_err(file("listen at", &socket))?;
         Ok(Self {
             spec,
             access: access.clone(),
@@ -146,8 +144,7 @@ impl OutsideClient {
             private,
             daemon,
             api,
-            socks5,
-            http_proxy,
+            proxy,
             keys: Mutex::default(),
         })
     }
@@ -240,59 +237,9 @@ impl OutsideClient {
         }
     }
 
-    /// Its SOCKS5 proxy. Traffic leaves through the tailnet when the client has a route for the target.
-    /// Other traffic leaves through **this host's own network**, so a response proves nothing before the
-    /// client has accepted the route: probe after [`OutsideClient::wait_for`].
-    pub fn socks5(&self) -> SocketAddr {
-        self.socks5
-    }
-
-    /// Its HTTP proxy; as [`OutsideClient::socks5`].
-    pub fn http_proxy(&self) -> SocketAddr {
-        self.http_proxy
-    }
-
-    /// An HTTP client that connects through the tailnet. It trusts no certificate: for HTTPS, create a
-    /// client with [`OutsideClient::socks5`]. It does not reuse connections: every request is a new probe
-    /// of the route.
-    ///
-    /// # Errors
-    /// None in practice.
-    pub fn http(&self, patience: Duration) -> Result<reqwest::Client, TailnetError> {
-        let failed = |problem: String| TailnetError::LocalApi {
-            client: self.spec.hostname.clone(),
-            action: "make an HTTP client for the proxy",
-            problem,
-        };
-        let tls = tls_trusting(None).map_err(|error| failed(error.to_string()))?;
-        let proxy = reqwest::Proxy::all(format!("socks5://{}", self.socks5));
-        reqwest::Client::builder()
-            .proxy(proxy.map_err(|error| failed(chain(&error)))?)
-            .tls_backend_preconfigured(tls)
-            .timeout(patience)
-            .pool_max_idle_per_host(0)
-            .build()
-            .map_err(|error| failed(chain(&error)))
-    }
-
-    /// Sends one datagram through the tailnet and waits for the response; as [`OutsideClient::socks5`]. The
-    /// network can lose datagrams: a missing response is an error after `patience`, and the caller can
-    /// retry.
-    ///
-    /// # Errors
-    /// When the proxy refuses, or no response arrives in time.
-    pub async fn udp(
-        &self,
-        target: SocketAddr,
-        datagram: &[u8],
-        patience: Duration,
-    ) -> Result<Vec<u8>, TailnetError> {
-        let failed = |problem: String| TailnetError::LocalApi {
-            client: self.spec.hostname.clone(),
-            action: "send a datagram through its SOCKS5 proxy",
-            problem,
-        };
-        datagram::exchange(self.socks5, target, datagram, patience).await.map_err(failed)
+    /// The unix socket of its SOCKS5 proxy, for programs of the user.
+    pub fn proxy(&self) -> &Path {
+        self.proxy.socket()
     }
 
     /// The end of its log, without keys.
@@ -311,7 +258,7 @@ impl OutsideClient {
 
 impl fmt::Debug for OutsideClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OutsideClient").field("spec", &self.spec).field("socks5", &self.socks5).finish()
+        f.debug_struct("OutsideClient").field("spec", &self.spec).field("proxy", &self.proxy()).finish()
     }
 }
 
@@ -321,27 +268,3 @@ pub const TAILSCALE: &str = "https://controlplane.tailscale.com";
 /// Variables that prevent outside traffic of tailscaled: no log upload, no requests to the host's router.
 const SWITCHED_OFF: [(&str, &str); 3] =
     [("TS_NO_LOGS_NO_SUPPORT", "true"), ("TS_DISABLE_PORTMAPPER", "true"), ("TS_DISABLE_UPNP", "true")];
-
-/// The proxies' addresses from the daemon's log (`cmd/tailscaled/proxy.go`).
-fn proxies(log: &str) -> Result<(SocketAddr, SocketAddr), String> {
-    let address = |what: &str| {
-        log.lines()
-            .find_map(|line| line.split_once(what)?.1.trim().parse().ok())
-            .ok_or_else(|| format!("no line \"{what}ADDRESS\" in its log"))
-    };
-    Ok((address("SOCKS5 listening on ")?, address("HTTP proxy listening on ")?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_proxies_are_read_from_the_log() {
-        let log = "2026/11/21 12:00:00 SOCKS5 listening on 127.0.0.1:40001\n\
-                   2026/11/21 12:00:00 HTTP proxy listening on 127.0.0.1:40002\n";
-        let (socks5, http) = proxies(log).unwrap();
-        assert_eq!((socks5.port(), http.port()), (40001, 40002));
-        assert!(proxies("nothing").unwrap_err().contains("SOCKS5 listening on"));
-    }
-}

@@ -5,7 +5,7 @@
 use std::{net::IpAddr, path::Path, time::Duration};
 
 use lab_model::words::chain;
-use reqwest::{Client, Method, Response};
+use reqwest::{Client, Method, Response, StatusCode, Upgraded, header};
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -20,6 +20,23 @@ const HOST: &str = "local-tailscaled.sock";
 const WATCH_MASK: u64 = 1 << 1 | 1 << 4;
 /// Time limit for a response from the same host.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The protocol of a connection through the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    /// The name of the network in Go's package `net`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
 
 /// The local API of one tailscaled.
 #[derive(Clone)]
@@ -72,6 +89,31 @@ impl LocalApi {
     pub async fn changes(&self) -> Result<Changes, TailnetError> {
         let path = format!("watch-ipn-bus?mask={WATCH_MASK}");
         Ok(Changes(self.send("watch", Method::GET, &path, None).await?))
+    }
+
+    /// Opens a connection to `host` as the client itself does, like `tailscale nc`. With UDP, each write becomes a
+    /// datagram. The caller limits the time.
+    pub async fn dial(&self, transport: Transport, host: &str, port: u16) -> Result<Upgraded, TailnetError> {
+        let action = "connect";
+        let failed = |problem: String| self.failed(action, format!("{host}:{port}: {problem}"));
+        let request = self
+            .http
+            .post(format!("http://{HOST}/localapi/v0/dial"))
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, "ts-dial")
+            .header("Dial-Network", transport.name())
+            .header("Dial-Host", host)
+            .header("Dial-Port", port);
+        let response = request.send().await.map_err(|error| failed(chain(&error)))?;
+        match response.status() {
+            StatusCode::SWITCHING_PROTOCOLS => {
+                response.upgrade().await.map_err(|error| failed(chain(&error)))
+            }
+            status => {
+                let text = response.text().await.unwrap_or_default();
+                Err(failed(format!("{status} {}", text.trim())))
+            }
+        }
     }
 
     async fn ask<T: DeserializeOwned>(

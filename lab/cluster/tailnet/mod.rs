@@ -5,8 +5,8 @@
 //! is therefore observed separately, and the report names the first broken link.
 //!
 //! Plain data: [`RouteLedger`] and the functions that fill it, [`ControlSpec`]. Effects: [`ControlServer`]
-//! owns a headscale process, and [`OutsideClient`] owns an official tailscaled in user-space mode. Both
-//! listen on loopback only, need no privileges and end with their owner. All files that may contain a key
+//! owns a headscale process, and [`OutsideClient`] owns an official tailscaled in user-space mode. The
+//! server listens on loopback only, the client on no port; both need no privileges and end with their owner. All files that may contain a key
 //! (databases, node keys, key files) are in private directories, never in the run directory. The owner
 //! deletes the private directories.
 
@@ -17,7 +17,6 @@ mod control_api;
 mod control_config;
 mod control_server;
 mod daemon;
-mod datagram;
 mod duplicates;
 mod error;
 mod gateway_log;

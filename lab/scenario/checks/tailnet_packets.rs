@@ -19,6 +19,8 @@ use super::{
 
 /// The time limit of one request. The first request to a target includes path discovery.
 const REQUEST: Duration = Duration::from_secs(10);
+/// The time limit of the large transfer.
+const TRANSFER: Duration = Duration::from_secs(60);
 /// The time limit of a datagram round trip.
 const DATAGRAM: Duration = Duration::from_secs(5);
 /// The number of datagrams until a target counts as unreachable.
@@ -37,13 +39,12 @@ impl Routing<'_> {
         seen: &mut Observation,
     ) -> Result<(), CheckError> {
         let EchoPods { workload, pods } = self.fixtures.echo().await?;
-        let http = client.http(REQUEST)?;
         self.bounds().attempts(client, self.silent, seen).await;
         // The pod is on a compute node, so the gateway must route the packets.
         let far: Vec<&EchoPod> =
             pods.iter().filter(|pod| pod.node != self.gateway.spec.name.as_str()).collect();
         for pod in &far {
-            let answers = self.ask(&http, &pod.address).await;
+            let answers = self.ask(client, &pod.address).await;
             self.note(&pod.address, &answers);
             for (node, source) in answers.iter().filter_map(|answer| answer.seen.as_ref().ok()) {
                 seen.note(
@@ -55,11 +56,11 @@ impl Routing<'_> {
                 );
             }
         }
-        let answers = self.ask(&http, &workload.cluster_ip).await;
+        let answers = self.ask(client, &workload.cluster_ip).await;
         self.note(&workload.cluster_ip, &answers);
         if let Some(pod) = far.first() {
             self.datagrams(client, &pod.address).await;
-            self.large(&http, pod, seen).await;
+            self.large(client, pod, seen).await;
         }
         if answers.iter().any(|answer| answer.seen.is_ok()) {
             self.datagrams(client, &workload.cluster_ip).await;
@@ -68,10 +69,10 @@ impl Routing<'_> {
     }
 
     /// Sends requests to one address until it responds, and then `REPEATS` more.
-    async fn ask(&self, http: &reqwest::Client, address: &str) -> Vec<TailnetAnswer> {
+    async fn ask(&self, client: &OutsideClient, address: &str) -> Vec<TailnetAnswer> {
         let answers = Mutex::new(Vec::new());
         let attempt = || async {
-            let answer = TailnetAnswer::of(http, address).await;
+            let answer = TailnetAnswer::of(client, address, REQUEST).await;
             let came = answer.seen.is_ok();
             answers.lock().await.push(answer);
             if came { Ok(()) } else { Err(()) }
@@ -81,7 +82,7 @@ impl Routing<'_> {
         let mut answers = answers.into_inner();
         if came {
             for _ in 0..REPEATS {
-                answers.push(TailnetAnswer::of(http, address).await);
+                answers.push(TailnetAnswer::of(client, address, REQUEST).await);
             }
         }
         answers
@@ -130,12 +131,10 @@ impl Routing<'_> {
         }
     }
 
-    async fn large(&self, http: &reqwest::Client, pod: &EchoPod, seen: &mut Observation) {
+    async fn large(&self, client: &OutsideClient, pod: &EchoPod, seen: &mut Observation) {
         let url = format!("{}bytes?n={LARGE}", EchoWorkload::url(&pod.address));
         let started = Instant::now();
-        let transfer =
-            async { http.get(&url).timeout(REQUEST * 6).send().await?.error_for_status()?.bytes().await };
-        let text = match transfer.await {
+        let text = match client.get(&url, TRANSFER).await {
             Ok(bytes) if bytes.len() == LARGE => {
                 let seconds = started.elapsed().as_secs_f64();
                 let rate = LARGE as f64 / f64::from(1 << 20) / seconds;

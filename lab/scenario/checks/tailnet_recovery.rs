@@ -116,7 +116,6 @@ async fn disturb(
     let far = pods.iter().find(|pod| pod.node != gateway.spec.name.as_str());
     let far = far.ok_or_else(|| CheckError::lacks("no pod runs on another node than the gateway"))?;
     let pod = far.address.clone();
-    let http = client.http(REQUEST)?;
 
     let path = ClientPath {
         formed: fixtures.formed(),
@@ -124,7 +123,6 @@ async fn disturb(
         tailnet,
         gateway,
         client: &client,
-        http,
         pod,
         patience,
     };
@@ -147,7 +145,6 @@ struct ClientPath<'a> {
     tailnet: &'a Tailnet,
     gateway: &'a NodePlan,
     client: &'a OutsideClient,
-    http: reqwest::Client,
     pod: String,
     patience: Duration,
 }
@@ -157,7 +154,7 @@ impl ClientPath<'_> {
     async fn reached(&self, when: &str) -> Result<f64, CheckError> {
         let started = Instant::now();
         let wait = Wait::up_to(self.patience).every(AGAIN);
-        let answered = wait.retry(|| async { TailnetAnswer::of(&self.http, &self.pod).await.seen }).await;
+        let answered = wait.retry(|| async { TailnetAnswer::of(self.client, &self.pod, REQUEST).await.seen }).await;
         match answered {
             Ok(_) => Ok(started.elapsed().as_secs_f64()),
             Err(expired) => Err(CheckError::seen(format!(
@@ -196,7 +193,7 @@ impl ClientPath<'_> {
     async fn link_cut(&self, seen: &mut Observation) -> Result<(), CheckError> {
         let name = &self.gateway.spec.name;
         self.cluster.lan().cut(name)?;
-        let cut = TailnetAnswer::of(&self.http, &self.pod).await.seen;
+        let cut = TailnetAnswer::of(self.client, &self.pod, REQUEST).await.seen;
         self.cluster.lan().restore(name)?;
         seen.note(
             cut.is_err(),
@@ -238,7 +235,7 @@ impl ClientPath<'_> {
         let control = control
             .ok_or_else(|| CheckError::lacks("only a control server of the run's own is restarted"))?;
         control.stop().await;
-        let alone = TailnetAnswer::of(&self.http, &self.pod).await.seen;
+        let alone = TailnetAnswer::of(self.client, &self.pod, REQUEST).await.seen;
         control.resume().await?;
         seen.note(
             alone.is_ok(),

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use lab_cluster::kubernetes::EchoWorkload;
-use lab_model::words::chain;
+use lab_cluster::{kubernetes::EchoWorkload, tailnet::OutsideClient};
+use lab_model::visible;
+
+/// The longest unexpected answer that is shown, in characters.
+const SHOWN: usize = 200;
 
 /// The result of one request.
 pub(super) struct TailnetAnswer {
@@ -15,15 +18,11 @@ pub(super) struct TailnetAnswer {
 
 impl TailnetAnswer {
     /// Sends one request to the echo server at an address.
-    pub(super) async fn of(http: &reqwest::Client, address: &str) -> Self {
+    pub(super) async fn of(client: &OutsideClient, address: &str, limit: Duration) -> Self {
         let started = Instant::now();
-        let seen = async {
-            let text = http.get(EchoWorkload::url(address)).send().await?.error_for_status()?.text().await?;
-            Ok::<_, reqwest::Error>(text)
-        };
-        let seen = match seen.await {
-            Ok(text) => understood(&text),
-            Err(error) => Err(chain(&error)),
+        let seen = match client.get(&EchoWorkload::url(address), limit).await {
+            Ok(body) => understood(&String::from_utf8_lossy(&body)),
+            Err(error) => Err(error.to_string()),
         };
         Self { after: started.elapsed(), seen }
     }
@@ -31,7 +30,8 @@ impl TailnetAnswer {
 
 /// Reads node and sender from the response of an echo server.
 fn understood(text: &str) -> Result<(String, String), String> {
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|_| format!("\"{text}\" answered"))?;
+    let value: serde_json::Value =
+        serde_json::from_str(text).map_err(|_| format!("\"{}\" answered", visible(text, SHOWN)))?;
     let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
     if field("node").is_empty() {
         return Err("something else than the echo server answered".to_owned());

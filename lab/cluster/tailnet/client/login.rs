@@ -59,6 +59,9 @@ impl OutsideClient {
             .arg(format!("--auth-key=file:{}", key_file.display()))
             .arg(format!("--timeout={}ms", patience.as_millis()))
             .arg(format!("--accept-routes={}", self.spec.accept_routes))
+            // In user-space mode, tailscaled passes connections from the tailnet on to this host's loopback, whose ports
+            // are not for guests: a gateway node is in the tailnet.
+            .arg(format!("--shields-up={}", self.spec.advertise_routes.is_empty()))
             .stdin(Stdio::null());
         if !self.spec.advertise_routes.is_empty() {
             let routes: Vec<_> = self.spec.advertise_routes.iter().map(IpNet::to_string).collect();
