@@ -17,8 +17,8 @@ use lab_model::{
 };
 use lab_vm::{
     machine::{
-        DeviceBus, HostPlatform, Machine, MachineError, MachineFailure, MachineSpec, QemuBinary, QemuVersion,
-        choose_accelerator, make_disk,
+        DeviceBus, HostPlatform, Machine, MachineError, MachineFailure, MachineSpec, MemoryFormat,
+        QemuBinary, QemuVersion, SavedMemory, choose_accelerator, make_disk,
     },
     process::Processes,
 };
@@ -121,6 +121,68 @@ async fn nobody_else_reads_the_files_of_a_machine_and_qemu_is_confined() -> Resu
         ensure!(seccomp.trim() == "2", "QEMU runs without a filter: {seccomp}");
     }
     machine.quit().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn memory_is_saved_and_loaded_without_a_program() -> Result<()> {
+    let bench = Bench::new().await?;
+    let format = MemoryFormat::best(&bench.qemu);
+    let memory = SavedMemory { file: bench.directory.path().join("it's, a.memory"), format };
+    let first = bench.start(bench.spec("type something\n", Then::Echo)?).await?;
+    within("the text", first.wait_console("type something")).await??;
+    first.pause().await?;
+    within("saving", first.save(&memory)).await??;
+    first.quit().await;
+    use std::os::unix::fs::MetadataExt;
+    let saved = std::fs::metadata(&memory.file)?;
+    ensure!(saved.len() > 10_000 && saved.mode() & 0o077 == 0, "{saved:?}");
+
+    let second =
+        bench.start(MachineSpec { incoming: true, ..bench.spec("type something\n", Then::Echo)? }).await?;
+    within("loading", second.load(&memory)).await??;
+    second.resume().await?;
+    second.type_keys(b"what is typed\n")?;
+    within("the echo", second.wait_console("what is typed")).await??;
+    // It goes on where it was, and did not boot.
+    ensure!(!second.console_tail(9).concat().contains("type something"), "{:?}", second.console_tail(9));
+    second.quit().await;
+
+    let half = std::fs::OpenOptions::new().write(true).open(&memory.file)?;
+    half.set_len(saved.len() / 2)?;
+    let third = bench.start(MachineSpec { incoming: true, ..bench.spec("", Then::Echo)? }).await?;
+    let loaded = within("loading half", third.load(&memory)).await?;
+    ensure!(loaded.is_err(), "half of the memory was loaded");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_qemu_that_would_start_a_program_ends_instead() -> Result<()> {
+    let bench = Bench::new().await?;
+    if !bench.qemu.sandbox {
+        ensure!(!cfg!(target_os = "linux"), "this QEMU has no seccomp: install the one of the distribution");
+        eprintln!("this QEMU cannot be confined");
+        return Ok(());
+    }
+    // What an attacker in QEMU could do: QEMU's own way to start a program.
+    let mark = bench.directory.path().join("started");
+    let line = format!("migrate -d exec:touch\\ {}", mark.display());
+    let confined = bench.start(bench.spec("here\n", Then::Wait)?).await?;
+    within("boot", confined.wait_console("here")).await??;
+    let _ = confined.qmp().human(&line).await;
+    let failure = within("the end", confined.failure()).await?;
+    ensure!(failure.to_string().contains("SIGSYS"), "{failure}");
+    ensure!(!mark.exists(), "QEMU started a program");
+
+    let bench = Bench { qemu: QemuBinary { sandbox: false, ..bench.qemu.clone() }, ..bench };
+    let free = bench.start(bench.spec("here\n", Then::Wait)?).await?;
+    within("boot", free.wait_console("here")).await??;
+    let _ = free.qmp().human(&line).await;
+    let deadline = Instant::now() + DEADLINE;
+    while !mark.exists() {
+        ensure!(Instant::now() < deadline, "a QEMU without a filter starts no program either");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     Ok(())
 }
 

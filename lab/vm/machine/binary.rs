@@ -53,9 +53,6 @@ pub struct QemuBinary {
 /// A guest that takes over QEMU then starts no program, raises no privilege and changes no limit.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
-/// The same for a QEMU that can save its memory only through a program (before 9.0).
-const SANDBOX_WITH_PROGRAMS: &str = "on,obsolete=deny,elevateprivileges=deny,resourcecontrol=deny";
-
 /// The reason why there is no usable QEMU.
 #[derive(Debug, thiserror::Error)]
 pub enum QemuError {
@@ -130,11 +127,7 @@ impl QemuBinary {
 
     /// The arguments that confine every QEMU process; empty if this QEMU cannot be confined.
     pub fn confinement(&self) -> &'static [&'static str] {
-        match (self.sandbox, self.has_mapped_ram()) {
-            (false, _) => &[],
-            (true, true) => &["-sandbox", SANDBOX],
-            (true, false) => &["-sandbox", SANDBOX_WITH_PROGRAMS],
-        }
+        if self.sandbox { &["-sandbox", SANDBOX] } else { &[] }
     }
 
     fn check(self) -> Result<Self, QemuError> {
@@ -193,10 +186,8 @@ mod tests {
     #[test]
     fn qemu_is_confined_unless_it_was_built_without() {
         let qemu = QemuBinary::for_tests();
-        assert_eq!(qemu.confinement(), ["-sandbox", SANDBOX_WITH_PROGRAMS]);
-        let new = QemuBinary { migration_capabilities: vec!["mapped-ram".into()], ..qemu };
-        assert_eq!(new.confinement(), ["-sandbox", SANDBOX]);
-        assert!(QemuBinary { sandbox: false, ..new }.confinement().is_empty());
+        assert_eq!(qemu.confinement(), ["-sandbox", SANDBOX]);
+        assert!(QemuBinary { sandbox: false, ..qemu }.confinement().is_empty());
     }
 
     #[test]

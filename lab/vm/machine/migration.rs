@@ -1,8 +1,12 @@
 //! Saves a guest's memory and devices to a file and loads them. Uses QEMU's migration, with a file
 //! instead of another host.
+//!
+//! QEMU 9.0 opens the file itself. Older versions have no such transport, and their usual way is a program such as
+//! `cat`, which a confined QEMU must not start: the lab opens the file and passes its descriptor.
 
-use std::path::{Path, PathBuf};
+use std::{fs::File, io, path::PathBuf};
 
+use lab_model::files::create_private;
 use qapi::{Any, qmp::QmpCommand};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -20,8 +24,7 @@ const CHANNELS: u32 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MemoryFormat {
-    /// QEMU's migration stream, through a pipe. Every QEMU version that the lab supports can write
-    /// it.
+    /// QEMU's migration stream. Every QEMU version that the lab supports can write it.
     Stream,
     /// Each page has a fixed place in a sparse file (`mapped-ram`, QEMU 9.0), so several threads can
     /// write and read the file.
@@ -57,17 +60,14 @@ pub struct SavedMemory {
     pub format: MemoryFormat,
 }
 
-impl SavedMemory {
-    fn target(&self) -> String {
-        match self.format {
-            MemoryFormat::Stream => format!("exec:exec cat > {}", shell_word(&self.file)),
-            MemoryFormat::Mapped => format!("file:{}", self.file.display()),
-        }
-    }
+/// The name of a passed file in QEMU's monitor.
+const PASSED_FILE: &str = "memory";
 
-    fn source(&self) -> String {
+impl SavedMemory {
+    /// The name of the file for QEMU.
+    fn uri(&self) -> String {
         match self.format {
-            MemoryFormat::Stream => format!("exec:exec cat {}", shell_word(&self.file)),
+            MemoryFormat::Stream => format!("fd:{PASSED_FILE}"),
             MemoryFormat::Mapped => format!("file:{}", self.file.display()),
         }
     }
@@ -82,8 +82,9 @@ impl Machine {
     pub async fn save(&self, to: &SavedMemory) -> Result<(), MachineError> {
         const ACTION: &str = "save its memory";
         self.prepare_migration(to.format, ACTION).await?;
+        self.pass(to, create_private, ACTION).await?;
         self.command(
-            qapi::qmp::migrate { channels: None, detach: None, resume: None, uri: Some(to.target()) },
+            qapi::qmp::migrate { channels: None, detach: None, resume: None, uri: Some(to.uri()) },
             ACTION,
         )
         .await?;
@@ -98,7 +99,8 @@ impl Machine {
     pub async fn load(&self, from: &SavedMemory) -> Result<(), MachineError> {
         const ACTION: &str = "load its memory";
         self.prepare_migration(from.format, ACTION).await?;
-        let uri = Some(from.source());
+        self.pass(from, |path| File::open(path), ACTION).await?;
+        let uri = Some(from.uri());
         self.command(qapi::qmp::migrate_incoming { channels: None, exit_on_error: None, uri }, ACTION)
             .await?;
         self.wait_for_migration(ACTION).await
@@ -112,6 +114,25 @@ impl Machine {
         self.forget_migration();
         self.command(format.capabilities(), action).await?;
         self.command(format.parameters(), action).await
+    }
+
+    /// Passes the opened file to a QEMU that does not open it itself.
+    async fn pass(
+        &self,
+        memory: &SavedMemory,
+        open: impl FnOnce(&std::path::Path) -> io::Result<File>,
+        action: &'static str,
+    ) -> Result<(), MachineError> {
+        if memory.format == MemoryFormat::Mapped {
+            return Ok(());
+        }
+        let node = || self.spec().name.clone();
+        let file = open(&memory.file).map_err(|source| {
+            let path = memory.file.clone();
+            MachineError::File { node: node(), action: "open", path, source }
+        })?;
+        let passed = self.qmp().pass_file(PASSED_FILE, &file).await;
+        passed.map_err(|source| MachineError::Monitor { node: node(), action, source })
     }
 
     /// Waits for the end of a migration, without a timeout: callers race it against a deadline.
@@ -128,11 +149,6 @@ impl Machine {
         let reason = reason["error-desc"].as_str().unwrap_or("QEMU does not say why").to_owned();
         Err(MachineError::Memory { node: self.spec().name.clone(), action, reason })
     }
-}
-
-/// Quotes a word for `/bin/sh`, which QEMU's `exec:` runs.
-fn shell_word(path: &Path) -> String {
-    format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
 }
 
 // The crate's types support the capabilities of only one QEMU version; these three types accept any
@@ -178,12 +194,6 @@ impl qapi::Command for QueryMigration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_with_a_quote_stays_one_word_of_the_shell() {
-        let memory = SavedMemory { file: "/it's/cp-1.memory".into(), format: MemoryFormat::Stream };
-        assert_eq!(memory.source(), r"exec:exec cat '/it'\''s/cp-1.memory'");
-    }
 
     #[test]
     fn a_qemu_without_mapped_memory_gets_the_stream() {

@@ -1,13 +1,24 @@
 //! The monitor of one QEMU process: QMP over a unix socket.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::{self, IoSlice},
+    os::fd::{AsFd, AsRawFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::StreamExt;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use qapi::{
     futures::{QapiService, QmpStreamTokio},
     qmp::QmpCommand,
 };
-use tokio::{io::WriteHalf, net::UnixStream, task::JoinHandle};
+use tokio::{
+    io::{Interest, WriteHalf},
+    net::UnixStream,
+    task::JoinHandle,
+};
 
 use super::qmp_event::{QmpEvent, translate};
 
@@ -42,6 +53,8 @@ type Service = QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>;
 #[derive(Clone)]
 pub struct Qmp {
     service: Arc<Service>,
+    /// The same socket, for descriptors.
+    socket: Arc<UnixStream>,
 }
 
 impl Qmp {
@@ -54,6 +67,8 @@ impl Qmp {
         stream: UnixStream,
         mut observe: impl FnMut(QmpEvent) + Send + 'static,
     ) -> Result<(Self, JoinHandle<()>), QmpError> {
+        let copied = stream.as_fd().try_clone_to_owned().map(std::os::unix::net::UnixStream::from);
+        let socket = copied.and_then(UnixStream::from_std).map_err(QmpError::Greeting)?;
         let greeting = async { QmpStreamTokio::open(stream).await?.negotiate().await };
         let negotiated = tokio::time::timeout(PATIENCE, greeting)
             .await
@@ -75,7 +90,7 @@ impl Qmp {
                 }
             }
         });
-        Ok((Self { service: Arc::new(service) }, listening))
+        Ok((Self { service: Arc::new(service), socket: Arc::new(socket) }, listening))
     }
 
     /// Sends one command and waits for its answer.
@@ -100,6 +115,27 @@ impl Qmp {
                 source: Box::new(std::io::Error::other(join).into()),
             }),
         }
+    }
+
+    /// Gives QEMU an open file under a name, for commands that take a descriptor (`fd:NAME`).
+    ///
+    /// # Errors
+    /// Same as [`Qmp::execute`].
+    pub async fn pass_file(&self, name: &str, file: &File) -> Result<(), QmpError> {
+        // A descriptor travels with at least one byte, and JSON ignores white space between two commands. QEMU keeps
+        // the descriptor for the next `getfd` (`chardev/char-socket.c`).
+        let send = || {
+            let rights = [file.as_raw_fd()];
+            let message = [ControlMessage::ScmRights(&rights)];
+            let text = [IoSlice::new(b" ")];
+            sendmsg::<()>(self.socket.as_raw_fd(), &text, &message, MsgFlags::empty(), None)
+                .map_err(io::Error::from)
+        };
+        self.socket
+            .async_io(Interest::WRITABLE, send)
+            .await
+            .map_err(|source| QmpError::Command { command: "getfd", source: Box::new(source.into()) })?;
+        self.execute(qapi::qmp::getfd { fdname: name.to_owned() }).await.map(drop)
     }
 
     /// Runs a command of the human monitor and returns its output.
