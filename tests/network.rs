@@ -163,6 +163,11 @@ async fn a_node_reaches_the_hosts_loopback_at_the_gateway() -> Result<()> {
     Ok(())
 }
 
+/// An answer of the switch: ICMP, destination unreachable, administratively prohibited.
+fn prohibited(frame: &[u8]) -> bool {
+    frame.get(23) == Some(&1) && frame.get(34..36) == Some(&[3, 13])
+}
+
 /// Sends a packet to each port of the gateway and returns the ports that do not answer "prohibited".
 fn scanned(
     station: &mut Station,
@@ -185,7 +190,6 @@ fn scanned(
             wanted += 1;
         }
         // An answer quotes the header of the packet, with the port.
-        let prohibited = |frame: &[u8]| frame.get(23) == Some(&1) && frame.get(34..36) == Some(&[3, 13]);
         while wanted > 0 {
             let Some(answer) = station.receive_raw(SHORT, prohibited)? else { break };
             let port = answer.get(64..66).context("a quoted port")?;
@@ -198,7 +202,30 @@ fn scanned(
 
 #[tokio::test]
 async fn a_scan_of_all_ports_of_the_gateway_finds_only_what_is_served() -> Result<()> {
+    scan(None, Egress::Refuse).await
+}
+
+/// A pod sends from its own address if its node does not replace it.
+#[tokio::test]
+async fn a_scan_from_a_pod_finds_only_what_is_served() -> Result<()> {
+    scan(Some(POD), Egress::Refuse).await
+}
+
+#[tokio::test]
+async fn a_scan_with_a_tailnet_of_the_users_own_finds_only_what_is_served() -> Result<()> {
+    for from in [None, Some(POD)] {
+        // A login server in a private network is what opens most.
+        scan(from, Egress::Allow { also: Some(Ipv4Addr::new(192, 168, 7, 7)) }).await?;
+    }
+    Ok(())
+}
+
+const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 7);
+
+/// Scans the gateway from a node, or from another address behind its network card.
+async fn scan(from: Option<Ipv4Addr>, egress: Egress) -> Result<()> {
     let mut bench = Bench::new(1500).await?;
+    bench.lan.set_egress(egress);
     let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
     let sockets = [std::net::UdpSocket::bind("127.0.0.1:0")?, std::net::UdpSocket::bind("127.0.0.1:0")?];
     let [served, closed] = [0, 1].map(|n: usize| listeners[n].local_addr().map(|address| address.port()));
@@ -209,7 +236,8 @@ async fn a_scan_of_all_ports_of_the_gateway_finds_only_what_is_served() -> Resul
     bench.lan.serve(HostPort::Udp(served_udp));
     let mut station = bench.station(1)?;
     let (tcp, udp) = blocking(move || {
-        let from = station.lease()?.address.address();
+        let own = station.lease()?.address.address();
+        let from = from.unwrap_or(own);
         let tcp = scanned(&mut station, from, |to, port| {
             let mut frame = Vec::new();
             to.tcp(40_000, port, 1, 1000).syn().write(&mut frame, &[])?;
@@ -220,6 +248,16 @@ async fn a_scan_of_all_ports_of_the_gateway_finds_only_what_is_served() -> Resul
             to.udp(40_000, port).write(&mut frame, b"x")?;
             Ok(frame)
         })?;
+        // Beside the gateway: this host, a neighbour in the LAN, private networks and the metadata of a cloud.
+        for closed in
+            [[127, 0, 0, 1], [10, 5, 0, 77], [172, 16, 0, 1], [192, 168, 1, 1], [169, 254, 169, 254]]
+        {
+            let mut frame = Vec::new();
+            let to = etherparse::PacketBuilder::ethernet2(mac(1).bytes(), mac_of_gateway());
+            to.ipv4(from.octets(), closed, 64).tcp(40_000, 80, 1, 1000).syn().write(&mut frame, &[])?;
+            station.send_raw(&frame)?;
+            ensure!(station.receive_raw(station::DEADLINE, prohibited)?.is_some(), "{closed:?} is open");
+        }
         Ok((tcp, udp))
     })
     .await?;
@@ -237,8 +275,8 @@ async fn a_scan_of_all_ports_of_the_gateway_finds_only_what_is_served() -> Resul
         ensure!(socket.recv(&mut [0; 9]).is_ok() == open, "{socket:?}");
     }
     let refused = bench.lan.counters().refused;
-    ensure!(refused.len() == 1 && refused[0].destination == GATEWAY, "{refused:?}");
-    ensure!(refused[0].packets == 2 * 65_535 - 5, "{refused:?}");
+    let at_gateway = refused.iter().find(|refused| refused.destination == GATEWAY).context("none refused")?;
+    ensure!(at_gateway.packets == 2 * 65_535 - 5 && refused.len() == 6, "{refused:?}");
     let notes = bench.notes();
     let told = notes.iter().filter(|note| note.contains("of the host at 10.5.0.1")).count();
     ensure!(told == 9, "the notes of a scan are bounded: {notes:?}");
@@ -287,8 +325,6 @@ async fn leaving_the_lan_is_refused_at_once_and_noted_once() -> Result<()> {
             let mut frame = Vec::new();
             builder.write(&mut frame, &[])?;
             station.send_raw(&frame)?;
-            // ICMP, destination unreachable, administratively prohibited.
-            let prohibited = |frame: &[u8]| frame.get(23) == Some(&1) && frame.get(34..36) == Some(&[3, 13]);
             answers += usize::from(station.receive_raw(station::DEADLINE, prohibited)?.is_some());
         }
         Ok(answers)
