@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -22,13 +22,27 @@ use command::{built, said};
 use lab_model::{Digest, RunResult, is_hidden};
 
 /// One node. Its layers never become green.
-const SCENARIO: &str = "\
+const NEVER_READY: &str = "\
 name: hostile
 cluster:
   gateways: 0
   nodes: [{ name: cp-1, kind: controlplane, memory: 2GiB }]
 budgets: { ready: 6, call: 5 }
 ";
+
+/// One node that is ready first and lies afterwards. All that checks read comes from it.
+const LIES_LATER: &str = "\
+name: hostile
+cluster:
+  gateways: 0
+  nodes: [{ name: cp-1, kind: controlplane, memory: 2GiB }]
+  patches: { all: [{ machine: { nodeLabels: { lies: later } } }] }
+budgets: { ready: 20, call: 5, answer: 5 }
+checks: [architecture: { is: arm64 }, clock, no-tailscale, roles, kernel-modules: { names: [drbd] }, pod-network, layers-green]
+";
+
+/// One hostile node at a time, for the sake of its time limits.
+static ONE: Mutex<()> = Mutex::new(());
 
 /// The most memory that the lab may use, in KiB.
 const MEMORY: u64 = 512 << 10;
@@ -111,9 +125,9 @@ impl Peak {
     }
 }
 
-fn run(work: &Path) -> Result<Output> {
+fn run(work: &Path, scenario: &str) -> Result<Output> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    fs::write(work.join("hostile.yaml"), SCENARIO)?;
+    fs::write(work.join("hostile.yaml"), scenario)?;
     let mut script = Command::new(root.join("scripts/ci/run"));
     script
         .current_dir(work)
@@ -136,13 +150,14 @@ fn escaped() -> Result<Vec<PathBuf>> {
     Ok(entries.filter(of_it).map(|entry| entry.path()).collect())
 }
 
-#[test]
-fn a_node_that_lies_in_every_answer_only_makes_the_run_fail() -> Result<()> {
+/// Runs a scenario with the hostile node, and checks that nothing but a failure with a cause comes of it. Returns the log.
+fn contained(scenario: &str) -> Result<String> {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let work = tempfile::tempdir()?;
     let work = work.path();
     ensure!(escaped()?.is_empty(), "left by an earlier run: {:?}", escaped()?);
     let peak = Peak::watch(work);
-    let output = run(work)?;
+    let output = run(work, scenario)?;
     let peak = peak.ended()?;
     let log = String::from_utf8(output.stdout).context("the log is not text")?;
 
@@ -157,8 +172,6 @@ fn a_node_that_lies_in_every_answer_only_makes_the_run_fail() -> Result<()> {
     ensure!(result.cause.contains("cp-1"), "{}", result.cause);
     let readme = fs::read_to_string(run.join("bundle/README.txt"))?;
     ensure!(readme.lines().next().is_some_and(|line| line.contains("cp-1")), "{readme}");
-    // It was asked so far: it had a config, and its Kubernetes API was ready.
-    ensure!(log.contains("cp-1: Kubernetes API done"), "it did not get far enough: {log}");
 
     // Nothing outside of the run, no program of its choice.
     ensure!(escaped()?.is_empty(), "{:?}", escaped()?);
@@ -198,5 +211,25 @@ fn a_node_that_lies_in_every_answer_only_makes_the_run_fail() -> Result<()> {
         .sum();
     ensure!(blocks < DISK, "the run used {blocks} bytes of disk");
     println!("peak memory {} MiB, disk {} MiB, {}", peak >> 10, blocks >> 20, result.cause);
+    Ok(log)
+}
+
+#[test]
+fn a_node_that_lies_in_every_answer_only_makes_the_run_fail() -> Result<()> {
+    let log = contained(NEVER_READY)?;
+    // It was asked so far: it had a config, and its Kubernetes API was ready.
+    ensure!(log.contains("cp-1: Kubernetes API done"), "it did not get far enough: {log}");
+    Ok(())
+}
+
+#[test]
+fn a_node_that_lies_once_it_is_ready_only_makes_its_checks_fail() -> Result<()> {
+    let log = contained(LIES_LATER)?;
+    ensure!(log.contains("cp-1: ready done"), "it did not get far enough: {log}");
+    for check in
+        ["architecture", "clock", "no-tailscale", "roles", "kernel-modules", "pod-network", "layers-green"]
+    {
+        ensure!(log.contains(&format!("check {check} FAILED")), "{check} was content with lies: {log}");
+    }
     Ok(())
 }

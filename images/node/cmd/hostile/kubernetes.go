@@ -29,6 +29,18 @@ func answer(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == "/readyz":
 		fmt.Fprint(w, "ok")
+	case told() && r.URL.Path == "/api/v1/nodes" && r.URL.Query().Get("watch") != "":
+		w.(http.Flusher).Flush()
+		<-truth.over
+		watch(w, r)
+	case told() && r.URL.Path == "/api/v1/nodes":
+		_ = json.NewEncoder(w).Encode(map[string]any{
+			"apiVersion": "v1", "kind": "NodeList", "metadata": map[string]any{"resourceVersion": "1"},
+			"items": []any{map[string]any{
+				"metadata": map[string]any{"name": "cp-1", "uid": "1", "resourceVersion": "1"},
+				"status":   map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": "True"}}},
+			}},
+		})
 	case r.URL.Query().Get("watch") != "":
 		watch(w, r)
 	case strings.HasSuffix(r.URL.Path, "/nodes"), strings.HasSuffix(r.URL.Path, "/events"):

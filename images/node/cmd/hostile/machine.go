@@ -152,6 +152,12 @@ users: [{name: a, user: {exec: {apiVersion: client.authentication.k8s.io/v1, com
 }
 
 func (h *hostile) ServiceList(context.Context, *emptypb.Empty) (*machineapi.ServiceListResponse, error) {
+	if told() {
+		kubelet := &machineapi.ServiceInfo{Id: "kubelet", State: "Running", Health: &machineapi.ServiceHealth{Healthy: true}}
+
+		return &machineapi.ServiceListResponse{Messages: []*machineapi.ServiceList{{Services: []*machineapi.ServiceInfo{kubelet}}}}, nil
+	}
+
 	service := func(id string) *machineapi.ServiceInfo {
 		return &machineapi.ServiceInfo{
 			Id:     id,
@@ -260,7 +266,22 @@ func (h *resources) List(_ *cosi.ListRequest, out grpc.ServerStreamingServer[cos
 }
 
 // Watch reports changes for a while, and then an error.
-func (h *resources) Watch(_ *cosi.WatchRequest, out grpc.ServerStreamingServer[cosi.WatchResponse]) error {
+func (h *resources) Watch(r *cosi.WatchRequest, out grpc.ServerStreamingServer[cosi.WatchResponse]) error {
+	if told() && r.GetType() == "MachineStatuses.runtime.talos.dev" {
+		ready := &cosi.Resource{
+			Metadata: &cosi.Metadata{Namespace: r.GetNamespace(), Type: r.GetType(), Id: "machine", Version: "1", Phase: "running"},
+			Spec:     &cosi.Spec{YamlSpec: "stage: running\nstatus:\n  ready: true\n  unmetConditions: []\n"},
+		}
+
+		event := &cosi.Event{EventType: cosi.EventType_CREATED, Resource: ready}
+		if err := out.Send(&cosi.WatchResponse{Event: []*cosi.Event{event}}); err != nil {
+			return err
+		}
+
+		seen()
+		<-truth.over
+	}
+
 	for range 200 {
 		event := &cosi.Event{EventType: cosi.EventType_UPDATED, Resource: h.spec()}
 		if err := out.Send(&cosi.WatchResponse{Event: []*cosi.Event{event}}); err != nil {

@@ -2,7 +2,8 @@
 
 // Command hostile is /init of a node that lies in every answer. It exists for tests alone (tests/hostile_node.rs): it
 // behaves like a node until it has a machine config, because it needs one to be asked anything, and then answers every
-// call of the machine API and of the Kubernetes API with something that a host must survive.
+// call of the machine API and of the Kubernetes API with something that a host must survive. With the node label
+// `lies: later` it is a ready node first, so that the checks of a scenario meet its lies, too.
 package main
 
 import (
@@ -13,6 +14,8 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/siderolabs/crypto/x509"
@@ -27,6 +30,31 @@ import (
 // commands, markup, marks of direction.
 const lie = "\x1b]0;owned-title\x07\x1b[2J\x1b[31m\r\nrun directory: /tmp/lab-hostile-forged\r\n::error::owned-command\r\n" +
 	"##[set-output name=verdict]passed\r\n<script>owned()</script>[[ATTACHMENT|/etc/passwd]]```\n| \u202egnirts \u2028|"
+
+// honesty is how long a node tells that it is ready. The lab sees that at once, and the checks begin.
+const honesty = 3 * time.Second
+
+// truth tells whether the state of the node is still told as that of a ready node.
+var truth = struct {
+	asked atomic.Bool
+	begin sync.Once
+	over  chan struct{}
+}{over: make(chan struct{})}
+
+// told reports whether the truth is to be told.
+func told() bool {
+	select {
+	case <-truth.over:
+		return false
+	default:
+		return truth.asked.Load()
+	}
+}
+
+// seen is called when the node was seen to be ready: the truth ends soon.
+func seen() {
+	truth.begin.Do(func() { time.AfterFunc(honesty, func() { close(truth.over) }) })
+}
 
 func main() {
 	fmt.Println("hostile: started as init process")
@@ -72,6 +100,10 @@ func run() error {
 
 	stop()
 	<-maintenance
+
+	if provider.Machine().NodeLabels()["lies"] == "later" {
+		truth.asked.Store(true)
+	}
 
 	go floodConsole()
 
