@@ -71,6 +71,26 @@ fn every_step_calls_scripts_that_are_there_and_pass_shellcheck() -> Result<()> {
     Ok(())
 }
 
+/// Saved clusters and runs hold keys, and everybody who can read the repository can read its caches.
+#[test]
+fn no_cache_of_the_action_has_the_secrets_of_a_cluster() -> Result<()> {
+    let action = Action::read(root())?;
+    let secret = ["target/lab/cache/warm/key/cp-1.memory", "target/lab/a-run/kubeconfig"].map(PathBuf::from);
+    let mut cached = Vec::new();
+    for step in
+        action.runs.steps.iter().filter(|step| step.uses.as_ref().is_some_and(|uses| uses.contains("cache")))
+    {
+        let paths = step.with.get("path").with_context(|| format!("{} caches nothing", step.name))?;
+        cached.extend(
+            paths.lines().map(|path| path.trim().trim_start_matches("${{ github.action_path }}/").to_owned()),
+        );
+    }
+    ensure!(cached.iter().any(|path| path.starts_with("target/lab/cache/")), "{cached:?}");
+    let leaks = |path: &&String| secret.iter().any(|secret| secret.starts_with(path.as_str()));
+    assert_eq!(cached.iter().find(leaks), None);
+    Ok(())
+}
+
 /// A checkout of the action, and an empty repository that calls it.
 struct Caller {
     _directory: tempfile::TempDir,

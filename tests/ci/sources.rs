@@ -32,3 +32,24 @@ fn what_indicatif_draws_is_not_drawn_by_ratatui() -> Result<()> {
     assert!(screen.iter().all(|name| name.contains("/screen/")), "{screen:?}");
     Ok(())
 }
+
+/// The number of `unsafe` blocks, functions and implementations, and of exemptions from the lint, by file.
+#[test]
+fn code_that_the_compiler_does_not_check_is_in_one_place() -> Result<()> {
+    let unchecked =
+        regex::Regex::new(r"\bunsafe\s*(\{|fn\b|impl\b|extern\b)|\b(allow|expect)\(unsafe_code\b")?;
+    let mut found = Vec::new();
+    for name in files()?.iter().filter(|name| name.ends_with(".rs") && !name.ends_with("ci/sources.rs")) {
+        let text = std::fs::read_to_string(root().join(name))?;
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let count: usize = code.map(|line| unchecked.find_iter(line).count()).sum();
+        if count > 0 {
+            found.push((name.clone(), count));
+        }
+    }
+    // The exemption, and the block that it is for. docs/security.md names the file.
+    assert_eq!(found, [("lab/vm/process/parent_death.rs".to_owned(), 2)]);
+    let documented = std::fs::read_to_string(root().join("docs/security.md"))?;
+    assert!(documented.contains("lab/vm/process/parent_death.rs"));
+    Ok(())
+}
