@@ -28,7 +28,7 @@ pub struct Merge {
 
 impl Merge {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
-        let recordings = self.runs.iter().map(|run| ShardRecording::read(run)).collect::<Result<_, _>>()?;
+        let recordings = ShardRecording::read_all(&self.runs)?;
         let name = self.out.file_name().map_or_else(|| "merged".into(), |name| name.to_string_lossy());
         let merged = merge(&name, recordings)?;
         let written = merged.write(&self.out)?;

@@ -1,7 +1,7 @@
 //! Errors of kernel files.
 
 /// A limit in bytes, above the packed and unpacked size of any kernel.
-pub(super) const KERNEL_LIMIT: u64 = 192 << 20;
+pub(super) const KERNEL_LIMIT: u64 = 128 << 20;
 
 /// The reason a kernel file cannot be booted.
 #[derive(Debug, thiserror::Error)]

@@ -50,8 +50,22 @@ impl JsonLines {
 
 /// The longest line of a recording, in bytes: more than the recorder writes for any event.
 const LONGEST_LINE: u64 = 4 << 20;
-/// The largest recording that is read, in bytes. A run with six nodes and all checks records some megabytes.
-const LARGEST: u64 = 256 << 20;
+/// The most that is read of one recording, or of recordings that are joined. A run with six nodes and all checks records
+/// some megabytes and some ten thousand events.
+const LARGEST: u64 = 128 << 20;
+const MOST_EVENTS: usize = 500_000;
+
+/// What may still be read. Several recordings can share it.
+pub(crate) struct Room {
+    bytes: u64,
+    events: usize,
+}
+
+impl Room {
+    pub(crate) fn of_one_run() -> Self {
+        Self { bytes: LARGEST, events: MOST_EVENTS }
+    }
+}
 
 /// Reads a recording, which may come from anybody: its texts are made visible again. Skips a last line that a crash
 /// truncated.
@@ -60,17 +74,31 @@ const LARGEST: u64 = 256 << 20;
 /// Fails if the file cannot be read, or if a complete line is not an event. The error contains the
 /// line number.
 pub fn read_recording(path: &Path) -> io::Result<Vec<Event>> {
+    read_within(path, &mut Room::of_one_run())
+}
+
+/// As [`read_recording`], within `room`.
+pub(crate) fn read_within(path: &Path, room: &mut Room) -> io::Result<Vec<Event>> {
     let mut events = Vec::new();
     let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
     let mut reader = BufReader::new(File::open(path)?);
-    let (mut line, mut read) = (String::new(), 0);
+    let mut line = String::new();
     for number in 1.. {
         line.clear();
-        read += (&mut reader).take(LONGEST_LINE).read_line(&mut line)? as u64;
-        if line.len() as u64 >= LONGEST_LINE || read > LARGEST {
-            let limits = format!("{} MiB a line and {} MiB in all", LONGEST_LINE >> 20, LARGEST >> 20);
-            return Err(wrong(format!("line {number} exceeds the limits of a recording: {limits}")));
+        let read = (&mut reader).take(LONGEST_LINE).read_line(&mut line)? as u64;
+        if read == 0 {
+            break;
         }
+        let left = room.bytes.checked_sub(read).zip(room.events.checked_sub(1));
+        let Some((bytes, events_left)) = left.filter(|_| read < LONGEST_LINE) else {
+            let limits = format!(
+                "{} MiB a line, {} MiB and {MOST_EVENTS} events in all",
+                LONGEST_LINE >> 20,
+                LARGEST >> 20
+            );
+            return Err(wrong(format!("line {number} exceeds the limits of a recording: {limits}")));
+        };
+        *room = Room { bytes, events: events_left };
         if !line.ends_with('\n') {
             break;
         }
@@ -113,6 +141,7 @@ mod tests {
         let file = File::create(&path).expect("create");
         file.set_len(1 << 40).expect("sparse");
         let error = read_recording(&path).expect_err("endless").to_string();
-        assert_eq!(error, "line 1 exceeds the limits of a recording: 4 MiB a line and 256 MiB in all");
+        let limits = "4 MiB a line, 128 MiB and 500000 events in all";
+        assert_eq!(error, format!("line 1 exceeds the limits of a recording: {limits}"));
     }
 }

@@ -19,8 +19,12 @@ use super::{
     tar_files::each,
 };
 
-/// A limit in bytes, above the unpacked size of the layers of any node image.
+/// A limit in bytes, above the unpacked size of all layers of any node image together.
 const LIMIT: u64 = 8 << 30;
+/// The maximum memory for the paths that the layers provide or hide, in bytes.
+const PATHS_LIMIT: usize = 32 << 20;
+/// The memory of a path in addition to its text, in bytes.
+const PER_PATH: usize = 64;
 /// The name prefix of a whiteout.
 const WHITEOUT: &str = ".wh.";
 /// The name of the whiteout that hides all lower-layer entries of its directory.
@@ -38,6 +42,7 @@ pub fn extract(
     into: &Path,
 ) -> Result<(), OciError> {
     let mut hidden = Hidden::default();
+    let mut left = LIMIT;
     for layer in image.layers.iter().rev() {
         // A full disk is not an error of the image.
         let fail = |error: io::Error| match is_exhausted(&error) {
@@ -50,13 +55,15 @@ pub fn extract(
                 let mut packed = BufReader::new(Hashed::new(content.open(&layer.name)?));
                 let compression = Compression::detect(packed.fill_buf().map_err(fail)?);
                 let unpacked = unpacked(compression, &mut packed).map_err(fail)?;
-                take(unpacked, &wanted, into, &hidden, &mut below).map_err(fail)?;
+                take(Within { input: unpacked, left: &mut left }, &wanted, into, &hidden, &mut below)
+                    .map_err(fail)?;
                 packed.into_inner().digest()
             }
             Proof::Unpacked(_) => {
                 let mut packed = BufReader::new(content.open(&layer.name)?);
                 let compression = Compression::detect(packed.fill_buf().map_err(fail)?);
-                let mut tar = Hashed::new(unpacked(compression, packed).map_err(fail)?);
+                let unpacked = unpacked(compression, packed).map_err(fail)?;
+                let mut tar = Hashed::new(Within { input: unpacked, left: &mut left });
                 take(&mut tar, &wanted, into, &hidden, &mut below).map_err(fail)?;
                 tar.digest()
             }
@@ -76,14 +83,45 @@ fn prove(content: &ImageFiles, layer: &ImageLayer, found: &lab_model::Digest) ->
     Err(content.damaged(&layer.name, why))
 }
 
+/// A reader of a layer. It fails when the layers of the image have more data than any image has.
+struct Within<'a, R> {
+    input: R,
+    /// What may still be read of all layers, in bytes.
+    left: &'a mut u64,
+}
+
+impl<R: Read> Read for Within<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        *self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
+            let why = format!("the layers unpack to more than {} GiB; those of no image do", LIMIT >> 30);
+            io::Error::new(io::ErrorKind::FileTooLarge, why)
+        })?;
+        Ok(read)
+    }
+}
+
 /// The paths that upper layers provide or hide.
 #[derive(Clone, Default)]
 struct Hidden {
     /// Hidden files and directories. A hidden directory also hides its contents.
     paths: BTreeSet<String>,
+    /// The memory of all paths in bytes.
+    memory: usize,
 }
 
 impl Hidden {
+    fn hide(&mut self, path: String) -> io::Result<()> {
+        self.memory += path.len() + PER_PATH;
+        if self.memory > PATHS_LIMIT {
+            let limit = PATHS_LIMIT >> 20;
+            let why = format!("its paths need more than {limit} MiB; those of no image do");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+        }
+        self.paths.insert(path);
+        Ok(())
+    }
+
     fn hides(&self, path: &str) -> bool {
         let mut parents = path.match_indices('/').map(|(at, _)| &path[..at]);
         self.paths.contains("")
@@ -101,16 +139,14 @@ fn take(
     hidden: &Hidden,
     below: &mut Hidden,
 ) -> io::Result<()> {
-    let mut archive = tar::Archive::new(tar.take(LIMIT));
-    let mut room = LIMIT;
+    let mut archive = tar::Archive::new(tar);
     each(archive.entries()?, |named, entry| {
         let written = named.path();
         let Some(path) = clean(Path::new(&written)) else {
             return Err(io::Error::other(format!("{written:?} leads out of the image")));
         };
         if let Some(removed) = removed(&path) {
-            below.paths.insert(removed);
-            return Ok(());
+            return below.hide(removed);
         }
         let kind = entry.header().entry_type();
         if kind.is_dir() || !wanted(&path) || hidden.hides(&path) {
@@ -126,13 +162,8 @@ fn take(
         if let Some(directory) = to.parent() {
             fs::create_dir_all(directory)?;
         }
-        let copied =
-            io::copy(&mut Read::by_ref(entry).take(room.saturating_add(1)), &mut File::create(&to)?)?;
-        room = room.checked_sub(copied).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::FileTooLarge, format!("its files have more than {LIMIT} bytes"))
-        })?;
-        below.paths.insert(path);
-        Ok(())
+        io::copy(entry, &mut File::create(&to)?)?;
+        below.hide(path)
     })
 }
 
@@ -210,6 +241,31 @@ mod tests {
         let (outer, result) = taken(&bytes);
         assert!(result.expect_err("refused").to_string().contains("is a sparse file"));
         assert_eq!(fs::read_dir(outer.path().join("into")).expect("list").count(), 0);
+    }
+
+    #[test]
+    fn the_layers_of_an_image_are_bounded_together() {
+        let tar = archive(&["a".to_owned(), "b".to_owned()]);
+        let mut left = 3 * tar.len() as u64;
+        let into = tempfile::tempdir().expect("tempdir");
+        let mut one = || {
+            let layer = Within { input: &tar[..], left: &mut left };
+            take(layer, &|_: &str| true, into.path(), &Hidden::default(), &mut Hidden::default())
+        };
+        for layer in 0..3 {
+            one().unwrap_or_else(|error| panic!("layer {layer}: {error}"));
+        }
+        let error = one().expect_err("too much").to_string();
+        assert!(error.contains("the layers unpack to more than 8 GiB"), "{error}");
+    }
+
+    #[test]
+    fn the_memory_for_paths_is_bounded() {
+        let mut hidden = Hidden::default();
+        let hide = |hidden: &mut Hidden, n: usize| hidden.hide(format!("{n}"));
+        let most = PATHS_LIMIT / PER_PATH;
+        let refused = (0..most).find_map(|n| hide(&mut hidden, n).err()).expect("no limit").to_string();
+        assert_eq!(refused, "its paths need more than 32 MiB; those of no image do");
     }
 
     proptest! {

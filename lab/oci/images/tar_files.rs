@@ -7,9 +7,11 @@ use std::io::{self, Read};
 
 use tar::{Entries, Entry, EntryType, PaxExtensions};
 
-/// The largest header with a long name or with pax records, in bytes. Names have at most 4096 bytes; pax records of
-/// image layers may contain extended attributes.
+/// The largest header with a long name or with pax records, in bytes. Pax records of image layers may contain extended
+/// attributes.
 const LARGEST_HEADER: u64 = 1 << 20;
+/// The longest path or link target, in bytes (Linux `PATH_MAX`). Readers keep paths in memory.
+const LONGEST_PATH: usize = 4096;
 /// The maximum number of entries; node images have tens of thousands of files.
 const MOST_ENTRIES: usize = 1_000_000;
 
@@ -68,6 +70,11 @@ pub(crate) fn each<'a, R: Read>(
                 }
                 if named.link.is_none() {
                     named.link = entry.link_name_bytes().map(|link| link.into_owned());
+                }
+                let longest = named.path.len().max(named.link.as_ref().map_or(0, Vec::len));
+                if longest > LONGEST_PATH {
+                    let why = format!("a path has {longest} bytes; no system has more than {LONGEST_PATH}");
+                    return Err(io::Error::other(why));
                 }
                 if pax_size.take().is_some_and(|size| size != entry.size()) {
                     let path = named.path();
@@ -151,6 +158,23 @@ mod tests {
         header.set_cksum();
         pax.append(&header, &b"abc"[..]).expect("append");
         assert_eq!(names(&pax.into_inner().expect("tar")).expect("read"), [(long, 3)]);
+    }
+
+    #[test]
+    fn a_path_that_no_system_has_is_refused() {
+        let path = |length: usize| {
+            let mut pax = Builder::new(Vec::new());
+            pax.append_pax_extensions([("path", "d".repeat(length).as_bytes())]).expect("pax");
+            let mut header = Header::new_ustar();
+            header.set_path("short").expect("path");
+            header.set_size(0);
+            header.set_cksum();
+            pax.append(&header, &b""[..]).expect("append");
+            names(&pax.into_inner().expect("tar"))
+        };
+        assert_eq!(path(LONGEST_PATH).expect("read").len(), 1);
+        let error = path(LONGEST_PATH + 1).expect_err("long").to_string();
+        assert_eq!(error, "a path has 4097 bytes; no system has more than 4096");
     }
 
     #[test]

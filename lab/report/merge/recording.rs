@@ -1,11 +1,15 @@
 //! One recording, split by scenario.
 
-use std::{io, path::Path, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use lab_model::events::{Event, EventKind, FORMAT, Outcome, Shard};
 
 use super::error::MergeError;
-use crate::read_recording;
+use crate::json_lines::{Room, read_within};
 
 /// The file name of the recording in a run directory.
 pub(super) const FILE: &str = "events.jsonl";
@@ -40,14 +44,19 @@ pub(super) struct Block {
 }
 
 impl ShardRecording {
-    /// Reads the recording in a run directory, or a recording file. If the recording breaks off
-    /// within a line, the part before that line is used.
+    /// Reads the recordings in run directories, or recording files. If a recording breaks off within a line, the part
+    /// before that line is used. Together they must not be larger than a recording may be.
     ///
     /// # Errors
-    /// Fails if the recording cannot be read, or is not the recording of one run.
-    pub fn read(path: &Path) -> Result<Self, MergeError> {
+    /// Fails if a recording cannot be read, or is not the recording of one run.
+    pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Self>, MergeError> {
+        let mut room = Room::of_one_run();
+        paths.iter().map(|path| Self::read(path, &mut room)).collect()
+    }
+
+    fn read(path: &Path, room: &mut Room) -> Result<Self, MergeError> {
         let file = if path.is_dir() { path.join(FILE) } else { path.to_owned() };
-        let events = read_recording(&file).map_err(|source| match source.kind() {
+        let events = read_within(&file, room).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => {
                 let said = format!("{source}; give a run directory, or the {FILE} of one");
                 MergeError::Read { path: file, source: io::Error::new(io::ErrorKind::NotFound, said) }

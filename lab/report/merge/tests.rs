@@ -250,10 +250,11 @@ fn a_recording_is_read_from_its_directory_and_a_missing_one_is_named() {
     // The last event is truncated.
     let text = lines.concat();
     std::fs::write(directory.path().join("events.jsonl"), &text[..text.len() - 5]).expect("write");
-    let recording = ShardRecording::read(directory.path()).expect("read");
+    let read = |path: &std::path::Path| ShardRecording::read_all(&[path.to_owned()]);
+    let recording = &read(directory.path()).expect("read")[0];
     assert_eq!((recording.scenarios.len(), &recording.ended), (1, &None));
-    assert_eq!(ShardRecording::read(&directory.path().join("events.jsonl")).expect("read").ended, None);
-    let error = ShardRecording::read(&directory.path().join("none")).expect_err("missing").to_string();
+    assert_eq!(read(&directory.path().join("events.jsonl")).expect("read")[0].ended, None);
+    let error = read(&directory.path().join("none")).expect_err("missing").to_string();
     assert!(error.contains("none") && error.contains("give a run directory"), "{error}");
 }
 
