@@ -1,5 +1,10 @@
 //! The command line as a user meets it: help, commands by their old names, built-in scenarios. Nothing boots.
 
+#[path = "support/oci_layout.rs"]
+mod oci_layout;
+#[path = "support/small_disk.rs"]
+mod small_disk;
+
 use std::{
     fs,
     path::Path,
@@ -184,5 +189,38 @@ fn too_few_descriptors_are_told_as_such() -> Result<()> {
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.code() == Some(3), "{output:?}");
     ensure!(told.contains("ulimit -n") && !told.contains("executable for this host"), "{told}");
+    Ok(())
+}
+
+#[test]
+fn a_disk_that_fills_up_while_an_image_is_unpacked_is_no_error_of_the_image() -> Result<()> {
+    // An image layout of a kernel and an initramfs of 4 MiB each, and room for one of them.
+    let work = tempfile::tempdir()?;
+    let file = |name: &str| (format!("assets/talos/arm64/boot/{name}"), vec![1; 4 << 20]);
+    oci_layout::add(&work.path().join("image"), "app:v1", &[file("vmlinuz"), file("initramfs.xz")])?;
+    let inspect = "cd \"$WORK\"; exec \"$LAB\" image inspect image --cache \"$PLACE/cache\"";
+    let variables = [("LAB", Path::new(env!("CARGO_BIN_EXE_lab"))), ("WORK", work.path())];
+    let run = |mib| small_disk::on_small_disk(mib, inspect, &variables);
+    let (Some(full), Some(enough)) = (run(6)?, run(40)?) else { return Ok(()) };
+    let told = String::from_utf8_lossy(&full.stderr).into_owned();
+    ensure!(full.status.code() == Some(3), "{full:?}");
+    ensure!(told.contains("No space left on device") && told.lines().count() == 1, "{told}");
+    // The same image where there is room: what is wrong is the image, whose files are no kernel.
+    ensure!(enough.status.code() == Some(2), "{enough:?}");
+    Ok(())
+}
+
+#[test]
+fn every_output_survives_a_closed_pipe() -> Result<()> {
+    for arguments in [&["completions", "bash"][..], &["report", "history"], &["--help"], &["run", "--help"]] {
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        let closed = Command::new(env!("CARGO_BIN_EXE_lab"))
+            .args(arguments)
+            .stdout(writer)
+            .stderr(std::process::Stdio::piped())
+            .output()?;
+        ensure!(closed.status.success() && closed.stderr.is_empty(), "{arguments:?}: {closed:?}");
+    }
     Ok(())
 }

@@ -1,11 +1,14 @@
 //! Warm clusters on real VMs: saved, killed half-way, damaged, restored. Each run is a `lab` process
 //! of its own, as a user would start it, so that it can be ended with `kill -9`.
 
+#[path = "support/others.rs"]
+mod others;
+
 use std::{
     fs,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -18,6 +21,7 @@ use kube::{
 };
 use lab_model::events::{Event, EventKind};
 use lab_report::read_recording;
+use lab_vm::process::ProcessRecord;
 use nix::{sys::signal, unistd::Pid};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -97,7 +101,7 @@ impl Lab {
             .arg(self.root.path())
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(fs::File::create(self.errors())?)
             .kill_on_drop(true)
             .spawn()?;
         let mut said = BufReader::new(lab.stdout.take().context("no output")?).lines();
@@ -111,7 +115,23 @@ impl Lab {
         };
         let kubeconfig = tokio::time::timeout(DEADLINE, kubeconfig).await??;
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        Ok(Kept { lab, _said: said, maps: Api::default_namespaced(Client::try_from(config)?) })
+        // Its reader goes, as in `lab up | head -2`: what is printed from now on meets a closed pipe.
+        drop(said);
+        let runs = self.runs()?;
+        let run = runs.into_iter().max_by_key(|run| fs::metadata(run).and_then(|run| run.created()).ok());
+        let maps = Api::default_namespaced(Client::try_from(config)?);
+        Ok(Kept {
+            lab,
+            root: self.root.path().to_owned(),
+            errors: self.errors(),
+            run: run.context("no run")?,
+            maps,
+        })
+    }
+
+    /// What a command that keeps a cluster says on standard error.
+    fn errors(&self) -> PathBuf {
+        self.root.path().join("errors")
     }
 
     fn runs(&self) -> Result<Vec<PathBuf>> {
@@ -136,16 +156,56 @@ impl Lab {
 /// A cluster that somebody keeps.
 struct Kept {
     lab: tokio::process::Child,
-    _said: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
+    /// The root of the runs, and its own run.
+    root: PathBuf,
+    run: PathBuf,
+    /// The file with its standard error.
+    errors: PathBuf,
     maps: Api<ConfigMap>,
 }
 
 impl Kept {
+    /// Kills a child of the lab, by its name in the lab.
+    fn kill(&self, name: &str) -> Result<()> {
+        let records = fs::read_dir(self.run.join("processes"))?.flatten();
+        let read = |entry: fs::DirEntry| -> Result<ProcessRecord> {
+            Ok(serde_json::from_slice(&fs::read(entry.path())?)?)
+        };
+        let records = records.map(read).collect::<Result<Vec<_>>>()?;
+        let record = records.iter().find(|record| record.name == name).context("no such process")?;
+        Ok(signal::kill(Pid::from_raw(i32::try_from(record.process.pid)?), signal::Signal::SIGKILL)?)
+    }
+
+    /// Waits until `lab status` shows a text.
+    async fn until(&self, text: &str) -> Result<()> {
+        let since = Instant::now();
+        loop {
+            let mut status = tokio::process::Command::new(env!("CARGO_BIN_EXE_lab"));
+            let output = status.args(["status", "--run-root"]).arg(&self.root).output().await?;
+            let status = String::from_utf8_lossy(&output.stdout).into_owned();
+            if status.contains(text) {
+                return Ok(());
+            }
+            ensure!(since.elapsed() < Duration::from_secs(60), "no \"{text}\" in:\n{status}");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits for its end. Returns the exit code and what it said on standard error.
+    async fn ended(mut self) -> Result<(Option<i32>, String)> {
+        let status = tokio::time::timeout(DEADLINE, self.lab.wait()).await??;
+        let said = fs::read_to_string(&self.errors)?;
+        ensure!(!said.contains("panicked"), "{said}");
+        Ok((status.code(), said))
+    }
+
     /// As Ctrl-C does.
-    async fn end(mut self) -> Result<ExitStatus> {
+    async fn end(self) -> Result<String> {
         let id = self.lab.id().context("it ended by itself")?;
         signal::kill(Pid::from_raw(i32::try_from(id)?), signal::Signal::SIGINT)?;
-        Ok(tokio::time::timeout(DEADLINE, self.lab.wait()).await??)
+        let (code, said) = self.ended().await?;
+        ensure!(code == Some(130), "{code:?}: {said}");
+        Ok(said)
     }
 }
 
@@ -229,7 +289,7 @@ async fn a_cluster_comes_back_under_its_name_as_it_was_when_it_was_saved() -> Re
     let _ = rustls::crypto::ring::default_provider().install_default();
     let scenario = lab.root.path().join("scenario.yaml").to_string_lossy().into_owned();
     let root = lab.root.path().to_string_lossy().into_owned();
-    let kept = lab.keep(&["up", "--scenario", &scenario]).await?;
+    let kept = lab.keep(&["up", "--keep-going", "--scenario", &scenario]).await?;
     let marker = |name: &str| ConfigMap {
         metadata: kube::api::ObjectMeta { name: Some(name.to_owned()), ..Default::default() },
         ..Default::default()
@@ -241,12 +301,31 @@ async fn a_cluster_comes_back_under_its_name_as_it_was_when_it_was_saved() -> Re
     // It goes on, and what comes later is not in what was saved.
     kept.maps.create(&PostParams::default(), &marker("after")).await?;
     kept.maps.delete("before", &DeleteParams::default()).await?;
-    kept.end().await?;
+    let open = others::open_to_others(lab.root.path());
+    ensure!(lab.stored().1.len() == 1 || kept.run.join("kubeconfig").exists(), "nothing to look at");
+    ensure!(open.is_empty(), "others can read {open:?}");
+
+    // A cluster that is to keep going shows what it lost.
+    kept.until("ready").await?;
+    kept.kill("cp-1")?;
+    kept.until("degraded: cp-1: QEMU ended unexpectedly: signal 9 (SIGKILL)").await?;
+    kept.kill("uplink")?;
+    kept.until("uplink ended").await?;
+    let said = kept.end().await?;
+    ensure!(said.contains("error: cp-1: QEMU ended unexpectedly"), "{said}");
 
     let restored = lab.keep(&["snapshot", "restore", "demo"]).await?;
     ensure!(restored.maps.get_opt("before").await?.is_some(), "what was there when it was saved is gone");
     ensure!(restored.maps.get_opt("after").await?.is_none(), "what came later is there");
     restored.maps.create(&PostParams::default(), &marker("later")).await?;
-    restored.end().await?;
+
+    // Any other cluster ends with the cause.
+    restored.kill("uplink")?;
+    let (code, said) = restored.ended().await?;
+    ensure!(code == Some(1) && said.contains("uplink ended"), "{code:?}: {said}");
+    let restored = lab.keep(&["snapshot", "restore", "demo"]).await?;
+    restored.kill("cp-1")?;
+    let (code, said) = restored.ended().await?;
+    ensure!(code == Some(1) && said.contains("error: cp-1: QEMU ended unexpectedly"), "{code:?}: {said}");
     Ok(())
 }

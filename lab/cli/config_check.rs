@@ -11,7 +11,7 @@ use lab_plan::{
 use lab_validator::Validator;
 use serde::Serialize;
 
-use super::{Failed, print_json, print_line};
+use super::{Failed, print_json, print_line, tell};
 
 /// Check machine configs and patches; each finding has a file, a line and a fix.
 #[derive(Args)]
@@ -77,7 +77,7 @@ impl Check {
         let bad = |error| Failed::new(ExitCode::BadInput, error);
         let files = config_files(&self.files).map_err(bad)?;
         let set = ConfigSet::read(&files).and_then(|set| set.with_bases(&self.base)).map_err(bad)?;
-        let validator = Validator::new(&self.images, |line| eprintln!("{line}"));
+        let validator = Validator::new(&self.images, |line| tell!("{line}"));
         let of_release = |contract: &TalosContract| {
             let Checked { findings, asked } = check(&set, *contract, &validator);
             OfRelease {

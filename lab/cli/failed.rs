@@ -89,6 +89,19 @@ impl From<StartError> for Failed {
     }
 }
 
+/// Prints panics like errors: their text can be a guest's or an image's.
+pub fn print_panics() {
+    std::panic::set_hook(Box::new(|panic| tell!("error: {panic}")));
+}
+
+/// Does `work`. A panic in it, as of a library that reads images, is an error of the lab.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let why = "this command has a fault, which the line above names; please report it with what it read";
+        Err(Failed::new(ExitCode::Internal, why))
+    })
+}
+
 /// The exit status of this process.
 pub(super) fn ended(done: Result<u8, Failed>) -> Status {
     let code = done.unwrap_or_else(|failed| {
@@ -145,4 +158,16 @@ pub(super) async fn unless_ended<T>(session: &Session, work: impl Future<Output 
         () = asked_to_end() => session.go_on(),
     }
     Some(work.await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_of_the_lab() {
+        let failed = guarded(|| -> Result<(), Failed> { panic!("a fault of a library") }).err();
+        assert!(failed.is_some_and(|failed| failed.code == ExitCode::Internal));
+        assert!(guarded(|| Ok(())).is_ok());
+    }
 }

@@ -14,7 +14,7 @@ use super::{
     config::contract,
     inspect::Inspect,
     preflight::{Pin, Preflight},
-    print_line, say,
+    print_line, say, tell,
 };
 
 /// Where the sources that the lab brings are unpacked, beside what is built from them.
@@ -94,7 +94,7 @@ impl ImageCommand {
                     }
                 }
                 if wanted(HostPrograms::ConfigCheck) {
-                    let validator = Validator::new(&out, |line| eprintln!("{line}"));
+                    let validator = Validator::new(&out, |line| tell!("{line}"));
                     let talos = if talos.is_empty() { TalosContract::ALL.to_vec() } else { talos };
                     for contract in talos {
                         print_line(validator.build(contract).map_err(|error| internal(&error))?.display());

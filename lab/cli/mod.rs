@@ -34,12 +34,13 @@ mod up;
 use std::process::ExitCode as Status;
 
 use clap::{FromArgMatches, Parser, Subcommand};
-use failed::{Failed, asked_to_end, block_on, ended, unless_ended};
+pub use failed::print_panics;
+use failed::{Failed, asked_to_end, block_on, ended, guarded, unless_ended};
 use guests::{Failures, Guests, given};
 use lab_model::ExitCode;
 use output::{
-    WithoutCommands, add_to_step_summary, output_error, print_json, print_line, reference, say, say_where,
-    tell, tell_as_is,
+    WithoutCommands, add_to_step_summary, output_error, print_json, print_line, print_text, reference, say,
+    say_where, tell, tell_as_is,
 };
 
 /// Boots clusters of Talos-layout ARM64 images in QEMU and reports whether they form, and if not, why.
@@ -120,31 +121,40 @@ impl Arguments {
     /// Runs the command.
     pub fn run(self) -> Status {
         let _without_commands = WithoutCommands::in_a_job();
-        let done = match self.command {
-            Command::Run(run) => block_on(run.run()),
-            Command::Rehearse(rehearse) => block_on(rehearse.run()),
-            Command::Up(up) => block_on(up.up()),
-            Command::Down(down) => down.run(),
-            Command::Status(status) => status.run(),
-            Command::Doctor(doctor) => block_on(doctor.run()),
-            Command::Node(node) => node.run(),
-            Command::Net(net) => net.run(),
-            Command::Cluster(cluster::ClusterCommand::Kubectl(kubectl)) => kubectl.run(),
-            Command::Cluster(cluster::ClusterCommand::Exec(exec)) => return ended(block_on(exec.run())),
-            Command::Gate(gate) => block_on(gate.run()),
-            Command::Image(image) => image.run(),
-            Command::Mirror(mirror) => block_on(mirror.run()),
-            Command::Config(config) => config.run(),
-            Command::Report(report) => report.run(),
-            Command::Snapshot(snapshot) => block_on(snapshot.run()),
-            Command::Cache(cache) => cache.run(),
-            Command::Bench(bench) => block_on(bench.run()),
-            Command::Completions { shell } => {
-                clap_complete::generate(shell, &mut help::command(), "lab", &mut std::io::stdout());
+        ended(guarded(|| self.command.run()))
+    }
+}
+
+impl Command {
+    /// Returns the exit code.
+    fn run(self) -> Result<u8, Failed> {
+        let done = match self {
+            Self::Run(run) => block_on(run.run()),
+            Self::Rehearse(rehearse) => block_on(rehearse.run()),
+            Self::Up(up) => block_on(up.up()),
+            Self::Down(down) => down.run(),
+            Self::Status(status) => status.run(),
+            Self::Doctor(doctor) => block_on(doctor.run()),
+            Self::Node(node) => node.run(),
+            Self::Net(net) => net.run(),
+            Self::Cluster(cluster::ClusterCommand::Kubectl(kubectl)) => kubectl.run(),
+            Self::Cluster(cluster::ClusterCommand::Exec(exec)) => return block_on(exec.run()),
+            Self::Gate(gate) => block_on(gate.run()),
+            Self::Image(image) => image.run(),
+            Self::Mirror(mirror) => block_on(mirror.run()),
+            Self::Config(config) => config.run(),
+            Self::Report(report) => report.run(),
+            Self::Snapshot(snapshot) => block_on(snapshot.run()),
+            Self::Cache(cache) => cache.run(),
+            Self::Bench(bench) => block_on(bench.run()),
+            Self::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut help::command(), "lab", &mut script);
+                print_text(&String::from_utf8_lossy(&script));
                 Ok(ExitCode::Passed)
             }
         };
-        ended(done.map(ExitCode::code))
+        done.map(ExitCode::code)
     }
 }
 

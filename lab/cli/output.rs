@@ -42,8 +42,13 @@ pub(super) fn tell_as_is(line: &str) {
 }
 
 fn print_as_is(line: &str) {
+    print_text(&format!("{line}\n"));
+}
+
+/// Prints text that is already safe, such as a report.
+pub(super) fn print_text(text: &str) {
     let mut out = io::stdout().lock();
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             let _ = OUTPUT_ERROR.set(error.to_string());
         }

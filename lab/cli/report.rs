@@ -1,15 +1,12 @@
 //! `lab report`: reports of recorded runs.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use lab_model::{ExitCode, files::replace_file};
 use lab_report::{History as Past, Recording, RecordingError, Report, Signatures};
 
-use super::{Failed, merge::Merge, print_json};
+use super::{Failed, merge::Merge, print_json, print_line, print_text};
 
 /// The name by which a format goes to standard output.
 const STANDARD_OUTPUT: &str = "-";
@@ -98,10 +95,10 @@ fn is_standard_output(file: &Path) -> bool {
     file == Path::new(STANDARD_OUTPUT)
 }
 
-/// Writes a report. A reader that has seen enough, as `head` has, is no error.
+/// Writes a report.
 fn put(file: &Path, text: &str) -> Result<ExitCode, Failed> {
     if is_standard_output(file) {
-        let _ = std::io::stdout().write_all(text.as_bytes());
+        print_text(text);
         return Ok(ExitCode::Passed);
     }
     replace_file(file, text.as_bytes())
@@ -136,7 +133,7 @@ impl History {
         if self.json {
             print_json(&past)?;
         } else {
-            print!("{past}");
+            print_line(past.to_string().trim_end());
         }
         Ok(ExitCode::Passed)
     }

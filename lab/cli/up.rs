@@ -1,6 +1,7 @@
 //! `lab up`: a cluster that runs until Ctrl-C.
 
 use std::{
+    collections::HashSet,
     convert::Infallible,
     path::{Path, PathBuf},
     time::Duration,
@@ -15,15 +16,17 @@ use lab_cluster::{
 };
 use lab_model::{
     Ending, ExitCode,
-    events::{EventKind, Outcome, Subscription},
+    events::{EventKind, Outcome, Subject, Subscription},
     node::NodeName,
     visible,
+    words::chain,
 };
 use lab_plan::{
     cluster::{ClusterSpec, TailnetSpec},
     scenario::Start,
 };
 use lab_report::Display;
+use lab_vm::machine::MachineFailure;
 
 use super::{
     Failed, Failures, Guests, asked_to_end, say, say_where, scenarios, tailnet::TailnetOptions, tell,
@@ -123,16 +126,17 @@ impl LivingOptions {
             None => interrupted(),
             Some(Err(failure)) => {
                 let cause = failure.to_string();
-                write_bundle(&running.cluster, &cause)
-                    .await
-                    .map_err(|error| Failed::new(ExitCode::Internal, error))?;
-                tell!("error: {cause}\nbundle: {}", session.path().join("bundle").display());
+                tell!("error: {cause}");
+                match write_bundle(&running.cluster, &cause).await {
+                    Ok(()) => tell!("bundle: {}", session.path().join("bundle").display()),
+                    Err(error) => tell!("error: {}", chain(&error)),
+                }
                 let at = format!("step \"{}\"", failure.step.label());
                 let pause = session.pause_at(&running.cluster, &at, &cause);
                 if let Some(paused) = unless_ended(&session, pause).await {
                     paused?;
                 }
-                (Outcome::Failed { cause }, Ending::Failed, ExitCode::VerdictFailed)
+                (Outcome::Failed { cause }, Ending::Failed, code_of(failure.is_of_the_host()))
             }
             Some(Ok(formed)) => {
                 let failed = tokio::select! {
@@ -192,32 +196,47 @@ async fn keep(session: &Session, formed: &FormedCluster, keep_going: bool) -> Re
         "\nAccess: lab cluster kubectl, lab cluster exec, lab node console NODE. Faults: lab net, lab node \
          pause|kill|reboot. Ctrl-C here, or lab down, stops the cluster."
     );
-    let mut linked = true;
+    let (mut linked, mut told) = (true, HashSet::new());
     loop {
-        let cause = tokio::select! {
+        let (cause, of_the_host) = tokio::select! {
             error = cluster.lan().failure(), if linked => {
                 linked = false;
-                error.to_string()
+                (error.to_string(), false)
             }
-            cause = lost_node(&mut events, cluster) => cause,
+            failure = lost_node(&mut events, cluster, &mut told) => {
+                (failure.to_string(), failure.is_of_the_host())
+            }
         };
         if !keep_going {
-            return Err(Failed::new(ExitCode::VerdictFailed, cause));
+            return Err(Failed::new(code_of(of_the_host), cause));
         }
         tell!("error: {cause}");
         session.publish(cluster, &format!("degraded: {}", visible(&cause, 200)))?;
     }
 }
 
-/// Resolves when the QEMU process of a node ends without a request of the user.
-async fn lost_node(events: &mut Subscription, cluster: &Cluster) -> String {
+fn code_of(failure_of_the_host: bool) -> ExitCode {
+    if failure_of_the_host { ExitCode::HostUnable } else { ExitCode::VerdictFailed }
+}
+
+/// Resolves when a machine ends or stops without a request of the user. `told` has the failures that were returned before.
+async fn lost_node(
+    events: &mut Subscription,
+    cluster: &Cluster,
+    told: &mut HashSet<String>,
+) -> MachineFailure {
     while let Some(event) = events.recv().await {
-        if let EventKind::MachineExited { node, status, expected: false } = event.kind
-            && !cluster.machine(&node).is_some_and(|machine| machine.was_killed())
-        {
-            return format!(
-                "{node} is lost: its QEMU ended ({status}); its console.log and stderr.log may say why"
-            );
+        let (EventKind::MachineExited { node, .. } | EventKind::Note { subject: Subject::Node(node), .. }) =
+            event.kind
+        else {
+            continue;
+        };
+        let Some(machine) = cluster.machine(&node).filter(|machine| !machine.was_killed()) else { continue };
+        match machine.failed() {
+            // What the console of a node shows is its own affair from now on.
+            None | Some(MachineFailure::Console { .. }) => {}
+            Some(failure) if told.insert(failure.to_string()) => return failure,
+            Some(_) => {}
         }
     }
     std::future::pending().await
@@ -232,10 +251,8 @@ async fn join(cluster: &Cluster) -> Result<Option<OutsideClient>, Failed> {
 
 fn how_to_reach(client: &OutsideClient) -> String {
     format!(
-        "\nA tailnet client outside the cluster uses the gateway's routes; through its proxies pods and services are reached:\n\n  \
-         SOCKS5 {}, HTTP {}\n  curl -x socks5://{} http://POD-IP:PORT/",
-        client.socks5(),
-        client.http_proxy(),
-        client.socks5()
+        "\nA tailnet client outside the cluster uses the gateway's routes; through its SOCKS5 proxy, a socket that only you \
+         can open, pods and services are reached:\n\n  curl -x socks5h://localhost{} http://POD-IP:PORT/",
+        client.proxy().display()
     )
 }

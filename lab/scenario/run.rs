@@ -17,7 +17,7 @@ use lab_model::{
     words::chain,
 };
 use lab_plan::scenario::{Expectation, ScenarioError, SeenFailure};
-use lab_vm::{host::WhenShort, network::CAPTURE_LIMIT};
+use lab_vm::{host::WhenShort, machine::MachineFailure, network::CAPTURE_LIMIT};
 
 use super::checks::{CHECKS, Check, Fixtures, Observation, look};
 use crate::session::{ClusterRequest, RunningCluster, Session, StartError, write_bundle};
@@ -149,8 +149,10 @@ impl Run<'_> {
         self.start_captures(&running.cluster);
         // From now on, other commands may access the cluster. If this fails, the run continues.
         let _control = self.open_to_others(session, &running);
+        let mut host_unable = false;
         let seen = match session.form(&running.cluster).await {
             Err(failure) => {
+                host_unable = failure.is_of_the_host();
                 let seen = vec![seen_failure(&failure)];
                 let step = format!("step \"{}\"", failure.step.label());
                 self.pause_if_unexpected(session, &running, &seen, &step).await;
@@ -160,13 +162,15 @@ impl Run<'_> {
             Ok(formed) => {
                 let _ = session.publish(&running.cluster, "checking");
                 let seen = self.check_all(session, &running, &formed).await;
+                let lost = running.cluster.lost_machines();
+                host_unable = !seen.is_empty() && lost.iter().any(MachineFailure::is_of_the_host);
                 self.pause_if_unexpected(session, &running, &seen, "the end of its checks").await;
                 seen
             }
         };
         self.keep_evidence(&running, &seen).await;
         running.shut_down().await;
-        (seen, false)
+        (seen, host_unable)
     }
 
     /// Publishes the cluster and serves its control channel.
@@ -231,7 +235,11 @@ impl Run<'_> {
                 break;
             }
             recorder.record(EventKind::CheckStarted { check: spec.id.clone(), title: spec.title() });
-            let observation = look(&fixtures, &*spec.check).await;
+            let mut observation = look(&fixtures, &*spec.check).await;
+            if observation.cause().is_some() {
+                // A machine that cannot continue explains more than what the check missed.
+                running.cluster.lost_machines().into_iter().for_each(|lost| observation.problem_once(lost));
+            }
             if let Some(cause) = observation.cause() {
                 seen.push(SeenFailure::Check { check: spec.id.clone(), cause });
             }

@@ -20,7 +20,7 @@ use lab_plan::{
 };
 use lab_vm::{
     host::{DISK, NODES},
-    machine::{DeviceBus, GicVersion, Machine, MachineSpec, QemuBinary, make_disk},
+    machine::{DeviceBus, GicVersion, Machine, MachineFailure, MachineSpec, QemuBinary, make_disk},
     network::{HostPort, Lan, NetworkError},
     process::{CpuShare, Processes},
 };
@@ -198,6 +198,13 @@ impl Cluster {
     /// Returns the VM of a node after its start.
     pub fn machine(&self, node: &NodeName) -> Option<Arc<Machine>> {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner).get(node).cloned()
+    }
+
+    /// Returns why machines cannot continue, except for those that the user killed.
+    pub fn lost_machines(&self) -> Vec<MachineFailure> {
+        let machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = machines.values().filter(|machine| !machine.was_killed());
+        left.filter_map(|machine| machine.failed()).collect()
     }
 
     /// Returns the process IDs of the cluster: VMs and uplink.

@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use lab_model::{
     events::{Step, Subject, TurnedAway},
+    files::comes_from_exhaustion,
     node::NodeName,
     words::chain,
 };
@@ -141,6 +142,14 @@ impl Failure {
             self.cause.to_string()
         } else {
             format!("{} ({})", self.findings.join("; "), self.cause)
+        }
+    }
+
+    /// Whether the host has no space or no file descriptors left, so that the failure says nothing about the images.
+    pub fn is_of_the_host(&self) -> bool {
+        match &self.cause {
+            Cause::Machine(failure) | Cause::Start(MachineError::Failed(failure)) => failure.is_of_the_host(),
+            cause => comes_from_exhaustion(cause),
         }
     }
 }

@@ -51,6 +51,13 @@ pub enum MachineFailure {
     },
 }
 
+impl MachineFailure {
+    /// Whether the host has no space left, so that the failure says nothing about the guest.
+    pub fn is_of_the_host(&self) -> bool {
+        matches!(self, Self::Disk { full: true, .. })
+    }
+}
+
 fn said(stderr: &str, console: &str) -> String {
     match (stderr.trim(), console.trim()) {
         ("", "") => String::new(),
