@@ -149,7 +149,7 @@ impl Run<'_> {
         self.start_captures(&running.cluster);
         // From now on, other commands may access the cluster. If this fails, the run continues.
         let _control = self.open_to_others(session, &running);
-        let mut host_unable = false;
+        let host_unable;
         let seen = match session.form(&running.cluster).await {
             Err(failure) => {
                 host_unable = failure.is_of_the_host();
