@@ -85,6 +85,8 @@ fn measure(case: &Case) -> Result<(Measured, u64)> {
         .env(COMMAND, serde_json::to_string(&words)?)
         .env("TMPDIR", &temporary)
         .env("HOME", &temporary)
+        // No reader needs a program, and a compiler would be measured with it.
+        .env("PATH", &temporary)
         .stdout(std::process::Stdio::null())
         .spawn()?;
     let (started, mut disk) = (Instant::now(), 0);

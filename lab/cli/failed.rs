@@ -64,7 +64,7 @@ impl From<ImageFiguresError> for Failed {
 impl From<StartError> for Failed {
     fn from(error: StartError) -> Self {
         if comes_from_exhaustion(&error) {
-            return Self::new(ExitCode::HostUnable, chain(&error));
+            return Self::new(ExitCode::HostUnable, format!("{}{}", chain(&error), advice(&error)));
         }
         match error {
             StartError::Session(error) => error.into(),
@@ -86,6 +86,19 @@ impl From<StartError> for Failed {
             | StartError::TailnetSpec(_) => Self::new(ExitCode::BadInput, error),
             StartError::Formation(_) => Self::new(ExitCode::VerdictFailed, error),
         }
+    }
+}
+
+/// What to do when the system lets this process open no more files, to follow the error; else nothing.
+pub(super) fn advice(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    use nix::libc::{EMFILE, ENFILE};
+    let code = |error: &(dyn std::error::Error + 'static)| {
+        error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error)
+    };
+    let mut codes = std::iter::successors(Some(error), |error| error.source()).filter_map(code);
+    match codes.any(|code| [EMFILE, ENFILE].contains(&code)) {
+        true => "; raise the limit of open files (ulimit -n), the lab needs some hundred",
+        false => "",
     }
 }
 

@@ -35,7 +35,7 @@ use std::process::ExitCode as Status;
 
 use clap::{FromArgMatches, Parser, Subcommand};
 pub use failed::print_panics;
-use failed::{Failed, asked_to_end, block_on, ended, guarded, unless_ended};
+use failed::{Failed, advice, asked_to_end, block_on, ended, guarded, unless_ended};
 use guests::{Failures, Guests, given};
 use lab_model::ExitCode;
 use output::{

@@ -29,7 +29,7 @@ use lab_report::Display;
 use lab_vm::machine::MachineFailure;
 
 use super::{
-    Failed, Failures, Guests, asked_to_end, say, say_where, scenarios, tailnet::TailnetOptions, tell,
+    Failed, Failures, Guests, advice, asked_to_end, say, say_where, scenarios, tailnet::TailnetOptions, tell,
     unless_ended,
 };
 
@@ -125,7 +125,7 @@ impl LivingOptions {
         let (outcome, ending, code) = match formed {
             None => interrupted(),
             Some(Err(failure)) => {
-                let cause = failure.to_string();
+                let cause = format!("{failure}{}", advice(&failure.cause));
                 tell!("error: {cause}");
                 match write_bundle(&running.cluster, &cause).await {
                     Ok(()) => tell!("bundle: {}", session.path().join("bundle").display()),
