@@ -166,7 +166,7 @@ async fn a_qemu_that_would_start_a_program_ends_instead() -> Result<()> {
     }
     // What an attacker in QEMU could do: QEMU's own way to start a program.
     let mark = bench.directory.path().join("started");
-    let line = format!("migrate -d exec:touch\\ {}", mark.display());
+    let line = format!("migrate -d \"exec:touch {}\"", mark.display());
     let confined = bench.start(bench.spec("here\n", Then::Wait)?).await?;
     within("boot", confined.wait_console("here")).await??;
     let _ = confined.qmp().human(&line).await;

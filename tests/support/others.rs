@@ -1,4 +1,5 @@
 //! What other users of the host can read, by the modes of files.
+#![allow(dead_code, reason = "not every test uses both functions")]
 
 use std::{
     fs,
@@ -20,7 +21,6 @@ pub fn below(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// The files and sockets below a directory that others can read or write, if they can enter the directory itself.
-#[allow(dead_code, reason = "not every test that lists files asks for modes")]
 pub fn open_to_others(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
