@@ -75,6 +75,21 @@ impl LocalApi {
         self.ask("read the preferences", Method::GET, "prefs", PATIENCE).await
     }
 
+    /// Refuses or accepts packets of other nodes that the client did not ask for.
+    pub async fn set_shields(&self, up: bool) -> Result<(), TailnetError> {
+        let action = "set its shields";
+        let request = self
+            .http
+            .patch(format!("http://{HOST}/localapi/v0/prefs"))
+            .body(format!("{{\"ShieldsUp\":{up},\"ShieldsUpSet\":true}}"))
+            .timeout(PATIENCE);
+        let response = request.send().await.map_err(|error| self.failed(action, chain(&error)))?;
+        match response.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(self.failed(action, status.to_string())),
+        }
+    }
+
     /// Pings `address` once with a Tailscale packet (`disco`), or with `TSMP`, which also uses the
     /// encrypted tunnel.
     pub async fn ping(&self, address: IpAddr, kind: &str, patience: Duration) -> Result<Pong, TailnetError> {

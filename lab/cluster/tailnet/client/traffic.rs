@@ -94,7 +94,17 @@ impl OutsideClient {
                 Err(error) => Err(self.unsent(ACTION, error.to_string())),
             }
         };
-        match tokio::time::timeout(patience, exchange).await {
+        // tailscaled does not track datagrams that leave in user-space mode: it would take the answer for a packet that
+        // nobody asked for.
+        let shielded = self.spec.advertise_routes.is_empty();
+        if shielded {
+            self.api.set_shields(false).await?;
+        }
+        let answer = tokio::time::timeout(patience, exchange).await;
+        if shielded {
+            self.api.set_shields(true).await?;
+        }
+        match answer {
             Ok(answer) => answer,
             Err(_) => Err(self.unsent(ACTION, format!("no answer within {} s", patience.as_secs()))),
         }
