@@ -146,7 +146,7 @@ name: panics
 cluster:
   gateways: 0
   nodes:
-    - { name: cp-1, kind: controlplane, memory: 1GiB }
+    - { name: cp-1, kind: controlplane }
 faults:
   - kernel-panic: { node: cp-1 }
 ";
