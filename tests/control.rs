@@ -2,6 +2,7 @@
 
 #[path = "support/turns.rs"]
 mod turns;
+mod walk;
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -198,6 +199,7 @@ async fn links_are_disturbed_by_command_and_nonsense_ends_nothing() -> Result<()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_are_paused_killed_and_rebooted_and_pods_are_entered() -> Result<()> {
+    let walk = tokio::task::spawn_blocking(walk::Walk::build).await??;
     let _turn = turns::turn(2).await?;
     let living = Living::start("control-nodes").await?;
     let kubeconfig = kubeconfig_step(living.session.recorder().subscribe());
@@ -213,6 +215,9 @@ async fn nodes_are_paused_killed_and_rebooted_and_pods_are_entered() -> Result<(
     living.session.publish(living.cluster(), "ready")?;
 
     enters_pods(&living, &formed).await?;
+    let (talosconfig, worker) =
+        (living.cluster().directory().join("talosconfig"), formed.node("worker-1")?.plan().address);
+    tokio::task::spawn_blocking(move || walk.agrees_with_the_table(&talosconfig, worker)).await??;
     pauses_kills_and_reboots(&living, &formed).await?;
     living.end().await
 }

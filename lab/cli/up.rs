@@ -164,10 +164,13 @@ fn interrupted() -> (Outcome, Ending, ExitCode) {
 }
 
 fn how_to(cluster: &Cluster, kubeconfig: &Path, talosconfig: &Path) -> Result<String, Failed> {
+    let addresses: Vec<_> = cluster.plan().nodes.iter().map(|node| node.address.to_string()).collect();
     let mut text = format!(
-        "\nThe cluster is ready.\n\n  export KUBECONFIG={}\n  kubectl get nodes -o wide\n\n  export TALOSCONFIG={}\n",
+        "\nThe cluster is ready.\n\n  export KUBECONFIG={}\n  kubectl get nodes -o wide\n\n  export TALOSCONFIG={}\n  \
+         talosctl health\n  talosctl -n {} version\n",
         kubeconfig.display(),
-        talosconfig.display()
+        talosconfig.display(),
+        addresses.join(",")
     );
     for node in &cluster.plan().nodes {
         let api =

@@ -29,7 +29,10 @@ func NewEvents() *Events {
 }
 
 // Publish appends an event.
-func (e *Events) Publish(payload proto.Message) {
+func (e *Events) Publish(payload proto.Message) { e.PublishOf("", payload) }
+
+// PublishOf appends an event that a call caused; actor is the id in the answer of the call.
+func (e *Events) PublishOf(actor string, payload proto.Message) {
 	data, err := anypb.New(payload)
 	if err != nil {
 		console.Printf("event %T was not published: %v", payload, err)
@@ -42,7 +45,7 @@ func (e *Events) Publish(payload proto.Message) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
-	e.events = append(e.events, &machineapi.Event{Data: data, Id: fmt.Sprintf("%020d", e.first+len(e.events)+1)})
+	e.events = append(e.events, &machineapi.Event{Data: data, ActorId: actor, Id: fmt.Sprintf("%020d", e.first+len(e.events)+1)})
 
 	if len(e.events) > eventsKept {
 		e.events = append([]*machineapi.Event(nil), e.events[1:]...)
@@ -53,7 +56,8 @@ func (e *Events) Publish(payload proto.Message) {
 	e.changed = make(chan struct{})
 }
 
-// Stream sends the last tail events (all when negative) and then new ones until the context ends.
+// Stream sends the last tail events (all when negative) and then new ones until the context ends. As in Talos the first
+// message is empty: it tells that the stream has begun.
 func (e *Events) Stream(ctx context.Context, tail int, afterID string, send func(*machineapi.Event) error) error {
 	e.mu.Lock()
 	end := e.first + len(e.events)
@@ -73,6 +77,10 @@ func (e *Events) Stream(ctx context.Context, tail int, afterID string, send func
 		next = max(e.first, end-tail)
 	}
 	e.mu.Unlock()
+
+	if err := send(&machineapi.Event{Data: &anypb.Any{}}); err != nil {
+		return err
+	}
 
 	for {
 		e.mu.Lock()

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"context"
+
 	imagesapi "github.com/containerd/containerd/api/services/images/v1"
 	"github.com/siderolabs/talos/pkg/machinery/api/common"
 	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
@@ -20,32 +22,74 @@ var containerdNamespaces = map[common.ContainerdNamespace]string{
 	common.ContainerdNamespace_NS_SYSTEM: constants.SystemContainerdNamespace,
 }
 
-// ImageList streams the container images of a namespace, as containerd has them.
-func (m *Machine) ImageList(request *machineapi.ImageListRequest, stream machineapi.MachineService_ImageListServer) error {
-	namespace, ok := containerdNamespaces[request.GetNamespace()]
-	if !ok {
-		return status.Errorf(codes.InvalidArgument, "unsupported namespace %s", request.GetNamespace())
-	}
-
+// dialContainerd connects to containerd; calls with the returned context are for one of its namespaces.
+func dialContainerd(ctx context.Context, namespace string) (context.Context, *grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("unix://"+cri.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		return status.Errorf(codes.Internal, "connect to containerd at %s: %s", cri.Socket, err)
+		return nil, nil, status.Errorf(codes.Unavailable, "connect to containerd at %s: %s", cri.Socket, err)
+	}
+
+	return metadata.AppendToOutgoingContext(ctx, "containerd-namespace", namespace), conn, nil
+}
+
+// listImages returns the container images of a namespace, as containerd has them.
+func listImages(ctx context.Context, namespace common.ContainerdNamespace) ([]*imagesapi.Image, error) {
+	name, ok := containerdNamespaces[namespace]
+	if !ok {
+		return nil, status.Errorf(codes.InvalidArgument, "unsupported namespace %s", namespace)
+	}
+
+	ctx, conn, err := dialContainerd(ctx, name)
+	if err != nil {
+		return nil, err
 	}
 	defer conn.Close()
 
-	ctx := metadata.AppendToOutgoingContext(stream.Context(), "containerd-namespace", namespace)
-
 	list, err := imagesapi.NewImagesClient(conn).List(ctx, &imagesapi.ListImagesRequest{})
+
+	return list.GetImages(), err
+}
+
+// ImageList streams the container images of a namespace.
+func (m *Machine) ImageList(request *machineapi.ImageListRequest, stream machineapi.MachineService_ImageListServer) error {
+	list, err := listImages(stream.Context(), request.GetNamespace())
 	if err != nil {
 		return err
 	}
 
-	for _, image := range list.GetImages() {
+	for _, image := range list {
 		if err := stream.Send(&machineapi.ImageListResponse{
 			Name:      image.GetName(),
 			Digest:    image.GetTarget().GetDigest(),
 			Size:      image.GetTarget().GetSize(),
 			CreatedAt: image.GetCreatedAt(),
+		}); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+// images implements the image service, which Talos has since v1.13: the list.
+type images struct {
+	machineapi.UnimplementedImageServiceServer
+}
+
+// List streams the container images of a namespace.
+func (images) List(request *machineapi.ImageServiceListRequest, stream machineapi.ImageService_ListServer) error {
+	list, err := listImages(stream.Context(), request.GetContainerd().GetNamespace())
+	if err != nil {
+		return err
+	}
+
+	for _, image := range list {
+		if err := stream.Send(&machineapi.ImageServiceListResponse{
+			Name:      image.GetName(),
+			Digest:    image.GetTarget().GetDigest(),
+			Size:      image.GetTarget().GetSize(),
+			CreatedAt: image.GetCreatedAt(),
+			Labels:    image.GetLabels(),
 		}); err != nil {
 			return err
 		}

@@ -6,7 +6,6 @@ import (
 	"compress/gzip"
 	"context"
 	"fmt"
-	"os"
 	"runtime"
 	"strings"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"lab/images/node/internal/bootargs"
+	"lab/images/node/internal/kube"
 	"lab/images/node/internal/logs"
 	"lab/images/node/internal/resources"
 	"lab/images/node/internal/supervise"
@@ -29,10 +29,14 @@ type Node interface {
 	ApplyConfiguration(ctx context.Context, request *machineapi.ApplyConfigurationRequest, admin bool) (*machineapi.ApplyConfiguration, error)
 	Bootstrap(ctx context.Context, request *machineapi.BootstrapRequest) error
 	Kubeconfig() ([]byte, error)
-	Reboot(mode string) error
-	Shutdown() error
-	Reset(request *machineapi.ResetRequest) error
+	// Reboot, Shutdown and Reset return the id of the events that they cause.
+	Reboot(mode string) (string, error)
+	Shutdown() (string, error)
+	Reset(request *machineapi.ResetRequest) (string, error)
 	Hostname() string
+	IsControlPlane() bool
+	// Kubernetes is a client of the cluster's API with the rights of an administrator; on control planes only.
+	Kubernetes() *kube.Client
 }
 
 // Machine implements the machine service. Calls that it lacks answer Unimplemented.
@@ -103,11 +107,14 @@ func (m *Machine) Kubeconfig(_ *emptypb.Empty, stream machineapi.MachineService_
 // versionTags are the releases whose API the generations stand for.
 var versionTags = map[bootargs.Contract]string{bootargs.ContractV111: "v1.11.5", bootargs.ContractV112: "v1.12.7", bootargs.ContractV113: "v1.13.9"}
 
+// VersionTag is the release whose API a generation stands for.
+func VersionTag(contract bootargs.Contract) string { return versionTags[contract] }
+
 // Version names the release of the API that the node speaks, and says in Sha and Platform that it is not Talos.
 func (m *Machine) Version(context.Context, *emptypb.Empty) (*machineapi.VersionResponse, error) {
 	return &machineapi.VersionResponse{Messages: []*machineapi.Version{{
 		Version: &machineapi.VersionInfo{
-			Tag:       versionTags[m.Contract],
+			Tag:       VersionTag(m.Contract),
 			Sha:       "reference-node",
 			Built:     "reference node of the lab, not a Talos build",
 			GoVersion: runtime.Version(),
@@ -215,42 +222,30 @@ func (m *Machine) stopService(id string) error {
 
 // Reboot restarts the machine; there is no boot loader, so every mode is a full restart.
 func (m *Machine) Reboot(_ context.Context, request *machineapi.RebootRequest) (*machineapi.RebootResponse, error) {
-	if err := m.Node.Reboot(request.GetMode().String()); err != nil {
+	actor, err := m.Node.Reboot(request.GetMode().String())
+	if err != nil {
 		return nil, err
 	}
 
-	return &machineapi.RebootResponse{Messages: []*machineapi.Reboot{{}}}, nil
+	return &machineapi.RebootResponse{Messages: []*machineapi.Reboot{{ActorId: actor}}}, nil
 }
 
 // Shutdown powers the machine off.
 func (m *Machine) Shutdown(context.Context, *machineapi.ShutdownRequest) (*machineapi.ShutdownResponse, error) {
-	if err := m.Node.Shutdown(); err != nil {
+	actor, err := m.Node.Shutdown()
+	if err != nil {
 		return nil, err
 	}
 
-	return &machineapi.ShutdownResponse{Messages: []*machineapi.Shutdown{{}}}, nil
+	return &machineapi.ShutdownResponse{Messages: []*machineapi.Shutdown{{ActorId: actor}}}, nil
 }
 
 // Reset wipes the node's partitions.
 func (m *Machine) Reset(_ context.Context, request *machineapi.ResetRequest) (*machineapi.ResetResponse, error) {
-	if err := m.Node.Reset(request); err != nil {
+	actor, err := m.Node.Reset(request)
+	if err != nil {
 		return nil, err
 	}
 
-	return &machineapi.ResetResponse{Messages: []*machineapi.Reset{{}}}, nil
-}
-
-// LoadAvg returns the kernel's load averages.
-func (m *Machine) LoadAvg(context.Context, *emptypb.Empty) (*machineapi.LoadAvgResponse, error) {
-	b, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return nil, status.Error(codes.Internal, err.Error())
-	}
-
-	load := &machineapi.LoadAvg{}
-	if _, err := fmt.Sscan(string(b), &load.Load1, &load.Load5, &load.Load15); err != nil {
-		return nil, status.Errorf(codes.Internal, "parse /proc/loadavg: %s", err)
-	}
-
-	return &machineapi.LoadAvgResponse{Messages: []*machineapi.LoadAvg{load}}, nil
+	return &machineapi.ResetResponse{Messages: []*machineapi.Reset{{ActorId: actor}}}, nil
 }

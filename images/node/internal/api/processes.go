@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"lab/images/node/internal/disk"
 )
 
 // ticksPerSecond is USER_HZ, which is 100 on every architecture that Linux runs Go on.
@@ -85,40 +87,27 @@ type storage struct {
 	storageapi.UnimplementedStorageServiceServer
 }
 
-// Disks lists block devices that are not loop or RAM devices.
+// Disks lists the disks, without loop devices.
 func (storage) Disks(context.Context, *emptypb.Empty) (*storageapi.DisksResponse, error) {
-	entries, err := os.ReadDir("/sys/block")
+	devices, err := disk.Survey()
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 
 	out := &storageapi.Disks{}
 
-	for _, e := range entries {
-		name := e.Name()
-		if strings.HasPrefix(name, "loop") || strings.HasPrefix(name, "ram") {
+	for _, d := range devices {
+		if d.Parent != "" || strings.HasPrefix(d.Name, "loop") {
 			continue
 		}
 
-		sectors, _ := strconv.ParseUint(sysfs(name, "size"), 10, 64)
 		out.Disks = append(out.Disks, &storageapi.Disk{
-			DeviceName: "/dev/" + name,
-			Size:       sectors * 512,
-			Model:      sysfs(name, "device/model"),
-			Serial:     sysfs(name, "serial"),
-			Modalias:   sysfs(name, "device/modalias"),
-			BusPath:    "/" + name,
-			Readonly:   sysfs(name, "ro") == "1",
+			DeviceName: "/dev/" + d.Name, Size: d.Size, Model: d.Model, Serial: d.Serial, Modalias: d.Modalias,
+			BusPath: d.BusPath, Readonly: d.Readonly,
 		})
 	}
 
 	return &storageapi.DisksResponse{Messages: []*storageapi.Disks{out}}, nil
-}
-
-func sysfs(disk, file string) string {
-	b, _ := os.ReadFile("/sys/block/" + disk + "/" + file)
-
-	return strings.TrimSpace(string(b))
 }
 
 // clock implements the time service: the node's own clock.

@@ -14,6 +14,7 @@ import (
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
 	"github.com/cosi-project/runtime/pkg/state"
 	cosiserver "github.com/cosi-project/runtime/pkg/state/protobuf/server"
+	clusterapi "github.com/siderolabs/talos/pkg/machinery/api/cluster"
 	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
 	storageapi "github.com/siderolabs/talos/pkg/machinery/api/storage"
 	timeapi "github.com/siderolabs/talos/pkg/machinery/api/time"
@@ -77,8 +78,7 @@ func (t *TLS) config() *tls.Config {
 
 			return &cert, nil
 		},
-		// No post-quantum hybrid: under emulation it triples the cost of a handshake.
-		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256},
+		CurvePreferences: curves,
 	}
 
 	if t.ClientCAs != nil {
@@ -87,6 +87,26 @@ func (t *TLS) config() *tls.Config {
 
 	return c
 }
+
+// ClientTLS are the settings of a client that dials other nodes with a certificate.
+func ClientTLS(cert, key, authorities []byte) (*tls.Config, error) {
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("client certificate: %w", err)
+	}
+
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(authorities) {
+		return nil, fmt.Errorf("machine.ca and machine.acceptedCAs hold no certificate to verify nodes with")
+	}
+
+	return &tls.Config{
+		Certificates: []tls.Certificate{pair}, RootCAs: pool, MinVersion: tls.VersionTLS13, CurvePreferences: curves,
+	}, nil
+}
+
+// curves leave out the post-quantum hybrid: under emulation it triples the cost of a handshake.
+var curves = []tls.CurveID{tls.X25519, tls.CurveP256}
 
 // Serve serves the node's API until the context ends.
 func Serve(ctx context.Context, m *Machine, access Access, settings *TLS) error {
@@ -103,7 +123,9 @@ func Serve(ctx context.Context, m *Machine, access Access, settings *TLS) error 
 		isAdmin = func(context.Context) bool { return false }
 	}
 
+	clusterapi.RegisterClusterServiceServer(server, &clusterHealth{machine: m, access: access, kubernetes: sync.OnceValue(m.Node.Kubernetes)})
 	machineapi.RegisterMachineServiceServer(server, m)
+	machineapi.RegisterImageServiceServer(server, images{})
 	storageapi.RegisterStorageServiceServer(server, storage{})
 	timeapi.RegisterTimeServiceServer(server, clock{})
 	cosi.RegisterStateServer(server, newStateServer(m.Store, isAdmin))

@@ -132,7 +132,7 @@ func RequestCertificate(ctx context.Context, security config.Security, host stri
 
 	conn, err := grpc.NewClient(target,
 		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
-			RootCAs: pool, ServerName: host, MinVersion: tls.VersionTLS13, CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256},
+			RootCAs: pool, ServerName: host, MinVersion: tls.VersionTLS13, CurvePreferences: curves,
 		})),
 		grpc.WithSharedWriteBuffer(true),
 	)

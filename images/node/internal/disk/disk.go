@@ -96,14 +96,17 @@ func open(device string) (*Disk, error) {
 
 // Has tells whether the disk has a partition.
 func (d *Disk) Has(label string) bool {
-	_, ok := d.table.Find(label)
+	_, ok := d.Find(label)
 
 	return ok
 }
 
+// Find returns the entry of a partition in the table.
+func (d *Disk) Find(label string) (gpt.Partition, bool) { return d.table.Find(label) }
+
 // Partition is the device of a partition.
 func (d *Disk) Partition(label string) string {
-	p, _ := d.table.Find(label)
+	p, _ := d.Find(label)
 
 	name := d.Device
 	if last := name[len(name)-1]; last >= '0' && last <= '9' {

@@ -33,6 +33,13 @@ var LinuxData = GUID{0xAF, 0x3D, 0xC6, 0x0F, 0x83, 0x84, 0x72, 0x47, 0x8E, 0x79,
 // GUID is a GUID in its on-disk byte order.
 type GUID [16]byte
 
+// String is the usual form: the first three groups are numbers in little-endian order.
+func (g GUID) String() string {
+	le := binary.LittleEndian
+
+	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", le.Uint32(g[:4]), le.Uint16(g[4:6]), le.Uint16(g[6:8]), g[8:10], g[10:])
+}
+
 // Partition is one entry of the table. First and Last are sectors, both part of the partition.
 type Partition struct {
 	Number      int // 1-based position in the table, the number of the kernel's device

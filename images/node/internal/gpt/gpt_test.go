@@ -88,3 +88,9 @@ func TestDamagedTableIsRefused(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 }
+
+func TestGUIDsAreWrittenInTheirUsualForm(t *testing.T) {
+	if got := LinuxData.String(); got != "0fc63daf-8483-4772-8e79-3d69d8477de4" {
+		t.Fatalf("the type of Linux partitions is %s", got)
+	}
+}

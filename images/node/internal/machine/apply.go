@@ -166,7 +166,9 @@ func (m *Machine) applyChange(request *machineapi.ApplyConfigurationRequest, pro
 			return status.Error(codes.Internal, err.Error())
 		}
 	case machineapi.ApplyConfigurationRequest_REBOOT:
-		return m.Reboot("apply configuration")
+		_, err := m.Reboot("apply configuration")
+
+		return err
 	}
 
 	return nil

@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	talos "github.com/siderolabs/talos/pkg/machinery/resources/cri"
@@ -78,13 +80,24 @@ func (m *Machine) provisionDisk(ctx context.Context) error {
 		return m.identity()
 	}
 
-	if err := m.disk.Mount(ctx, m.reaper, disk.State, stateDir); err != nil {
+	if err := m.mountVolume(ctx, disk.State, stateDir); err != nil {
 		return err
 	}
 
-	m.store.Mount(disk.State, m.disk.Partition(disk.State), stateDir)
-
 	return m.identity()
+}
+
+// mountVolume mounts a partition of the node, and publishes it and its mount.
+func (m *Machine) mountVolume(ctx context.Context, label, dir string) error {
+	err := m.disk.Mount(ctx, m.reaper, label, dir)
+	partition, _ := m.disk.Find(label)
+	m.store.Volume(label, m.disk.Partition(label), m.disk.Device, partition, err)
+
+	if err == nil {
+		m.store.Mount(label, m.disk.Partition(label), dir)
+	}
+
+	return err
 }
 
 func isMounted(dir string) bool {
@@ -184,11 +197,9 @@ func (m *Machine) nodeFacts(context.Context) error {
 }
 
 func (m *Machine) mountEphemeral(ctx context.Context) error {
-	if err := m.disk.Mount(ctx, m.reaper, disk.Ephemeral, ephemeralDir); err != nil {
+	if err := m.mountVolume(ctx, disk.Ephemeral, ephemeralDir); err != nil {
 		return err
 	}
-
-	m.store.Mount(disk.Ephemeral, m.disk.Partition(disk.Ephemeral), ephemeralDir)
 
 	for _, dir := range []string{"lib/containerd", "lib/kubelet", "lib/cni", "log/audit/kube", "log/containers", "log/pods", "tmp"} {
 		if err := os.MkdirAll(ephemeralDir+"/"+dir, 0o755); err != nil {
@@ -218,6 +229,7 @@ func (m *Machine) saveConfig(context.Context) error {
 func (m *Machine) startTimeSync(ctx context.Context) error {
 	settings := m.config().NetworkTimeSyncConfig()
 	if settings != nil && settings.Disabled() {
+		m.store.Servers(m.lease.DNS, m.lease.Domain, nil)
 		m.store.Time(true, true)
 		m.timeSynced.Open()
 		m.refreshStatus()
@@ -240,6 +252,7 @@ func (m *Machine) startTimeSync(ctx context.Context) error {
 		servers = []string{defaultTimeServer}
 	}
 
+	m.store.Servers(m.lease.DNS, m.lease.Domain, servers)
 	m.store.Time(false, false)
 
 	go func() {
@@ -307,6 +320,10 @@ func (m *Machine) kernelSettings(ctx context.Context) error {
 			return fmt.Errorf("machine.sysctls: %w", err)
 		}
 	}
+
+	m.store.KernelParams(func() []string {
+		return slices.Concat(slices.Collect(maps.Keys(kernel.Sysctls)), slices.Collect(maps.Keys(m.config().Machine().Sysctls())))
+	})
 
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
 	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 	"golang.org/x/sys/unix"
@@ -27,6 +28,12 @@ func (m *Machine) Hostname() string {
 
 	return name
 }
+
+// IsControlPlane tells the role of a node that has a config.
+func (m *Machine) IsControlPlane() bool { return m.config().Machine().Type().IsControlPlane() }
+
+// Kubernetes is a client of the node's own API server.
+func (m *Machine) Kubernetes() *kube.Client { return m.adminClient() }
 
 // Bootstrap lets etcd start as the first member of a new cluster.
 func (m *Machine) Bootstrap(_ context.Context, request *machineapi.BootstrapRequest) error {
@@ -75,30 +82,31 @@ func (m *Machine) Kubeconfig() ([]byte, error) {
 	return content, nil
 }
 
-// Reboot restarts the machine once the answer of the call has gone out.
-func (m *Machine) Reboot(reason string) error {
+// Reboot restarts the machine once the answer of the call has gone out. It returns the id of the events that it causes, as
+// do Shutdown and Reset.
+func (m *Machine) Reboot(reason string) (string, error) {
 	return m.end("reboot", reason, runtime.MachineStageRebooting, unix.LINUX_REBOOT_CMD_RESTART, nil)
 }
 
 // Shutdown powers the machine off.
-func (m *Machine) Shutdown() error {
+func (m *Machine) Shutdown() (string, error) {
 	return m.end("shutdown", "", runtime.MachineStageShuttingDown, unix.LINUX_REBOOT_CMD_POWER_OFF, nil)
 }
 
 // Reset wipes STATE and EPHEMERAL, or those of them that the request names, and restarts or powers off.
-func (m *Machine) Reset(request *machineapi.ResetRequest) error {
+func (m *Machine) Reset(request *machineapi.ResetRequest) (string, error) {
 	var labels []string
 
 	for _, p := range request.GetSystemPartitionsToWipe() {
 		if p.GetLabel() != disk.State && p.GetLabel() != disk.Ephemeral {
-			return status.Errorf(codes.InvalidArgument, "partition %q cannot be wiped: there are %s and %s", p.GetLabel(), disk.State, disk.Ephemeral)
+			return "", status.Errorf(codes.InvalidArgument, "partition %q cannot be wiped: there are %s and %s", p.GetLabel(), disk.State, disk.Ephemeral)
 		}
 
 		labels = append(labels, p.GetLabel())
 	}
 
 	if len(request.GetUserDisksToWipe()) > 0 {
-		return status.Error(codes.Unimplemented, "wiping user disks is not part of the reference node")
+		return "", status.Error(codes.Unimplemented, "wiping user disks is not part of the reference node")
 	}
 
 	if len(labels) == 0 {
@@ -114,24 +122,28 @@ func (m *Machine) Reset(request *machineapi.ResetRequest) error {
 }
 
 // end takes the machine down: services first, then what is left, then the file systems.
-func (m *Machine) end(sequence, reason string, stage runtime.MachineStage, command int, last func() error) error {
+func (m *Machine) end(sequence, reason string, stage runtime.MachineStage, command int, last func() error) (string, error) {
 	m.mu.Lock()
 	if m.ending {
 		m.mu.Unlock()
 
-		return status.Error(codes.FailedPrecondition, "the machine is going down already")
+		return "", status.Error(codes.FailedPrecondition, "the machine is going down already")
 	}
 
 	m.ending = true
 	m.mu.Unlock()
 
+	actor := uuid.NewString()
+
 	console.Printf("%s sequence: starting %s", sequence, reason)
-	m.events.Publish(&machineapi.SequenceEvent{Sequence: sequence, Action: machineapi.SequenceEvent_START})
+	m.events.PublishOf(actor, &machineapi.SequenceEvent{Sequence: sequence, Action: machineapi.SequenceEvent_START})
 	m.setStage(stage)
 
 	go func() {
 		time.Sleep(200 * time.Millisecond) // the only way to let the answer of the call that asked for this go out
 
+		// talosctl waits for this task when it powers a node off.
+		m.events.PublishOf(actor, &machineapi.TaskEvent{Task: "stopAllServices", Action: machineapi.TaskEvent_START})
 		m.services.StopAll("apid", "machined")
 		killAll()
 
@@ -157,7 +169,7 @@ func (m *Machine) end(sequence, reason string, stage runtime.MachineStage, comma
 		}
 	}()
 
-	return nil
+	return actor, nil
 }
 
 // killAll ends every process but the agent and the kernel's threads: containers and their shims.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -152,6 +153,7 @@ func (m *Machine) initialize(ctx context.Context) error {
 	}
 
 	m.store.KernelCmdline(m.args.Raw)
+	m.store.Version(api.VersionTag(m.args.Contract))
 
 	extensions, err := layers.Read("/run/" + layers.ExtensionsFile)
 	if err != nil {
@@ -210,6 +212,7 @@ func (m *Machine) findSystemDisk(context.Context) error {
 	}
 
 	m.disk = d
+	m.store.SystemDisk(filepath.Base(d.Device))
 
 	return nil
 }

@@ -26,7 +26,7 @@ func (m *Machine) loadConfig(ctx context.Context) error {
 		return nil
 	}
 
-	if err := m.disk.Mount(ctx, m.reaper, disk.State, stateDir); err != nil {
+	if err := m.mountVolume(ctx, disk.State, stateDir); err != nil {
 		return err
 	}
 

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	sidero "github.com/siderolabs/crypto/x509"
+	"github.com/siderolabs/talos/pkg/machinery/role"
 
 	"lab/images/node/internal/api"
 	"lab/images/node/internal/console"
@@ -64,6 +66,7 @@ func (m *Machine) serviceSet(ctx context.Context) ([]supervise.Service, error) {
 
 	if cfg.Machine().Type().IsControlPlane() {
 		services = append(services, m.trustd(), m.etcd())
+		m.store.EtcdMember(m.ownEtcdMember)
 		services = append(services, m.controlPlane(ctx)...)
 	}
 
@@ -74,6 +77,19 @@ func (m *Machine) serviceSet(ctx context.Context) ([]supervise.Service, error) {
 	m.startKubernetesClients(ctx)
 
 	return append(services, m.extensionServices()...), nil
+}
+
+// ownEtcdMember asks the node's etcd for its id.
+func (m *Machine) ownEtcdMember() (uint64, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+
+	answer, err := m.apiMachine().EtcdStatus(ctx, nil)
+	if err != nil {
+		return 0, err
+	}
+
+	return answer.GetMessages()[0].GetMemberStatus().GetMemberId(), nil
 }
 
 // healthCheck looks often until the first success, because others wait for it, and seldom afterwards.
@@ -143,14 +159,32 @@ func (m *Machine) apid() supervise.Service {
 		Serve: func(ctx context.Context) error {
 			console.Milestone("api-up")
 
-			return api.Serve(ctx, m.apiMachine(), api.Access{
-				Contract:     m.args.Contract,
-				ControlPlane: m.config().Machine().Type().IsControlPlane(),
-				Own:          m.ownNames,
-			}, settings)
+			access := api.Access{Contract: m.args.Contract, Own: m.ownNames}
+
+			if m.config().Machine().Type().IsControlPlane() {
+				access.Forwarder = &api.Forwarder{TLS: m.forwardingTLS}
+				defer access.Forwarder.Close()
+			}
+
+			return api.Serve(ctx, m.apiMachine(), access, settings)
 		},
 		Health: healthCheck(dial("tcp", fmt.Sprintf("127.0.0.1:%d", api.Port))),
 	}
+}
+
+// forwardingTLS are the settings for calls to other nodes. The certificate has the role with which a node may speak for
+// its callers.
+func (m *Machine) forwardingTLS() (*tls.Config, error) {
+	security := m.config().Machine().Security()
+
+	issued, err := pki.Issue(security.IssuingCA(), pki.Request{
+		CommonName: m.Hostname(), Organization: []string{string(role.Impersonator)}, Usage: pki.Client,
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	return api.ClientTLS(issued.Crt, issued.Key, api.AcceptedCAs(security))
 }
 
 // The API's certificate lives in memory only, like all certificates that are issued at boot.

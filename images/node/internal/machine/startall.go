@@ -57,7 +57,7 @@ func (m *Machine) startAllServices(ctx context.Context) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		console.Printf("boot sequence: failed: task startAllServices (1/1): not all services are up after %s, rebooting", m.args.BootTimeout)
 
-		if err := m.Reboot("boot timeout"); err != nil {
+		if _, err := m.Reboot("boot timeout"); err != nil {
 			return err
 		}
 

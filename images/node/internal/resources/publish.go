@@ -7,6 +7,7 @@ import (
 
 	"github.com/siderolabs/talos/pkg/machinery/config"
 	"github.com/siderolabs/talos/pkg/machinery/nethelpers"
+	"github.com/siderolabs/talos/pkg/machinery/resources/block"
 	"github.com/siderolabs/talos/pkg/machinery/resources/cluster"
 	configres "github.com/siderolabs/talos/pkg/machinery/resources/config"
 	"github.com/siderolabs/talos/pkg/machinery/resources/cri"
@@ -20,12 +21,18 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lab/images/node/internal/console"
+	"lab/images/node/internal/gpt"
 	"lab/images/node/internal/supervise"
 )
 
 // KernelCmdline publishes the kernel arguments.
 func (s *Store) KernelCmdline(cmdline string) {
 	Put(s, runtime.NewKernelCmdline(), func(r *runtime.KernelCmdline) { r.TypedSpec().Cmdline = cmdline })
+}
+
+// Version publishes the release whose API the node speaks.
+func (s *Store) Version(tag string) {
+	Put(s, runtime.NewVersion(), func(r *runtime.Version) { r.TypedSpec().Name, r.TypedSpec().Version = "reference node", tag })
 }
 
 // MachineStatus publishes the stage of the machine and what keeps it from being ready.
@@ -80,6 +87,20 @@ func (s *Store) NodeAddresses(addresses []netip.Prefix) {
 	}
 }
 
+// Servers publishes the name servers and the time servers that the node uses.
+func (s *Store) Servers(dns []netip.Addr, domain string, time []string) {
+	Put(s, network.NewResolverStatus(network.NamespaceName, network.ResolverID), func(r *network.ResolverStatus) {
+		r.TypedSpec().DNSServers = dns
+
+		if domain != "" {
+			r.TypedSpec().SearchDomains = []string{domain}
+		}
+	})
+	Put(s, network.NewTimeServerStatus(network.NamespaceName, network.TimeServerID), func(r *network.TimeServerStatus) {
+		r.TypedSpec().NTPServers = time
+	})
+}
+
 // Time publishes whether the clock is right.
 func (s *Store) Time(synced, disabled bool) {
 	Put(s, timeres.NewStatus(), func(r *timeres.Status) {
@@ -98,6 +119,9 @@ func (s *Store) MachineConfig(provider config.Provider) {
 		}
 	}
 
+	Put(s, cluster.NewInfo(), func(r *cluster.Info) {
+		r.TypedSpec().ClusterID, r.TypedSpec().ClusterName = provider.Cluster().ID(), provider.Cluster().Name()
+	})
 	Put(s, configres.NewMachineType(), func(r *configres.MachineType) { r.SetMachineType(provider.Machine().Type()) })
 }
 
@@ -127,6 +151,29 @@ func (s *Store) NodeStatus(spec k8s.NodeStatusSpec) {
 func (s *Store) Mount(label, source, target string) {
 	Put(s, runtime.NewMountStatus(v1alpha1.NamespaceName, label), func(r *runtime.MountStatus) {
 		r.TypedSpec().Source, r.TypedSpec().Target, r.TypedSpec().FilesystemType = source, target, "ext4"
+	})
+}
+
+// SystemDisk publishes which disk holds the node's partitions, by its name.
+func (s *Store) SystemDisk(name string) {
+	Put(s, block.NewSystemDisk(block.NamespaceName, block.SystemDiskID), func(r *block.SystemDisk) {
+		r.TypedSpec().DiskID, r.TypedSpec().DevPath = name, "/dev/"+name
+	})
+}
+
+// Volume publishes a partition of the node: whether it can be used, and why not.
+func (s *Store) Volume(label, device, disk string, partition gpt.Partition, problem error) {
+	Put(s, block.NewVolumeStatus(block.NamespaceName, label), func(r *block.VolumeStatus) {
+		spec := r.TypedSpec()
+		spec.Phase, spec.Type, spec.Filesystem = block.VolumePhaseReady, block.VolumeTypePartition, block.FilesystemTypeEXT4
+		spec.Location, spec.MountLocation, spec.ParentLocation = device, device, disk
+		spec.PartitionIndex, spec.PartitionUUID = partition.Number, partition.ID.String()
+		spec.ErrorMessage = ""
+		spec.SetSize(partition.Size())
+
+		if problem != nil {
+			spec.Phase, spec.PreFailPhase, spec.ErrorMessage = block.VolumePhaseFailed, block.VolumePhaseLocated, problem.Error()
+		}
 	})
 }
 

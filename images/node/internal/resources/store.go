@@ -1,12 +1,14 @@
 // Package resources publishes the node's state as Talos resources for the COSI API (Get, List, Watch).
 //
-// The agent has no controllers: whoever changes something publishes it here.
+// The agent has no controllers: whoever changes something publishes it here. What the kernel knows is read on request
+// (ondemand.go).
 package resources
 
 import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/resource/meta"
@@ -15,8 +17,10 @@ import (
 	"github.com/cosi-project/runtime/pkg/state/impl/inmem"
 	"github.com/cosi-project/runtime/pkg/state/impl/namespaced"
 	"github.com/cosi-project/runtime/pkg/state/registry"
+	"github.com/siderolabs/talos/pkg/machinery/resources/block"
 	"github.com/siderolabs/talos/pkg/machinery/resources/cluster"
 	"github.com/siderolabs/talos/pkg/machinery/resources/config"
+	"github.com/siderolabs/talos/pkg/machinery/resources/etcd"
 	"github.com/siderolabs/talos/pkg/machinery/resources/hardware"
 	"github.com/siderolabs/talos/pkg/machinery/resources/k8s"
 	"github.com/siderolabs/talos/pkg/machinery/resources/network"
@@ -35,29 +39,49 @@ const historyLength = 256
 // Store is the node's resource state.
 type Store struct {
 	State state.State
+
+	lookMu sync.Mutex
+	look   map[resource.Type]func() error
 }
 
 // types are the resource types that this node publishes; a read of any other type answers as Talos does for types
-// that it does not know.
+// that it does not know. Affiliates and members come from discovery, which the node does not have and the lab switches
+// off; static pods are those of the kubelet, and there are none.
 var types = []meta.ResourceWithRD{
+	&block.DiscoveredVolume{},
+	&block.Disk{},
+	&block.SystemDisk{},
+	&block.VolumeStatus{},
+	&cluster.Affiliate{},
 	&cluster.Identity{},
+	&cluster.Info{},
+	&cluster.Member{},
 	&config.MachineConfig{},
 	&config.MachineType{},
+	&etcd.Member{},
 	&hardware.SystemInformation{},
 	&k8s.Nodename{},
 	&k8s.NodeStatus{},
+	&k8s.StaticPod{},
+	&k8s.StaticPodStatus{},
 	&network.AddressStatus{},
 	&network.HostnameStatus{},
 	&network.LinkStatus{},
 	&network.NodeAddress{},
+	&network.ResolverStatus{},
+	&network.RouteStatus{},
 	&network.Status{},
+	&network.TimeServerStatus{},
 	&runtime.Diagnostic{},
 	&runtime.ExtensionServiceConfig{},
 	&runtime.ExtensionServiceConfigStatus{},
 	&runtime.ExtensionStatus{},
 	&runtime.KernelCmdline{},
+	&runtime.KernelParamStatus{},
+	&runtime.LoadedKernelModule{},
 	&runtime.MachineStatus{},
 	&runtime.MountStatus{},
+	&runtime.Version{},
 	&timeres.Status{},
 	&v1alpha1.Service{},
 }
@@ -82,6 +106,7 @@ func New(ctx context.Context) (*Store, error) {
 		v1alpha1.NamespaceName: "Services and machine state.",
 		cluster.NamespaceName:  "Cluster configuration and identity.",
 		config.NamespaceName:   "Machine configuration.",
+		etcd.NamespaceName:     "etcd.",
 		hardware.NamespaceName: "Hardware.",
 		k8s.NamespaceName:      "Kubernetes.",
 		network.NamespaceName:  "Network state.",
@@ -97,7 +122,10 @@ func New(ctx context.Context) (*Store, error) {
 		}
 	}
 
-	return &Store{State: st}, nil
+	store := &Store{State: st}
+	store.watchKernel()
+
+	return store, nil
 }
 
 // Put creates a resource or replaces its spec. A failure is a programming error; it is said and does not stop a node.
@@ -149,6 +177,8 @@ func (s *Store) Access(isAdmin func(context.Context) bool) state.FilteringRule {
 		if definition.TypedSpec().Sensitivity == meta.Sensitive && !isAdmin(ctx) {
 			return status.Error(codes.PermissionDenied, "not authorized")
 		}
+
+		s.lookAt(definition.TypedSpec().Type)
 
 		return nil
 	}
