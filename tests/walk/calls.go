@@ -274,10 +274,19 @@ func containers() []call {
 			})
 		}},
 		{"image list", func(ctx context.Context, w walk) error {
-			// One image service answers for one node.
-			return streamed(w.ImageClient.List(client.WithNode(ctx, w.worker), &machineapi.ImageServiceListRequest{
-				Containerd: &common.ContainerdInstance{Driver: common.ContainerDriver_CRI, Namespace: common.ContainerdNamespace_NS_CRI},
-			}))
+			// One call is for one node, and a node that runs no pod has no image.
+			list := func(node string) error {
+				return streamed(w.ImageClient.List(client.WithNode(ctx, node), &machineapi.ImageServiceListRequest{
+					Containerd: &common.ContainerdInstance{Driver: common.ContainerDriver_CRI, Namespace: common.ContainerdNamespace_NS_CRI},
+				}))
+			}
+
+			err := list(w.controlPlane)
+			if errors.Is(err, errEmpty) {
+				err = list(w.worker)
+			}
+
+			return err
 		}},
 	}
 }

@@ -35,7 +35,7 @@ var kinds = []struct {
 	{name: "systemdisk"},
 	{name: "discoveredvolumes"},
 	{name: "volumestatus"},
-	{name: "mountstatus"},
+	{name: "mounts"},
 	{name: "extensions"},
 	{name: "kernelcmdline"},
 	{name: "kernelparamstatus"},
