@@ -264,6 +264,24 @@ func containers() []call {
 				})
 			})
 		}},
+		{"logs -k kube-system/POD:CONTAINER", func(ctx context.Context, w walk) error {
+			answer, err := w.Containers(client.WithNodes(ctx, w.controlPlane, w.worker), constants.K8sContainerdNamespace, common.ContainerDriver_CRI)
+			if err != nil {
+				return err
+			}
+
+			for _, node := range answer.GetMessages() {
+				for _, c := range node.GetContainers() {
+					if c.GetName() != c.GetPodId() { // a sandbox has the name of its pod, and no log
+						ctx := client.WithNodes(ctx, node.GetMetadata().GetHostname())
+
+						return streamed(w.Logs(ctx, constants.K8sContainerdNamespace, common.ContainerDriver_CRI, c.GetId(), false, 5))
+					}
+				}
+			}
+
+			return errEmpty
+		}},
 		{"stats -k", func(ctx context.Context, w walk) error {
 			answer, err := w.Stats(client.WithNodes(ctx, w.controlPlane, w.worker), constants.K8sContainerdNamespace, common.ContainerDriver_CRI)
 

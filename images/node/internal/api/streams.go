@@ -12,14 +12,19 @@ import (
 
 	"github.com/siderolabs/talos/pkg/machinery/api/common"
 	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"github.com/siderolabs/talos/pkg/machinery/constants"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// Logs streams the output of a service.
+// Logs streams the output of a service, or of a container of a pod.
 func (m *Machine) Logs(request *machineapi.LogsRequest, stream machineapi.MachineService_LogsServer) error {
+	if request.GetNamespace() == constants.K8sContainerdNamespace && request.GetId() != "kubelet" {
+		return podLogs(request, stream)
+	}
+
 	buffer, ok := m.Logstore.Find(request.GetId())
 	if !ok {
 		return status.Errorf(codes.NotFound, "log %q was not registered; there are %s", request.GetId(), strings.Join(m.Logstore.IDs(), ", "))
