@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/siderolabs/talos/pkg/machinery/resources/block"
 	talos "github.com/siderolabs/talos/pkg/machinery/resources/cri"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 	"go.yaml.in/yaml/v4"
@@ -90,14 +91,19 @@ func (m *Machine) provisionDisk(ctx context.Context) error {
 // mountVolume mounts a partition of the node, and publishes it and its mount.
 func (m *Machine) mountVolume(ctx context.Context, label, dir string) error {
 	err := m.disk.Mount(ctx, m.reaper, label, dir)
-	partition, _ := m.disk.Find(label)
-	m.store.Volume(label, m.disk.Partition(label), m.disk.Device, partition, err)
+	m.volume(label, block.FilesystemTypeEXT4, err)
 
 	if err == nil {
 		m.store.Mount(label, m.disk.Partition(label), dir)
 	}
 
 	return err
+}
+
+// volume publishes a partition of the node, and why it cannot be used.
+func (m *Machine) volume(label string, content block.FilesystemType, problem error) {
+	partition, _ := m.disk.Find(label)
+	m.store.Volume(label, m.disk.Partition(label), m.disk.Device, partition, content, problem)
 }
 
 func isMounted(dir string) bool {

@@ -12,6 +12,7 @@ import (
 
 	machineapi "github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"github.com/siderolabs/talos/pkg/machinery/config"
+	"github.com/siderolabs/talos/pkg/machinery/resources/block"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 
 	"lab/images/node/internal/api"
@@ -213,6 +214,7 @@ func (m *Machine) findSystemDisk(context.Context) error {
 
 	m.disk = d
 	m.store.SystemDisk(filepath.Base(d.Device))
+	m.volume(disk.Meta, block.FilesystemTypeNone, nil)
 
 	return nil
 }

@@ -162,10 +162,10 @@ func (s *Store) SystemDisk(name string) {
 }
 
 // Volume publishes a partition of the node: whether it can be used, and why not.
-func (s *Store) Volume(label, device, disk string, partition gpt.Partition, problem error) {
+func (s *Store) Volume(label, device, disk string, partition gpt.Partition, content block.FilesystemType, problem error) {
 	Put(s, block.NewVolumeStatus(block.NamespaceName, label), func(r *block.VolumeStatus) {
 		spec := r.TypedSpec()
-		spec.Phase, spec.Type, spec.Filesystem = block.VolumePhaseReady, block.VolumeTypePartition, block.FilesystemTypeEXT4
+		spec.Phase, spec.Type, spec.Filesystem = block.VolumePhaseReady, block.VolumeTypePartition, content
 		spec.Location, spec.MountLocation, spec.ParentLocation = device, device, disk
 		spec.PartitionIndex, spec.PartitionUUID = partition.Number, partition.ID.String()
 		spec.ErrorMessage = ""
