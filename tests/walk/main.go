@@ -15,6 +15,7 @@ import (
 
 	"github.com/siderolabs/talos/pkg/machinery/client"
 	clientconfig "github.com/siderolabs/talos/pkg/machinery/client/config"
+	"google.golang.org/grpc"
 )
 
 // patience is the time for one call on a slow host.
@@ -63,7 +64,9 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("the context %q of %s has to name one node", config.Context, args[0])
 	}
 
-	c, err := client.New(ctx, client.WithConfig(config), client.WithDefaultGRPCDialOptions())
+	// On a busy host a first connection may fail; the calls wait for the next one, within their patience.
+	c, err := client.New(ctx, client.WithConfig(config), client.WithDefaultGRPCDialOptions(),
+		client.WithGRPCDialOptions(grpc.WithDefaultCallOptions(grpc.WaitForReady(true))))
 	if err != nil {
 		return err
 	}
