@@ -10,10 +10,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/common"
 	"github.com/siderolabs/talos/pkg/machinery/constants"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
@@ -59,8 +61,13 @@ func (f *Forwarder) conn(node string) (*grpc.ClientConn, error) {
 		f.creds = credentials.NewTLS(settings)
 	}
 
+	// As in Talos: a node that was restarted is dialled again soon.
+	dialling := grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 20 * time.Second}
+	dialling.Backoff.MaxDelay = 15 * time.Second
+
 	conn, err := grpc.NewClient(net.JoinHostPort(node, strconv.Itoa(Port)),
 		grpc.WithTransportCredentials(f.creds),
+		grpc.WithConnectParams(dialling),
 		grpc.WithSharedWriteBuffer(true),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(constants.GRPCMaxMessageSize)),
 	)
