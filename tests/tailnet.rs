@@ -230,24 +230,44 @@ async fn a_route_that_the_policy_approves_is_used_and_carries_packets() -> Resul
     bench.nothing_shows(&[&gateway_key, &outside_key])
 }
 
-/// Whether a process listens on a TCP port.
-fn listens(pid: u32) -> Result<bool> {
+/// The TCP ports on which a process listens.
+fn ports(pid: u32) -> Result<Vec<u16>> {
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten();
     let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok());
     let sockets: Vec<String> = targets.map(|target| target.display().to_string()).collect();
-    ensure!(sockets.iter().any(|socket| socket.starts_with("socket:")), "{pid} has no socket: {sockets:?}");
-    let tables = ["tcp", "tcp6"].map(|table| std::fs::read_to_string(format!("/proc/{pid}/net/{table}")));
-    let rows: Vec<String> = tables
-        .into_iter()
-        .flatten()
-        .flat_map(|table| table.lines().map(str::to_owned).collect::<Vec<_>>())
-        .collect();
-    // proc_net_tcp: the fourth column is the state, 0A is listening, the tenth the inode of the socket.
-    let listening = rows.iter().filter_map(|row| {
-        let columns: Vec<_> = row.split_whitespace().collect();
-        (columns.get(3) == Some(&"0A")).then(|| format!("socket:[{}]", columns.get(9).unwrap_or(&"")))
-    });
-    Ok(listening.into_iter().any(|socket| sockets.contains(&socket)))
+    let mut ports = Vec::new();
+    for table in ["tcp", "tcp6"] {
+        for row in std::fs::read_to_string(format!("/proc/{pid}/net/{table}"))?.lines() {
+            // proc_net_tcp: the local address, the state (0A is listening) and the inode of the socket.
+            let columns: Vec<_> = row.split_whitespace().collect();
+            let [_, local, _, "0A", _, _, _, _, _, inode, ..] = columns[..] else { continue };
+            if sockets.contains(&format!("socket:[{inode}]")) {
+                let (_, port) = local.rsplit_once(':').context("a port")?;
+                ports.push(u16::from_str_radix(port, 16)?);
+            }
+        }
+    }
+    Ok(ports)
+}
+
+/// Whether a port of loopback answers as a SOCKS5 or an HTTP proxy does.
+fn is_proxy(port: u16, target: std::net::SocketAddrV4) -> bool {
+    use std::io::{Read, Write};
+    let answer = |request: &[u8]| -> std::io::Result<Vec<u8>> {
+        let mut stream = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(request)?;
+        let mut answer = vec![0; 64];
+        let length = stream.read(&mut answer)?;
+        answer.truncate(length);
+        Ok(answer)
+    };
+    let connect = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    let get = format!("GET http://{target}/ HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\n");
+    let greets = answer(&[5, 1, 0]).is_ok_and(|answer| answer == [5, 0]);
+    let http =
+        |request: String| answer(request.as_bytes()).is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"));
+    greets || http(connect) || http(get)
 }
 
 /// A GET request through a SOCKS5 proxy at a unix socket (RFC 1928), as curl sends it.
@@ -270,7 +290,7 @@ fn through_proxy(socket: &Path, target: std::net::SocketAddrV4) -> Result<String
 }
 
 #[tokio::test]
-async fn the_outside_client_opens_no_port_and_lets_no_node_of_the_tailnet_in() -> Result<()> {
+async fn the_outside_client_is_a_proxy_for_nobody_else_and_lets_no_node_of_the_tailnet_in() -> Result<()> {
     use std::os::unix::fs::MetadataExt;
     let bench = Bench::new(Transport::Http, Approval::Automatic(vec![net(PODS)])).await?;
     let (gateway, _) = bench.gateway(GATEWAY, &[net(PODS)], Paths::Any).await?;
@@ -312,11 +332,18 @@ async fn the_outside_client_opens_no_port_and_lets_no_node_of_the_tailnet_in() -
         for record in std::fs::read_dir(bench.directory.path().join("processes"))? {
             let record: lab_vm::process::ProcessRecord =
                 serde_json::from_slice(&std::fs::read(record?.path())?)?;
-            let is_client = record.name.starts_with("tailscaled");
-            ensure!(listens(record.process.pid)? != is_client, "{record:?}");
-            clients += usize::from(is_client);
+            if !record.name.starts_with("tailscaled") {
+                continue;
+            }
+            clients += 1;
+            // Its peer API is such a port: it answers nodes of the tailnet only.
+            let proxies: Vec<_> =
+                ports(record.process.pid)?.into_iter().filter(|port| is_proxy(*port, target)).collect();
+            ensure!(proxies.is_empty(), "{} is a proxy at {proxies:?}", record.name);
         }
         ensure!(clients == 2, "{clients} clients were looked at");
+        // What a proxy is: a server that answers a request for anything.
+        ensure!(is_proxy(web.port(), target), "no proxy would have been found");
     }
     Ok(())
 }

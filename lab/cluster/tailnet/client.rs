@@ -1,6 +1,6 @@
 //! The outside client: the official tailscaled on this host, in user-space mode, which needs neither root
 //! nor a tun device. Everything that enters the tailnet through it passes a unix socket that only this user can open:
-//! the lab's own requests its local API, and programs of the user the SOCKS5 proxy of the lab. It listens on no TCP port.
+//! the lab's own requests its local API, and programs of the user the SOCKS5 proxy of the lab.
 
 mod login;
 mod proxy;

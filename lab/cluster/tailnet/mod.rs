@@ -6,7 +6,7 @@
 //!
 //! Plain data: [`RouteLedger`] and the functions that fill it, [`ControlSpec`]. Effects: [`ControlServer`]
 //! owns a headscale process, and [`OutsideClient`] owns an official tailscaled in user-space mode. The
-//! server listens on loopback only, the client on no port; both need no privileges and end with their owner. All files that may contain a key
+//! server listens on loopback only; both need no privileges and end with their owner. All files that may contain a key
 //! (databases, node keys, key files) are in private directories, never in the run directory. The owner
 //! deletes the private directories.
 
