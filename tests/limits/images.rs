@@ -28,21 +28,21 @@ pub const CASES: &[Case] = &[
     Case {
         reader: "manifest, index, image config",
         input: "a registry sends one without end",
-        prepare: |_| asked(Lie::EndlessManifest),
+        prepare: |_| asked(Endless::Manifest),
         ends: "a manifest has more than 4096 KiB",
         declared: 4 << 20,
     },
     Case {
         reader: "answer of a token service",
         input: "a registry sends one without end",
-        prepare: |_| asked(Lie::EndlessToken),
+        prepare: |_| asked(Endless::Token),
         ends: "an answer of a token service has more than",
         declared: 0,
     },
     Case {
         reader: "blob",
         input: "without end, 64 MiB promised",
-        prepare: |_| asked(Lie::EndlessBlob),
+        prepare: |_| asked(Endless::Blob),
         ends: "than the 67108864 bytes",
         declared: 64 << 20,
     },
@@ -113,14 +113,14 @@ fn index_of_values(work: &Path) -> Result<Vec<String>> {
 
 /// What a registry does wrong.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Lie {
-    EndlessManifest,
-    EndlessToken,
-    EndlessBlob,
+enum Endless {
+    Manifest,
+    Token,
+    Blob,
 }
 
 /// Starts a registry of this process, and returns the command that asks it.
-fn asked(lie: Lie) -> Result<Vec<String>> {
+fn asked(lie: Endless) -> Result<Vec<String>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let at = listener.local_addr()?;
     std::thread::spawn(move || {
@@ -132,7 +132,7 @@ fn asked(lie: Lie) -> Result<Vec<String>> {
 }
 
 /// Answers requests until the client has enough.
-fn answer(mut stream: std::net::TcpStream, lie: Lie) {
+fn answer(mut stream: std::net::TcpStream, lie: Endless) {
     let address = stream.local_addr().map(|address| address.to_string()).unwrap_or_default();
     let blob = Digest::of_bytes(b"nobody has it");
     let part =
@@ -152,9 +152,9 @@ fn answer(mut stream: std::net::TcpStream, lie: Lie) {
         }
         let path = String::from_utf8_lossy(&request).split(' ').nth(1).unwrap_or_default().to_owned();
         let endless = match lie {
-            Lie::EndlessManifest => path.contains("/manifests/"),
-            Lie::EndlessToken => path.starts_with("/token"),
-            Lie::EndlessBlob => path.contains("/blobs/"),
+            Endless::Manifest => path.contains("/manifests/"),
+            Endless::Token => path.starts_with("/token"),
+            Endless::Blob => path.contains("/blobs/"),
         };
         if endless {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -162,7 +162,7 @@ fn answer(mut stream: std::net::TcpStream, lie: Lie) {
             while stream.write_all(&chunk).is_ok() {}
             return;
         }
-        let answer = if lie == Lie::EndlessToken {
+        let answer = if lie == Endless::Token {
             let challenge =
                 format!("WWW-Authenticate: Bearer realm=\"http://{address}/token\",service=\"s\"");
             format!("HTTP/1.1 401 Unauthorized\r\n{challenge}\r\nContent-Length: 0\r\n\r\n")
