@@ -301,7 +301,9 @@ async fn a_cluster_comes_back_under_its_name_as_it_was_when_it_was_saved() -> Re
     // It goes on, and what comes later is not in what was saved.
     kept.maps.create(&PostParams::default(), &marker("after")).await?;
     kept.maps.delete("before", &DeleteParams::default()).await?;
-    let open = others::open_to_others(lab.root.path());
+    let mut open = others::open_to_others(lab.root.path());
+    // The root itself has the files of this test.
+    open.retain(|path| path.parent() != Some(lab.root.path()));
     ensure!(lab.stored().1.len() == 1 || kept.run.join("kubeconfig").exists(), "nothing to look at");
     ensure!(open.is_empty(), "others can read {open:?}");
 
