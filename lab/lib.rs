@@ -12,5 +12,3 @@
 pub mod experiment;
 pub mod scenario;
 pub mod session;
-pub mod starter;
-pub mod vet;

@@ -8,7 +8,6 @@
 mod check;
 mod check_context;
 mod check_entry;
-mod controls;
 mod expectation;
 mod file;
 mod lower_captures;
@@ -29,4 +28,4 @@ pub use expectation::{Expectation, SeenFailure};
 pub use file::{Scenario, ScenarioError};
 pub use raw::{RawPatch, Text};
 pub use start::Start;
-pub use vocabulary::{vocabulary, words_of};
+pub use vocabulary::vocabulary;

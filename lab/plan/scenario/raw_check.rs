@@ -6,9 +6,8 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, IgnoredAny, MapAccess, Visitor},
 };
-use serde_saphyr::Spanned;
 
-use super::raw::{RawFault, Text};
+use super::raw::Text;
 
 /// An entry: the name of a check alone, or a mapping with the name as one of the keys.
 #[derive(Debug)]
@@ -23,7 +22,6 @@ pub(super) struct RawCheckEntry {
     pub given: Option<String>,
     pub when: Option<String>,
     pub then: Option<String>,
-    pub fails_with: Option<Spanned<RawFault>>,
     /// The other keys, and whether each key has a value.
     pub others: Vec<(Text, bool)>,
 }
@@ -51,7 +49,6 @@ impl<'de> Deserialize<'de> for RawCheck {
                         "given" => entry.given = map.next_value()?,
                         "when" => entry.when = map.next_value()?,
                         "then" => entry.then = map.next_value()?,
-                        "failsWith" => entry.fails_with = map.next_value()?,
                         _ => {
                             let given = map.next_value::<Option<IgnoredAny>>()?.is_some();
                             entry.others.push((key, given));
