@@ -37,8 +37,10 @@ cluster:
   gateways: 0
   nodes: [{ name: cp-1, kind: controlplane, memory: 2GiB }]
   patches: { all: [{ machine: { nodeLabels: { lies: later } } }] }
+# Nothing waits for the parts of a cluster that is to be saved.
+start: cold
 budgets: { ready: 20, call: 5, answer: 5 }
-checks: [architecture: { is: arm64 }, clock, no-tailscale, roles, kernel-modules: { names: [drbd] }, layers-green]
+checks: [architecture: { is: arm64 }, clock, no-tailscale, roles, layers-green]
 ";
 
 /// One hostile node at a time, for the sake of its time limits.
@@ -226,7 +228,7 @@ fn a_node_that_lies_in_every_answer_only_makes_the_run_fail() -> Result<()> {
 fn a_node_that_lies_once_it_is_ready_only_makes_its_checks_fail() -> Result<()> {
     let log = contained(LIES_LATER)?;
     ensure!(log.contains("cp-1: ready done"), "it did not get far enough: {log}");
-    for check in ["architecture", "clock", "no-tailscale", "roles", "kernel-modules", "layers-green"] {
+    for check in ["architecture", "clock", "no-tailscale", "roles", "layers-green"] {
         ensure!(log.contains(&format!("check {check} FAILED")), "{check} was content with lies: {log}");
     }
     Ok(())
