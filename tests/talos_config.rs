@@ -136,9 +136,10 @@ fn the_labs_patches_are_valid_one_by_one_and_together(
 ) {
     let with = |off: Vec<LabPatchId>| {
         let lab_patches = LabPatches { profile: Profile::Speed, off: off.into_iter().collect() };
-        // A cluster that asks for all that there is.
+        // A cluster and a node that ask for all that there is.
         let asks = ClusterConfig { image_cache: true, own_network_plugin: true, ..cluster(contract) };
-        generate(&ClusterConfig { lab_patches, ..asks }, &node(kind), shared_secrets())
+        let node = NodeConfig { modules: vec!["zfs".to_owned()], ..node(kind) };
+        generate(&ClusterConfig { lab_patches, ..asks }, &node, shared_secrets())
             .to_yaml()
             .expect("yaml")
     };

@@ -117,15 +117,8 @@ async fn disturb(
     let far = far.ok_or_else(|| CheckError::lacks("no pod runs on another node than the gateway"))?;
     let pod = far.address.clone();
 
-    let path = ClientPath {
-        formed: fixtures.formed(),
-        cluster,
-        tailnet,
-        gateway,
-        client: &client,
-        pod,
-        patience,
-    };
+    let path =
+        ClientPath { formed: fixtures.formed(), cluster, tailnet, gateway, client: &client, pod, patience };
     path.reached("before anything is disturbed").await?;
     for disturbance in after {
         match disturbance {
@@ -154,7 +147,8 @@ impl ClientPath<'_> {
     async fn reached(&self, when: &str) -> Result<f64, CheckError> {
         let started = Instant::now();
         let wait = Wait::up_to(self.patience).every(AGAIN);
-        let answered = wait.retry(|| async { TailnetAnswer::of(self.client, &self.pod, REQUEST).await.seen }).await;
+        let answered =
+            wait.retry(|| async { TailnetAnswer::of(self.client, &self.pod, REQUEST).await.seen }).await;
         match answered {
             Ok(_) => Ok(started.elapsed().as_secs_f64()),
             Err(expired) => Err(CheckError::seen(format!(
