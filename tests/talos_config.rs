@@ -139,9 +139,7 @@ fn the_labs_patches_are_valid_one_by_one_and_together(
         // A cluster and a node that ask for all that there is.
         let asks = ClusterConfig { image_cache: true, own_network_plugin: true, ..cluster(contract) };
         let node = NodeConfig { modules: vec!["zfs".to_owned()], ..node(kind) };
-        generate(&ClusterConfig { lab_patches, ..asks }, &node, shared_secrets())
-            .to_yaml()
-            .expect("yaml")
+        generate(&ClusterConfig { lab_patches, ..asks }, &node, shared_secrets()).to_yaml().expect("yaml")
     };
     let mut machinery = Machinery::of(version(contract));
     let bare = with(LabPatchId::all().collect());
