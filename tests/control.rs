@@ -1,5 +1,7 @@
 //! The control channel of a living lab, asked by the commands that people use.
 
+#[path = "support/pod_scan.rs"]
+mod pod_scan;
 #[path = "support/turns.rs"]
 mod turns;
 mod walk;
@@ -215,6 +217,7 @@ async fn nodes_are_paused_killed_and_rebooted_and_pods_are_entered() -> Result<(
     living.session.publish(living.cluster(), "ready")?;
 
     enters_pods(&living, &formed).await?;
+    pod_scan::finds_only_what_is_served(&formed).await?;
     let (talosconfig, worker) =
         (living.cluster().directory().join("talosconfig"), formed.node("worker-1")?.plan().address);
     tokio::task::spawn_blocking(move || walk.agrees_with_the_table(&talosconfig, worker)).await??;

@@ -23,7 +23,10 @@ use lab_model::events::{Event, EventKind};
 use lab_report::read_recording;
 use lab_vm::process::ProcessRecord;
 use nix::{sys::signal, unistd::Pid};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::ChildStdout,
+};
 
 /// Far more than anything here takes; a test that reaches it has failed.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -115,13 +118,12 @@ impl Lab {
         };
         let kubeconfig = tokio::time::timeout(DEADLINE, kubeconfig).await??;
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        // Its reader goes, as in `lab up | head -2`: what is printed from now on meets a closed pipe.
-        drop(said);
         let runs = self.runs()?;
         let run = runs.into_iter().max_by_key(|run| fs::metadata(run).and_then(|run| run.created()).ok());
         let maps = Api::default_namespaced(Client::try_from(config)?);
         Ok(Kept {
             lab,
+            said: Some(said),
             root: self.root.path().to_owned(),
             errors: self.errors(),
             run: run.context("no run")?,
@@ -156,6 +158,8 @@ impl Lab {
 /// A cluster that somebody keeps.
 struct Kept {
     lab: tokio::process::Child,
+    /// The reader of what it prints.
+    said: Option<Lines<BufReader<ChildStdout>>>,
     /// The root of the runs, and its own run.
     root: PathBuf,
     run: PathBuf,
@@ -197,6 +201,11 @@ impl Kept {
         let said = fs::read_to_string(&self.errors)?;
         ensure!(!said.contains("panicked"), "{said}");
         Ok((status.code(), said))
+    }
+
+    /// Stops to read what it prints, as `head` does when it has its lines.
+    fn stop_reading(&mut self) {
+        self.said = None;
     }
 
     /// As Ctrl-C does.
@@ -329,5 +338,11 @@ async fn a_cluster_comes_back_under_its_name_as_it_was_when_it_was_saved() -> Re
     restored.kill("cp-1")?;
     let (code, said) = restored.ended().await?;
     ensure!(code == Some(1) && said.contains("error: cp-1: QEMU ended unexpectedly"), "{code:?}: {said}");
+
+    // Its reader goes, as in `lab up | head -2`.
+    let mut restored = lab.keep(&["snapshot", "restore", "demo"]).await?;
+    restored.stop_reading();
+    let (code, said) = restored.ended().await?;
+    ensure!(code == Some(130) && said.contains("the reader of standard output has gone"), "{code:?}: {said}");
     Ok(())
 }

@@ -2,12 +2,18 @@
 
 use std::{
     io::{self, Read, Write},
-    sync::OnceLock,
+    os::fd::AsFd,
+    sync::{LazyLock, OnceLock},
 };
 
 use lab::session::Session;
 use lab_model::{ExitCode, Source, json_shown, shown};
 use lab_oci::images::Reference;
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+use tokio::sync::watch;
 
 use super::failed::Failed;
 
@@ -59,6 +65,29 @@ pub(super) fn print_text(text: &str) {
 /// Returns the reason why output of this command is lost, as on a full disk.
 pub(super) fn output_error() -> Option<&'static str> {
     OUTPUT_ERROR.get().map(String::as_str)
+}
+
+/// Resolves when standard output is a pipe or a terminal and its reader has gone, as after `head -2`. Does not resolve
+/// for a file. Watches from the first call on.
+pub(super) async fn reader_gone() {
+    static GONE: LazyLock<watch::Receiver<bool>> = LazyLock::new(|| {
+        let (sender, gone) = watch::channel(false);
+        // A thread, because a runtime can wait only for what does not block, and writers expect that standard output
+        // does. It ends with the process.
+        std::thread::spawn(move || {
+            // Errors and the end of the reader are always reported, other events are not asked for.
+            let out = io::stdout();
+            let mut asked = [PollFd::new(out.as_fd(), PollFlags::empty())];
+            while let Err(Errno::EINTR) = poll(&mut asked, PollTimeout::NONE) {}
+            if asked[0].any() == Some(true) {
+                sender.send_replace(true);
+            }
+        });
+        gone
+    });
+    if GONE.clone().wait_for(|gone| *gone).await.is_err() {
+        std::future::pending().await
+    }
 }
 
 /// Prints a value as JSON.

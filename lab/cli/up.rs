@@ -29,12 +29,16 @@ use lab_report::Display;
 use lab_vm::machine::MachineFailure;
 
 use super::{
-    Failed, Failures, Guests, advice, asked_to_end, say, say_where, scenarios, tailnet::TailnetOptions, tell,
-    unless_ended,
+    Failed, Failures, Guests, advice, asked_to_end, output::reader_gone, say, say_where, scenarios,
+    tailnet::TailnetOptions, tell, unless_ended,
 };
 
 /// Time limit for the outside client to join and to get the routes of the gateway, on the reference host.
 const JOIN: Duration = Duration::from_secs(60);
+
+const ENDED_BY_USER: &str = "ended by its user";
+const READER_GONE: &str = "the reader of standard output has gone, as after `| head`, and the cluster ends with it; write the \
+                           output to a file to keep the cluster";
 
 /// Form a cluster and keep it running until Ctrl-C.
 #[derive(Args)]
@@ -119,12 +123,12 @@ impl LivingOptions {
             .map_err(|error| Failed::new(ExitCode::Internal, format!("open the control channel: {error}")))?;
         session.publish(&running.cluster, "forming")?;
         let formed = tokio::select! {
-            formed = session.form(&running.cluster) => Some(formed),
-            () = asked_to_end() => None,
+            formed = session.form(&running.cluster) => Ok(formed),
+            cause = end_of_use() => Err(cause),
         };
         let (outcome, ending, code) = match formed {
-            None => interrupted(),
-            Some(Err(failure)) => {
+            Err(cause) => interrupted(cause),
+            Ok(Err(failure)) => {
                 let cause = format!("{failure}{}", advice(&failure.cause));
                 tell!("error: {cause}");
                 match write_bundle(&running.cluster, &cause).await {
@@ -138,14 +142,14 @@ impl LivingOptions {
                 }
                 (Outcome::Failed { cause }, Ending::Failed, code_of(failure.is_of_the_host()))
             }
-            Some(Ok(formed)) => {
-                let failed = tokio::select! {
-                    kept = keep(&session, &formed, self.keep_going) => kept.err(),
-                    () = asked_to_end() => None,
+            Ok(Ok(formed)) => {
+                let ended = tokio::select! {
+                    kept = keep(&session, &formed, self.keep_going) => kept.err().ok_or(ENDED_BY_USER),
+                    cause = end_of_use() => Err(cause),
                 };
-                match failed {
-                    None => interrupted(),
-                    Some(Failed { code, message, .. }) => {
+                match ended {
+                    Err(cause) => interrupted(cause),
+                    Ok(Failed { code, message, .. }) => {
                         tell!("error: {message}");
                         (Outcome::Failed { cause: message }, Ending::Failed, code)
                     }
@@ -158,9 +162,20 @@ impl LivingOptions {
     }
 }
 
-/// The result of a cluster that its user ended.
-fn interrupted() -> (Outcome, Ending, ExitCode) {
-    (Outcome::NotRun { cause: "ended by its user".into() }, Ending::Interrupted, ExitCode::Interrupted)
+/// Resolves when nobody uses the cluster any more, with the reason.
+async fn end_of_use() -> &'static str {
+    tokio::select! {
+        () = asked_to_end() => ENDED_BY_USER,
+        () = reader_gone() => {
+            tell!("error: {READER_GONE}");
+            READER_GONE
+        }
+    }
+}
+
+/// The result of a cluster that is not used any more.
+fn interrupted(cause: &str) -> (Outcome, Ending, ExitCode) {
+    (Outcome::NotRun { cause: cause.into() }, Ending::Interrupted, ExitCode::Interrupted)
 }
 
 fn how_to(cluster: &Cluster, kubeconfig: &Path, talosconfig: &Path) -> Result<String, Failed> {

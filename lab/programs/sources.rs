@@ -12,9 +12,18 @@ pub struct Sources(pub &'static [(&'static str, &'static str)]);
 impl Sources {
     /// Returns the digest of all paths and texts.
     pub fn digest(&self) -> Digest {
-        let content: String =
-            self.0.iter().map(|(name, text)| format!("{name} {}\n{text}", text.len())).collect();
-        Digest::of_bytes(content.as_bytes())
+        digest(self.0.iter().copied())
+    }
+
+    /// Returns the digest of the files with these paths below `directory`. It is [`Self::digest`] if the texts
+    /// are the same.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn digest_below(&self, directory: &Path) -> io::Result<Digest> {
+        let read = |(name, _): &(&'static str, _)| Ok((*name, fs::read_to_string(directory.join(name))?));
+        let files = self.0.iter().map(read).collect::<io::Result<Vec<_>>>()?;
+        Ok(digest(files.iter().map(|(name, text)| (*name, text.as_str()))))
     }
 
     /// Writes the files below `directory`. Does nothing if the directory exists: it is created with all files
@@ -36,4 +45,9 @@ impl Sources {
         }
         keep_directory(partial, directory)
     }
+}
+
+fn digest<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Digest {
+    let content: String = files.map(|(name, text)| format!("{name} {}\n{text}", text.len())).collect();
+    Digest::of_bytes(content.as_bytes())
 }

@@ -8,6 +8,7 @@
 //	POST /echo         the request's body
 //	GET  /probe?url=U  the outcome of an HTTP GET of U made from here, as JSON
 //	GET  /resolve?name=N  the outcome of a DNS look-up made from here, as JSON
+//	GET  /scan?protocol=P&host=H&first=A&last=B  what the ports of H do when they are asked from here, as JSON
 //
 // TCP and UDP port 7007 echo what they get.
 package main
@@ -89,6 +90,7 @@ func routes() http.Handler {
 	mux.HandleFunc("GET /probe", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, probeURL(r.Context(), r.URL.Query().Get("url")))
 	})
+	mux.HandleFunc("GET /scan", serveScan)
 	mux.HandleFunc("GET /resolve", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, resolve(r.Context(), r.URL.Query().Get("name")))
 	})

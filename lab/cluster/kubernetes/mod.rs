@@ -26,7 +26,7 @@ pub use lease::{Renewals, not_renewed};
 pub use node::{NodeChange, NodeFacts, Readiness as NodeReadiness, node_changes, node_facts};
 pub use objects::{ObjectDump, dump_objects};
 pub use pod::{pod_line, record_system_pods, static_pod_line};
-pub use probe::{ProbeReply, Prober, ResolveReply};
+pub use probe::{ProbeReply, Prober, ResolveReply, ScanReply};
 pub use service::{CLUSTER_DNS, ready_endpoint};
 pub use system::SystemPods;
 pub(crate) use system::is_system_namespace;

@@ -1,7 +1,7 @@
 //! Network probes from inside a pod. The echo server sends the request, so the packets take the same path
 //! as the packets of a workload. The lab reaches the pod through the pod proxy of the API server.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, ops::RangeInclusive, time::Duration};
 
 use serde::Deserialize;
 
@@ -40,6 +40,17 @@ pub struct ResolveReply {
     pub error: String,
 }
 
+/// The result of asking the ports of a host from inside a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct ScanReply {
+    /// Ports that took a connection or answered a datagram, in ascending order.
+    pub open: Vec<u16>,
+    /// Ports that did nothing, in ascending order.
+    pub silent: Vec<u16>,
+    /// Number of ports that refused, by the reason that the network gave.
+    pub refused: BTreeMap<String, u32>,
+}
+
 impl ProbeReply {
     /// Returns the node name from the answer of an echo server. Returns `None` for other answers.
     pub fn answering_node(&self) -> Option<String> {
@@ -71,6 +82,21 @@ impl Prober {
     /// When the lab cannot reach the pod.
     pub async fn resolve(&self, pod: &EchoPod, name: &str) -> Result<ResolveReply, KubernetesError> {
         self.ask(pod, &format!("resolve?name={}", percent_encoded(name))).await
+    }
+
+    /// Asks all `ports` of `host` from inside `pod`, each once. `protocol` is `tcp` or `udp`.
+    ///
+    /// # Errors
+    /// When the lab cannot reach the pod.
+    pub async fn scan(
+        &self,
+        pod: &EchoPod,
+        protocol: &str,
+        host: IpAddr,
+        ports: RangeInclusive<u16>,
+    ) -> Result<ScanReply, KubernetesError> {
+        let (first, last) = ports.into_inner();
+        self.ask(pod, &format!("scan?protocol={protocol}&host={host}&first={first}&last={last}")).await
     }
 
     async fn ask<T: serde::de::DeserializeOwned>(

@@ -10,7 +10,7 @@ use lab_programs::Sources;
 
 /// The files that a build reads, relative to the directory of all modules. `go.mod` pins the versions of
 /// the programs. The modules contain no code.
-const SOURCES: Sources = Sources(&[
+pub(super) const SOURCES: Sources = Sources(&[
     ("tailnet/go.mod", include_str!("../../../images/tailnet/go.mod")),
     ("tailnet/go.sum", include_str!("../../../images/tailnet/go.sum")),
     ("tailscale/client-tags", include_str!("../../../images/tailscale/client-tags")),
@@ -44,6 +44,7 @@ mod tests {
             let read = |below: &Path| fs::read(below.join(name)).expect(name);
             assert_eq!(read(&directory), read(&project), "{name}");
         }
+        assert_eq!(SOURCES.digest_below(&directory).expect("read"), SOURCES.digest());
         fs::write(directory.join("kept"), "").expect("write");
         assert_eq!(unpacked(&cache.path().join("sources")).expect("again"), directory);
         assert!(directory.join("kept").is_file());

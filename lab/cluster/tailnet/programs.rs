@@ -5,10 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab_model::files::FileLock;
+use lab_model::{Digest, files::FileLock};
 use lab_programs::{Build, BuildError};
 
-use super::program_sources::unpacked;
+use super::program_sources::{SOURCES, unpacked};
 
 /// Each program with its Go module in `images/` and its package. The `go.mod` files pin the versions. Two
 /// modules are necessary, because headscale does not compile with the client's version of tailscale.com.
@@ -27,6 +27,8 @@ const TAILSCALE: &str = "tailscale";
 const TAGS_FILE: &str = "client-tags";
 /// Excludes C libraries for users and names, as in all Go programs of the lab.
 const TAGS: &str = "osusergo,netgo";
+/// The file beside the programs with the digest of the sources that they were built from. It is written last.
+const SOURCES_FILE: &str = "sources";
 
 /// The location of the programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,12 @@ pub enum ProgramsError {
     Missing {
         /// The missing program.
         program: &'static str,
+        /// The searched directory.
+        directory: PathBuf,
+    },
+    /// The programs were built from other sources, e.g. with other build tags.
+    #[error("the programs in {} were built from other sources; build them with: make images", directory.display())]
+    Outdated {
         /// The searched directory.
         directory: PathBuf,
     },
@@ -73,40 +81,55 @@ impl Programs {
     /// Uses the programs in `directory`.
     ///
     /// # Errors
-    /// When a program does not exist.
+    /// When a program does not exist, or was built from other sources than the lab contains.
     pub fn at(directory: &Path) -> Result<Self, ProgramsError> {
+        Self::of(directory, &SOURCES.digest())
+    }
+
+    fn of(directory: &Path, sources: &Digest) -> Result<Self, ProgramsError> {
         // Absolute, because child processes may have other working directories.
         let directory =
             std::path::absolute(directory).map_err(file("resolve the directory of programs", directory))?;
-        match PACKAGES.iter().find(|(program, ..)| !directory.join(program).is_file()) {
-            Some((program, ..)) => Err(ProgramsError::Missing { program, directory }),
-            None => Ok(Self { directory }),
+        if let Some((program, ..)) = PACKAGES.iter().find(|(program, ..)| !directory.join(program).is_file())
+        {
+            return Err(ProgramsError::Missing { program, directory });
+        }
+        let path = directory.join(SOURCES_FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) if text == sources.to_string() => Ok(Self { directory }),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("read", &path)(error)),
+            _ => Err(ProgramsError::Outdated { directory }),
         }
     }
 
-    /// Uses the programs in `directory`. Builds missing programs from the Go modules in `images`. A build
-    /// blocks for minutes. A lock prevents concurrent builds.
+    /// Uses the programs in `directory`. Builds them from the Go modules in `images` if one is missing or was
+    /// built from other sources. A build blocks for minutes. A lock prevents concurrent builds.
     ///
     /// # Errors
     /// When Go is not installed or a module does not build.
     pub fn at_or_built(directory: &Path, images: &Path) -> Result<Self, ProgramsError> {
-        if let Ok(programs) = Self::at(directory) {
+        let sources = SOURCES
+            .digest_below(images)
+            .map_err(file("read the sources of the tailnet's programs in", images))?;
+        if let Ok(programs) = Self::of(directory, &sources) {
             return Ok(programs);
         }
         fs::create_dir_all(directory).map_err(file("create", directory))?;
         let _lock = FileLock::acquire(&directory.join(".building")).map_err(file("lock", directory))?;
-        for (program, module, package) in PACKAGES {
-            let target = directory.join(program);
-            // Another process may have built the program while this process waited for the lock.
-            if !target.is_file() {
-                build(&images.join(module), program, package, &target)?;
-            }
+        // Another process may have built the programs while this process waited for the lock.
+        if let Ok(programs) = Self::of(directory, &sources) {
+            return Ok(programs);
         }
-        Self::at(directory)
+        for (program, module, package) in PACKAGES {
+            build(&images.join(module), program, package, &directory.join(program))?;
+        }
+        let path = directory.join(SOURCES_FILE);
+        fs::write(&path, sources.to_string()).map_err(file("write", &path))?;
+        Self::of(directory, &sources)
     }
 
-    /// Uses the programs in `directory`. Builds missing programs from the Go modules that the lab contains,
-    /// and unpacks them into `cache`. Blocks like [`Programs::at_or_built`].
+    /// Uses the programs in `directory`. Builds them from the Go modules that the lab contains, which are
+    /// unpacked into `cache`, if one is missing or was built from other sources. Blocks like [`Programs::at_or_built`].
     ///
     /// # Errors
     /// When Go is not installed, the modules cannot be unpacked, or a module does not build.
@@ -173,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_is_named_with_the_way_to_get_it() {
+    fn a_program_that_is_missing_or_of_other_sources_is_named_with_the_way_to_get_it() {
         let directory = tempfile::tempdir().unwrap();
         for program in [HEADSCALE, TAILSCALED] {
             fs::write(directory.path().join(program), "").unwrap();
@@ -181,6 +204,14 @@ mod tests {
         let error = Programs::at(directory.path()).unwrap_err().to_string();
         assert!(error.starts_with("there is no tailscale in ") && error.ends_with("make images"), "{error}");
         fs::write(directory.path().join(TAILSCALE), "").unwrap();
+        for sources in [None, Some(Digest::of_bytes(b"other tags"))] {
+            if let Some(sources) = sources {
+                fs::write(directory.path().join(SOURCES_FILE), sources.to_string()).unwrap();
+            }
+            let error = Programs::at(directory.path()).unwrap_err().to_string();
+            assert!(error.contains(" were built from other sources; "), "{error}");
+        }
+        fs::write(directory.path().join(SOURCES_FILE), SOURCES.digest().to_string()).unwrap();
         assert_eq!(Programs::at(directory.path()).unwrap().headscale(), directory.path().join(HEADSCALE));
     }
 }

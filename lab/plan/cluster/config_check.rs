@@ -51,6 +51,12 @@ impl Plan {
 }
 
 impl PlannedConfigs {
+    /// Whether the lab generated the configs without a text of the user. Tests of the lab show Talos' own library
+    /// what the lab generates.
+    pub fn are_of_the_lab(&self) -> bool {
+        self.parts.is_empty()
+    }
+
     /// Returns the findings without duplicates. Each refers to the patch or user file that causes it, or else to
     /// the node.
     pub fn check(&self, library: &dyn TalosLibrary) -> CheckedPlan {
