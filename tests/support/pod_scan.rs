@@ -39,11 +39,15 @@ pub async fn finds_only_what_is_served(formed: &FormedCluster) -> Result<()> {
             silenced.extend(reply.silent);
             // ICMP, destination unreachable, administratively prohibited, as Linux tells it.
             refused += reply.refused.get("no route to host").copied().unwrap_or(0);
-            let others: Vec<_> = reply.refused.keys().filter(|reason| *reason != "no route to host").collect();
+            let others: Vec<_> =
+                reply.refused.keys().filter(|reason| *reason != "no route to host").collect();
             ensure!(others.is_empty(), "{protocol}: refused by {others:?}, so not by the switch");
         }
         ensure!((&opened, &silenced) == (&open, &silent), "{protocol}: open {opened:?}, silent {silenced:?}");
-        ensure!(usize::try_from(refused)? + open.len() + silent.len() == 65_535, "{protocol}: {refused} refused");
+        ensure!(
+            usize::try_from(refused)? + open.len() + silent.len() == 65_535,
+            "{protocol}: {refused} refused"
+        );
     }
     echo.delete().await?;
     Ok(())
