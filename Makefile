@@ -64,7 +64,7 @@ test-cluster: images ## Run the tests that form whole clusters
 .PHONY: test-long
 test-long: setup-tests images ## Run the tests that take too long for every change (half an hour and more)
 	cargo test --locked --test ci --test rehearsal --test start_order --test tailscale_routing --test extension_isolation --test network_plugin \
-	  --test every_check --test network_partition --test experiment -- --ignored --nocapture
+	  --test every_check --test network_partition --test experiment --test control -- --ignored --nocapture
 
 .PHONY: test-slow
 test-slow: setup-tests images ## Run the four scenarios and their negative rows on nodes that run a quarter of the time (SHARE=25)

@@ -217,11 +217,21 @@ async fn nodes_are_paused_killed_and_rebooted_and_pods_are_entered() -> Result<(
     living.session.publish(living.cluster(), "ready")?;
 
     enters_pods(&living, &formed).await?;
-    pod_scan::finds_only_what_is_served(&formed).await?;
     let (talosconfig, worker) =
         (living.cluster().directory().join("talosconfig"), formed.node("worker-1")?.plan().address);
     tokio::task::spawn_blocking(move || walk.agrees_with_the_table(&talosconfig, worker)).await??;
     pauses_kills_and_reboots(&living, &formed).await?;
+    living.end().await
+}
+
+/// tests/network.rs scans from a pod's address without a VM.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: `make test-long` runs it"]
+async fn a_scan_from_a_pod_finds_only_what_is_served() -> Result<()> {
+    let _turn = turns::turn(2).await?;
+    let living = Living::start("control-scan").await?;
+    let formed = living.session.form(living.cluster()).await?;
+    pod_scan::finds_only_what_is_served(&formed).await?;
     living.end().await
 }
 
