@@ -117,15 +117,16 @@ impl Drop for Process {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
-
     use super::*;
 
     fn answer_of(script: &str) -> Result<JudgeAnswer, ProcessError> {
         let directory = tempfile::tempdir().expect("directory");
         let program = directory.path().join("program");
-        fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("write");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("mode");
+        // Another process writes it: a process that a test beside this one starts would inherit an open file, and Linux
+        // runs no program that is open for writing.
+        let write = [r#"printf '%s' "$1" > "$0" && chmod 755 "$0""#, &format!("#!/bin/sh\n{script}\n")];
+        let written = Command::new("sh").arg("-c").arg(write[0]).arg(&program).arg(write[1]).status();
+        assert!(written.expect("sh").success());
         Process::start(&program)?.ask(&JudgeRequest::default())
     }
 
