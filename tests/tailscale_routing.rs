@@ -4,7 +4,10 @@
 mod secrets;
 mod support;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use lab::{
@@ -135,9 +138,17 @@ async fn no_artefact_of_a_run_holds_a_key() -> Result<()> {
     search(process_files(), &secrets)?;
     let gateway = running.cluster.plan().nodes.first().context("the gateway")?;
     let limit = Duration::from_secs(60);
-    let processes = running.cluster.connect(gateway).await?.processes(limit).await?;
-    let arguments: Vec<_> = processes.iter().map(|process| process.arguments.as_str()).collect();
-    ensure!(arguments.iter().any(|line| line.contains("tailscaled")), "no tailscaled among {arguments:?}");
+    let since = Instant::now();
+    // The service runs before its daemon does.
+    let arguments = loop {
+        let processes = running.cluster.connect(gateway).await?.processes(limit).await?;
+        let arguments: Vec<_> = processes.into_iter().map(|process| process.arguments).collect();
+        if arguments.iter().any(|line| line.contains("tailscaled")) {
+            break arguments;
+        }
+        ensure!(since.elapsed() < limit, "no tailscaled among {arguments:?}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
     for secret in &secrets {
         ensure!(!arguments.iter().any(|line| line.contains(secret)), "a process of the gateway shows a key");
     }

@@ -34,9 +34,17 @@ pub async fn finds_only_what_is_served(formed: &FormedCluster) -> Result<()> {
         let (mut opened, mut silenced, mut refused) = (Vec::new(), Vec::new(), 0);
         for first in (1..=u16::MAX).step_by(BATCH.into()) {
             let ports = first..=first.saturating_add(BATCH - 1);
-            let reply = prober.scan(pod, protocol, gateway.into(), ports).await?;
+            let mut reply = prober.scan(pod, protocol, gateway.into(), ports).await?;
             opened.extend(reply.open);
-            silenced.extend(reply.silent);
+            // A packet or its answer may get lost, and then it was not a port that was silent.
+            for port in reply.silent {
+                let again = prober.scan(pod, protocol, gateway.into(), port..=port).await?;
+                opened.extend(again.open);
+                silenced.extend(again.silent);
+                for (reason, count) in again.refused {
+                    *reply.refused.entry(reason).or_default() += count;
+                }
+            }
             // ICMP, destination unreachable, administratively prohibited, as Linux tells it.
             refused += reply.refused.get("no route to host").copied().unwrap_or(0);
             let others: Vec<_> =
