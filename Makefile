@@ -54,12 +54,12 @@ test-unit: ## Run the tests that need no VM (seconds)
 .PHONY: test-component
 test-component: images ## Run the tests against real processes, without clusters
 	cargo test --locked --test network --test network_faults --test machine --test killed --test talos_config --test config_check --test scenario_files --test registry --test preflight --test gate \
-	  --test inspect --test tailnet --test ci --test report --test command_line --test limits
+	  --test inspect --test tailnet --test ci --test report --test command_line --test limits --test vet
 
 .PHONY: test-cluster
 test-cluster: images ## Run the tests that form whole clusters
 	cargo test --locked --test compute_only --test warm --test network_plugin --test mixed_role --test tailscale_routing --test extension_isolation \
-	  --test control --test hostile_node --test other_user --test exhaustion
+	  --test own_checks --test control --test hostile_node --test other_user --test exhaustion
 
 .PHONY: test-long
 test-long: setup-tests images ## Run the tests that take too long for every change (half an hour and more)

@@ -12,3 +12,5 @@
 pub mod experiment;
 pub mod scenario;
 pub mod session;
+pub mod starter;
+pub mod vet;

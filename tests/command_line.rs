@@ -80,6 +80,18 @@ fn the_built_in_scenarios_are_listed_in_every_directory() -> Result<()> {
 }
 
 #[test]
+fn a_scenario_that_runs_a_program_is_refused_before_anything_starts() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    fs::write(
+        directory.path().join("own.yaml"),
+        "name: own\ncluster: { gateways: 0, nodes: [{ name: cp-1, kind: controlplane }] }\nchecks: [{ run: touch started }]\n",
+    )?;
+    insta::assert_snapshot!(refused(directory.path(), &["run", "own.yaml"])?, @"error: the check run of the scenario own runs a program on this host with your rights (WHEN touch started runs on the host); read the scenario and its files, and allow them with --allow-run");
+    ensure!(!directory.path().join("started").exists() && !directory.path().join("target").exists());
+    Ok(())
+}
+
+#[test]
 fn a_wrong_scenario_name_is_answered_with_the_nearest_one_and_the_list() -> Result<()> {
     let directory = tempfile::tempdir()?;
     insta::assert_snapshot!(refused(directory.path(), &["run", "mixd-role"])?, @r#"error: there is no scenario file "mixd-role" and no built-in scenario of that name; did you mean "mixed-role"? (built-in scenarios: 01-compute-only-cluster, 02-mixed-role-cluster, 03-tailscale-routing-test, 04-extension-isolation, 05-network-partition)"#);

@@ -16,6 +16,9 @@ use proptest::prelude::*;
 
 const COMPUTE_ONLY: &str = include_str!("../scenarios/01-compute-only-cluster.yaml");
 
+/// A test with an operation that the lab does not run.
+const CHAINSAW: &str = "apiVersion: chainsaw.kyverno.io/v1alpha1\nkind: Test\nmetadata: { name: t }\nspec:\n  steps:\n  - try:\n    - sleep: { duration: 1s }\n";
+
 /// Parses with two patch files at hand.
 fn parse(text: &str) -> Result<Scenario, ScenarioError> {
     let read = |path: &Path| match path.to_str() {
@@ -24,6 +27,8 @@ fn parse(text: &str) -> Result<Scenario, ScenarioError> {
         Some("lab/two-lists.yaml") => Ok("- a: 1\n---\n- b: 1\n".to_owned()),
         Some("lab/patch-as-config.yaml") => Ok("machine:\n  sysctls: {}\n".to_owned()),
         Some("lab/worker.yaml") => Ok("machine:\n  type: worker\ncluster:\n  id: x\n".to_owned()),
+        Some("lab/pod.yaml") => Ok("apiVersion: v1\nkind: Pod\nmetadata: { name: a }\n".to_owned()),
+        Some("lab/chainsaw-test.yaml") => Ok(CHAINSAW.to_owned()),
         Some("lab/bad.yaml") => Ok("machine:\n  a: 1\n  a: 2\n".to_owned()),
         _ => Err(io::Error::new(io::ErrorKind::NotFound, "no such file")),
     };
@@ -94,6 +99,7 @@ fn every_negative_control_says_where_and_why_it_must_fail() {
             Expectation::Fails { cause_contains, .. } | Expectation::Refused { cause_contains } => {
                 assert!(!cause_contains.is_empty(), "{} would take any cause", file.display());
             }
+            Expectation::ChecksFail { .. } => panic!("{name}: no file says this"),
             Expectation::Passes => {
                 assert!(
                     ["boot-released", "boot-reboots", "recovery", "planted-key", "real"].contains(&name),
@@ -228,6 +234,43 @@ fn impossible_topologies_are_shown_with_place_and_way_out() {
     .map(|(what, error)| format!("# {what}\n{error}\n"))
     .join("\n");
     insta::assert_snapshot!(errors);
+}
+
+#[test]
+fn mistakes_in_own_checks_are_shown_with_place_and_way_out() {
+    let with = |check: &str| error_of(&scenario_with("", &format!("checks:\n  - {check}\n")));
+    let errors = [
+        with("run: {}"),
+        with("run: { command: x, script: y }"),
+        with("run: { comand: x }"),
+        with("run: { script: good.yaml }"),
+        with("run: { script: none.sh }"),
+        with("run: { command: x, limit: 0 }"),
+        with("run: x\n    failsWith: { no-config: { node: worker-2 } }"),
+        with("run: x\n    failsWith: { host-memory: { available: 1GiB } }"),
+        with("manifests: { files: [none.yaml] }"),
+        with("manifests: { files: [pod.yaml], until: [{ object: Pod/b, is: available }] }"),
+        with("manifests: { files: [pod.yaml], until: [{ object: Pod/a, is: redy }] }"),
+        with("manifests: { files: [pod.yaml], until: [{ object: Pod/a }] }"),
+        with("manifests: { files: [pod.yaml], until: [{ object: Pod/a, cel: object.status == }] }"),
+        with("manifests: { files: [pod.yaml], until: [{ object: Pod/a, cel: \"true\" }] }"),
+        with("manifests: { files: [pod.yaml], until: [{ object: Pod/a, jsonPath: status }] }"),
+        with("manifests: { files: [pod.yaml], until: [{ object: Pod/a, value: x }] }"),
+        with("manifests: { files: [pod.yaml], namespace: Shop }"),
+        with("http: { url: \"https://x/\", from: host }"),
+        with("http: { url: \"http://192.168.1.1/\", from: host }"),
+        with("http: { url: \"http://x/\", from: { pod: worker1 } }"),
+        with("http: { url: \"http://x/\", from: outside }"),
+        with("http: { url: \"http://x/\", from: tailnet, status: 2000 }"),
+        with("machine: { resource: X, namespace: runtime }"),
+        with("machine: { resource: X, namespace: runtime, cel: \"object.spec.a\" }"),
+        with(
+            "machine: { resource: X, namespace: runtime, role: compute, nodes: [cp-1], cel: \"size(objects) > 0\" }",
+        ),
+        with("chainsaw: { test: chainsaw-test.yaml }"),
+        with("chainsaw: { test: none.yaml }"),
+    ];
+    insta::assert_snapshot!(errors.join("\n"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use lab_model::ExitCode;
 use super::Arguments;
 
 /// How many commands at the beginning of the list are the common ones.
-const COMMON: usize = 6;
+const COMMON: usize = 8;
 
 /// The parser of the command line, with that page.
 pub(super) fn command() -> Command {
@@ -21,8 +21,8 @@ fn page(command: &Command) -> String {
     let (common, groups): (Vec<_>, Vec<_>) =
         command.get_subcommands().enumerate().partition(|(at, _)| *at < COMMON);
     let mut page =
-        "{about}\n\nUsage: lab COMMAND …   (`lab COMMAND --help` describes a command)\n".to_owned();
-    page.push_str("Common commands:\n");
+        "{about}\nUsage: lab COMMAND …   (`lab COMMAND --help` describes a command); common commands:\n"
+            .to_owned();
     for (_, command) in common {
         line(&mut page, command.get_name(), about(command));
     }
@@ -67,15 +67,15 @@ mod tests {
         let help = command().render_help().to_string();
         insta::assert_snapshot!(help, @r"
         Boots clusters of Talos-layout ARM64 images in QEMU and reports whether they form, and if not, why
-
-        Usage: lab COMMAND …   (`lab COMMAND --help` describes a command)
-        Common commands:
+        Usage: lab COMMAND …   (`lab COMMAND --help` describes a command); common commands:
           run          Run scenarios and report a verdict
           rehearse     Check a pair of images, run scenarios 01 to 04 with them, and time the run
           up           Form a cluster and keep it running until Ctrl-C
           down         Stop running labs
           status       List running labs and their nodes
           doctor       Check what this host supports, and print a fix for each problem
+          vet          Find own checks that pass without a look at the cluster
+          init         Write scenarios, a workflow and lab.yaml for a repository of images, or test scripts
         Groups of commands:
           node         Nodes of a running lab: console, pause, resume, kill, reboot
           net          Network links of a running lab: status, cut, restore, shape, partition, heal, capture

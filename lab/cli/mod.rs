@@ -14,6 +14,7 @@ mod gate;
 mod guests;
 mod help;
 mod image;
+mod init;
 mod inspect;
 mod live;
 mod merge;
@@ -23,6 +24,7 @@ mod net;
 mod node;
 mod output;
 mod preflight;
+mod project;
 mod rehearse;
 mod report;
 mod run;
@@ -30,6 +32,7 @@ mod scenarios;
 mod snapshot;
 mod tailnet;
 mod up;
+mod vet;
 
 use std::process::ExitCode as Status;
 
@@ -66,6 +69,10 @@ enum Command {
     Status(live::Status),
     /// Check what this host supports, and print a fix for each problem
     Doctor(live::Doctor),
+    /// Find own checks that pass without a look at the cluster
+    Vet(vet::Vet),
+    /// Write scenarios, a workflow and lab.yaml for a repository of images, or test scripts
+    Init(init::Init),
     /// Nodes of a running lab
     #[command(subcommand)]
     Node(node::NodeCommand),
@@ -135,6 +142,8 @@ impl Command {
             Self::Down(down) => down.run(),
             Self::Status(status) => status.run(),
             Self::Doctor(doctor) => block_on(doctor.run()),
+            Self::Vet(vet) => block_on(vet.run()),
+            Self::Init(init) => init.run(),
             Self::Node(node) => node.run(),
             Self::Net(net) => net.run(),
             Self::Cluster(cluster::ClusterCommand::Kubectl(kubectl)) => kubectl.run(),

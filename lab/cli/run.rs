@@ -19,7 +19,9 @@ use lab_report::{Display, HTML, Recording, Report, Summary};
 use lab_vm::host::WhenShort;
 
 use super::{
-    Failed, Failures, Guests, add_to_step_summary, print_json, print_line, say, say_where,
+    Failed, Failures, Guests, add_to_step_summary, print_json, print_line,
+    project::Project,
+    say, say_where,
     scenarios::{self, BuiltIn},
     tailnet::TailnetOptions,
     tell, unless_ended,
@@ -50,6 +52,13 @@ pub struct Run {
     /// Form every cluster; do not restore saved clusters, and do not save clusters
     #[arg(long)]
     cold: bool,
+    /// Let checks start programs on this host that the scenarios name (`run`, scripts of chainsaw tests), with your rights
+    #[arg(long)]
+    allow_run: bool,
+    /// Run the negative controls instead: each scenario with each fault that its checks name in `failsWith`, expecting that
+    /// these checks fail
+    #[arg(long)]
+    with_faults: bool,
     /// Write the path of the run directory to a file, for scripts
     #[arg(long, value_name = "FILE")]
     directory_file: Option<PathBuf>,
@@ -66,19 +75,28 @@ impl Run {
         if self.list {
             return listed();
         }
-        let (scenarios, shard) =
-            picked(scenarios::load(&self.scenarios, &self.guests.allowed_paths)?, self.shard);
+        let mut scenarios = scenarios::load(&self.scenarios, &self.guests.allowed_paths)?;
+        if self.with_faults {
+            scenarios = controls(&scenarios)?;
+        }
+        let (scenarios, shard) = picked(scenarios, self.shard);
         let title = match &shard {
             Some(shard) if scenarios.is_empty() => format!("no scenario is in shard {}", shard.number),
             _ => names(&scenarios).join("+"),
         };
         let mut options = self.guests.options(&title, Display::for_stderr());
+        Project::here()?.fill(&mut options)?;
         options.tailnet = self.tailnet.real()?;
         options.cold = self.cold;
         options.shard = shard;
         options.on_failure = self.failures.into();
+        options.allow_run = self.allow_run;
         if self.dry_run {
             return self.print_plans(Preview::open(options).await?, &scenarios).await;
+        }
+        if let Some(cause) = scenarios.iter().find_map(scenario::needs_permission).filter(|_| !self.allow_run)
+        {
+            return Err(Failed::new(ExitCode::BadInput, cause));
         }
         let (_recording, summary, code) =
             run_all(options, &scenarios, self.directory_file.as_deref()).await?;
@@ -105,6 +123,16 @@ impl Run {
         }
         Ok(ExitCode::Passed)
     }
+}
+
+/// The negative controls of the scenarios.
+fn controls(scenarios: &[Scenario]) -> Result<Vec<Scenario>, Failed> {
+    let controls: Vec<_> = scenarios.iter().flat_map(Scenario::controls).collect();
+    if controls.is_empty() {
+        let why = "no check of these scenarios names a fault in `failsWith`; docs/own-checks.md describes it";
+        return Err(Failed::new(ExitCode::BadInput, why));
+    }
+    Ok(controls)
 }
 
 fn names(scenarios: &[Scenario]) -> Vec<String> {

@@ -57,6 +57,16 @@ impl BuiltIn {
         [self.id, number, name]
     }
 
+    /// Number and name.
+    pub(super) fn id(self) -> &'static str {
+        self.id
+    }
+
+    /// The text of the scenario file.
+    pub(super) fn text(self) -> &'static str {
+        self.text
+    }
+
     pub(super) fn scenario(self) -> Result<Scenario, ScenarioError> {
         let no_files = |path: &Path| {
             Err(io::Error::other(format!(

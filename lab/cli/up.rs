@@ -29,8 +29,8 @@ use lab_report::Display;
 use lab_vm::machine::MachineFailure;
 
 use super::{
-    Failed, Failures, Guests, advice, asked_to_end, output::reader_gone, say, say_where, scenarios,
-    tailnet::TailnetOptions, tell, unless_ended,
+    Failed, Failures, Guests, advice, asked_to_end, output::reader_gone, project::Project, say, say_where,
+    scenarios, tailnet::TailnetOptions, tell, unless_ended,
 };
 
 /// Time limit for the outside client to join and to get the routes of the gateway, on the reference host.
@@ -114,6 +114,7 @@ impl LivingOptions {
     /// Starts a cluster and keeps it running until Ctrl-C or a failure. `title` names the run.
     pub(super) async fn keep(self, title: &str, request: ClusterRequest) -> Result<ExitCode, Failed> {
         let mut options = self.guests.options(title, Display::for_stderr());
+        Project::here()?.fill(&mut options)?;
         options.tailnet = self.tailnet.real()?;
         options.on_failure = self.failures.into();
         let session = Session::open(options).await?;

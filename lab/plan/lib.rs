@@ -6,7 +6,8 @@
 //! node.
 //!
 //! [`cluster`] contains the spec of a cluster and the plan for it. [`config`] generates and patches
-//! machine configs. [`scenario`] parses scenario files. [`lint`] and [`own_configs`] check the user's own
+//! machine configs. [`scenario`] parses scenario files, and [`own_checks`] what the user's own checks expect. [`lint`] and
+//! [`own_configs`] check the user's own
 //! configs. [`tailnet`] contains the gateway's document and its routes. Start reading at
 //! [`cluster::Plan`].
 
@@ -14,6 +15,7 @@ pub mod cluster;
 pub mod config;
 pub mod lint;
 pub mod network;
+pub mod own_checks;
 pub mod own_configs;
 pub mod scenario;
 pub mod tailnet;

@@ -9,4 +9,4 @@ mod reference_tests;
 mod run;
 
 pub use checks::{CHECKS, Check};
-pub use run::{Scenario, Verdict, load, load_allowing, parse, request, run};
+pub use run::{Scenario, Verdict, load, load_allowing, needs_permission, parse, request, run};

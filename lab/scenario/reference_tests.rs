@@ -68,6 +68,22 @@ fn own_config(kind: Kind, secrets: &SecretsBundle) -> String {
 }
 
 #[test]
+fn every_example_of_own_checks_is_right() {
+    let page = include_str!("../../docs/own-checks.md");
+    let examples = page.split("```yaml\n").skip(1).map(|rest| rest.split("\n```").next().unwrap_or(rest));
+    let read = |_: &Path| {
+        Ok("apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: web }\nspec: { replicas: 1 }\n"
+            .to_owned())
+    };
+    for example in examples {
+        if let Err(error) = parse("example", example, Path::new("."), &read) {
+            panic!("{error}\n{example}");
+        }
+    }
+    assert!(page.matches("```yaml").count() >= 2);
+}
+
+#[test]
 fn the_budgets_of_the_reference_are_the_defaults() {
     let budgets = Budgets::default();
     for (key, value) in [

@@ -86,6 +86,16 @@ pub fn parse(
     Scenario::parse(file, text, directory, read, CHECKS)
 }
 
+/// Why a scenario needs the permission to run programs on this host, if it does.
+pub fn needs_permission(scenario: &Scenario) -> Option<String> {
+    let spec = scenario.running_programs().next()?;
+    Some(format!(
+        "the check {} of the scenario {} runs a program on this host with your rights (WHEN {}); read the scenario and \
+         its files, and allow them with --allow-run",
+        spec.id, scenario.name, spec.words.when
+    ))
+}
+
 /// The cluster request of a scenario.
 pub fn request(scenario: &Scenario, when_short: WhenShort) -> ClusterRequest {
     let images = scenario.checks.iter().flat_map(|spec| spec.check.images());
@@ -138,6 +148,10 @@ impl Run<'_> {
 
     async fn observe(&self, session: &Session, when_short: WhenShort) -> (Vec<SeenFailure>, bool) {
         let recorder = session.recorder();
+        if let Some(cause) = needs_permission(self.scenario).filter(|_| !session.allows_programs()) {
+            self.skip_checks(recorder, "the scenario was refused");
+            return (vec![SeenFailure::Refused { cause }], false);
+        }
         let running = match session.start(request(self.scenario, when_short)).await {
             Ok(running) => running,
             Err(error) => {

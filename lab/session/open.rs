@@ -65,6 +65,8 @@ pub struct SessionOptions {
     pub tailnet: Option<RealTailnet>,
     /// The action after an unexpected failure.
     pub on_failure: OnFailure,
+    /// Whether checks may run programs on this host that a scenario names.
+    pub allow_run: bool,
     /// Additional signature files to compare with the recording, beside the lab's own.
     pub signatures: Vec<PathBuf>,
 }
@@ -92,6 +94,7 @@ impl SessionOptions {
             several: false,
             tailnet: None,
             on_failure: OnFailure::default(),
+            allow_run: false,
             signatures: Vec::new(),
         }
     }
@@ -232,6 +235,11 @@ impl Session {
     /// The signatures to compare with the recording at the end of the run.
     pub fn signatures(&self) -> &Signatures {
         &self.signatures
+    }
+
+    /// Whether checks may run programs on this host that a scenario names.
+    pub fn allows_programs(&self) -> bool {
+        self.options.allow_run
     }
 
     pub fn recorder(&self) -> &Recorder {

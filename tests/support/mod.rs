@@ -57,6 +57,8 @@ pub fn options(name: &str) -> SessionOptions {
         cpu_share,
         display: Display::Plain,
         cold: std::env::var_os("LAB_COLD").is_some(),
+        // The scenarios are those of this tree.
+        allow_run: true,
         ..SessionOptions::new(format!("test-{name}"))
     }
 }
@@ -96,7 +98,7 @@ fn text(seen: &SeenFailure) -> String {
 }
 
 /// What changes from run to run, and what stands for it in snapshots.
-const CHANGING: [(&str, &str); 8] = [
+const CHANGING: [(&str, &str); 10] = [
     (r"(sha256:)?[0-9a-f]{12,64}", "DIGEST"),
     (r"restarted \d+ times", "restarted N times"),
     (r"(wasm|echo)-[a-z0-9]{5}\b", "$1-POD"),
@@ -104,6 +106,8 @@ const CHANGING: [(&str, &str); 8] = [
     (r"\(cannot (connect|send a request) through .*? \(\d+ tries\)\)", "(NO ANSWER)"),
     (r"\d+ of \d+ (not )?answered", "N of N ${1}answered"),
     (r"took \d+ ms instead of \d+ ms", "took N ms instead of N ms"),
+    (r"not within \d+ s", "not within N s"),
+    (r"exit code (\d+) after [\d.]+ s", "exit code $1 after N s"),
     (r"by [+-][\d.]+ s to [+-][\d.]+ s", "by N s to N s"),
     (r"\b10\.(9[6-9]|1[01]\d)\.\d+\.\d+ did", "CLUSTER-IP did"),
 ];

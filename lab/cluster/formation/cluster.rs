@@ -181,6 +181,11 @@ impl Cluster {
         self.host.directory.join(NODES).join(node.as_str())
     }
 
+    /// Returns the starter of child processes that end with the lab.
+    pub fn processes(&self) -> &Processes {
+        &self.host.processes
+    }
+
     pub fn recorder(&self) -> &Recorder {
         &self.host.recorder
     }

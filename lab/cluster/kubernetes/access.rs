@@ -68,7 +68,21 @@ impl KubernetesError {
 
     /// Reports whether the object already exists.
     pub fn already_exists(&self) -> bool {
-        matches!(self, Self::Request { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == 409))
+        self.has_code(409)
+    }
+
+    /// Reports whether the object, or its kind, does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.has_code(404)
+    }
+
+    /// Reports whether the server rejected the request of this client. Admission can do so for a time.
+    pub fn is_forbidden(&self) -> bool {
+        self.has_code(403)
+    }
+
+    fn has_code(&self, code: u16) -> bool {
+        matches!(self, Self::Request { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == code))
     }
 }
 

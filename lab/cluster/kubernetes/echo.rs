@@ -67,6 +67,14 @@ impl EchoWorkload {
         Self::create_of(api, namespace, Runtime::Ordinary, image).await
     }
 
+    /// Creates the workload in `namespace` on the network of the nodes, so that its requests are those of a node.
+    ///
+    /// # Errors
+    /// When the API server rejects an object.
+    pub async fn create_on_nodes(api: &KubernetesApi, namespace: &str) -> Result<Self, KubernetesError> {
+        Self::create_of(api, namespace, Runtime::HostNetwork, ECHO_IMAGE).await
+    }
+
     /// Creates a WebAssembly workload in `namespace`, and the runtime class that it needs.
     ///
     /// # Errors
@@ -283,6 +291,8 @@ pub struct WasmWorkload {
 #[derive(Clone, Copy)]
 enum Runtime<'a> {
     Ordinary,
+    /// The ordinary runtime, without a network of the pod's own.
+    HostNetwork,
     Wasm(&'a WasmWorkload),
 }
 
@@ -290,6 +300,7 @@ impl Runtime<'_> {
     fn workload(self) -> &'static str {
         match self {
             Runtime::Ordinary => "echo",
+            Runtime::HostNetwork => "node-echo",
             Runtime::Wasm(_) => "wasm",
         }
     }
@@ -314,11 +325,11 @@ fn objects(namespace: &str, runtime: Runtime<'_>, image: &str) -> Objects {
     let name = runtime.workload();
     let labels = json!({ "app": name });
     let class = match runtime {
-        Runtime::Ordinary => serde_json::Value::Null,
+        Runtime::Ordinary | Runtime::HostNetwork => serde_json::Value::Null,
         Runtime::Wasm(workload) => json!(workload.class),
     };
     let health = match runtime {
-        Runtime::Ordinary => Some("/healthz"),
+        Runtime::Ordinary | Runtime::HostNetwork => Some("/healthz"),
         Runtime::Wasm(workload) => workload.health,
     };
     let mut probe = json!({ "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 30 });
@@ -331,10 +342,20 @@ fn objects(namespace: &str, runtime: Runtime<'_>, image: &str) -> Objects {
     if matches!(runtime, Runtime::Ordinary) {
         ports.push(port("echo-udp", "UDP", ECHO_PORT));
     }
+    let on_host_network = matches!(runtime, Runtime::HostNetwork);
+    // The default policy of Talos refuses such pods (Pod Security Standards, "baseline").
+    let namespace_labels = match runtime {
+        Runtime::HostNetwork => json!({ "pod-security.kubernetes.io/enforce": "privileged" }),
+        Runtime::Ordinary | Runtime::Wasm(_) => json!({}),
+    };
     let field =
         |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     Objects {
-        namespace: json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }),
+        namespace: json!({
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": { "name": namespace, "labels": namespace_labels },
+        }),
         daemon_set: json!({
             "apiVersion": "apps/v1",
             "kind": "DaemonSet",
@@ -345,6 +366,7 @@ fn objects(namespace: &str, runtime: Runtime<'_>, image: &str) -> Objects {
                     "metadata": { "labels": labels },
                     "spec": {
                         "runtimeClassName": class,
+                        "hostNetwork": on_host_network,
                         "tolerations": [{ "operator": "Exists" }],
                         "automountServiceAccountToken": false,
                         "enableServiceLinks": false,
@@ -390,14 +412,17 @@ mod tests {
             handler: "wasmtime-spin".into(),
             health: None,
         };
-        for (runtime, class) in
-            [(Runtime::Ordinary, None), (Runtime::Wasm(&workload), Some(WASM_RUNTIME_CLASS))]
-        {
+        for (runtime, class) in [
+            (Runtime::Ordinary, None),
+            (Runtime::HostNetwork, None),
+            (Runtime::Wasm(&workload), Some(WASM_RUNTIME_CLASS)),
+        ] {
             let objects = objects("lab-checks", runtime, ECHO_IMAGE);
             serde_json::from_value::<Namespace>(objects.namespace).expect("namespace");
             let set = serde_json::from_value::<DaemonSet>(objects.daemon_set).expect("daemon set");
             let pod = set.spec.and_then(|spec| spec.template.spec).expect("pod");
             assert_eq!(pod.runtime_class_name.as_deref(), class);
+            assert_eq!(pod.host_network, Some(matches!(runtime, Runtime::HostNetwork)));
             let probe = pod.containers[0].readiness_probe.as_ref().expect("probe");
             assert_eq!(
                 probe.tcp_socket.is_some(),

@@ -65,6 +65,25 @@ pub enum Fault {
     },
 }
 
+impl std::fmt::Display for Fault {
+    /// The name of the fault in scenario files, and its node.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = match self {
+            Fault::KernelPanic { .. } => "kernel-panic",
+            Fault::NoConfig { .. } => "no-config",
+            Fault::ForeignToken { .. } => "foreign-token",
+            Fault::OtherImage { .. } => "other-image",
+            Fault::MissingExtension { .. } => "missing-extension",
+            Fault::LostDisk { .. } => "lost-disk",
+            Fault::StuckLink { .. } => "stuck-link",
+            Fault::WrongClock { .. } => "wrong-clock",
+            Fault::OtherArchitecture { .. } => "other-architecture",
+            Fault::KillQemu { .. } => "kill-qemu",
+        };
+        write!(f, "{name} on {}", self.node())
+    }
+}
+
 impl Fault {
     /// The steps that can trigger a kill. Every node runs these steps.
     pub const KILL_STEPS: [Step; 5] =

@@ -19,7 +19,7 @@ use super::{
     check_entry::{CheckReader, Parameters},
     vocabulary::words_of,
 };
-use crate::cluster::ClusterSpec;
+use crate::cluster::{ClusterSpec, Fault};
 
 /// A kind of check. The implementing type holds the validated parameters.
 pub trait CheckKind: Serialize + fmt::Debug + Send + Sync + Sized + 'static {
@@ -36,8 +36,18 @@ pub trait CheckKind: Serialize + fmt::Debug + Send + Sync + Sized + 'static {
     /// `context`.
     fn read(written: Self::Written, context: &mut CheckContext<'_, '_>) -> Option<Self>;
 
+    /// Returns the keys of the parameters. A type whose parameters can also be a text names them.
+    fn keys() -> BTreeSet<&'static str> {
+        words_of::<Self::Written>()
+    }
+
     /// Returns the default GIVEN, WHEN and THEN text. A scenario can override it.
     fn words(&self, cluster: &ClusterSpec) -> Words;
+
+    /// Returns whether the check runs programs on the host that the scenario names.
+    fn runs_programs(&self) -> bool {
+        false
+    }
 
     /// Returns the nodes that the parameters refer to.
     fn nodes(&self) -> Vec<&NodeName> {
@@ -72,6 +82,8 @@ pub trait PlannedCheck: fmt::Debug + Send + Sync {
     fn parameters(&self) -> Result<Option<serde_json::Value>, serde_json::Error>;
     /// See [`CheckKind::words`].
     fn words(&self, cluster: &ClusterSpec) -> Words;
+    /// See [`CheckKind::runs_programs`].
+    fn runs_programs(&self) -> bool;
     /// See [`CheckKind::nodes`].
     fn nodes(&self) -> Vec<&NodeName>;
     /// See [`CheckKind::images`].
@@ -94,6 +106,10 @@ impl<K: CheckKind> PlannedCheck for K {
 
     fn words(&self, cluster: &ClusterSpec) -> Words {
         CheckKind::words(self, cluster)
+    }
+
+    fn runs_programs(&self) -> bool {
+        CheckKind::runs_programs(self)
     }
 
     fn nodes(&self) -> Vec<&NodeName> {
@@ -126,7 +142,7 @@ pub struct CheckDefinition<C: ?Sized> {
 impl<C: ?Sized> CheckDefinition<C> {
     /// Creates the entry for a kind of check. `read` calls [`Parameters::read`] for the kind.
     pub const fn new<K: CheckKind>(read: CheckReader<C>) -> Self {
-        Self { name: K::NAME, keys: words_of::<K::Written>, read }
+        Self { name: K::NAME, keys: K::keys, read }
     }
 }
 
@@ -176,6 +192,8 @@ pub struct CheckSpec<C: ?Sized> {
     pub check: Arc<C>,
     /// The GIVEN, WHEN and THEN text.
     pub words: Words,
+    /// A fault that must make the check fail.
+    pub fails_with: Option<Fault>,
 }
 
 impl<C: ?Sized> CheckSpec<C> {
@@ -187,18 +205,28 @@ impl<C: ?Sized> CheckSpec<C> {
 
 impl<C: ?Sized> Clone for CheckSpec<C> {
     fn clone(&self) -> Self {
-        Self { id: self.id.clone(), check: Arc::clone(&self.check), words: self.words.clone() }
+        Self {
+            id: self.id.clone(),
+            check: Arc::clone(&self.check),
+            words: self.words.clone(),
+            fails_with: self.fails_with.clone(),
+        }
     }
 }
 
 impl<C: PlannedCheck + ?Sized> Serialize for CheckSpec<C> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut spec = serializer.serialize_struct("CheckSpec", 5)?;
+        let length = 5 + usize::from(self.fails_with.is_some());
+        let mut spec = serializer.serialize_struct("CheckSpec", length)?;
         spec.serialize_field("id", &self.id)?;
         spec.serialize_field("check", &NameAndParameters(&*self.check))?;
         spec.serialize_field("given", &self.words.given)?;
         spec.serialize_field("when", &self.words.when)?;
         spec.serialize_field("then", &self.words.then)?;
+        match &self.fails_with {
+            Some(fault) => spec.serialize_field("failsWith", fault)?,
+            None => spec.skip_field("failsWith")?,
+        }
         spec.end()
     }
 }

@@ -1,6 +1,6 @@
 //! Validates references in check parameters, and collects problems.
 
-use std::{fmt::Display, str::FromStr};
+use std::{fmt::Display, path::Path, str::FromStr, time::Duration};
 
 use lab_model::{
     Diagnostic,
@@ -12,7 +12,7 @@ use super::{
     lowering::Lowering,
     raw::{RawPatch, Text},
 };
-use crate::cluster::{ClusterSpec, Patch};
+use crate::cluster::{ClusterSpec, Manifest, Patch};
 
 /// The cluster of the scenario, and the problems so far. A method that returns `None` has reported a
 /// problem.
@@ -59,6 +59,29 @@ impl<'a, 'b> CheckContext<'a, 'b> {
     /// Returns an inline patch or document, or reads it from a file.
     pub fn patch(&mut self, written: &Spanned<RawPatch>) -> Option<Patch> {
         self.lowering.patch(written)
+    }
+
+    /// Returns the objects of a manifest file. `path` is the path from the directory of the scenario, and `place` the
+    /// text that refers to the file.
+    pub fn manifests(&mut self, place: &Text, path: &str) -> Option<Vec<Manifest>> {
+        let manifests = self.lowering.manifests(place, path);
+        (!manifests.is_empty()).then_some(manifests)
+    }
+
+    /// Returns the path and the text of a file. `path` is the path from the directory of the scenario, `place` the text
+    /// that refers to the file, and `what` its purpose.
+    pub fn file(&mut self, place: &Text, path: &str, what: &str) -> Option<(String, String)> {
+        self.lowering.named_file(place, path, what)
+    }
+
+    /// Returns the directory of the scenario.
+    pub fn directory(&self) -> &Path {
+        self.lowering.directory
+    }
+
+    /// Returns a time limit in seconds on the reference host.
+    pub fn seconds(&mut self, written: &Spanned<f64>) -> Option<Duration> {
+        self.lowering.seconds(written)
     }
 
     /// Parses an optional text.

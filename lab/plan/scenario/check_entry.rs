@@ -23,7 +23,7 @@ use super::{
 };
 
 /// The keys that every entry may have.
-pub(super) const COMMON_KEYS: [&str; 4] = ["id", "given", "when", "then"];
+pub(super) const COMMON_KEYS: [&str; 5] = ["id", "given", "when", "then", "failsWith"];
 
 /// A function that reads the parameters of one kind of check.
 pub type CheckReader<C> = fn(&Parameters<'_>) -> Result<ReadCheck<C>, serde_saphyr::Error>;

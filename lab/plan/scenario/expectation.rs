@@ -26,6 +26,11 @@ pub enum Expectation {
         /// The cause contains each of these texts. The comparison ignores case.
         cause_contains: Vec<String>,
     },
+    /// Each of these checks fails: a negative control of the checks. Scenario files do not contain this.
+    ChecksFail {
+        /// The identifiers of the checks.
+        checks: Vec<String>,
+    },
     /// The lab refuses the scenario before any machine starts.
     Refused {
         /// The cause contains each of these texts. The comparison ignores case.
@@ -84,6 +89,9 @@ impl Expectation {
         match self {
             Expectation::Passes if seen.is_empty() => Outcome::Passed,
             Expectation::Passes => Outcome::Failed { cause: seen_text() },
+            Expectation::ChecksFail { checks } if checks.iter().all(|check| has_failed(check, seen)) => {
+                Outcome::Passed
+            }
             _ if seen.iter().any(|failure| self.matches(failure)) => Outcome::Passed,
             _ => Outcome::Failed { cause: format!("expected {self}, but {}", seen_text()) },
         }
@@ -116,6 +124,11 @@ impl Expectation {
     }
 }
 
+/// Whether the check is among the failures.
+fn has_failed(check: &str, seen: &[SeenFailure]) -> bool {
+    seen.iter().any(|failure| matches!(failure, SeenFailure::Check { check: seen, .. } if seen == check))
+}
+
 fn holds_all(cause: &str, words: &[String]) -> bool {
     let cause = cause.to_lowercase();
     words.iter().all(|word| cause.contains(&word.to_lowercase()))
@@ -129,6 +142,9 @@ impl std::fmt::Display for Expectation {
         };
         match self {
             Expectation::Passes => f.write_str("that it passes"),
+            Expectation::ChecksFail { checks } => {
+                write!(f, "that each of these checks fails: {}", checks.join(", "))
+            }
             Expectation::Refused { cause_contains } => {
                 write!(f, "that it is refused before boot{}", cause(cause_contains))
             }
@@ -213,6 +229,16 @@ mod tests {
         assert!(!expected.judge(&[failed(Some(TurnedAway::MachineToken), words)]).passed());
         let check = SeenFailure::Check { check: "a".into(), cause: "worker-1: no token".into() };
         assert!(!expected.judge(&[check]).passed());
+    }
+
+    #[test]
+    fn a_control_is_green_only_if_each_of_its_checks_fails() {
+        let failed = |check: &str| SeenFailure::Check { check: check.to_owned(), cause: "no".into() };
+        let control = Expectation::ChecksFail { checks: vec!["a".into(), "b".into()] };
+        assert_eq!(control.judge(&[failed("b"), failed("a")]), Outcome::Passed);
+        let one = control.judge(&[failed("a")]).cause_of("control").expect("red");
+        assert_eq!(one, "control: expected that each of these checks fails: a, b, but check a failed: no");
+        assert!(!control.judge(&[]).passed() && !control.judge(&[panic_of("worker-1")]).passed());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use lab_model::{
     node::NodeName,
 };
 use serde::Serialize;
+use serde_saphyr::Spanned;
 
 use super::{
     check::{CheckDefinition, CheckSpec, PlannedCheck},
@@ -93,6 +94,14 @@ impl<C: PlannedCheck + ?Sized> Scenario<C> {
     }
 }
 
+impl<C: PlannedCheck + ?Sized> Scenario<C> {
+    /// Returns the checks that run programs on this host. The scenario may be a stranger's, so that the user must allow
+    /// them.
+    pub fn running_programs(&self) -> impl Iterator<Item = &CheckSpec<C>> {
+        self.checks.iter().filter(|spec| spec.check.runs_programs())
+    }
+}
+
 impl<C: ?Sized> Scenario<C> {
     /// Returns the plan information about the scenario for reports.
     pub fn planned(&self) -> Planned {
@@ -151,17 +160,22 @@ impl Lowering<'_> {
             (&raw.ready, &mut budgets.ready),
             (&raw.answer, &mut budgets.answer),
         ] {
-            let Some(seconds) = given else { continue };
-            if seconds.value > 0.0 && seconds.value <= LONGEST_BUDGET.as_secs_f64() {
-                *budget = Duration::from_secs_f64(seconds.value);
-            } else {
-                let message = format!("a budget of {} s is not a time that a step can take", seconds.value);
-                let longest = LONGEST_BUDGET.as_secs();
-                let help = format!("give seconds on the reference host, more than 0 and at most {longest}");
-                self.report(Diagnostic::at(seconds, message).help(help));
-            }
+            let Some(limit) = given.as_ref().and_then(|seconds| self.seconds(seconds)) else { continue };
+            *budget = limit;
         }
         budgets
+    }
+
+    /// Returns a time limit, or reports a problem.
+    pub(super) fn seconds(&mut self, seconds: &Spanned<f64>) -> Option<Duration> {
+        if seconds.value > 0.0 && seconds.value <= LONGEST_BUDGET.as_secs_f64() {
+            return Some(Duration::from_secs_f64(seconds.value));
+        }
+        let message = format!("a budget of {} s is not a time that a step can take", seconds.value);
+        let longest = LONGEST_BUDGET.as_secs();
+        let help = format!("give seconds on the reference host, more than 0 and at most {longest}");
+        self.report(Diagnostic::at(seconds, message).help(help));
+        None
     }
 }
 

@@ -82,7 +82,9 @@ pub(super) fn lower_checks<C: PlannedCheck + ?Sized>(
             when: own(|keys| &keys.when, derived.when),
             then: own(|keys| &keys.then, derived.then),
         };
-        checks.push(CheckSpec { id, check, words });
+        let fails_with = keys.and_then(|keys| keys.fails_with.as_ref());
+        let fails_with = fails_with.and_then(|fault| lowering.fault_of_check(fault, cluster));
+        checks.push(CheckSpec { id, check, words, fails_with });
     }
     checks
 }
@@ -148,6 +150,17 @@ impl Lowering<'_> {
             self.report(problem);
         }
         found.cloned()
+    }
+
+    /// Returns a fault that must make a check fail, or reports a problem.
+    fn fault_of_check(&mut self, raw: &Spanned<RawFault>, cluster: &ClusterSpec) -> Option<Fault> {
+        if let RawFault::HostMemory { .. } = raw.value {
+            let problem =
+                Diagnostic::at(raw, "with too little memory the cluster does not start, and no check runs");
+            self.report(problem.help("name a fault with which the cluster forms"));
+            return None;
+        }
+        self.fault(raw, cluster)
     }
 
     fn fault(&mut self, raw: &Spanned<RawFault>, cluster: &ClusterSpec) -> Option<Fault> {

@@ -14,12 +14,16 @@ impl Lowering<'_> {
         let Some(raw) = raw else {
             return NetworkPlugin::OfTheConfig;
         };
-        NetworkPlugin::Manifests(raw.manifests.iter().flat_map(|file| self.manifests(file)).collect())
+        NetworkPlugin::Manifests(
+            raw.manifests.iter().flat_map(|file| self.manifests(file, &file.value)).collect(),
+        )
     }
 
-    fn manifests(&mut self, file: &Text) -> Vec<Manifest> {
+    /// Reads the objects of a manifest file that the scenario refers to at `file`. Returns none after it has reported a
+    /// problem.
+    pub(super) fn manifests(&mut self, file: &Text, path: &str) -> Vec<Manifest> {
         const HELP: &str = "a manifest is one or more Kubernetes objects";
-        let Some((origin, text)) = self.named_file(file, &file.value, "manifest file") else {
+        let Some((origin, text)) = self.named_file(file, path, "manifest file") else {
             return Vec::new();
         };
         let objects: Vec<serde_json::Value> =

@@ -8,6 +8,7 @@
 mod check;
 mod check_context;
 mod check_entry;
+mod controls;
 mod expectation;
 mod file;
 mod lower_captures;
@@ -28,4 +29,4 @@ pub use expectation::{Expectation, SeenFailure};
 pub use file::{Scenario, ScenarioError};
 pub use raw::{RawPatch, Text};
 pub use start::Start;
-pub use vocabulary::vocabulary;
+pub use vocabulary::{vocabulary, words_of};

@@ -6,8 +6,9 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, IgnoredAny, MapAccess, Visitor},
 };
+use serde_saphyr::Spanned;
 
-use super::raw::Text;
+use super::raw::{RawFault, Text};
 
 /// An entry: the name of a check alone, or a mapping with the name as one of the keys.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub(super) struct RawCheckEntry {
     pub given: Option<String>,
     pub when: Option<String>,
     pub then: Option<String>,
+    pub fails_with: Option<Spanned<RawFault>>,
     /// The other keys, and whether each key has a value.
     pub others: Vec<(Text, bool)>,
 }
@@ -49,6 +51,7 @@ impl<'de> Deserialize<'de> for RawCheck {
                         "given" => entry.given = map.next_value()?,
                         "when" => entry.when = map.next_value()?,
                         "then" => entry.then = map.next_value()?,
+                        "failsWith" => entry.fails_with = map.next_value()?,
                         _ => {
                             let given = map.next_value::<Option<IgnoredAny>>()?.is_some();
                             entry.others.push((key, given));

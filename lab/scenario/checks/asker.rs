@@ -42,7 +42,7 @@ impl Asker {
     }
 
     /// Repeats the request until `judge` accepts the reply, for up to `patience`.
-    async fn judged(
+    pub(super) async fn judged(
         &self,
         from: &EchoPod,
         url: &str,

@@ -12,12 +12,14 @@ use lab_cluster::{
 use lab_model::events::Step;
 use tokio::sync::Mutex;
 
-use super::{CheckError, QUESTION};
+use super::{CheckError, QUESTION, host_view::HostView};
 
 /// A formed cluster during its checks.
 pub struct Fixtures {
     formed: FormedCluster,
     echo: Mutex<Echo>,
+    /// On the network of the nodes.
+    node_echo: Mutex<Echo>,
 }
 
 /// The echo workload, and the number of earlier echo workloads.
@@ -25,6 +27,18 @@ pub struct Fixtures {
 struct Echo {
     workload: Option<Arc<EchoWorkload>>,
     before: u32,
+}
+
+impl Echo {
+    fn namespace(&self, name: &str) -> String {
+        format!("{name}-{}", self.before + 1)
+    }
+
+    fn keep(&mut self, made: EchoWorkload) -> Arc<EchoWorkload> {
+        let made = Arc::new(made);
+        self.workload = Some(Arc::clone(&made));
+        made
+    }
 }
 
 /// Echo pods that respond, one on every node, with their workload.
@@ -36,7 +50,7 @@ pub(super) struct EchoPods {
 impl Fixtures {
     /// The fixtures of a cluster. The echo pods are not started yet.
     pub fn of(formed: FormedCluster) -> Self {
-        Self { formed, echo: Mutex::default() }
+        Self { formed, echo: Mutex::default(), node_echo: Mutex::default() }
     }
 
     pub fn formed(&self) -> &FormedCluster {
@@ -55,20 +69,36 @@ impl Fixtures {
     pub(super) async fn echo(&self) -> Result<EchoPods, CheckError> {
         let api = self.api();
         self.pod_network().await?;
-        let workload = {
-            let mut echo = self.echo.lock().await;
-            match &echo.workload {
-                Some(workload) => Arc::clone(workload),
-                None => {
-                    let namespace = format!("lab-checks-{}", echo.before + 1);
-                    let made = Arc::new(EchoWorkload::create(api, &namespace).await?);
-                    echo.workload = Some(Arc::clone(&made));
-                    made
-                }
+        let mut echo = self.echo.lock().await;
+        let workload = match &echo.workload {
+            Some(workload) => Arc::clone(workload),
+            None => {
+                let namespace = echo.namespace("lab-checks");
+                echo.keep(EchoWorkload::create(api, &namespace).await?)
             }
         };
+        drop(echo);
         let pods = on_every_node(self.cluster(), &workload).await?;
         Ok(EchoPods { workload, pods })
+    }
+
+    /// Returns echo pods on the network of the nodes, one on every node, when they are ready.
+    pub(super) async fn node_echo(&self) -> Result<Vec<EchoPod>, CheckError> {
+        let mut echo = self.node_echo.lock().await;
+        let workload = match &echo.workload {
+            Some(workload) => Arc::clone(workload),
+            None => {
+                let namespace = echo.namespace("lab-nodes");
+                echo.keep(EchoWorkload::create_on_nodes(self.api(), &namespace).await?)
+            }
+        };
+        drop(echo);
+        on_every_node(self.cluster(), &workload).await
+    }
+
+    /// The access of programs on the host to the cluster.
+    pub(super) fn host_view(&self) -> Result<HostView, CheckError> {
+        HostView::of(&self.formed)
     }
 
     /// Waits until kube-proxy and the network plugin run on every node, if they are pods. Their images may arrive
@@ -89,9 +119,11 @@ impl Fixtures {
     /// Keeps the current echo pods, and makes the next check start new ones. Call this after a node restart:
     /// the old pods still count as ready for some time, at addresses that no longer work.
     pub(super) async fn renew_echo(&self) {
-        let mut echo = self.echo.lock().await;
-        if echo.workload.take().is_some() {
-            echo.before += 1;
+        for echo in [&self.echo, &self.node_echo] {
+            let mut echo = echo.lock().await;
+            if echo.workload.take().is_some() {
+                echo.before += 1;
+            }
         }
     }
 }

@@ -10,7 +10,9 @@ mod asked;
 mod asker;
 mod boot_id;
 mod error;
+mod expression;
 mod fixtures;
+mod host_view;
 mod links;
 mod node_ports;
 mod observation;
@@ -20,9 +22,10 @@ mod tailnet_requests;
 
 pub use error::CheckError;
 pub use fixtures::Fixtures;
+pub use host_view::{Environment, HostView, NodeAccess};
 pub use observation::Observation;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use lab_cluster::wait::Wait;
@@ -40,6 +43,21 @@ pub trait Check: PlannedCheck {
         fixtures: &'a Fixtures,
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>>;
+
+    /// Returns the script that the check runs.
+    fn script(&self) -> Option<PathBuf> {
+        None
+    }
+
+    /// Observes a cluster of which only the API server and client files are known, as for `lab vet`. Returns `None` for
+    /// a check that needs more.
+    fn look_from_host<'a>(
+        &'a self,
+        _host: &'a HostView,
+        _seen: &'a mut Observation,
+    ) -> Option<BoxFuture<'a, Result<(), CheckError>>> {
+        None
+    }
 }
 
 /// Declares the modules of the checks and the table of checks, in the order of the messages. The first check
@@ -71,6 +89,11 @@ table_of_checks! {
     link_shape::LinkShape,
     tailnet_routing::TailnetRouting,
     tailnet_recovery::TailnetRecovery,
+    run::Run,
+    manifests::Manifests,
+    http::Http,
+    machine::MachineCheck,
+    chainsaw::Chainsaw,
 }
 
 const fn definition<K: CheckKind + Check>() -> CheckDefinition<dyn Check> {

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{
-    Request, Uri,
+    Request, StatusCode, Uri,
     body::Bytes,
     client::conn::http1,
     header::{CONNECTION, HOST, HeaderValue},
@@ -34,6 +34,17 @@ impl OutsideClient {
     /// # Errors
     /// When no successful response arrives within `patience`.
     pub async fn get(&self, url: &str, patience: Duration) -> Result<Bytes, TailnetError> {
+        match self.ask(url, patience).await? {
+            (status, body) if status.is_success() => Ok(body),
+            (status, _) => Err(self.unsent("send a request", format!("the answer is {status}"))),
+        }
+    }
+
+    /// Like [`OutsideClient::get`], and returns a response with any status.
+    ///
+    /// # Errors
+    /// When no response arrives within `patience`.
+    pub async fn ask(&self, url: &str, patience: Duration) -> Result<(StatusCode, Bytes), TailnetError> {
         let url = url.parse::<Uri>().map_err(|error| self.unsent("send a request", chain(&error)))?;
         match tokio::time::timeout(patience, self.request(&url)).await {
             Ok(answer) => answer,
@@ -43,7 +54,7 @@ impl OutsideClient {
         }
     }
 
-    async fn request(&self, url: &Uri) -> Result<Bytes, TailnetError> {
+    async fn request(&self, url: &Uri) -> Result<(StatusCode, Bytes), TailnetError> {
         let failed = |error: &(dyn std::error::Error + 'static)| self.unsent("send a request", chain(error));
         let (host, port) = (url.host().unwrap_or_default(), url.port_u16().unwrap_or(80));
         let stream = self.api.dial(Transport::Tcp, host, port).await?;
@@ -58,11 +69,9 @@ impl OutsideClient {
             .body(Empty::<Bytes>::new())
             .map_err(|error| failed(&error))?;
         let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
-        if !answer.status().is_success() {
-            return Err(self.unsent("send a request", format!("the answer is {}", answer.status())));
-        }
+        let status = answer.status();
         let body = Limited::new(answer.into_body(), LARGEST_BODY).collect().await;
-        body.map(|body| body.to_bytes()).map_err(|error| failed(&*error))
+        body.map(|body| (status, body.to_bytes())).map_err(|error| failed(&*error))
     }
 
     /// Sends one datagram through the tailnet and waits for the response. The network can lose datagrams: a missing
