@@ -59,12 +59,12 @@ test-component: images ## Run the tests against real processes, without clusters
 .PHONY: test-cluster
 test-cluster: images ## Run the tests that form whole clusters
 	cargo test --locked --test compute_only --test warm --test network_plugin --test mixed_role --test tailscale_routing --test extension_isolation \
-	  --test own_checks --test control --test hostile_node --test other_user --test exhaustion
+	  --test own_checks --test control --test detach --test hostile_node --test other_user --test exhaustion
 
 .PHONY: test-long
 test-long: setup-tests images ## Run the tests that take too long for every change (half an hour and more)
 	cargo test --locked --test ci --test rehearsal --test start_order --test tailscale_routing --test extension_isolation --test network_plugin \
-	  --test every_check --test network_partition --test experiment --test control -- --ignored --nocapture
+	  --test every_check --test network_partition --test experiment --test control --test detach -- --ignored --nocapture
 
 .PHONY: test-slow
 test-slow: setup-tests images ## Run the four scenarios and their negative rows on nodes that run a quarter of the time (SHARE=25)

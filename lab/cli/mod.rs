@@ -9,6 +9,7 @@ mod bench_gate;
 mod cluster;
 mod config;
 mod config_check;
+mod detach;
 mod failed;
 mod gate;
 mod guests;

@@ -1,6 +1,7 @@
 //! Commands that moved into a group: the old name answers with the new one.
 
 use clap::CommandFactory;
+use lab_model::words::shell_quoted;
 
 use super::Arguments;
 
@@ -30,7 +31,7 @@ pub(super) fn answer(words: &[String]) -> Option<String> {
         None if old == "report" && !is_of_group(old, rest.first()?) => "report show",
         None => return None,
     };
-    let rest: String = rest.iter().map(|word| format!(" {}", quoted(word))).collect();
+    let rest: String = rest.iter().map(|word| format!(" {}", shell_quoted(word))).collect();
     Some(format!("`lab {old}` is now `lab {new}`: run `lab {new}{rest}`"))
 }
 
@@ -40,15 +41,6 @@ fn is_of_group(group: &str, word: &str) -> bool {
     let group = command.find_subcommand(group);
     ["help", "--help", "-h"].contains(&word)
         || group.is_some_and(|group| group.find_subcommand(word).is_some())
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let plain = |character: char| character.is_ascii_alphanumeric() || "-_./:=,@%+".contains(character);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

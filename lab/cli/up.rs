@@ -2,12 +2,12 @@
 
 use std::{
     collections::HashSet,
-    convert::Infallible,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::Args;
+use futures::future::BoxFuture;
 use lab::session::{ClusterRequest, Session, write_bundle};
 use lab_cluster::{
     control::ControlServer,
@@ -29,18 +29,25 @@ use lab_report::Display;
 use lab_vm::machine::MachineFailure;
 
 use super::{
-    Failed, Failures, Guests, advice, asked_to_end, output::reader_gone, project::Project, say, say_where,
-    scenarios, tailnet::TailnetOptions, tell, unless_ended,
+    Failed, Failures, Guests, advice, asked_to_end,
+    detach::{DetachOptions, Keeper, Ready},
+    output::reader_gone,
+    project::Project,
+    say, say_where, scenarios,
+    tailnet::TailnetOptions,
+    tell, unless_ended,
 };
 
 /// Time limit for the outside client to join and to get the routes of the gateway, on the reference host.
 const JOIN: Duration = Duration::from_secs(60);
 
 const ENDED_BY_USER: &str = "ended by its user";
+pub(super) const STARTER_GONE: &str =
+    "the command that started this cluster went away before the cluster was ready";
 const READER_GONE: &str = "the reader of standard output has gone, as after `| head`, and the cluster ends with it; write the \
                            output to a file to keep the cluster";
 
-/// Form a cluster and keep it running until Ctrl-C.
+/// Form a cluster and keep it running until Ctrl-C, or beyond with --detach.
 #[derive(Args)]
 pub struct Up {
     /// Number of nodes: one control plane and workers
@@ -65,6 +72,8 @@ pub struct LivingOptions {
     /// Keep the cluster running after it lost a node or the link to this host
     #[arg(long)]
     keep_going: bool,
+    #[command(flatten)]
+    detach: DetachOptions,
     #[command(flatten)]
     tailnet: TailnetOptions,
     #[command(flatten)]
@@ -113,6 +122,10 @@ impl LivingOptions {
 
     /// Starts a cluster and keeps it running until Ctrl-C or a failure. `title` names the run.
     pub(super) async fn keep(self, title: &str, request: ClusterRequest) -> Result<ExitCode, Failed> {
+        if self.detach.starts_keeper() {
+            return self.detach.start_keeper().await;
+        }
+        let mut keeper = self.detach.keeper()?;
         let mut options = self.guests.options(title, Display::for_stderr());
         Project::here()?.fill(&mut options)?;
         options.tailnet = self.tailnet.real()?;
@@ -125,7 +138,7 @@ impl LivingOptions {
         session.publish(&running.cluster, "forming")?;
         let formed = tokio::select! {
             formed = session.form(&running.cluster) => Ok(formed),
-            cause = end_of_use() => Err(cause),
+            cause = end_of_use(keeper.as_mut()) => Err(cause),
         };
         let (outcome, ending, code) = match formed {
             Err(cause) => interrupted(cause),
@@ -144,13 +157,15 @@ impl LivingOptions {
                 (Outcome::Failed { cause }, Ending::Failed, code_of(failure.is_of_the_host()))
             }
             Ok(Ok(formed)) => {
+                let attached = keeper.is_none();
                 let ended = tokio::select! {
-                    kept = keep(&session, &formed, self.keep_going) => kept.err().ok_or(ENDED_BY_USER),
-                    cause = end_of_use() => Err(cause),
+                    ended = keep(&session, &formed, self.keep_going, keeper.as_mut()) => ended,
+                    cause = end_of_use(None), if attached => Ok(cause),
+                    () = asked_to_end(), if !attached => Ok(ENDED_BY_USER.to_owned()),
                 };
                 match ended {
-                    Err(cause) => interrupted(cause),
-                    Ok(Failed { code, message, .. }) => {
+                    Ok(cause) => interrupted(cause),
+                    Err(Failed { code, message, .. }) => {
                         tell!("error: {message}");
                         (Outcome::Failed { cause: message }, Ending::Failed, code)
                     }
@@ -163,20 +178,33 @@ impl LivingOptions {
     }
 }
 
-/// Resolves when nobody uses the cluster any more, with the reason.
-async fn end_of_use() -> &'static str {
-    tokio::select! {
-        () = asked_to_end() => ENDED_BY_USER,
-        () = reader_gone() => {
-            tell!("error: {READER_GONE}");
-            READER_GONE
+/// Resolves when nobody uses a cluster any more, with the reason. A forming cluster with a keeper ends with the command
+/// that started it, and any other one with the reader of standard output.
+async fn end_of_use(keeper: Option<&mut Keeper>) -> String {
+    let unused = async {
+        match keeper {
+            Some(keeper) => {
+                keeper.starter_gone().await;
+                STARTER_GONE
+            }
+            None => {
+                reader_gone().await;
+                READER_GONE
+            }
         }
+    };
+    tokio::select! {
+        () = asked_to_end() => ENDED_BY_USER.to_owned(),
+        cause = unused => cause.to_owned(),
     }
 }
 
 /// The result of a cluster that is not used any more.
-fn interrupted(cause: &str) -> (Outcome, Ending, ExitCode) {
-    (Outcome::NotRun { cause: cause.into() }, Ending::Interrupted, ExitCode::Interrupted)
+fn interrupted(cause: String) -> (Outcome, Ending, ExitCode) {
+    if cause != ENDED_BY_USER {
+        tell!("error: {cause}");
+    }
+    (Outcome::NotRun { cause }, Ending::Interrupted, ExitCode::Interrupted)
 }
 
 fn how_to(cluster: &Cluster, kubeconfig: &Path, talosconfig: &Path) -> Result<String, Failed> {
@@ -199,25 +227,50 @@ fn how_to(cluster: &Cluster, kubeconfig: &Path, talosconfig: &Path) -> Result<St
     Ok(text)
 }
 
-/// Prints how to use the cluster, and keeps it running. Returns only after a failure. A cluster that loses a node or its
-/// uplink has failed, unless it is to keep going.
-async fn keep(session: &Session, formed: &FormedCluster, keep_going: bool) -> Result<Infallible, Failed> {
+/// Tells how to use the cluster, and keeps it running. Returns the reason when its keeper has to end it, or the failure of
+/// the cluster: it has failed when it loses a node or its uplink, unless it is to keep going.
+async fn keep(
+    session: &Session,
+    formed: &FormedCluster,
+    keep_going: bool,
+    keeper: Option<&mut Keeper>,
+) -> Result<String, Failed> {
     let cluster = formed.cluster();
     let mut events = session.recorder().subscribe();
     let kubeconfig = session.save_kubeconfig(formed)?;
     session.publish(cluster, "ready")?;
     let client = join(cluster).await?;
-    say!("{}", how_to(cluster, &kubeconfig, &session.path().join("talosconfig"))?);
-    if let Some(client) = &client {
-        say!("{}", how_to_reach(client));
-    }
-    say!(
-        "\nAccess: lab cluster kubectl, lab cluster exec, lab node console NODE. Faults: lab net, lab node \
-         pause|kill|reboot. Ctrl-C here, or lab down, stops the cluster."
+    let talosconfig = session.path().join("talosconfig");
+    let reached = client.as_ref().map(how_to_reach).unwrap_or_default();
+    let usage = format!(
+        "{}{reached}\n\nAccess: lab cluster kubectl, lab cluster exec, lab node console NODE. Faults: lab net, lab node \
+         pause|kill|reboot.",
+        how_to(cluster, &kubeconfig, &talosconfig)?
     );
+    let end_of_life: BoxFuture<'_, String> = match keeper {
+        None => {
+            say!("{usage} Ctrl-C here, or lab down, stops the cluster.");
+            Box::pin(std::future::pending())
+        }
+        Some(keeper) => {
+            let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            let ready = Ready {
+                run: session.name().to_owned(),
+                kubeconfig: absolute(&kubeconfig),
+                talosconfig: absolute(&talosconfig),
+                usage,
+            };
+            if let Err(cause) = keeper.hand_over(&ready).await {
+                return Ok(cause);
+            }
+            Box::pin(keeper.end_of_life())
+        }
+    };
+    let mut end_of_life = end_of_life;
     let (mut linked, mut told) = (true, HashSet::new());
     loop {
         let (cause, of_the_host) = tokio::select! {
+            reason = &mut end_of_life => return Ok(reason),
             error = cluster.lan().failure(), if linked => {
                 linked = false;
                 (error.to_string(), false)

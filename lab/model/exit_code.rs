@@ -45,6 +45,11 @@ impl ExitCode {
         }
     }
 
+    /// Returns the exit code with this number.
+    pub fn of(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.code() == code)
+    }
+
     /// Returns a short description.
     pub const fn meaning(self) -> &'static str {
         match self {

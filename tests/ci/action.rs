@@ -1,6 +1,6 @@
 //! The composite action: its file, and its steps from a clean checkout.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, ensure};
 
@@ -246,6 +246,31 @@ fn two_shards_joined_are_one_run_and_a_lost_one_is_missed() -> Result<()> {
     let lost = caller.run(&[("merge", "shards")])?;
     assert_eq!(lost.verdict(), "failed", "{}", lost.log);
     assert!(lost.summary.contains("shard 2/2 is missing"), "{}", lost.summary);
+    Ok(())
+}
+
+/// The cluster stays for the steps after the action, and ends with the job, which is this test's process here.
+#[test]
+fn a_kept_cluster_is_there_for_later_steps() -> Result<()> {
+    let caller = Caller::new()?;
+    let scenario = "cluster: { nodes: [{ name: cp-1, kind: controlplane }], gateways: 0 }\nname: kept\nchecks: [layers-green]\n";
+    fs::write(caller.runner.workspace.join("kept.yaml"), scenario)?;
+    let ran = caller.run(&[("keep", "true"), ("scenarios", "kept.yaml")])?;
+    let lab = |words: &[&str]| {
+        let mut lab = Command::new(env!("CARGO_BIN_EXE_lab"));
+        lab.args(words).arg("--run-root").arg(caller.runner.action.join("target/lab")).output()
+    };
+    let status = lab(&["status"])?;
+    let down = lab(&["down"])?;
+    assert_eq!(ran.verdict(), "passed", "{}", ran.log);
+    assert!(names(&ran).contains(&"Form a cluster that stays") && !names(&ran).contains(&"Form clusters"));
+    let variable =
+        |name: &str| ran.environment.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    let run = variable("LAB_RUN").context("no LAB_RUN")?;
+    let status = String::from_utf8_lossy(&status.stdout);
+    assert!(status.contains(&format!("{run}  ready")), "{status}");
+    assert!(variable("KUBECONFIG").is_some() && variable("TALOSCONFIG").is_some(), "{}", ran.environment);
+    assert!(String::from_utf8_lossy(&down.stdout).contains(&format!("{run} has ended")), "{down:?}");
     Ok(())
 }
 

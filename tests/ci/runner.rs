@@ -80,6 +80,8 @@ pub struct Ran {
     pub outputs: BTreeMap<String, String>,
     /// What the job's summary became.
     pub summary: String,
+    /// What later steps of the job get as variables.
+    pub environment: String,
     /// All that was printed.
     pub log: String,
 }
@@ -125,8 +127,10 @@ impl Runner {
         contexts.values.insert("runner.temp".to_owned(), path(&self.temp));
         let mut ran = Ran::default();
         let mut failed = false;
-        let summary = self.temp.join("summary.md");
-        fs::write(&summary, "")?;
+        let [summary, environment] = ["summary.md", "environment"].map(|name| self.temp.join(name));
+        for file in [&summary, &environment] {
+            fs::write(file, "")?;
+        }
         for step in &action.runs.steps {
             let told = || format!("step \"{}\"", step.name);
             let condition = step.condition.as_deref().unwrap_or("'yes'");
@@ -149,6 +153,7 @@ impl Runner {
                 .env("GITHUB_ACTION_PATH", &self.action)
                 .env("GITHUB_OUTPUT", &outputs)
                 .env("GITHUB_STEP_SUMMARY", &summary)
+                .env("GITHUB_ENV", &environment)
                 .env("RUNNER_TEMP", &self.temp)
                 .env_remove("GITHUB_ACTIONS")
                 .stdin(Stdio::null());
@@ -165,6 +170,7 @@ impl Runner {
             }
         }
         ran.summary = fs::read_to_string(&summary)?;
+        ran.environment = fs::read_to_string(&environment)?;
         for (name, output) in &action.outputs {
             ran.outputs.insert(name.clone(), interpolated(&output.value, &contexts)?);
         }

@@ -11,6 +11,7 @@ use serde_saphyr::Spanned;
 use super::{
     lowering::Lowering,
     raw::{RawPatch, Text},
+    raw_check::RawCheck,
 };
 use crate::cluster::{ClusterSpec, Manifest, Patch};
 
@@ -19,11 +20,21 @@ use crate::cluster::{ClusterSpec, Manifest, Patch};
 pub struct CheckContext<'a, 'b> {
     lowering: &'a mut Lowering<'b>,
     cluster: &'a ClusterSpec,
+    entry: &'a Spanned<RawCheck>,
 }
 
 impl<'a, 'b> CheckContext<'a, 'b> {
-    pub(super) fn new(lowering: &'a mut Lowering<'b>, cluster: &'a ClusterSpec) -> Self {
-        Self { lowering, cluster }
+    pub(super) fn new(
+        lowering: &'a mut Lowering<'b>,
+        cluster: &'a ClusterSpec,
+        entry: &'a Spanned<RawCheck>,
+    ) -> Self {
+        Self { lowering, cluster, entry }
+    }
+
+    /// Returns a problem at the place of the check.
+    pub fn at_check(&self, message: &str) -> Diagnostic {
+        Diagnostic::at(self.entry, message)
     }
 
     /// Returns the cluster under test.

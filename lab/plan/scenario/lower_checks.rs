@@ -51,7 +51,7 @@ pub(super) fn lower_checks<C: PlannedCheck + ?Sized>(
                 continue;
             }
         };
-        let Some(check) = read(&mut CheckContext::new(lowering, cluster)) else { continue };
+        let Some(check) = read(&mut CheckContext::new(lowering, cluster, raw)) else { continue };
         let keys = match &raw.value {
             RawCheck::Bare(_) => None,
             RawCheck::Full(keys) => Some(&**keys),

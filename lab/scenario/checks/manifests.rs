@@ -87,8 +87,8 @@ impl CheckKind for Manifests {
             until = manifests.iter().map(usual).collect();
         }
         if until.is_empty() {
-            context
-                .report(Diagnostic::of_file("a check `manifests` names no file").help("name one in `files`"));
+            let problem = context.at_check("a check `manifests` names no file");
+            context.report(problem.help("name one in `files`"));
             return None;
         }
         let limit = match &written.limit {

@@ -126,10 +126,9 @@ impl CheckKind for Run {
                 return None;
             }
             (None, None) => {
-                context.report(
-                    Diagnostic::of_file("a check `run` names no program")
-                        .help("write `run: { script: tests/01-nodes.sh }` or `run: kubectl …`"),
-                );
+                let problem = context.at_check("a check `run` names no program");
+                context
+                    .report(problem.help("write `run: { script: tests/01-nodes.sh }` or `run: kubectl …`"));
                 return None;
             }
         };

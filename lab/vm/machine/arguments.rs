@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab_model::accelerator::Accelerator;
+use lab_model::{accelerator::Accelerator, words::shell_quoted};
 
 use super::{DeviceBus, GicVersion, MachineSpec};
 
@@ -110,8 +110,8 @@ pub fn arguments(accelerator: Accelerator, spec: &MachineSpec, wiring: &Wiring) 
 
 /// The complete command as one line for a POSIX shell.
 pub fn shell_line(program: &Path, arguments: &[OsString]) -> String {
-    std::iter::once(quoted(&program.to_string_lossy()))
-        .chain(arguments.iter().map(|argument| quoted(&argument.to_string_lossy())))
+    std::iter::once(shell_quoted(&program.to_string_lossy()))
+        .chain(arguments.iter().map(|argument| shell_quoted(&argument.to_string_lossy())))
         .collect::<Vec<_>>()
         .join(" ")
 }
@@ -153,15 +153,6 @@ fn no_rom(bus: DeviceBus) -> &'static str {
 /// QEMU's option syntax doubles a comma inside a value.
 fn escaped(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
-}
-
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }
 
 #[derive(Default)]

@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 
 api POST /apis/node.k8s.io/v1/runtimeclasses runtime-class.json >/dev/null
 api POST /api/v1/namespaces/default/pods pod.json >/dev/null
-for _ in $(seq 15); do
+for _ in $(seq 40); do
   if api GET "$pod" | grep -q '"type":"Ready"[^}]*"status":"True"'; then
     echo "✅ the pod is Ready"
     exit 0

@@ -18,7 +18,8 @@ field client-key-data | base64 -d >"$work/key"
 api() {
   local body=()
   if [ $# -eq 3 ]; then body=(--header 'Content-Type: application/json' --data-binary "@$3"); fi
-  curl --fail --silent --show-error --max-time 10 --cacert "$work/ca" --cert "$work/certificate" --key "$work/key" \
+  # For curl, the API server spreads its JSON over lines.
+  curl --user-agent own-checks --fail --silent --show-error --max-time 10 --cacert "$work/ca" --cert "$work/certificate" --key "$work/key" \
     --connect-to "::$LAB_KUBERNETES_API" --request "$1" "${body[@]}" "https://$(field tls-server-name):6443$2"
 }
 
