@@ -93,7 +93,7 @@ check: images ## Check formatting, lints and licences
 	  if [ -e $$module/edits.yaml ]; then echo "go vet: $$module passed as it was built"; continue; fi; \
 	  echo "go vet: $$module"; \
 	  (cd $$module && CGO_ENABLED=0 GOOS=linux GOARCH=arm64 \
-	    go vet -trimpath -buildvcs=false -tags osusergo,netgo,grpcnotrace ./...); done
+	    go vet -trimpath -buildvcs=false -gcflags=all=-dwarf=false -tags osusergo,netgo,grpcnotrace ./...); done
 	@for module in $(filter-out images/% tools/%,$(GO_MODULES)); do echo "go vet: $$module"; (cd $$module && go vet ./...); done
 	scripts/ci/lint
 	@scripts/deny

@@ -320,7 +320,7 @@ mod tests {
     fn later_steps_of_a_job_get_the_variables() {
         let file = tempfile::NamedTempFile::new().expect("file");
         std::fs::write(file.path(), "EARLIER=1\n").expect("write");
-        add_to_environment(file.path(), &ready()).expect("added");
+        assert!(add_to_environment(file.path(), &ready()).is_ok());
         let text = std::fs::read_to_string(file.path()).expect("read");
         let expected =
             "EARLIER=1\nKUBECONFIG=/runs/it's/kubeconfig\nTALOSCONFIG=/runs/talosconfig\nLAB_RUN=lab-1\n";
@@ -334,7 +334,6 @@ mod tests {
     fn a_process_that_is_not_there_is_not_followed() {
         let mut child = std::process::Command::new("true").spawn().expect("true");
         child.wait().expect("ended");
-        let error = followed(child.id()).expect_err("gone");
-        assert_eq!(error.code, ExitCode::BadInput);
+        assert_eq!(followed(child.id()).err().map(|error| error.code), Some(ExitCode::BadInput));
     }
 }

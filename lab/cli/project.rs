@@ -1,7 +1,7 @@
 //! `lab.yaml` in the current directory: the images of a repository, as defaults of `lab run` and `lab up`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     io,
     path::{Path, PathBuf},
 };
@@ -63,8 +63,8 @@ impl Project {
         for (role, ProjectRole { image }) in self.roles {
             let role = Role::new(role)
                 .map_err(|error| Failed::new(ExitCode::BadInput, format!("{FILE}: {error}")))?;
-            if !options.given.contains_key(&role) {
-                options.given.insert(role, Source::parse(&image)?);
+            if let Entry::Vacant(entry) = options.given.entry(role) {
+                entry.insert(Source::parse(&image)?);
             }
         }
         if options.mirrors.is_empty() {

@@ -6,8 +6,9 @@ use std::{sync::mpsc, thread, time::Duration};
 pub(super) const LONGEST: usize = 1000;
 /// The deepest nesting of brackets in an expression.
 const DEEPEST: usize = 32;
-/// The stack of the thread that reads or evaluates an expression: both are recursive.
-const STACK: usize = 16 << 20;
+/// The stack of the thread that reads or evaluates an expression, in bytes: both are recursive, and a frame of a program
+/// that is not optimised is large. Only what is used takes memory.
+const STACK: usize = 256 << 20;
 /// The time limit of one evaluation. Ordinary expressions take less than a millisecond.
 const TIME: Duration = Duration::from_secs(2);
 

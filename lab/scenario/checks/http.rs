@@ -186,12 +186,12 @@ impl Http {
             Place::Pod(node) => {
                 let url = self.url_of_nodes(cluster)?;
                 let pods = fixtures.echo().await?.pods;
-                self.from_pod(fixtures.api(), pod_on(&pods, node)?, url.as_str(), wait).await
+                self.ask_in_pod(fixtures.api(), pod_on(&pods, node)?, url.as_str(), wait).await
             }
             Place::Node(node) => {
                 let url = self.resolved(cluster, fixtures.api()).await?;
                 let pods = fixtures.node_echo().await?;
-                self.from_pod(fixtures.api(), pod_on(&pods, node)?, url.as_str(), wait).await
+                self.ask_in_pod(fixtures.api(), pod_on(&pods, node)?, url.as_str(), wait).await
             }
             Place::Host { node } => {
                 let mut url = self.parsed()?;
@@ -207,7 +207,7 @@ impl Http {
                     .timeout(REQUEST)
                     .pool_max_idle_per_host(0)
                     .build()?;
-                self.from_here(&http, &url, wait).await
+                self.ask_here(&http, &url, wait).await
             }
             Place::Tailnet => {
                 let tailnet = tailnet_of(cluster)?;
@@ -223,12 +223,12 @@ impl Http {
                     return Err(CheckError::seen(message));
                 }
                 let client = tailnet.routed_client(cluster.plan().budgets.patience()).await?;
-                self.from_tailnet(&client, url.as_str(), wait).await
+                self.ask_in_tailnet(&client, url.as_str(), wait).await
             }
         }
     }
 
-    async fn from_pod(
+    async fn ask_in_pod(
         &self,
         api: &KubernetesApi,
         pod: &EchoPod,
@@ -242,7 +242,7 @@ impl Http {
         Ok(Asker::new(api).judged(pod, url, wait, judge).await?)
     }
 
-    async fn from_here(&self, http: &reqwest::Client, url: &Url, wait: &Wait) -> Result<String, CheckError> {
+    async fn ask_here(&self, http: &reqwest::Client, url: &Url, wait: &Wait) -> Result<String, CheckError> {
         let attempt = async || {
             let failed = |error: reqwest::Error| AskError::Request(chain(&error));
             let mut answer = http.get(url.clone()).send().await.map_err(failed)?;
@@ -259,7 +259,7 @@ impl Http {
         Ok(wait.retry(attempt).await.map_err(AskError::from)?)
     }
 
-    async fn from_tailnet(
+    async fn ask_in_tailnet(
         &self,
         client: &OutsideClient,
         url: &str,

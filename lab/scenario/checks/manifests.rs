@@ -262,14 +262,10 @@ impl Applied<'_> {
         limit: Duration,
     ) -> Result<(), CheckError> {
         let key = ObjectKey::of(manifest).or_in(namespace);
-        match self.api.object(&key).await {
-            Ok(Some(_)) => {
-                let message =
-                    format!("{key} exists already; the check applies and removes only its own objects");
-                return Err(CheckError::seen(message));
-            }
-            // The kind may be defined by an object of the same check.
-            Ok(None) | Err(_) => {}
+        // An error is none: the kind may be defined by an object of the same check.
+        if let Ok(Some(_)) = self.api.object(&key).await {
+            let message = format!("{key} exists already; the check applies and removes only its own objects");
+            return Err(CheckError::seen(message));
         }
         self.apply(manifest, namespace, limit).await
     }

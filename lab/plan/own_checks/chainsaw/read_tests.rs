@@ -51,7 +51,7 @@ fn every_supported_operation_is_read() {
 "#,
     );
     let tests = read_text(&text).expect("read");
-    insta::assert_snapshot!(serde_yaml::to_string(&tests).expect("plain data"));
+    insta::assert_snapshot!(serde_json::to_string_pretty(&tests).expect("plain data"));
 }
 
 #[test]
