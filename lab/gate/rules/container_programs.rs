@@ -92,6 +92,11 @@ mod tests {
         assert_eq!(in_path, ["api, layer 1: programs are not for arm64: /usr/bin/tool (amd64)"]);
         let aside = found(&["/app"], &[("app", 183), ("usr/share/tests/tool", 62)]);
         assert!(aside[0].contains("files for other architectures lie outside"), "{aside:?}");
+        // The fixture's working directory is /srv.
+        let own = found(&["/app"], &[("app", 183), ("srv/bin/tool", 62)]);
+        assert_eq!(own, ["api, layer 1: programs are not for arm64: /srv/bin/tool (amd64)"]);
+        let for_each = found(&["/app"], &[("app", 183), ("srv/amd64/tool", 62), ("srv/arm64/tool", 183)]);
+        assert!(for_each[0].contains("files for other architectures lie outside"), "{for_each:?}");
         let missing = found(&["/gone"], &[("app", 183)]);
         assert_eq!(missing, ["api: the entrypoint needs /gone, which no layer has"]);
     }

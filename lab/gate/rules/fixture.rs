@@ -146,7 +146,7 @@ pub fn container(source: &str, entrypoint: &[&str], programs: &[(&str, u16)]) ->
         architecture: Some("arm64".into()),
         os: Some("linux".into()),
         config_type: None,
-        command: Command { entrypoint: Some(words), ..Command::default() },
+        command: Command { entrypoint: Some(words), working_dir: Some("/srv".into()), ..Command::default() },
         layers: vec![Arc::new(layer)],
         bytes: 1,
         read: 1,

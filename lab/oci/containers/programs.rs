@@ -43,7 +43,8 @@ pub struct ForeignProgram {
     pub machine: String,
     /// How the entrypoint leads to it, if it does: the paths on the way, from the entrypoint.
     pub started_by: Option<Vec<String>>,
-    /// Whether it lies in a directory of the search path.
+    /// Whether a container finds it: it lies in a directory of the search path, or may be run, lies below the working
+    /// directory, and no arm64 program of the image has its name. Scripts start such programs by paths in variables.
     pub in_path: bool,
 }
 
@@ -135,14 +136,28 @@ impl Programs {
             }
         }
         let search: BTreeSet<_> = stack.search.iter().map(|path| path.trim_matches('/')).collect();
+        let own = directory.trim_matches('/');
+        let is_own =
+            |path: &str| !own.is_empty() && path.strip_prefix(own).is_some_and(|rest| rest.starts_with('/'));
+        let name = |path: &'_ str| path.rsplit('/').next().unwrap_or_default().to_owned();
+        let native_names: BTreeSet<String> = stack
+            .entries
+            .iter()
+            .filter_map(|(path, (_, entry))| match entry {
+                LayerEntry::Program { head, executable: true } if head.is_arm64() => Some(name(path)),
+                _ => None,
+            })
+            .collect();
         let (mut native, mut scripts, mut foreign) = (0, 0, Vec::new());
         for (path, (layer, entry)) in &stack.entries {
-            let head = match entry {
+            let (head, executable) = match entry {
                 LayerEntry::Program { head, executable } if head.is_arm64() => {
                     native += usize::from(*executable);
                     continue;
                 }
-                LayerEntry::Program { head, .. } if head.is_program && !head.is_bytecode() => head,
+                LayerEntry::Program { head, executable } if head.is_program && !head.is_bytecode() => {
+                    (head, *executable)
+                }
                 LayerEntry::Script(_) => {
                     scripts += 1;
                     continue;
@@ -155,7 +170,8 @@ impl Programs {
                 layer: *layer,
                 machine: head.machine_name(),
                 started_by: started.ways.get(*path).cloned(),
-                in_path: search.contains(parent),
+                in_path: search.contains(parent)
+                    || executable && is_own(path) && !native_names.contains(&name(path)),
             });
         }
         foreign.sort_by_key(|program| (program.started_by.is_none(), !program.in_path));
