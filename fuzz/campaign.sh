@@ -66,7 +66,7 @@ RUSTFLAGS="$coverage" cargo build --quiet --release --locked --manifest-path "$h
 
 printf '%-14s %12s %9s %8s %10s %9s\n' target executions coverage inputs 'peak MiB' 'slowest s'
 for target in "$@"; do
-    mkdir -p "$work/corpus/$target" "$work/found/$target"
+    mkdir -p "$work/corpus/$target" "$work/seeds/$target" "$work/found/$target"
     log="$work/$target.log"
     if ! "$work/build/$machine/release/$target" "$work/corpus/$target" "$work/seeds/$target" \
         -max_total_time="$seconds" -timeout=10 -rss_limit_mb=512 -malloc_limit_mb=512 -max_len=65536 \
