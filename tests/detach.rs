@@ -1,6 +1,9 @@
 //! `lab up --detach` on real VMs: a cluster that stays when its command has ended, and that never stays longer than what
 //! owns it.
 
+#[path = "support/run_root.rs"]
+mod run_root;
+
 use std::{
     fs,
     path::Path,
@@ -16,6 +19,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use rand::Rng;
+use run_root::run_root;
 
 /// For a cluster to end with what owns it.
 const END: Duration = Duration::from_secs(60);
@@ -29,9 +33,7 @@ struct Lab {
 
 impl Lab {
     fn new() -> Result<Self> {
-        let below = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab");
-        fs::create_dir_all(&below)?;
-        Ok(Self { root: tempfile::Builder::new().prefix("detach-test-").tempdir_in(below)? })
+        Ok(Self { root: run_root("detach-test-")? })
     }
 
     fn command(&self, words: &str) -> Command {

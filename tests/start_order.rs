@@ -4,6 +4,8 @@
 
 #[path = "support/command.rs"]
 mod command;
+#[path = "support/run_root.rs"]
+mod run_root;
 
 use std::{
     path::Path,
@@ -12,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use command::{built, said};
+use run_root::run_root;
 
 /// A core for each cluster: the first and the last that this process may use.
 fn cores() -> Result<[String; 2]> {
@@ -50,10 +53,7 @@ fn passed(run: Child) -> Result<String> {
 fn six_nodes_on_one_core_starve_their_control_plane_unless_they_wait_for_it() -> Result<()> {
     built("compute")?;
     let [first, last] = cores()?;
-    let below = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab");
-    std::fs::create_dir_all(&below)?;
-    let root = || tempfile::Builder::new().prefix("start-order-").tempdir_in(&below);
-    let roots = [root()?, root()?];
+    let roots = [run_root("start-order-")?, run_root("start-order-")?];
     let together = run_on(&first, "together", roots[0].path())?;
     let ordered = run_on(&last, "ordered", roots[1].path())?;
     let (together, ordered) = (passed(together), passed(ordered));

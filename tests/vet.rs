@@ -87,6 +87,32 @@ fn without_permission_scripts_are_read_and_not_run() -> Result<()> {
 }
 
 /// An empty directory with the files of `lab init`.
+/// A test is read as a scenario is: files elsewhere only with permission.
+#[test]
+fn a_chainsaw_test_names_files_of_its_own_directory() -> Result<()> {
+    let [tests, elsewhere] = [tempfile::tempdir()?, tempfile::tempdir()?];
+    let pod = elsewhere.path().join("pod.yaml");
+    fs::write(&pod, "apiVersion: v1\nkind: Pod\nmetadata: { name: a }\n")?;
+    let test = format!(
+        "apiVersion: chainsaw.kyverno.io/v1alpha1\nkind: Test\nmetadata: {{ name: t }}\nspec:\n  steps:\n  - try:\n    \
+         - assert: {{ file: {} }}\n",
+        pod.display()
+    );
+    let file = tests.path().join("chainsaw-test.yaml");
+    fs::write(&file, test)?;
+    let file = file.display().to_string();
+    let refused = lab(root(), &["vet", &file])?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(refused.status.code() == Some(2), "{refused:?}");
+    ensure!(
+        said.contains("it is outside of the directory of the scenario; --allow-path DIR allows it"),
+        "{said}"
+    );
+    let allowed = lab(root(), &["vet", "--allow-path", &elsewhere.path().display().to_string(), &file])?;
+    ensure!(allowed.status.success(), "{allowed:?}");
+    Ok(())
+}
+
 fn initialised() -> Result<tempfile::TempDir> {
     let directory = tempfile::tempdir()?;
     let image = |name: &str| root().join("target/images").join(name).to_string_lossy().into_owned();

@@ -3,6 +3,8 @@
 
 #[path = "support/others.rs"]
 mod others;
+#[path = "support/run_root.rs"]
+mod run_root;
 
 use std::{
     fs,
@@ -23,6 +25,7 @@ use lab_model::events::{Event, EventKind};
 use lab_report::read_recording;
 use lab_vm::process::ProcessRecord;
 use nix::{sys::signal, unistd::Pid};
+use run_root::run_root;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::ChildStdout,
@@ -49,9 +52,7 @@ struct Lab {
 
 impl Lab {
     fn new() -> Result<Self> {
-        let below = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab");
-        fs::create_dir_all(&below)?;
-        let root = tempfile::Builder::new().prefix("warm-test-").tempdir_in(below)?;
+        let root = run_root("warm-test-")?;
         fs::write(root.path().join("scenario.yaml"), SCENARIO)?;
         Ok(Self { root })
     }

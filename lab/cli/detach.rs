@@ -9,7 +9,6 @@
 
 use std::{
     ffi::OsString,
-    fs::OpenOptions,
     io::Write,
     path::{Path, PathBuf},
     process::Stdio,
@@ -26,10 +25,17 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Failed, asked_to_end, output::tell_as_is, say, up::STARTER_GONE};
+use super::{
+    Failed, asked_to_end,
+    output::{append_to_file_of, tell_as_is, variable_of_job},
+    say,
+    up::STARTER_GONE,
+};
 
 /// The argument that makes this process the keeper.
 const KEEPER: &str = "--keeper";
+/// The variable of a job that names the file with the variables of later steps.
+const GITHUB_ENV: &str = "GITHUB_ENV";
 /// What the command answers when it has taken note of the cluster.
 const TAKEN: &str = "taken";
 /// Interval at which a followed process is looked for. Only Linux has process descriptors.
@@ -132,12 +138,11 @@ impl DetachOptions {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| internal("start the process that keeps the cluster", error))?;
-        let lost = || Failed::new(ExitCode::Internal, "the process that keeps the cluster has no pipes");
-        let (mut answer, said, complaints) =
-            match (keeper.stdin.take(), keeper.stdout.take(), keeper.stderr.take()) {
-                (Some(answer), Some(said), Some(complaints)) => (answer, said, complaints),
-                _ => return Err(lost()),
-            };
+        let (Some(mut answer), Some(said), Some(complaints)) =
+            (keeper.stdin.take(), keeper.stdout.take(), keeper.stderr.take())
+        else {
+            return Err(Failed::new(ExitCode::Internal, "the process that keeps the cluster has no pipes"));
+        };
         let mut complaints = BufReader::new(complaints).lines();
         let mut said = BufReader::new(said).lines();
         let ready = loop {
@@ -150,7 +155,7 @@ impl DetachOptions {
         };
         let ready = ready.map_err(|error| internal("read from the process that keeps the cluster", error))?;
         let Some(ready) = ready else {
-            // The keeper has failed, or ends its cluster because nobody takes it.
+            // The cluster has failed, or this command was asked to end and does not take the cluster.
             drop(answer);
             while let Ok(Some(line)) = complaints.next_line().await {
                 tell_as_is(&line);
@@ -253,8 +258,7 @@ fn followed(pid: u32) -> Result<ProcessIdentity, Failed> {
 }
 
 fn github_env() -> Result<PathBuf, Failed> {
-    let path = std::env::var_os("GITHUB_ENV").filter(|path| !path.is_empty()).map(PathBuf::from);
-    path.ok_or_else(|| {
+    variable_of_job(GITHUB_ENV).map(PathBuf::from).ok_or_else(|| {
         Failed::new(ExitCode::BadInput, "--github-env needs $GITHUB_ENV, which a job of GitHub Actions sets")
     })
 }
@@ -280,9 +284,7 @@ fn add_to_environment(path: &Path, ready: &Ready) -> Result<(), Failed> {
             "a path with a line break does not fit into $GITHUB_ENV",
         ));
     }
-    let file = OpenOptions::new().append(true).create(true).open(path);
-    file.and_then(|mut file| file.write_all(lines.as_bytes()))
-        .map_err(|error| Failed::new(ExitCode::Internal, format!("write to {}: {error}", path.display())))
+    append_to_file_of(GITHUB_ENV, path, &lines)
 }
 
 #[cfg(test)]

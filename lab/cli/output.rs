@@ -1,8 +1,10 @@
 //! What commands print, and words that they read alike.
 
 use std::{
+    ffi::OsString,
     io::{self, Read, Write},
     os::fd::AsFd,
+    path::Path,
     sync::{LazyLock, OnceLock},
 };
 
@@ -26,6 +28,8 @@ macro_rules! tell {
     ($($text:tt)*) => { $crate::cli::output::tell_line(format_args!($($text)*)) };
 }
 pub(super) use {say, tell};
+
+const STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 
 /// The first error of standard output other than a closed pipe.
 static OUTPUT_ERROR: OnceLock<String> = OnceLock::new();
@@ -106,7 +110,7 @@ pub(super) struct WithoutCommands {
 impl WithoutCommands {
     /// Stops workflow commands if this process runs in a job of GitHub Actions.
     pub(super) fn in_a_job() -> Option<Self> {
-        std::env::var_os("GITHUB_ACTIONS").filter(|value| !value.is_empty())?;
+        variable_of_job("GITHUB_ACTIONS")?;
         let mut bytes = [0_u8; 16];
         std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).ok()?;
         let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -123,13 +127,22 @@ impl Drop for WithoutCommands {
 
 /// Adds to the summary of the job, if this process runs in a job of GitHub Actions.
 pub(super) fn add_to_step_summary(markdown: &str) -> Result<(), Failed> {
-    let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) else {
-        return Ok(());
-    };
+    match variable_of_job(STEP_SUMMARY) {
+        Some(path) => append_to_file_of(STEP_SUMMARY, Path::new(&path), markdown),
+        None => Ok(()),
+    }
+}
+
+/// Returns a variable that a job of GitHub Actions sets.
+pub(super) fn variable_of_job(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Appends to the file that the variable `name` of a job names.
+pub(super) fn append_to_file_of(name: &str, path: &Path, text: &str) -> Result<(), Failed> {
     let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
-    file.and_then(|mut file| file.write_all(markdown.as_bytes())).map_err(|error| {
-        Failed::new(ExitCode::Internal, format!("write to the file of $GITHUB_STEP_SUMMARY: {error}"))
-    })
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| Failed::new(ExitCode::Internal, format!("write to the file of ${name}: {error}")))
 }
 
 /// A reference in a registry; `why` says why a path is not accepted.

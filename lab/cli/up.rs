@@ -138,7 +138,7 @@ impl LivingOptions {
         session.publish(&running.cluster, "forming")?;
         let formed = tokio::select! {
             formed = session.form(&running.cluster) => Ok(formed),
-            cause = end_of_use(keeper.as_mut()) => Err(cause),
+            cause = formed_for_nobody(keeper.as_mut()) => Err(cause),
         };
         let (outcome, ending, code) = match formed {
             Err(cause) => interrupted(cause),
@@ -160,8 +160,8 @@ impl LivingOptions {
                 let attached = keeper.is_none();
                 let ended = tokio::select! {
                     ended = keep(&session, &formed, self.keep_going, keeper.as_mut()) => ended,
-                    cause = end_of_use(None), if attached => Ok(cause),
-                    () = asked_to_end(), if !attached => Ok(ENDED_BY_USER.to_owned()),
+                    () = asked_to_end() => Ok(ENDED_BY_USER.to_owned()),
+                    () = reader_gone(), if attached => Ok(READER_GONE.to_owned()),
                 };
                 match ended {
                     Ok(cause) => interrupted(cause),
@@ -178,9 +178,9 @@ impl LivingOptions {
     }
 }
 
-/// Resolves when nobody uses a cluster any more, with the reason. A forming cluster with a keeper ends with the command
-/// that started it, and any other one with the reader of standard output.
-async fn end_of_use(keeper: Option<&mut Keeper>) -> String {
+/// Resolves with the reason when nobody waits for a forming cluster any more. A cluster with a keeper ends with the
+/// command that started the keeper, and every other cluster with the reader of standard output.
+async fn formed_for_nobody(keeper: Option<&mut Keeper>) -> String {
     let unused = async {
         match keeper {
             Some(keeper) => {
@@ -247,7 +247,7 @@ async fn keep(
          pause|kill|reboot.",
         how_to(cluster, &kubeconfig, &talosconfig)?
     );
-    let end_of_life: BoxFuture<'_, String> = match keeper {
+    let mut end_of_life: BoxFuture<'_, String> = match keeper {
         None => {
             say!("{usage} Ctrl-C here, or lab down, stops the cluster.");
             Box::pin(std::future::pending())
@@ -266,7 +266,6 @@ async fn keep(
             Box::pin(keeper.end_of_life())
         }
     };
-    let mut end_of_life = end_of_life;
     let (mut linked, mut told) = (true, HashSet::new());
     loop {
         let (cause, of_the_host) = tokio::select! {

@@ -67,13 +67,18 @@ pub fn is_plain(path: &Path) -> bool {
         && path.components().all(|component| matches!(component, Component::Normal(_)))
 }
 
+/// The directory of a file: `.` for a name alone.
+pub fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Replaces `path` with `contents` atomically. Readers see either the old file or the complete new file,
 /// even if the writer is killed. The file mode is 0600.
 ///
 /// # Errors
 /// Returns an error if the directory is not writable or the disk is full. `path` is then unchanged.
 pub fn replace_file(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     // Create the temporary file on the same file system; a rename across file systems would be a copy.
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(contents)?;

@@ -13,13 +13,16 @@ use lab_cluster::{
 use lab_model::{
     Diagnostic,
     events::{EventKind, Outcome, Recorder, Subject},
-    files::{comes_from_exhaustion, read_text_bounded},
+    files::{comes_from_exhaustion, directory_of, read_text_bounded},
     words::chain,
 };
 use lab_plan::scenario::{Expectation, ScenarioError, SeenFailure};
 use lab_vm::{host::WhenShort, machine::MachineFailure, network::CAPTURE_LIMIT};
 
-use super::checks::{CHECKS, Check, Fixtures, Observation, look};
+use super::{
+    checks::{CHECKS, Check, Fixtures, Observation, look},
+    named_file::{LARGEST_FILE, read_named},
+};
 use crate::session::{ClusterRequest, RunningCluster, Session, StartError, write_bundle};
 
 /// The result of a scenario.
@@ -46,9 +49,6 @@ pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
     load_allowing(path, &[])
 }
 
-/// The largest scenario file, and the largest file that it names, in bytes.
-const LARGEST: u64 = 4 << 20;
-
 /// Reads a scenario file and the files that it names. These must be in its directory or below `allowed`: the scenario may
 /// be a stranger's, who must not choose what is read of this host.
 ///
@@ -56,21 +56,13 @@ const LARGEST: u64 = 4 << 20;
 /// See [`load`].
 pub fn load_allowing(path: &Path, allowed: &[PathBuf]) -> Result<Scenario, ScenarioError> {
     let file = path.display().to_string();
-    let text = read_text_bounded(path, LARGEST).map_err(|error| {
+    let text = read_text_bounded(path, LARGEST_FILE).map_err(|error| {
         let problem = Diagnostic::of_file(format!("the scenario file cannot be read: {error}"))
             .help("give the path of a scenario, e.g. one in scenarios/");
         ScenarioError::new(&file, "", vec![problem])
     })?;
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    parse(&file, &text, directory, &|path| {
-        let real = path.canonicalize()?;
-        let within = std::iter::once(directory).chain(allowed.iter().map(PathBuf::as_path));
-        if !within.flat_map(Path::canonicalize).any(|place| real.starts_with(place)) {
-            let why = "it is outside of the directory of the scenario; --allow-path DIR allows it";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-        }
-        read_text_bounded(&real, LARGEST)
-    })
+    let directory = directory_of(path);
+    parse(&file, &text, directory, &|path| read_named(path, directory, allowed))
 }
 
 /// Parses the text of a scenario file; see [`Scenario::parse`].

@@ -12,7 +12,7 @@ use super::{
     shellcheck::shellcheck,
     subject::Subject,
 };
-use crate::scenario::checks::Observation;
+use crate::scenario::{LARGEST_FILE, checks::Observation};
 
 /// A reason not to trust a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -76,11 +76,11 @@ async fn on_broken(
 ) -> Result<(), BrokenError> {
     let cluster = BrokenCluster::make(broken).await?;
     let mut seen = Observation::default();
-    let Some(look) = subject.check.look_from_host(&cluster.view, &mut seen) else {
+    let Some(check) = subject.check.on_host() else {
         vetted.notes.push("it needs nodes, so it was not run".to_owned());
         return Ok(());
     };
-    let cause = match tokio::time::timeout(limit, look).await {
+    let cause = match tokio::time::timeout(limit, check.judge(&cluster.view, &mut seen)).await {
         Err(_) => Some(format!("not done within {} s", limit.as_secs())),
         Ok(Err(error)) => Some(error.to_string()),
         Ok(Ok(())) => seen.cause(),
@@ -99,7 +99,7 @@ async fn on_broken(
 /// Reads the script of a check.
 async fn read(subject: &Subject, vetted: &mut Vetted) -> Result<(), BrokenError> {
     let Some(file) = &subject.script else { return Ok(()) };
-    let text = read_text_bounded(file, 4 << 20)?;
+    let text = read_text_bounded(file, LARGEST_FILE)?;
     for (line, reason) in read_script(&text) {
         vetted.findings.push(Finding::Line { file: file.clone(), line, reason, message: reason.to_string() });
     }

@@ -10,13 +10,10 @@ use lab_model::files::read_text_bounded;
 use lab_plan::{cluster::Fault, scenario::ScenarioError};
 
 use crate::scenario::{
-    Check,
+    Check, LARGEST_FILE,
     checks::{Chainsaw, Run},
     load_allowing,
 };
-
-/// The largest script or test, in bytes.
-const LARGEST: u64 = 4 << 20;
 
 /// A check to vet.
 pub struct Subject {
@@ -89,14 +86,14 @@ fn files_in(directory: &Path) -> Result<Vec<PathBuf>, SubjectError> {
 
 fn of_file(path: &Path, allowed: &[PathBuf], limit: Duration) -> Result<Vec<Subject>, SubjectError> {
     let name = path.display().to_string();
-    let text = read_text_bounded(path, LARGEST)
+    let text = read_text_bounded(path, LARGEST_FILE)
         .map_err(|source| SubjectError::File { path: path.to_owned(), source })?;
     if !path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
         let check: Arc<dyn Check> = Arc::new(Run::of_script(path, Some(limit)));
         return Ok(vec![Subject { name, check, fails_with: None, script: Some(path.to_owned()) }]);
     }
     if text.contains("chainsaw.kyverno.io/") {
-        let check = Chainsaw::of_file(path, &text).map_err(|problems| {
+        let check = Chainsaw::of_file(path, &text, allowed).map_err(|problems| {
             let first = problems.into_iter().next();
             let (line, message) = first.map_or((1, String::new()), |problem| (problem.line, problem.message));
             SubjectError::Chainsaw { path: path.to_owned(), line, message }
@@ -104,16 +101,13 @@ fn of_file(path: &Path, allowed: &[PathBuf], limit: Duration) -> Result<Vec<Subj
         return Ok(vec![Subject { name, check: Arc::new(check), fails_with: None, script: None }]);
     }
     let scenario = load_allowing(path, allowed)?;
-    let own = scenario.checks.into_iter().filter(|spec| OWN.contains(&spec.check.name()));
+    let own = scenario.checks.into_iter().filter(|spec| spec.check.on_host().is_some());
     Ok(own
         .map(|spec| Subject {
             name: format!("{name}, {}", spec.id),
-            script: spec.check.script(),
+            script: spec.check.on_host().and_then(|check| check.script()),
             check: spec.check,
             fails_with: spec.fails_with,
         })
         .collect())
 }
-
-/// The kinds of checks that can run without nodes.
-const OWN: [&str; 3] = ["run", "manifests", "chainsaw"];

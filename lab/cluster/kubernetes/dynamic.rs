@@ -16,7 +16,7 @@ use super::access::{KubernetesApi, KubernetesError, answered};
 /// The field manager: the API server stores it as the owner of applied fields.
 const FIELD_MANAGER: &str = "lab";
 /// The namespace of objects whose manifest and check name none.
-const DEFAULT_NAMESPACE: &str = "default";
+pub const DEFAULT_NAMESPACE: &str = "default";
 /// The time limit of one request.
 const REQUEST: Duration = Duration::from_secs(30);
 

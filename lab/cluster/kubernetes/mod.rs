@@ -20,7 +20,7 @@ mod watch;
 
 pub use access::{KubernetesApi, KubernetesError};
 pub use condition::{has_boot_id, is_ready};
-pub use dynamic::Selection;
+pub use dynamic::{DEFAULT_NAMESPACE, Selection};
 pub use echo::{ECHO_PORT, EchoPod, EchoWorkload, WASM_RUNTIME_CLASS, WasmWorkload};
 pub use events::record_kubernetes_events;
 pub use lease::{Renewals, not_renewed};

@@ -10,7 +10,7 @@ use std::{
 use lab_model::{
     Diagnostic, InvalidFile, Position, Source,
     diagnostic::{Located, from_yaml, yaml_options},
-    files::{is_plain, read_text_bounded},
+    files::{directory_of, is_plain, read_text_bounded},
     node::{NodeName, Role},
     words::choice,
     yaml::within_limits,
@@ -46,9 +46,7 @@ impl Release {
         let text = read_text_bounded(path, LARGEST as u64).map_err(|error| {
             InvalidFile::new(&file, "", vec![Diagnostic::of_file(format!("it cannot be read: {error}"))])
         })?;
-        let directory =
-            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Self::parse(&file, &text, directory, rules)
+        Self::parse(&file, &text, directory_of(path), rules)
     }
 
     /// Parses the text of a release file. `file` is its name in messages.

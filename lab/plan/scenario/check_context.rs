@@ -90,9 +90,12 @@ impl<'a, 'b> CheckContext<'a, 'b> {
         self.lowering.directory
     }
 
-    /// Returns a time limit in seconds on the reference host.
-    pub fn seconds(&mut self, written: &Spanned<f64>) -> Option<Duration> {
-        self.lowering.seconds(written)
+    /// Returns an optional time limit in seconds on the reference host.
+    pub fn limit(&mut self, written: Option<&Spanned<f64>>) -> Option<Option<Duration>> {
+        match written {
+            None => Some(None),
+            Some(seconds) => self.lowering.seconds(seconds).map(Some),
+        }
     }
 
     /// Parses an optional text.

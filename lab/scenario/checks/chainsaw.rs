@@ -10,7 +10,7 @@ use lab_cluster::{
     kubernetes::{KubernetesApi, KubernetesError, Selection},
     wait::Wait,
 };
-use lab_model::Diagnostic;
+use lab_model::{Diagnostic, files::directory_of};
 use lab_plan::{
     cluster::{ClusterSpec, Manifest},
     own_checks::{
@@ -24,11 +24,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Check, CheckError, Fixtures, Observation,
+    CheckError, HostCheck, Observation,
     host_view::HostView,
     manifests::{Applied, namespace},
     run::note,
 };
+use crate::scenario::named_file::read_named;
 
 const SHELL: &str = "/bin/sh";
 
@@ -63,7 +64,7 @@ impl CheckKind for Chainsaw {
         };
         match chainsaw::read(&text, &mut file) {
             Ok(tests) => {
-                let directory = Path::new(&origin).parent().unwrap_or(Path::new(".")).to_owned();
+                let directory = directory_of(Path::new(&origin)).to_owned();
                 Some(Self { images: images(&tests), tests, directory })
             }
             Err(problems) => {
@@ -106,33 +107,25 @@ fn images(tests: &[ChainsawTest]) -> Vec<String> {
     applied.flatten().flat_map(Manifest::images).collect()
 }
 
-impl Check for Chainsaw {
-    fn look<'a>(
-        &'a self,
-        fixtures: &'a Fixtures,
-        seen: &'a mut Observation,
-    ) -> BoxFuture<'a, Result<(), CheckError>> {
-        async move { self.judge(&fixtures.host_view()?, seen).await }.boxed()
-    }
-
-    fn look_from_host<'a>(
+impl HostCheck for Chainsaw {
+    fn judge<'a>(
         &'a self,
         host: &'a HostView,
         seen: &'a mut Observation,
-    ) -> Option<BoxFuture<'a, Result<(), CheckError>>> {
-        Some(self.judge(host, seen).boxed())
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        self.judge_from(host, seen).boxed()
     }
 }
 
 impl Chainsaw {
-    /// A test outside of a scenario.
+    /// A test outside of a scenario. Files that it names are in its directory or below `allowed`.
     ///
     /// # Errors
     /// What is wrong, or not supported, with lines.
-    pub fn of_file(path: &Path, text: &str) -> Result<Self, Vec<chainsaw::Problem>> {
-        let directory = path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    pub fn of_file(path: &Path, text: &str, allowed: &[PathBuf]) -> Result<Self, Vec<chainsaw::Problem>> {
+        let directory = directory_of(path);
         let mut file = |name: &str| {
-            std::fs::read_to_string(directory.join(name))
+            read_named(&directory.join(name), directory, allowed)
                 .map_err(|error| format!("the file cannot be read: {error}"))
         };
         let tests = chainsaw::read(text, &mut file)?;
@@ -143,7 +136,7 @@ impl Chainsaw {
         self.tests.iter().flat_map(|test| &test.steps).flat_map(|step| &step.operations)
     }
 
-    async fn judge(&self, host: &HostView, seen: &mut Observation) -> Result<(), CheckError> {
+    async fn judge_from(&self, host: &HostView, seen: &mut Observation) -> Result<(), CheckError> {
         for test in &self.tests {
             let own = format!("chainsaw-{:08x}", rand::random::<u32>());
             let name = test.namespace.clone().unwrap_or(own);

@@ -29,7 +29,7 @@ use super::{
 
 /// The time limit of one request.
 const REQUEST: Duration = Duration::from_secs(10);
-/// The longest answer that is read, in bytes, and the longest quotation of it, in characters.
+/// Limits of an answer: the bytes that are read, and the characters that are quoted.
 const LONGEST_ANSWER: usize = 64 << 10;
 const QUOTED: usize = 200;
 
@@ -116,10 +116,7 @@ impl CheckKind for Http {
                 return None;
             }
         };
-        let limit = match &written.limit {
-            Some(limit) => Some(context.seconds(limit)?),
-            None => None,
-        };
+        let limit = context.limit(written.limit.as_ref())?;
         Some(Self { url: url.into(), from, status, contains: written.contains, limit })
     }
 

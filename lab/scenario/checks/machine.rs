@@ -80,10 +80,7 @@ impl CheckKind for MachineCheck {
             return None;
         }
         let nodes = context.nodes(&written.nodes)?;
-        let limit = match &written.limit {
-            Some(limit) => Some(context.seconds(limit)?),
-            None => None,
-        };
+        let limit = context.limit(written.limit.as_ref())?;
         Some(Self {
             resource: written.resource.value,
             namespace: written.namespace,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{
-    kubernetes::{KubernetesApi, KubernetesError},
+    kubernetes::{DEFAULT_NAMESPACE, KubernetesApi, KubernetesError},
     wait::Wait,
 };
 use lab_model::{Diagnostic, node::NodeName, words::choice};
@@ -17,11 +17,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_saphyr::Spanned;
 
-use super::{Check, CheckError, Fixtures, Observation, expression, host_view::HostView};
+use super::{CheckError, HostCheck, Observation, expression, host_view::HostView};
 
 /// The time limit of a check without one of its own, on the reference host: as long as a node may take to be Ready.
 const LIMIT: Duration = Duration::from_secs(180);
-const DEFAULT_NAMESPACE: &str = "default";
 
 #[derive(Debug, Serialize)]
 pub struct Manifests {
@@ -91,10 +90,7 @@ impl CheckKind for Manifests {
             context.report(problem.help("name one in `files`"));
             return None;
         }
-        let limit = match &written.limit {
-            Some(limit) => Some(context.seconds(limit)?),
-            None => None,
-        };
+        let limit = context.limit(written.limit.as_ref())?;
         let images = manifests.iter().flat_map(Manifest::images).collect();
         Some(Self { manifests, namespace, until, limit, images })
     }
@@ -153,26 +149,18 @@ fn awaited(until: &Until, manifests: &[Manifest], context: &mut CheckContext<'_,
     Some(Awaited { object, condition })
 }
 
-impl Check for Manifests {
-    fn look<'a>(
-        &'a self,
-        fixtures: &'a Fixtures,
-        seen: &'a mut Observation,
-    ) -> BoxFuture<'a, Result<(), CheckError>> {
-        async move { self.judge(&fixtures.host_view()?, seen).await }.boxed()
-    }
-
-    fn look_from_host<'a>(
+impl HostCheck for Manifests {
+    fn judge<'a>(
         &'a self,
         host: &'a HostView,
         seen: &'a mut Observation,
-    ) -> Option<BoxFuture<'a, Result<(), CheckError>>> {
-        Some(self.judge(host, seen).boxed())
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        self.judge_from(host, seen).boxed()
     }
 }
 
 impl Manifests {
-    async fn judge(&self, host: &HostView, seen: &mut Observation) -> Result<(), CheckError> {
+    async fn judge_from(&self, host: &HostView, seen: &mut Observation) -> Result<(), CheckError> {
         let limit = host.limit(self.limit, LIMIT);
         let objects = self.objects()?;
         let mut applied = Applied { api: &host.api, keys: Vec::new() };

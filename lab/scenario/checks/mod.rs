@@ -27,7 +27,7 @@ pub use observation::Observation;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::wait::Wait;
 use lab_plan::scenario::{CheckDefinition, CheckKind, PlannedCheck};
 
@@ -44,19 +44,41 @@ pub trait Check: PlannedCheck {
         seen: &'a mut Observation,
     ) -> BoxFuture<'a, Result<(), CheckError>>;
 
+    /// Returns the check if it needs only what programs on the host have of a cluster.
+    fn on_host(&self) -> Option<&dyn HostCheck> {
+        None
+    }
+}
+
+/// A check that needs only the API server and client files of a cluster. `lab vet` runs it without nodes.
+pub trait HostCheck: PlannedCheck {
+    /// Observes the cluster, like [`Check::look`].
+    ///
+    /// # Errors
+    /// If the check cannot continue.
+    fn judge<'a>(
+        &'a self,
+        host: &'a HostView,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>>;
+
     /// Returns the script that the check runs.
     fn script(&self) -> Option<PathBuf> {
         None
     }
+}
 
-    /// Observes a cluster of which only the API server and client files are known, as for `lab vet`. Returns `None` for
-    /// a check that needs more.
-    fn look_from_host<'a>(
+impl<C: HostCheck> Check for C {
+    fn look<'a>(
         &'a self,
-        _host: &'a HostView,
-        _seen: &'a mut Observation,
-    ) -> Option<BoxFuture<'a, Result<(), CheckError>>> {
-        None
+        fixtures: &'a Fixtures,
+        seen: &'a mut Observation,
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        async move { self.judge(&fixtures.host_view()?, seen).await }.boxed()
+    }
+
+    fn on_host(&self) -> Option<&dyn HostCheck> {
+        Some(self)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use lab_model::Diagnostic;
+use lab_model::{Diagnostic, files::directory_of};
 use lab_plan::{
     cluster::ClusterSpec,
     scenario::{CheckContext, CheckKind, Text, Words, words_of},
@@ -20,7 +20,7 @@ use serde::{
 };
 use serde_saphyr::Spanned;
 
-use super::{Check, CheckError, Fixtures, Observation, host_view::HostView};
+use super::{CheckError, HostCheck, Observation, host_view::HostView};
 
 /// The time limit of a command without one of its own, on the reference host.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -132,10 +132,7 @@ impl CheckKind for Run {
                 return None;
             }
         };
-        let limit = match &written.limit {
-            Some(limit) => Some(context.seconds(limit)?),
-            None => None,
-        };
+        let limit = context.limit(written.limit.as_ref())?;
         let directory = context.directory().to_owned();
         Some(Self { program, arguments: written.arguments, limit, directory })
     }
@@ -153,21 +150,13 @@ impl CheckKind for Run {
     }
 }
 
-impl Check for Run {
-    fn look<'a>(
-        &'a self,
-        fixtures: &'a Fixtures,
-        seen: &'a mut Observation,
-    ) -> BoxFuture<'a, Result<(), CheckError>> {
-        async move { self.judge(&fixtures.host_view()?, seen).await }.boxed()
-    }
-
-    fn look_from_host<'a>(
+impl HostCheck for Run {
+    fn judge<'a>(
         &'a self,
         host: &'a HostView,
         seen: &'a mut Observation,
-    ) -> Option<BoxFuture<'a, Result<(), CheckError>>> {
-        Some(self.judge(host, seen).boxed())
+    ) -> BoxFuture<'a, Result<(), CheckError>> {
+        self.judge_from(host, seen).boxed()
     }
 
     fn script(&self) -> Option<PathBuf> {
@@ -181,16 +170,15 @@ impl Check for Run {
 impl Run {
     /// A script outside of a scenario.
     pub fn of_script(path: &Path, limit: Option<Duration>) -> Self {
-        let directory = path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Self {
             program: Program::Script(path.to_owned()),
             arguments: Vec::new(),
             limit,
-            directory: directory.to_owned(),
+            directory: directory_of(path).to_owned(),
         }
     }
 
-    async fn judge(&self, host: &HostView, seen: &mut Observation) -> Result<(), CheckError> {
+    async fn judge_from(&self, host: &HostView, seen: &mut Observation) -> Result<(), CheckError> {
         let limit = host.limit(self.limit, LIMIT);
         let mut command = match &self.program {
             Program::Command(line) => {

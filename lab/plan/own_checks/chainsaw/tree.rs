@@ -20,7 +20,7 @@ pub(super) struct Tree {
 
 impl Tree {
     pub(super) fn read(text: &str) -> Result<Self, Problem> {
-        // Messages have no text of the file: it may be one that its owner did not mean to show.
+        // Messages quote nothing of the file, which can contain secrets.
         let wrong = |line: usize| Problem { line, message: "it is not valid YAML".to_owned() };
         let nodes = documents(text).map_err(|error| wrong(error.position.line))?;
         let values: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| {
