@@ -83,11 +83,15 @@ impl Lab {
 
     /// Starts the scenario and kills its lab as soon as `moment` has come.
     fn killed_when(&self, moment: impl Fn() -> bool) -> Result<()> {
+        let before = self.runs()?;
         let mut lab = self.start()?;
         let began = Instant::now();
         while !moment() {
             if let Some(status) = lab.try_wait()? {
-                bail!("lab run ended with {status} before the moment came");
+                let new: Vec<_> = self.runs()?.into_iter().filter(|run| !before.contains(run)).collect();
+                let events = new.iter().map(|run| read_recording(&run.join("events.jsonl")));
+                let said: Vec<_> = events.map(|events| Ok(notes(&events?))).collect::<Result<_>>()?;
+                bail!("lab run ended with {status} before the moment came: {said:#?}");
             }
             ensure!(began.elapsed() < DEADLINE, "the moment did not come");
             std::thread::sleep(LOOK);

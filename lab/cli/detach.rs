@@ -32,6 +32,9 @@ use super::{
     up::STARTER_GONE,
 };
 
+/// The option that makes a cluster stay, and the options that say how.
+pub(super) const DETACH: &str = "detach";
+pub(super) const OF_DETACHED: [&str; 5] = ["ttl", "follow_pid", "export", "github_env", "keeper"];
 /// The argument that makes this process the keeper.
 const KEEPER: &str = "--keeper";
 /// The variable of a job that names the file with the variables of later steps.
@@ -48,25 +51,31 @@ pub struct DetachOptions {
     #[arg(long)]
     detach: bool,
     /// Lifetime of a detached cluster after it was ready, e.g. 90m or 8h
-    #[arg(long, value_name = "TIME", default_value = "4h", requires = "detach")]
+    #[arg(long, value_name = "TIME", default_value = "4h")]
     ttl: Lifetime,
     /// End a detached cluster when this process ends, e.g. $$ in a script
-    #[arg(long, value_name = "PID", requires = "detach")]
+    #[arg(long, value_name = "PID")]
     follow_pid: Option<u32>,
     /// Print shell commands that set KUBECONFIG and TALOSCONFIG, for eval
-    #[arg(long, requires = "detach")]
+    #[arg(long)]
     export: bool,
     /// Set KUBECONFIG and TALOSCONFIG for later steps of a job of GitHub Actions ($GITHUB_ENV)
-    #[arg(long, requires = "detach")]
+    #[arg(long)]
     github_env: bool,
     /// Own the cluster of a command with --detach
-    #[arg(long, requires = "detach", hide = true)]
+    #[arg(long, hide = true)]
     keeper: bool,
 }
 
 /// How long a cluster may stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime(Duration);
+
+impl Lifetime {
+    pub(super) fn duration(self) -> Duration {
+        self.0
+    }
+}
 
 impl std::str::FromStr for Lifetime {
     type Err = String;
@@ -114,6 +123,11 @@ pub(super) struct Ready {
 }
 
 impl DetachOptions {
+    /// Makes the cluster stay, whatever the command line says.
+    pub(super) fn detach(&mut self) {
+        self.detach = true;
+    }
+
     /// Whether this process starts a keeper, instead of a cluster.
     pub(super) fn starts_keeper(&self) -> bool {
         self.detach && !self.keeper

@@ -5,23 +5,49 @@ use std::fmt::Write;
 use clap::{Command, CommandFactory};
 use lab_model::ExitCode;
 
-use super::Arguments;
+use super::{
+    Arguments,
+    detach::{DETACH, OF_DETACHED},
+};
 
 /// How many commands at the beginning of the list are the common ones.
-const COMMON: usize = 8;
+const COMMON: usize = 11;
 
 /// The parser of the command line, with that page.
 pub(super) fn command() -> Command {
     let command = Arguments::command();
     let page = page(&command);
-    command.help_template(page)
+    let command = command.help_template(page);
+    // `lab start` detaches always, so its options of a cluster that stays need no --detach.
+    let command =
+        ["up", "snapshot restore"].iter().fold(command, |command, path| at(command, path, &needs_detach));
+    at(command, "start", &|start| start.mut_arg(DETACH, |option| option.hide(true)))
+}
+
+/// Changes the subcommand at a path of names. The order of the commands stays.
+fn at(command: Command, path: &str, change: &dyn Fn(Command) -> Command) -> Command {
+    let (name, rest) = path.split_once(' ').map_or((path, None), |(name, rest)| (name, Some(rest)));
+    command.mut_subcommands(|inner| match rest {
+        _ if inner.get_name() != name => inner,
+        Some(rest) => at(inner, rest, change),
+        None => change(inner),
+    })
+}
+
+fn needs_detach(command: Command) -> Command {
+    OF_DETACHED
+        .iter()
+        .fold(command, |command, option| command.mut_arg(option, |option| option.requires(DETACH)))
 }
 
 fn page(command: &Command) -> String {
-    let (common, groups): (Vec<_>, Vec<_>) =
-        command.get_subcommands().enumerate().partition(|(at, _)| *at < COMMON);
+    let (common, groups): (Vec<_>, Vec<_>) = command
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+        .enumerate()
+        .partition(|(at, _)| *at < COMMON);
     let mut page =
-        "{about}\nUsage: lab COMMAND …   (`lab COMMAND --help` describes a command); common commands:\n"
+        "{about}\nUsage: lab COMMAND …   (`lab COMMAND --help` describes it, `lab completions` is for shells):\n"
             .to_owned();
     for (_, command) in common {
         line(&mut page, command.get_name(), about(command));
@@ -67,11 +93,14 @@ mod tests {
         let help = command().render_help().to_string();
         insta::assert_snapshot!(help, @r"
         Boots clusters of Talos-layout ARM64 images in QEMU and reports whether they form, and if not, why
-        Usage: lab COMMAND …   (`lab COMMAND --help` describes a command); common commands:
+        Usage: lab COMMAND …   (`lab COMMAND --help` describes it, `lab completions` is for shells):
           run          Run scenarios and report a verdict
           rehearse     Check a pair of images, run scenarios 01 to 04 with them, and time the run
           up           Form a cluster and keep it running until Ctrl-C
-          down         Stop running labs
+          down         End running labs
+          stop         Keep the cluster of a running lab on disk, and end the lab
+          start        Run a cluster that lab stop or lab snapshot save kept, detached
+          wait         Wait until the cluster of a running lab is ready, or has ended
           status       List running labs and their nodes
           doctor       Check what this host supports, and print a fix for each problem
           vet          Find own checks that pass without a look at the cluster
@@ -88,10 +117,9 @@ mod tests {
           snapshot     Saved clusters: save, restore, ls, rm
           cache        Data kept between runs: ls, prune
           bench        Benchmarks: formation, warm, images, gate
-          completions  Print a completion script for a shell
         Exit codes: 0 passed, 1 failed, 2 bad input, 3 host unable, 4 internal error, 130 interrupted
         ");
-        assert!(help.lines().count() <= 24 && help.lines().all(|line| line.chars().count() <= 100), "{help}");
+        assert!(help.lines().count() <= 26 && help.lines().all(|line| line.chars().count() <= 100), "{help}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use lab_vm::{
 use super::{Failed, attach::attach, print_json, print_line, say};
 
 /// Time limit for a lab to stop its machines.
-const END_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const END_PATIENCE: Duration = Duration::from_secs(30);
 /// Interval for reading the console file while it is followed.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
 
@@ -46,6 +46,27 @@ pub struct At {
 }
 
 impl At {
+    /// The lab that the command is for, which may not have published its state yet.
+    pub(super) fn live(&self) -> Result<LiveLab, Failed> {
+        let labs = self.runs.live()?;
+        let name = self.lab.as_deref().unwrap_or_default();
+        let mut meant: Vec<_> = labs.into_iter().filter(|lab| lab.name().starts_with(name)).collect();
+        match (meant.pop(), meant.as_slice()) {
+            (Some(lab), []) => Ok(lab),
+            (last, others) => Err(self.not_one(last.iter().chain(others).map(LiveLab::name), "is alive")),
+        }
+    }
+
+    /// Whether no lab is alive.
+    pub(super) fn none_lives(&self) -> Result<bool, Failed> {
+        Ok(self.runs.live()?.is_empty())
+    }
+
+    /// The present state of a lab; `None` if it has ended.
+    pub(super) fn again(&self, lab: &LiveLab) -> Result<Option<LiveLab>, Failed> {
+        Ok(self.runs.live()?.into_iter().find(|now| now.directory == lab.directory))
+    }
+
     /// The lab that the command is for.
     pub(super) fn lab(&self) -> Result<LabState, Failed> {
         self.lab_that("is alive", |_| true)
@@ -53,8 +74,12 @@ impl At {
 
     /// The control socket of that lab.
     pub(super) fn control(&self) -> Result<PathBuf, Failed> {
-        let state = self.lab()?;
-        state.control.ok_or_else(|| {
+        Self::control_of(&self.lab()?)
+    }
+
+    /// The control socket of a lab.
+    pub(super) fn control_of(state: &LabState) -> Result<PathBuf, Failed> {
+        state.control.clone().ok_or_else(|| {
             let message = format!(
                 "{} does not accept requests, because another version of the lab started it",
                 state.name
@@ -69,18 +94,23 @@ impl At {
         let named =
             labs.iter().filter(|lab| self.lab.as_ref().is_none_or(|start| lab.name().starts_with(start)));
         let mut meant: Vec<LabState> = named.filter_map(|lab| lab.state.clone()).filter(is).collect();
-        let message = match (meant.pop(), meant.as_slice()) {
-            (Some(lab), []) => return Ok(lab),
-            (Some(last), others) => {
-                let names: Vec<_> = others.iter().chain([&last]).map(|lab| lab.name.as_str()).collect();
-                format!("several labs match: {}; select one with --lab", names.join(", "))
-            }
-            (None, _) => format!(
+        match (meant.pop(), meant.as_slice()) {
+            (Some(lab), []) => Ok(lab),
+            (last, others) => Err(self.not_one(others.iter().chain(&last).map(|lab| lab.name.clone()), what)),
+        }
+    }
+
+    /// The error when a command is for one lab, and none or several labs match.
+    fn not_one(&self, names: impl Iterator<Item = String>, what: &str) -> Failed {
+        let names: Vec<_> = names.collect();
+        let message = match names.as_slice() {
+            [] => format!(
                 "no lab below {} {what}; lab status lists those that are, lab up starts one",
                 self.runs.run_root.display()
             ),
+            names => format!("several labs match: {}; select one with --lab", names.join(", ")),
         };
-        Err(Failed::new(ExitCode::BadInput, message))
+        Failed::new(ExitCode::BadInput, message)
     }
 }
 
@@ -203,7 +233,7 @@ fn copy_lines(
     }
 }
 
-/// Stop running labs, and clean up after labs that died.
+/// End running labs, and clean up after labs that died.
 #[derive(Args)]
 pub struct Down {
     /// Names of runs, or the beginnings of their names [default: all]

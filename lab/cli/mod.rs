@@ -31,6 +31,7 @@ mod report;
 mod run;
 mod scenarios;
 mod snapshot;
+mod stay;
 mod tailnet;
 mod up;
 mod vet;
@@ -64,8 +65,14 @@ enum Command {
     Rehearse(rehearse::Rehearse),
     /// Form a cluster and keep it running until Ctrl-C
     Up(up::Up),
-    /// Stop running labs
+    /// End running labs
     Down(live::Down),
+    /// Keep the cluster of a running lab on disk, and end the lab
+    Stop(stay::Stop),
+    /// Run a cluster that lab stop or lab snapshot save kept, detached
+    Start(Box<stay::Start>),
+    /// Wait until the cluster of a running lab is ready, or has ended
+    Wait(stay::Wait),
     /// List running labs and their nodes
     Status(live::Status),
     /// Check what this host supports, and print a fix for each problem
@@ -107,6 +114,7 @@ enum Command {
     #[command(subcommand)]
     Bench(bench::Bench),
     /// Print a completion script for a shell
+    #[command(hide = true)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -141,6 +149,9 @@ impl Command {
             Self::Rehearse(rehearse) => block_on(rehearse.run()),
             Self::Up(up) => block_on(up.up()),
             Self::Down(down) => down.run(),
+            Self::Stop(stop) => stop.run(),
+            Self::Start(start) => block_on(start.run()),
+            Self::Wait(wait) => wait.run(),
             Self::Status(status) => status.run(),
             Self::Doctor(doctor) => block_on(doctor.run()),
             Self::Vet(vet) => block_on(vet.run()),

@@ -93,7 +93,12 @@ impl StorePlace {
         self.run_root.join("cache")
     }
 
-    fn store(&self) -> WarmStore {
+    /// The directory of the runs.
+    pub(super) fn of(run_root: PathBuf) -> Self {
+        Self { run_root }
+    }
+
+    pub(super) fn store(&self) -> WarmStore {
         WarmStore::new(self.cache().join(WARM))
     }
 }
@@ -101,14 +106,14 @@ impl StorePlace {
 /// The directory of saved clusters in the cache.
 const WARM: &str = "warm";
 
-fn internal(error: WarmError) -> Failed {
+pub(super) fn internal(error: WarmError) -> Failed {
     Failed::new(ExitCode::Internal, error)
 }
 
 impl Snapshot {
     pub(super) async fn run(self) -> Result<ExitCode, Failed> {
         match self {
-            Self::Save { name, how } => how.ask(&Request::Save { name }),
+            Self::Save { name, how } => how.ask(&Request::Save { name, stand_still: false }),
             Self::Restore(restore) => restore.restore().await,
             Self::Ls { place, json } => {
                 let entries = place.store().list().map_err(internal)?;
@@ -135,13 +140,18 @@ impl Snapshot {
 }
 
 impl Restore {
+    /// A request to restore a cluster under this name.
+    pub(super) fn of(saved: NodeName, living: LivingOptions) -> Self {
+        Self { saved, living }
+    }
+
     /// The scenario on the command line takes precedence over the saved specification.
-    async fn restore(self) -> Result<ExitCode, Failed> {
+    pub(super) async fn restore(self) -> Result<ExitCode, Failed> {
         let Self { saved, living } = self;
         let spec = match living.spec()? {
             Some(spec) => spec,
             None => {
-                let place = StorePlace { run_root: living.run_root().to_owned() };
+                let place = StorePlace::of(living.run_root().to_owned());
                 let entry = place.store().named(&saved).map_err(internal)?;
                 let entry = entry.ok_or_else(|| no_such(saved.as_str()))?;
                 entry.spec().ok_or_else(|| {

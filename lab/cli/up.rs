@@ -99,6 +99,11 @@ impl Up {
 }
 
 impl LivingOptions {
+    /// Makes the cluster stay when the command ends.
+    pub(super) fn detach(&mut self) {
+        self.detach.detach();
+    }
+
     /// The directory of the runs.
     pub(super) fn run_root(&self) -> &Path {
         &self.guests.run_root

@@ -94,6 +94,7 @@ impl Session {
             owner,
             started: jiff::Timestamp::now(),
             phase: phase.to_owned(),
+            cluster: Some(cluster.plan().spec.name.clone()),
             nodes,
             kubeconfig: kubeconfig.clone(),
             talosconfig: Some(cluster.directory().join("talosconfig")),

@@ -11,14 +11,17 @@ use lab_model::{
 use lab_vm::network::CAPTURE_LIMIT;
 
 use super::{Answer, ClusterState, NodeState, Request, Running};
-use crate::formation::{Cluster, FormedCluster, MachineState, NodeError, Reboot, SaveError, SaveFigures};
+use crate::formation::{
+    AfterSave, Cluster, FormedCluster, MachineState, NodeError, Reboot, SaveError, SaveFigures,
+};
 
 /// Executes a request. The error is a message for the user.
 pub(super) async fn carry_out(cluster: &Arc<Cluster>, request: Request) -> Result<Answer, String> {
     match request {
         Request::Status => Ok(Answer::Status(state(cluster).await)),
-        Request::Save { name } => {
-            let figures = save(cluster, name.clone()).await.map_err(|error| chain(&error))?;
+        Request::Save { name, stand_still } => {
+            let after = if stand_still { AfterSave::StandStill } else { AfterSave::Resume };
+            let figures = save(cluster, name.clone(), after).await.map_err(|error| chain(&error))?;
             Ok(Answer::done(format!(
                 "saved as {name} in {:.1} s, {:.1} s of which its nodes stood still; \
                  `lab snapshot restore {name}` restores it",
@@ -34,8 +37,8 @@ pub(super) async fn carry_out(cluster: &Arc<Cluster>, request: Request) -> Resul
     }
 }
 
-async fn save(cluster: &Arc<Cluster>, name: NodeName) -> Result<SaveFigures, SaveError> {
-    FormedCluster::of(cluster)?.save_as(name).await
+async fn save(cluster: &Arc<Cluster>, name: NodeName, after: AfterSave) -> Result<SaveFigures, SaveError> {
+    FormedCluster::of(cluster)?.save_as(name, after).await
 }
 
 /// Executes the requests for a node.

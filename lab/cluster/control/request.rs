@@ -82,6 +82,9 @@ pub enum Request {
     Save {
         /// The name of the snapshot.
         name: NodeName,
+        /// Whether the nodes stay paused, because the cluster is to end.
+        #[serde(default)]
+        stand_still: bool,
     },
     /// Sends input to a node's serial console.
     Type {

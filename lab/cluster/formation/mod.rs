@@ -37,6 +37,6 @@ pub use node_handle::{MachineState, NodeError, NodeHandle, Reboot};
 pub use node_table::NodeTable;
 pub use tailnet::{RealTailnet, Tailnet};
 pub use warm::{
-    Draft, Lookup, SaveError, SaveFigures, SavedAccess, SavedCluster, SavedFile, SavedImages, SavedNode,
-    SavedStage, Snapshot, Warm, WarmEntry, WarmError, WarmKey, WarmStore,
+    AfterSave, Draft, Lookup, SaveError, SaveFigures, SavedAccess, SavedCluster, SavedFile, SavedImages,
+    SavedNode, SavedStage, Snapshot, Warm, WarmEntry, WarmError, WarmKey, WarmStore,
 };

@@ -32,6 +32,9 @@ pub struct LabState {
     pub started: jiff::Timestamp,
     /// The current phase, e.g. "forming" or "ready", for people.
     pub phase: String,
+    /// The name of the cluster; `None` if another version of the lab published the state.
+    #[serde(default)]
+    pub cluster: Option<NodeName>,
     pub nodes: Vec<LiveNode>,
     /// The kubeconfig, once it exists.
     pub kubeconfig: Option<PathBuf>,

@@ -231,6 +231,7 @@ mod tests {
             owner: ProcessIdentity::current().expect("own identity"),
             started: jiff::Timestamp::now(),
             phase: "ready".into(),
+            cluster: None,
             nodes: Vec::new(),
             kubeconfig: None,
             talosconfig: None,

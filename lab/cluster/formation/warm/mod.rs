@@ -20,7 +20,7 @@ mod saved;
 mod store;
 
 pub use key::{SavedImages, SavedStage, WarmKey};
-pub use save::{SaveError, SaveFigures};
+pub use save::{AfterSave, SaveError, SaveFigures};
 pub use saved::{SavedAccess, SavedCluster, SavedFile, SavedNode};
 pub use store::{Draft, Lookup, Snapshot, WarmEntry, WarmError, WarmStore};
 

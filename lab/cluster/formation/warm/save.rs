@@ -66,13 +66,22 @@ pub struct SaveFigures {
 
 type Running<'a> = (&'a NodePlan, Arc<Machine>);
 
+/// What the nodes do when the cluster is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterSave {
+    /// They run on.
+    Resume,
+    /// They stay paused, so that what was saved is the last that happened. After an error they run on.
+    StandStill,
+}
+
 impl FormedCluster {
     /// Saves the formed cluster under `key` and reports it. The cluster continues to run; an error only costs
     /// the next run its warm start.
     pub(crate) async fn keep_warm(&self, store: &WarmStore, key: &WarmKey, formed_in: f64) {
         self.settle().await;
         let began = Instant::now();
-        let text = match self.save_to(store, key, formed_in).await {
+        let text = match self.save_to(store, key, formed_in, AfterSave::Resume).await {
             Ok(pause) => format!(
                 "saved as a warm cluster in {:.1} s, {pause:.1} s of which its nodes stood still",
                 began.elapsed().as_secs_f64()
@@ -99,24 +108,45 @@ impl FormedCluster {
     ///
     /// # Errors
     /// See [`SaveError`].
-    pub async fn save_as(&self, name: NodeName) -> Result<SaveFigures, SaveError> {
+    pub async fn save_as(&self, name: NodeName, after: AfterSave) -> Result<SaveFigures, SaveError> {
         let (store, key) = self.cluster().saved_as.as_ref().ok_or(SaveError::Faulty)?;
         let began = Instant::now();
-        let stood_still = self.save_to(store, &key.clone().named(name), 0.0).await?;
+        let stood_still = self.save_to(store, &key.clone().named(name), 0.0, after).await?;
         Ok(SaveFigures { seconds: began.elapsed().as_secs_f64(), stood_still })
     }
 
     /// Saves the cluster; returns the durations.
     ///
     /// # Errors
-    /// See [`SaveError`]. The nodes continue to run.
-    pub async fn save_to(&self, store: &WarmStore, key: &WarmKey, formed_in: f64) -> Result<f64, SaveError> {
-        // The disks of nodes that have just formed are nearly empty.
-        let draft = store.begin(key, self.plan().spec.total_memory().bytes())?;
-        let format = MemoryFormat::best(&self.cluster().host.qemu);
+    /// See [`SaveError`]. After an error the nodes continue to run.
+    pub async fn save_to(
+        &self,
+        store: &WarmStore,
+        key: &WarmKey,
+        formed_in: f64,
+        after: AfterSave,
+    ) -> Result<f64, SaveError> {
         let machine = |node| Ok((node, self.cluster().node_of(node).machine()?));
         let running: Vec<Running<'_>> =
             self.plan().nodes.iter().map(machine).collect::<Result<_, SaveError>>()?;
+        let saved = self.write(store, key, formed_in, &running, after).await;
+        if saved.is_err() && after == AfterSave::StandStill {
+            resume(&running).await?;
+        }
+        saved
+    }
+
+    async fn write(
+        &self,
+        store: &WarmStore,
+        key: &WarmKey,
+        formed_in: f64,
+        running: &[Running<'_>],
+        after: AfterSave,
+    ) -> Result<f64, SaveError> {
+        // The disks of nodes that have just formed are nearly empty.
+        let draft = store.begin(key, self.plan().spec.total_memory().bytes())?;
+        let format = MemoryFormat::best(&self.cluster().host.qemu);
         let began = Instant::now();
         let saved = jiff::Timestamp::now();
         let control_server = self
@@ -124,14 +154,14 @@ impl FormedCluster {
             .tailnet()
             .and_then(Tailnet::control)
             .filter(|_| key.stage == SavedStage::Configured);
-        let copied = stand_still(&running, || async {
+        let copied = stand_still(running, after, || async {
             let server = async {
                 match control_server {
                     Some(server) => Ok(server.save(&draft.file(CONTROL_SERVER)).await?),
                     None => Ok(()),
                 }
             };
-            try_join(self.copy_all(&draft, format, &running), server).await.map(|(disks, ())| disks)
+            try_join(self.copy_all(&draft, format, running), server).await.map(|(disks, ())| disks)
         })
         .await;
         let stood_still = began.elapsed().as_secs_f64();
@@ -156,10 +186,11 @@ impl FormedCluster {
             talosconfig: self.plan().talosconfig.clone(),
             kubeconfig: self.kubeconfig().to_owned(),
         };
-        draft.commit(&manifest, &access, &self.plan().spec)?;
-        // Only the user removes a cluster that the user saved under a name.
-        if key.name.is_none() {
-            store.prune(LIMIT)?;
+        let directory = draft.commit(&manifest, &access, &self.plan().spec)?;
+        match &key.name {
+            // Only the user removes a cluster that the user saved under a name, or saves another one under it.
+            Some(name) => store.remove_others(name, &directory)?,
+            None => drop(store.prune(LIMIT)?),
         }
         Ok(stood_still)
     }
@@ -196,8 +227,12 @@ fn control_server_files(draft: &Draft) -> Result<Vec<SavedFile>, SaveError> {
     entries.map(file).collect()
 }
 
-/// Pauses all machines at once, does the work, and resumes the machines even if the work failed.
-async fn stand_still<T, F>(running: &[Running<'_>], work: impl FnOnce() -> F) -> Result<T, SaveError>
+/// Pauses all machines at once, does the work, and resumes the machines if they are to run on or the work failed.
+async fn stand_still<T, F>(
+    running: &[Running<'_>],
+    after: AfterSave,
+    work: impl FnOnce() -> F,
+) -> Result<T, SaveError>
 where
     F: Future<Output = Result<T, SaveError>>,
 {
@@ -206,9 +241,17 @@ where
         Ok(_) => work().await,
         Err(error) => Err(error.into()),
     };
+    if result.is_err() || after == AfterSave::Resume {
+        resume(running).await?;
+    }
+    result
+}
+
+/// Resumes all machines at once.
+async fn resume(running: &[Running<'_>]) -> Result<(), SaveError> {
     let resumed = join_all(running.iter().map(|(_, machine)| machine.resume())).await;
     resumed.into_iter().collect::<Result<Vec<_>, _>>()?;
-    result
+    Ok(())
 }
 
 /// The manifest entry of a node; reads the memory file back because QEMU wrote it.

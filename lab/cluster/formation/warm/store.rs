@@ -237,6 +237,18 @@ impl WarmStore {
         }
     }
 
+    /// Removes the other clusters with this name, of which only one can be meant: clusters of another kind, or of other
+    /// images.
+    ///
+    /// # Errors
+    /// When one of them is in use, or a file operation fails.
+    pub(crate) fn remove_others(&self, name: &NodeName, kept: &Path) -> Result<(), WarmError> {
+        let entries = self.list()?.into_iter();
+        let mut others =
+            entries.filter(|entry| entry.saved.key.name.as_ref() == Some(name) && entry.directory != kept);
+        others.try_for_each(|entry| self.remove(&entry.directory))
+    }
+
     /// Removes the least recently used clusters until the rest takes at most `limit` bytes. Keeps clusters
     /// that are in use and clusters that the user named. Returns the removed clusters.
     ///
