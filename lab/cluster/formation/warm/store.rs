@@ -339,6 +339,10 @@ impl Draft {
             let Some(_lock) = FileLock::try_acquire(&lock).map_err(failed("lock", &lock))? else {
                 return Err(WarmError::InUse { path: self.target.clone() });
             };
+            if exchange(&directory, &self.target) {
+                // The earlier cluster is a draft now, which the drop of this value or the next lab removes.
+                return Ok(self.target.clone());
+            }
             remove_whole(&self.target)?;
         }
         fs::rename(&directory, &self.target).map_err(failed("rename", &directory))?;
@@ -353,6 +357,19 @@ impl Drop for Draft {
             let _ = fs::remove_dir_all(directory);
         }
     }
+}
+
+/// Exchanges two directories, so that a lab that is killed loses neither. Returns false where the system or the file
+/// system cannot do that.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn exchange(one: &Path, other: &Path) -> bool {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE).is_ok()
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn exchange(_one: &Path, _other: &Path) -> bool {
+    false
 }
 
 /// Removes a directory. A directory that is already gone is no error.

@@ -111,6 +111,25 @@ fn what_a_killed_lab_left_is_removed_and_what_a_living_one_writes_is_not() {
 }
 
 #[test]
+fn one_name_means_the_cluster_that_was_saved_last() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let store = WarmStore::new(directory.path());
+    let named = |qemu: &str| key(qemu).named("demo".parse().expect("name"));
+    save(&store, &named("7.2"), 1);
+    // The same key again, as of a cluster that is stopped a second time: it is exchanged, and nothing of the first stays.
+    let again = save(&store, &named("7.2"), 2);
+    assert_eq!(fs::metadata(again.join("cp-1.memory")).expect("memory").len(), 2 << 20);
+    assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 1);
+    // Another kind of cluster under the name. One without the name and one with another name stay.
+    save(&store, &key("7.2"), 1);
+    save(&store, &key("7.2").named("other".parse().expect("name")), 1);
+    let other_kind = save(&store, &named("8.0"), 1);
+    store.remove_others(&"demo".parse().expect("name"), &other_kind).expect("remove");
+    assert!(other_kind.is_dir() && !again.exists());
+    assert_eq!(store.list().expect("list").len(), 3);
+}
+
+#[test]
 fn the_oldest_go_first_and_those_in_use_stay() {
     let directory = tempfile::tempdir().expect("tempdir");
     let store = WarmStore::new(directory.path());
