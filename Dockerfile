@@ -4,7 +4,7 @@
 #   docker run --rm --device /dev/kvm --group-add "$(stat -c %g /dev/kvm)" …  with KVM, on an arm64 host
 #   docker run --rm lab target/debug/lab --help                               any other command
 #
-# Settings are LAB_ variables (docs/ci.md). deploy/kubernetes runs it as Jobs.
+# Settings are LAB_ variables (docs/ci.md). deploy/kubernetes runs it as an Indexed Job.
 
 FROM rust:1.95-trixie AS build
 WORKDIR /lab

@@ -54,7 +54,7 @@ test-unit: ## Run the tests that need no VM (seconds)
 .PHONY: test-component
 test-component: images ## Run the tests against real processes, without clusters
 	cargo test --locked --test network --test network_faults --test machine --test killed --test talos_config --test config_check --test scenario_files --test registry --test preflight --test gate \
-	  --test inspect --test tailnet --test ci --test report --test command_line --test limits --test vet
+	  --test inspect --test tailnet --test ci --test fleet --test report --test command_line --test limits --test vet
 
 .PHONY: test-cluster
 test-cluster: images ## Run the tests that form whole clusters
@@ -63,7 +63,7 @@ test-cluster: images ## Run the tests that form whole clusters
 
 .PHONY: test-long
 test-long: setup-tests images ## Run the tests that take too long for every change (half an hour and more)
-	cargo test --locked --test ci --test rehearsal --test start_order --test tailscale_routing --test extension_isolation --test network_plugin \
+	cargo test --locked --test ci --test fleet --test rehearsal --test start_order --test tailscale_routing --test extension_isolation --test network_plugin \
 	  --test every_check --test network_partition --test experiment --test control --test detach -- --ignored --nocapture
 
 .PHONY: test-slow

@@ -1,5 +1,5 @@
 //! What runs in continuous integration, run here: the steps of the action as they stand in action.yml, the workflows, the
-//! Kubernetes Jobs, the container image's recipe.
+//! container image's recipe.
 
 #[path = "ci/action.rs"]
 mod action;
@@ -9,8 +9,6 @@ mod dependencies;
 mod expression;
 #[path = "ci/hostile.rs"]
 mod hostile;
-#[path = "ci/jobs.rs"]
-mod jobs;
 #[path = "ci/runner.rs"]
 mod runner;
 #[path = "ci/sources.rs"]

@@ -3,8 +3,14 @@
 //! `tests/recordings` holds a green run and a red one of two scenarios, as the lab recorded them, cut to
 //! what a page needs. The red one's tailnet is written by hand in the same form.
 
+#[path = "report/badge.rs"]
+mod badge;
 #[path = "support/browser.rs"]
 mod browser;
+#[path = "report/history.rs"]
+mod history;
+#[path = "report/open.rs"]
+mod open;
 
 use std::{
     fs,

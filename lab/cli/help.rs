@@ -113,7 +113,7 @@ mod tests {
           image        Node images: inspect, preflight, pin, build, programs
           mirror       Container images that nodes pull: pull, ls
           config       Machine configs: check, rules, lab
-          report       Reports of recorded runs: show, history, merge
+          report       Reports of recorded runs: show, open, history, badge, merge
           snapshot     Saved clusters: save, restore, ls, rm
           cache        Data kept between runs: ls, prune
           bench        Benchmarks: formation, warm, images, gate

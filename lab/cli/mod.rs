@@ -4,6 +4,7 @@
 //! scenario that a word on the command line names.
 
 mod attach;
+mod badge;
 mod bench;
 mod bench_gate;
 mod cluster;
@@ -23,6 +24,7 @@ mod mirror;
 mod moved;
 mod net;
 mod node;
+mod open;
 mod output;
 mod preflight;
 mod project;
@@ -102,8 +104,7 @@ enum Command {
     #[command(subcommand)]
     Config(config::Config),
     /// Reports of recorded runs
-    #[command(subcommand)]
-    Report(report::ReportCommand),
+    Report(report::Reports),
     /// Saved clusters
     #[command(subcommand)]
     Snapshot(snapshot::Snapshot),

@@ -35,12 +35,15 @@ pub(super) fn answer(words: &[String]) -> Option<String> {
     Some(format!("`lab {old}` is now `lab {new}`: run `lab {new}{rest}`"))
 }
 
-/// Whether a word after the name of a group is meant for the group: a subcommand, or a request for help.
+/// Whether a word after the name of a group is meant for the group: a subcommand, an option of its own, or a request for
+/// help.
 fn is_of_group(group: &str, word: &str) -> bool {
     let command = Arguments::command();
-    let group = command.find_subcommand(group);
+    let Some(group) = command.find_subcommand(group) else { return false };
+    let is_option = |option: &str| group.get_arguments().any(|argument| argument.get_long() == Some(option));
     ["help", "--help", "-h"].contains(&word)
-        || group.is_some_and(|group| group.find_subcommand(word).is_some())
+        || word.strip_prefix("--").is_some_and(is_option)
+        || group.find_subcommand(word).is_some()
 }
 
 #[cfg(test)]
@@ -76,9 +79,17 @@ mod tests {
 
     #[test]
     fn commands_by_their_present_names_and_unknown_words_are_left_to_the_parser() {
-        for line in
-            ["report show X", "report --help", "report", "node pause X", "run 01", "--help", "fly", ""]
-        {
+        for line in [
+            "report show X",
+            "report --help",
+            "report --open",
+            "report",
+            "node pause X",
+            "run 01",
+            "--help",
+            "fly",
+            "",
+        ] {
             assert_eq!(answered(line), None, "{line}");
         }
         assert_eq!(answer(&[]), None);

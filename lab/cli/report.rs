@@ -3,31 +3,52 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use lab_model::{ExitCode, files::replace_file};
-use lab_report::{History as Past, Recording, RecordingError, Report, Signatures};
+use lab_model::{
+    ExitCode,
+    files::{directory_of, replace_file},
+};
+use lab_report::{History as Past, Recording, RecordingError, Report, ReportLinks, Signatures};
 
-use super::{Failed, merge::Merge, print_json, print_line, print_text};
+use super::{Failed, badge::Badge, merge::Merge, open::Open, print_json, print_line, print_text};
 
 /// The name by which a format goes to standard output.
 const STANDARD_OUTPUT: &str = "-";
 
 /// Reports of recorded runs.
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+pub struct Reports {
+    /// Open the HTML page of the newest run in the browser; the same as `lab report open`
+    #[arg(long)]
+    open: bool,
+    #[command(subcommand)]
+    command: Option<ReportCommand>,
+}
+
 #[derive(Subcommand)]
-pub enum ReportCommand {
+enum ReportCommand {
     /// Show a recorded run as text, Markdown, JUnit XML, trace or HTML page
     Show(Show),
-    /// List the results of earlier runs of each scenario, with medians
+    /// Open the HTML page of a recorded run in the browser
+    Open(Open),
+    /// List the results of earlier runs of each scenario, or write a page with their trends
     History(History),
+    /// Write a badge with the verdict on a recorded run, as SVG or for shields.io
+    Badge(Badge),
     /// Merge the recordings of shards into one recording with one verdict
     Merge(Merge),
 }
 
-impl ReportCommand {
+impl Reports {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
-        match self {
-            Self::Show(show) => show.run(),
-            Self::History(history) => history.run(),
-            Self::Merge(merge) => merge.run(),
+        match self.command {
+            Some(ReportCommand::Show(show)) => show.run(),
+            Some(ReportCommand::Open(open)) => open.run(),
+            Some(ReportCommand::History(history)) => history.run(),
+            Some(ReportCommand::Badge(badge)) => badge.run(),
+            Some(ReportCommand::Merge(merge)) => merge.run(),
+            // Without any argument, the parser has shown the help.
+            None => Open::newest().run(),
         }
     }
 }
@@ -112,8 +133,11 @@ pub struct History {
     /// Name of one scenario [default: all]
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
+    /// Write an HTML page with trends and flaky checks, or - for standard output
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "html")]
     json: bool,
     /// Directory of the runs
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
@@ -130,6 +154,10 @@ impl History {
             Some(name) => past.of_scenario(name),
             None => past,
         };
+        if let Some(file) = &self.html {
+            let beside = if is_standard_output(file) { Path::new(".") } else { directory_of(file) };
+            return put(file, &past.html(&ReportLinks::of(&past, &self.run_root, beside)));
+        }
         if self.json {
             print_json(&past)?;
         } else {

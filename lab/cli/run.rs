@@ -210,7 +210,7 @@ async fn verdicts(session: &Session, scenarios: &[Scenario]) -> (Outcome, Ending
     let outcome = Outcome::over(&failures);
     let (ending, code) = match (outcome.passed(), host_unable) {
         (true, _) => (Ending::Passed, ExitCode::Passed),
-        (false, true) => (Ending::Failed, ExitCode::HostUnable),
+        (false, true) => (Ending::HostUnable, ExitCode::HostUnable),
         (false, false) => (Ending::Failed, ExitCode::VerdictFailed),
     };
     (outcome, ending, code)

@@ -159,7 +159,9 @@ impl LivingOptions {
                 if let Some(paused) = unless_ended(&session, pause).await {
                     paused?;
                 }
-                (Outcome::Failed { cause }, Ending::Failed, code_of(failure.is_of_the_host()))
+                let of_the_host = failure.is_of_the_host();
+                let ending = if of_the_host { Ending::HostUnable } else { Ending::Failed };
+                (Outcome::Failed { cause }, ending, code_of(of_the_host))
             }
             Ok(Ok(formed)) => {
                 let attached = keeper.is_none();

@@ -20,6 +20,8 @@ pub enum Ending {
     Passed,
     /// At least one verdict is red.
     Failed,
+    /// The host could not run it, in most cases because of its memory.
+    HostUnable,
     /// The user stopped the run.
     Interrupted,
     /// The lab itself failed.

@@ -5,7 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab_model::{LONGEST_TEXT, files::read_bounded, redact, visible};
+use lab_model::{
+    LONGEST_TEXT,
+    files::{is_plain, read_bounded},
+    redact, visible,
+};
 use serde_json::Value;
 use walkdir::WalkDir;
 
@@ -56,7 +60,8 @@ pub(super) struct BootedImage {
 /// The facts about guests in the plans of a run: the images, by role and digest, and the CPU models.
 pub(super) fn planned(directory: &Path, scenarios: &[&str]) -> (Vec<BootedImage>, Vec<String>) {
     let own = std::iter::once(directory.join("plan.json"));
-    let each = scenarios.iter().map(|name| directory.join(name).join("plan.json"));
+    let plain = scenarios.iter().filter(|name| is_plain(Path::new(name)));
+    let each = plain.map(|name| directory.join(name).join("plan.json"));
     let plans = own
         .chain(each)
         .filter_map(|path| serde_json::from_slice::<Value>(&read_bounded(&path, LARGEST_PLAN).ok()?).ok());

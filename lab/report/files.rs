@@ -4,7 +4,12 @@ use std::{fs, io, path::Path};
 
 use lab_model::files::replace_file;
 
-use super::{history::History, recording::Recording, report::Report, signatures::Signatures};
+use super::{
+    history::{History, PastRun},
+    recording::Recording,
+    report::Report,
+    signatures::Signatures,
+};
 
 /// The HTML page.
 pub const HTML: &str = "report.html";
@@ -45,5 +50,6 @@ pub fn leave_reports(directory: &Path, signatures: &Signatures) -> io::Result<()
     let report = Report::of(&recording, signatures);
     report.write(directory)?;
     let directory = fs::canonicalize(directory)?;
-    directory.parent().map_or(Ok(()), |root| History::append(root, &report.summary))
+    let runs = PastRun::of(&report.summary, Some(&directory));
+    directory.parent().map_or(Ok(()), |root| History::append(root, &runs))
 }

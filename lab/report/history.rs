@@ -3,15 +3,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, fs,
-    io::{self, Write},
+    fs,
+    io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
 };
 
-use lab_model::{events::Outcome, files::FileLock};
+use lab_model::{events::Outcome, files::FileLock, visible};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    beside::planned,
     recording::Recording,
     summary::{ScenarioSummary, Summary},
 };
@@ -22,6 +23,12 @@ pub const HISTORY: &str = "history.jsonl";
 const ENOUGH: usize = 3;
 /// The ratio to the median from which a run gets a note.
 const REGRESSION: f64 = 1.2;
+/// The most that is read of the file, in bytes, from its end: some ten thousand runs.
+const LARGEST: u64 = 16 << 20;
+/// The longest text of an entry, in characters.
+const LONGEST_NAME: usize = 200;
+/// More than any duration in a history, seconds. Larger ones are from a damaged file.
+const LONGEST_SECONDS: f64 = 1e7;
 /// The title prefix of runs of the project's own tests. Several of these tests share a host, so they
 /// form a separate series.
 const TEST: &str = "test-";
@@ -83,13 +90,26 @@ pub struct PastRun {
     pub steps: BTreeMap<String, f64>,
     /// The results of the checks, by check ID.
     pub checks: BTreeMap<String, Ended>,
+    /// The digests of the images that the nodes booted, by role. Older entries have none.
+    #[serde(default)]
+    pub images: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl PastRun {
-    /// One entry per scenario of a run.
-    pub fn of(summary: &Summary) -> Vec<Self> {
+    /// One entry per scenario of a run. The plans in the directory of the run name the images.
+    pub fn of(summary: &Summary, directory: Option<&Path>) -> Vec<Self> {
         let scenarios = summary.scenarios.iter().filter(|scenario| !scenario.name.is_empty());
-        scenarios.map(|scenario| Self::of_scenario(summary, scenario)).collect()
+        scenarios
+            .map(|scenario| {
+                let mut run = Self::of_scenario(summary, scenario);
+                let (images, _) =
+                    directory.map(|directory| planned(directory, &[&scenario.name])).unwrap_or_default();
+                for image in images.into_iter().filter(|image| !image.digest.is_empty()) {
+                    run.images.entry(image.role).or_default().insert(image.digest);
+                }
+                run
+            })
+            .collect()
     }
 
     fn of_scenario(summary: &Summary, scenario: &ScenarioSummary) -> Self {
@@ -111,22 +131,44 @@ impl PastRun {
             seconds: tenths(scenario.seconds),
             steps: steps.map(|(step, seconds)| (step.label().to_owned(), tenths(seconds))).collect(),
             checks: checks.map(|check| (check.check.clone(), Ended::of(Some(&check.outcome)))).collect(),
+            images: BTreeMap::new(),
+        }
+    }
+
+    /// The entry with texts that show every character, and durations that can be drawn: a history may come from anybody.
+    fn made_visible(self) -> Self {
+        let text = |text: &String| visible(text, LONGEST_NAME);
+        let bounded = |seconds: f64| seconds.clamp(0.0, LONGEST_SECONDS);
+        Self {
+            run: text(&self.run),
+            title: text(&self.title),
+            scenario: text(&self.scenario),
+            accelerator: text(&self.accelerator),
+            speed_factor: bounded(self.speed_factor),
+            ready_seconds: self.ready_seconds.map(bounded),
+            seconds: bounded(self.seconds),
+            steps: self.steps.iter().map(|(step, seconds)| (text(step), bounded(*seconds))).collect(),
+            checks: self.checks.iter().map(|(check, ended)| (text(check), *ended)).collect(),
+            ..self
         }
     }
 
     /// Seconds until all nodes are green, scaled to the reference host.
-    fn scaled(&self) -> Option<f64> {
+    pub(super) fn scaled(&self) -> Option<f64> {
         Some(self.ready_seconds? / if self.speed_factor > 0.0 { self.speed_factor } else { 1.0 })
     }
 
-    fn is_test(&self) -> bool {
+    pub(super) fn is_test(&self) -> bool {
         self.title.starts_with(TEST)
     }
 
     /// Whether two runs are comparable: same scenario, same size, same conditions.
     fn compares_with(&self, other: &Self) -> bool {
-        let key = |run: &Self| (run.scenario.clone(), run.accelerator.clone(), run.nodes, run.is_test());
-        key(self) == key(other)
+        self.conditions() == other.conditions()
+    }
+
+    fn conditions(&self) -> (&str, &str, usize, bool) {
+        (&self.scenario, &self.accelerator, self.nodes, self.is_test())
     }
 
     fn is_before(&self, other: &Self) -> bool {
@@ -146,13 +188,15 @@ impl History {
     /// # Errors
     /// Fails if the file exists but cannot be read. Damaged lines are skipped.
     pub fn read(root: &Path) -> io::Result<Self> {
-        let path = root.join(HISTORY);
-        let text = match fs::read_to_string(&path) {
+        let text = match end_of(&root.join(HISTORY)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             other => other?,
         };
-        let mut runs: Vec<PastRun> =
-            text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let mut runs: Vec<PastRun> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .map(PastRun::made_visible)
+            .collect();
         let known: BTreeSet<_> = runs.iter().map(|run| run.run.clone()).collect();
         for directory in fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path()) {
             let name =
@@ -162,7 +206,7 @@ impl History {
                 && directory.join("result.json").is_file()
                 && let Ok(recording) = Recording::of_run(&directory)
             {
-                runs.extend(PastRun::of(&Summary::of(&recording.events)));
+                runs.extend(PastRun::of(&Summary::of(&recording.events), Some(&directory)));
             }
         }
         runs.sort_by(|a, b| (a.at, &a.run).cmp(&(b.at, &b.run)));
@@ -173,10 +217,10 @@ impl History {
     ///
     /// # Errors
     /// Fails if the file cannot be locked or written.
-    pub fn append(root: &Path, summary: &Summary) -> io::Result<()> {
+    pub fn append(root: &Path, runs: &[PastRun]) -> io::Result<()> {
         let mut lines = Vec::new();
-        for run in PastRun::of(summary) {
-            serde_json::to_writer(&mut lines, &run)?;
+        for run in runs {
+            serde_json::to_writer(&mut lines, run)?;
             lines.push(b'\n');
         }
         if lines.is_empty() {
@@ -185,7 +229,7 @@ impl History {
         let path = root.join(HISTORY);
         let _lock = FileLock::acquire(&path)?;
         // Starts a new line, so that an incomplete line of an earlier writer stays separate.
-        if fs::read(&path)?.last().is_some_and(|last| *last != b'\n') {
+        if !ends_with_line(&path)? {
             lines.insert(0, b'\n');
         }
         fs::OpenOptions::new().append(true).open(&path)?.write_all(&lines)
@@ -221,20 +265,44 @@ impl History {
     }
 
     /// Groups comparable runs, ordered by the first run of each group.
-    fn series(&self) -> Vec<Vec<&PastRun>> {
-        let mut series: Vec<Vec<&PastRun>> = Vec::new();
+    pub(super) fn series(&self) -> Vec<Vec<&PastRun>> {
+        let (mut series, mut places) = (Vec::<Vec<&PastRun>>::new(), BTreeMap::new());
         for run in &self.runs {
-            match series.iter_mut().find(|known| known[0].compares_with(run)) {
-                Some(known) => known.push(run),
-                None => series.push(vec![run]),
+            let place = *places.entry(run.conditions()).or_insert(series.len());
+            if place == series.len() {
+                series.push(Vec::new());
             }
+            series[place].push(run);
         }
         series
     }
 }
 
+/// Whether a file is empty or its last line is complete.
+fn ends_with_line(path: &Path) -> io::Result<bool> {
+    let mut file = fs::File::open(path)?;
+    let mut last = [0];
+    if file.metadata()?.len() > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        return Ok(last == *b"\n");
+    }
+    Ok(true)
+}
+
+/// The complete lines in the last [`LARGEST`] bytes of a file.
+fn end_of(path: &Path) -> io::Result<String> {
+    let mut file = fs::File::open(path)?;
+    let before = file.metadata()?.len().saturating_sub(LARGEST);
+    file.seek(SeekFrom::Start(before))?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    let cut = bytes.iter().position(|byte| *byte == b'\n').filter(|_| before > 0).map_or(0, |at| at + 1);
+    Ok(String::from_utf8_lossy(&bytes[cut..]).into_owned())
+}
+
 /// The median; for an even number of values, the mean of the two middle values.
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -244,79 +312,29 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-impl fmt::Display for History {
-    /// One table per series, with its medians and the note on its last run, if any.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.runs.is_empty() {
-            return writeln!(f, "no scenario has been run");
-        }
-        for (index, series) in self.series().into_iter().enumerate() {
-            if index > 0 {
-                writeln!(f)?;
-            }
-            let first = series[0];
-            let tests = if first.is_test() { ", as a test" } else { "" };
-            writeln!(f, "{}, {} nodes, {}{tests}", first.scenario, first.nodes, first.accelerator)?;
-            writeln!(
-                f,
-                "  {:<22}{:<10}{:>14}{:>12}{:>14}",
-                "begun", "ended", "all green, s", "total, s", "speed factor"
-            )?;
-            for run in &series {
-                let ready =
-                    run.ready_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.1}"));
-                let begun = run.at.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
-                writeln!(
-                    f,
-                    "  {begun:<22}{:<10}{ready:>14}{:>12.1}{:>14.2}",
-                    run.ended.label(),
-                    run.seconds,
-                    run.speed_factor
-                )?;
-            }
-            let green = || series.iter().filter(|run| run.ended == Ended::Passed);
-            let medians = (
-                median(green().filter_map(|run| run.ready_seconds).collect()),
-                median(green().map(|run| run.seconds).collect()),
-                median(green().filter_map(|run| run.scaled()).collect()),
-            );
-            if let (Some(ready), Some(total), Some(scaled)) = medians {
-                writeln!(
-                    f,
-                    "  {:<22}{:<10}{ready:>14.1}{total:>12.1}",
-                    "median of the green",
-                    green().count()
-                )?;
-                writeln!(f, "  on the reference host all nodes are green after {scaled:.1} s")?;
-            }
-            if let Some(note) = series.last().and_then(|last| self.regression(last)) {
-                writeln!(f, "  {note}")?;
-            }
-        }
-        Ok(())
+/// A green run of a cluster with three nodes, `number` hours after a fixed time.
+#[cfg(test)]
+pub(super) fn example(number: i64, ready: f64, speed_factor: f64) -> PastRun {
+    PastRun {
+        run: format!("compute-only-{number}"),
+        title: "compute-only-cluster".into(),
+        at: jiff::Timestamp::from_second(1_700_000_000 + number * 3600).expect("time"),
+        scenario: "compute-only-cluster".into(),
+        accelerator: "tcg".into(),
+        speed_factor,
+        nodes: 3,
+        ended: Ended::Passed,
+        ready_seconds: Some(ready),
+        seconds: ready + 60.0,
+        steps: BTreeMap::new(),
+        checks: BTreeMap::new(),
+        images: BTreeMap::new(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn run(number: i64, ready: f64, speed_factor: f64) -> PastRun {
-        PastRun {
-            run: format!("compute-only-{number}"),
-            title: "compute-only-cluster".into(),
-            at: jiff::Timestamp::from_second(1_700_000_000 + number * 3600).expect("time"),
-            scenario: "compute-only-cluster".into(),
-            accelerator: "tcg".into(),
-            speed_factor,
-            nodes: 3,
-            ended: Ended::Passed,
-            ready_seconds: Some(ready),
-            seconds: ready + 60.0,
-            steps: BTreeMap::new(),
-            checks: BTreeMap::new(),
-        }
-    }
+    use super::{example as run, *};
 
     #[test]
     fn a_run_that_is_slower_than_the_median_is_noted_and_a_slow_host_is_not() {
@@ -351,27 +369,20 @@ mod tests {
             outcome: Some(Outcome::Passed),
             ..Summary::default()
         };
-        History::append(root.path(), &summary(2)).expect("append");
+        let append =
+            |summary: &Summary| History::append(root.path(), &PastRun::of(summary, None)).expect("append");
+        append(&summary(2));
         fs::OpenOptions::new()
             .append(true)
             .open(root.path().join(HISTORY))
             .and_then(|mut file| file.write_all(b"{\"run\": \"torn"))
             .expect("tear");
-        History::append(root.path(), &summary(1)).expect("append");
+        append(&summary(1));
         // A run without scenarios leaves no line.
-        History::append(root.path(), &Summary::default()).expect("append");
+        append(&Summary::default());
         let names: Vec<_> =
             History::read(root.path()).expect("read").runs.into_iter().map(|run| run.run).collect();
         assert_eq!(names, ["r-1", "r-2"]);
         assert_eq!(History::read(&root.path().join("none")).expect("read"), History::default());
-    }
-
-    #[test]
-    fn the_table_has_medians_and_the_note() {
-        let mut failed = run(4, 0.0, 1.1);
-        (failed.ended, failed.ready_seconds) = (Ended::Failed, None);
-        let runs = vec![run(1, 50.0, 1.0), run(2, 58.0, 1.1), run(3, 52.0, 1.0), failed, run(5, 90.0, 1.0)];
-        insta::assert_snapshot!(History { runs }.to_string());
-        insta::assert_snapshot!(History::default().to_string(), @"no scenario has been run");
     }
 }

@@ -4,11 +4,14 @@
 //! [`Report`] -> text, Markdown, JUnit XML, trace, HTML: all formats use one [`Report`] and therefore
 //! contain the same verdict.
 
+mod badge;
 mod beside;
 mod bundle;
 mod criteria;
 mod files;
+mod flaky;
 mod history;
+mod history_text;
 mod html;
 mod json_lines;
 mod junit;
@@ -30,11 +33,14 @@ mod stopwatch;
 mod summary;
 mod timeline;
 mod trace;
+mod verdict;
 
+pub use badge::Badge;
 pub use bundle::{Bundle, BundleError};
 pub use criteria::Criterion;
 pub use files::{HTML, JUNIT, MARKDOWN, TRACE, leave_reports};
 pub use history::{Ended, HISTORY, History, PastRun};
+pub use html::ReportLinks;
 pub use json_lines::{JsonLines, read_recording};
 pub use live::{Display, display};
 pub use recording::{RECORDING, Recording, RecordingError};
@@ -43,3 +49,4 @@ pub use signature_file::SignatureError;
 pub use signatures::{Examples, KnownFailure, SIGNATURES_FILE, Signature, SignatureSource, Signatures};
 pub use stopwatch::{Figure, Measured, Reference, Stopwatch};
 pub use summary::{CheckResult, NodeSummary, ScenarioSummary, Summary};
+pub use verdict::{InvalidVerdict, Verdict};

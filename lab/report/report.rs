@@ -55,7 +55,7 @@ impl Report {
         // Without a history there is no comparison, but the report is still complete.
         let history = recording.root().and_then(|root| History::read(&root).ok()).unwrap_or_default();
         let mut previous = vec![None; summary.scenarios.len()];
-        for now in PastRun::of(&summary) {
+        for now in PastRun::of(&summary, recording.directory.as_deref()) {
             summary.notes.extend(history.regression(&now));
             let index = summary.scenarios.iter().position(|scenario| scenario.name == now.scenario);
             if let (Some(index), Some(before)) = (index, history.previous(&now).cloned()) {

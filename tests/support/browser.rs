@@ -73,7 +73,8 @@ const WINDOW: &str = r#"<!DOCTYPE html><meta charset="utf-8"><style>body { margi
 /// What is measured.
 const PARTS: &str = r##"["header#verdict", "#environment", "#known", "#criteria", "nav", "footer", ".card.cluster svg.topology",
   ".card.checks", ".card.course svg.drawing", ".card.readiness svg.drawing", ".card.resources svg.drawing",
-  ".card.course .events", ".card.network", ".card.routes"]"##;
+  ".card.course .events", ".card.network", ".card.routes", ".card.trend svg.drawing", ".card.results svg", ".card.flaky",
+  ".card.runs table"]"##;
 
 /// A browser.
 pub struct Browser {

@@ -54,8 +54,14 @@ pub(super) struct Row {
     pub(super) drawing: Markup,
 }
 
-/// A chart of rows, from top to bottom.
+/// A chart of rows, from top to bottom, over seconds.
 pub(super) fn chart(scale: Scale, label: &str, rows: &[Row]) -> Markup {
+    let labels: Vec<_> = scale.labels().into_iter().map(|at| (at, seconds(at))).collect();
+    chart_with(scale, &labels, label, rows)
+}
+
+/// A chart of rows with these labels on its axis.
+pub(super) fn chart_with(scale: Scale, labels: &[(f64, String)], label: &str, rows: &[Row]) -> Markup {
     let height = AXIS + rows.iter().map(|row| row.height).sum::<u32>();
     let tops = rows.iter().scan(AXIS, |top, row| {
         let mine = *top;
@@ -75,9 +81,9 @@ pub(super) fn chart(scale: Scale, label: &str, rows: &[Row]) -> Markup {
                         rect.band .odd[index % 2 == 1] x="0" y=(top) width="100%" height=(row.height) {}
                     }
                     g.axis {
-                        @for at in scale.labels() {
-                            line x1=(scale.x(at)) x2=(scale.x(at)) y1=(AXIS - 5) y2=(height) {}
-                            text x=(scale.x(at)) y="12" { (seconds(at)) }
+                        @for (at, text) in labels {
+                            line x1=(scale.x(*at)) x2=(scale.x(*at)) y1=(AXIS - 5) y2=(height) {}
+                            text x=(scale.x(*at)) y="12" { (text) }
                         }
                     }
                     @for (row, top) in rows.iter().zip(tops) {

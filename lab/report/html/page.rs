@@ -1,61 +1,42 @@
 //! The page around the scenarios.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use lab_model::events::Outcome;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
-use sha2::{Digest, Sha256};
+use maud::{Markup, html};
 
-use super::scenario::verdict_word;
+use super::{
+    document::{address, document},
+    scenario::verdict_word,
+};
 use crate::{Criterion, KnownFailure, Report};
 
-const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("report.js");
 
 impl Report {
     /// Formats the report as one self-contained HTML file that loads no external resources.
     pub fn html(&self) -> String {
-        let script = STANDARD.encode(Sha256::digest(SCRIPT));
-        let policy = format!(
-            "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{script}'; img-src data:; base-uri 'none'; form-action 'none'"
-        );
         let summary = &self.summary;
         let title = if summary.title.is_empty() { "lab" } else { &summary.title };
-        let page = html! {
-            (DOCTYPE)
-            html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta http-equiv="Content-Security-Policy" content=(policy);
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta name="color-scheme" content="light dark";
-                    link rel="icon" href="data:,";
-                    title { (word(summary.outcome.as_ref())) ": " (title) }
-                    style { (PreEscaped(STYLE)) }
+        let body = html! {
+            (self.head(title))
+            main {
+                @if summary.scenarios.len() > 1 { (self.contents()) }
+                @if !summary.known.is_empty() || !summary.notes.is_empty() {
+                    section #known { h2 { "Known" } (self.known()) }
                 }
-                body {
-                    (self.head(title))
-                    main {
-                        @if summary.scenarios.len() > 1 { (self.contents()) }
-                        @if !summary.known.is_empty() || !summary.notes.is_empty() {
-                            section #known { h2 { "Known" } (self.known()) }
-                        }
-                        @if !self.criteria.is_empty() {
-                            section #criteria { h2 { "Criteria of a role-based pair" } @for one in &self.criteria { (criterion(one)) } }
-                        }
-                        @for (number, (scenario, timeline)) in self.scenarios().enumerate() {
-                            (self.scenario_section(number, scenario, timeline))
-                        }
-                        section #environment { h2 { "Environment" } (self.environment()) }
-                        @if !self.artefacts.is_empty() {
-                            section #artefacts { h2 { "Files of the run" } (self.files()) }
-                        }
-                    }
-                    footer { "Made by lab from the recording of the run alone. " code { "lab report show " (summary.run) } " makes it again." }
-                    script { (PreEscaped(SCRIPT)) }
+                @if !self.criteria.is_empty() {
+                    section #criteria { h2 { "Criteria of a role-based pair" } @for one in &self.criteria { (criterion(one)) } }
+                }
+                @for (number, (scenario, timeline)) in self.scenarios().enumerate() {
+                    (self.scenario_section(number, scenario, timeline))
+                }
+                section #environment { h2 { "Environment" } (self.environment()) }
+                @if !self.artefacts.is_empty() {
+                    section #artefacts { h2 { "Files of the run" } (self.files()) }
                 }
             }
+            footer { "Made by lab from the recording of the run alone. " code { "lab report show " (summary.run) } " makes it again." }
         };
-        page.into_string()
+        document(&format!("{}: {title}", word(summary.outcome.as_ref())), Some(SCRIPT), &body)
     }
 
     fn head(&self, title: &str) -> Markup {
@@ -169,32 +150,12 @@ fn criterion(criterion: &Criterion) -> Markup {
     }
 }
 
-/// Encodes a path as a relative URL, so that no character of a file name has a special meaning.
-fn address(path: &str) -> String {
-    let mut out = String::from("./");
-    for byte in path.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => out.push(char::from(byte)),
-            other => out.push_str(&format!("%{other:02X}")),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_files_name_is_no_address_of_something_else() {
-        assert_eq!(address("nodes/cp-1/console.log"), "./nodes/cp-1/console.log");
-        assert_eq!(address("javascript:alert(1)"), "./javascript%3Aalert%281%29");
-        assert_eq!(address("a b?c#ü"), "./a%20b%3Fc%23%C3%BC");
-    }
-
-    #[test]
-    fn script_and_style_cannot_end_their_elements() {
-        assert!(!SCRIPT.contains("</") && !STYLE.contains("</"));
-        assert!(!STYLE.contains("url(") && !STYLE.contains("@import"));
+    fn the_script_cannot_end_its_element() {
+        assert!(!SCRIPT.contains("</"));
     }
 }

@@ -99,7 +99,7 @@ fn colour(index: usize) -> String {
 }
 
 /// The next round number.
-fn nice(most: f64) -> f64 {
+pub(super) fn nice(most: f64) -> f64 {
     let power = 10_f64.powf(most.max(0.01).log10().floor());
     [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0]
         .map(|digit| digit * power)
