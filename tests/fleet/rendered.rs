@@ -78,7 +78,7 @@ impl Fleet {
 /// The part of an overlay that sets the number of shards.
 pub fn shards_of(count: u32) -> String {
     format!(
-        "patches:\n  - target: {{ kind: Job, name: lab-shards }}\n    patch: '[{{ op: replace, path: /spec/completions, value: {count} }}]'\n"
+        "patches:\n  - target: {{ kind: Job, name: lab-shards }}\n    patch: |\n      - op: replace\n        path: /spec/completions\n        value: {count}\n"
     )
 }
 

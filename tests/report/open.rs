@@ -14,10 +14,11 @@ use super::{run_root, said};
 
 /// Says its arguments, its process group, and what it can read and write.
 const BROWSER: &str = r#"#!/bin/sh
+files=$(for number in 0 1 2; do readlink "/proc/$$/fd/$number"; done)
 {
   for word in "$@"; do printf '[%s]\n' "$word"; done
   printf 'group %s\n' "$(ps -o pgid= -p $$ | tr -d ' ')"
-  for number in 0 1 2; do readlink "/proc/$$/fd/$number"; done
+  printf '%s\n' "$files"
 } >"$SEEN.part"
 mv "$SEEN.part" "$SEEN"
 "#;

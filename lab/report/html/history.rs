@@ -111,7 +111,7 @@ fn head(history: &History, series: &[Series]) -> Markup {
                 p.word { "lab" }
                 h1 { "History" }
                 ul.facts {
-                    li { (runs.len()) " runs" }
+                    li { (counted(runs.len())) }
                     @if let Some((first, last)) = ends { li { (day(first)) " to " (day(last)) } }
                     @if flaky > 0 { li { span.chip.bad { (flaky) " flaky" } } } @else { li { "nothing flaky" } }
                 }
@@ -140,7 +140,7 @@ fn section(number: usize, series: &Series, links: &ReportLinks) -> Markup {
             h2 { (last.scenario) " " (chip(last.ended)) }
             p.question {
                 (last.nodes) " nodes, " (last.accelerator) (tests) ". "
-                (series.runs.len()) " runs" @if series.left_out > 0 { ", the newest of " (series.runs.len() + series.left_out) } "."
+                (counted(series.runs.len())) @if series.left_out > 0 { ", the newest of " (series.runs.len() + series.left_out) } "."
             }
             @if let Some(note) = &series.note { p.card { (note) } }
             @if !series.flaky.is_empty() { (flaky_card(&series.flaky)) }
@@ -278,6 +278,10 @@ fn chip(ended: Ended) -> Markup {
 /// The start of a run, to the minute.
 pub(super) fn begun(run: &PastRun) -> String {
     run.at.strftime("%Y-%m-%d %H:%M").to_string()
+}
+
+fn counted(runs: usize) -> String {
+    format!("{runs} {}", if runs == 1 { "run" } else { "runs" })
 }
 
 fn day(run: &PastRun) -> String {

@@ -56,7 +56,7 @@ pub(super) fn durations(runs: &[&PastRun], links: &ReportLinks) -> Markup {
     };
     let rows = [
         row("formation", "until all nodes are green", &points(|run| run.ready_seconds), scale, links),
-        row("whole scenario", "with its checks", &points(|run| Some(run.seconds)), scale, links),
+        row("scenario", "as a whole", &points(|run| Some(run.seconds)), scale, links),
     ];
     html! {
         (chart_with(scale, &labels(scale), "Seconds of each run, over the date of the run", &rows))
@@ -105,7 +105,7 @@ fn row(name: &str, what: &str, points: &[Point], scale: Scale, links: &ReportLin
         drawing: html! {
             @for seconds in [top, top / 2.0, 0.0] {
                 line.middle x1="0" x2="100%" y1=(pixels(y(seconds))) y2=(pixels(y(seconds))) {}
-                text.tick x="100%" y=(pixels(y(seconds) - 2.0)) { (seconds) " s" }
+                text.tick x="0" y=(pixels(y(seconds) - 2.0)) { (seconds) " s" }
             }
             @if let Some(usual) = usual {
                 line.median x1="0" x2="100%" y1=(pixels(y(usual))) y2=(pixels(y(usual))) { title { (format!("median of the green runs: {usual:.1} s")) } }
