@@ -16,6 +16,8 @@ const HEIGHT: u32 = 120;
 const EDGE: f64 = 10.0;
 /// Units of a curve's drawing.
 const UNITS: f64 = 1000.0;
+/// The share of the axis after which a label has no room.
+const LAST_LABEL: f64 = 0.9;
 /// The most labels on the axis.
 const LABELS: f64 = 5.0;
 const HOUR: f64 = 3600.0;
@@ -83,7 +85,7 @@ fn labels(scale: Scale) -> Vec<(f64, String)> {
     let first = (scale.begin / step).ceil();
     let places = (0..).map(|n| (first + f64::from(n)) * step).take_while(|at| *at <= scale.end).take(20);
     let told = |at: f64| Some(Timestamp::from_second(at as i64).ok()?.strftime(form).to_string());
-    places.filter_map(|at| Some((at, told(at)?))).collect()
+    places.filter(|at| scale.share(*at) < LAST_LABEL).filter_map(|at| Some((at, told(at)?))).collect()
 }
 
 fn row(name: &str, what: &str, points: &[Point], scale: Scale, links: &ReportLinks) -> Row {
@@ -143,10 +145,7 @@ mod tests {
         };
         // 2023-11-14 22:13:20 UTC.
         let begin = 1.7e9;
-        assert_eq!(
-            labels(begin, begin + 4.0 * HOUR),
-            ["11-14 23:00", "11-15 00:00", "11-15 01:00", "11-15 02:00"]
-        );
+        assert_eq!(labels(begin, begin + 4.0 * HOUR), ["11-14 23:00", "11-15 00:00", "11-15 01:00"]);
         assert_eq!(
             labels(begin, begin + 4.0 * DAY),
             ["2023-11-15", "2023-11-16", "2023-11-17", "2023-11-18"]
