@@ -35,6 +35,10 @@ lab-stage:
 images-stage:
 	@scripts/stage $(or $(STAGE),2/3) "build the images" 150 $(or $(TOTAL),780) target/debug/lab-images $(VARIANTS)
 
+.PHONY: dist
+dist: images ## Make the release archive of this host's platform, with its Debian package
+	scripts/dist
+
 .PHONY: demo
 demo: setup ## Form a three-node cluster and report a verdict
 	@scripts/stage 1/2 "compile the image builder" 0 480 cargo build --locked --bin lab-images
@@ -54,7 +58,7 @@ test-unit: ## Run the tests that need no VM (seconds)
 .PHONY: test-component
 test-component: images ## Run the tests against real processes, without clusters
 	cargo test --locked --test network --test network_faults --test machine --test killed --test talos_config --test config_check --test scenario_files --test registry --test preflight --test gate \
-	  --test inspect --test tailnet --test ci --test fleet --test report --test command_line --test limits --test vet
+	  --test inspect --test tailnet --test ci --test fleet --test report --test command_line --test limits --test vet --test dist
 
 .PHONY: test-cluster
 test-cluster: images ## Run the tests that form whole clusters

@@ -10,6 +10,7 @@
 //! the command and in every test that polls them.
 
 pub mod experiment;
+pub mod places;
 pub mod scenario;
 pub mod session;
 pub mod starter;

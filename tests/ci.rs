@@ -9,6 +9,8 @@ mod dependencies;
 mod expression;
 #[path = "ci/hostile.rs"]
 mod hostile;
+#[path = "ci/release.rs"]
+mod release;
 #[path = "ci/runner.rs"]
 mod runner;
 #[path = "ci/sources.rs"]

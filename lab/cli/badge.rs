@@ -26,9 +26,8 @@ pub struct Badge {
     /// Verdict of a CI job, in place of a run: a job whose input was refused has no run
     #[arg(long, value_name = "VERDICT")]
     verdict: Option<String>,
-    /// Directory of the runs
-    #[arg(long, value_name = "DIR", default_value = "target/lab")]
-    run_root: PathBuf,
+    #[command(flatten)]
+    run_root: RunRoot,
 }
 
 /// What a file contains.
@@ -63,8 +62,8 @@ impl Badge {
             };
         }
         let recording = match &self.run {
-            Some(run) => Recording::find(run, &self.run_root)?,
-            None => Recording::newest(&self.run_root)?,
+            Some(run) => Recording::find(run, &self.run_root.path())?,
+            None => Recording::newest(&self.run_root.path())?,
         };
         let verdict = Verdict::of(&recording);
         tell!("verdict: {verdict}");

@@ -119,14 +119,14 @@ where
 impl Images {
     async fn run(self) -> Result<ExitCode, Failed> {
         let image = padding_image(self.mib);
-        let cache = self.guests.run_root.join("cache/padding");
-        let layout = padding_layout(&self.guests.images.join("workloads"), &cache, self.mib)
+        let cache = self.guests.run_root.path().join("cache/padding");
+        let layout = padding_layout(&self.guests.images.path()?.join("workloads"), &cache, self.mib)
             .map_err(|error| Failed::new(ExitCode::BadInput, error))?;
         let ways = [("mirror", ImageDelivery::Mirror), ("disk", ImageDelivery::Disk)];
         let mut series = ways.map(|(label, delivery)| (label, delivery, Vec::new()));
         for run in 1..=self.runs {
             for (label, delivery, figures) in &mut series {
-                let mut options = self.guests.options("bench-images", Show::Quiet);
+                let mut options = self.guests.options("bench-images", Show::Quiet)?;
                 options.mirrors.push(layout.clone());
                 let session = Session::open(options).await?;
                 let mut spec = cluster(3)?;
@@ -164,7 +164,7 @@ impl Warm {
         let mut restores = Vec::new();
         let mut saved = None;
         for run in 0..=self.runs {
-            let session = Session::open(self.guests.options("bench-warm", Show::Quiet)).await?;
+            let session = Session::open(self.guests.options("bench-warm", Show::Quiet)?).await?;
             let store = session.warm_store()?;
             let internal = |error: WarmError| Failed::new(ExitCode::Internal, error);
             if run == 0 {
@@ -260,7 +260,7 @@ impl Formation {
     }
 
     async fn form(&self, series: &Series) -> Result<FormationFigures, Failed> {
-        let mut options = self.guests.options("bench", Show::Quiet);
+        let mut options = self.guests.options("bench", Show::Quiet)?;
         options.cpu_model = series.cpu.as_deref().map(CpuModel::new);
         let session = Session::open(options).await?;
         let spec = cluster(self.nodes)?;

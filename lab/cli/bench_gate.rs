@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Args;
+use lab::places::Places;
 use lab_model::ExitCode;
 use lab_oci::registry::{Registry, Store};
 use lab_recipe::platform_layout;
@@ -25,9 +26,9 @@ pub struct BenchGate {
     /// Size of each image, packed, in MiB
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1500))]
     mib: u16,
-    /// Directory of the images and of the cache
-    #[arg(long, value_name = "DIR", default_value = "target/lab/bench-gate")]
-    directory: PathBuf,
+    /// Directory of the images and of the cache [default: bench-gate in the default directory of the runs]
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -46,8 +47,9 @@ impl BenchGate {
     pub(super) async fn run(self) -> Result<ExitCode, Failed> {
         let internal = |error: &dyn std::fmt::Display| Failed::new(ExitCode::Internal, error);
         tell!("{} images of {} MiB", self.images, self.mib);
+        let directory = self.directory.unwrap_or_else(|| Places::here().runs().join("bench-gate"));
         let (layout, names) =
-            platform_layout(&self.directory, self.images, self.mib).map_err(|error| internal(&error))?;
+            platform_layout(&directory, self.images, self.mib).map_err(|error| internal(&error))?;
         let store = Store::open(&[layout]).map_err(|error| internal(&error))?;
         let registry = Registry::start(store).await.map_err(|error| internal(&error))?;
         let at = registry.address();
@@ -55,7 +57,7 @@ impl BenchGate {
             .iter()
             .map(|name| format!("    - {}\n", name.replacen("docker.io", &at.to_string(), 1)))
             .collect();
-        let work = tempfile::tempdir_in(&self.directory).map_err(|error| internal(&error))?;
+        let work = tempfile::tempdir_in(&directory).map_err(|error| internal(&error))?;
         let release = work.path().join("release.yaml");
         let text = format!("release: v1.5.1-1.13.5-4\ncontainers:\n  images:\n{list}");
         fs::write(&release, text).map_err(|error| internal(&error))?;

@@ -11,7 +11,7 @@ use lab_plan::{
 use lab_validator::Validator;
 use serde::Serialize;
 
-use super::{Failed, print_json, print_line, tell};
+use super::{Failed, places::ImagesDirectory, print_json, print_line, tell};
 
 /// Check machine configs and patches; each finding has a file, a line and a fix.
 #[derive(Args)]
@@ -27,9 +27,8 @@ pub struct Check {
     /// them [default: the configs among the files, and what talosctl generates]
     #[arg(long, value_name = "FILE")]
     base: Vec<PathBuf>,
-    /// Directory of the built images; programs with Talos' own library are kept below it
-    #[arg(long, value_name = "DIR", default_value = "target/images")]
-    images: PathBuf,
+    #[command(flatten)]
+    images: ImagesDirectory,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -77,7 +76,7 @@ impl Check {
         let bad = |error| Failed::new(ExitCode::BadInput, error);
         let files = config_files(&self.files).map_err(bad)?;
         let set = ConfigSet::read(&files).and_then(|set| set.with_bases(&self.base)).map_err(bad)?;
-        let validator = Validator::new(&self.images, |line| tell!("{line}"));
+        let validator = Validator::new(&self.images.for_programs(), |line| tell!("{line}"));
         let of_release = |contract: &TalosContract| {
             let Checked { findings, asked } = check(&set, *contract, &validator);
             OfRelease {

@@ -85,7 +85,7 @@ impl Check {
     async fn run(self) -> Result<ExitCode, Failed> {
         let path = self.release.unwrap_or_default();
         let release = Release::read(&path, &rules::names())?;
-        let (store, looker) = (self.from.store()?, Looker::new(self.from.cache()));
+        let (store, looker) = (self.from.store()?, Looker::new(&self.from.cache()));
         let options = GateOptions {
             store: &store,
             looker: &looker,

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lab::session::{OnFailure, SessionOptions};
+use lab::{
+    places::Places,
+    session::{OnFailure, SessionOptions},
+};
 use lab_model::{
     Source,
     accelerator::{Accelerator, CpuModel},
@@ -12,7 +15,10 @@ use lab_model::{
 use lab_report::Display;
 use lab_vm::{network::HostPort, process::CpuShare};
 
-use super::mirror;
+use super::{
+    Failed,
+    places::{ImagesDirectory, RunRoot},
+};
 
 /// Options of every command that starts guests.
 #[derive(Args, Clone, Debug)]
@@ -29,16 +35,15 @@ pub struct Guests {
     /// QEMU program [default: qemu-system-aarch64 on PATH]
     #[arg(long, value_name = "FILE")]
     pub(super) qemu: Option<PathBuf>,
-    /// Directory that `lab image build` writes: images of the reference node, workload images
-    #[arg(long, value_name = "DIR", default_value = "target/images")]
-    pub(super) images: PathBuf,
+    #[command(flatten)]
+    pub(super) images: ImagesDirectory,
     /// Boot IMAGE on the nodes of ROLE (compute, gateway) instead of the reference node: a path or HOST/NAME:TAG; repeatable
     #[arg(long = "image", value_name = "ROLE=IMAGE", value_parser = given)]
     pub(super) given: Vec<(Role, Source)>,
     /// OCI image layout that nodes pull from, in addition to the workload images; see `lab mirror`; repeatable
     #[arg(long = "mirror", value_name = "DIR")]
     pub(super) mirrors: Vec<PathBuf>,
-    /// Fetch images that nodes request and no mirror has, and store them in the first --mirror [default: target/mirror]
+    /// Fetch images that nodes request and no mirror has, and store them in the first --mirror [default: that of `lab mirror`]
     #[arg(long)]
     pub(super) pull_through: bool,
     /// Use your registry credentials for images that nodes request from this registry (with --pull-through); repeatable
@@ -53,9 +58,8 @@ pub struct Guests {
     /// Directory from which scenario files may read patches, configs and manifests, besides their own; repeatable
     #[arg(long = "allow-path", value_name = "DIR")]
     pub(super) allowed_paths: Vec<PathBuf>,
-    /// Directory of the runs
-    #[arg(long, value_name = "DIR", default_value = "target/lab")]
-    pub(super) run_root: PathBuf,
+    #[command(flatten)]
+    pub(super) run_root: RunRoot,
 }
 
 pub(super) fn given(text: &str) -> Result<(Role, Source), String> {
@@ -79,24 +83,25 @@ impl From<Failures> for OnFailure {
 }
 
 impl Guests {
-    pub(super) fn options(&self, title: &str, display: Display) -> SessionOptions {
-        SessionOptions {
-            root: self.run_root.clone(),
+    /// The options of a run.
+    pub(super) fn options(&self, title: &str, display: Display) -> Result<SessionOptions, Failed> {
+        Ok(SessionOptions {
+            root: self.run_root.path(),
             display,
             qemu: self.qemu.clone(),
             accelerator: self.accel,
             cpu_model: self.cpu.clone().map(CpuModel::new),
             cpu_share: self.cpu_share,
-            images: self.images.clone(),
+            images: self.images.path()?,
             mirrors: self.mirrors.clone(),
             pull_through: self
                 .pull_through
-                .then(|| self.mirrors.first().cloned().unwrap_or_else(|| PathBuf::from(mirror::DEFAULT))),
+                .then(|| self.mirrors.first().cloned().unwrap_or_else(|| Places::here().mirror())),
             pull_through_credentials: self.pull_through_credentials.clone(),
             host_ports: self.host_ports.clone(),
             given: self.given.iter().cloned().collect(),
             signatures: self.signatures.clone(),
             ..SessionOptions::new(title)
-        }
+        })
     }
 }

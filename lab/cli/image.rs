@@ -13,6 +13,7 @@ use super::{
     Failed, block_on,
     config::contract,
     inspect::Inspect,
+    places::existing_or_built,
     preflight::{Pin, Preflight},
     print_line, say, tell,
 };
@@ -53,9 +54,10 @@ pub enum ImageCommand {
         /// Directory of the Go modules, as `images` of the project [default: the modules that the lab brings]
         #[arg(long, value_name = "DIR")]
         sources: Option<PathBuf>,
-        /// Directory of the built images
-        #[arg(long, value_name = "DIR", default_value = "target/images")]
-        out: PathBuf,
+        /// Directory of the built images [default: target/images if it exists, otherwise the images that came with this
+        /// program, otherwise a directory in which the programs are built]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
 }
 
@@ -79,6 +81,7 @@ impl ImageCommand {
                     .map_err(|error| Failed::new(ExitCode::Internal, error))?;
             }
             Self::Programs { which, talos, sources, out } => {
+                let out = existing_or_built(out.as_deref());
                 let wanted = |programs| which.is_empty() || which.contains(&programs);
                 let internal =
                     |error: &dyn std::fmt::Display| Failed::new(ExitCode::Internal, error.to_string());

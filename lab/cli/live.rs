@@ -14,7 +14,13 @@ use lab_vm::{
     machine::LineSplitter,
 };
 
-use super::{Failed, attach::attach, print_json, print_line, say};
+use super::{
+    Failed,
+    attach::attach,
+    places::{ImagesDirectory, RunRoot},
+    print_json, print_line, say,
+    shipped::images_found,
+};
 
 /// Time limit for a lab to stop its machines.
 pub(super) const END_PATIENCE: Duration = Duration::from_secs(30);
@@ -24,14 +30,13 @@ const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
 /// The directory of the runs.
 #[derive(Args, Clone)]
 struct Runs {
-    /// Directory of the runs
-    #[arg(long, value_name = "DIR", default_value = "target/lab")]
-    run_root: PathBuf,
+    #[command(flatten)]
+    run_root: RunRoot,
 }
 
 impl Runs {
     fn live(&self) -> Result<Vec<LiveLab>, Failed> {
-        live_labs(&self.run_root).map_err(|error| Failed::new(ExitCode::Internal, error))
+        live_labs(&self.run_root.path()).map_err(|error| Failed::new(ExitCode::Internal, error))
     }
 }
 
@@ -106,7 +111,7 @@ impl At {
         let message = match names.as_slice() {
             [] => format!(
                 "no lab below {} {what}; lab status lists those that are, lab up starts one",
-                self.runs.run_root.display()
+                self.runs.run_root.path().display()
             ),
             names => format!("several labs match: {}; select one with --lab", names.join(", ")),
         };
@@ -133,7 +138,7 @@ impl Status {
             return Ok(ExitCode::Passed);
         }
         if labs.is_empty() {
-            say!("no lab is alive below {}", self.runs.run_root.display());
+            say!("no lab is alive below {}", self.runs.run_root.path().display());
         }
         for lab in &labs {
             let phase = lab.state.as_ref().map_or("starting", |state| state.phase.as_str());
@@ -251,7 +256,7 @@ impl Down {
             lab.stop(END_PATIENCE).map_err(|error| internal(&error))?;
             say!("{} has ended", lab.name());
         }
-        for run in reap(&self.runs.run_root).map_err(|error| internal(&error))? {
+        for run in reap(&self.runs.run_root.path()).map_err(|error| internal(&error))? {
             say!("cleaned up after {}, which had died", run.run);
         }
         Ok(ExitCode::Passed)
@@ -266,15 +271,15 @@ pub struct Doctor {
     json: bool,
     #[command(flatten)]
     runs: Runs,
-    /// Directory of the built images
-    #[arg(long, value_name = "DIR", default_value = "target/images")]
-    images: PathBuf,
+    #[command(flatten)]
+    images: ImagesDirectory,
 }
 
 impl Doctor {
     pub(super) async fn run(self) -> Result<ExitCode, Failed> {
-        let diagnosis =
-            Diagnosis::of(Facts::probe(&self.runs.run_root, &self.images).await, Needs::default());
+        let images = images_found(&self.images);
+        let facts = Facts::probe(&self.runs.run_root.path(), images).await;
+        let diagnosis = Diagnosis::of(facts, Needs::default());
         if self.json {
             print_line(diagnosis.to_json());
         } else {

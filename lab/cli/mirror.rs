@@ -3,13 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use lab::places::Places;
 use lab_model::ExitCode;
 use lab_oci::{images::Mirror as Directory, registry::Store};
 
 use super::{Failed, print_line, reference};
-
-/// The mirror without `--mirror`.
-pub(super) const DEFAULT: &str = "target/mirror";
 
 #[derive(Subcommand)]
 pub enum Mirror {
@@ -25,9 +23,16 @@ pub enum Mirror {
 /// The mirror.
 #[derive(Args)]
 pub struct MirrorPlace {
-    /// Directory of the mirror, an OCI image layout
-    #[arg(long = "mirror", value_name = "DIR", default_value = DEFAULT)]
-    directory: PathBuf,
+    /// Directory of the mirror, an OCI image layout [default: target/mirror in a project, otherwise mirror in the default
+    /// directory of the runs]
+    #[arg(long = "mirror", value_name = "DIR")]
+    directory: Option<PathBuf>,
+}
+
+impl MirrorPlace {
+    fn path(self) -> PathBuf {
+        self.directory.unwrap_or_else(|| Places::here().mirror())
+    }
 }
 
 /// Fetch images into the mirror.
@@ -45,8 +50,8 @@ impl Mirror {
         match self {
             Self::Pull(pull) => pull.run().await,
             Self::Ls { place } => {
-                let store = Store::open(&[place.directory])
-                    .map_err(|error| Failed::new(ExitCode::BadInput, error))?;
+                let store =
+                    Store::open(&[place.path()]).map_err(|error| Failed::new(ExitCode::BadInput, error))?;
                 store.references().for_each(print_line);
                 Ok(ExitCode::Passed)
             }
@@ -58,7 +63,7 @@ impl Pull {
     async fn run(self) -> Result<ExitCode, Failed> {
         let parse = |text: &String| reference(text, "write HOST/NAME:TAG");
         let references = self.references.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
-        let mirror = Directory::new(self.place.directory);
+        let mirror = Directory::new(self.place.path());
         for reference in references {
             let digest = mirror.pull(&reference).await?;
             print_line(format_args!("{reference} {digest}"));

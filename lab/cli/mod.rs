@@ -19,6 +19,7 @@ mod image;
 mod init;
 mod inspect;
 mod live;
+mod manual;
 mod merge;
 mod mirror;
 mod moved;
@@ -26,12 +27,14 @@ mod net;
 mod node;
 mod open;
 mod output;
+mod places;
 mod preflight;
 mod project;
 mod rehearse;
 mod report;
 mod run;
 mod scenarios;
+mod shipped;
 mod snapshot;
 mod stay;
 mod tailnet;
@@ -40,7 +43,7 @@ mod vet;
 
 use std::process::ExitCode as Status;
 
-use clap::{FromArgMatches, Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand, error::ErrorKind};
 pub use failed::print_panics;
 use failed::{Failed, advice, asked_to_end, block_on, ended, guarded, unless_ended};
 use guests::{Failures, Guests, given};
@@ -120,6 +123,9 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages of all commands
+    #[command(hide = true)]
+    Manual(manual::Manual),
 }
 
 impl Arguments {
@@ -132,7 +138,15 @@ impl Arguments {
             tell!("error: {message}");
             std::process::exit(ExitCode::BadInput.code().into());
         }
-        Self::from_arg_matches(&help::command().get_matches()).unwrap_or_else(|error| error.exit())
+        let matches = help::command().try_get_matches().unwrap_or_else(|error| {
+            // `-V` stays one line.
+            if error.kind() == ErrorKind::DisplayVersion && words.iter().any(|word| word == "--version") {
+                print_text(&shipped::version_with_images());
+                std::process::exit(ExitCode::Passed.code().into());
+            }
+            error.exit()
+        });
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
     /// Runs the command.
@@ -169,6 +183,7 @@ impl Command {
             Self::Snapshot(snapshot) => block_on(snapshot.run()),
             Self::Cache(cache) => cache.run(),
             Self::Bench(bench) => block_on(bench.run()),
+            Self::Manual(manual) => manual.run(),
             Self::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut help::command(), "lab", &mut script);

@@ -13,7 +13,7 @@ use clap::Args;
 use lab_model::{ExitCode, files::replace_file};
 use lab_report::{HTML, RECORDING, Recording, Report, Signatures};
 
-use super::{Failed, print_line};
+use super::{Failed, places::RunRoot, print_line};
 
 /// How long a program may take to say that it cannot show the page. After that, it is the browser itself.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -30,21 +30,20 @@ pub struct Open {
     /// Directory of a run, the beginning of its name, or a recording [default: the newest run]
     #[arg(value_name = "RUN")]
     run: Option<PathBuf>,
-    /// Directory of the runs
-    #[arg(long, value_name = "DIR", default_value = "target/lab")]
-    run_root: PathBuf,
+    #[command(flatten)]
+    run_root: RunRoot,
 }
 
 impl Open {
     /// The newest run of the usual directory.
     pub(super) fn newest() -> Self {
-        Self { run: None, run_root: "target/lab".into() }
+        Self { run: None, run_root: RunRoot::default() }
     }
 
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
         let recording = match &self.run {
-            Some(run) => Recording::find(run, &self.run_root)?,
-            None => Recording::newest(&self.run_root)?,
+            Some(run) => Recording::find(run, &self.run_root.path())?,
+            None => Recording::newest(&self.run_root.path())?,
         };
         let page = page_of(&recording)?;
         print_line(page.display());

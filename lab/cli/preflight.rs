@@ -1,8 +1,9 @@
 //! `lab image preflight` and `lab image pin`: checks of images, and their digests, before a boot.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
+use lab::places::Places;
 use lab_model::files::comes_from_exhaustion;
 use lab_model::{ExitCode, Source, SourceError, node::Role};
 use lab_oci::{
@@ -15,9 +16,9 @@ use super::{Failed, add_to_step_summary, given, print_json, print_line, referenc
 /// The cache of fetched images, and the lock file with their digests.
 #[derive(Args, Clone, Debug)]
 pub struct Images {
-    /// Directory of fetched images
-    #[arg(long, value_name = "DIR", default_value = "target/lab/cache")]
-    cache: PathBuf,
+    /// Directory of fetched images [default: cache in the default directory of the runs]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// Lock file that `lab image pin` writes
     #[arg(long, value_name = "FILE", default_value = LOCK_FILE)]
     lock: PathBuf,
@@ -25,12 +26,12 @@ pub struct Images {
 
 impl Images {
     pub(super) fn store(&self) -> Result<ImageStore, OciError> {
-        Ok(ImageStore::new(self.cache.clone(), Lock::read(&self.lock)?))
+        Ok(ImageStore::new(self.cache(), Lock::read(&self.lock)?))
     }
 
     /// The directory of fetched images.
-    pub(super) fn cache(&self) -> &Path {
-        &self.cache
+    pub(super) fn cache(&self) -> PathBuf {
+        self.cache.clone().unwrap_or_else(|| Places::here().runs().join("cache"))
     }
 }
 
@@ -90,7 +91,7 @@ pub struct Pin {
 impl Pin {
     pub(super) async fn run(self) -> Result<ExitCode, Failed> {
         // Without the lock file: the registry determines the current digest.
-        let store = ImageStore::new(self.from.cache.clone(), Lock::default());
+        let store = ImageStore::new(self.from.cache(), Lock::default());
         let mut lock = Lock::read(&self.from.lock)?;
         for text in &self.references {
             let reference = reference(text, "only what a registry has can change under its name")?;

@@ -68,7 +68,7 @@ impl Rehearse {
         };
         let scenarios = scenarios::load(&SCENARIOS.iter().map(named).collect::<Vec<_>>(), &[])?;
         let display = if self.lines { Display::for_stderr() } else { Display::screen_on_stderr() };
-        let mut options = self.guests.options("rehearsal", display);
+        let mut options = self.guests.options("rehearsal", display)?;
         let mut candidates = Vec::new();
         for (role, text) in [(Role::COMPUTE, &self.compute), (Role::GATEWAY, &self.gateway)] {
             let role = Role::new(role).map_err(|error| Failed::new(ExitCode::Internal, error))?;

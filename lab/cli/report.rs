@@ -9,7 +9,9 @@ use lab_model::{
 };
 use lab_report::{History as Past, Recording, RecordingError, Report, ReportLinks, Signatures};
 
-use super::{Failed, badge::Badge, merge::Merge, open::Open, print_json, print_line, print_text};
+use super::{
+    Failed, badge::Badge, merge::Merge, open::Open, places::RunRoot, print_json, print_line, print_text,
+};
 
 /// The name by which a format goes to standard output.
 const STANDARD_OUTPUT: &str = "-";
@@ -79,9 +81,8 @@ pub struct Show {
     /// File with known failures, in addition to the built-in ones and lab-signatures.yaml; repeatable
     #[arg(long, value_name = "FILE")]
     signatures: Vec<PathBuf>,
-    /// Directory of the runs
-    #[arg(long, value_name = "DIR", default_value = "target/lab")]
-    run_root: PathBuf,
+    #[command(flatten)]
+    run_root: RunRoot,
 }
 
 impl Show {
@@ -94,8 +95,8 @@ impl Show {
         let signatures = Signatures::with_files(&self.signatures)
             .map_err(|error| Failed::new(ExitCode::BadInput, error))?;
         let recording = match &self.run {
-            Some(run) => Recording::find(run, &self.run_root)?,
-            None => Recording::newest(&self.run_root)?,
+            Some(run) => Recording::find(run, &self.run_root.path())?,
+            None => Recording::newest(&self.run_root.path())?,
         };
         let report = Report::of(&recording, &signatures);
         if wanted.iter().all(|file| file.is_none()) {
@@ -139,15 +140,15 @@ pub struct History {
     /// Print JSON
     #[arg(long, conflicts_with = "html")]
     json: bool,
-    /// Directory of the runs
-    #[arg(long, value_name = "DIR", default_value = "target/lab")]
-    run_root: PathBuf,
+    #[command(flatten)]
+    run_root: RunRoot,
 }
 
 impl History {
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
-        let past = Past::read(&self.run_root).map_err(|error| {
-            let message = format!("read the history in {}: {error}", self.run_root.display());
+        let runs = self.run_root.path();
+        let past = Past::read(&runs).map_err(|error| {
+            let message = format!("read the history in {}: {error}", runs.display());
             Failed::new(ExitCode::Internal, message)
         })?;
         let past = match &self.scenario {
@@ -156,7 +157,7 @@ impl History {
         };
         if let Some(file) = &self.html {
             let beside = if is_standard_output(file) { Path::new(".") } else { directory_of(file) };
-            return put(file, &past.html(&ReportLinks::of(&past, &self.run_root, beside)));
+            return put(file, &past.html(&ReportLinks::of(&past, &runs, beside)));
         }
         if self.json {
             print_json(&past)?;

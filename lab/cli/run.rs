@@ -84,7 +84,12 @@ impl Run {
             Some(shard) if scenarios.is_empty() => format!("no scenario is in shard {}", shard.number),
             _ => names(&scenarios).join("+"),
         };
-        let mut options = self.guests.options(&title, Display::for_stderr());
+        if let Some(cause) = scenarios.iter().find_map(scenario::needs_permission)
+            && !(self.allow_run || self.dry_run)
+        {
+            return Err(Failed::new(ExitCode::BadInput, cause));
+        }
+        let mut options = self.guests.options(&title, Display::for_stderr())?;
         Project::here()?.fill(&mut options)?;
         options.tailnet = self.tailnet.real()?;
         options.cold = self.cold;
@@ -93,10 +98,6 @@ impl Run {
         options.allow_run = self.allow_run;
         if self.dry_run {
             return self.print_plans(Preview::open(options).await?, &scenarios).await;
-        }
-        if let Some(cause) = scenarios.iter().find_map(scenario::needs_permission).filter(|_| !self.allow_run)
-        {
-            return Err(Failed::new(ExitCode::BadInput, cause));
         }
         let (_recording, summary, code) =
             run_all(options, &scenarios, self.directory_file.as_deref()).await?;

@@ -15,7 +15,7 @@ use lab_model::{ExitCode, Size, node::NodeName};
 use serde_json::json;
 use walkdir::WalkDir;
 
-use super::{Failed, net::How, print_json, print_line, up::LivingOptions};
+use super::{Failed, net::How, places::RunRoot, print_json, print_line, up::LivingOptions};
 
 /// Saved clusters.
 #[derive(Subcommand)]
@@ -83,18 +83,17 @@ pub enum Cache {
 /// The directory of the runs.
 #[derive(Args)]
 pub struct StorePlace {
-    /// Directory of the runs
-    #[arg(long, value_name = "DIR", default_value = "target/lab")]
-    run_root: PathBuf,
+    #[command(flatten)]
+    run_root: RunRoot,
 }
 
 impl StorePlace {
     fn cache(&self) -> PathBuf {
-        self.run_root.join("cache")
+        self.run_root.path().join("cache")
     }
 
     /// The directory of the runs.
-    pub(super) fn of(run_root: PathBuf) -> Self {
+    pub(super) fn of(run_root: RunRoot) -> Self {
         Self { run_root }
     }
 
@@ -151,7 +150,7 @@ impl Restore {
         let spec = match living.spec()? {
             Some(spec) => spec,
             None => {
-                let place = StorePlace::of(living.run_root().to_owned());
+                let place = StorePlace::of(living.run_root().clone());
                 let entry = place.store().named(&saved).map_err(internal)?;
                 let entry = entry.ok_or_else(|| no_such(saved.as_str()))?;
                 entry.spec().ok_or_else(|| {

@@ -99,7 +99,7 @@ impl Start {
         self.living.detach();
         let cluster = match self.cluster {
             Some(cluster) => cluster,
-            None => only(&StorePlace::of(self.living.run_root().to_owned()))?,
+            None => only(&StorePlace::of(self.living.run_root().clone()))?,
         };
         Restore::of(cluster, self.living).restore().await
     }

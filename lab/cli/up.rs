@@ -32,6 +32,7 @@ use super::{
     Failed, Failures, Guests, advice, asked_to_end,
     detach::{DetachOptions, Keeper, Ready},
     output::reader_gone,
+    places::RunRoot,
     project::Project,
     say, say_where, scenarios,
     tailnet::TailnetOptions,
@@ -105,7 +106,7 @@ impl LivingOptions {
     }
 
     /// The directory of the runs.
-    pub(super) fn run_root(&self) -> &Path {
+    pub(super) fn run_root(&self) -> &RunRoot {
         &self.guests.run_root
     }
 
@@ -131,7 +132,7 @@ impl LivingOptions {
             return self.detach.start_keeper().await;
         }
         let mut keeper = self.detach.keeper()?;
-        let mut options = self.guests.options(title, Display::for_stderr());
+        let mut options = self.guests.options(title, Display::for_stderr())?;
         Project::here()?.fill(&mut options)?;
         options.tailnet = self.tailnet.real()?;
         options.on_failure = self.failures.into();

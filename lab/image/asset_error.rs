@@ -12,8 +12,8 @@ use super::{checksums::ChecksumFault, disk_image::DiskImageError, kernel_error::
 pub enum AssetError {
     /// The path contains no known image layout.
     #[error(
-        "no node image at {}: found {found}; expected one of: {expected} (build the reference image with: \
-         make images)",
+        "no node image at {}: found {found}; expected one of: {expected} (the reference image comes with a \
+         release archive of the lab, or is built with: make images)",
         path.display()
     )]
     NotFound {

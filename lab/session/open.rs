@@ -25,6 +25,7 @@ use lab_vm::{
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::pause::{OnFailure, Pause};
+use crate::places::Places;
 
 /// The options of a run.
 #[derive(Clone, Debug)]
@@ -74,15 +75,16 @@ pub struct SessionOptions {
 impl SessionOptions {
     /// The default options for a run with this `title`, in the current directory.
     pub fn new(title: impl Into<String>) -> Self {
+        let places = Places::here();
         Self {
-            root: PathBuf::from("target/lab"),
+            root: places.runs(),
             title: title.into(),
             display: Display::for_stderr(),
             qemu: None,
             accelerator: None,
             cpu_model: None,
             cpu_share: CpuShare::WHOLE,
-            images: PathBuf::from("target/images"),
+            images: places.images().unwrap_or_else(|_| places.built()),
             given: BTreeMap::new(),
             mirrors: Vec::new(),
             pull_through: None,

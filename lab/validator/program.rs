@@ -15,8 +15,15 @@ use super::sources;
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// There is no Go toolchain.
-    #[error("Go is not installed; `make setup` installs it")]
-    NoGo,
+    #[error(
+        "{} is missing, and Go, which builds it, is not installed; install Go (`make setup` in a checkout of the lab), or use a \
+         release archive of the lab, which contains it",
+        program.display()
+    )]
+    NoGo {
+        /// The program that would be built.
+        program: PathBuf,
+    },
     /// A file operation failed.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
@@ -87,7 +94,7 @@ impl Programs {
         let options = if contract == TalosContract::default() { &[][..] } else { &[module_file.as_str()] };
         Build { module: &module, options, package: "." }.write(path).map_err(|error| match error {
             lab_programs::BuildError::Start(source) if source.kind() == io::ErrorKind::NotFound => {
-                BuildError::NoGo
+                BuildError::NoGo { program: path.to_owned() }
             }
             lab_programs::BuildError::Start(source) => file("run go in", &module)(source),
             lab_programs::BuildError::File { action, path, source } => {

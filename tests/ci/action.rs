@@ -8,7 +8,7 @@ use super::{
     clean_copy,
     expression::{expressions, paths},
     files, root,
-    runner::{Action, Ran, Runner},
+    runner::{Action, Origin, Ran, Runner},
     shellcheck,
 };
 
@@ -20,7 +20,14 @@ const WITHOUT_VM: [&str; 2] =
 fn every_expression_names_what_is_there_and_every_input_is_used() -> Result<()> {
     let action = Action::read(root())?;
     assert_eq!(action.runs.using, "composite");
-    let (mut used, mut seen) = (Vec::new(), vec!["github.action_path".to_owned(), "runner.temp".to_owned()]);
+    let given = [
+        "github.action_path",
+        "github.action_repository",
+        "github.action_ref",
+        "github.server_url",
+        "runner.temp",
+    ];
+    let (mut used, mut seen) = (Vec::new(), given.map(str::to_owned).to_vec());
     seen.extend(action.inputs.keys().map(|name| format!("inputs.{name}")));
     for step in &action.runs.steps {
         let condition = step.condition.as_deref().unwrap_or_default();
@@ -92,13 +99,13 @@ fn no_cache_of_the_action_has_the_secrets_of_a_cluster() -> Result<()> {
 }
 
 /// A checkout of the action, and an empty repository that calls it.
-struct Caller {
+pub struct Caller {
     _directory: tempfile::TempDir,
-    runner: Runner,
+    pub runner: Runner,
 }
 
 impl Caller {
-    fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let [action, workspace, temp] =
             ["action", "workspace", "temp"].map(|name| directory.path().join(name));
@@ -106,7 +113,10 @@ impl Caller {
             fs::create_dir(path)?;
         }
         clean_copy(&action)?;
-        Ok(Self { _directory: directory, runner: Runner { action, workspace, temp } })
+        Ok(Self {
+            _directory: directory,
+            runner: Runner { action, workspace, temp, origin: Origin::default() },
+        })
     }
 
     /// With the command of this build, and the images that are built for all tests.
@@ -117,13 +127,13 @@ impl Caller {
     }
 }
 
-fn images() -> Result<PathBuf> {
+pub fn images() -> Result<PathBuf> {
     let images = root().join("target/images");
     ensure!(images.join("workloads/index.json").is_file(), "build the images first (make images)");
     Ok(images)
 }
 
-fn names(ran: &Ran) -> Vec<&str> {
+pub fn names(ran: &Ran) -> Vec<&str> {
     ran.steps.iter().map(|(name, _)| name.as_str()).collect()
 }
 

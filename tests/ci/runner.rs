@@ -91,6 +91,17 @@ pub struct Runner {
     pub action: PathBuf,
     pub workspace: PathBuf,
     pub temp: PathBuf,
+    pub origin: Origin,
+}
+
+/// What `uses` names. Everything is empty for an action that is in the caller's own workspace.
+#[derive(Default)]
+pub struct Origin {
+    /// The address of the server, without a path.
+    pub server: String,
+    /// OWNER/NAME.
+    pub repository: String,
+    pub reference: String,
 }
 
 impl Action {
@@ -125,6 +136,13 @@ impl Runner {
         let path = |path: &Path| path.display().to_string();
         contexts.values.insert("github.action_path".to_owned(), path(&self.action));
         contexts.values.insert("runner.temp".to_owned(), path(&self.temp));
+        for (name, value) in [
+            ("server_url", &self.origin.server),
+            ("action_repository", &self.origin.repository),
+            ("action_ref", &self.origin.reference),
+        ] {
+            contexts.values.insert(format!("github.{name}"), value.clone());
+        }
         let mut ran = Ran::default();
         let mut failed = false;
         let [summary, environment] = ["summary.md", "environment"].map(|name| self.temp.join(name));

@@ -37,6 +37,7 @@ pub const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("lab-imports", &[]),
+    ("lab-inventory", &[]),
 ];
 
 /// How many files of a folder may import each other in a circle.

@@ -30,6 +30,10 @@ const TAGS: &str = "osusergo,netgo";
 /// The file beside the programs with the digest of the sources that they were built from. It is written last.
 const SOURCES_FILE: &str = "sources";
 
+/// What to do about programs that are missing or of another version.
+const REMEDY: &str = "build the programs with `lab image programs tailnet`, which needs Go, or use a release archive of the \
+                      lab, which contains them";
+
 /// The location of the programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Programs {
@@ -40,7 +44,7 @@ pub struct Programs {
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramsError {
     /// A program does not exist.
-    #[error("there is no {program} in {}; build it with: make images", directory.display())]
+    #[error("there is no {program} in {}; {REMEDY}", directory.display())]
     Missing {
         /// The missing program.
         program: &'static str,
@@ -48,8 +52,18 @@ pub enum ProgramsError {
         directory: PathBuf,
     },
     /// The programs were built from other sources, e.g. with other build tags.
-    #[error("the programs in {} were built from other sources; build them with: make images", directory.display())]
+    #[error("the programs in {} were built from other sources; {REMEDY}", directory.display())]
     Outdated {
+        /// The searched directory.
+        directory: PathBuf,
+    },
+    /// There is no Go toolchain.
+    #[error(
+        "{} has no programs of the tailnet that belong to this lab, and Go, which builds them, is not installed; install Go \
+         (`make setup` in a checkout of the lab), or use a release archive of the lab, which contains them",
+        directory.display()
+    )]
+    NoGo {
         /// The searched directory.
         directory: PathBuf,
     },
@@ -161,7 +175,10 @@ impl Programs {
 fn build(module: &Path, program: &'static str, package: &str, target: &Path) -> Result<(), ProgramsError> {
     let tags = tags(module).map_err(file("read the build tags of", module))?;
     Build { module, options: &["-tags", &tags], package }.write(target).map_err(|error| match error {
-        BuildError::Start(source) => file("run go (install it with: make setup) in", module)(source),
+        BuildError::Start(source) if source.kind() == io::ErrorKind::NotFound => {
+            ProgramsError::NoGo { directory: target.parent().unwrap_or(target).to_owned() }
+        }
+        BuildError::Start(source) => file("run go in", module)(source),
         BuildError::File { action, path, source } => ProgramsError::File { action, path, source },
         BuildError::Failed { status, output } => {
             ProgramsError::Build { program, module: module.to_owned(), status, output }
@@ -202,7 +219,10 @@ mod tests {
             fs::write(directory.path().join(program), "").unwrap();
         }
         let error = Programs::at(directory.path()).unwrap_err().to_string();
-        assert!(error.starts_with("there is no tailscale in ") && error.ends_with("make images"), "{error}");
+        assert!(
+            error.starts_with("there is no tailscale in ") && error.contains("lab image programs tailnet"),
+            "{error}"
+        );
         fs::write(directory.path().join(TAILSCALE), "").unwrap();
         for sources in [None, Some(Digest::of_bytes(b"other tags"))] {
             if let Some(sources) = sources {

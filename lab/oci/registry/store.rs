@@ -22,7 +22,7 @@ pub struct Store {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A layout file cannot be read.
-    #[error("read {}: {source} (the workload images are built with: make images)", path.display())]
+    #[error("read {}: {source} (the workload images come with a release archive of the lab, or are built with: make images)", path.display())]
     Read {
         /// The path of the file.
         path: PathBuf,

@@ -9,7 +9,7 @@ use lab_model::{ExitCode, Size, accelerator::Accelerator};
 use serde::Serialize;
 
 use super::{
-    facts::{Facts, IMAGE_TOOLS},
+    facts::{Facts, IMAGE_TOOLS, ImagesFound},
     memory::HOST_RESERVE_MIB,
 };
 use crate::machine::{QemuVersion, choose_accelerator};
@@ -88,6 +88,7 @@ impl Diagnosis {
             memory(&facts, needs.memory),
             disk(&facts, needs.disk),
             sockets(&facts),
+            images(&facts),
             image_tools(&facts),
         ];
         let able = findings.iter().all(|finding| finding.state != RequirementState::Missing);
@@ -253,6 +254,18 @@ fn sockets(facts: &Facts) -> Requirement {
     }
 }
 
+fn images(facts: &Facts) -> Requirement {
+    let requirement = "images of the reference node";
+    match &facts.images {
+        ImagesFound::Usable(place) => Requirement::met("images", requirement, place.clone()),
+        ImagesFound::Absent(why) => Requirement::met("images", requirement, "none").but(RequirementState::Degraded, why.clone()),
+        ImagesFound::Damaged(why) => Requirement::met("images", requirement, why.clone()).but(
+            RequirementState::Missing,
+            "unpack the release archive again, or install its package again; in a checkout of the lab: make images",
+        ),
+    }
+}
+
 /// Go 1.21 and later download the toolchain that `go.mod` names.
 const OLDEST_GO: (u32, u32) = (1, 21);
 
@@ -261,9 +274,8 @@ fn image_tools(facts: &Facts) -> Requirement {
     let without = |found: String, fix: &str| {
         let finding = Requirement::met("image-tools", requirement, found);
         // Images that are already built, or come from another source, need no tools.
-        if facts.images_built {
-            return finding
-                .but(RequirementState::Degraded, format!("images are built; to rebuild them: {fix}"));
+        if matches!(facts.images, ImagesFound::Usable(_)) {
+            return finding.but(RequirementState::Degraded, format!("only to build images again: {fix}"));
         }
         finding.but(RequirementState::Degraded, format!("{fix}; or name with --images where built ones are"))
     };
@@ -327,7 +339,7 @@ mod tests {
             socket_works: Ok(()),
             tools: IMAGE_TOOLS.map(|tool| (tool, Some(PathBuf::from("/usr/bin").join(tool)))).into(),
             go_version: Some("go1.26.8".into()),
-            images_built: false,
+            images: ImagesFound::Usable("target/images".to_owned()),
         }
     }
 
@@ -344,7 +356,6 @@ mod tests {
         let mut emulating = good();
         emulating.platform.arch = "x86_64".into();
         emulating.tools.insert("mmdebstrap", None);
-        emulating.images_built = true;
         emulating.disk_free_mib = Err("asking for the space at / failed: EIO".into());
         let emulating = Diagnosis::of(emulating, Needs::default());
         assert_eq!(emulating.exit_code(), ExitCode::Passed);
@@ -358,6 +369,7 @@ mod tests {
             socket_works: Err("Permission denied".into()),
             tools: BTreeMap::new(),
             go_version: None,
+            images: ImagesFound::Absent("build them with: make images".to_owned()),
             ..good()
         };
         let bare = Diagnosis::of(bare, Needs::default());
@@ -378,6 +390,10 @@ mod tests {
             (state, text.as_str()),
             (RequirementState::Degraded, "sudo usermod -aG kvm $USER, then log in again")
         );
+        let damaged =
+            |f: &mut Facts| f.images = ImagesFound::Damaged("compute lacks boot/vmlinuz".to_owned());
+        let (state, text) = fix(damaged, "images");
+        assert!(state == RequirementState::Missing && text.contains("unpack the release archive"), "{text}");
         let (state, text) = fix(|f| f.go_version = Some("go1.19.8".into()), "image-tools");
         assert!(
             state == RequirementState::Degraded && text.starts_with("install Go 1.21 or later"),
@@ -398,10 +414,10 @@ mod tests {
     #[tokio::test]
     async fn this_host_can_be_asked() {
         let diagnosis = Diagnosis::of(
-            Facts::probe("target/lab".as_ref(), "target/images".as_ref()).await,
+            Facts::probe("target/lab".as_ref(), ImagesFound::Usable("target/images".to_owned())).await,
             Needs::default(),
         );
-        assert_eq!(diagnosis.findings.len(), 7);
+        assert_eq!(diagnosis.findings.len(), 8);
         let json: serde_json::Value = serde_json::from_str(&diagnosis.to_json()).expect("JSON");
         assert_eq!(json["able"], diagnosis.able);
         assert!(diagnosis.facts.memory.is_ok() && diagnosis.facts.disk_free_mib.is_ok());

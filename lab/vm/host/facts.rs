@@ -34,16 +34,28 @@ pub struct Facts {
     pub tools: BTreeMap<&'static str, Option<PathBuf>>,
     /// Go's version text (`go1.26.8`), if Go was found and `go version` succeeded.
     pub go_version: Option<String>,
-    pub images_built: bool,
+    pub images: ImagesFound,
+}
+
+/// The images of the reference node, as the caller found them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImagesFound {
+    /// Each image can be used. The text says where they are, and where they come from.
+    Usable(String),
+    /// There are none, with the reason.
+    Absent(String),
+    /// An image cannot be used, with the reason.
+    Damaged(String),
 }
 
 /// The programs that the image build runs.
 pub(super) const IMAGE_TOOLS: [&str; 4] = ["go", "mmdebstrap", "mksquashfs", "depmod"];
 
 impl Facts {
-    /// Probes this host. The lab keeps its runs in `runs` and its built images in `images`. Starts
+    /// Probes this host. The lab keeps its runs in `runs`, and `images` is what the caller found of its images. Starts
     /// QEMU once without a machine, and runs `go version`; takes a fraction of a second.
-    pub async fn probe(runs: &Path, images: &Path) -> Self {
+    pub async fn probe(runs: &Path, images: ImagesFound) -> Self {
         let tools: BTreeMap<_, _> = IMAGE_TOOLS.into_iter().map(|tool| (tool, find_tool(tool))).collect();
         let go_version = tools["go"].as_deref().and_then(go_version);
         let (socket_base, socket_works) = try_socket();
@@ -53,7 +65,7 @@ impl Facts {
             qemu: QemuBinary::find(None).await.map_err(|error| error.to_string()),
             memory: host_memory().map_err(|error| error.to_string()),
             disk_free_mib: disk_free_mib(runs),
-            images_built: images.is_dir(),
+            images,
             runs: runs.to_owned(),
             socket_base,
             socket_works,

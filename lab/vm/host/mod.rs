@@ -15,7 +15,7 @@ mod run_directory;
 mod speed;
 
 pub use doctor::{Diagnosis, Needs, Requirement, RequirementState};
-pub use facts::Facts;
+pub use facts::{Facts, ImagesFound};
 pub use live::{LabState, LiveLab, LiveNode, StopError, live_labs};
 pub use memory::{HOST_RESERVE_MIB, Holder, HostMemory, MemoryShortage, decide, host_memory};
 pub use reap::{DEFAULT_RUNS_KEPT, DISK, NODES, Reaped, prune, reap};
