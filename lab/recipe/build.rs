@@ -287,7 +287,7 @@ impl Recipe<'_> {
         base: &Base<'_>,
         layers: &[(Key, FinishedLayer, Vec<PathBuf>)],
     ) -> Result<Built, RecipeError> {
-        let key = Key::of(name, 3).after(&base.debian.key).after(&base.init.key).after(&base.root.key);
+        let key = Key::of(name, 4).after(&base.debian.key).after(&base.init.key).after(&base.root.key);
         let key = layers.iter().fold(key, |key, (layer, ..)| key.after(layer)).done();
         let path = self.workshop.step(name, &key, |to| {
             let boot = to.join("boot");

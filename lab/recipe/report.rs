@@ -11,6 +11,9 @@ use lab_model::Digest;
 
 use super::step::{RecipeError, file, run, size};
 
+/// The version of a module that was built from a directory.
+const DEVEL: &str = "(devel)";
+
 /// Writes `checksums.sha256` into the image directory, in the format of `sha256sum -c`.
 pub(super) fn checksums(image: &Path) -> Result<(), RecipeError> {
     let mut text = String::new();
@@ -75,8 +78,8 @@ impl BuildReport<'_> {
 }
 
 /// Returns a program's toolchain and modules from the output of `go version -m`: a line `FILE:
-/// GOVERSION`, then tab-separated records. `dep` records name a module. `=>` records replace the module
-/// of the previous record.
+/// GOVERSION`, then tab-separated records. `mod` and `dep` records name a module. `=>` records replace the
+/// module of the previous record.
 fn go_program(name: &str, listed: &str) -> String {
     let toolchain = listed.lines().next().and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
     let mut text = format!("\nGo modules in {name} ({toolchain}):\n");
@@ -84,9 +87,15 @@ fn go_program(name: &str, listed: &str) -> String {
     for line in listed.lines() {
         let words: Vec<_> = line.split_whitespace().collect();
         match words.as_slice() {
+            // The module of the program itself, unless that is the project's own.
+            ["mod", module, version, ..] if *version != DEVEL => {
+                last = Some(format!("  {module} {version}\n"))
+            }
             ["dep", module, version, ..] => {
                 last.replace(format!("  {module} {version}\n")).inspect(|line| text.push_str(line));
             }
+            // A copy with edits is still the module that it was made from.
+            ["=>", _, version, ..] if *version == DEVEL => {}
             ["=>", module, version, ..] => last = Some(format!("  {module} {version}\n")),
             _ => {}
         }
@@ -102,11 +111,22 @@ mod tests {
     #[test]
     fn modules_are_listed_with_what_replaces_them() {
         let listed = "work/kubernetes: go1.26.8\n\tpath\tlab/images/kubernetes\n\tdep\tcel.dev/expr\tv0.24.0\th1:x=\n\
-                      \tdep\tk8s.io/api\tv0.0.0\n\t=>\tk8s.io/api\tv0.34.2\th1:y=\n\tbuild\tGOARCH=arm64\n";
+                      \tdep\tk8s.io/api\tv0.0.0\n\t=>\tk8s.io/api\tv0.34.2\th1:y=\n\tdep\tk8s.io/client-go\tv0.34.2\n\t=>\t./edited/0\t(devel)\n\tbuild\tGOARCH=arm64\n";
         assert_eq!(
             go_program("kubernetes", listed),
-            "\nGo modules in kubernetes (go1.26.8):\n  cel.dev/expr v0.24.0\n  k8s.io/api v0.34.2\n"
+            "\nGo modules in kubernetes (go1.26.8):\n  cel.dev/expr v0.24.0\n  k8s.io/api v0.34.2\n  k8s.io/client-go v0.34.2\n"
         );
+    }
+
+    #[test]
+    fn a_program_of_another_project_is_listed_itself() {
+        let listed = "tailscaled: go1.26.8\n\tpath\ttailscale.com/cmd/tailscaled\n\tmod\ttailscale.com\tv1.90.0\th1:x=\n\
+                      \tdep\tgo4.org/mem\tv0.1.0\th1:y=\n";
+        let expected =
+            "\nGo modules in tailscaled (go1.26.8):\n  tailscale.com v1.90.0\n  go4.org/mem v0.1.0\n";
+        assert_eq!(go_program("tailscaled", listed), expected);
+        let own = listed.replace("v1.90.0\th1:x=", "(devel)");
+        assert!(!go_program("tailscaled", &own).contains("tailscale.com"));
     }
 
     #[test]

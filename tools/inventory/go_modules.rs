@@ -10,6 +10,8 @@ use crate::{Component, Inventory, InventoryError, Kind, run::run, spdx, texts};
 
 /// The directories of programs for the host, below the images.
 const PROGRAMS: [&str; 2] = ["tailnet", "validator"];
+/// The version of a module that was built from a directory.
+const DEVEL: &str = "(devel)";
 /// Go's name for its own library in vulnerability databases.
 const LIBRARY: &str = "stdlib";
 
@@ -141,8 +143,8 @@ pub fn programs_below(directory: &Path) -> Result<Vec<GoProgram>, InventoryError
     Ok(programs(&run(Command::new("go").args(["version", "-m"]).arg(directory).current_dir("/"))?))
 }
 
-/// Reads the output of `go version -m`: a line `FILE: GOVERSION` for each program, then tab-separated records. `dep` records
-/// name a module. `=>` records replace the module of the record before.
+/// Reads the output of `go version -m`: a line `FILE: GOVERSION` for each program, then tab-separated records. `mod` and
+/// `dep` records name a module. `=>` records replace the module of the record before.
 fn programs(listed: &str) -> Vec<GoProgram> {
     let mut programs: Vec<GoProgram> = Vec::new();
     for line in listed.lines() {
@@ -155,7 +157,13 @@ fn programs(listed: &str) -> Vec<GoProgram> {
         let Some(program) = programs.last_mut() else { continue };
         let words: Vec<_> = line.split_whitespace().collect();
         match words.as_slice() {
-            ["dep", name, version, ..] => program.modules.push(((*name).to_owned(), (*version).to_owned())),
+            // The module of the program itself, unless that is the project's own.
+            ["mod", _, version, ..] if *version == DEVEL => {}
+            ["mod" | "dep", name, version, ..] => {
+                program.modules.push(((*name).to_owned(), (*version).to_owned()))
+            }
+            // A copy with edits is still the module that it was made from.
+            ["=>", _, version, ..] if *version == DEVEL => {}
             ["=>", name, version, ..] => {
                 program.modules.pop();
                 program.modules.push(((*name).to_owned(), (*version).to_owned()));
@@ -172,11 +180,16 @@ mod tests {
 
     #[test]
     fn programs_are_read_with_what_replaces_their_modules() {
-        let listed = "/a/echo: go1.26.8\n\tpath\tlab/echo\n\tdep\tcel.dev/expr\tv0.24.0\th1:x=\n\tdep\tk8s.io/api\tv0.0.0\n\
-                      \t=>\tk8s.io/api\tv0.34.2\th1:y=\n/a/pause: go1.26.8\n\tbuild\tGOARCH=arm64\n";
+        let listed = "/a/echo: go1.26.8\n\tpath\ta.dev/echo\n\tmod\ta.dev/echo\tv1.0.0\th1:z=\n\tdep\tcel.dev/expr\tv0.24.0\th1:x=\n\tdep\tk8s.io/api\tv0.0.0\n\
+                      \t=>\tk8s.io/api\tv0.34.2\th1:y=\n\tdep\tk8s.io/client-go\tv0.34.2\n\t=>\t./edited/0\t(devel)\n/a/pause: go1.26.8\n\tmod\tlab\t(devel)\n\tbuild\tGOARCH=arm64\n";
         let found = programs(listed);
         assert_eq!(found.len(), 2);
-        let modules = [("cel.dev/expr", "v0.24.0"), ("k8s.io/api", "v0.34.2")];
+        let modules = [
+            ("a.dev/echo", "v1.0.0"),
+            ("cel.dev/expr", "v0.24.0"),
+            ("k8s.io/api", "v0.34.2"),
+            ("k8s.io/client-go", "v0.34.2"),
+        ];
         assert_eq!(found[0].modules, modules.map(|(name, version)| (name.to_owned(), version.to_owned())));
         assert_eq!((found[1].go.as_str(), found[1].modules.len()), ("go1.26.8", 0));
     }
