@@ -6,7 +6,7 @@ use clap::Args;
 use lab_model::{ExitCode, files::replace_file};
 use lab_report::{Badge as Drawn, InvalidVerdict, Recording, Verdict};
 
-use super::{Failed, tell};
+use super::{Failed, places::RunRoot, tell};
 
 /// Write a badge with the verdict on a recorded run.
 ///

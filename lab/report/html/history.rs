@@ -312,7 +312,7 @@ mod tests {
             fs::create_dir_all(root.path().join(name)).expect("directory");
             fs::write(root.path().join(name).join(HTML), "").expect("write");
         };
-        ["root/there & there", "outside", "pages"].map(report);
+        ["root/there & there", "outside", "pages"].into_iter().for_each(report);
         let mut runs: Vec<_> = ["there & there", "gone", "../outside"].map(str::to_owned).into();
         runs.push(root.path().join("outside").display().to_string());
         let runs = runs.into_iter().map(|run| PastRun { run, ..example(1, 1.0, 1.0) }).collect();
