@@ -12,7 +12,7 @@ use lab_model::{events::Outcome, files::FileLock, visible};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    beside::planned,
+    planned::planned,
     recording::Recording,
     summary::{ScenarioSummary, Summary},
 };

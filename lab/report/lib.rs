@@ -20,6 +20,7 @@ mod live;
 mod markdown;
 pub mod merge;
 mod plain;
+mod planned;
 mod recording;
 mod report;
 mod results;

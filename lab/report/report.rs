@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use lab_model::events::{EventKind, Outcome};
 
 use super::{
-    beside::{BootedImage, artefacts, planned},
+    beside::artefacts,
     criteria::Criterion,
     history::{History, PastRun},
+    planned::{BootedImage, planned},
     recording::Recording,
     signatures::Signatures,
     summary::{ScenarioSummary, Summary},

@@ -395,10 +395,7 @@ mod tests {
         let (state, text) = fix(damaged, "images");
         assert!(state == RequirementState::Missing && text.contains("unpack the release archive"), "{text}");
         let (state, text) = fix(|f| f.go_version = Some("go1.19.8".into()), "image-tools");
-        assert!(
-            state == RequirementState::Degraded && text.starts_with("install Go 1.21 or later"),
-            "{text}"
-        );
+        assert!(state == RequirementState::Degraded && text.contains("install Go 1.21 or later"), "{text}");
         let busy = |f: &mut Facts| f.memory = Ok(HostMemory { total_mib: 16384, available_mib: 3000 });
         let (state, text) = fix(busy, "memory");
         assert!(state == RequirementState::Missing && text.contains("lab down"), "{text}");
