@@ -24,7 +24,7 @@ use lab_plan::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Check, CheckError, Fixtures, Observation, QUESTION, boot_id::boot_id};
+use super::{Check, CheckError, Fixtures, Observation, QUESTION, boot_id::boot_id, patient};
 
 /// Data that the node's kernel holds and has not written to the disk, below which power can be cut. The node
 /// writes its own logs all the time.
@@ -86,7 +86,9 @@ impl Check for PowerCycle {
         async move {
             let (api, name) = (fixtures.api(), &self.node);
             let node = fixtures.formed().node(name)?;
-            let before = Boot { id: boot_id(node).await?, node: facts(api, name).await? };
+            // An API server under load refuses connections for some time, and a restart of a node is load.
+            let wait = patient(fixtures.formed().plan().budgets.patience());
+            let before = Boot { id: boot_id(node).await?, node: facts(api, name, &wait).await? };
             let unwritten = match self.at_once {
                 true => Unwritten::of(&node.connect().await?).await?,
                 false => write_back(node, fixtures.formed().plan().budgets.on_this_host(WRITE_BACK)).await?,
@@ -99,13 +101,14 @@ impl Check for PowerCycle {
             let of_this_boot = has_boot_id(id.clone()).and(is_ready());
             let limit = fixtures.formed().plan().budgets.limit(Step::Ready);
             let _ = Wait::up_to(limit).on(node_facts(api, name.as_str()), of_this_boot).await;
-            let after = Boot { id, node: facts(api, name).await? };
+            let after = Boot { id, node: facts(api, name, &wait).await? };
             compare(&before, &after, seen);
             seen.fact(format!(
                 "{name}: green again {:.1} s after its power was cut",
                 started.elapsed().as_secs_f64()
             ));
-            let system = api.system_pods(QUESTION).await.map_err(CheckError::of(name))?;
+            let system = wait.retry_if(|_| true, || api.system_pods(QUESTION)).await;
+            let system = system.map_err(|(_, error)| CheckError::of(name)(error))?;
             for crash in system.crashing_on(name.as_str()) {
                 seen.problem(format!(
                     "{crash}; its image may be damaged: {unwritten} of the node were not on its disk when its power \
@@ -170,8 +173,9 @@ struct Boot {
     node: NodeFacts,
 }
 
-async fn facts(api: &KubernetesApi, name: &NodeName) -> Result<NodeFacts, CheckError> {
-    match api.node(name.as_str()).await.map_err(CheckError::of(name))? {
+async fn facts(api: &KubernetesApi, name: &NodeName, wait: &Wait) -> Result<NodeFacts, CheckError> {
+    let answered = wait.retry_if(|_| true, || api.node(name.as_str())).await;
+    match answered.map_err(|(_, error)| CheckError::of(name)(error))? {
         Some(facts) => Ok(facts),
         None => Err(CheckError::seen(format!("{name}: Kubernetes does not know it"))),
     }
