@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Where a component comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A crate of crates.io.
+    /// A published crate.
     Crate,
     /// A Go module, or Go's standard library.
     GoModule,
