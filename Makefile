@@ -67,8 +67,8 @@ test-cluster: images ## Run the tests that form whole clusters
 
 .PHONY: test-long
 test-long: setup-tests images ## Run the tests that take too long for every change (half an hour and more)
-	cargo test --locked --test ci --test fleet --test rehearsal --test start_order --test tailscale_routing --test extension_isolation --test network_plugin \
-	  --test every_check --test network_partition --test experiment --test control --test detach -- --ignored --nocapture
+	cargo test --locked --test ci --test fleet --test rehearsal --test start_order --test compute_only --test mixed_role --test tailscale_routing \
+	  --test extension_isolation --test network_plugin --test own_checks --test hostile_node --test every_check --test network_partition --test experiment --test control --test detach -- --ignored --nocapture
 
 .PHONY: test-slow
 test-slow: setup-tests images ## Run the four scenarios and their negative rows on nodes that run a quarter of the time (SHARE=25)

@@ -200,6 +200,7 @@ async fn links_are_disturbed_by_command_and_nonsense_ends_nothing() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: waits for several reboots; `make test-long` runs it"]
 async fn nodes_are_paused_killed_and_rebooted_and_pods_are_entered() -> Result<()> {
     let walk = tokio::task::spawn_blocking(walk::Walk::build).await??;
     let _turn = turns::turn(2).await?;

@@ -38,6 +38,7 @@ async fn a_document_that_the_service_cannot_use_is_told_with_what_is_wrong_in_it
 }
 
 #[tokio::test]
+#[ignore = "long: held up as without a document, for another reason; `make test-long` runs it"]
 async fn a_document_of_another_name_releases_nothing() -> Result<()> {
     let seen = comes_to_what_it_expects("tests/scenarios/roles/document-of-another-name.yaml").await?;
     insta::assert_snapshot!(seen.join("\n"), @r#"gateway-1 at "ready": the boot sequence is held up: ext-tailscale says "Waiting for extension service config"; Kubernetes calls the node Ready all the same, and it will reboot when the boot sequence has waited 4200 s; apply a document `kind: ExtensionServiceConfig` with `name: tailscale` to release it"#);

@@ -38,6 +38,7 @@ async fn routes_without_approval_are_the_named_link() -> Result<()> {
 }
 
 #[tokio::test]
+#[ignore = "long: waits for a link that never comes; `make test-long` runs it"]
 async fn a_service_without_kube_proxy_is_the_named_link() -> Result<()> {
     let seen = comes_to_what_it_expects("tests/scenarios/tailnet/no-kube-proxy.yaml").await?;
     insta::assert_snapshot!(seen.join("\n"));
