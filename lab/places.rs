@@ -20,8 +20,8 @@ const PROJECT_RUNS: &str = "target/lab";
 const PROJECT_MIRROR: &str = "target/mirror";
 /// What makes a directory a project: the directory of everything built, or the file that `lab init` writes.
 const PROJECT_MARKS: [&str; 2] = ["target", "lab.yaml"];
-/// The images of a release archive and of its packages, relative to the directory of the program.
-const SHIPPED_IMAGES: &str = "../share/lab/images";
+/// The images of a release archive and of its packages, beside the directory of the program.
+const SHIPPED_IMAGES: &str = "share/lab/images";
 /// Below the home directory, without `XDG_STATE_HOME` (XDG Base Directory Specification 0.8).
 const STATE: &str = ".local/state";
 
@@ -103,7 +103,7 @@ impl Places {
     }
 
     fn shipped_images(&self) -> Option<PathBuf> {
-        let shipped = self.program.as_ref()?.join(SHIPPED_IMAGES);
+        let shipped = self.program.as_ref()?.parent()?.join(SHIPPED_IMAGES);
         Some(fs::canonicalize(&shipped).unwrap_or(shipped))
     }
 
@@ -151,7 +151,7 @@ mod tests {
         fs::remove_dir_all(places.directory.join("target")).expect("removed");
         fs::remove_dir_all(root.path().join("archive/share")).expect("removed");
         let told = places.images().expect_err("nothing").to_string();
-        assert!(told.contains("archive/bin/../share/lab/images"), "{told}");
+        assert!(told.contains("archive/share/lab/images"), "{told}");
         assert!(told.contains("make images") && told.contains("--images"), "{told}");
     }
 

@@ -233,10 +233,8 @@ fn disk(facts: &Facts, need: Size) -> Requirement {
         Ok(free) if *free >= need.as_mib() => {
             Requirement::met("disk", requirement, format!("{free} MiB below {place}"))
         }
-        Ok(free) => Requirement::met("disk", requirement, format!("{free} MiB below {place}")).but(
-            RequirementState::Missing,
-            format!("make room; old runs are in {place}/lab and can be removed"),
-        ),
+        Ok(free) => Requirement::met("disk", requirement, format!("{free} MiB below {place}"))
+            .but(RequirementState::Missing, format!("make room; old runs are in {place} and can be removed")),
         Err(why) => Requirement::met("disk", requirement, why.clone())
             .but(RequirementState::Degraded, format!("see that there is room below {place}")),
     }
