@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lab_model::{ExitCode, files::replace_file};
-use lab_report::{Badge as Drawn, InvalidVerdict, Recording, Verdict};
+use lab_report::{Badge as Drawn, InvalidVerdict, Verdict};
 
 use super::{Failed, places::RunRoot, tell};
 
@@ -61,11 +61,7 @@ impl Badge {
                 word => word.parse().map_err(|error: InvalidVerdict| Failed::new(ExitCode::BadInput, error)),
             };
         }
-        let recording = match &self.run {
-            Some(run) => Recording::find(run, &self.run_root.path())?,
-            None => Recording::newest(&self.run_root.path())?,
-        };
-        let verdict = Verdict::of(&recording);
+        let verdict = Verdict::of(&self.run_root.recording(self.run.as_deref())?);
         tell!("verdict: {verdict}");
         Ok(verdict)
     }

@@ -41,10 +41,7 @@ impl Open {
     }
 
     pub(super) fn run(self) -> Result<ExitCode, Failed> {
-        let recording = match &self.run {
-            Some(run) => Recording::find(run, &self.run_root.path())?,
-            None => Recording::newest(&self.run_root.path())?,
-        };
+        let recording = self.run_root.recording(self.run.as_deref())?;
         let page = page_of(&recording)?;
         print_line(page.display());
         let commands = commands(std::env::var("BROWSER").ok().as_deref(), opener(), &page);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use lab::places::Places;
 use lab_model::ExitCode;
+use lab_report::{Recording, RecordingError};
 
 use super::Failed;
 
@@ -19,6 +20,14 @@ pub struct RunRoot {
 impl RunRoot {
     pub(super) fn path(&self) -> PathBuf {
         self.run_root.clone().unwrap_or_else(|| Places::here().runs())
+    }
+
+    /// The recording of a run, by its directory, the beginning of its name or its file; without one, of the newest run.
+    pub(super) fn recording(&self, run: Option<&Path>) -> Result<Recording, RecordingError> {
+        match run {
+            Some(run) => Recording::find(run, &self.path()),
+            None => Recording::newest(&self.path()),
+        }
     }
 }
 

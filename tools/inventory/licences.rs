@@ -10,7 +10,7 @@ const RULE: &str = "------------------------------------------------------------
 pub fn licences(inventory: &Inventory) -> String {
     let mut out = "This archive contains software of others. Each line names a component, its licence as the component declares it or as \
                    its texts\nare, and the parts of the archive that contain it. The texts follow.\n\nThe sources of each version of the Debian \
-                   packages: https://snapshot.debian.org/\n"
+                   packages: Debian's snapshot archive\n"
         .to_owned();
     for (title, kinds) in [
         ("Crates and libraries that are linked to lab", &[Kind::Crate, Kind::Toolchain][..]),
