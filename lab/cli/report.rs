@@ -7,7 +7,7 @@ use lab_model::{
     ExitCode,
     files::{directory_of, replace_file},
 };
-use lab_report::{History as Past, Recording, RecordingError, Report, ReportLinks, Signatures};
+use lab_report::{History as Past, RecordingError, Report, ReportLinks, Signatures};
 
 use super::{
     Failed, badge::Badge, merge::Merge, open::Open, places::RunRoot, print_json, print_line, print_text,
@@ -94,10 +94,7 @@ impl Show {
         }
         let signatures = Signatures::with_files(&self.signatures)
             .map_err(|error| Failed::new(ExitCode::BadInput, error))?;
-        let recording = match &self.run {
-            Some(run) => Recording::find(run, &self.run_root.path())?,
-            None => Recording::newest(&self.run_root.path())?,
-        };
+        let recording = self.run_root.recording(self.run.as_deref())?;
         let report = Report::of(&recording, &signatures);
         if wanted.iter().all(|file| file.is_none()) {
             return put(Path::new(STANDARD_OUTPUT), &report.text());
