@@ -53,23 +53,18 @@ pub struct At {
 impl At {
     /// The lab that the command is for, which may not have published its state yet.
     pub(super) fn live(&self) -> Result<LiveLab, Failed> {
-        let labs = self.runs.live()?;
-        let name = self.lab.as_deref().unwrap_or_default();
-        let mut meant: Vec<_> = labs.into_iter().filter(|lab| lab.name().starts_with(name)).collect();
-        match (meant.pop(), meant.as_slice()) {
-            (Some(lab), []) => Ok(lab),
-            (last, others) => Err(self.not_one(last.iter().chain(others).map(LiveLab::name), "is alive")),
-        }
+        self.only(self.named()?, LiveLab::name, "is alive")
+    }
+
+    /// The labs with the name, or all without one.
+    fn named(&self) -> Result<Vec<LiveLab>, Failed> {
+        let start = self.lab.as_deref().unwrap_or_default();
+        Ok(self.runs.live()?.into_iter().filter(|lab| lab.name().starts_with(start)).collect())
     }
 
     /// Whether no lab is alive.
     pub(super) fn none_lives(&self) -> Result<bool, Failed> {
         Ok(self.runs.live()?.is_empty())
-    }
-
-    /// The present state of a lab; `None` if it has ended.
-    pub(super) fn again(&self, lab: &LiveLab) -> Result<Option<LiveLab>, Failed> {
-        Ok(self.runs.live()?.into_iter().find(|now| now.directory == lab.directory))
     }
 
     /// The lab that the command is for.
@@ -95,27 +90,22 @@ impl At {
 
     /// The only lab with the property `is`; `what` describes the property.
     fn lab_that(&self, what: &str, is: impl Fn(&LabState) -> bool) -> Result<LabState, Failed> {
-        let labs = self.runs.live()?;
-        let named =
-            labs.iter().filter(|lab| self.lab.as_ref().is_none_or(|start| lab.name().starts_with(start)));
-        let mut meant: Vec<LabState> = named.filter_map(|lab| lab.state.clone()).filter(is).collect();
-        match (meant.pop(), meant.as_slice()) {
-            (Some(lab), []) => Ok(lab),
-            (last, others) => Err(self.not_one(others.iter().chain(&last).map(|lab| lab.name.clone()), what)),
-        }
+        let meant = self.named()?.into_iter().filter_map(|lab| lab.state).filter(is).collect();
+        self.only(meant, |lab| lab.name.clone(), what)
     }
 
-    /// The error when a command is for one lab, and none or several labs match.
-    fn not_one(&self, names: impl Iterator<Item = String>, what: &str) -> Failed {
-        let names: Vec<_> = names.collect();
+    /// The only one of the labs that match.
+    fn only<T>(&self, mut meant: Vec<T>, name: impl Fn(&T) -> String, what: &str) -> Result<T, Failed> {
+        let names: Vec<_> = meant.iter().map(name).collect();
         let message = match names.as_slice() {
+            [_] => return Ok(meant.remove(0)),
             [] => format!(
                 "no lab below {} {what}; lab status lists those that are, lab up starts one",
                 self.runs.run_root.path().display()
             ),
             names => format!("several labs match: {}; select one with --lab", names.join(", ")),
         };
-        Failed::new(ExitCode::BadInput, message)
+        Err(Failed::new(ExitCode::BadInput, message))
     }
 }
 

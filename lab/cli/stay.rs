@@ -4,14 +4,11 @@
 //! can be started. It differs from `lab snapshot save` in one thing: its nodes do not run on after they were saved, so
 //! nothing happens that is not saved.
 
-use std::{
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use lab_cluster::control::{Answer, ControlClient, ControlError, Request};
-use lab_model::{Ending, ExitCode, RESULT, RunResult, files::read_text_bounded, node::NodeName};
+use lab_model::{Ending, ExitCode, RunResult, node::NodeName};
 use lab_vm::host::{LabState, LiveLab};
 
 use super::{
@@ -27,8 +24,6 @@ use super::{
 const LOOK: Duration = Duration::from_millis(100);
 /// Time limit for a lab that was just started in the background to appear.
 const APPEARS: Duration = Duration::from_secs(10);
-/// The largest result of a run that is read, in bytes.
-const LARGEST_RESULT: u64 = 1 << 20;
 /// The phase of a cluster that can be used. A cluster with `--keep-going` that lost a node is `degraded`.
 const READY: &str = "ready";
 
@@ -151,7 +146,7 @@ impl Wait {
         let began = Instant::now();
         let lab = self.appears(began)?;
         loop {
-            let now = self.at.again(&lab)?;
+            let now = LiveLab::in_directory(lab.directory.clone());
             let phase = now.as_ref().map(|lab| lab.state.as_ref().map_or("starting", |state| &state.phase));
             match (self.until, phase) {
                 (Until::Ready, Some(READY)) => {
@@ -181,26 +176,21 @@ impl Wait {
     }
 
     fn ended(&self, lab: &LiveLab) -> Result<ExitCode, Failed> {
-        let result = result_of(&lab.directory);
         match self.until {
             Until::Ended => {
                 say!("{} has ended", lab.name());
                 Ok(ExitCode::Passed)
             }
             Until::Ready => {
-                let cause = match &result {
-                    Some(RunResult { ending: Ending::Passed, .. }) | None => "it left no cause".to_owned(),
-                    Some(result) => result.cause.clone(),
+                let cause = match RunResult::read(&lab.directory) {
+                    Ok(Some(RunResult { ending: Ending::Passed, .. }) | None) | Err(_) => {
+                        "it left no cause".to_owned()
+                    }
+                    Ok(Some(result)) => result.cause,
                 };
                 let message = format!("{} ended before it was ready: {cause}", lab.name());
                 Err(Failed::new(ExitCode::VerdictFailed, message))
             }
         }
     }
-}
-
-/// The result that a run left in its directory, if it left one.
-fn result_of(directory: &Path) -> Option<RunResult> {
-    let path: PathBuf = directory.join(RESULT);
-    serde_json::from_str(&read_text_bounded(&path, LARGEST_RESULT).ok()?).ok()
 }

@@ -7,10 +7,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::files::replace_file;
+use super::files::{read_bounded, replace_file};
 
 /// The file in a run directory that holds its [`RunResult`].
 pub const RESULT: &str = "result.json";
+/// The largest result that is read, in bytes; its cause has the limit of an event's text.
+const LARGEST: u64 = 1 << 20;
 
 /// The final state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +44,18 @@ pub struct RunResult {
 }
 
 impl RunResult {
+    /// Reads the result in a run directory; `None` if the run has not left one.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read or is not a result.
+    pub fn read(directory: &Path) -> io::Result<Option<Self>> {
+        match read_bounded(&directory.join(RESULT), LARGEST) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes the result to the run directory.
     ///
     /// # Errors

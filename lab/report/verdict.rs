@@ -1,13 +1,10 @@
 //! The verdict on a run in one word, as `scripts/ci` and the action have it.
 
-use std::{fmt, io, path::Path, str::FromStr};
+use std::{fmt, str::FromStr};
 
-use lab_model::{Ending, RESULT, RunResult, events::Outcome, files::read_bounded};
+use lab_model::{Ending, RunResult, events::Outcome};
 
 use super::{recording::Recording, summary::Summary};
-
-/// The largest `result.json`, in bytes; its cause has the limit of an event's text.
-const LARGEST_RESULT: u64 = 1 << 20;
 
 /// What came of a run. Only [`Verdict::Passed`] is green.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +51,11 @@ impl Verdict {
     /// The verdict on a recorded run. If there is a result beside the recording, both must say that the run has passed.
     pub fn of(recording: &Recording) -> Self {
         let told = Summary::of(&recording.events).outcome;
-        let file = recording.directory.as_deref().map(|directory| directory.join(RESULT));
-        match file.map_or(Ok(None), |file| ending(&file)) {
+        match recording.directory.as_deref().map_or(Ok(None), RunResult::read) {
             // A copy of a recording, or a run that goes on.
             Ok(None) => Self::without_result(told.as_ref()),
-            Ok(Some(ending)) => Self::with_result(told.as_ref(), ending),
-            Err(Unreadable) => Self::Broken,
+            Ok(Some(result)) => Self::with_result(told.as_ref(), result.ending),
+            Err(_) => Self::Broken,
         }
     }
 
@@ -84,21 +80,6 @@ impl Verdict {
     }
 }
 
-/// A result that cannot be read.
-struct Unreadable;
-
-/// The ending in a result file; `None` if there is no file.
-fn ending(file: &Path) -> Result<Option<Ending>, Unreadable> {
-    match read_bounded(file, LARGEST_RESULT) {
-        Ok(bytes) => {
-            let result: RunResult = serde_json::from_slice(&bytes).map_err(|_| Unreadable)?;
-            Ok(Some(result.ending))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(_) => Err(Unreadable),
-    }
-}
-
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
@@ -119,6 +100,8 @@ mod tests {
     use std::fs;
 
     use lab_model::events::{EventKind, Recorder};
+
+    use lab_model::RESULT;
 
     use super::*;
 

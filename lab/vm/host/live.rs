@@ -79,17 +79,7 @@ pub fn live_labs(root: &Path) -> Result<Vec<LiveLab>, RunDirectoryError> {
     if !root.is_dir() {
         return Ok(Vec::new());
     }
-    let mut labs = Vec::new();
-    for directory in run_directories(root)? {
-        // A free lock belongs to a dead or finished run. This check holds the lock only briefly. A
-        // lab takes its own lock before any other process can see the directory.
-        if let Ok(None) = FileLock::try_acquire(&directory.join(LOCK)) {
-            let state = fs::read(directory.join(STATE)).ok();
-            let state = state.and_then(|text| serde_json::from_slice(&text).ok());
-            labs.push(LiveLab { directory, state });
-        }
-    }
-    Ok(labs)
+    Ok(run_directories(root)?.into_iter().filter_map(LiveLab::in_directory).collect())
 }
 
 /// The reason why a live lab could not be stopped.
@@ -122,6 +112,16 @@ pub enum StopError {
 }
 
 impl LiveLab {
+    /// The lab that runs in a directory, if one does.
+    pub fn in_directory(directory: PathBuf) -> Option<Self> {
+        // A free lock belongs to a dead or finished run. This check holds the lock only briefly. A
+        // lab takes its own lock before any other process can see the directory.
+        let Ok(None) = FileLock::try_acquire(&directory.join(LOCK)) else { return None };
+        let state = fs::read(directory.join(STATE)).ok();
+        let state = state.and_then(|text| serde_json::from_slice(&text).ok());
+        Some(Self { directory, state })
+    }
+
     pub fn name(&self) -> String {
         name_of(&self.directory)
     }
