@@ -5,10 +5,14 @@ use std::{collections::HashSet, sync::OnceLock, time::Duration};
 use lab_model::{events::TurnedAway, node::NodeName, redact};
 use lab_plan::cluster::NodePlan;
 
-use super::{cluster::Cluster, failure::Cause};
+use super::{
+    cluster::Cluster,
+    container_runs::{STATIC_PODS, containers},
+    failure::Cause,
+};
 use crate::{
     formation::NodeTable,
-    kubernetes::{KubernetesApi, NodeFacts, NodeReadiness, SystemPods},
+    kubernetes::{KubernetesApi, NodeFacts, NodeReadiness, SystemPods, unready_static_pod},
     machine_api::{MaintenanceClient, NodeClient, Resource, Stage, VolumeStatus},
     wait::Wait,
 };
@@ -144,7 +148,13 @@ impl Cluster {
         let reports = said.facts().is_some_and(|facts| facts.readiness.reason != STATUS_UNKNOWN);
         let logs: &[_] = if reports { &["apid"] } else { &["kubelet", "apid"] };
         let mut diagnosis = match tokio::time::timeout(PATIENCE, self.connect(node)).await {
-            Ok(Ok(client)) => ask_configured(&client, logs).await,
+            Ok(Ok(client)) => {
+                let mut diagnosis = ask_configured(&client, logs).await;
+                if matches!(said, Said::NotAsked | Said::NoAnswer) {
+                    diagnosis.findings.extend(system_pods_without_api(&client).await);
+                }
+                diagnosis
+            }
             _ => self.ask_unreachable(node).await,
         };
         if said.facts().is_some_and(|facts| lacks_network_plugin(&facts.readiness)) {
@@ -277,6 +287,21 @@ async fn ask_configured(client: &NodeClient, logs: &[&str]) -> Diagnosis {
         );
     }
     Diagnosis { findings, turned_away }
+}
+
+/// Sentences about the pods of the system on a node, without the API server: what kubelet says of static pods that are not
+/// ready, and how the last run of each container ended. kubelet tells nothing while the API server does not authorize the
+/// question (Talos v1.13.9 then has no static pods in its resources), and the logs are there all the same.
+async fn system_pods_without_api(client: &NodeClient) -> Vec<String> {
+    let pods = client.list("k8s", STATIC_PODS, PATIENCE).await.unwrap_or_default();
+    let unready = pods.into_iter().filter_map(|pod| unready_static_pod(&pod.id, pod.spec).ok()?);
+    let mut findings: Vec<_> = unready.collect();
+    for container in containers(client.system_pod_runs(PATIENCE).await.unwrap_or_default()) {
+        if let Some(last) = client.last_words(container.telling(), PATIENCE).await {
+            findings.push(container.line(Some(&last)));
+        }
+    }
+    findings
 }
 
 /// A sentence about a volume that cannot be used. Otherwise only the console tells it.

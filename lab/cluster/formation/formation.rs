@@ -259,7 +259,7 @@ impl Cluster {
                 let seen = seen;
                 let api = KubernetesApi::new(&kubeconfig).await?;
                 tokio::select! {
-                    () = until(&seen, || api.ready()) => Ok(api),
+                    () = until(&seen, || serves(&api, &seen)) => Ok(api),
                     () = self.narrate(node, client, &seen) => std::future::pending().await,
                 }
             })
@@ -333,6 +333,19 @@ impl Cluster {
     pub(super) fn has_fault(&self, node: &NodeName, wanted: impl Fn(&Fault) -> bool) -> bool {
         self.plan.faults.iter().any(|fault| fault.node() == node && wanted(fault))
     }
+}
+
+/// Asks the API server whether it serves. Each health check that begins or ceases to fail is progress.
+async fn serves(api: &KubernetesApi, seen: &LastSeen) -> Result<(), String> {
+    let unready = match api.serves().await {
+        Ok(()) => return Ok(()),
+        Err(unready) => unready,
+    };
+    let text = unready.to_string();
+    if !unready.failing.is_empty() && !seen.is(&text) {
+        seen.progress(&text);
+    }
+    Err(text)
 }
 
 impl FormedCluster {

@@ -7,6 +7,7 @@
 //! that also runs before formation takes a [`Cluster`] and reads its [`FormationState`].
 
 mod cluster;
+mod container_runs;
 mod diagnosis;
 mod failure;
 mod final_service;

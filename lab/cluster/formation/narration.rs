@@ -1,10 +1,15 @@
-//! What a control plane does before its API server answers: pulled images, and the states of static pods.
+//! What a control plane does before its API server answers: pulled images, runs of containers, and the states of static
+//! pods.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use lab_plan::cluster::NodePlan;
 
-use super::{cluster::Cluster, steps::LastSeen};
+use super::{
+    cluster::Cluster,
+    container_runs::{STATIC_PODS, containers},
+    steps::LastSeen,
+};
 use crate::{kubernetes::static_pod_line, machine_api::NodeClient};
 
 /// Interval between two looks. Neither images nor static pods need a closer one.
@@ -37,28 +42,41 @@ impl Cluster {
     pub(super) async fn narrate(&self, node: &NodePlan, client: &NodeClient, seen: &LastSeen) {
         let mut told = Told::default();
         loop {
-            let lines = lines(client).await;
+            let lines = images(client).await.into_iter().chain(static_pods(client).await);
             for line in told.news(lines) {
                 seen.progress(&line);
                 self.note(node, line);
+            }
+            for container in containers(client.system_pod_runs(PATIENCE).await.unwrap_or_default()) {
+                for line in told.news([(container.name(), container.line(None))]) {
+                    // A container that starts again is no progress.
+                    if container.is_first() {
+                        seen.progress(&line);
+                        self.note(node, line);
+                    } else {
+                        let last = client.last_words(container.telling(), PATIENCE).await;
+                        self.note(node, container.line(last.as_deref()));
+                    }
+                }
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 }
 
-/// The pulled images and the static pods of a node. A node that does not answer tells nothing.
-async fn lines(client: &NodeClient) -> Vec<(String, String)> {
+/// The pulled images of a node. A node that does not answer tells nothing.
+async fn images(client: &NodeClient) -> Vec<(String, String)> {
     let images = client.images(PATIENCE).await.unwrap_or_default();
-    let pods =
-        client.list("k8s", "StaticPodStatuses.kubernetes.talos.dev", PATIENCE).await.unwrap_or_default();
-    let images = images.into_iter().filter(|image| is_tagged(image)).map(|image| {
-        let line = format!("pulled {image}");
-        (image, line)
-    });
-    let pods =
-        pods.into_iter().filter_map(|pod| Some((pod.id.clone(), static_pod_line(&pod.id, pod.spec).ok()?)));
-    images.chain(pods).collect()
+    let tagged = images.into_iter().filter(|image| is_tagged(image));
+    tagged.map(|image| (image.clone(), format!("pulled {image}"))).collect()
+}
+
+/// The states of the static pods of a node. A node has none until its API server authorizes the question to kubelet.
+async fn static_pods(client: &NodeClient) -> Vec<(String, String)> {
+    let pods = client.list("k8s", STATIC_PODS, PATIENCE).await.unwrap_or_default();
+    pods.into_iter()
+        .filter_map(|pod| Some((pod.id.clone(), static_pod_line(&pod.id, pod.spec).ok()?)))
+        .collect()
 }
 
 /// Whether an image name has a tag. containerd also lists each image by its digests.

@@ -55,6 +55,11 @@ impl LastSeen {
         self.0.progressed.notify_one();
     }
 
+    /// Whether this is the state that the step waits to change.
+    pub(super) fn is(&self, text: &str) -> bool {
+        *self.0.state.lock().unwrap_or_else(PoisonError::into_inner) == text
+    }
+
     fn get(&self) -> String {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let state = if state.is_empty() { "nothing".to_owned() } else { state };
@@ -249,7 +254,7 @@ where
     F: Future<Output = Result<T, E>>,
 {
     let attempt = || call().map(|result| result.inspect_err(|error| seen.set(error)));
-    let tried = Wait::without_limit().every(RETRY).retry_if(passes, attempt).await;
+    let tried = Wait::without_limit().every(RETRY).gently().retry_if(passes, attempt).await;
     tried.map_err(|(_, error)| error)
 }
 

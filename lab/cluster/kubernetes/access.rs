@@ -1,6 +1,6 @@
 //! Access to the API server.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use http_body_util::Limited;
 use kube::{
@@ -15,6 +15,11 @@ use tower::util::MapResponseLayer;
 const LARGEST_ANSWER: usize = 16 << 20;
 /// The longest text of an error that is shown, in characters.
 const SHOWN: usize = 600;
+/// The longest name of a health check that is shown, and how many of them.
+const CHECK: usize = 100;
+const CHECKS: usize = 10;
+/// Time limit for a connection, and for an answer to `/readyz`.
+const READY: Duration = Duration::from_secs(5);
 
 /// A connection to the API server of a cluster.
 #[derive(Clone)]
@@ -102,6 +107,30 @@ pub(super) async fn answered<T>(
     }
 }
 
+/// Why an API server is not ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unready {
+    /// The health checks that the API server reports as failed, at most ten. Empty if it does not answer.
+    pub failing: Vec<String>,
+    text: String,
+}
+
+impl fmt::Display for Unready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.failing[..] {
+            [] => f.write_str(&self.text),
+            failing => write!(f, "the API server answers, and waits for {}", failing.join(", ")),
+        }
+    }
+}
+
+/// The failed checks in an answer to `/readyz`, which has a line `[-]NAME failed: reason withheld` for each (Kubernetes,
+/// staging/src/k8s.io/apiserver/pkg/server/healthz). The client may have escaped the ends of lines.
+fn failing_checks(answer: &str) -> Vec<String> {
+    let name = |part: &str| part.split_once(" failed").map(|(name, _)| visible(name, CHECK));
+    answer.split("[-]").skip(1).filter_map(name).take(CHECKS).collect()
+}
+
 /// Ends each answer at its limit: an API server can be a stranger's.
 fn bounded<B>() -> MapResponseLayer<impl FnMut(http::Response<B>) -> http::Response<Limited<B>> + Clone> {
     MapResponseLayer::new(|answer: http::Response<B>| answer.map(|body| Limited::new(body, LARGEST_ANSWER)))
@@ -118,7 +147,7 @@ impl KubernetesApi {
         let mut config = Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default())
             .await
             .map_err(|error| text(&error))?;
-        config.connect_timeout = Some(Duration::from_secs(5));
+        config.connect_timeout = Some(READY);
         config.read_timeout = Some(Duration::from_secs(295));
         let builder = ClientBuilder::try_from(config).map_err(|error| text(&error))?;
         Ok(Self { client: builder.with_layer(&bounded::<Box<DynBody>>()).build() })
@@ -137,11 +166,26 @@ impl KubernetesApi {
 
     /// Checks `/readyz` of the API server. Returns `Ok` or the reason for the failure.
     pub async fn ready(&self) -> Result<(), String> {
-        let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
-        match tokio::time::timeout(Duration::from_secs(5), self.client.request_text(request)).await {
+        self.readyz("/readyz").await.map_err(|unready| unready.to_string())
+    }
+
+    /// Checks whether the API server serves an administrator: as [`Self::ready`], without the check that the roles of RBAC
+    /// exist. An API server that creates its roles does so for minutes on a slow host (Talos v1.13.9 with Kubernetes
+    /// v1.36.3, speed factor 2.7: 146 s), and serves administrators meanwhile.
+    pub async fn serves(&self) -> Result<(), Unready> {
+        self.readyz("/readyz?exclude=poststarthook/rbac/bootstrap-roles").await
+    }
+
+    async fn readyz(&self, path: &str) -> Result<(), Unready> {
+        let silent = |text: String| Unready { failing: Vec::new(), text };
+        let request = http::Request::get(path).body(Vec::new()).map_err(|error| silent(error.to_string()))?;
+        match tokio::time::timeout(READY, self.client.request_text(request)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(visible(&chain(&error), SHOWN)),
-            Err(_) => Err("no answer to /readyz within 5 s".into()),
+            Ok(Err(error)) => {
+                let text = chain(&error);
+                Err(Unready { failing: failing_checks(&text), text: visible(&text, SHOWN) })
+            }
+            Err(_) => Err(silent(format!("no answer to /readyz within {} s", READY.as_secs()))),
         }
     }
 
@@ -191,6 +235,26 @@ mod tests {
             KubernetesApi::new(&issued.to_text(via, IpAddr::from([10, 5, 0, 2]))).await.expect("client");
         assert!(api.ready().await.is_err(), "nothing listens at port 1");
         assert!(KubernetesApi::new("clusters: 7").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_waits_says_for_what() {
+        let answers = tower::service_fn(|request: http::Request<kube::client::Body>| async move {
+            let rbac = request
+                .uri()
+                .query()
+                .is_none()
+                .then_some("[-]poststarthook/rbac/bootstrap-roles failed: reason withheld\n");
+            let etcd = "[+]ping ok\n[-]etcd failed: reason withheld\n";
+            let body = kube::client::Body::from(
+                format!("{etcd}{}readyz check failed\n", rbac.unwrap_or_default()).into_bytes(),
+            );
+            http::Response::builder().status(500).body(body).map_err(std::io::Error::other)
+        });
+        let api = KubernetesApi::of_client(ClientBuilder::new(answers, "default").build());
+        let text = "the API server answers, and waits for etcd";
+        assert_eq!(api.ready().await, Err(format!("{text}, poststarthook/rbac/bootstrap-roles")));
+        assert_eq!(api.serves().await.map_err(|unready| unready.to_string()), Err(text.to_owned()));
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ mod service;
 mod system;
 mod watch;
 
-pub use access::{KubernetesApi, KubernetesError};
+pub use access::{KubernetesApi, KubernetesError, Unready};
 pub use condition::{has_boot_id, is_ready};
 pub use dynamic::{DEFAULT_NAMESPACE, Selection};
 pub use echo::{ECHO_PORT, EchoPod, EchoWorkload, WASM_RUNTIME_CLASS, WasmWorkload};
@@ -26,7 +26,7 @@ pub use events::record_kubernetes_events;
 pub use lease::{Renewals, not_renewed};
 pub use node::{NodeChange, NodeFacts, Readiness as NodeReadiness, node_changes, node_facts};
 pub use objects::{ObjectDump, dump_objects};
-pub use pod::{pod_line, record_system_pods, static_pod_line};
+pub use pod::{pod_line, record_system_pods, static_pod_line, unready_static_pod};
 pub use probe::{ProbeReply, Prober, ResolveReply, ScanReply};
 pub use service::{CLUSTER_DNS, ready_endpoint};
 pub use system::SystemPods;

@@ -123,12 +123,28 @@ pub fn pod_line(name: &str, pod: &Pod) -> String {
 /// # Errors
 /// When the status has another shape.
 pub fn static_pod_line(id: &str, status: serde_json::Value) -> Result<String, serde_json::Error> {
+    static_pod(status).map(|pod| pod_line(&static_pod_name(id), &pod))
+}
+
+/// Returns the state of a static pod that is not ready, as [`static_pod_line`]. Returns `None` for a ready pod.
+///
+/// # Errors
+/// As [`static_pod_line`].
+pub fn unready_static_pod(id: &str, status: serde_json::Value) -> Result<Option<String>, serde_json::Error> {
+    let pod = static_pod(status)?;
+    Ok((!is_ready(&pod)).then(|| pod_line(&static_pod_name(id), &pod)))
+}
+
+fn static_pod(status: serde_json::Value) -> Result<Pod, serde_json::Error> {
     let status: PodStatus = serde_json::from_value(status)?;
     let mut pod = Pod { status: Some(status), ..Pod::default() };
     // A static pod needs no scheduler.
     pod.spec.get_or_insert_default().node_name = Some("own".into());
-    let name = id.rsplit('/').next().unwrap_or(id);
-    Ok(pod_line(&short(name), &pod))
+    Ok(pod)
+}
+
+fn static_pod_name(id: &str) -> String {
+    short(id.rsplit('/').next().unwrap_or(id))
 }
 
 /// Records each change in the state of the system's pods, and of certificate requests, until the handle is
@@ -204,6 +220,20 @@ mod tests {
         let creating = line(json!({ "waiting": { "reason": "ContainerCreating" } }), 0);
         assert!(creating.contains("its images are pulled"), "{creating}");
         assert!(static_pod_line("x", json!({ "containerStatuses": 7 })).is_err());
+    }
+
+    #[test]
+    fn only_a_static_pod_that_is_not_ready_is_told_as_that() {
+        let unready = |ready: &str| {
+            let status = json!({
+                "phase": "Running",
+                "conditions": [{ "type": "Ready", "status": ready, "lastTransitionTime": null }],
+            });
+            unready_static_pod("kube-system/kube-apiserver-cp-1", status).expect("status")
+        };
+        let line = unready("False").expect("not ready");
+        assert_eq!(line, "pod kube-apiserver-cp-1 is Running and not ready");
+        assert_eq!(unready("True"), None);
     }
 
     #[test]

@@ -16,6 +16,6 @@ mod wire;
 pub use answers::{BootReason, ProcessInfo, ServiceHealth, ServiceState, VersionInfo};
 pub use api_error::ApiError;
 pub use client::NodeClient;
-pub use files::PodLog;
+pub use files::{PodLog, PodRun};
 pub use maintenance::{ApplyMode, MaintenanceClient};
 pub use resources::{ExtensionStatus, MachineStatus, Resource, Stage, VolumeStatus};

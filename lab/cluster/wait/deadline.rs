@@ -9,6 +9,8 @@ use super::Condition;
 
 /// The default polling interval.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause of a gentle wait.
+const LONGEST_GENTLE_PAUSE: Duration = Duration::from_secs(3);
 
 /// The time limit and the polling interval of a wait.
 ///
@@ -19,6 +21,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Wait {
     limit: Duration,
     pause: Duration,
+    gentle: bool,
     looks: u32,
 }
 
@@ -45,7 +48,7 @@ pub enum PollError<E> {
 impl Wait {
     /// Waits at most `limit` and polls every second.
     pub fn up_to(limit: Duration) -> Self {
-        Self { limit, pause: PAUSE, looks: u32::MAX }
+        Self { limit, pause: PAUSE, gentle: false, looks: u32::MAX }
     }
 
     /// Polls once.
@@ -62,6 +65,12 @@ impl Wait {
     /// Sets the polling interval.
     pub fn every(self, pause: Duration) -> Self {
         Self { pause, ..self }
+    }
+
+    /// Pauses at least twice as long as the last poll took, up to three seconds. A node that is slow to answer lacks CPU
+    /// time, and each question takes more of it.
+    pub fn gently(self) -> Self {
+        Self { gentle: true, ..self }
     }
 
     /// Limits the number of polls or events; 0 counts as 1.
@@ -188,9 +197,15 @@ impl Wait {
         let mut wakes = pin!(wakes.chain(stream::pending()));
         let mut looks = 0;
         loop {
+            let asked = Instant::now();
             let failure = match attempt().await {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
+            };
+            let pause = if self.gentle {
+                self.pause.max((asked.elapsed() * 2).min(LONGEST_GENTLE_PAUSE))
+            } else {
+                self.pause
             };
             looks += 1;
             let left = self.limit.saturating_sub(began.elapsed());
@@ -198,7 +213,7 @@ impl Wait {
                 return Err((looks, failure));
             }
             tokio::select! {
-                () = tokio::time::sleep(self.pause.min(left)) => {}
+                () = tokio::time::sleep(pause.min(left)) => {}
                 _ = wakes.next() => {}
             }
         }
@@ -227,6 +242,24 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gentle_wait_leaves_a_slow_node_time_between_two_questions() {
+        let polls = async |wait: Wait| {
+            let count = Cell::new(0);
+            let ask = || {
+                count.set(count.get() + 1);
+                async {
+                    tokio::time::sleep(SECOND).await;
+                    Err::<(), _>("slow")
+                }
+            };
+            let _ = wait.retry(ask).await;
+            count.get()
+        };
+        let wait = Wait::up_to(SECOND * 12).every(SECOND / 10);
+        assert_eq!((polls(wait.clone()).await, polls(wait.gently()).await), (12, 5));
+    }
 
     /// Returns 1, 2, 3 and so on.
     struct Counter(Cell<u32>);
