@@ -28,6 +28,7 @@ pub(super) fn make(packages: &Path, output: &Path) -> Result<(), RecipeError> {
     run(Command::new("mmdebstrap")
         .arg(format!("--mode={}", mode(nix::unistd::geteuid().is_root())))
         .args(["--variant=extract", "--architectures=arm64", "--quiet"])
+        .arg("--aptopt=Acquire::Retries \"3\"")
         .arg(format!("--include={include}"))
         .arg(format!("--extract-hook={}", record_versions()))
         .arg(RELEASE)

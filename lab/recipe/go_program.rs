@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     edits,
-    step::{Key, KeyBuilder, RecipeError, file, run},
+    step::{Key, KeyBuilder, RecipeError, file, run, run_with_downloads},
 };
 
 /// A Go main package with its compiler options.
@@ -51,11 +51,12 @@ impl GoProgram {
         let scratch = tempfile::tempdir().map_err(file("create", &std::env::temp_dir()))?;
         let edited = edits::apply(&self.module, scratch.path())?;
         let place = if edited { scratch.path() } else { &self.module };
-        run(self
-            .go("build", place)
-            .args(["-buildvcs=false", "-ldflags", &self.linker_flags(), "-o"])
-            .arg(output)
-            .arg(&self.package))?;
+        run_with_downloads(
+            self.go("build", place)
+                .args(["-buildvcs=false", "-ldflags", &self.linker_flags(), "-o"])
+                .arg(output)
+                .arg(&self.package),
+        )?;
         if edited {
             // In another directory, vet would check against the unchanged dependencies and compile them
             // again.

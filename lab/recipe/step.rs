@@ -4,7 +4,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::Command,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use lab_oci::images::LayoutError;
@@ -228,6 +228,48 @@ pub(super) fn run(command: &mut Command) -> Result<String, RecipeError> {
     })
 }
 
+/// Pauses before the second and the third attempt of a program that downloads.
+const PAUSES: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(15)];
+
+/// What programs say of a connection that did not work, and that works again later: Go's resolver, dialler, TLS and
+/// HTTP client, and the status codes of proxies.
+const CONNECTION: [&str; 11] = [
+    "i/o timeout",
+    "connection reset",
+    "connection refused",
+    "no such host",
+    "TLS handshake",
+    "unexpected EOF",
+    "network is unreachable",
+    "429 Too Many",
+    "502 Bad",
+    "503 Service",
+    "504 Gateway",
+];
+
+/// Runs a host program that downloads. A lost connection does not end the build: the program runs again, and goes on from
+/// what it has in its cache.
+pub(super) fn run_with_downloads(command: &mut Command) -> Result<String, RecipeError> {
+    again_after(&PAUSES, || run(command))
+}
+
+fn again_after<T>(
+    pauses: &[Duration],
+    mut attempt: impl FnMut() -> Result<T, RecipeError>,
+) -> Result<T, RecipeError> {
+    for pause in pauses {
+        match attempt() {
+            Err(RecipeError::Failed { output, .. })
+                if CONNECTION.iter().any(|said| output.contains(said)) =>
+            {
+                std::thread::sleep(*pause);
+            }
+            result => return result,
+        }
+    }
+    attempt()
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -270,6 +312,25 @@ mod tests {
             fs::write(path, "new").map_err(file("write", path))
         });
         assert_eq!(fs::read_to_string(again.expect("again")).expect("new"), "new");
+    }
+
+    #[test]
+    fn a_lost_connection_is_tried_again_and_another_failure_is_not() {
+        let attempts = |said: &str, succeeds_at: u32| {
+            let count = Cell::new(0);
+            let result = again_after(&[Duration::ZERO; 2], || {
+                count.set(count.get() + 1);
+                if count.get() == succeeds_at {
+                    return Ok(());
+                }
+                Err(RecipeError::Failed { command: "go".into(), status: "1".into(), output: said.into() })
+            });
+            (result.is_ok(), count.get())
+        };
+        let lost = "go: golang.org/x/net@v0.1.0: read tcp 10.0.0.2:4: connection reset by peer";
+        assert_eq!(attempts(lost, 3), (true, 3));
+        assert_eq!(attempts(lost, 4), (false, 3));
+        assert_eq!(attempts("main.go:3:1: syntax error", 2), (false, 1));
     }
 
     #[test]
