@@ -49,7 +49,7 @@ demo: setup ## Form a three-node cluster and report a verdict
 test: setup-tests images ## Run every test: unit, component, whole clusters
 	@for module in images/node images/spin images/workloads; do echo "go test: $$module"; \
 	  (cd $$module && ANSWER_WASM=$(CURDIR)/target/images/work/answer.wasm go test ./...); done
-	cargo test --locked --no-fail-fast
+	scripts/tests
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no VM (seconds)
@@ -63,12 +63,12 @@ test-component: images ## Run the tests against real processes, without clusters
 .PHONY: test-cluster
 test-cluster: images ## Run the tests that form whole clusters
 	cargo test --locked --test compute_only --test warm --test network_plugin --test mixed_role --test tailscale_routing --test extension_isolation \
-	  --test own_checks --test control --test detach --test hostile_node --test other_user --test exhaustion
+	  --test control --test detach --test hostile_node --test other_user --test exhaustion
 
 .PHONY: test-long
 test-long: setup-tests images ## Run the tests that take too long for every change (half an hour and more)
 	cargo test --locked --test ci --test fleet --test rehearsal --test start_order --test compute_only --test mixed_role --test tailscale_routing \
-	  --test extension_isolation --test network_plugin --test own_checks --test hostile_node --test every_check --test network_partition --test experiment --test control --test detach -- --ignored --nocapture
+	  --test extension_isolation --test network_plugin --test own_checks --test hostile_node --test every_check --test network_partition --test experiment --test control --test detach --test warm -- --ignored --nocapture
 
 .PHONY: test-slow
 test-slow: setup-tests images ## Run the four scenarios and their negative rows on nodes that run a quarter of the time (SHARE=25)

@@ -13,6 +13,7 @@ use lab_report::{HTML, JUNIT};
 use support::{options, run_in, run_with};
 
 #[tokio::test]
+#[ignore = "long: eleven checks one after the other; tests/vet.rs runs such checks against clusters without VMs; `make test-long` runs it"]
 async fn own_checks_pass_on_a_sound_cluster_and_are_in_every_report() -> Result<()> {
     let file = "tests/own-checks/own-checks.yaml";
     let (verdict, directory) = run_in(file).await?;
