@@ -311,6 +311,16 @@ mod tests {
         (0..).zip(kinds).map(|(seq, kind)| Event { seq, at: Duration::from_secs(seq), kind }).collect()
     }
 
+    /// What a node says on its way is no known failure.
+    #[test]
+    fn no_line_of_a_recorded_console_is_a_known_failure() {
+        let console = include_str!("../../tests/recorded/talos-v1.13.9/console.log");
+        let node: NodeName = "cp-1".parse().expect("name");
+        let line = |line: &str| EventKind::Console { node: node.clone(), line: line.into() };
+        let known = Signatures::own().seen_in(&events(console.lines().map(line).collect()));
+        assert!(known.is_empty(), "{known:?}");
+    }
+
     #[test]
     fn a_hint_does_not_advise_what_the_run_does_already() {
         let probe = || EventKind::KubernetesEvent {

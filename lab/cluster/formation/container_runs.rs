@@ -85,4 +85,22 @@ mod tests {
         );
         assert_eq!(scheduler.name(), "kube-scheduler-cp-1/kube-scheduler");
     }
+
+    #[test]
+    fn the_recorded_containers_are_each_told_once() {
+        let paths = include_str!("../../../tests/recorded/talos-v1.13.9/pod-logs.txt");
+        let runs = paths.lines().map(|path| PodRun::of(path, 10).expect(path)).collect();
+        let lines: Vec<_> = containers(runs).iter().map(|container| container.line(None)).collect();
+        let line = |container: &str, times: &str| {
+            format!("container {container} of pod {container}-cp-1 was started again{times}")
+        };
+        assert_eq!(
+            lines,
+            [
+                line("kube-apiserver", ""),
+                line("kube-controller-manager", " 3 times"),
+                line("kube-scheduler", " 5 times")
+            ]
+        );
+    }
 }

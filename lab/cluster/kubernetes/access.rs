@@ -125,10 +125,10 @@ impl fmt::Display for Unready {
 }
 
 /// The failed checks in an answer to `/readyz`, which has a line `[-]NAME failed: reason withheld` for each (Kubernetes,
-/// staging/src/k8s.io/apiserver/pkg/server/healthz). The client may have escaped the ends of lines.
+/// staging/src/k8s.io/apiserver/pkg/server/healthz).
 fn failing_checks(answer: &str) -> Vec<String> {
-    let name = |part: &str| part.split_once(" failed").map(|(name, _)| visible(name, CHECK));
-    answer.split("[-]").skip(1).filter_map(name).take(CHECKS).collect()
+    let name = |line: &str| Some(visible(line.strip_prefix("[-]")?.split_once(" failed")?.0, CHECK));
+    answer.lines().filter_map(name).take(CHECKS).collect()
 }
 
 /// Ends each answer at its limit: an API server can be a stranger's.
@@ -182,8 +182,11 @@ impl KubernetesApi {
         match tokio::time::timeout(READY, self.client.request_text(request)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => {
-                let text = chain(&error);
-                Err(Unready { failing: failing_checks(&text), text: visible(&text, SHOWN) })
+                let failing = match &error {
+                    kube::Error::Api(status) => failing_checks(&status.message),
+                    _ => Vec::new(),
+                };
+                Err(Unready { failing, text: visible(&chain(&error), SHOWN) })
             }
             Err(_) => Err(silent(format!("no answer to /readyz within {} s", READY.as_secs()))),
         }

@@ -118,14 +118,26 @@ impl PodRun {
     }
 }
 
-/// The last line of a log that is not empty, without keys, control characters, and the time and stream that the container
-/// runtime writes before the text of a line (`TIME STREAM TAG TEXT`).
+/// The line of a log that says why its program ended, or else the last line that is not empty; without keys, control
+/// characters, and the time and stream that the container runtime writes before the text of a line (`TIME STREAM TAG TEXT`).
 fn last_line(log: &str) -> Option<String> {
-    let text = |line: &str| {
-        let said = redact(line.splitn(4, ' ').nth(3)?);
-        (!said.trim().is_empty()).then(|| visible(said.trim(), LINE))
+    let text = |line| str::splitn(line, 4, ' ').nth(3).map(str::trim).filter(|text| !text.is_empty());
+    let lines = || log.lines().rev().filter_map(text);
+    let said = lines().find(|text| is_end(text)).or_else(|| lines().next())?;
+    Some(visible(&redact(said), LINE))
+}
+
+/// Whether a program says why it ends: klog's level F (k8s.io/klog, `fatalLog`), the Go runtime, or the commands of
+/// Kubernetes (k8s.io/component-base, `cli.RunNoErrOutput`). Other goroutines may write more lines after it.
+fn is_end(text: &str) -> bool {
+    let is_fatal = match text.as_bytes() {
+        // The month and the day.
+        [b'F', m, n, d, e, b' ', ..] => [m, n, d, e].into_iter().all(u8::is_ascii_digit),
+        _ => false,
     };
-    log.lines().rev().find_map(text)
+    is_fatal
+        || ["panic: ", "fatal error: "].iter().any(|start| text.starts_with(start))
+        || text.contains("\"command failed\"")
 }
 
 #[cfg(test)]
@@ -160,5 +172,16 @@ mod tests {
         let log = "2026-11-30T10:00:05Z stderr F I1130 start\n2026-11-30T10:00:06Z stderr F W1130 etcd is \u{1b}late\n2026 stderr F \n";
         assert_eq!(last_line(log).as_deref(), Some("W1130 etcd is \\u{1b}late"));
         assert_eq!(last_line(""), None);
+        assert_eq!(last_line("2026 stderr F F113é is no date").as_deref(), Some("F113é is no date"));
+    }
+
+    #[test]
+    fn the_recorded_programs_say_why_they_ended() {
+        let api_server = include_str!("../../../tests/recorded/talos-v1.13.9/kube-apiserver.0.log");
+        let said = last_line(api_server).expect("a line");
+        assert!(said.contains("PostStartHook \"start-service-ip-repair-controllers\" failed"), "{said}");
+        let scheduler = include_str!("../../../tests/recorded/talos-v1.13.9/kube-scheduler.4.log");
+        let said = last_line(scheduler).expect("a line");
+        assert!(said.contains("\"command failed\" err=\"unable to load configmap"), "{said}");
     }
 }

@@ -142,6 +142,35 @@ mod tests {
         assert_eq!(status.status.unmet_conditions.expect("conditions")[0].reason, "kubelet not healthy");
     }
 
+    /// Each resource of the recorded node has the form that is read here.
+    #[test]
+    fn the_resources_of_a_recorded_node_are_read() {
+        let recorded = include_str!("../../../tests/recorded/talos-v1.13.9/resources.yaml");
+        let mut extensions = Vec::new();
+        let mut volumes = 0;
+        for document in recorded.split("---\n").filter(|document| !document.is_empty()) {
+            let (title, spec) = document.split_once('\n').expect("a title");
+            let resource = resource(spec);
+            match title.trim_start_matches("# ").split_once(' ').expect("type and id").0 {
+                "MachineStatuses.runtime.talos.dev" => {
+                    let status: MachineStatus = resource.view().expect(title);
+                    let unmet = status.status.unmet_conditions.expect("conditions");
+                    assert_eq!((status.stage, unmet[0].name.as_str()), (Stage::Running, "nodeReady"));
+                }
+                "ExtensionStatuses.runtime.talos.dev" => {
+                    extensions.push(resource.view::<ExtensionStatus>().expect(title).metadata.name);
+                }
+                "VolumeStatuses.block.talos.dev" => {
+                    let volume: VolumeStatus = resource.view().expect(title);
+                    assert!(volume.phase == "ready" && !volume.has_failed(), "{title}");
+                    volumes += 1;
+                }
+                other => panic!("{other} is not read"),
+            }
+        }
+        assert_eq!((extensions, volumes), (vec!["drbd".into(), "spin".into(), "modules.dep".to_owned()], 7));
+    }
+
     /// As `talosctl get volumestatus EPHEMERAL -o yaml` of Talos v1.13.9 has the spec.
     #[test]
     fn a_volume_that_failed_tells_why() {

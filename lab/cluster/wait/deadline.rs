@@ -258,7 +258,7 @@ mod tests {
             count.get()
         };
         let wait = Wait::up_to(SECOND * 12).every(SECOND / 10);
-        assert_eq!((polls(wait.clone()).await, polls(wait.gently()).await), (12, 5));
+        assert_eq!((polls(wait.clone()).await, polls(wait.gently()).await), (11, 5));
     }
 
     /// Returns 1, 2, 3 and so on.

@@ -156,6 +156,16 @@ mod tests {
         }
     }
 
+    /// A node that boots as it should says nothing that ends a run.
+    #[test]
+    fn no_line_of_a_recorded_console_is_fatal() {
+        let console = include_str!("../../../tests/recorded/talos-v1.13.9/console.log");
+        assert!(console.lines().count() > 200);
+        for line in console.lines() {
+            assert_eq!(id(line), None, "{line}");
+        }
+    }
+
     #[test]
     fn warnings_reboots_and_other_processes_are_not_fatal() {
         for line in [
