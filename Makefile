@@ -62,11 +62,12 @@ test-component: images ## Run the tests against real processes, without clusters
 
 .PHONY: test-cluster
 test-cluster: images ## Run the tests that form whole clusters
-	cargo test --locked --test compute_only --test warm --test network_plugin --test mixed_role --test tailscale_routing --test extension_isolation \
-	  --test control --test detach --test hostile_node --test other_user --test exhaustion
+	cargo test --locked --test compute_only --test warm --test mixed_role --test tailscale_routing --test extension_isolation \
+	  --test control --test detach --test other_user --test exhaustion
 
 .PHONY: test-long
 test-long: setup-tests images ## Run the tests that take too long for every change (half an hour and more)
+	PROPTEST_CASES=1000 cargo test --locked --test config_check
 	cargo test --locked --test ci --test fleet --test rehearsal --test start_order --test compute_only --test mixed_role --test tailscale_routing \
 	  --test extension_isolation --test network_plugin --test own_checks --test hostile_node --test every_check --test network_partition --test experiment --test control --test detach --test warm -- --ignored --nocapture
 

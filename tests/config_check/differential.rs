@@ -341,8 +341,13 @@ fn any_text() -> impl Strategy<Value = (Kind, bool, String)> {
     )
 }
 
+/// Each case asks two programs, for each release. `make test-long` tries more.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").map_or(120, |cases| cases.parse().expect("PROPTEST_CASES is a number"))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn mutated_configs_have_one_verdict((kind, whole, text) in any_text()) {
@@ -372,6 +377,19 @@ fn is_config(text: &str) -> bool {
     let has =
         |pointer: &str| main.pointer(pointer).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
     has("/machine/type") && has("/machine/token") && has("/cluster/controlPlane/endpoint")
+}
+
+/// A value that is taken out of a plugin's configuration makes the library panic (machinery v1.11.5, config/merge).
+#[test]
+fn a_panic_of_the_library_is_a_refusal() {
+    let text = "cluster:\n  apiServer:\n    admissionControl:\n      - name: PodSecurity\n        configuration:\n          defaults: null\n";
+    let base = generated(TalosContract::V1_11, Kind::ControlPlane);
+    for contract in TalosContract::ALL {
+        let accepted = compared(text, std::slice::from_ref(&base), contract);
+        let accepted = accepted.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(accepted, oracle_over(&base, text, contract), "{contract:?}");
+        assert!(!accepted, "{contract:?}");
+    }
 }
 
 /// The comparison finds a library that says something else.

@@ -65,7 +65,7 @@ func run() error {
 
 		var a answer
 
-		result, err := reply(q)
+		result, err := asked(reply, q)
 		if err != nil {
 			a.Refusal = err.Error()
 		}
@@ -78,4 +78,15 @@ func run() error {
 	}
 
 	return in.Err()
+}
+
+// asked answers a question. A panic of the library is a refusal: it panics on some texts that are no configs.
+func asked(reply func(question) (string, error), q question) (result string, err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			result, err = "", fmt.Errorf("panic: %v", reason)
+		}
+	}()
+
+	return reply(q)
 }
