@@ -14,6 +14,7 @@ async fn a_cluster_forms_with_a_network_plugin_from_manifests() -> Result<()> {
 }
 
 #[tokio::test]
+#[ignore = "long: a node of its own that waits for its plugin; the cause has unit tests in lab/cluster/formation/diagnosis.rs; `make test-long` runs it"]
 async fn a_missing_network_plugin_is_the_named_cause() -> Result<()> {
     comes_to_what_it_expects("tests/scenarios/cni/no-plugin.yaml").await.map(drop)
 }
