@@ -58,7 +58,7 @@ test-unit: ## Run the tests that need no VM (seconds)
 .PHONY: test-component
 test-component: images ## Run the tests against real processes, without clusters
 	cargo test --locked --test network --test network_faults --test machine --test killed --test talos_config --test config_check --test scenario_files --test registry --test preflight --test gate \
-	  --test inspect --test tailnet --test ci --test fleet --test report --test command_line --test limits --test vet --test dist
+	  --test inspect --test tailnet --test ci --test fleet --test report --test command_line --test limits --test vet --test dist --test network_plugin
 
 .PHONY: test-cluster
 test-cluster: images ## Run the tests that form whole clusters
