@@ -46,7 +46,7 @@ async fn a_service_without_kube_proxy_is_the_named_link() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "long: the third gateway that stays outside; tests/tailnet.rs logs in with such keys; `make test-long` runs it"]
+#[ignore = "long: a third cluster whose gateway does not join; tests/tailnet.rs logs in with such keys; `make test-long` runs it"]
 async fn an_expired_key_is_the_named_link() -> Result<()> {
     let seen = comes_to_what_it_expects("tests/scenarios/tailnet/expired-key.yaml").await?;
     insta::assert_snapshot!(seen.join("\n"));

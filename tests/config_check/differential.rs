@@ -341,13 +341,8 @@ fn any_text() -> impl Strategy<Value = (Kind, bool, String)> {
     )
 }
 
-/// Each case asks two programs, for each release. `make test-long` tries more.
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").map_or(120, |cases| cases.parse().expect("PROPTEST_CASES is a number"))
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn mutated_configs_have_one_verdict((kind, whole, text) in any_text()) {

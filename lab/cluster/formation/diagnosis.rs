@@ -297,7 +297,7 @@ async fn system_pods_without_api(client: &NodeClient) -> Vec<String> {
     let unready = pods.into_iter().filter_map(|pod| unready_static_pod(&pod.id, pod.spec).ok()?);
     let mut findings: Vec<_> = unready.collect();
     for container in containers(client.system_pod_runs(PATIENCE).await.unwrap_or_default()) {
-        if let Some(last) = client.last_words(container.telling(), PATIENCE).await {
+        if let Some(last) = client.last_message(container.telling(), PATIENCE).await {
             findings.push(container.line(Some(&last)));
         }
     }

@@ -54,7 +54,7 @@ impl Cluster {
                         seen.progress(&line);
                         self.note(node, line);
                     } else {
-                        let last = client.last_words(container.telling(), PATIENCE).await;
+                        let last = client.last_message(container.telling(), PATIENCE).await;
                         self.note(node, container.line(last.as_deref()));
                     }
                 }

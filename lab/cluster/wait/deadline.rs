@@ -67,8 +67,8 @@ impl Wait {
         Self { pause, ..self }
     }
 
-    /// Pauses at least twice as long as the last poll took, up to three seconds. A node that is slow to answer lacks CPU
-    /// time, and each question takes more of it.
+    /// Pauses at least twice as long as the last poll took, up to three seconds. A node that answers slowly lacks CPU
+    /// time, and each request uses more of it.
     pub fn gently(self) -> Self {
         Self { gentle: true, ..self }
     }
