@@ -59,16 +59,17 @@ coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-
 coverage="$coverage -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1"
 bins=$(printf -- '--bin %s ' "$@")
 export CARGO_TARGET_DIR="$work/build"
-cargo build --quiet --release --locked --manifest-path "$here/Cargo.toml" --bin seeds
+build() { cargo build --quiet --profile fuzz --locked --manifest-path "$here/Cargo.toml" "$@"; }
+build --bin seeds
 # shellcheck disable=SC2086 # one argument a word is meant
-RUSTFLAGS="$coverage" cargo build --quiet --release --locked --manifest-path "$here/Cargo.toml" --target "$machine" $bins
-"$work/build/release/seeds" "$work/seeds"
+RUSTFLAGS="$coverage" build --target "$machine" $bins
+"$work/build/fuzz/seeds" "$work/seeds"
 
 printf '%-14s %12s %9s %8s %10s %9s\n' target executions coverage inputs 'peak MiB' 'slowest s'
 for target in "$@"; do
     mkdir -p "$work/corpus/$target" "$work/seeds/$target" "$work/found/$target"
     log="$work/$target.log"
-    if ! "$work/build/$machine/release/$target" "$work/corpus/$target" "$work/seeds/$target" \
+    if ! "$work/build/$machine/fuzz/$target" "$work/corpus/$target" "$work/seeds/$target" \
         -max_total_time="$seconds" -timeout=10 -rss_limit_mb=512 -malloc_limit_mb=512 -max_len=65536 \
         -artifact_prefix="$work/found/$target/" -print_final_stats=1 >"$log" 2>&1; then
         echo "$target: found something; the end of $log:" >&2
