@@ -172,6 +172,10 @@ fn mistakes_in_the_form_are_shown_with_place_and_nearest_word() {
         ("unknown budget", with("budgets: { reddy: 30 }\n")),
         ("unknown profile", error_of(&scenario_with("  profile: fast\n", ""))),
         ("unknown patch of the lab", error_of(&scenario_with("  labPatches: { off: [lab/tim] }\n", ""))),
+        (
+            "patch of the lab on and off",
+            error_of(&scenario_with("  labPatches: { on: [speed/leases], off: [speed/leases] }\n", "")),
+        ),
         ("unknown key of labPatches", error_of(&scenario_with("  labPatches: { of: [lab/time] }\n", ""))),
         ("broken YAML", edit("cluster:\n", "cluster: [\n")),
         ("tab", edit("  gateways: 0", "\tgateways: 0")),

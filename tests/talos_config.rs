@@ -135,7 +135,8 @@ fn the_labs_patches_are_valid_one_by_one_and_together(
     #[values(Kind::ControlPlane, Kind::Worker)] kind: Kind,
 ) {
     let with = |off: Vec<LabPatchId>| {
-        let lab_patches = LabPatches { profile: Profile::Speed, off: off.into_iter().collect() };
+        let lab_patches =
+            LabPatches { profile: Profile::Speed, off: off.into_iter().collect(), ..LabPatches::default() };
         // A cluster and a node that ask for all that there is.
         let asks = ClusterConfig { image_cache: true, own_network_plugin: true, ..cluster(contract) };
         let node = NodeConfig { modules: vec!["zfs".to_owned()], ..node(kind) };
@@ -145,7 +146,12 @@ fn the_labs_patches_are_valid_one_by_one_and_together(
     let bare = with(LabPatchId::all().collect());
     machinery.validate(&bare).expect("valid without any");
     machinery.validate(&with(Vec::new())).expect("valid with all");
-    for id in LabPatchId::all() {
+    // The config that precedes such a one.
+    let whole = config(contract, kind);
+    let first = whole.with_late_components();
+    assert_ne!(first, whole);
+    machinery.validate(&first.to_yaml().expect("yaml")).expect("valid with late components");
+    for id in LabPatchId::all().filter(|id| *id != LabPatchId::LateComponents) {
         let alone = with(LabPatchId::all().filter(|other| *other != id).collect());
         machinery.validate(&alone).unwrap_or_else(|refusal| panic!("{id}: {refusal}"));
         let for_workers = id.line().nodes == AppliesTo::All;

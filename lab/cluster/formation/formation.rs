@@ -25,7 +25,7 @@ use lab_model::{
 };
 use lab_plan::{
     cluster::{Fault, NodePlan, StartOrder},
-    config::{AdminKubeconfig, SecretsError},
+    config::{AdminKubeconfig, MachineConfig, SecretsError},
 };
 use tokio::sync::{Semaphore, SetOnce};
 
@@ -202,10 +202,8 @@ impl Cluster {
             return Ok(());
         }
         self.step(subject, Step::ApplyConfig, |seen| async move {
-            let yaml = node.config.to_yaml().map_err(|error| Cause::File {
-                action: "write the machine config".into(),
-                source: std::io::Error::other(error),
-            })?;
+            let first = node.late_components.then(|| node.config.with_late_components());
+            let yaml = text_of(first.as_ref().unwrap_or(&node.config))?;
             let via = self.machine_api(&node.spec.name)?;
             let apply = async || {
                 let client = MaintenanceClient::connect(via, node.address.into()).await?;
@@ -259,13 +257,34 @@ impl Cluster {
                 let seen = seen;
                 let api = KubernetesApi::new(&kubeconfig).await?;
                 tokio::select! {
-                    () = until(&seen, || serves(&api, &seen)) => Ok(api),
+                    () = until(&seen, || serves(&api, &seen)) => {}
                     () = self.narrate(node, client, &seen) => std::future::pending().await,
                 }
+                if node.late_components {
+                    self.start_late_components(node, client, &seen).await?;
+                }
+                Ok(api)
             })
             .await?;
         Ok(KubernetesAccess::new(kubeconfig, api, &self.host.recorder)
             .recording_events(self.host.recorder.clone()))
+    }
+
+    /// Gives a control plane its whole config, which starts its controller manager and its scheduler.
+    async fn start_late_components(
+        &self,
+        node: &NodePlan,
+        client: &NodeClient,
+        seen: &LastSeen,
+    ) -> Result<(), Cause> {
+        let yaml = text_of(&node.config)?;
+        let apply =
+            async || client.apply_configuration(&yaml, ApplyMode::NoReboot, self.plan.budgets.call).await;
+        retry(seen, ApiError::is_transient, apply).await?;
+        let text =
+            "the API server serves: the controller manager and the scheduler start (lab/late-components)";
+        self.note(node, text.to_owned());
+        Ok(())
     }
 
     /// Issues the administrator's kubeconfig for the forwarded port of this run, with the cluster's CA. Only if the
@@ -333,6 +352,13 @@ impl Cluster {
     pub(super) fn has_fault(&self, node: &NodeName, wanted: impl Fn(&Fault) -> bool) -> bool {
         self.plan.faults.iter().any(|fault| fault.node() == node && wanted(fault))
     }
+}
+
+fn text_of(config: &MachineConfig) -> Result<String, Cause> {
+    config.to_yaml().map_err(|error| Cause::File {
+        action: "write the machine config".into(),
+        source: std::io::Error::other(error),
+    })
 }
 
 /// Asks the API server whether it serves. Each health check that begins or ceases to fail is progress.

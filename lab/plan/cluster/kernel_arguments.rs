@@ -47,6 +47,20 @@ const LAB: &[(&str, &str)] = &[
 const FIXED_ADDRESSES: (&str, &str) =
     ("norandmaps", "emulation translates a program again for each address that it is loaded at");
 
+/// What the services of an emulated Talos node get besides the environment of the image and of the config
+/// (`environment.Get` of machined): settings of their Go runtime.
+const GO_RUNTIME: [(&str, &str); 2] = [
+    (
+        "talos.environment=GOGC=400",
+        "under emulation, garbage collection takes a fifth of the start of a service",
+    ),
+    (
+        "talos.environment=GODEBUG=asyncpreemptoff=1,tlsmlkem=0",
+        "under emulation, most work takes longer than the 10 ms after which a goroutine is interrupted, and the \
+         post-quantum key exchange triples the cost of a TLS handshake",
+    ),
+];
+
 /// Arguments that the lab removes: a node must wait in maintenance mode for the lab's config.
 const REMOVED: &[(&str, &str)] = &[
     ("talos.config", "the lab gives nodes their configs"),
@@ -109,6 +123,14 @@ impl KernelArguments {
         Self { text, from, changes }
     }
 
+    /// Adds the settings of the Go runtime ([`crate::config::LabPatchId::GoRuntime`]).
+    pub(super) fn tune_go(&mut self) {
+        for (argument, reason) in GO_RUNTIME {
+            self.push(argument);
+            self.changes.push(format!("{argument}: {reason}"));
+        }
+    }
+
     /// Adds an argument of this run only.
     pub(super) fn push(&mut self, argument: &str) {
         self.text.push(' ');
@@ -151,6 +173,16 @@ mod tests {
         assert!(!has(&of(None, "v1.13.9"), "norandmaps"));
         let release = "v1.13.9".parse().expect("release");
         assert!(has(&KernelArguments::new(None, &release, true), "norandmaps"));
+    }
+
+    #[test]
+    fn the_environment_of_the_image_stays_beside_that_of_the_lab() {
+        let mut arguments = of(Some("talos.environment=http_proxy=http://10.5.0.1:3128"), "v1.13.9");
+        arguments.tune_go();
+        for one in ["http_proxy=http://10.5.0.1:3128", "GOGC=400", "GODEBUG=asyncpreemptoff=1,tlsmlkem=0"] {
+            assert!(has(&arguments, &format!("talos.environment={one}")), "{one}: {}", arguments.text);
+        }
+        assert!(arguments.changes.iter().any(|change| change.starts_with("talos.environment=GOGC=400: ")));
     }
 
     #[test]

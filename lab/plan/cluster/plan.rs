@@ -25,8 +25,8 @@ use super::{
 };
 use crate::{
     config::{
-        ClusterConfig, Credentials, LabPatchId, LabPatchLine, MachineConfig, RegistryMirror, SecretsBundle,
-        SecretsError, TalosContract, TalosRelease, Talosconfig,
+        ClusterConfig, Credentials, LabPatchId, LabPatchLine, LabPatches, MachineConfig, RegistryMirror,
+        SecretsBundle, SecretsError, TalosContract, TalosRelease, Talosconfig,
     },
     network::{KUBERNETES_API_PORT, MACHINE_API_PORT, REGISTRY_PORT},
 };
@@ -118,6 +118,10 @@ pub struct NodePlan {
     pub kernel: KernelArguments,
     #[serde(skip)]
     pub config: MachineConfig,
+    /// Whether the node boots without controller manager and scheduler, and gets `config` once its API server serves
+    /// ([`MachineConfig::with_late_components`]).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub late_components: bool,
     /// The lab's changes to the config, if the user supplied it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub own_config: Option<OwnConfigChange>,
@@ -152,6 +156,7 @@ impl Plan {
             return Err(PlanError::ControlPlanes { count: spec.nodes_of(Kind::ControlPlane).count() });
         };
         let releases = releases(&spec, &inputs.images)?;
+        let lab_patches = lab_patches_for(&spec, inputs.accelerator, releases[control_plane].as_ref());
         let cluster = ClusterConfig {
             kubernetes_version: kubernetes_version(&spec, &releases, &inputs.reference_kubernetes)?,
             ..cluster_config(&spec, &inputs, *endpoint)
@@ -183,7 +188,7 @@ impl Plan {
         let start = StartDecision::of(spec.start_order, &software, capacity);
         Ok(Self {
             start,
-            lab_patches: spec.lab_patches.on().map(LabPatchId::line).collect(),
+            lab_patches: lab_patches.on().map(LabPatchId::line).collect(),
             accelerator: inputs.accelerator,
             cpu_model: inputs.cpu_model.unwrap_or_else(|| CpuModel::default_for(inputs.accelerator)),
             budgets: inputs.budgets,
@@ -285,7 +290,9 @@ fn node_plan(
     (node, address, release): (&NodeSpec, Ipv4Addr, Option<TalosRelease>),
 ) -> Result<NodePlan, PlanError> {
     let contract = release.as_ref().and_then(TalosRelease::contract).unwrap_or(cluster.contract);
-    let cluster = &ClusterConfig { contract, ..cluster.clone() };
+    let lab_patches = lab_patches_for(spec, inputs.accelerator, release.as_ref());
+    let cluster = &ClusterConfig { contract, lab_patches, ..cluster.clone() };
+    let has_patch = |id| cluster.lab_patches.has(id);
     let has = |wanted: fn(&Fault) -> bool| {
         inputs.faults.iter().any(|fault| *fault.node() == node.name && wanted(fault))
     };
@@ -301,6 +308,9 @@ fn node_plan(
     let (config, own_config) =
         node_config(spec, cluster, secrets, node, (&image.contents, address), is_foreign)?;
     let mut kernel = KernelArguments::of(image, contract, release.as_ref());
+    if has_patch(LabPatchId::GoRuntime) {
+        kernel.tune_go();
+    }
     if let Some(limit) = boot_timeout(spec, &inputs.budgets) {
         kernel.push(&format!("lab.boot-timeout={}", limit.as_secs()));
     }
@@ -342,8 +352,21 @@ fn node_plan(
         contract,
         kernel,
         config,
+        late_components: node.kind == Kind::ControlPlane && has_patch(LabPatchId::LateComponents),
         own_config,
     })
+}
+
+/// Returns the lab patches for a node of that release.
+fn lab_patches_for(
+    spec: &ClusterSpec,
+    accelerator: Accelerator,
+    release: Option<&TalosRelease>,
+) -> LabPatches {
+    match release {
+        Some(_) if accelerator == Accelerator::Tcg => spec.lab_patches.of_emulated_talos(),
+        _ => spec.lab_patches.clone(),
+    }
 }
 
 /// Checks that each role's image has the required extensions and no forbidden extensions.

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
     use crate::{
         cluster::{Budgets, PlanInputs},
-        config::TalosContract,
+        config::{LabPatchId, LabPatches, MachineConfig, TalosContract},
     };
 
     fn image(software: &str) -> PreparedImage {
@@ -139,12 +139,16 @@ mod tests {
     }
 
     fn planned(software: &str, spec: ClusterSpec) -> Result<Plan, PlanError> {
+        planned_with(software, spec, Accelerator::Tcg)
+    }
+
+    fn planned_with(software: &str, spec: ClusterSpec, accelerator: Accelerator) -> Result<Plan, PlanError> {
         let role = Role::new(Role::COMPUTE).expect("role");
         Plan::new(
             spec,
             PlanInputs {
                 images: BTreeMap::from([(role, image(software))]),
-                accelerator: Accelerator::Tcg,
+                accelerator,
                 cpu_model: None,
                 budgets: Budgets::default(),
                 cores: 2,
@@ -191,6 +195,36 @@ mod tests {
         let plan = planned("Lab reference node 1", spec()).expect("plan");
         assert!(plan.control_plane().kernel.text.ends_with("lab.talos-contract=v1.13"));
         assert_eq!((plan.kubernetes_version.as_str(), plan.release_notes().len()), ("1.34.2", 0));
+    }
+
+    #[test]
+    fn an_emulated_control_plane_of_talos_starts_two_components_late_and_its_config_does_not_say_so() {
+        let of = |software, spec, accelerator| planned_with(software, spec, accelerator).expect("plan");
+        let disabled = |config: &MachineConfig| {
+            let main = config.main().expect("the main document");
+            ["controllerManager", "scheduler"].map(|component| {
+                main.pointer(&format!("/machine/controlPlane/{component}/disabled")) == Some(&true.into())
+            })
+        };
+        let plan = of("Talos (v1.13.9)", spec(), Accelerator::Tcg);
+        let node = plan.control_plane();
+        assert!(node.late_components && plan.workers().all(|worker| !worker.late_components));
+        assert_eq!(disabled(&node.config), [false; 2]);
+        assert_eq!(disabled(&node.config.with_late_components()), [true; 2]);
+        assert!(plan.lab_patches.iter().any(|line| line.id == LabPatchId::LateComponents));
+
+        let off = LabPatches { off: [LabPatchId::LateComponents].into(), ..LabPatches::default() };
+        for plan in [
+            of("Talos (v1.13.9)", spec(), Accelerator::Kvm),
+            of("Talos (v1.13.9)", ClusterSpec { lab_patches: off, ..spec() }, Accelerator::Tcg),
+            of("Lab reference node 1", spec(), Accelerator::Tcg),
+        ] {
+            assert!(!plan.control_plane().late_components);
+            assert!(!plan.lab_patches.iter().any(|line| line.id == LabPatchId::LateComponents));
+        }
+        let on = LabPatches { on: [LabPatchId::LateComponents].into(), ..LabPatches::default() };
+        let plan = of("Lab reference node 1", ClusterSpec { lab_patches: on, ..spec() }, Accelerator::Tcg);
+        assert!(plan.control_plane().late_components);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     cluster_config::{ClusterConfig, NodeConfig, TalosContract},
-    documents::Cleared,
+    documents::{Cleared, MachineConfig},
 };
 
 /// The selection of lab patches that are merged into configs.
@@ -21,6 +21,9 @@ use super::{
 pub struct LabPatches {
     /// The profile, which enables or disables the speed patches.
     pub profile: Profile,
+    /// Patches that are enabled although the profile or the cluster does not ask for them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub on: BTreeSet<LabPatchId>,
     /// Disabled patches.
     pub off: BTreeSet<LabPatchId>,
 }
@@ -54,6 +57,8 @@ pub enum LabPatchId {
     ExtensionModules,
     Scheduling,
     Audit,
+    LateComponents,
+    GoRuntime,
     SpeedEtcdSync,
     SpeedEtcdTiming,
     SpeedLeaderElection,
@@ -74,6 +79,10 @@ pub enum AppliesTo {
     #[serde(rename = "controlplane")]
     ControlPlanes,
 }
+
+/// The patches that a Talos node without an accelerator asks for. A reference node does the same by itself, and with
+/// an accelerator an API server starts within seconds.
+const EMULATED_TALOS: [LabPatchId; 2] = [LabPatchId::LateComponents, LabPatchId::GoRuntime];
 
 /// The static properties of a patch.
 struct PatchEntry {
@@ -113,7 +122,7 @@ pub struct UnknownLabPatch(String);
 
 impl LabPatchId {
     /// All variants, in declaration order. Patches are merged into a config in this order.
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 23] = [
         Self::Time,
         Self::KubeletSubnet,
         Self::Mirrors,
@@ -127,6 +136,8 @@ impl LabPatchId {
         Self::ExtensionModules,
         Self::Scheduling,
         Self::Audit,
+        Self::LateComponents,
+        Self::GoRuntime,
         Self::SpeedEtcdSync,
         Self::SpeedEtcdTiming,
         Self::SpeedLeaderElection,
@@ -204,6 +215,18 @@ impl LabPatchId {
                 ControlPlanes,
                 "a throw-away cluster needs no audit log, and writing it costs CPU time of the guest",
             ),
+            Self::LateComponents => entry(
+                "lab/late-components",
+                ControlPlanes,
+                "without an API server, the controller manager and the scheduler fail and take CPU time from it; on an \
+                 emulated Talos node both start once it serves",
+            ),
+            Self::GoRuntime => entry(
+                "lab/go-runtime",
+                ControlPlanes,
+                "on an emulated Talos node, the API server collects garbage for a fifth of its start, and goroutines are \
+                 interrupted all the time; kernel arguments set the same for the services of all nodes",
+            ),
             Self::SpeedEtcdSync => entry(
                 "speed/etcd-sync",
                 ControlPlanes,
@@ -258,6 +281,11 @@ impl LabPatchId {
     /// Returns the name, nodes and reason.
     pub fn line(self) -> LabPatchLine {
         LabPatchLine { id: self, nodes: self.entry().applies, reason: self.entry().reason }
+    }
+
+    /// Whether the patch is part of a node's config. The other one is part of a config that precedes it.
+    pub(super) fn stays(self) -> bool {
+        self != Self::LateComponents
     }
 
     /// Returns the patch for a node. Returns `None` if the patch does not apply to the node or the
@@ -323,6 +351,17 @@ impl LabPatchId {
             Self::Audit | Self::SpeedAudit => {
                 json!({ "cluster": { "apiServer": { "auditPolicy": audit_policy("None") } } })
             }
+            Self::LateComponents => late_components(),
+            Self::GoRuntime => {
+                let of = |memory| {
+                    let debug = "asyncpreemptoff=1,tlsmlkem=0";
+                    json!({ "env": { "GOGC": "400", "GOMEMLIMIT": memory, "GODEBUG": debug } })
+                };
+                // Soft limits for nodes with 2 GiB.
+                json!({ "cluster": {
+                    "apiServer": of("700MiB"), "controllerManager": of("200MiB"), "scheduler": of("150MiB"),
+                } })
+            }
             Self::SpeedEtcdSync => arguments("etcd", json!({ "unsafe-no-fsync": "true" })),
             Self::SpeedEtcdTiming => {
                 arguments("etcd", json!({ "heartbeat-interval": "500", "election-timeout": "5000" }))
@@ -358,6 +397,25 @@ impl LabPatchId {
     }
 }
 
+fn late_components() -> Value {
+    let disabled = json!({ "disabled": true });
+    json!({ "machine": { "controlPlane": { "controllerManager": disabled, "scheduler": disabled } } })
+}
+
+impl MachineConfig {
+    /// Returns the config with `lab/late-components`: the control plane boots with it, and gets this config once its
+    /// API server serves. Talos starts both components then, without a reboot (seen with v1.13.9).
+    pub fn with_late_components(&self) -> Self {
+        let mut first = self.clone();
+        first.merge(&LabPatch {
+            id: LabPatchId::LateComponents,
+            clears: &[],
+            documents: vec![late_components()],
+        });
+        first
+    }
+}
+
 /// Returns a patch with arguments for a control plane program.
 fn arguments(program: &str, extra: Value) -> Value {
     json!({ "cluster": { program: { "extraArgs": extra } } })
@@ -384,13 +442,27 @@ impl LabPatches {
     /// Returns the enabled patches, in merge order.
     pub fn on(&self) -> impl Iterator<Item = LabPatchId> {
         LabPatchId::all().filter(|id| {
-            !self.off.contains(id) && (self.profile == Profile::Speed || id.profile() == Profile::Standard)
+            let of_profile = self.profile == Profile::Speed || id.profile() == Profile::Standard;
+            let asked_for = of_profile && !EMULATED_TALOS.contains(id) || self.on.contains(id);
+            asked_for && !self.off.contains(id)
         })
+    }
+
+    /// Returns the selection for a Talos node without an accelerator.
+    pub fn of_emulated_talos(&self) -> Self {
+        let mut patches = self.clone();
+        patches.on.extend(EMULATED_TALOS);
+        patches
+    }
+
+    /// Whether the patch is enabled.
+    pub fn has(&self, id: LabPatchId) -> bool {
+        self.on().any(|on| on == id)
     }
 
     /// Returns the enabled patches for a node.
     pub fn of_node(&self, cluster: &ClusterConfig, node: &NodeConfig) -> Vec<LabPatch> {
-        self.on().filter_map(|id| id.patch(cluster, node)).collect()
+        self.on().filter(|id| id.stays()).filter_map(|id| id.patch(cluster, node)).collect()
     }
 }
 
@@ -452,9 +524,19 @@ mod tests {
     fn the_speed_profile_is_off_unless_asked_for_and_each_patch_can_be_switched_off() {
         let standard = LabPatches::default();
         assert!(standard.on().all(|id| id.profile() == Profile::Standard));
-        let speed =
-            LabPatches { profile: Profile::Speed, off: [LabPatchId::Time, LabPatchId::SpeedAudit].into() };
+        let off = [LabPatchId::Time, LabPatchId::SpeedAudit].into();
+        let speed = LabPatches { profile: Profile::Speed, off, ..LabPatches::default() };
         assert_eq!(speed.on().count(), LabPatchId::ALL.len() - 2);
         assert!(!speed.on().any(|id| speed.off.contains(&id)));
+        let one = LabPatches { on: [LabPatchId::SpeedLeases].into(), ..LabPatches::default() };
+        assert_eq!(
+            one.on().filter(|id| id.profile() == Profile::Speed).collect::<Vec<_>>(),
+            [LabPatchId::SpeedLeases]
+        );
+        assert!(
+            !standard.has(LabPatchId::GoRuntime) && standard.of_emulated_talos().has(LabPatchId::GoRuntime)
+        );
+        let without = LabPatches { off: [LabPatchId::GoRuntime].into(), ..LabPatches::default() };
+        assert!(!without.of_emulated_talos().has(LabPatchId::GoRuntime));
     }
 }

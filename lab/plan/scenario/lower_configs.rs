@@ -21,11 +21,21 @@ use crate::{
 impl Lowering<'_> {
     /// Returns the enabled lab patches.
     pub(super) fn lab_patches(&mut self, raw: &RawCluster) -> LabPatches {
-        let mut patches = LabPatches { profile: raw.profile, ..LabPatches::default() };
-        for text in &raw.lab_patches.off {
+        let (on, off) = (self.patch_ids(&raw.lab_patches.on), self.patch_ids(&raw.lab_patches.off));
+        if let Some((_, text)) = on.iter().find(|(id, _)| off.contains_key(id)) {
+            let problem = Diagnostic::at(*text, format!("`on` and `off` both name \"{}\"", text.value));
+            self.report(problem.help("keep one of them"));
+        }
+        LabPatches { profile: raw.profile, on: on.into_keys().collect(), off: off.into_keys().collect() }
+    }
+
+    /// Returns the patches of those names. Reports names that no patch has.
+    fn patch_ids<'t>(&mut self, texts: &'t [Text]) -> BTreeMap<LabPatchId, &'t Text> {
+        let mut ids = BTreeMap::new();
+        for text in texts {
             match text.value.parse::<LabPatchId>() {
                 Ok(id) => {
-                    patches.off.insert(id);
+                    ids.insert(id, text);
                 }
                 Err(error) => {
                     let names: Vec<_> = LabPatchId::all().map(LabPatchId::as_str).collect();
@@ -35,7 +45,7 @@ impl Lowering<'_> {
                 }
             }
         }
-        patches
+        ids
     }
 
     /// Assigns the user's configs to the nodes and returns their cluster settings. Returns `None` if no

@@ -167,6 +167,8 @@ pub(super) struct RawLocalTailnet {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RawLabPatches {
     #[serde(default)]
+    pub on: Vec<Text>,
+    #[serde(default)]
     pub off: Vec<Text>,
 }
 
