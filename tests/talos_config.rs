@@ -146,12 +146,7 @@ fn the_labs_patches_are_valid_one_by_one_and_together(
     let bare = with(LabPatchId::all().collect());
     machinery.validate(&bare).expect("valid without any");
     machinery.validate(&with(Vec::new())).expect("valid with all");
-    // The config that precedes such a one.
-    let whole = config(contract, kind);
-    let first = whole.with_late_components();
-    assert_ne!(first, whole);
-    machinery.validate(&first.to_yaml().expect("yaml")).expect("valid with late components");
-    for id in LabPatchId::all().filter(|id| *id != LabPatchId::LateComponents) {
+    for id in LabPatchId::all() {
         let alone = with(LabPatchId::all().filter(|other| *other != id).collect());
         machinery.validate(&alone).unwrap_or_else(|refusal| panic!("{id}: {refusal}"));
         let for_workers = id.line().nodes == AppliesTo::All;

@@ -13,13 +13,15 @@ use lab_plan::{
 use lab_recipe::{padding_image, padding_layout};
 use lab_report::Display as Show;
 
-use super::{Failed, Guests, bench_gate::BenchGate, print_json, say, tell};
+use super::{Failed, Guests, bench_gate::BenchGate, bench_growth::BenchGrowth, print_json, say, tell};
 
 /// Benchmarks.
 #[derive(Subcommand)]
 pub enum Bench {
     /// Measure the cold formation of a cluster: seconds per phase and node, peak memory
     Formation(Formation),
+    /// Form clusters of more and more nodes, and tell what each node adds
+    Growth(BenchGrowth),
     /// Form and save a cluster, and measure how long each restore takes
     Warm(Warm),
     /// Measure how long three nodes take to get an image: over the LAN, and from a shared disk
@@ -90,6 +92,7 @@ impl Bench {
         match self {
             Self::Formation(formation) => formation.run().await,
             Self::Gate(gate) => gate.run().await,
+            Self::Growth(growth) => growth.run().await,
             Self::Images(images) => images.run().await,
             Self::Warm(warm) => warm.run().await,
         }
@@ -97,14 +100,14 @@ impl Bench {
 }
 
 /// A throw-away cluster of compute nodes.
-fn cluster(nodes: u16) -> Result<ClusterSpec, Failed> {
+pub(super) fn cluster(nodes: u16) -> Result<ClusterSpec, Failed> {
     let name = NodeName::new("bench").map_err(|error| Failed::new(ExitCode::Internal, error))?;
     ClusterSpec::of_compute_nodes(name, 1, usize::from(nodes) - 1)
         .map_err(|error| Failed::new(ExitCode::BadInput, error))
 }
 
 /// Closes a session with the result of the measurement.
-async fn closed<T, E: Display>(session: Session, measured: Result<T, E>) -> Result<T, Failed>
+pub(super) async fn closed<T, E: Display>(session: Session, measured: Result<T, E>) -> Result<T, Failed>
 where
     Failed: From<E>,
 {

@@ -116,7 +116,7 @@ mod tests {
           report       Reports of recorded runs: show, open, history, badge, merge
           snapshot     Saved clusters: save, restore, ls, rm
           cache        Data kept between runs: ls, prune
-          bench        Benchmarks: formation, warm, images, gate
+          bench        Benchmarks: formation, growth, warm, images, gate
         Exit codes: 0 passed, 1 failed, 2 bad input, 3 host unable, 4 internal error, 130 interrupted
         ");
         assert!(help.lines().count() <= 26 && help.lines().all(|line| line.chars().count() <= 100), "{help}");

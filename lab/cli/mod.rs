@@ -7,6 +7,7 @@ mod attach;
 mod badge;
 mod bench;
 mod bench_gate;
+mod bench_growth;
 mod cluster;
 mod config;
 mod config_check;

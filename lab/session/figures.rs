@@ -36,6 +36,8 @@ pub struct FormationFigures {
     pub peak_memory_mib: f64,
     /// CPU seconds of all VMs together.
     pub cpu_seconds: f64,
+    /// CPU seconds of the lab itself while the cluster formed: the switch, the registry, the watches of the nodes.
+    pub own_cpu_seconds: f64,
     /// The steps of each node.
     pub nodes: Vec<NodeSummary>,
 }
@@ -63,6 +65,7 @@ impl Session {
         times.sort_unstable();
         let bare = times[BARE_KERNELS / 2];
         let mut peak = 0.0_f64;
+        let own_before = own_cpu();
         let formed = {
             let forming = running.cluster.form();
             tokio::pin!(forming);
@@ -76,6 +79,7 @@ impl Session {
         };
         peak = peak.max(resident_mib(&running.cluster));
         let cpu_seconds = cpu_seconds(&running.cluster);
+        let own_cpu_seconds = own_cpu() - own_before;
         running.shut_down().await;
         formed.map_err(Box::new)?;
         let mut summary = Summary::default();
@@ -93,6 +97,7 @@ impl Session {
             speed_factor: factor,
             peak_memory_mib: peak,
             cpu_seconds,
+            own_cpu_seconds,
             nodes: scenario.nodes,
         })
     }
@@ -103,6 +108,11 @@ fn resident_mib(cluster: &Arc<Cluster>) -> f64 {
     let pids = cluster.pids().into_iter().chain([own]);
     pids.filter_map(|pid| lab_vm::machine::usage_of(pid).ok()).map(|usage| usage.resident as f64).sum::<f64>()
         / f64::from(1 << 20)
+}
+
+/// CPU seconds of this process since its start.
+fn own_cpu() -> f64 {
+    lab_vm::machine::usage_of(std::process::id()).map_or(f64::NAN, |usage| usage.cpu_time.as_secs_f64())
 }
 
 pub(super) fn cpu_seconds(cluster: &Arc<Cluster>) -> f64 {
@@ -130,20 +140,21 @@ impl FormationFigures {
     /// A Markdown table of labelled medians, with their ratio to the first.
     pub fn table(medians: &[(String, Option<Self>)]) -> String {
         let mut text = String::from(
-            "| what | all nodes Ready, s | on the reference host, s | all layers green, s | speed factor | peak memory, MiB | VM CPU, s | ratio |\n\
-             | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+            "| what | all nodes Ready, s | on the reference host, s | all layers green, s | speed factor | peak memory, MiB | VM CPU, s | lab CPU, s | ratio |\n\
+             | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
         );
         let first = medians.first().and_then(|(_, run)| run.as_ref()).map(|run| run.nodes_ready_seconds);
         for (label, run) in medians {
             if let (Some(run), Some(first)) = (run, first) {
                 text.push_str(&format!(
-                    "| {label} | {:.1} | {:.1} | {:.1} | {:.2} | {:.0} | {:.0} | {:.2} |\n",
+                    "| {label} | {:.1} | {:.1} | {:.1} | {:.2} | {:.0} | {:.0} | {:.1} | {:.2} |\n",
                     run.nodes_ready_seconds,
                     run.nodes_ready_normalised_seconds,
                     run.all_green_seconds,
                     run.speed_factor,
                     run.peak_memory_mib,
                     run.cpu_seconds,
+                    run.own_cpu_seconds,
                     run.nodes_ready_seconds / first
                 ));
             }

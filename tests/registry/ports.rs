@@ -1,9 +1,12 @@
-//! Ports that stand in for one upstream each, as people have them on their mirrors.
+//! Ports that stand in for one upstream each, as people have them on their mirrors; images that are not there, and images
+//! that are sent late.
+
+use std::time::Duration;
 
 use anyhow::Result;
 use lab_oci::registry::RegistryError;
 
-use super::fixture::{ask_with, image, serve};
+use super::fixture::{ask_with, get, image, serve};
 
 #[tokio::test]
 async fn a_port_of_one_upstream_needs_no_ns() -> Result<()> {
@@ -51,5 +54,30 @@ async fn an_image_that_is_asked_for_and_not_there_is_known_at_once() -> Result<(
     }
     let missing: Vec<_> = missing.borrow_and_update().iter().cloned().collect();
     assert_eq!(missing, ["registry.k8s.io/pause:3.10.1"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_image_that_is_held_back_is_sent_when_it_is_released_and_no_other_waits() -> Result<()> {
+    let layout = tempfile::tempdir()?;
+    let held = image(layout.path(), "registry.k8s.io/kube-scheduler:v1", b"one")?;
+    image(layout.path(), "registry.k8s.io/kube-apiserver:v1", b"two")?;
+    let registry = serve(layout.path()).await?;
+    let repository = "registry.k8s.io/kube-scheduler".to_owned();
+    registry.hold([repository.clone()]);
+    let at = |name: &str, what: &str| format!("/v2/{name}/{what}?ns=registry.k8s.io");
+    let other = get(&registry, &at("kube-apiserver", "manifests/v1")).await?;
+    let blob = get(&registry, &at("kube-scheduler", &format!("blobs/{}", held.layer))).await?;
+    assert_eq!((other.status, blob.status), (200, 200));
+
+    for reference in ["v1".to_owned(), held.manifest.to_string()] {
+        registry.hold([repository.clone()]);
+        let path = at("kube-scheduler", &format!("manifests/{reference}"));
+        let mut asked = Box::pin(get(&registry, &path));
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut asked).await;
+        assert!(early.is_err(), "{reference} did not wait");
+        registry.release(&[repository.clone()].into());
+        assert_eq!(asked.await?.status, 200);
+    }
     Ok(())
 }

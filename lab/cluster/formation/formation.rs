@@ -24,8 +24,8 @@ use lab_model::{
     node::NodeName,
 };
 use lab_plan::{
-    cluster::{Fault, NodePlan, StartOrder},
-    config::{AdminKubeconfig, MachineConfig, SecretsError},
+    cluster::{Fault, LateComponent, NodePlan, StartOrder},
+    config::{AdminKubeconfig, SecretsError},
 };
 use tokio::sync::{Semaphore, SetOnce};
 
@@ -131,6 +131,9 @@ impl Cluster {
             let text = self.plan.start.to_string();
             self.host.recorder.record(EventKind::Note { subject: Subject::Cluster, text });
         }
+        for component in [LateComponent::ControllerManager, LateComponent::Scheduler] {
+            self.registry.hold(self.plan.late_images(component));
+        }
         let signals = Signals {
             kubernetes: SetOnce::new(),
             led: SetOnce::new(),
@@ -154,7 +157,10 @@ impl Cluster {
         self.formation.send_replace(FormationState::ApiServer(Arc::clone(&access)));
         // No other code sets these two signals.
         let _ = signals.kubernetes.set(Arc::clone(&access));
-        self.ready(node, &subject, client, access.nodes.clone()).await?;
+        tokio::select! {
+            ready = self.ready(node, &subject, client, access.nodes.clone()) => ready?,
+            () = self.start_components(&access) => {}
+        }
         let _ = signals.led.set(());
         Ok(access)
     }
@@ -202,8 +208,10 @@ impl Cluster {
             return Ok(());
         }
         self.step(subject, Step::ApplyConfig, |seen| async move {
-            let first = node.late_components.then(|| node.config.with_late_components());
-            let yaml = text_of(first.as_ref().unwrap_or(&node.config))?;
+            let yaml = node.config.to_yaml().map_err(|error| Cause::File {
+                action: "write the machine config".into(),
+                source: std::io::Error::other(error),
+            })?;
             let via = self.machine_api(&node.spec.name)?;
             let apply = async || {
                 let client = MaintenanceClient::connect(via, node.address.into()).await?;
@@ -260,9 +268,6 @@ impl Cluster {
                     () = until(&seen, || serves(&api, &seen)) => {}
                     () = self.narrate(node, client, &seen) => std::future::pending().await,
                 }
-                if node.late_components {
-                    self.start_late_components(node, client, &seen).await?;
-                }
                 Ok(api)
             })
             .await?;
@@ -270,21 +275,32 @@ impl Cluster {
             .recording_events(self.host.recorder.clone()))
     }
 
-    /// Gives a control plane its whole config, which starts its controller manager and its scheduler.
-    async fn start_late_components(
-        &self,
-        node: &NodePlan,
-        client: &NodeClient,
-        seen: &LastSeen,
-    ) -> Result<(), Cause> {
-        let yaml = text_of(&node.config)?;
-        let apply =
-            async || client.apply_configuration(&yaml, ApplyMode::NoReboot, self.plan.budgets.call).await;
-        retry(seen, ApiError::is_transient, apply).await?;
-        let text =
-            "the API server serves: the controller manager and the scheduler start (lab/late-components)";
-        self.note(node, text.to_owned());
-        Ok(())
+    /// Lets the nodes pull a component that can work from now on.
+    fn start_late(&self, component: LateComponent, because: &str) {
+        let images = self.plan.late_images(component);
+        if images.is_empty() {
+            return;
+        }
+        self.registry.release(&images);
+        let names = images.into_iter().collect::<Vec<_>>().join(", ");
+        self.note(
+            self.plan.control_plane(),
+            format!("{because}: the registry sends {names} (lab/late-components)"),
+        );
+    }
+
+    /// Lets the node pull each late component when it can work. Never resolves.
+    ///
+    /// A controller manager waits 10 s for `/healthz`, which includes the roles of RBAC, and then ends
+    /// (Kubernetes, `WaitForAPIServer`). A scheduler has nothing to do before a node has registered.
+    async fn start_components(&self, access: &KubernetesAccess) {
+        if self.plan.late_components {
+            until(&LastSeen::default(), || access.api.ready()).await;
+            self.start_late(LateComponent::ControllerManager, "the API server is ready");
+            access.nodes.clone().registered(&self.plan.control_plane().spec.name).await;
+            self.start_late(LateComponent::Scheduler, "the node has registered");
+        }
+        std::future::pending().await
     }
 
     /// Issues the administrator's kubeconfig for the forwarded port of this run, with the cluster's CA. Only if the
@@ -352,13 +368,6 @@ impl Cluster {
     pub(super) fn has_fault(&self, node: &NodeName, wanted: impl Fn(&Fault) -> bool) -> bool {
         self.plan.faults.iter().any(|fault| fault.node() == node && wanted(fault))
     }
-}
-
-fn text_of(config: &MachineConfig) -> Result<String, Cause> {
-    config.to_yaml().map_err(|error| Cause::File {
-        action: "write the machine config".into(),
-        source: std::io::Error::other(error),
-    })
 }
 
 /// Asks the API server whether it serves. Each health check that begins or ceases to fail is progress.

@@ -37,6 +37,8 @@ pub(super) struct Served {
     pub(super) bytes: AtomicU64,
     /// The images that clients asked for by tag and that the mirror lacks.
     pub(super) missing: watch::Sender<BTreeSet<String>>,
+    /// The repositories whose manifests wait.
+    pub(super) held: watch::Sender<BTreeSet<String>>,
     upstreams: Option<Upstreams>,
     proofs: Proofs,
 }
@@ -67,6 +69,7 @@ impl Served {
             complaints,
             bytes: AtomicU64::new(0),
             missing: watch::Sender::default(),
+            held: watch::Sender::default(),
             upstreams,
             proofs: Proofs::default(),
         }
@@ -114,6 +117,9 @@ impl Served {
         repository: &str,
         reference: &Wanted<'_>,
     ) -> Result<Response, Refusal> {
+        let held = format!("{}/{repository}", request.upstream);
+        // The sender lives as long as this.
+        let _ = self.held.subscribe().wait_for(|repositories| !repositories.contains(&held)).await;
         let by_digest = |digest: &Digest| format!("{}/{repository}@{digest}", request.upstream);
         let (name, known) = match reference {
             Wanted::Digest(digest) => (by_digest(digest), Some(digest)),

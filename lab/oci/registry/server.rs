@@ -127,6 +127,18 @@ impl Registry {
         self.served.missing.subscribe()
     }
 
+    /// Makes requests for manifests of these repositories (`registry.k8s.io/kube-scheduler`) wait for
+    /// [`Registry::release`]. containerd waits five minutes for an answer (`image_pull_progress_timeout`), and its
+    /// client asks again.
+    pub fn hold(&self, repositories: impl IntoIterator<Item = String>) {
+        self.served.held.send_modify(|held| held.extend(repositories));
+    }
+
+    /// Answers requests for manifests of these repositories, those that wait included.
+    pub fn release(&self, repositories: &BTreeSet<String>) {
+        self.served.held.send_modify(|held| held.retain(|one| !repositories.contains(one)));
+    }
+
     /// Returns the number of bytes sent for blobs and manifests.
     pub fn bytes_served(&self) -> u64 {
         self.served.bytes.load(Ordering::Relaxed)

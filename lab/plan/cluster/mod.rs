@@ -33,7 +33,7 @@ pub use manifest::Manifest;
 pub use network_plugin::NetworkPlugin;
 pub use node_config::OwnConfigChange;
 pub use order::{Capacity, StartDecision, StartOrder};
-pub use plan::{BOOT_TIMEOUT, NodePlan, Plan, PlanInputs};
+pub use plan::{BOOT_TIMEOUT, LateComponent, NodePlan, Plan, PlanInputs};
 pub use plan_error::PlanError;
 pub use prepared_image::PreparedImage;
 pub use spec::{

@@ -1,6 +1,11 @@
 //! The plan: a spec with every value resolved that does not require a VM.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use lab_image::BootFiles;
 use lab_model::{
@@ -72,6 +77,9 @@ pub struct Plan {
     pub start: StartDecision,
     /// The lab patches for machine configs, with reasons.
     pub lab_patches: Vec<LabPatchLine>,
+    /// Whether the registry sends the images of some components late ([`LabPatchId::LateComponents`]).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub late_components: bool,
     pub lan: LanPlan,
     /// Kubernetes version of generated machine configs, without `v`.
     pub kubernetes_version: String,
@@ -118,10 +126,6 @@ pub struct NodePlan {
     pub kernel: KernelArguments,
     #[serde(skip)]
     pub config: MachineConfig,
-    /// Whether the node boots without controller manager and scheduler, and gets `config` once its API server serves
-    /// ([`MachineConfig::with_late_components`]).
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub late_components: bool,
     /// The lab's changes to the config, if the user supplied it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub own_config: Option<OwnConfigChange>,
@@ -188,6 +192,7 @@ impl Plan {
         let start = StartDecision::of(spec.start_order, &software, capacity);
         Ok(Self {
             start,
+            late_components: lab_patches.has(LabPatchId::LateComponents),
             lab_patches: lab_patches.on().map(LabPatchId::line).collect(),
             accelerator: inputs.accelerator,
             cpu_model: inputs.cpu_model.unwrap_or_else(|| CpuModel::default_for(inputs.accelerator)),
@@ -248,10 +253,31 @@ impl Plan {
         &self.nodes[self.control_plane]
     }
 
+    /// Returns the repositories (`registry.k8s.io/kube-scheduler`) of a component's image. None unless the registry
+    /// sends it late ([`LabPatchId::LateComponents`]).
+    pub fn late_images(&self, component: LateComponent) -> BTreeSet<String> {
+        let program = match component {
+            LateComponent::ControllerManager => "/kube-controller-manager",
+            LateComponent::Scheduler => "/kube-scheduler",
+        };
+        let late = self.late_components.then(|| self.pulled_images()).into_iter().flatten();
+        let repository = |image: String| Some(image.rsplit_once(':')?.0.to_owned());
+        late.filter_map(|(image, _)| repository(image)).filter(|name| name.ends_with(program)).collect()
+    }
+
     /// Returns all nodes except the control plane.
     pub fn workers(&self) -> impl Iterator<Item = &NodePlan> {
         self.nodes.iter().filter(|node| node.spec.kind != Kind::ControlPlane)
     }
+}
+
+/// A component of the control plane whose image the registry may send late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LateComponent {
+    /// It can work once the API server is ready.
+    ControllerManager,
+    /// It can work once a node has registered.
+    Scheduler,
 }
 
 /// The Ethernet MTU. slirp does not pass larger packets to the host.
@@ -308,6 +334,9 @@ fn node_plan(
     let (config, own_config) =
         node_config(spec, cluster, secrets, node, (&image.contents, address), is_foreign)?;
     let mut kernel = KernelArguments::of(image, contract, release.as_ref());
+    if inputs.accelerator == Accelerator::Tcg {
+        kernel.emulate();
+    }
     if has_patch(LabPatchId::GoRuntime) {
         kernel.tune_go();
     }
@@ -352,7 +381,6 @@ fn node_plan(
         contract,
         kernel,
         config,
-        late_components: node.kind == Kind::ControlPlane && has_patch(LabPatchId::LateComponents),
         own_config,
     })
 }

@@ -120,8 +120,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        cluster::{Budgets, PlanInputs},
-        config::{LabPatchId, LabPatches, MachineConfig, TalosContract},
+        cluster::{Budgets, LateComponent, PlanInputs},
+        config::{LabPatchId, LabPatches, TalosContract},
     };
 
     fn image(software: &str) -> PreparedImage {
@@ -198,33 +198,36 @@ mod tests {
     }
 
     #[test]
-    fn an_emulated_control_plane_of_talos_starts_two_components_late_and_its_config_does_not_say_so() {
+    fn what_only_emulated_talos_nodes_need_is_left_out_elsewhere_and_can_be_switched_off_and_on() {
         let of = |software, spec, accelerator| planned_with(software, spec, accelerator).expect("plan");
-        let disabled = |config: &MachineConfig| {
-            let main = config.main().expect("the main document");
-            ["controllerManager", "scheduler"].map(|component| {
-                main.pointer(&format!("/machine/controlPlane/{component}/disabled")) == Some(&true.into())
-            })
+        let late = |plan: &Plan| {
+            let of = |component| plan.late_images(component).into_iter().collect::<Vec<_>>();
+            [of(LateComponent::ControllerManager), of(LateComponent::Scheduler)]
         };
+        let tuned = |plan: &Plan| plan.control_plane().kernel.text.contains("talos.environment=GOGC=400");
         let plan = of("Talos (v1.13.9)", spec(), Accelerator::Tcg);
-        let node = plan.control_plane();
-        assert!(node.late_components && plan.workers().all(|worker| !worker.late_components));
-        assert_eq!(disabled(&node.config), [false; 2]);
-        assert_eq!(disabled(&node.config.with_late_components()), [true; 2]);
+        let expected = [["registry.k8s.io/kube-controller-manager"], ["registry.k8s.io/kube-scheduler"]];
+        assert_eq!(late(&plan), expected);
+        assert!(plan.nodes.iter().all(|node| node.kernel.text.contains("highres=off")));
+        assert!(tuned(&plan) && plan.workers().all(|worker| worker.kernel.text.contains("GOGC=400")));
         assert!(plan.lab_patches.iter().any(|line| line.id == LabPatchId::LateComponents));
 
-        let off = LabPatches { off: [LabPatchId::LateComponents].into(), ..LabPatches::default() };
+        let selected = |on: &[LabPatchId], off: &[LabPatchId]| {
+            let patches = |ids: &[LabPatchId]| ids.iter().copied().collect();
+            let lab_patches = LabPatches { on: patches(on), off: patches(off), ..LabPatches::default() };
+            ClusterSpec { lab_patches, ..spec() }
+        };
+        let both = [LabPatchId::LateComponents, LabPatchId::GoRuntime];
         for plan in [
             of("Talos (v1.13.9)", spec(), Accelerator::Kvm),
-            of("Talos (v1.13.9)", ClusterSpec { lab_patches: off, ..spec() }, Accelerator::Tcg),
+            of("Talos (v1.13.9)", selected(&[], &both), Accelerator::Tcg),
             of("Lab reference node 1", spec(), Accelerator::Tcg),
         ] {
-            assert!(!plan.control_plane().late_components);
-            assert!(!plan.lab_patches.iter().any(|line| line.id == LabPatchId::LateComponents));
+            assert_eq!(late(&plan), [[""; 0]; 2]);
+            assert!(!tuned(&plan));
+            assert!(!plan.lab_patches.iter().any(|line| both.contains(&line.id)));
         }
-        let on = LabPatches { on: [LabPatchId::LateComponents].into(), ..LabPatches::default() };
-        let plan = of("Lab reference node 1", ClusterSpec { lab_patches: on, ..spec() }, Accelerator::Tcg);
-        assert!(plan.control_plane().late_components);
+        assert!(tuned(&of("Talos (v1.13.9)", selected(&both, &[]), Accelerator::Kvm)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     cluster_config::{ClusterConfig, NodeConfig, TalosContract},
-    documents::{Cleared, MachineConfig},
+    documents::Cleared,
 };
 
 /// The selection of lab patches that are merged into configs.
@@ -82,7 +82,13 @@ pub enum AppliesTo {
 
 /// The patches that a Talos node without an accelerator asks for. A reference node does the same by itself, and with
 /// an accelerator an API server starts within seconds.
-const EMULATED_TALOS: [LabPatchId; 2] = [LabPatchId::LateComponents, LabPatchId::GoRuntime];
+const EMULATED_TALOS: [LabPatchId; 5] = [
+    LabPatchId::LateComponents,
+    LabPatchId::GoRuntime,
+    LabPatchId::SpeedEtcdTiming,
+    LabPatchId::SpeedLeaderElection,
+    LabPatchId::SpeedLeases,
+];
 
 /// The static properties of a patch.
 struct PatchEntry {
@@ -218,8 +224,8 @@ impl LabPatchId {
             Self::LateComponents => entry(
                 "lab/late-components",
                 ControlPlanes,
-                "without an API server, the controller manager and the scheduler fail and take CPU time from it; on an \
-                 emulated Talos node both start once it serves",
+                "without an API server, the controller manager and the scheduler fail again and again and take CPU time \
+                 from it; on an emulated Talos node, the registry sends their images once they can work",
             ),
             Self::GoRuntime => entry(
                 "lab/go-runtime",
@@ -278,14 +284,14 @@ impl LabPatchId {
         if self.as_str().starts_with("speed/") { Profile::Speed } else { Profile::Standard }
     }
 
+    /// Whether only emulated Talos nodes ask for the patch.
+    fn is_for_emulation(self) -> bool {
+        self.profile() == Profile::Standard && EMULATED_TALOS.contains(&self)
+    }
+
     /// Returns the name, nodes and reason.
     pub fn line(self) -> LabPatchLine {
         LabPatchLine { id: self, nodes: self.entry().applies, reason: self.entry().reason }
-    }
-
-    /// Whether the patch is part of a node's config. The other one is part of a config that precedes it.
-    pub(super) fn stays(self) -> bool {
-        self != Self::LateComponents
     }
 
     /// Returns the patch for a node. Returns `None` if the patch does not apply to the node or the
@@ -351,7 +357,15 @@ impl LabPatchId {
             Self::Audit | Self::SpeedAudit => {
                 json!({ "cluster": { "apiServer": { "auditPolicy": audit_policy("None") } } })
             }
-            Self::LateComponents => late_components(),
+            Self::LateComponents => {
+                let share = |cpu| json!({ "resources": { "requests": { "cpu": cpu } } });
+                json!({
+                // The registry holds back a pull, and others must not wait for it.
+                "machine": { "kubelet": { "extraConfig": { "serializeImagePulls": false } } },
+                // Probes end a component that does not start or answer in time.
+                "cluster": { "controllerManager": share("400m"), "scheduler": share("100m") },
+                })
+            }
             Self::GoRuntime => {
                 let of = |memory| {
                     let debug = "asyncpreemptoff=1,tlsmlkem=0";
@@ -397,25 +411,6 @@ impl LabPatchId {
     }
 }
 
-fn late_components() -> Value {
-    let disabled = json!({ "disabled": true });
-    json!({ "machine": { "controlPlane": { "controllerManager": disabled, "scheduler": disabled } } })
-}
-
-impl MachineConfig {
-    /// Returns the config with `lab/late-components`: the control plane boots with it, and gets this config once its
-    /// API server serves. Talos starts both components then, without a reboot (seen with v1.13.9).
-    pub fn with_late_components(&self) -> Self {
-        let mut first = self.clone();
-        first.merge(&LabPatch {
-            id: LabPatchId::LateComponents,
-            clears: &[],
-            documents: vec![late_components()],
-        });
-        first
-    }
-}
-
 /// Returns a patch with arguments for a control plane program.
 fn arguments(program: &str, extra: Value) -> Value {
     json!({ "cluster": { program: { "extraArgs": extra } } })
@@ -443,7 +438,7 @@ impl LabPatches {
     pub fn on(&self) -> impl Iterator<Item = LabPatchId> {
         LabPatchId::all().filter(|id| {
             let of_profile = self.profile == Profile::Speed || id.profile() == Profile::Standard;
-            let asked_for = of_profile && !EMULATED_TALOS.contains(id) || self.on.contains(id);
+            let asked_for = of_profile && !id.is_for_emulation() || self.on.contains(id);
             asked_for && !self.off.contains(id)
         })
     }
@@ -462,7 +457,7 @@ impl LabPatches {
 
     /// Returns the enabled patches for a node.
     pub fn of_node(&self, cluster: &ClusterConfig, node: &NodeConfig) -> Vec<LabPatch> {
-        self.on().filter(|id| id.stays()).filter_map(|id| id.patch(cluster, node)).collect()
+        self.on().filter_map(|id| id.patch(cluster, node)).collect()
     }
 }
 

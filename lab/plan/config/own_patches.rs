@@ -21,7 +21,7 @@ impl LabPatches {
         node: &NodeConfig,
         address: Ipv4Addr,
     ) -> Vec<LabPatch> {
-        let needed = self.on().filter(|id| id.stays() && !id.is_said_by(config, cluster, address));
+        let needed = self.on().filter(|id| !id.is_said_by(config, cluster, address));
         let mut patches: Vec<_> = needed.filter_map(|id| id.patch(cluster, node)).collect();
         // Without a HostnameConfig document, the host name goes into the main document, which every
         // version reads.

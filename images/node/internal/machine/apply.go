@@ -175,8 +175,7 @@ func (m *Machine) applyChange(request *machineapi.ApplyConfigurationRequest, pro
 }
 
 // immediateObstacle says why a change needs a reboot; nil when it does not. Without a reboot the node takes changes
-// of registry mirrors, sysctls, the components that it runs as a control plane, and every document other than v1alpha1
-// (such as ExtensionServiceConfig).
+// of registry mirrors, sysctls, and every document other than v1alpha1 (such as ExtensionServiceConfig).
 func immediateObstacle(current, next config.Provider) error {
 	a, b := current.RawV1Alpha1().DeepCopy(), next.RawV1Alpha1().DeepCopy()
 
@@ -184,7 +183,6 @@ func immediateObstacle(current, next config.Provider) error {
 		if c.MachineConfig != nil {
 			c.MachineConfig.MachineRegistries = v1alpha1.RegistriesConfig{}
 			c.MachineConfig.MachineSysctls = nil
-			c.MachineConfig.MachineControlPlane = nil
 		}
 	}
 
@@ -192,7 +190,7 @@ func immediateObstacle(current, next config.Provider) error {
 		return nil
 	}
 
-	return fmt.Errorf("this config change can't be applied in immediate mode: more than registries, sysctls, control plane components and extension service configs differs")
+	return fmt.Errorf("this config change can't be applied in immediate mode: more than registries, sysctls and extension service configs differs")
 }
 
 // applyImmediate brings a running node in line with its new config.
@@ -204,10 +202,6 @@ func (m *Machine) applyImmediate(cfg config.Provider) error {
 	}
 
 	if err := m.writeRegistries(cfg); err != nil {
-		return err
-	}
-
-	if err := m.followControllers(cfg); err != nil {
 		return err
 	}
 

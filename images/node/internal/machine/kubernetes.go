@@ -118,7 +118,7 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 	apiHealth := healthCheck(m.apiServerHealth())
 	apiHealth.Initial = time.Second
 
-	apiServer := supervise.Service{
+	services := []supervise.Service{{
 		ID:         "kube-apiserver",
 		Background: true,
 		// As soon as etcd listens and not before: each of its hundred connections would fail, log and back off.
@@ -135,13 +135,8 @@ func (m *Machine) controlPlane(context.Context) []supervise.Service {
 		},
 		Command: m.component("kube-apiserver", "/podruntime/kube-apiserver", m.config().Cluster().APIServer().Env(), kube.APIServerArgs),
 		Health:  apiHealth,
-	}
+	}}
 
-	return append([]supervise.Service{apiServer}, m.controllers(m.config())...)
-}
-
-// controllers are the two components that a config can switch off, as far as it does not.
-func (m *Machine) controllers(cfg config.Config) []supervise.Service {
 	prepare := func(context.Context) error {
 		files, err := kube.ControllerFiles(m.config(), m.facts())
 		if err != nil {
@@ -151,9 +146,7 @@ func (m *Machine) controllers(cfg config.Config) []supervise.Service {
 		return kube.WriteFiles(files)
 	}
 
-	controlPlane := cfg.Machine().Controlplane()
-
-	var services []supervise.Service
+	controlPlane := m.config().Machine().Controlplane()
 
 	if !controlPlane.ControllerManager().Disabled() {
 		services = append(services, supervise.Service{
@@ -182,45 +175,6 @@ func (m *Machine) controllers(cfg config.Config) []supervise.Service {
 	}
 
 	return services
-}
-
-// followControllers starts and stops the two components that a config can switch off, as Talos does with their static
-// pods.
-func (m *Machine) followControllers(cfg config.Config) error {
-	m.mu.Lock()
-	booted := m.booted
-	m.mu.Unlock()
-
-	if !booted || !cfg.Machine().Type().IsControlPlane() { // each is started by what the config says then
-		return nil
-	}
-
-	wanted := m.controllers(cfg)
-
-	for _, id := range []string{"kube-controller-manager", "kube-scheduler"} {
-		i := slices.IndexFunc(wanted, func(s supervise.Service) bool { return s.ID == id })
-		_, err := m.services.Status(id)
-		loaded := err == nil
-
-		switch {
-		case i < 0 && loaded:
-			err = m.services.Stop(id)
-		case i < 0:
-			err = nil
-		case !loaded:
-			if err = m.services.Load(wanted[i]); err == nil {
-				err = m.services.Start(id)
-			}
-		default:
-			err = m.services.Start(id)
-		}
-
-		if err != nil {
-			return err
-		}
-	}
-
-	return nil
 }
 
 // apiServerHealth asks the local API server for /readyz as the cluster's administrator.
