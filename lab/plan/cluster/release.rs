@@ -193,7 +193,7 @@ mod tests {
         );
 
         let plan = planned("Lab reference node 1", spec()).expect("plan");
-        assert!(plan.control_plane().kernel.text.ends_with("lab.talos-contract=v1.13"));
+        assert!(plan.control_plane().kernel.text.contains(" lab.talos-contract=v1.13"));
         assert_eq!((plan.kubernetes_version.as_str(), plan.release_notes().len()), ("1.34.2", 0));
     }
 
