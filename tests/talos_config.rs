@@ -135,8 +135,11 @@ fn the_labs_patches_are_valid_one_by_one_and_together(
     #[values(Kind::ControlPlane, Kind::Worker)] kind: Kind,
 ) {
     let with = |off: Vec<LabPatchId>| {
-        let lab_patches =
-            LabPatches { profile: Profile::Speed, off: off.into_iter().collect(), ..LabPatches::default() };
+        let lab_patches = LabPatches {
+            profile: Profile::Speed,
+            on: LabPatchId::all().collect(),
+            off: off.into_iter().collect(),
+        };
         // A cluster and a node that ask for all that there is.
         let asks = ClusterConfig { image_cache: true, own_network_plugin: true, ..cluster(contract) };
         let node = NodeConfig { modules: vec!["zfs".to_owned()], ..node(kind) };

@@ -112,7 +112,7 @@ impl Line {
         let spread: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
         let common: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
         let each = common / spread;
-        each.is_finite().then(|| Self { base: y - each * x, each })
+        each.is_finite().then_some(Self { base: y - each * x, each })
     }
 }
 

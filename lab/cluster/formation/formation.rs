@@ -131,9 +131,7 @@ impl Cluster {
             let text = self.plan.start.to_string();
             self.host.recorder.record(EventKind::Note { subject: Subject::Cluster, text });
         }
-        for component in [LateComponent::ControllerManager, LateComponent::Scheduler] {
-            self.registry.hold(self.plan.late_images(component));
-        }
+        self.hold_late_components();
         let signals = Signals {
             kubernetes: SetOnce::new(),
             led: SetOnce::new(),
@@ -273,6 +271,19 @@ impl Cluster {
             .await?;
         Ok(KubernetesAccess::new(kubeconfig, api, &self.host.recorder)
             .recording_events(self.host.recorder.clone()))
+    }
+
+    /// Holds back the images of components that cannot work yet.
+    fn hold_late_components(&self) {
+        let [manager, scheduler] = [LateComponent::ControllerManager, LateComponent::Scheduler]
+            .map(|component| self.plan.late_images(component));
+        if manager.is_empty() && scheduler.is_empty() {
+            return;
+        }
+        let text = "the registry holds back the controller manager until the API server is ready, and the scheduler until \
+                    the node has registered (lab/late-components)";
+        self.note(self.plan.control_plane(), text.to_owned());
+        self.registry.hold(manager.into_iter().chain(scheduler));
     }
 
     /// Lets the nodes pull a component that can work from now on.
