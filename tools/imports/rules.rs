@@ -36,19 +36,6 @@ pub const LAYERS: &[(&str, &[&str])] = &[
             "lab-validator",
         ],
     ),
-    (
-        "lab-fuzz",
-        &[
-            "lab-model",
-            "lab-image",
-            "lab-image-fixtures",
-            "lab-oci",
-            "lab-gate",
-            "lab-plan",
-            "lab-vm",
-            "lab-report",
-        ],
-    ),
     ("lab-imports", &[]),
     ("lab-inventory", &[]),
 ];

@@ -28,7 +28,7 @@ impl Sources {
     pub fn below(root: &Path) -> Result<Self, ReadError> {
         let mut sources = Self::default();
         sources.read(root, Path::new("Cargo.toml"))?;
-        for folder in ["fuzz", "lab", "tools"] {
+        for folder in ["lab", "tools"] {
             for entry in walkdir::WalkDir::new(root.join(folder)).sort_by_file_name() {
                 let entry = entry
                     .map_err(|error| ReadError::Read { path: root.join(folder), source: error.into() })?;

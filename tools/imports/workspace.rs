@@ -56,9 +56,13 @@ impl Workspace {
     pub fn of(sources: &Sources) -> Result<Self, ReadError> {
         let mut workspace = Self::default();
         let manifest = sources.manifest("Cargo.toml")?;
-        let members = manifest.get("workspace").and_then(|table| table.get("members"));
+        // The fuzz targets are no default member: they compile files of other crates as their own.
+        let members = manifest
+            .get("workspace")
+            .and_then(|table| table.get("default-members").or_else(|| table.get("members")));
         let members = members.and_then(toml::Value::as_array).into_iter().flatten();
-        let folders = std::iter::once("").chain(members.filter_map(toml::Value::as_str));
+        let folders = std::iter::once("")
+            .chain(members.filter_map(toml::Value::as_str).filter(|folder| *folder != "."));
         for folder in folders {
             workspace.add_member(sources, folder)?;
         }
