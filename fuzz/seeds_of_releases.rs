@@ -9,8 +9,11 @@ const RELEASE: &str = "release: v1.5.1-1.13.5-4\nregistry: ghcr.io/you\nroles: {
 const MANIFEST: &str = "image: { registry: ghcr.io, repository: you/a, tag: v1 }\n---\n- ghcr.io/you/b@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n- IMAGE_DIGEST_X\n";
 const STATEMENT: &str = "{\"payloadType\":\"application/vnd.in-toto+json\",\"payload\":\"e30=\",\"signatures\":[{\"sig\":\"AA==\"}]}";
 
-/// Writes one input after the other: the target, a name and the bytes.
-pub fn write(write: &dyn Fn(&str, &str, &[u8]) -> io::Result<()>) -> io::Result<()> {
+/// Writes one input: its target, a name and the bytes.
+type Write<'a> = dyn Fn(&str, &str, &[u8]) -> io::Result<()> + 'a;
+
+/// Writes one input after the other.
+pub fn write(write: &Write<'_>) -> io::Result<()> {
     let key = SigningKey::new("key");
     let plain = module("a", "6.12 SMP aarch64", &["b"], &["of:N*T*Cc,d"]);
     write("module", "plain", &plain)?;
