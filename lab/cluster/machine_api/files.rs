@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_message_are_the_text_of_the_last_line_that_has_one() {
+    fn the_last_message_is_the_text_of_the_last_line_that_has_one() {
         let log = "2026-11-30T10:00:05Z stderr F I1130 start\n2026-11-30T10:00:06Z stderr F W1130 etcd is \u{1b}late\n2026 stderr F \n";
         assert_eq!(last_line(log).as_deref(), Some("W1130 etcd is \\u{1b}late"));
         assert_eq!(last_line(""), None);

@@ -68,7 +68,7 @@ impl Wait {
     }
 
     /// Pauses at least twice as long as the last poll took, up to three seconds. A node that answers slowly lacks CPU
-    /// time, and each request uses more of it.
+    /// time, and each request uses more CPU time.
     pub fn gently(self) -> Self {
         Self { gentle: true, ..self }
     }
