@@ -25,6 +25,6 @@ fn secrets() -> &'static SecretsBundle {
 
 /// A config that the lab generates.
 fn generated(cluster: &ClusterConfig, kind: Kind) -> String {
-    let node = NodeConfig { name: NodeName::new("node-1").expect("name"), kind, modules: Vec::new() };
+    let node = NodeConfig::new(NodeName::new("node-1").expect("name"), kind);
     generate(cluster, &node, secrets()).to_yaml().expect("yaml")
 }

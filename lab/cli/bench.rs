@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use clap::{Args, Subcommand};
-use lab::session::{ClusterRequest, FormationFigures, ImageFigures, Session, StartFigures};
+use lab::session::{ClusterRequest, FormationFigures, ImageFigures, Session, SessionOptions, StartFigures};
 use lab_cluster::formation::{SavedStage, WarmError};
 use lab_model::{Ending, ExitCode, accelerator::CpuModel, events::Outcome, node::NodeName};
 use lab_plan::{
@@ -107,7 +107,7 @@ pub(super) fn cluster(nodes: u16) -> Result<ClusterSpec, Failed> {
 }
 
 /// Closes a session with the result of the measurement.
-pub(super) async fn closed<T, E: Display>(session: Session, measured: Result<T, E>) -> Result<T, Failed>
+async fn closed<T, E: Display>(session: Session, measured: Result<T, E>) -> Result<T, Failed>
 where
     Failed: From<E>,
 {
@@ -265,12 +265,17 @@ impl Formation {
     async fn form(&self, series: &Series) -> Result<FormationFigures, Failed> {
         let mut options = self.guests.options("bench", Show::Quiet)?;
         options.cpu_model = series.cpu.as_deref().map(CpuModel::new);
-        let session = Session::open(options).await?;
         let spec = cluster(self.nodes)?;
         let spec = if series.mixed { spec.with_tailnet(TailnetSpec::default()) } else { spec };
-        let measured = session.measure_formation(ClusterRequest::new(spec)).await;
-        closed(session, measured).await
+        formed(options, spec).await
     }
+}
+
+/// Forms a cluster in a session of its own and returns what was measured.
+pub(super) async fn formed(options: SessionOptions, spec: ClusterSpec) -> Result<FormationFigures, Failed> {
+    let session = Session::open(options).await?;
+    let measured = session.measure_formation(ClusterRequest::new(spec)).await;
+    closed(session, measured).await
 }
 
 struct Series {

@@ -1,13 +1,13 @@
 //! `lab bench growth`: what each further node of a cluster costs.
 
 use clap::Args;
-use lab::session::{ClusterRequest, FormationFigures, Session};
+use lab::session::FormationFigures;
 use lab_model::ExitCode;
 use lab_report::Display as Show;
 
 use super::{
     Failed, Guests,
-    bench::{closed, cluster},
+    bench::{cluster, formed},
     print_json, say, tell,
 };
 
@@ -43,9 +43,8 @@ impl BenchGrowth {
         for &nodes in &self.nodes {
             let mut runs = Vec::new();
             for run in 1..=self.runs {
-                let session = Session::open(self.guests.options("bench-growth", Show::Quiet)?).await?;
-                let measured = session.measure_formation(ClusterRequest::new(cluster(nodes)?)).await;
-                let figures = closed(session, measured).await?;
+                let options = self.guests.options("bench-growth", Show::Quiet)?;
+                let figures = formed(options, cluster(nodes)?).await?;
                 tell!("{nodes} nodes, run {run}: {figures}");
                 runs.push(figures);
             }
@@ -73,21 +72,9 @@ impl BenchGrowth {
             print_json(&serde_json::json!({ "clusters": clusters, "fits": fits }))?;
             return Ok(ExitCode::Passed);
         }
-        say!(
-            "| nodes | all nodes Ready, s | on the reference host, s | speed factor | VM CPU, s | lab CPU, s | peak memory, MiB |\n\
-             | --- | --- | --- | --- | --- | --- | --- |"
-        );
-        for (nodes, run) in &medians {
-            say!(
-                "| {nodes} | {:.1} | {:.1} | {:.2} | {:.0} | {:.1} | {:.0} |",
-                run.nodes_ready_seconds,
-                run.nodes_ready_normalised_seconds,
-                run.speed_factor,
-                run.cpu_seconds,
-                run.own_cpu_seconds,
-                run.peak_memory_mib
-            );
-        }
+        let rows: Vec<_> =
+            medians.into_iter().map(|(nodes, median)| (format!("{nodes} nodes"), Some(median))).collect();
+        say!("{}", FormationFigures::table(&rows));
         for (what, line) in fits {
             say!("{what}: {:.1} and {:.1} for each node", line.base, line.each);
         }

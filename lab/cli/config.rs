@@ -78,8 +78,10 @@ impl Lab {
             );
             return Ok(ExitCode::Passed);
         };
-        let node =
-            NodeConfig { name: example("cp-1")?, kind: Kind::ControlPlane, modules: vec!["zfs".into()] };
+        let node = NodeConfig {
+            modules: vec!["zfs".into()],
+            ..NodeConfig::new(example("cp-1")?, Kind::ControlPlane)
+        };
         let Some(found) = patch.patch(&example_cluster(self.talos), &node) else {
             return Ok(ExitCode::Passed);
         };

@@ -66,7 +66,7 @@ fn programs(native: usize, foreign: usize) -> String {
 
 fn container(container: &ContainerEvidence) -> LedgerPart {
     let part = LedgerPart {
-        part: format!("container {}", crate::release::name_of(&container.source)),
+        part: format!("container {}", lab_model::reference::name_of(&container.source)),
         source: container.source.clone(),
         ..LedgerPart::default()
     };

@@ -17,6 +17,7 @@ mod foreign;
 pub mod network;
 pub mod node;
 mod redact;
+pub mod reference;
 mod run_result;
 mod size;
 pub mod source;

@@ -63,7 +63,7 @@ fn own_config(kind: Kind, secrets: &SecretsBundle) -> String {
         schedule_on_control_planes: false,
         lab_patches: LabPatches { off: LabPatchId::all().collect(), ..LabPatches::default() },
     };
-    let node = NodeConfig { name: NodeName::new("any").expect("name"), kind, modules: Vec::new() };
+    let node = NodeConfig::new(NodeName::new("any").expect("name"), kind);
     generate(&cluster, &node, secrets).to_yaml().expect("yaml")
 }
 

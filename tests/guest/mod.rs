@@ -44,6 +44,7 @@ pub fn spec(directory: &Path, accelerator: Accelerator, text: &str, then: Then) 
         lan_socket: directory.join("lan"),
         mtu: 1500,
         cpu_share: CpuShare::WHOLE,
+        niceness: 0,
         paused: false,
         incoming: false,
         directory: directory.join("node-1"),

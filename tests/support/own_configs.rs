@@ -33,7 +33,7 @@ pub fn write(directory: &Path) -> Result<PathBuf> {
     let secrets = SecretsBundle::generate(jiff::Timestamp::now())?;
     std::fs::create_dir_all(directory.join("configs"))?;
     for kind in [Kind::ControlPlane, Kind::Worker] {
-        let node = NodeConfig { name: NodeName::new("any")?, kind, modules: Vec::new() };
+        let node = NodeConfig::new(NodeName::new("any")?, kind);
         let config = generate(&cluster, &node, &secrets);
         let config = config.patch(["machine: { install: { disk: /dev/sda } }"])?.to_yaml()?;
         let text = format!("# Made elsewhere: every line counts.\n{config}# The end.\n");

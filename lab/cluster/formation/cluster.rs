@@ -11,7 +11,7 @@ use std::{
 use lab_image::without_extension;
 use lab_model::{
     events::{EventKind, Outcome, PlannedImage, Recorder, Step, Subject},
-    node::NodeName,
+    node::{Kind, NodeName},
 };
 use lab_oci::registry::Registry;
 use lab_plan::{
@@ -293,6 +293,10 @@ impl Cluster {
             lan_socket: lan_socket.to_owned(),
             mtu: self.plan.lan.mtu,
             cpu_share: self.host.cpu_share,
+            niceness: match node.spec.kind {
+                Kind::ControlPlane => 0,
+                Kind::Worker => self.plan.start.worker_niceness(),
+            },
             paused: false,
             incoming,
             directory,

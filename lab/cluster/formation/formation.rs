@@ -1,5 +1,6 @@
 //! Formation: all nodes run their steps concurrently and wait only for real dependencies. If the host has
-//! too few resources for that, workers start after the control plane is Ready ([`super::StartDecision`]).
+//! too few resources for that, workers boot with a low priority and get their configs after the control plane is
+//! Ready ([`lab_plan::cluster::StartDecision`]).
 //!
 //! ```text
 //! each node      boot -> maintenance -> apply config -> machine API ------------> ready
@@ -165,13 +166,13 @@ impl Cluster {
 
     async fn form_worker(&self, node: &NodePlan, signals: &Signals) -> Result<(), Failure> {
         let subject = Subject::Node(node.spec.name.clone());
+        self.boot_node(node, &subject).await?;
         let _place = if self.plan.start.control_plane_first {
             signals.led.wait().await;
             signals.places.acquire().await.ok()
         } else {
             None
         };
-        self.boot_node(node, &subject).await?;
         self.configure(node, &subject).await?;
         let client = self.secure_api(node, &subject).await?;
         let access = signals.kubernetes.wait().await;
@@ -305,7 +306,7 @@ impl Cluster {
     /// A controller manager waits 10 s for `/healthz`, which includes the roles of RBAC, and then ends
     /// (Kubernetes, `WaitForAPIServer`). A scheduler has nothing to do before a node has registered.
     async fn start_components(&self, access: &KubernetesAccess) {
-        if self.plan.late_components {
+        if !self.plan.late_images(LateComponent::ControllerManager).is_empty() {
             until(&LastSeen::default(), || access.api.ready()).await;
             self.start_late(LateComponent::ControllerManager, "the API server is ready");
             access.nodes.clone().registered(&self.plan.control_plane().spec.name).await;

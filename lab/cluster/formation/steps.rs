@@ -9,7 +9,10 @@ use std::{
 };
 
 use futures::FutureExt;
-use lab_model::events::{EventKind, LayerState, Outcome, Step, Subject};
+use lab_model::{
+    events::{EventKind, LayerState, Outcome, Step, Subject},
+    reference::name_of,
+};
 use lab_plan::cluster::Fault;
 use lab_vm::machine::Machine;
 use tokio::{sync::Notify, time::Instant};
@@ -88,7 +91,11 @@ impl Cluster {
         let recorder = &self.host.recorder;
         recorder.record(EventKind::StepStarted { subject: subject.clone(), step });
         let last_seen = LastSeen::default();
-        let limit = self.plan.budgets.limit(step);
+        let node = match subject {
+            Subject::Node(node) => Some(node),
+            Subject::Cluster => None,
+        };
+        let limit = self.plan.limit(node, step);
         let result = tokio::select! {
             biased;
             cause = self.machine_failure(subject, step) => Err(cause),
@@ -235,11 +242,7 @@ fn is_progress(event: &EventKind, node: &Subject) -> bool {
 
 /// Whether a missing image is that of a component: the plan has one of the same repository.
 fn component(image: &str, planned: &BTreeSet<String>) -> Option<(String, Option<String>)> {
-    let repository = |image: &str| match image.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => name.to_owned(),
-        _ => image.to_owned(),
-    };
-    let same = planned.iter().find(|planned| repository(planned) == repository(image))?;
+    let same = planned.iter().find(|planned| name_of(planned) == name_of(image))?;
     Some((image.to_owned(), (same != image).then(|| same.clone())))
 }
 

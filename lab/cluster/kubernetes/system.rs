@@ -1,6 +1,6 @@
 //! The pods of Kubernetes itself and of the network plugin: which of them do not run, and why.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     access::{KubernetesApi, KubernetesError, answered},
@@ -92,8 +92,40 @@ impl SystemPods {
     /// Returns a sentence for each DaemonSet of the pod network (kube-proxy and network plugins) whose pods
     /// are not all ready.
     pub fn incomplete(&self) -> Vec<String> {
-        let network = |set: &&DaemonSet| set.name_any() == KUBE_PROXY || is_network_plugin(set);
-        self.daemon_sets.iter().filter(network).filter_map(|set| self.incomplete_set(set)).collect()
+        self.network_sets().filter_map(|set| self.incomplete_set(set)).collect()
+    }
+
+    /// Returns the ids of the containers of the pod network on `node`.
+    pub fn network_containers_on(&self, node: &str) -> BTreeSet<String> {
+        let pods = self.network_pods_on(node);
+        pods.flat_map(containers).filter_map(|container| container.container_id.clone()).collect()
+    }
+
+    /// Returns a sentence for each pod of the pod network on `node` that is not ready, or whose containers are all among
+    /// `before`, those of an earlier boot: after a power loss, Kubernetes reports the old state for some time.
+    pub fn network_not_back_on(&self, node: &str, before: &BTreeSet<String>) -> Vec<String> {
+        let is_old = |container: &ContainerStatus| {
+            container.container_id.as_ref().is_none_or(|id| before.contains(id))
+        };
+        let waiting = self.network_pods_on(node).filter_map(|pod| {
+            if !is_ready(pod) {
+                Some(format!("{} {}", pod.name_any(), state(pod)))
+            } else if containers(pod).all(is_old) {
+                Some(format!("{} has not started again", pod.name_any()))
+            } else {
+                None
+            }
+        });
+        waiting.collect()
+    }
+
+    fn network_sets(&self) -> impl Iterator<Item = &DaemonSet> {
+        self.daemon_sets.iter().filter(|set| set.name_any() == KUBE_PROXY || is_network_plugin(set))
+    }
+
+    fn network_pods_on(&self, node: &str) -> impl Iterator<Item = &Pod> {
+        let of_network = |pod: &&Pod| self.network_sets().any(|set| belongs_to(pod, set));
+        self.pods.iter().filter(of_network).filter(move |pod| target_of(pod) == node)
     }
 
     /// Returns a sentence for each pod that is not ready, of those with names that start with `prefix`.
@@ -283,6 +315,33 @@ mod tests {
             SystemPods::of(vec![user], Vec::new()).crashing().is_empty(),
             "pods of users are not the system's"
         );
+    }
+
+    #[test]
+    fn the_pod_network_is_back_when_new_containers_of_it_are_ready() {
+        let with = |name: &str, owner: &str, id: &str, is_ready: &str| {
+            let status = json!({
+                "phase": "Running", "conditions": [{ "type": "Ready", "status": is_ready }],
+                "containerStatuses": [{ "name": "c", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+                    "containerID": id }],
+            });
+            pod(name, Some("worker-1"), Some(owner), status)
+        };
+        let of = |pods: Vec<Pod>| SystemPods::of(pods, vec![flannel()]);
+        let before = of(vec![with("kube-flannel-a", "kube-flannel", "old", "True")]);
+        let before = before.network_containers_on("worker-1");
+        assert_eq!(before, ["old".to_owned()].into());
+        let waiting = |id: &str, is_ready: &str| {
+            let pods = vec![
+                with("kube-flannel-a", "kube-flannel", id, is_ready),
+                with("another", "another", "old", "False"),
+            ];
+            of(pods).network_not_back_on("worker-1", &before)
+        };
+        assert_eq!(waiting("old", "True"), ["kube-flannel-a has not started again"]);
+        assert_eq!(waiting("new", "False").len(), 1);
+        assert_eq!(waiting("new", "True"), [""; 0]);
+        assert!(of(Vec::new()).network_not_back_on("worker-1", &before).is_empty());
     }
 
     #[test]

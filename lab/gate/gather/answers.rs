@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
-use lab_model::Source;
+use lab_model::{
+    Source,
+    reference::{is_below, is_reference, name_and_tag, name_of},
+};
 use lab_oci::images::{OciError, Remote};
 
 use crate::{
     evidence::{Answer, Evidence, Mentioned},
     gate::GateOptions,
-    release::{is_below, is_reference, name_and_tag, name_of},
 };
 
 /// How many questions are asked at once, and at most.

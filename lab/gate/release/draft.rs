@@ -1,10 +1,9 @@
 //! A first release file, from the references of node images.
 
 use lab_image::Inspection;
-use lab_model::{Source, node::Role};
+use lab_model::{Source, node::Role, reference::name_and_tag};
 
 use super::tag::ReleaseTag;
-use crate::release::name_and_tag;
 
 /// A node image for a draft: its role, its source, and its content.
 pub struct Drafted<'a> {

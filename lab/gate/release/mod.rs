@@ -6,12 +6,10 @@
 mod draft;
 mod lower;
 mod raw;
-mod reference;
 mod spec;
 mod tag;
 
 pub use draft::{Drafted, draft};
-pub use reference::{is_below, is_reference, name_and_tag, name_of};
 pub use spec::{
     Acceptance, Board, ConfigFile, Form, ListedFile, ListedSource, NodePart, NodeVariant, ProvenanceRule,
     Release, RoleRule,

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use lab_model::{Digest, Position};
+use lab_model::{
+    Digest, Position,
+    reference::{name_and_tag, name_of},
+};
 
 use super::{Looked, Rule};
-use crate::{
-    evidence::{Answer, Evidence, Mentioned, TextEvidence},
-    release::{name_and_tag, name_of},
-};
+use crate::evidence::{Answer, Evidence, Mentioned, TextEvidence};
 
 pub(super) const RULE: Rule = Rule {
     name: "document-digests",

@@ -1,10 +1,9 @@
 //! All images come from the registry of the release, or from those that it names.
 
+use lab_model::reference::{is_below, is_reference, name_of};
+
 use super::{Looked, Rule};
-use crate::{
-    evidence::{Evidence, Mentioned},
-    release::{is_below, is_reference, name_of},
-};
+use crate::evidence::{Evidence, Mentioned};
 
 pub(super) const RULE: Rule = Rule {
     name: "registry",

@@ -27,7 +27,7 @@ fn look(evidence: &Evidence) -> Looked {
     let nodes = evidence.nodes.iter().map(|node| (node.place(), node.source.as_str()));
     let containers = evidence.containers.iter().map(|one| (one.source.clone(), one.source.as_str()));
     for (place, source) in nodes.chain(containers) {
-        let tag = crate::release::name_and_tag(source).and_then(|(_, tag)| ReleaseTag::parse(tag));
+        let tag = lab_model::reference::name_and_tag(source).and_then(|(_, tag)| ReleaseTag::parse(tag));
         let Some(tag) = tag else { continue };
         looked.at_one();
         if tag.release() != *own {

@@ -36,7 +36,7 @@ fn look(evidence: &Evidence) -> Looked {
         is_node: false,
     });
     for tagged in nodes.chain(containers) {
-        let Some((name, tag)) = crate::release::name_and_tag(tagged.source) else { continue };
+        let Some((name, tag)) = lab_model::reference::name_and_tag(tagged.source) else { continue };
         looked.at_one();
         latest(&mut looked, evidence, &tagged, name, tag);
         before(&mut looked, evidence, &tagged, name, tag);

@@ -1,5 +1,6 @@
 //! The kernel arguments of a node: those of its image, and the lab's changes with their reasons.
 
+use lab_model::accelerator::Accelerator;
 use serde::Serialize;
 
 use super::prepared_image::PreparedImage;
@@ -47,16 +48,23 @@ const LAB: &[(&str, &str)] = &[
 const FIXED_ADDRESSES: (&str, &str) =
     ("norandmaps", "emulation translates a program again for each address that it is loaded at");
 
-/// What every emulated node gets.
-const EMULATED: (&str, &str) = (
-    "highres=off",
-    "a Go program sleeps for 20 µs at a time while it looks for work; with timers that expire at ticks, the nodes of a \
-     cluster need a quarter less CPU time under emulation",
-);
+/// What every node without an accelerator gets.
+const EMULATED: [(&str, &str); 4] = [
+    (
+        "highres=off",
+        "a Go program sleeps for 20 µs at a time while it looks for work; with timers that expire at ticks, the nodes \
+         of a cluster need a quarter less CPU time under emulation",
+    ),
+    ("randomize_kstack_offset=off", HARDENING),
+    ("hardened_usercopy=off", HARDENING),
+    ("kfence.sample_interval=0", HARDENING),
+];
+
+const HARDENING: &str = "the guest's own hardening costs emulation time at each system call";
 
 /// What emulated Talos nodes get besides ([`crate::config::LabPatchId::GoRuntime`]). `talos.environment` adds to the
 /// environment of all services, besides those of the image and of the config (`environment.Get` of machined).
-const GO_RUNTIME: [(&str, &str); 2] = [
+const GO_RUNTIME: [(&str, &str); 3] = [
     (
         "talos.environment=GOGC=400",
         "under emulation, garbage collection takes a fifth of the start of a service",
@@ -65,6 +73,10 @@ const GO_RUNTIME: [(&str, &str); 2] = [
         "talos.environment=GODEBUG=asyncpreemptoff=1,tlsmlkem=0",
         "under emulation, most work takes longer than the 10 ms after which a goroutine is interrupted, and the \
          post-quantum key exchange triples the cost of a TLS handshake",
+    ),
+    (
+        "talos.environment=GOMAXPROCS=1",
+        "a Go program wakes a thread for each piece of work, and under emulation that costs more than most pieces",
     ),
 ];
 
@@ -77,19 +89,24 @@ const REMOVED: &[(&str, &str)] = &[
 impl KernelArguments {
     /// Returns the arguments for an image of a Talos release. Without a release, returns the arguments for the
     /// reference node: those of the newest release of its contract.
-    pub(super) fn of(image: &PreparedImage, contract: TalosContract, release: Option<&TalosRelease>) -> Self {
+    pub(super) fn of(
+        image: &PreparedImage,
+        contract: TalosContract,
+        release: Option<&TalosRelease>,
+        accelerator: Accelerator,
+    ) -> Self {
         let own = image.arguments.as_deref();
         if let Some(release) = release {
-            return Self::new(own, release, false);
+            return Self::new(own, release, false, accelerator);
         }
-        let mut arguments = Self::new(own, &TalosRelease::newest_of(contract), true);
+        let mut arguments = Self::new(own, &TalosRelease::newest_of(contract), true, accelerator);
         arguments.push(&format!("lab.talos-contract={}", contract.as_str()));
         arguments
     }
 
     /// Returns the image's own arguments (those of a unified kernel image), otherwise the defaults of its
     /// release, with the lab's changes.
-    fn new(own: Option<&str>, release: &TalosRelease, is_reference: bool) -> Self {
+    fn new(own: Option<&str>, release: &TalosRelease, is_reference: bool, accelerator: Accelerator) -> Self {
         let (from, image): (String, Vec<String>) = match own {
             Some(own) => ("the image".to_owned(), own.split_whitespace().map(str::to_owned).collect()),
             None => {
@@ -101,6 +118,9 @@ impl KernelArguments {
         // Later releases undo it at boot.
         if is_reference || !release.randomizes_addresses() {
             lab.push(FIXED_ADDRESSES);
+        }
+        if accelerator == Accelerator::Tcg {
+            lab.extend(EMULATED);
         }
         let mut changes = Vec::new();
         for (key_removed, reason) in REMOVED {
@@ -130,19 +150,12 @@ impl KernelArguments {
         Self { text, from, changes }
     }
 
-    /// Adds the argument for nodes without an accelerator.
-    pub(super) fn emulate(&mut self) {
-        self.add(EMULATED);
-    }
-
-    /// Adds the settings of the Go runtime for a Talos node.
+    /// Adds the settings of the Go runtime for a Talos node, beside other arguments with the same key.
     pub(super) fn tune_go(&mut self) {
-        GO_RUNTIME.into_iter().for_each(|one| self.add(one));
-    }
-
-    fn add(&mut self, (argument, reason): (&str, &str)) {
-        self.push(argument);
-        self.changes.push(format!("{argument}: {reason}"));
+        for (argument, reason) in GO_RUNTIME {
+            self.push(argument);
+            self.changes.push(format!("{argument}: {reason}"));
+        }
     }
 
     /// Adds an argument of this run only.
@@ -161,7 +174,7 @@ mod tests {
     use super::*;
 
     fn of(own: Option<&str>, release: &str) -> KernelArguments {
-        KernelArguments::new(own, &release.parse().expect("release"), false)
+        KernelArguments::new(own, &release.parse().expect("release"), false, Accelerator::Tcg)
     }
 
     fn has(arguments: &KernelArguments, argument: &str) -> bool {
@@ -186,7 +199,18 @@ mod tests {
         assert!(has(&of(None, "v1.11.5"), "norandmaps"));
         assert!(!has(&of(None, "v1.13.9"), "norandmaps"));
         let release = "v1.13.9".parse().expect("release");
-        assert!(has(&KernelArguments::new(None, &release, true), "norandmaps"));
+        assert!(has(&KernelArguments::new(None, &release, true, Accelerator::Kvm), "norandmaps"));
+    }
+
+    #[test]
+    fn timers_of_emulated_nodes_expire_at_ticks_whatever_the_image_says() {
+        let arguments = of(Some("highres=on pti=on"), "v1.13.9");
+        assert!(has(&arguments, "highres=off") && !has(&arguments, "highres=on"), "{}", arguments.text);
+        let change = "highres=off in place of highres=on: ";
+        assert!(arguments.changes.iter().any(|line| line.starts_with(change)), "{:?}", arguments.changes);
+        let release = "v1.13.9".parse().expect("release");
+        let fast = KernelArguments::new(None, &release, false, Accelerator::Kvm);
+        assert!(!fast.text.contains("highres"), "{}", fast.text);
     }
 
     #[test]

@@ -75,11 +75,15 @@ pub(super) fn node_config(
     (image, address): (&Contents, Ipv4Addr),
     foreign: bool,
 ) -> Result<(MachineConfig, Option<OwnConfigChange>), PlanError> {
-    let mut own = NodeConfig { name: node.name.clone(), kind: node.kind, modules: Vec::new() };
-    let modules = modules_waited_for(image);
-    if node.config.is_none() && !modules.is_empty() {
-        let named = patched(spec, node, generate(cluster, &own, secrets))?;
-        own.modules = modules.into_iter().filter(|module| !loads(&named, module)).collect();
+    let mut own = NodeConfig { flannel: false, ..NodeConfig::new(node.name.clone(), node.kind) };
+    // What the user's patches say decides what the lab adds.
+    let said = match &node.config {
+        Some(file) => patched(spec, node, as_written(node, file)?)?,
+        None => patched(spec, node, generate(cluster, &own, secrets))?,
+    };
+    own.flannel = network_plugin(&said) == FLANNEL;
+    if node.config.is_none() {
+        own.modules = modules_waited_for(image).into_iter().filter(|module| !loads(&said, module)).collect();
     }
     let (config, change) = match &node.config {
         Some(file) => {
@@ -97,12 +101,19 @@ pub(super) fn node_config(
     if said.as_deref().and_then(|name| name.split('.').next()) != Some(node.name.as_str()) {
         return Err(PlanError::Hostname { node: node.name.clone(), said });
     }
-    // Flannel is the default of Talos (CNIConfig of the v1alpha1 config).
-    let plugin = config.text_at(&["cluster", "network", "cni", "name"]).unwrap_or("flannel");
+    let plugin = network_plugin(&config);
     if cluster.own_network_plugin && plugin != "none" {
         return Err(PlanError::TwoNetworkPlugins { node: node.name.clone(), plugin: plugin.to_owned() });
     }
     Ok((config, change))
+}
+
+/// The default of Talos (CNIConfig of the v1alpha1 config).
+const FLANNEL: &str = "flannel";
+
+/// The network plugin of a config.
+fn network_plugin(config: &MachineConfig) -> &str {
+    config.text_at(&["cluster", "network", "cni", "name"]).unwrap_or(FLANNEL)
 }
 
 /// Whether a config names the module.

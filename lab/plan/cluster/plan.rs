@@ -10,8 +10,10 @@ use std::{
 use lab_image::BootFiles;
 use lab_model::{
     accelerator::{Accelerator, CpuModel},
+    events::Step,
     network::{Attachment, LanPlan, MacAddr},
     node::{Kind, NodeName, Role},
+    reference::name_of,
 };
 use serde::Serialize;
 
@@ -77,9 +79,6 @@ pub struct Plan {
     pub start: StartDecision,
     /// The lab patches for machine configs, with reasons.
     pub lab_patches: Vec<LabPatchLine>,
-    /// Whether the registry sends the images of some components late ([`LabPatchId::LateComponents`]).
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub late_components: bool,
     pub lan: LanPlan,
     /// Kubernetes version of generated machine configs, without `v`.
     pub kubernetes_version: String,
@@ -192,7 +191,6 @@ impl Plan {
         let start = StartDecision::of(spec.start_order, &software, capacity);
         Ok(Self {
             start,
-            late_components: lab_patches.has(LabPatchId::LateComponents),
             lab_patches: lab_patches.on().map(LabPatchId::line).collect(),
             accelerator: inputs.accelerator,
             cpu_model: inputs.cpu_model.unwrap_or_else(|| CpuModel::default_for(inputs.accelerator)),
@@ -236,6 +234,16 @@ impl Plan {
         self.spec.late_documents.get(&node.spec.role).map_or(&[], Vec::as_slice)
     }
 
+    /// Returns the time limit of a step of a node, or of the cluster.
+    pub fn limit(&self, node: Option<&NodeName>, step: Step) -> Duration {
+        let limit = self.budgets.limit(step);
+        let is_worker = self.workers().any(|worker| Some(&worker.spec.name) == node);
+        match step {
+            Step::Boot | Step::Maintenance if is_worker => limit * self.start.worker_boot_factor(),
+            _ => limit,
+        }
+    }
+
     /// Returns the maximum time that a boot sequence waits for its services before the node reboots.
     pub fn boot_timeout(&self) -> Duration {
         boot_timeout(&self.spec, &self.budgets).unwrap_or(BOOT_TIMEOUT)
@@ -260,9 +268,12 @@ impl Plan {
             LateComponent::ControllerManager => "/kube-controller-manager",
             LateComponent::Scheduler => "/kube-scheduler",
         };
-        let late = self.late_components.then(|| self.pulled_images()).into_iter().flatten();
-        let repository = |image: String| Some(image.rsplit_once(':')?.0.to_owned());
-        late.filter_map(|(image, _)| repository(image)).filter(|name| name.ends_with(program)).collect()
+        if !self.lab_patches.iter().any(|line| line.id == LabPatchId::LateComponents) {
+            return BTreeSet::new();
+        }
+        let images = self.pulled_images();
+        let repositories = images.map(|(image, _)| name_of(&image).to_owned());
+        repositories.filter(|name| name.ends_with(program)).collect()
     }
 
     /// Returns all nodes except the control plane.
@@ -333,10 +344,7 @@ fn node_plan(
     let image = inputs.images.get(&node.role).ok_or_else(|| PlanError::Image(node.role.clone()))?;
     let (config, own_config) =
         node_config(spec, cluster, secrets, node, (&image.contents, address), is_foreign)?;
-    let mut kernel = KernelArguments::of(image, contract, release.as_ref());
-    if inputs.accelerator == Accelerator::Tcg {
-        kernel.emulate();
-    }
+    let mut kernel = KernelArguments::of(image, contract, release.as_ref(), inputs.accelerator);
     if has_patch(LabPatchId::GoRuntime) {
         kernel.tune_go();
     }

@@ -116,11 +116,12 @@ pub(super) fn kubernetes_version(
 #[cfg(test)]
 mod tests {
     use lab_image::{BootFiles, Contents};
-    use lab_model::{Digest, Origin, accelerator::Accelerator, node::NodeName};
+    use lab_model::{Digest, Origin, accelerator::Accelerator, events::Step, node::NodeName};
+    use serde_json::json;
 
     use super::*;
     use crate::{
-        cluster::{Budgets, LateComponent, PlanInputs},
+        cluster::{Budgets, LateComponent, Patch, PlanInputs, StartOrder},
         config::{LabPatchId, LabPatches, TalosContract},
     };
 
@@ -178,7 +179,8 @@ mod tests {
 
         let plan = planned("Talos (v1.13.9)", spec()).expect("plan");
         let node = plan.control_plane();
-        assert_eq!(node.config.documents().len(), 2);
+        assert!(node.config.of_kind("HostnameConfig").is_some());
+        assert!(node.config.of_kind("OOMConfig").is_some(), "v1.11 does not watch its memory");
         assert_eq!(
             node.config.text_at(&["machine", "kubelet", "image"]),
             Some("ghcr.io/siderolabs/kubelet:v1.36.3")
@@ -228,6 +230,40 @@ mod tests {
             assert!(!plan.lab_patches.iter().any(|line| both.contains(&line.id)));
         }
         assert!(tuned(&of("Talos (v1.13.9)", selected(&both, &[]), Accelerator::Kvm)));
+    }
+
+    #[test]
+    fn flannel_gets_an_argument_only_where_it_is_the_network_plugin() {
+        let arguments = |patch: &str, accelerator| {
+            let mut spec = spec();
+            spec.patches.all.push(Patch { origin: "a test".into(), text: patch.into() });
+            let plan = planned_with("Talos (v1.13.9)", spec, accelerator).expect("plan");
+            let config = plan.control_plane().config.main().expect("a main document").clone();
+            config.pointer("/cluster/network/cni/flannel/extraArgs").cloned()
+        };
+        let resync = json!(["--iptables-resync=300"]);
+        assert_eq!(arguments("machine: {}", Accelerator::Tcg), Some(resync.clone()));
+        assert_eq!(arguments("cluster: {network: {cni: {name: flannel}}}", Accelerator::Tcg), Some(resync));
+        assert_eq!(arguments("cluster: {network: {cni: {name: none}}}", Accelerator::Tcg), None);
+        assert_eq!(arguments("machine: {}", Accelerator::Kvm), None);
+        let theirs =
+            "cluster: {network: {cni: {name: flannel, flannel: {extraArgs: [--iptables-resync=9]}}}}";
+        let last = arguments(theirs, Accelerator::Tcg).and_then(|all| all.as_array()?.last().cloned());
+        assert_eq!(last, Some(json!("--iptables-resync=9")), "the last one counts");
+    }
+
+    #[test]
+    fn a_worker_that_takes_what_the_control_plane_leaves_may_boot_longer() {
+        let plan =
+            planned("Talos (v1.13.9)", ClusterSpec { start_order: StartOrder::ControlPlaneFirst, ..spec() });
+        let plan = plan.expect("plan");
+        let worker = plan.workers().next().expect("a worker").spec.name.clone();
+        let cp = &plan.control_plane().spec.name;
+        assert_eq!(plan.limit(Some(&worker), Step::Boot), plan.budgets.limit(Step::Boot) * 4);
+        for (node, step) in [(Some(cp), Step::Boot), (Some(&worker), Step::Ready), (None, Step::Maintenance)]
+        {
+            assert_eq!(plan.limit(node, step), plan.budgets.limit(step));
+        }
     }
 
     #[test]

@@ -99,4 +99,14 @@ pub struct NodeConfig {
     /// Kernel modules that extension services of the image wait for, and that no patch of the user names.
     #[serde(default)]
     pub modules: Vec<String>,
+    /// Whether the network plugin is Flannel, the default of Talos, whatever patches the user has.
+    #[serde(default)]
+    pub flannel: bool,
+}
+
+impl NodeConfig {
+    /// The settings of a node with the default network plugin and without modules.
+    pub fn new(name: NodeName, kind: Kind) -> Self {
+        Self { name, kind, modules: Vec::new(), flannel: true }
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     cluster_config::{ClusterConfig, NodeConfig, TalosContract},
     documents::MachineConfig,
-    lab_patches::audit_policy,
+    lab_patch::audit_policy,
     pki::CertificateAndKey,
     release::{component_image, kubelet_image},
     secrets::SecretsBundle,
@@ -163,7 +163,7 @@ mod tests {
 
     fn config(contract: TalosContract, kind: Kind) -> MachineConfig {
         let secrets = SecretsBundle::generate(jiff::Timestamp::now()).expect("secrets");
-        let node = NodeConfig { name: NodeName::new("node-1").expect("name"), kind, modules: Vec::new() };
+        let node = NodeConfig::new(NodeName::new("node-1").expect("name"), kind);
         generate(&cluster(contract), &node, &secrets)
     }
 

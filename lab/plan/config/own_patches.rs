@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::{
     cluster_config::{ClusterConfig, NodeConfig},
     documents::MachineConfig,
-    lab_patches::{LabPatch, LabPatchId, LabPatches},
+    lab_patch::{LabPatch, LabPatchId},
+    lab_patches::LabPatches,
 };
 
 impl LabPatches {
@@ -61,6 +62,12 @@ impl LabPatchId {
                 let said = at("/cluster/allowSchedulingOnControlPlanes").and_then(Value::as_bool);
                 said.unwrap_or(false) == cluster.schedule_on_control_planes
             }
+            Self::FlannelResync => {
+                let said = at("/cluster/network/cni/flannel/extraArgs").and_then(Value::as_array);
+                let mut said = said.into_iter().flatten().filter_map(Value::as_str);
+                said.any(|argument| argument.starts_with("--iptables-resync"))
+            }
+            Self::MemoryWatch => config.of_kind("OOMConfig").is_some(),
             // The user decides about audit logs, unless the speed profile is selected.
             Self::Audit => true,
             _ => false,

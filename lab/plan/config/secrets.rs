@@ -255,7 +255,7 @@ mod tests {
                 schedule_on_control_planes: false,
                 lab_patches: LabPatches::default(),
             };
-            let node = NodeConfig { name: "node-1".parse().expect("name"), kind, modules: Vec::new() };
+            let node = NodeConfig::new("node-1".parse().expect("name"), kind);
             let [of_first, of_second] = [&first, &second].map(|secrets| generate(&cluster, &node, secrets));
             assert_ne!(of_first, of_second);
             assert_eq!(first.replaced_by(&second, of_first.clone()).to_yaml().ok(), of_second.to_yaml().ok());

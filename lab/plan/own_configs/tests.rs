@@ -41,7 +41,7 @@ fn file(kind: Kind, patch: &str) -> OwnFile {
         schedule_on_control_planes: false,
         lab_patches: LabPatches { off: LabPatchId::all().collect(), ..LabPatches::default() },
     };
-    let config = generate(&cluster, &NodeConfig { name: name("any"), kind, modules: Vec::new() }, secrets());
+    let config = generate(&cluster, &NodeConfig::new(name("any"), kind), secrets());
     let text = config.patch([patch]).expect("patch").to_yaml().expect("yaml");
     OwnFile { origin: format!("{}.yaml", kind.machine_type()), text }
 }

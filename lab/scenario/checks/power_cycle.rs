@@ -6,6 +6,7 @@
 //! prove the identity.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use lab_cluster::{
     formation::FormedNode,
-    kubernetes::{KubernetesApi, NodeFacts, has_boot_id, is_ready, node_facts},
+    kubernetes::{KubernetesApi, NodeFacts, SystemPods, has_boot_id, is_ready, node_facts},
     machine_api::NodeClient,
     wait::{Condition, PollError, Wait},
 };
@@ -89,6 +90,7 @@ impl Check for PowerCycle {
             // An API server under load refuses connections for some time, and a restart of a node is load.
             let wait = patient(fixtures.formed().plan().budgets.patience());
             let before = Boot { id: boot_id(node).await?, node: facts(api, name, &wait).await? };
+            let network_before = system_pods(api, &wait, name).await?.network_containers_on(name.as_str());
             let unwritten = match self.at_once {
                 true => Unwritten::of(&node.connect().await?).await?,
                 false => write_back(node, fixtures.formed().plan().budgets.on_this_host(WRITE_BACK)).await?,
@@ -107,8 +109,16 @@ impl Check for PowerCycle {
                 "{name}: green again {:.1} s after its power was cut",
                 started.elapsed().as_secs_f64()
             ));
-            let system = wait.retry_if(|_| true, || api.system_pods(QUESTION)).await;
-            let system = system.map_err(|(_, error)| CheckError::of(name)(error))?;
+            if after.node.readiness.ready && after.node.boot_id == after.id {
+                match network_back(api, name, &network_before, limit, &wait).await? {
+                    Ok(()) => seen.fact(format!(
+                        "{name}: its pod network works again {:.1} s after its power was cut",
+                        started.elapsed().as_secs_f64()
+                    )),
+                    Err(waiting) => seen.problem(format!("{name}: its pod network does not come back: {waiting}")),
+                }
+            }
+            let system = system_pods(api, &wait, name).await?;
             for crash in system.crashing_on(name.as_str()) {
                 seen.problem(format!(
                     "{crash}; its image may be damaged: {unwritten} of the node were not on its disk when its power \
@@ -179,6 +189,33 @@ async fn facts(api: &KubernetesApi, name: &NodeName, wait: &Wait) -> Result<Node
         Some(facts) => Ok(facts),
         None => Err(CheckError::seen(format!("{name}: Kubernetes does not know it"))),
     }
+}
+
+/// Waits until the pods of the pod network on the node run again, with other containers than `before`. Until then, a pod
+/// that gets to the node has no network, and kubelet tries it again a minute later. Returns what is missing when the time
+/// is over.
+async fn network_back(
+    api: &KubernetesApi,
+    name: &NodeName,
+    before: &BTreeSet<String>,
+    limit: Duration,
+    patience: &Wait,
+) -> Result<Result<(), String>, CheckError> {
+    let is_back = |system: &SystemPods| {
+        let waiting = system.network_not_back_on(name.as_str(), before);
+        if waiting.is_empty() { Ok(()) } else { Err(waiting.join("; ")) }
+    };
+    let look = async || system_pods(api, patience, name).await;
+    match Wait::up_to(limit).every(LOOK_AGAIN).poll(look, is_back).await {
+        Ok(_) => Ok(Ok(())),
+        Err(PollError::Probe(error)) => Err(error),
+        Err(PollError::Expired(expired)) => Ok(Err(expired.to_string())),
+    }
+}
+
+async fn system_pods(api: &KubernetesApi, wait: &Wait, name: &NodeName) -> Result<SystemPods, CheckError> {
+    let answered = wait.retry_if(|_| true, || api.system_pods(QUESTION)).await;
+    answered.map_err(|(_, error)| CheckError::of(name)(error))
 }
 
 fn compare(before: &Boot, after: &Boot, seen: &mut Observation) {

@@ -195,6 +195,7 @@ mod tests {
             lan_socket: "/tmp/lab-1/control-plane-1".into(),
             mtu: 1500,
             cpu_share: CpuShare::WHOLE,
+            niceness: 0,
             paused: false,
             incoming: false,
             directory: "/run/control-plane-1".into(),

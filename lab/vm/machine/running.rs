@@ -116,7 +116,11 @@ impl Machine {
             .spawn_with(
                 node.as_str(),
                 command,
-                ChildOptions { sockets: Some(sockets.path()), share: spec.cpu_share },
+                ChildOptions {
+                    sockets: Some(sockets.path()),
+                    share: spec.cpu_share,
+                    niceness: spec.niceness,
+                },
             )
             .await
             .map_err(|source| MachineError::Process { node: node.clone(), source })?;

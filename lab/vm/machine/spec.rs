@@ -63,6 +63,9 @@ pub struct MachineSpec {
     /// The share of time in which QEMU runs.
     #[serde(skip)]
     pub cpu_share: CpuShare,
+    /// QEMU's nice value: 0, as the lab, to 19.
+    #[serde(skip)]
+    pub niceness: u8,
     /// Start with the CPUs stopped; [`super::Machine::resume`] starts them.
     pub paused: bool,
     /// Start without initial memory, for [`super::Machine::load`]; the CPUs stay stopped.

@@ -76,6 +76,8 @@ pub struct ChildOptions<'a> {
     pub sockets: Option<&'a Path>,
     /// The share of time in which the child runs.
     pub share: CpuShare,
+    /// The nice value of all threads of the child: 0, as the lab, to 19.
+    pub niceness: u8,
 }
 
 struct SpawnRequest {
@@ -83,6 +85,7 @@ struct SpawnRequest {
     command: Command,
     sockets: Option<PathBuf>,
     share: CpuShare,
+    niceness: u8,
     reply: oneshot::Sender<Result<Started, io::Error>>,
 }
 
@@ -124,9 +127,9 @@ impl Processes {
         let program = PathBuf::from(command.get_program());
         command.env_remove("TS_AUTHKEY");
         let (reply, answer) = oneshot::channel();
-        let ChildOptions { sockets, share } = options;
+        let ChildOptions { sockets, share, niceness } = options;
         let sockets = sockets.map(Path::to_owned);
-        let request = SpawnRequest { name: name.to_owned(), command, sockets, share, reply };
+        let request = SpawnRequest { name: name.to_owned(), command, sockets, share, niceness, reply };
         let sent = self.starter.requests.as_ref().is_some_and(|requests| requests.send(request).is_ok());
         let started = match answer.await {
             Ok(started) if sent => started,
@@ -199,7 +202,7 @@ async fn serve(mut inbox: mpsc::UnboundedReceiver<SpawnRequest>, records: PathBu
 }
 
 fn start(request: SpawnRequest, records: &Path, children: &mut JoinSet<()>, number: usize) {
-    let SpawnRequest { name, mut command, sockets, share, reply } = request;
+    let SpawnRequest { name, mut command, sockets, share, niceness, reply } = request;
     parent_death::die_with_spawning_thread(&mut command);
     command.process_group(0);
     let child = match tokio::process::Command::from(command).kill_on_drop(true).spawn() {
@@ -210,6 +213,7 @@ fn start(request: SpawnRequest, records: &Path, children: &mut JoinSet<()>, numb
         }
     };
     let pid = child.id().unwrap_or_default();
+    lower_priority(pid, niceness);
     // Without a record, the next run cannot clean up after a SIGKILL. There is no other effect.
     let record =
         ProcessRecord::of(&name, pid, sockets.as_deref()).and_then(|record| record.write(records).ok());
@@ -219,6 +223,16 @@ fn start(request: SpawnRequest, records: &Path, children: &mut JoinSet<()>, numb
     children.spawn(attend(child, held, orders, report, record));
     // If the requester is gone, dropping the inner sender is the kill request.
     let _ = reply.send(Ok(Started { pid, kill, status }));
+}
+
+/// Gives all threads of a child a nice value: those that it has now, and those that they start. The child is a
+/// process group of its own (Linux: PRIO_PROCESS means one thread, PRIO_PGRP all threads of the group).
+fn lower_priority(pid: u32, niceness: u8) {
+    let group = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    // A lower priority needs no right. A child that has ended by now needs none.
+    if let Some(group) = group.filter(|_| niceness > 0) {
+        let _ = rustix::process::setpriority_pgrp(Some(group), niceness.into());
+    }
 }
 
 async fn attend(
@@ -309,6 +323,22 @@ mod tests {
         };
         let (all, tenth) = (busy("100").await, busy("10").await);
         assert!(tenth < all / 3, "{tenth:?} with a tenth, {all:?} with all");
+    }
+
+    #[tokio::test]
+    async fn the_nice_value_is_that_of_every_process_of_the_child() {
+        let records = tempfile::tempdir().unwrap();
+        let processes = Processes::new(records.path()).unwrap();
+        let nice = async |niceness| {
+            let mut command = shell("sleep 0.2; (nice; true) >nice");
+            command.current_dir(records.path());
+            let options = ChildOptions { niceness, ..ChildOptions::default() };
+            processes.spawn_with("nice", command, options).await.unwrap().wait().await;
+            let text = std::fs::read_to_string(records.path().join("nice")).unwrap();
+            text.trim().parse::<u8>().unwrap()
+        };
+        let own = nice(0).await;
+        assert_eq!(nice(own + 5).await, own + 5);
     }
 
     #[tokio::test]

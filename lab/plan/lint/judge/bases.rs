@@ -89,8 +89,7 @@ static GENERATED: LazyLock<Option<Generated>> = LazyLock::new(|| {
     let secrets = SecretsBundle::generate(jiff::Timestamp::now()).ok()?;
     let name = NodeName::new("node-1").ok()?;
     let full = |kind| {
-        let config =
-            generate(&cluster(), &NodeConfig { name: name.clone(), kind, modules: Vec::new() }, &secrets);
+        let config = generate(&cluster(), &NodeConfig::new(name.clone(), kind), &secrets);
         config.patch([WITHOUT_HOST_NAME]).ok()?.to_yaml().ok()
     };
     Some(Generated {

@@ -1,6 +1,6 @@
 //! The parts of references.
 
-use lab_model::Source;
+use crate::Source;
 
 /// Whether a source is a reference in a registry, and not a path.
 pub fn is_reference(source: &str) -> bool {
