@@ -20,7 +20,7 @@ use lab_model::{
     workloads::ECHO_IMAGE,
 };
 use lab_plan::{
-    cluster::{ClusterSpec, NodePlan},
+    cluster::{ClusterSpec, NodePlan, RouteApproval},
     scenario::{CheckContext, CheckKind, Words},
 };
 use serde::{Deserialize, Serialize};
@@ -37,9 +37,12 @@ const LOOK_AGAIN: Duration = Duration::from_secs(3);
 const LOG_LINES: i32 = 400;
 /// Time for the control server to receive the gateway's login and routes, on the reference host.
 const LOGIN: Duration = Duration::from_secs(60);
-/// Time for the approval of routes after the control server has received them, on the reference host: its
-/// policy approves them at once, and the lab's own call follows within a second.
-const APPROVAL: Duration = Duration::from_secs(10);
+/// Time for the approval of routes after the control server has received them, on the reference host. Headscale
+/// v0.27.1 applies its policy when the gateway sends its next message, not at its login: a restored gateway of Talos
+/// v1.13.9 sent it 36 s later.
+const APPROVAL: Duration = Duration::from_secs(60);
+/// The same if no policy approves routes. Only somebody else could, e.g. a check of the user.
+const UNEXPECTED_APPROVAL: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -223,7 +226,12 @@ impl Routing<'_> {
                 of_it.map(known).any(|known| routes.iter().all(|route| known.contains(route)))
             }
         };
-        let approval = self.fixtures.cluster().plan().budgets.on_this_host(APPROVAL);
+        let plan = self.fixtures.cluster().plan();
+        let approval = match plan.spec.tailnet.as_ref().map(|tailnet| tailnet.approval) {
+            Some(RouteApproval::Never) => UNEXPECTED_APPROVAL,
+            Some(RouteApproval::Automatic) | None => APPROVAL,
+        };
+        let approval = plan.budgets.on_this_host(approval);
         let routed = async {
             let advertised = all_of(|node| &node.advertised);
             control.wait_for_nodes("the gateway and its routes", patience, advertised).await?;
