@@ -143,13 +143,15 @@ fn the_labs_patches_are_valid_one_by_one_and_together(
         // A cluster and a node that ask for all that there is. Flannel is not there beside another network plugin.
         let own_network_plugin = off.contains(&LabPatchId::FlannelResync);
         let asks = ClusterConfig { image_cache: true, own_network_plugin, ..cluster(contract) };
-        let node = NodeConfig { modules: vec!["zfs".to_owned()], ..node(kind) };
+        let modules = vec!["zfs".to_owned()];
+        let node = NodeConfig { modules, flannel: !own_network_plugin, ..node(kind) };
         generate(&ClusterConfig { lab_patches, ..asks }, &node, shared_secrets()).to_yaml().expect("yaml")
     };
     let mut machinery = Machinery::of(version(contract));
     let bare = with(LabPatchId::all().collect());
     machinery.validate(&bare).expect("valid without any");
     machinery.validate(&with(Vec::new())).expect("valid with all");
+    machinery.validate(&with(vec![LabPatchId::FlannelResync])).expect("valid with another network plugin");
     for id in LabPatchId::all() {
         let alone = with(LabPatchId::all().filter(|other| *other != id).collect());
         machinery.validate(&alone).unwrap_or_else(|refusal| panic!("{id}: {refusal}"));

@@ -78,11 +78,7 @@ impl Lab {
             );
             return Ok(ExitCode::Passed);
         };
-        let node = NodeConfig {
-            modules: vec!["zfs".into()],
-            ..NodeConfig::new(example("cp-1")?, Kind::ControlPlane)
-        };
-        let Some(found) = patch.patch(&example_cluster(self.talos), &node) else {
+        let Some(found) = patch.patch(&example_cluster(self.talos), &example_node()?) else {
             return Ok(ExitCode::Passed);
         };
         print_line(format_args!("# {} (for: {}): {}", patch, patch.line().nodes, patch.line().reason));
@@ -97,6 +93,12 @@ impl Lab {
 
 fn example(name: &str) -> Result<NodeName, Failed> {
     NodeName::new(name).map_err(|error| Failed::new(ExitCode::Internal, error))
+}
+
+/// A node to which every patch applies.
+fn example_node() -> Result<NodeConfig, Failed> {
+    let node = NodeConfig::new(example("cp-1")?, Kind::ControlPlane);
+    Ok(NodeConfig { modules: vec!["zfs".into()], ..node })
 }
 
 /// The cluster of a scenario that says nothing about its networks.
@@ -121,5 +123,18 @@ fn example_cluster(contract: TalosContract) -> ClusterConfig {
         own_network_plugin: true,
         schedule_on_control_planes: true,
         lab_patches: LabPatches { profile: Profile::Speed, ..LabPatches::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_patch_that_is_listed_can_be_printed() {
+        let Ok(node) = example_node() else { panic!("a node") };
+        let cluster = example_cluster(TalosContract::default());
+        let silent: Vec<_> = LabPatchId::all().filter(|id| id.patch(&cluster, &node).is_none()).collect();
+        assert!(silent.is_empty(), "{silent:?}");
     }
 }

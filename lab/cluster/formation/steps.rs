@@ -91,11 +91,7 @@ impl Cluster {
         let recorder = &self.host.recorder;
         recorder.record(EventKind::StepStarted { subject: subject.clone(), step });
         let last_seen = LastSeen::default();
-        let node = match subject {
-            Subject::Node(node) => Some(node),
-            Subject::Cluster => None,
-        };
-        let limit = self.plan.limit(node, step);
+        let limit = self.plan.limit(subject, step);
         let result = tokio::select! {
             biased;
             cause = self.machine_failure(subject, step) => Err(cause),

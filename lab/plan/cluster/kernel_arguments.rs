@@ -4,7 +4,7 @@ use lab_model::accelerator::Accelerator;
 use serde::Serialize;
 
 use super::prepared_image::PreparedImage;
-use crate::config::{TalosContract, TalosRelease};
+use crate::config::{GODEBUG, GOGC, TalosContract, TalosRelease};
 
 /// The kernel arguments of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -64,18 +64,17 @@ const HARDENING: &str = "the guest's own hardening costs emulation time at each 
 
 /// What emulated Talos nodes get besides ([`crate::config::LabPatchId::GoRuntime`]). `talos.environment` adds to the
 /// environment of all services, besides those of the image and of the config (`environment.Get` of machined).
-const GO_RUNTIME: [(&str, &str); 3] = [
+const GO_RUNTIME: [(&str, &str, &str); 3] = [
+    ("GOGC", GOGC, "under emulation, garbage collection takes a fifth of the start of a service"),
     (
-        "talos.environment=GOGC=400",
-        "under emulation, garbage collection takes a fifth of the start of a service",
-    ),
-    (
-        "talos.environment=GODEBUG=asyncpreemptoff=1,tlsmlkem=0",
+        "GODEBUG",
+        GODEBUG,
         "under emulation, most work takes longer than the 10 ms after which a goroutine is interrupted, and the \
          post-quantum key exchange triples the cost of a TLS handshake",
     ),
     (
-        "talos.environment=GOMAXPROCS=1",
+        "GOMAXPROCS",
+        "1",
         "a Go program wakes a thread for each piece of work, and under emulation that costs more than most pieces",
     ),
 ];
@@ -152,8 +151,9 @@ impl KernelArguments {
 
     /// Adds the settings of the Go runtime for a Talos node, beside other arguments with the same key.
     pub(super) fn tune_go(&mut self) {
-        for (argument, reason) in GO_RUNTIME {
-            self.push(argument);
+        for (variable, value, reason) in GO_RUNTIME {
+            let argument = format!("talos.environment={variable}={value}");
+            self.push(&argument);
             self.changes.push(format!("{argument}: {reason}"));
         }
     }

@@ -76,21 +76,23 @@ pub(super) fn node_config(
     foreign: bool,
 ) -> Result<(MachineConfig, Option<OwnConfigChange>), PlanError> {
     let mut own = NodeConfig { flannel: false, ..NodeConfig::new(node.name.clone(), node.kind) };
-    // What the user's patches say decides what the lab adds.
-    let said = match &node.config {
-        Some(file) => patched(spec, node, as_written(node, file)?)?,
-        None => patched(spec, node, generate(cluster, &own, secrets))?,
+    let base = match &node.config {
+        Some(file) => as_written(node, file)?,
+        None => generate(cluster, &own, secrets),
     };
-    own.flannel = network_plugin(&said) == FLANNEL;
-    if node.config.is_none() {
-        own.modules = modules_waited_for(image).into_iter().filter(|module| !loads(&said, module)).collect();
-    }
+    // What the user's patches say decides what the lab adds.
+    let said = patched(spec, node, base.clone())?;
+    own.flannel = !cluster.own_network_plugin && network_plugin(&said) == FLANNEL;
     let (config, change) = match &node.config {
         Some(file) => {
-            let (config, change) = changed(cluster, &own, file, as_written(node, file)?, address);
+            let (config, change) = changed(cluster, &own, file, base, address);
             (config, Some(change))
         }
-        None => (joined(spec, generate(cluster, &own, secrets), node)?, None),
+        None => {
+            let modules = modules_waited_for(image).into_iter();
+            own.modules = modules.filter(|module| !loads(&said, module)).collect();
+            (joined(spec, generate(cluster, &own, secrets), node)?, None)
+        }
     };
     let mut config = patched(spec, node, config)?;
     if foreign && node.config.is_some() {

@@ -10,7 +10,7 @@ use std::{
 use lab_image::BootFiles;
 use lab_model::{
     accelerator::{Accelerator, CpuModel},
-    events::Step,
+    events::{Step, Subject},
     network::{Attachment, LanPlan, MacAddr},
     node::{Kind, NodeName, Role},
     reference::name_of,
@@ -234,10 +234,11 @@ impl Plan {
         self.spec.late_documents.get(&node.spec.role).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the time limit of a step of a node, or of the cluster.
-    pub fn limit(&self, node: Option<&NodeName>, step: Step) -> Duration {
+    /// Returns the time limit of a step.
+    pub fn limit(&self, subject: &Subject, step: Step) -> Duration {
         let limit = self.budgets.limit(step);
-        let is_worker = self.workers().any(|worker| Some(&worker.spec.name) == node);
+        let is_worker =
+            matches!(subject, Subject::Node(name) if self.workers().any(|one| one.spec.name == *name));
         match step {
             Step::Boot | Step::Maintenance if is_worker => limit * self.start.worker_boot_factor(),
             _ => limit,

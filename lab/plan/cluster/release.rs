@@ -116,12 +116,17 @@ pub(super) fn kubernetes_version(
 #[cfg(test)]
 mod tests {
     use lab_image::{BootFiles, Contents};
-    use lab_model::{Digest, Origin, accelerator::Accelerator, events::Step, node::NodeName};
+    use lab_model::{
+        Digest, Origin,
+        accelerator::Accelerator,
+        events::{Step, Subject},
+        node::NodeName,
+    };
     use serde_json::json;
 
     use super::*;
     use crate::{
-        cluster::{Budgets, LateComponent, Patch, PlanInputs, StartOrder},
+        cluster::{Budgets, LateComponent, NodePlan, Patch, PlanInputs, StartOrder},
         config::{LabPatchId, LabPatches, TalosContract},
     };
 
@@ -179,6 +184,7 @@ mod tests {
 
         let plan = planned("Talos (v1.13.9)", spec()).expect("plan");
         let node = plan.control_plane();
+        assert_eq!(node.config.documents().len(), 3);
         assert!(node.config.of_kind("HostnameConfig").is_some());
         assert!(node.config.of_kind("OOMConfig").is_some(), "v1.11 does not watch its memory");
         assert_eq!(
@@ -195,7 +201,7 @@ mod tests {
         );
 
         let plan = planned("Lab reference node 1", spec()).expect("plan");
-        assert!(plan.control_plane().kernel.text.contains(" lab.talos-contract=v1.13"));
+        assert!(plan.control_plane().kernel.text.ends_with("lab.talos-contract=v1.13"));
         assert_eq!((plan.kubernetes_version.as_str(), plan.release_notes().len()), ("1.34.2", 0));
     }
 
@@ -257,12 +263,13 @@ mod tests {
         let plan =
             planned("Talos (v1.13.9)", ClusterSpec { start_order: StartOrder::ControlPlaneFirst, ..spec() });
         let plan = plan.expect("plan");
-        let worker = plan.workers().next().expect("a worker").spec.name.clone();
-        let cp = &plan.control_plane().spec.name;
-        assert_eq!(plan.limit(Some(&worker), Step::Boot), plan.budgets.limit(Step::Boot) * 4);
-        for (node, step) in [(Some(cp), Step::Boot), (Some(&worker), Step::Ready), (None, Step::Maintenance)]
+        let of = |node: &NodePlan| Subject::Node(node.spec.name.clone());
+        let (worker, cp) = (of(plan.workers().next().expect("a worker")), of(plan.control_plane()));
+        assert_eq!(plan.limit(&worker, Step::Boot), plan.budgets.limit(Step::Boot) * 4);
+        for (subject, step) in
+            [(&cp, Step::Boot), (&worker, Step::Ready), (&Subject::Cluster, Step::Maintenance)]
         {
-            assert_eq!(plan.limit(node, step), plan.budgets.limit(step));
+            assert_eq!(plan.limit(subject, step), plan.budgets.limit(step));
         }
     }
 

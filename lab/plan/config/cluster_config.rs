@@ -99,7 +99,8 @@ pub struct NodeConfig {
     /// Kernel modules that extension services of the image wait for, and that no patch of the user names.
     #[serde(default)]
     pub modules: Vec<String>,
-    /// Whether the network plugin is Flannel, the default of Talos, whatever patches the user has.
+    /// Whether the network plugin is Flannel, the default of Talos: neither the cluster nor a patch of the user brings
+    /// another one.
     #[serde(default)]
     pub flannel: bool,
 }

@@ -16,6 +16,11 @@ use super::{
     documents::Cleared,
 };
 
+/// Environment variables of emulated Go programs ([`LabPatchId::GoRuntime`]): less garbage collection.
+pub(crate) const GOGC: &str = "400";
+/// The same: no interruptions of goroutines, no post-quantum key exchange.
+pub(crate) const GODEBUG: &str = "asyncpreemptoff=1,tlsmlkem=0";
+
 /// The name of a lab patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -275,7 +280,7 @@ impl LabPatchId {
             Self::ImageCache => cluster.image_cache,
             Self::NetworkPlugin => cluster.own_network_plugin,
             Self::ExtensionModules => !node.modules.is_empty(),
-            Self::FlannelResync => node.flannel && !cluster.own_network_plugin,
+            Self::FlannelResync => node.flannel,
             // Talos 1.11 does not watch the memory.
             Self::MemoryWatch => cluster.contract > TalosContract::V1_11,
             _ => true,
@@ -343,10 +348,8 @@ impl LabPatchId {
                 })
             }
             Self::GoRuntime => {
-                let of = |memory| {
-                    let debug = "asyncpreemptoff=1,tlsmlkem=0";
-                    json!({ "env": { "GOGC": "400", "GOMEMLIMIT": memory, "GODEBUG": debug } })
-                };
+                let of =
+                    |memory| json!({ "env": { "GOGC": GOGC, "GOMEMLIMIT": memory, "GODEBUG": GODEBUG } });
                 // Soft limits for nodes with 2 GiB.
                 json!({ "cluster": {
                     "apiServer": of("700MiB"), "controllerManager": of("200MiB"), "scheduler": of("150MiB"),

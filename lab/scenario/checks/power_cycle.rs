@@ -110,12 +110,15 @@ impl Check for PowerCycle {
                 started.elapsed().as_secs_f64()
             ));
             if after.node.readiness.ready && after.node.boot_id == after.id {
-                match network_back(api, name, &network_before, limit, &wait).await? {
+                match network_back(api, name, &network_before, limit, &wait).await {
                     Ok(()) => seen.fact(format!(
                         "{name}: its pod network works again {:.1} s after its power was cut",
                         started.elapsed().as_secs_f64()
                     )),
-                    Err(waiting) => seen.problem(format!("{name}: its pod network does not come back: {waiting}")),
+                    Err(PollError::Probe(error)) => return Err(error),
+                    Err(PollError::Expired(waiting)) => {
+                        seen.problem(format!("{name}: its pod network does not come back: {waiting}"));
+                    }
                 }
             }
             let system = system_pods(api, &wait, name).await?;
@@ -200,17 +203,13 @@ async fn network_back(
     before: &BTreeSet<String>,
     limit: Duration,
     patience: &Wait,
-) -> Result<Result<(), String>, CheckError> {
+) -> Result<(), PollError<CheckError>> {
     let is_back = |system: &SystemPods| {
         let waiting = system.network_not_back_on(name.as_str(), before);
         if waiting.is_empty() { Ok(()) } else { Err(waiting.join("; ")) }
     };
     let look = async || system_pods(api, patience, name).await;
-    match Wait::up_to(limit).every(LOOK_AGAIN).poll(look, is_back).await {
-        Ok(_) => Ok(Ok(())),
-        Err(PollError::Probe(error)) => Err(error),
-        Err(PollError::Expired(expired)) => Ok(Err(expired.to_string())),
-    }
+    Wait::up_to(limit).every(LOOK_AGAIN).poll(look, is_back).await.map(drop)
 }
 
 async fn system_pods(api: &KubernetesApi, wait: &Wait, name: &NodeName) -> Result<SystemPods, CheckError> {
