@@ -45,6 +45,16 @@ cluster:
 checks: [layers-green, architecture: { is: arm64 }]
 ";
 
+/// Cluster DNS is its only pod with an image that a node pulls.
+const PRELOADED: &str = "
+name: preloaded
+cluster:
+  nodes: [{ name: cp-1, kind: controlplane }]
+  gateways: 0
+  imageDelivery: preloaded
+checks: [layers-green]
+";
+
 /// A lab with a run root, and so a store of warm clusters, of its own.
 struct Lab {
     root: tempfile::TempDir,
@@ -350,5 +360,36 @@ async fn a_cluster_comes_back_under_its_name_as_it_was_when_it_was_saved() -> Re
     restored.stop_reading();
     let (code, said) = restored.ended().await?;
     ensure!(code == Some(130) && said.contains("the reader of standard output has gone"), "{code:?}: {said}");
+    Ok(())
+}
+
+#[test]
+fn a_node_starts_from_the_disk_on_which_another_node_pulled_its_images() -> Result<()> {
+    let lab = Lab::new()?;
+    fs::write(lab.root.path().join("scenario.yaml"), PRELOADED)?;
+    // A saved cluster is complete, with cluster DNS.
+    let events = lab.run()?;
+    ensure!(says(&events, "preload: pulled registry.k8s.io/coredns/coredns:"), "{:#?}", notes(&events));
+    ensure!(says(&events, "preload: done in"), "{:#?}", notes(&events));
+    ensure!(!says(&events, "no preloaded disk"), "{:#?}", notes(&events));
+    let pulls: Vec<_> = events
+        .iter()
+        .filter_map(|event| match &event.kind {
+            EventKind::KubernetesEvent { object, reason, message, .. } if reason == "Pulled" => {
+                Some((object.clone(), message.clone()))
+            }
+            _ => None,
+        })
+        .collect();
+    let of_dns = pulls.iter().find(|(object, _)| object.contains("coredns"));
+    let (_, message) = of_dns.with_context(|| format!("no pull of CoreDNS in {pulls:?}"))?;
+    ensure!(message.contains("already present on machine"), "{message}");
+    // The disk of the node that pulled ended with the node.
+    let run = lab.runs()?.into_iter().next().context("no run")?;
+    ensure!(run.join("preload/nodes/preload/console.log").exists(), "no console of the node");
+    ensure!(!run.join("preload/nodes/preload/disk.raw").exists(), "its disk is still there");
+    let kept: Vec<_> = fs::read_dir(lab.root.path().join("cache/preloaded"))?.flatten().collect();
+    let disks = kept.iter().filter(|entry| entry.path().extension().is_some_and(|kind| kind == "raw"));
+    ensure!(disks.count() == 1, "{kept:?}");
     Ok(())
 }

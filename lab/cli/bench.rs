@@ -12,6 +12,7 @@ use lab_plan::{
 };
 use lab_recipe::{padding_image, padding_layout};
 use lab_report::Display as Show;
+use serde::{Deserialize, de::IntoDeserializer};
 
 use super::{Failed, Guests, bench_gate::BenchGate, bench_growth::BenchGrowth, print_json, say, tell};
 
@@ -80,11 +81,19 @@ pub struct Formation {
     /// Alternate with a mixed-role cluster: its last node is the gateway of a tailnet
     #[arg(long)]
     mixed: bool,
+    /// Alternate with another delivery of container images: mirror, disk or preloaded
+    #[arg(long, value_name = "DELIVERY", value_parser = delivery)]
+    versus_delivery: Option<ImageDelivery>,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     guests: Guests,
+}
+
+/// A delivery of container images, in the words of scenario files.
+fn delivery(text: &str) -> Result<ImageDelivery, serde::de::value::Error> {
+    ImageDelivery::deserialize(text.into_deserializer())
 }
 
 impl Bench {
@@ -230,8 +239,16 @@ impl Warm {
 
 impl Formation {
     async fn run(self) -> Result<ExitCode, Failed> {
-        let of = |cpu: &Option<String>, mixed| Series { cpu: cpu.clone(), mixed, figures: Vec::new() };
+        let of = |cpu: &Option<String>, mixed| Series {
+            cpu: cpu.clone(),
+            mixed,
+            delivery: ImageDelivery::default(),
+            figures: Vec::new(),
+        };
         let mut series = vec![of(&self.guests.cpu, false)];
+        if let Some(delivery) = self.versus_delivery {
+            series.push(Series { delivery, ..of(&self.guests.cpu, false) });
+        }
         if self.versus.is_some() {
             series.push(of(&self.versus, false));
         }
@@ -266,7 +283,8 @@ impl Formation {
         let mut options = self.guests.options("bench", Show::Quiet)?;
         options.cpu_model = series.cpu.as_deref().map(CpuModel::new);
         let spec = cluster(self.nodes)?;
-        let spec = if series.mixed { spec.with_tailnet(TailnetSpec::default()) } else { spec };
+        let mut spec = if series.mixed { spec.with_tailnet(TailnetSpec::default()) } else { spec };
+        spec.image_delivery = series.delivery;
         formed(options, spec).await
     }
 }
@@ -281,12 +299,20 @@ pub(super) async fn formed(options: SessionOptions, spec: ClusterSpec) -> Result
 struct Series {
     cpu: Option<String>,
     mixed: bool,
+    delivery: ImageDelivery,
     figures: Vec<FormationFigures>,
 }
 
 impl Series {
     fn label(&self) -> String {
         let cpu = self.cpu.clone().unwrap_or_else(|| "default".into());
-        if self.mixed { format!("{cpu}, mixed roles") } else { cpu }
+        let roles = if self.mixed { ", mixed roles" } else { "" };
+        let delivery = match self.delivery {
+            ImageDelivery::Auto => "",
+            ImageDelivery::Mirror => ", images over the LAN",
+            ImageDelivery::Disk => ", images on a shared disk",
+            ImageDelivery::Preloaded => ", images preloaded",
+        };
+        format!("{cpu}{roles}{delivery}")
     }
 }

@@ -9,6 +9,7 @@ mod image_figures;
 mod open;
 mod pause;
 mod planning;
+mod preload;
 mod preview;
 mod publish;
 mod speed;

@@ -75,6 +75,9 @@ impl Preview {
             planning
                 .note(format!("image disk: a run puts {} images on it; it is not written now", pulled.len()));
         }
+        if plan.delivery == ImageDelivery::Preloaded {
+            planning.note("preloaded disk: a run that forms the cluster uses it, and makes it if there is none".to_owned());
+        }
         let mut notes = Vec::new();
         while let Ok(event) = events.try_recv() {
             if let EventKind::Note { text, .. } = event.kind {

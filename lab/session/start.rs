@@ -31,6 +31,7 @@ use lab_vm::host::{MemoryReservation, WhenShort};
 use super::{
     open::{Session, SessionError},
     planning::{ANY_UPSTREAM, Planning},
+    preload::PlannedFrom,
 };
 
 /// MiB of host memory that QEMU and the lab need per node in addition to guest RAM (translation cache,
@@ -158,11 +159,14 @@ impl RunningCluster {
 }
 
 impl Session {
-    fn planning(&self) -> Planning<'_> {
+    pub(super) fn planning(&self) -> Planning<'_> {
         Planning { options: &self.options, accelerator: self.accelerator, recorder: &self.recorder }
     }
 
-    async fn planned(&self, request: ClusterRequest) -> Result<(Plan, Registry, Option<Warm>), StartError> {
+    async fn planned(
+        &self,
+        request: ClusterRequest,
+    ) -> Result<(Plan, Registry, Option<Warm>, PlannedFrom), StartError> {
         let planning = self.planning();
         let images = planning.prepare_images(&request.spec).await?;
         let store = Store::open(&planning.layouts())?;
@@ -180,24 +184,27 @@ impl Session {
         if let Some(image) = images.values().next() {
             budgets.speed_factor = self.speed_factor(image).await?.get();
         }
-        let inputs = planning.inputs(&request, images, &store, budgets);
+        let from = PlannedFrom { store, images, pull_through };
+        let inputs = planning.inputs(&request, from.images.clone(), &from.store, budgets);
         let mut plan = Plan::new(request.spec.clone(), inputs)?;
         planning.note_releases(&plan);
-        let warm = self.warm(&request, &plan, &store).await?;
+        let warm = self.warm(&request, &plan, &from.store).await?;
         if let Some(snapshot) = warm.as_ref().and_then(|warm| warm.restore.as_ref()) {
             let access = &snapshot.access;
             plan = plan.with_secrets(access.secrets.clone(), access.talosconfig.clone())?;
         }
         planning.check_configs(&plan).await?;
         self.open_mirror_ports(&plan, &mut registry).await?;
-        if let Some(pull_through) = &pull_through {
-            pull_through.allow(upstreams_of(&plan, &request, &store));
+        if let Some(pull_through) = &from.pull_through {
+            pull_through.allow(upstreams_of(&plan, &request, &from.store));
         }
-        let pulled = planning.images_to_pull(&plan, &request, &store)?;
+        let pulled = planning.images_to_pull(&plan, &request, &from.store)?;
         if plan.spec.image_delivery == ImageDelivery::Disk {
-            plan.image_disk = Some(self.image_disk(store, pulled).await?);
+            // Nodes read a shared disk without the registry, which sends these late.
+            let images = pulled.into_iter().filter(|image| !plan.is_sent_late(image)).collect();
+            plan.image_disk = Some(self.image_disk(from.store.clone(), images).await?);
         }
-        Ok((plan, registry, warm))
+        Ok((plan, registry, warm, from))
     }
 
     /// The disk with these images. The first run that needs it creates it.
@@ -257,7 +264,7 @@ impl Session {
         }
         let when_short = request.when_short;
         let title = request.title.clone();
-        let (plan, registry, warm) = self.planned(request).await?;
+        let (plan, registry, warm, from) = self.planned(request).await?;
         let memory =
             MemoryReservation::reserve(self.name(), need, when_short).await.map_err(SessionError::from)?;
         let directory = if self.options.several { self.path().join(title) } else { self.path().to_owned() };
@@ -269,18 +276,28 @@ impl Session {
             }
         }
         write(&directory, "talosconfig", plan.talosconfig.to_yaml().unwrap_or_default())?;
-        let host = Host {
+        let preloaded = match warm.as_ref().and_then(|warm| warm.restore.as_ref()) {
+            Some(_) => None,
+            None => self.preloaded(&plan, &from, &directory).await,
+        };
+        let host = self.host(&directory);
+        let saved = warm.as_ref().and_then(|warm| warm.restore.as_ref()?.control_server());
+        let tailnet = self.start_tailnet(&plan, &directory.join("tailnet"), saved).await?;
+        let cluster = Cluster::start(plan, registry, tailnet, host).await.map_err(Box::new)?;
+        let cluster = cluster.with_warm(warm).with_preloaded(preloaded);
+        Ok(RunningCluster { cluster: Arc::new(cluster), _memory: memory })
+    }
+
+    /// The host resources of a cluster with this output directory.
+    pub(super) fn host(&self, directory: &Path) -> Host {
+        Host {
             qemu: self.qemu.clone(),
             processes: self.processes.clone(),
-            directory: directory.clone(),
+            directory: directory.to_owned(),
             recorder: self.recorder.clone(),
             ports: self.options.host_ports.clone(),
             cpu_share: self.options.cpu_share,
-        };
-        let saved = warm.as_ref().and_then(|warm| warm.restore.as_ref()?.control_server());
-        let tailnet = self.start_tailnet(&plan, &directory.join("tailnet"), saved).await?;
-        let cluster = Cluster::start(plan, registry, tailnet, host).await.map_err(Box::new)?.with_warm(warm);
-        Ok(RunningCluster { cluster: Arc::new(cluster), _memory: memory })
+        }
     }
 
     /// The tailnet of a plan. The first run that needs its programs builds them, which takes minutes.

@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use super::{
     failure::{Cause, Failure, NotForwarded},
     formation_state::FormationState,
+    preload::Preloaded,
     tailnet::Tailnet,
     warm::{Warm, WarmKey, WarmStore},
 };
@@ -65,6 +66,8 @@ pub struct Cluster {
     machines: Mutex<BTreeMap<NodeName, Arc<Machine>>>,
     /// Options to restore and save warm clusters.
     pub(super) warm: Mutex<Option<Warm>>,
+    /// A disk with the images of the cluster, of which the nodes get copies.
+    preloaded: Option<Preloaded>,
     /// The store and the key for a saved cluster. `None` when a fault was injected.
     pub(super) saved_as: Option<(WarmStore, WarmKey)>,
     pub(super) formation: watch::Sender<FormationState>,
@@ -140,6 +143,7 @@ impl Cluster {
             tailnet,
             machines: Mutex::default(),
             warm: Mutex::default(),
+            preloaded: None,
             saved_as: None,
             formation: watch::Sender::default(),
         })
@@ -150,6 +154,13 @@ impl Cluster {
     pub fn with_warm(mut self, warm: Option<Warm>) -> Self {
         self.saved_as = warm.as_ref().map(|warm| (warm.store.clone(), warm.key.clone()));
         self.warm = Mutex::new(warm);
+        self
+    }
+
+    /// Makes nodes start from copies of a disk that contains their images.
+    #[must_use]
+    pub fn with_preloaded(mut self, preloaded: Option<Preloaded>) -> Self {
+        self.preloaded = preloaded;
         self
     }
 
@@ -264,7 +275,7 @@ impl Cluster {
             .map_err(file(format!("create {}", directory.display())))?;
         let disk = self.disk_of(node);
         if !disk.exists() {
-            self.make_disk_of(node)?;
+            self.make_disk_of(node).await?;
         }
         let mut initramfs = node.boots.initramfs.clone();
         if let Some(extension) = &node.without_extension {
@@ -317,16 +328,38 @@ impl Cluster {
         Ok(machine)
     }
 
+    /// Whether a node starts from a copy of the preloaded disk.
+    pub(super) fn starts_preloaded(&self, node: &NodePlan) -> bool {
+        self.preloaded.is_some() && self.plan.can_start_preloaded(node)
+    }
+
     pub(super) fn disk_of(&self, node: &NodePlan) -> PathBuf {
         self.node_directory(&node.spec.name).join(DISK)
     }
 
-    /// Creates an empty disk for a node. Replaces an existing disk.
-    pub(super) fn make_disk_of(&self, node: &NodePlan) -> Result<(), Cause> {
-        make_disk(&self.disk_of(node), node.spec.disk.bytes()).map_err(|error| Cause::File {
+    /// Creates the disk of a node that has no config yet: a copy of the preloaded disk, or an empty disk. Replaces an
+    /// existing disk.
+    pub(super) async fn make_disk_of(&self, node: &NodePlan) -> Result<(), Cause> {
+        let (disk, size) = (self.disk_of(node), node.spec.disk.bytes());
+        let preloaded = self.preloaded.clone().filter(|_| self.starts_preloaded(node));
+        let made = tokio::task::spawn_blocking(move || {
+            let damaged = match preloaded {
+                Some(preloaded) if preloaded.copy_to(&disk)? => return Ok(false),
+                Some(_) => true,
+                None => false,
+            };
+            make_disk(&disk, size).map_err(std::io::Error::other)?;
+            Ok(damaged)
+        });
+        let damaged = made.await.map_err(std::io::Error::other).flatten().map_err(|source| Cause::File {
             action: format!("make the disk of {}", node.spec.name),
-            source: std::io::Error::other(error),
-        })
+            source,
+        })?;
+        if damaged {
+            let text = "its preloaded disk was damaged and is removed: the node pulls its images itself";
+            self.note(node, text.to_owned());
+        }
+        Ok(())
     }
 
     /// Ends all VMs immediately, waits until they have ended, and deletes their disks. Does not shut down

@@ -179,7 +179,7 @@ impl Cluster {
         self.ready(node, &subject, client, access.nodes.clone()).await
     }
 
-    async fn boot_node(&self, node: &NodePlan, subject: &Subject) -> Result<(), Failure> {
+    pub(super) async fn boot_node(&self, node: &NodePlan, subject: &Subject) -> Result<(), Failure> {
         let machine = self.step(subject, Step::Prepare, |_| self.boot(node)).await?;
         let machine = &machine;
         self.step(
@@ -202,7 +202,7 @@ impl Cluster {
         .await
     }
 
-    async fn configure(&self, node: &NodePlan, subject: &Subject) -> Result<(), Failure> {
+    pub(super) async fn configure(&self, node: &NodePlan, subject: &Subject) -> Result<(), Failure> {
         if self.has_fault(&node.spec.name, |fault| matches!(fault, Fault::NoConfig { .. })) {
             return Ok(());
         }

@@ -103,7 +103,7 @@ impl<'a> FormedNode<'a> {
     async fn cut_power(&self, machine: &Machine) -> Result<(), Cause> {
         if self.cluster().has_fault(self.name(), |fault| matches!(fault, Fault::LostDisk { .. })) {
             machine.pause().await?;
-            self.cluster().make_disk_of(self.plan())?;
+            self.cluster().make_disk_of(self.plan()).await?;
             machine.power_cycle().await?;
             machine.resume().await?;
         } else {

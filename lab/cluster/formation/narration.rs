@@ -41,6 +41,10 @@ impl Cluster {
     /// Notes what the control plane does until its API server answers. Never resolves.
     pub(super) async fn narrate(&self, node: &NodePlan, client: &NodeClient, seen: &LastSeen) {
         let mut told = Told::default();
+        if self.starts_preloaded(node) {
+            // What is there at first was not pulled by this node.
+            told.news(images(client).await);
+        }
         loop {
             let lines = images(client).await.into_iter().chain(static_pods(client).await);
             for line in told.news(lines) {

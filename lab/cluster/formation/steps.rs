@@ -63,9 +63,14 @@ impl LastSeen {
         *self.0.state.lock().unwrap_or_else(PoisonError::into_inner) == text
     }
 
-    fn get(&self) -> String {
+    /// The state that the step waits to change, if there is one.
+    pub(super) fn last(&self) -> Option<String> {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let state = if state.is_empty() { "nothing".to_owned() } else { state };
+        (!state.is_empty()).then_some(state)
+    }
+
+    fn get(&self) -> String {
+        let state = self.last().unwrap_or_else(|| "nothing".to_owned());
         match &*self.0.progress.lock().unwrap_or_else(PoisonError::into_inner) {
             Some((text, at)) => {
                 format!("{state}; the last progress, {} s before: {text}", at.elapsed().as_secs())

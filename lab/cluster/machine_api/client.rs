@@ -7,7 +7,7 @@ use std::{
 
 use futures::{Stream, StreamExt};
 use lab_model::visible;
-use lab_plan::config::Credentials;
+use lab_plan::{cluster::ImageNamespace, config::Credentials};
 use tonic::{Response, Status, transport::Channel};
 
 use super::{
@@ -23,8 +23,8 @@ use super::{
     wire::{
         common,
         machine::{
-            BootstrapRequest, DmesgRequest, ImageListRequest, LogsRequest, ReadRequest, RebootRequest,
-            ResetRequest, ShutdownRequest, machine_service_client::MachineServiceClient, reboot_request,
+            BootstrapRequest, DmesgRequest, ImageListRequest, ImagePullRequest, LogsRequest, ReadRequest,
+            RebootRequest, ShutdownRequest, machine_service_client::MachineServiceClient, reboot_request,
         },
         resource::{EventType, ListRequest, WatchOptions, WatchRequest, state_client::StateClient},
         time::time_service_client::TimeServiceClient,
@@ -200,6 +200,28 @@ impl NodeClient {
         Ok(names)
     }
 
+    /// Makes the node pull and unpack a container image. Returns when it is there; an image that is there already is not
+    /// pulled again.
+    ///
+    /// # Errors
+    /// When the call fails: [`ApiError::NotYet`] or [`ApiError::Unreachable`] while containerd does not run yet.
+    pub async fn pull_image(
+        &self,
+        namespace: ImageNamespace,
+        reference: &str,
+        limit: Duration,
+    ) -> Result<(), ApiError> {
+        let namespace = match namespace {
+            ImageNamespace::System => common::ContainerdNamespace::NsSystem,
+            ImageNamespace::Cri => common::ContainerdNamespace::NsCri,
+        };
+        let request = ImagePullRequest { namespace: namespace.into(), reference: reference.to_owned() };
+        let mut client = self.machine();
+        let action = "pull an image";
+        let reply = limited(self.node, action, limit, client.image_pull(request)).await?;
+        self.refused(action, reply.messages.into_iter().map(|message| message.metadata))
+    }
+
     /// Returns the last `lines` lines of a service's log.
     ///
     /// # Errors
@@ -262,26 +284,15 @@ impl NodeClient {
         self.refused("reboot", reply.messages.into_iter().map(|message| message.metadata))
     }
 
-    /// Powers off the node.
+    /// Powers off the node, without a drain of its pods.
     ///
     /// # Errors
     /// When the call fails.
     pub async fn shutdown(&self, limit: Duration) -> Result<(), ApiError> {
         let mut client = self.machine();
         let reply =
-            limited(self.node, "shut down", limit, client.shutdown(ShutdownRequest { force: false })).await?;
+            limited(self.node, "shut down", limit, client.shutdown(ShutdownRequest { force: true })).await?;
         self.refused("shut down", reply.messages.into_iter().map(|message| message.metadata))
-    }
-
-    /// Wipes the state of the node and reboots it.
-    ///
-    /// # Errors
-    /// When the call fails.
-    pub async fn reset(&self, limit: Duration) -> Result<(), ApiError> {
-        let mut client = self.machine();
-        let request = ResetRequest { graceful: false, reboot: true };
-        let reply = limited(self.node, "reset itself", limit, client.reset(request)).await?;
-        self.refused("reset itself", reply.messages.into_iter().map(|message| message.metadata))
     }
 
     /// Returns the stage and the conditions of the machine.

@@ -9,7 +9,7 @@ use super::{
     network_plugin::NetworkPlugin,
     plan::{NodePlan, Plan},
 };
-use crate::config::{NodeSoftware, mirror_ports, mirrored_upstreams, pulled_images};
+use crate::config::{NodeSoftware, mirror_ports, mirrored_upstreams, pulled_images, system_images};
 
 /// The name prefix of images that only `make images` builds.
 const BUILT_HERE: &str = "lab.local/";
@@ -89,6 +89,11 @@ impl Plan {
         }
         ports
     }
+}
+
+/// Returns the images of the node's own services.
+pub(super) fn system_images_of(node: &NodePlan) -> Vec<String> {
+    system_images(&node.config, node.spec.kind, &node.software())
 }
 
 impl NodePlan {

@@ -17,6 +17,7 @@ mod node_config;
 mod order;
 mod plan;
 mod plan_error;
+mod preload;
 mod prepared_image;
 mod release;
 mod spec;
@@ -35,6 +36,7 @@ pub use node_config::OwnConfigChange;
 pub use order::{Capacity, StartDecision, StartOrder};
 pub use plan::{BOOT_TIMEOUT, LateComponent, NodePlan, Plan, PlanInputs};
 pub use plan_error::PlanError;
+pub use preload::{DiskContents, HELD_KUBELET, ImageNamespace, ImageOnDisk};
 pub use prepared_image::PreparedImage;
 pub use spec::{
     ClusterSpec, ImageSource, NodeSpec, Patch, PatchSet, RoleRule, TalosContract, default_role_rules,

@@ -87,6 +87,8 @@ pub struct Plan {
     /// Index of the control plane in `nodes`.
     #[serde(skip)]
     control_plane: usize,
+    /// The delivery method for container images; never [`ImageDelivery::Auto`].
+    pub delivery: ImageDelivery,
     /// A read-only disk with container images, shared by all nodes.
     pub image_disk: Option<PathBuf>,
     /// Faults to inject.
@@ -189,6 +191,7 @@ impl Plan {
             accelerator: inputs.accelerator,
         };
         let start = StartDecision::of(spec.start_order, &software, capacity);
+        let delivery = spec.image_delivery.resolved(&software[control_plane], inputs.accelerator);
         Ok(Self {
             start,
             lab_patches: lab_patches.on().map(LabPatchId::line).collect(),
@@ -201,6 +204,7 @@ impl Plan {
             kubernetes_version: cluster.kubernetes_version,
             nodes,
             control_plane,
+            delivery,
             image_disk: None,
             secrets,
             talosconfig,
@@ -275,6 +279,13 @@ impl Plan {
         let images = self.pulled_images();
         let repositories = images.map(|(image, _)| name_of(&image).to_owned());
         repositories.filter(|name| name.ends_with(program)).collect()
+    }
+
+    /// Returns whether the registry sends an image late.
+    pub fn is_sent_late(&self, image: &str) -> bool {
+        [LateComponent::ControllerManager, LateComponent::Scheduler]
+            .into_iter()
+            .any(|component| self.late_images(component).contains(name_of(image)))
     }
 
     /// Returns all nodes except the control plane.

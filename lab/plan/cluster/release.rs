@@ -114,7 +114,7 @@ pub(super) fn kubernetes_version(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use lab_image::{BootFiles, Contents};
     use lab_model::{
         Digest, Origin,
@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    fn spec() -> ClusterSpec {
+    pub fn spec() -> ClusterSpec {
         ClusterSpec::of_compute_nodes(NodeName::new("lab").expect("name"), 1, 1).expect("spec")
     }
 
@@ -148,7 +148,11 @@ mod tests {
         planned_with(software, spec, Accelerator::Tcg)
     }
 
-    fn planned_with(software: &str, spec: ClusterSpec, accelerator: Accelerator) -> Result<Plan, PlanError> {
+    pub fn planned_with(
+        software: &str,
+        spec: ClusterSpec,
+        accelerator: Accelerator,
+    ) -> Result<Plan, PlanError> {
         let role = Role::new(Role::COMPUTE).expect("role");
         Plan::new(
             spec,

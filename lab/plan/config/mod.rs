@@ -34,7 +34,7 @@ pub(crate) use lab_patch::{GODEBUG, GOGC};
 pub use lab_patches::{LabPatches, Profile};
 pub use mirrors::{mirror_ports, mirrored_upstreams};
 pub use pki::CertificateAndKey;
-pub use pulls::{NodeSoftware, pulled_images};
+pub use pulls::{NodeSoftware, pulled_images, system_images};
 pub use release::{DefaultImages, TalosRelease};
 pub use secrets::{SecretsBundle, SecretsError};
 pub use talosconfig::{Talosconfig, talosconfig};

@@ -24,40 +24,84 @@ const REFERENCE_PAUSE: &str = "registry.k8s.io/pause:3.10";
 
 /// Returns the images that a node with this config pulls, in the order of use.
 pub fn pulled_images(config: &MachineConfig, kind: Kind, software: &NodeSoftware) -> Vec<String> {
-    let value = |path: &str| config.documents().iter().find_map(|document| document.pointer(path));
-    let off = |path: &str| value(path).and_then(Value::as_bool) == Some(true);
-    let image = |path: &str, default: String| {
-        value(path).and_then(Value::as_str).filter(|image| !image.is_empty()).map_or(default, str::to_owned)
-    };
-    let controls = kind == Kind::ControlPlane;
-    let coredns = controls && !off("/cluster/coreDNS/disabled");
-    let release = match software {
-        NodeSoftware::Talos(release) => release.images(),
-        NodeSoftware::Reference => {
-            let coredns = coredns.then(|| image("/cluster/coreDNS/image", REFERENCE_COREDNS.to_owned()));
-            return std::iter::once(REFERENCE_PAUSE.to_owned()).chain(coredns).collect();
+    let wanted = Wanted { config, controls: kind == Kind::ControlPlane };
+    match software {
+        NodeSoftware::Talos(release) => {
+            wanted.of_services(release).into_iter().chain(wanted.of_pods(release)).collect()
         }
-    };
-    let component = |key: &str, name: &str| image(&format!("/cluster/{key}/image"), release.component(name));
-    let mut images = vec![image("/machine/kubelet/image", release.kubelet())];
-    if controls {
-        images.push(image("/cluster/etcd/image", release.etcd.to_owned()));
-        images.push(component("apiServer", "kube-apiserver"));
-        images.push(component("controllerManager", "kube-controller-manager"));
-        images.push(component("scheduler", "kube-scheduler"));
+        NodeSoftware::Reference => std::iter::once(REFERENCE_PAUSE.to_owned())
+            .chain(wanted.coredns(|| REFERENCE_COREDNS.to_owned()))
+            .collect(),
     }
-    images.push(release.pause());
-    if controls && !off("/cluster/proxy/disabled") {
-        images.push(component("proxy", "kube-proxy"));
+}
+
+/// Returns those of the images that the node's own services run, outside of pods. Talos pulls them in containerd's namespace
+/// `system` (`internal/app/machined/pkg/system/services/{kubelet,etcd}.go`).
+pub fn system_images(config: &MachineConfig, kind: Kind, software: &NodeSoftware) -> Vec<String> {
+    match software {
+        NodeSoftware::Talos(release) => {
+            Wanted { config, controls: kind == Kind::ControlPlane }.of_services(release)
+        }
+        NodeSoftware::Reference => Vec::new(),
     }
-    let plugin = value("/cluster/network/cni/name").and_then(Value::as_str);
-    if controls && matches!(plugin, None | Some("flannel")) {
-        images.push(release.flannel());
+}
+
+/// What a config says of images.
+struct Wanted<'a> {
+    config: &'a MachineConfig,
+    /// Whether the node is a control plane.
+    controls: bool,
+}
+
+impl Wanted<'_> {
+    fn value(&self, path: &str) -> Option<&Value> {
+        self.config.documents().iter().find_map(|document| document.pointer(path))
     }
-    if coredns {
-        images.push(image("/cluster/coreDNS/image", release.coredns()));
+
+    fn off(&self, path: &str) -> bool {
+        self.value(path).and_then(Value::as_bool) == Some(true)
     }
-    images
+
+    fn image(&self, path: &str, default: impl FnOnce() -> String) -> String {
+        let image = self.value(path).and_then(Value::as_str).filter(|image| !image.is_empty());
+        image.map_or_else(default, str::to_owned)
+    }
+
+    fn coredns(&self, default: impl FnOnce() -> String) -> Option<String> {
+        let wanted = self.controls && !self.off("/cluster/coreDNS/disabled");
+        wanted.then(|| self.image("/cluster/coreDNS/image", default))
+    }
+
+    fn of_services(&self, release: &TalosRelease) -> Vec<String> {
+        let images = release.images();
+        let kubelet = self.image("/machine/kubelet/image", || images.kubelet());
+        let etcd = || self.image("/cluster/etcd/image", || images.etcd.to_owned());
+        std::iter::once(kubelet).chain(self.controls.then(etcd)).collect()
+    }
+
+    fn of_pods(&self, release: &TalosRelease) -> Vec<String> {
+        let release = release.images();
+        let component =
+            |key: &str, name: &str| self.image(&format!("/cluster/{key}/image"), || release.component(name));
+        if !self.controls {
+            return vec![release.pause()];
+        }
+        let mut images = vec![
+            component("apiServer", "kube-apiserver"),
+            component("controllerManager", "kube-controller-manager"),
+            component("scheduler", "kube-scheduler"),
+            release.pause(),
+        ];
+        if !self.off("/cluster/proxy/disabled") {
+            images.push(component("proxy", "kube-proxy"));
+        }
+        let plugin = self.value("/cluster/network/cni/name").and_then(Value::as_str);
+        if matches!(plugin, None | Some("flannel")) {
+            images.push(release.flannel());
+        }
+        images.extend(self.coredns(|| release.coredns()));
+        images
+    }
 }
 
 #[cfg(test)]

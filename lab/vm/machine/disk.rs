@@ -3,7 +3,7 @@
 
 use std::{
     fs::OpenOptions,
-    io,
+    io::{self, Read, Seek, SeekFrom},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -37,6 +37,9 @@ pub enum DiskError {
         /// The error of the partitioner.
         source: gpt::GptError,
     },
+    /// The disk has no usable partition with this label.
+    #[error("the disk image {} has no usable partition {name}", path.display())]
+    Partition { path: PathBuf, name: &'static str },
 }
 
 /// Creates a sparse raw disk of `size` bytes at `path`, with a GPT and an empty `META` partition.
@@ -74,10 +77,33 @@ pub fn make_disk(path: &Path, size: u64) -> Result<(), DiskError> {
     Ok(())
 }
 
+/// Writes zeros over the partition with the label `name`. The guest wrote the partition table, so nothing outside of the
+/// disk is written, whatever it says.
+///
+/// # Errors
+/// Fails if the disk has no valid table, no such partition, or cannot be written.
+pub fn clear_partition(path: &Path, name: &'static str) -> Result<(), DiskError> {
+    let file_error = |source| DiskError::File { path: path.to_owned(), source };
+    let missing = || DiskError::Partition { path: path.to_owned(), name };
+    let table = GptConfig::new().open(path);
+    let size = std::fs::metadata(path).map_err(file_error)?.len();
+    let table = table.map_err(|source| DiskError::Table { path: path.to_owned(), size, source })?;
+    let partition = table.partitions().values().find(|partition| partition.name == name).ok_or_else(missing)?;
+    let start = partition.bytes_start(LogicalBlockSize::Lb512).map_err(|_| missing())?;
+    let length = partition.bytes_len(LogicalBlockSize::Lb512).map_err(|_| missing())?;
+    if start.checked_add(length).is_none_or(|end| end > size) {
+        return Err(missing());
+    }
+    let mut file = OpenOptions::new().write(true).open(path).map_err(file_error)?;
+    file.seek(SeekFrom::Start(start)).map_err(file_error)?;
+    io::copy(&mut io::repeat(0).take(length), &mut file).map_err(file_error)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::{FileExt, MetadataExt};
 
     #[test]
     fn the_disk_is_sparse_and_has_a_meta_partition_of_one_mebibyte() {
@@ -95,6 +121,28 @@ mod tests {
         assert_eq!(partitions[0].name, "META");
         assert_eq!(partitions[0].bytes_len(LogicalBlockSize::Lb512).unwrap(), META_SIZE);
         assert_eq!(partitions[0].first_lba, ALIGNMENT);
+    }
+
+    #[test]
+    fn a_partition_is_cleared_and_nothing_around_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.raw");
+        make_disk(&path, 16 << 20).unwrap();
+        let start = ALIGNMENT * 512;
+        let bytes = std::fs::read(&path).unwrap();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&[7; 512], start).unwrap();
+        file.write_all_at(&[7; 512], start + META_SIZE - 512).unwrap();
+        file.write_all_at(&[9; 512], start + META_SIZE).unwrap();
+        clear_partition(&path, "META").unwrap();
+        let mut expected = bytes;
+        let after = usize::try_from(start + META_SIZE).unwrap();
+        expected[after..after + 512].fill(9);
+        assert!(std::fs::read(&path).unwrap() == expected);
+        let error = clear_partition(&path, "STATE").unwrap_err().to_string();
+        assert!(error.ends_with("disk.raw has no usable partition STATE"), "{error}");
+        std::fs::write(&path, [0; 4096]).unwrap();
+        assert!(clear_partition(&path, "META").is_err(), "no table");
     }
 
     #[test]

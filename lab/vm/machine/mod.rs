@@ -25,7 +25,7 @@ pub use accelerator::{HostPlatform, KvmAccess, choose_accelerator};
 pub use arguments::{Wiring, arguments, shell_line};
 pub use binary::{QemuBinary, QemuError, QemuVersion};
 pub use console::ConsoleMark;
-pub use disk::{DiskError, META_SIZE, make_disk};
+pub use disk::{DiskError, META_SIZE, clear_partition, make_disk};
 pub use failure::{MachineError, MachineFailure};
 pub use fatal::{FATAL_PATTERNS, FatalPattern, fatal_pattern};
 pub use line::LineSplitter;

@@ -307,6 +307,16 @@ impl Machine {
         self.command(qapi::qmp::system_powerdown {}, "press its power button").await
     }
 
+    /// Counts the end of QEMU as expected from now on, because the guest was told to power itself off.
+    pub fn expect_power_off(&self) {
+        self.watcher.ending.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until QEMU has ended. Returns whether it ended as after a power-off of the guest.
+    pub async fn ended(&self) -> bool {
+        self.process.wait().await.success()
+    }
+
     /// The monitor, for commands without a method here.
     pub fn qmp(&self) -> &Qmp {
         &self.qmp

@@ -45,6 +45,7 @@ var rules = map[string]role.Set{
 	"/machine.MachineService/Events":             readers,
 	"/machine.MachineService/Hostname":           readers,
 	"/machine.MachineService/ImageList":          readers,
+	"/machine.MachineService/ImagePull":          operators,
 	"/machine.MachineService/List":               readers,
 	"/machine.MachineService/LoadAvg":            readers,
 	"/machine.MachineService/Logs":               readers,

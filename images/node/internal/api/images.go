@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"lab/images/node/internal/cri"
 )
@@ -69,6 +70,31 @@ func (m *Machine) ImageList(request *machineapi.ImageListRequest, stream machine
 	}
 
 	return nil
+}
+
+// ImagePull pulls and unpacks an image for pods, by way of the CRI, which knows the mirrors of the machine config. There
+// are no others: the node's own services are part of its image.
+func (m *Machine) ImagePull(ctx context.Context, request *machineapi.ImagePullRequest) (*machineapi.ImagePullResponse, error) {
+	if request.GetNamespace() != common.ContainerdNamespace_NS_CRI {
+		return nil, status.Errorf(codes.InvalidArgument, "unsupported namespace %s", request.GetNamespace())
+	}
+
+	ctx, conn, err := dialContainerd(ctx, constants.K8sContainerdNamespace)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+
+	client, image := criapi.NewImageServiceClient(conn), &criapi.ImageSpec{Image: request.GetReference()}
+
+	// As in Talos, an image that is there is not pulled again.
+	if there, err := client.ImageStatus(ctx, &criapi.ImageStatusRequest{Image: image}); err != nil || there.GetImage() == nil {
+		if _, err := client.PullImage(ctx, &criapi.PullImageRequest{Image: image}); err != nil {
+			return nil, err
+		}
+	}
+
+	return &machineapi.ImagePullResponse{Messages: []*machineapi.ImagePull{{}}}, nil
 }
 
 // images implements the image service, which Talos has since v1.13: the list.

@@ -12,7 +12,6 @@
 //! with a reason, never to a wrong restore. The store writes each cluster atomically to its own directory,
 //! with a checksum of every file.
 
-mod files;
 mod key;
 mod restore;
 mod save;

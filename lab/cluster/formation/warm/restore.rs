@@ -11,12 +11,12 @@ use lab_plan::cluster::NodePlan;
 use lab_vm::machine::{Machine, SavedMemory};
 
 use super::{
-    files::{copy, sum_of},
     saved::SavedNode,
     store::{Snapshot, WarmError},
 };
 use crate::{
     formation::{
+        disk_files::{copy, sum_of},
         Cause, Cluster, Failure, FormationState, KubernetesAccess,
         steps::{LastSeen, RETRY, until},
     },

@@ -16,13 +16,12 @@ use lab_plan::cluster::NodePlan;
 use lab_vm::machine::{Machine, MachineError, MemoryFormat, SavedMemory};
 
 use super::{
-    files::{Sum, copy, sum_of},
     key::{SavedStage, WarmKey},
     saved::{SavedAccess, SavedCluster, SavedFile, SavedNode},
     store::{CONTROL_SERVER, Draft, WarmError, WarmStore},
 };
 use crate::{
-    formation::{FormedCluster, NoMachine, NotFormed, Tailnet},
+    formation::{FormedCluster, NoMachine, NotFormed, Tailnet, disk_files::{Sum, copy, sum_of}},
     kubernetes::{CLUSTER_DNS, ready_endpoint},
     tailnet::TailnetError,
 };

@@ -5,7 +5,8 @@ use lab_plan::config::{SecretsBundle, Talosconfig};
 use lab_vm::machine::MemoryFormat;
 use serde::{Deserialize, Serialize};
 
-use super::{files::Sum, key::WarmKey};
+use super::key::WarmKey;
+use crate::formation::disk_files::Sum;
 
 /// A saved cluster as in its `snapshot.json`. It holds no secrets: those are in separate files that only
 /// their owner can read.

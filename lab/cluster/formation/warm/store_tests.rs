@@ -6,7 +6,7 @@ use lab_plan::config::talosconfig;
 use lab_vm::machine::MemoryFormat;
 
 use super::*;
-use crate::formation::{SavedFile, SavedNode, warm::files::sum_of};
+use crate::formation::{SavedFile, SavedNode, disk_files::sum_of};
 
 fn key(qemu: &str) -> WarmKey {
     let ingredients =
