@@ -72,8 +72,12 @@ impl BenchGrowth {
             print_json(&serde_json::json!({ "clusters": clusters, "fits": fits }))?;
             return Ok(ExitCode::Passed);
         }
-        let rows: Vec<_> =
-            medians.into_iter().map(|(nodes, median)| (format!("{nodes} nodes"), Some(median))).collect();
+        let rows: Vec<_> = medians
+            .into_iter()
+            .map(|(nodes, median)| {
+                (format!("{nodes} node{}", if nodes == 1 { "" } else { "s" }), Some(median))
+            })
+            .collect();
         say!("{}", FormationFigures::table(&rows));
         for (what, line) in fits {
             say!("{what}: {:.1} and {:.1} for each node", line.base, line.each);

@@ -74,7 +74,7 @@ impl Lab {
             }
             print_line(
                 "speed/… are merged into configs when a scenario says `cluster.profile: speed`, lab/… unless it \
-                 switches them off",
+                 switches them off; those for emulated Talos nodes only where there are such nodes",
             );
             return Ok(ExitCode::Passed);
         };

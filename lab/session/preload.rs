@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use lab_cluster::formation::{Cluster, Host, Preloaded, PreloadStore};
+use lab_cluster::formation::{Cluster, Host, PreloadStore, Preloaded};
 use lab_model::{
     events::{EventKind, Recorder, Subject, Subscription},
     node::Role,
@@ -14,10 +14,7 @@ use lab_oci::{
 };
 use lab_plan::cluster::{DiskContents, Plan, PreparedImage};
 
-use super::{
-    open::Session,
-    start::ClusterRequest,
-};
+use super::{open::Session, start::ClusterRequest};
 
 /// What a plan was made from.
 pub(super) struct PlannedFrom {
@@ -36,7 +33,8 @@ impl Session {
         from: &PlannedFrom,
         directory: &Path,
     ) -> Option<Preloaded> {
-        let contents = plan.preloaded_contents(|image| from.store.manifest(image).map(ToString::to_string))?;
+        let contents =
+            plan.preloaded_contents(|image| from.store.manifest(image).map(ToString::to_string))?;
         if contents.images.is_empty() || plan.faults.iter().any(|fault| !fault.comes_later()) {
             return None;
         }

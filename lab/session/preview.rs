@@ -76,7 +76,10 @@ impl Preview {
                 .note(format!("image disk: a run puts {} images on it; it is not written now", pulled.len()));
         }
         if plan.delivery == ImageDelivery::Preloaded {
-            planning.note("preloaded disk: a run that forms the cluster uses it, and makes it if there is none".to_owned());
+            planning.note(
+                "preloaded disk: a run that forms the cluster uses it, and makes it if there is none"
+                    .to_owned(),
+            );
         }
         let mut notes = Vec::new();
         while let Ok(event) = events.try_recv() {

@@ -23,6 +23,7 @@ use super::{
     plan::{NodePlan, Plan},
     spec::{ClusterSpec, NodeSpec, Patch, PatchSet},
 };
+use crate::config::LabPatches;
 /// The name of the cluster and of the node.
 const NAME: &str = "preload";
 
@@ -113,6 +114,8 @@ impl Plan {
             kubernetes_version: Some(self.kubernetes_version.clone()),
             gateways: usize::from(like.role.as_str() == Role::GATEWAY),
             own: None,
+            // Its config is the lab's own, also where that of the cluster is not.
+            lab_patches: LabPatches::default(),
             patches: PatchSet::default(),
             late_documents: BTreeMap::new(),
             tailnet: None,
@@ -136,7 +139,9 @@ mod tests {
     use crate::cluster::release::tests::{planned_with, spec};
 
     fn contents(plan: &Plan) -> Option<DiskContents> {
-        plan.preloaded_contents(|image| (!image.contains("coredns")).then(|| format!("sha256:{}", image.len())))
+        plan.preloaded_contents(|image| {
+            (!image.contains("coredns")).then(|| format!("sha256:{}", image.len()))
+        })
     }
 
     #[test]
@@ -182,7 +187,8 @@ mod tests {
     #[test]
     fn the_node_that_makes_the_disk_is_a_control_plane_whose_kubelet_never_starts() {
         let plan = planned_with("Talos (v1.13.9)", spec(), Accelerator::Tcg).expect("plan");
-        let preloading = planned_with("Talos (v1.13.9)", plan.preloading_spec(), Accelerator::Tcg).expect("plan");
+        let preloading =
+            planned_with("Talos (v1.13.9)", plan.preloading_spec(), Accelerator::Tcg).expect("plan");
         let [node] = &preloading.nodes[..] else { panic!("one node") };
         let kubelet = node.config.text_at(&["machine", "kubelet", "image"]);
         assert_eq!(kubelet, Some("lab.local/preload/kubelet:v1.36.3"));

@@ -88,7 +88,8 @@ pub fn clear_partition(path: &Path, name: &'static str) -> Result<(), DiskError>
     let table = GptConfig::new().open(path);
     let size = std::fs::metadata(path).map_err(file_error)?.len();
     let table = table.map_err(|source| DiskError::Table { path: path.to_owned(), size, source })?;
-    let partition = table.partitions().values().find(|partition| partition.name == name).ok_or_else(missing)?;
+    let partition =
+        table.partitions().values().find(|partition| partition.name == name).ok_or_else(missing)?;
     let start = partition.bytes_start(LogicalBlockSize::Lb512).map_err(|_| missing())?;
     let length = partition.bytes_len(LogicalBlockSize::Lb512).map_err(|_| missing())?;
     if start.checked_add(length).is_none_or(|end| end > size) {

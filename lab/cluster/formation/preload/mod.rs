@@ -6,7 +6,15 @@
 
 mod store;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use lab_model::{events::Subject, words::chain};
@@ -20,7 +28,7 @@ use super::{
 };
 use crate::machine_api::{ApiError, NodeClient};
 
-pub use store::{Preloaded, PreloadError, PreloadStore, Preloading};
+pub use store::{PreloadError, PreloadStore, Preloaded, Preloading};
 
 /// Partitions with what makes a node this node: its config and identity, and its settings.
 const OF_THE_NODE: [&str; 2] = ["STATE", "META"];
@@ -28,6 +36,9 @@ const OF_THE_NODE: [&str; 2] = ["STATE", "META"];
 const PULLS: Duration = Duration::from_secs(300);
 /// Time limit of the shutdown, on the reference host.
 const SHUTDOWN: Duration = Duration::from_secs(60);
+/// The Talos console line after which a shutdown touches no file system any more. Talos v1.13 then still waits half a minute for
+/// its controllers.
+const UNMOUNTED: &str = "phase shutdown";
 /// Number of images that the node pulls at once, one for each of its CPUs.
 const AT_ONCE: usize = 2;
 
@@ -67,14 +78,16 @@ impl Cluster {
         self.boot_node(node, &subject).await.map_err(Box::new)?;
         self.configure(node, &subject).await.map_err(Box::new)?;
         let client = self.secure_api(node, &subject).await.map_err(Box::new)?;
-        let machine = self.machine(&node.spec.name).ok_or_else(|| Cause::from(super::NoMachine {
-            node: node.spec.name.clone(),
-        }))?;
+        let machine = self
+            .machine(&node.spec.name)
+            .ok_or_else(|| Cause::from(super::NoMachine { node: node.spec.name.clone() }))?;
         tokio::select! {
             failure = machine.failure() => return Err(Cause::from(failure).into()),
             pulled = self.pull(node, client.clone(), images) => pulled?,
         }
         self.power_off(&machine, &client).await?;
+        drop(machine);
+        self.end_machines().await;
         let disk = self.disk_of(node);
         OF_THE_NODE.iter().try_for_each(|partition| clear_partition(&disk, partition))?;
         Ok(disk)
@@ -87,23 +100,23 @@ impl Cluster {
         images: &BTreeMap<String, ImageOnDisk>,
     ) -> Result<(), NotPreloaded> {
         let limit = self.plan.budgets.on_this_host(PULLS);
-        let seen = LastSeen::default();
-        let pull = |(number, (reference, image)): (usize, (&String, &ImageOnDisk))| {
+        let (seen, pulled) = (LastSeen::default(), AtomicUsize::new(0));
+        let pull = |(reference, image): (&String, &ImageOnDisk)| {
             let (client, seen, reference, namespace) =
                 (client.clone(), seen.clone(), reference.clone(), image.namespace);
+            let pulled = &pulled;
             async move {
                 let call = async |client: NodeClient| client.pull_image(namespace, &reference, limit).await;
                 retry_admitted(&seen, client, || self.connect(node), call).await?;
-                self.note(node, format!("pulled {reference} ({} of {})", number + 1, images.len()));
+                let number = pulled.fetch_add(1, Ordering::Relaxed) + 1;
+                self.note(node, format!("pulled {reference} ({number} of {})", images.len()));
                 Ok::<_, ApiError>(())
             }
         };
-        let pulls = stream::iter(images.iter().enumerate().map(pull)).buffer_unordered(AT_ONCE);
+        let pulls = stream::iter(images.iter().map(pull)).buffer_unordered(AT_ONCE);
         match tokio::time::timeout(limit, pulls.try_collect::<Vec<()>>()).await {
             Ok(pulled) => Ok(pulled.map(drop)?),
-            Err(_) => {
-                Err(NotPreloaded::Deadline { what: "pull its images", limit, last_seen: seen.last() })
-            }
+            Err(_) => Err(NotPreloaded::Deadline { what: "pull its images", limit, last_seen: seen.last() }),
         }
     }
 
@@ -113,7 +126,13 @@ impl Cluster {
         let late = NotPreloaded::Deadline { what: "power itself off", limit, last_seen: None };
         machine.expect_power_off();
         client.shutdown(self.plan.budgets.call).await?;
-        match tokio::time::timeout(limit, machine.ended()).await {
+        let off = async {
+            tokio::select! {
+                ended = machine.ended() => ended,
+                line = machine.wait_console(UNMOUNTED) => line.is_ok(),
+            }
+        };
+        match tokio::time::timeout(limit, off).await {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(late),
         }

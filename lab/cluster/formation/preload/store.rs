@@ -281,14 +281,18 @@ mod tests {
         let right = fixture.store.find(&contents("sha256:a")).expect("find").expect_err("not made yet");
         right.give_up("the node did not boot".into()).expect("write");
         let error = fixture.store.find(&contents("sha256:a")).expect_err("failed before").to_string();
-        assert!(error.starts_with("an earlier run could not make it: the node did not boot; delete "), "{error}");
+        assert!(
+            error.starts_with("an earlier run could not make it: the node did not boot; delete "),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_run_that_was_killed_leaves_nothing_that_counts() {
         let fixture = Fixture::new();
         drop(fixture.store.find(&contents("sha256:a")).expect("find").expect_err("not made yet"));
-        fs::write(fixture.store.root.join(format!("{}.raw", key_of(&contents("sha256:a")))), "half").expect("write");
+        fs::write(fixture.store.root.join(format!("{}.raw", key_of(&contents("sha256:a")))), "half")
+            .expect("write");
         assert!(fixture.store.find(&contents("sha256:a")).expect("find").is_err());
     }
 

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     formation::{
-        disk_files::{copy, sum_of},
         Cause, Cluster, Failure, FormationState, KubernetesAccess,
+        disk_files::{copy, sum_of},
         steps::{LastSeen, RETRY, until},
     },
     kubernetes::{KubernetesApi, KubernetesError, Renewals, not_renewed},
@@ -33,8 +33,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const REQUEST: Duration = Duration::from_secs(5);
 /// Maximum clock offset of a node after its clock was corrected.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
-/// Time limit for a node to synchronize its clock, on the reference host. Talos queries the time at most
-/// every 32 s, so the lab reports a node that has not done so and does not wait for it.
+/// Time limit for a reference node to synchronize its clock, on the reference host. A Talos node queries the time every
+/// 32 s at most, and nothing makes it ask earlier, so the lab looks once and reports its offset.
 const CLOCK_PATIENCE: Duration = Duration::from_secs(8);
 
 impl Cluster {
@@ -140,7 +140,7 @@ impl Cluster {
             let client = self.secure_api(node, &subject).await?;
             let clock = client.clone();
             self.ready(node, &subject, client, access.nodes.clone()).await?;
-            if let Some(text) = self.lag(&clock).await {
+            if let Some(text) = self.lag(node, &clock).await {
                 self.note(node, text);
             }
             Ok(())
@@ -154,13 +154,16 @@ impl Cluster {
     }
 
     /// Waits until the node's time service has corrected its clock; returns a message if it has not.
-    async fn lag(&self, client: &NodeClient) -> Option<String> {
+    async fn lag(&self, node: &NodePlan, client: &NodeClient) -> Option<String> {
         let behind = async || {
             let time = client.time(self.plan().budgets.call).await?;
             Ok::<_, ApiError>(jiff::Timestamp::now().duration_since(time).unsigned_abs())
         };
-        let limit = self.plan().budgets.on_this_host(CLOCK_PATIENCE);
-        match Wait::up_to(limit).every(RETRY).poll(behind, is_right).await {
+        let wait = match node.release {
+            Some(_) => Wait::once(),
+            None => Wait::up_to(self.plan().budgets.on_this_host(CLOCK_PATIENCE)),
+        };
+        match wait.every(RETRY).poll(behind, is_right).await {
             Ok(_) => None,
             Err(PollError::Probe(error)) => {
                 Some(format!("its clock is not known after the restore: {error}"))

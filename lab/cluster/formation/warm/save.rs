@@ -21,7 +21,10 @@ use super::{
     store::{CONTROL_SERVER, Draft, WarmError, WarmStore},
 };
 use crate::{
-    formation::{FormedCluster, NoMachine, NotFormed, Tailnet, disk_files::{Sum, copy, sum_of}},
+    formation::{
+        FormedCluster, NoMachine, NotFormed, Tailnet,
+        disk_files::{Sum, copy, sum_of},
+    },
     kubernetes::{CLUSTER_DNS, ready_endpoint},
     tailnet::TailnetError,
 };
