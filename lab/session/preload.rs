@@ -1,6 +1,10 @@
 //! Finds the preloaded disk of a cluster, or makes it.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use lab_cluster::formation::{Cluster, Host, PreloadStore, Preloaded};
 use lab_model::{
@@ -13,6 +17,7 @@ use lab_oci::{
     registry::{Registry, RegistryOptions, Store},
 };
 use lab_plan::cluster::{DiskContents, Plan, PreparedImage};
+use lab_vm::host::NODES;
 
 use super::{open::Session, start::ClusterRequest};
 
@@ -21,6 +26,23 @@ pub(super) struct PlannedFrom {
     pub(super) store: Store,
     pub(super) images: BTreeMap<Role, PreparedImage>,
     pub(super) pull_through: Option<PullThrough>,
+}
+
+/// Why no disk was made.
+struct Unmade {
+    reason: String,
+    /// Whether the reason is this host, so that another run may succeed.
+    of_the_host: bool,
+}
+
+impl Unmade {
+    fn because(error: &dyn std::error::Error) -> Self {
+        Self { reason: chain(error), of_the_host: false }
+    }
+
+    fn of_the_host(error: &dyn std::error::Error) -> Self {
+        Self { of_the_host: true, ..Self::because(error) }
+    }
 }
 
 impl Session {
@@ -78,9 +100,11 @@ impl Session {
         let _ = forwarded.await;
         let (cluster, disk) = match made {
             Ok(made) => made,
-            Err(reason) => {
-                // Otherwise the next run tries again, which costs time only.
-                let _ = right.give_up(reason.clone());
+            Err(Unmade { reason, of_the_host }) => {
+                if !of_the_host {
+                    // Otherwise the next run tries again, which costs time only.
+                    let _ = right.give_up(reason.clone());
+                }
                 return Err(reason);
             }
         };
@@ -99,28 +123,30 @@ impl Session {
         contents: &DiskContents,
         directory: &Path,
         recorder: Recorder,
-    ) -> Result<(Arc<Cluster>, std::path::PathBuf), String> {
+    ) -> Result<(Arc<Cluster>, PathBuf), Unmade> {
         let request = ClusterRequest::new(plan.preloading_spec());
         let role = &plan.control_plane().spec.role;
         let images = from.images.iter().filter(|(one, _)| *one == role);
         let images = images.map(|(role, image)| (role.clone(), image.clone())).collect();
         let inputs = self.planning().inputs(&request, images, &from.store, plan.budgets.clone());
-        let plan = Plan::new(request.spec, inputs).map_err(|error| chain(&error))?;
+        let plan = Plan::new(request.spec, inputs).map_err(|error| Unmade::because(&error))?;
         let registry = Registry::start(RegistryOptions {
             store: from.store.clone(),
             pull_through: from.pull_through.clone(),
             recorder: recorder.clone(),
         });
-        let registry = registry.await.map_err(|error: lab_oci::registry::RegistryError| chain(&error))?;
+        let registry = registry.await.map_err(|error| Unmade::of_the_host(&error))?;
         let host = Host { recorder, directory: directory.join("preload"), ..self.host(directory) };
-        let cluster = Cluster::start(plan, registry, None, host).await.map_err(|error| error.to_string())?;
+        let cluster = Cluster::start(plan, registry, None, host).await;
+        let cluster = cluster.map_err(|error| Unmade::of_the_host(&error))?;
         let cluster = Arc::new(cluster);
         match cluster.preload(&contents.images).await {
             Ok(disk) => Ok((cluster, disk)),
             Err(error) => {
                 cluster.shut_down().await;
-                let console = cluster.directory().join("nodes");
-                Err(format!("{}; its console is below {}", chain(&error), console.display()))
+                let console = cluster.directory().join(NODES);
+                let reason = format!("{}; its console is below {}", chain(&error), console.display());
+                Err(Unmade { reason, of_the_host: error.is_of_the_host() })
             }
         }
     }

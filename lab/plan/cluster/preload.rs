@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lab_model::{
-    Size,
+    Digest, Size,
     node::{Kind, NodeName, Role},
     reference::name_of,
 };
@@ -44,8 +44,8 @@ pub enum ImageNamespace {
 /// The content of a preloaded disk. Disks with equal content are interchangeable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DiskContents {
-    /// The software that wrote the disk: a Talos release, or the digest of a reference image.
-    pub software: String,
+    /// The image that wrote the disk, the control plane's. What one image wrote never gets to a cluster of another.
+    pub image: Digest,
     /// Size of the disk.
     pub disk: Size,
     /// The images by their references, with their digests in the mirror.
@@ -81,11 +81,11 @@ impl Plan {
             };
             Some((reference, ImageOnDisk { namespace, digest }))
         });
-        let software = match &node.release {
-            Some(release) => format!("Talos {release}"),
-            None => node.image.digest.to_string(),
-        };
-        Some(DiskContents { software, disk: node.spec.disk, images: images.collect() })
+        Some(DiskContents {
+            image: node.image.digest.clone(),
+            disk: node.spec.disk,
+            images: images.collect(),
+        })
     }
 
     /// Whether a node can start from the disk that a node like the control plane made.
@@ -148,7 +148,7 @@ mod tests {
     fn a_disk_has_the_images_of_the_mirror_and_those_that_come_late_by_digest_only() {
         let plan = planned_with("Talos (v1.13.9)", spec(), Accelerator::Tcg).expect("plan");
         let contents = contents(&plan).expect("preloaded");
-        assert_eq!(contents.software, "Talos v1.13.9");
+        assert_eq!(contents.image, plan.control_plane().image.digest);
         let of = |wanted| {
             let images = contents.images.iter().filter(move |(_, image)| image.namespace == wanted);
             images.map(|(reference, _)| reference.as_str()).collect::<Vec<_>>()

@@ -17,7 +17,7 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
-use lab_model::{events::Subject, words::chain};
+use lab_model::{events::Subject, files::comes_from_exhaustion, words::chain};
 use lab_plan::cluster::{HELD_KUBELET, ImageOnDisk, NodePlan};
 use lab_vm::machine::{DiskError, Machine, clear_partition};
 
@@ -60,6 +60,16 @@ pub enum NotPreloaded {
     /// The disk has not the partitions of a node.
     #[error("{}", chain(.0))]
     Disk(#[from] DiskError),
+}
+
+impl NotPreloaded {
+    /// Whether the host has no space or no file descriptors left, so that the failure says nothing about the image.
+    pub fn is_of_the_host(&self) -> bool {
+        match self {
+            Self::Failure(failure) => failure.is_of_the_host(),
+            error => comes_from_exhaustion(error),
+        }
+    }
 }
 
 impl Cluster {

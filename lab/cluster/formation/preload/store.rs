@@ -1,12 +1,13 @@
 //! The preloaded disks of a user, kept between runs.
 //!
 //! Each disk has two files, named by a digest of its contents: `KEY.raw`, and `KEY.json`, which is written last. If no
-//! disk could be made, `KEY.json` says why, so that runs do not try again and again.
+//! disk could be made, `KEY.json` says why, so that runs do not try again and again. It counts for a day, as the host may have
+//! been the reason.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use lab_model::files::{FileLock, create_private_directory, replace_file};
@@ -22,6 +23,8 @@ const FORMAT: u32 = 1;
 const SHORT: usize = 16;
 /// Maximum number of disks; those that were not used for the longest time are removed. A disk takes 1 to 2 GB.
 const KEPT: usize = 4;
+/// The time after which a failure no longer counts.
+const AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
 /// Free space that the file system must have after a disk is made, in bytes.
 const LEFT_FREE: u64 = 8 << 30;
 
@@ -35,7 +38,7 @@ pub enum PreloadError {
     #[error("{} has {} MiB left, and a preloaded disk leaves {} MiB free", path.display(), free >> 20, LEFT_FREE >> 20)]
     NoSpace { path: PathBuf, free: u64 },
     /// An earlier run failed to make the disk.
-    #[error("an earlier run could not make it: {reason}; delete {} to try again", path.display())]
+    #[error("an earlier run could not make it: {reason}; runs try again after a day, or when you delete {}", path.display())]
     FailedBefore { reason: String, path: PathBuf },
 }
 
@@ -126,7 +129,7 @@ impl PreloadStore {
         };
         let disk = self.root.join(format!("{key}.raw"));
         match serde_json::from_slice(&text) {
-            Ok(Entry::Failed(reason)) => Err(PreloadError::FailedBefore { reason, path }),
+            Ok(Entry::Failed(reason)) if is_recent(&path) => Err(PreloadError::FailedBefore { reason, path }),
             Ok(Entry::Made(sum)) if fs::metadata(&disk).is_ok_and(|found| found.len() == sum.length) => {
                 // Without this update the disk only seems older than it is.
                 let _ = replace_file(&path, &text);
@@ -194,6 +197,12 @@ impl Preloading {
     }
 }
 
+/// Whether a file was written within [`AGAIN`]. A clock that was set back makes it recent.
+fn is_recent(path: &Path) -> bool {
+    let written = fs::metadata(path).and_then(|found| found.modified());
+    written.is_ok_and(|written| written.elapsed().map_or(true, |since| since < AGAIN))
+}
+
 fn key_of(contents: &DiskContents) -> String {
     let text = serde_json::to_string(contents).unwrap_or_default();
     let mut key = hex::encode(Sha256::digest(format!("{FORMAT} {text}")));
@@ -212,7 +221,7 @@ fn free_bytes(path: &Path) -> io::Result<u64> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use lab_model::Size;
+    use lab_model::{Digest, Size};
     use lab_plan::cluster::{ImageNamespace, ImageOnDisk};
 
     use super::*;
@@ -220,7 +229,7 @@ mod tests {
     fn contents(digest: &str) -> DiskContents {
         let image = ImageOnDisk { namespace: ImageNamespace::Cri, digest: digest.into() };
         DiskContents {
-            software: "Talos v1.13.9".into(),
+            image: Digest::of_bytes(b"an image"),
             disk: Size::gib(6),
             images: BTreeMap::from([("registry.k8s.io/pause:3.10.1".to_owned(), image)]),
         }
@@ -281,10 +290,12 @@ mod tests {
         let right = fixture.store.find(&contents("sha256:a")).expect("find").expect_err("not made yet");
         right.give_up("the node did not boot".into()).expect("write");
         let error = fixture.store.find(&contents("sha256:a")).expect_err("failed before").to_string();
-        assert!(
-            error.starts_with("an earlier run could not make it: the node did not boot; delete "),
-            "{error}"
-        );
+        let told = "an earlier run could not make it: the node did not boot; runs try again after a day, or when you delete ";
+        assert!(error.starts_with(told), "{error}");
+        let entry = fixture.store.entry(&key_of(&contents("sha256:a")));
+        let file = fs::File::options().write(true).open(&entry).expect("open");
+        file.set_modified(SystemTime::now() - AGAIN).expect("age");
+        assert!(fixture.store.find(&contents("sha256:a")).expect("find").is_err(), "tried again");
     }
 
     #[test]
