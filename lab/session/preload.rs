@@ -125,10 +125,7 @@ impl Session {
         recorder: Recorder,
     ) -> Result<(Arc<Cluster>, PathBuf), Unmade> {
         let request = ClusterRequest::new(plan.preloading_spec());
-        let role = &plan.control_plane().spec.role;
-        let images = from.images.iter().filter(|(one, _)| *one == role);
-        let images = images.map(|(role, image)| (role.clone(), image.clone())).collect();
-        let inputs = self.planning().inputs(&request, images, &from.store, plan.budgets.clone());
+        let inputs = self.planning().inputs(&request, from.images.clone(), &from.store, plan.budgets.clone());
         let plan = Plan::new(request.spec, inputs).map_err(|error| Unmade::because(&error))?;
         let registry = Registry::start(RegistryOptions {
             store: from.store.clone(),

@@ -328,9 +328,9 @@ impl Cluster {
         Ok(machine)
     }
 
-    /// Whether a node starts from a copy of the preloaded disk.
-    pub(super) fn starts_preloaded(&self, node: &NodePlan) -> bool {
-        self.preloaded.is_some() && self.plan.can_start_preloaded(node)
+    /// The preloaded disk, if a node starts from a copy of it.
+    pub(super) fn preloaded_for(&self, node: &NodePlan) -> Option<&Preloaded> {
+        self.preloaded.as_ref().filter(|_| self.plan.can_start_preloaded(node))
     }
 
     pub(super) fn disk_of(&self, node: &NodePlan) -> PathBuf {
@@ -341,7 +341,7 @@ impl Cluster {
     /// existing disk.
     pub(super) async fn make_disk_of(&self, node: &NodePlan) -> Result<(), Cause> {
         let (disk, size) = (self.disk_of(node), node.spec.disk.bytes());
-        let preloaded = self.preloaded.clone().filter(|_| self.starts_preloaded(node));
+        let preloaded = self.preloaded_for(node).cloned();
         let made = tokio::task::spawn_blocking(move || {
             let damaged = match preloaded {
                 Some(preloaded) if preloaded.copy_to(&disk)? => return Ok(false),

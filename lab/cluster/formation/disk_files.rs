@@ -1,4 +1,4 @@
-//! Copies large sparse files, and computes checksums to detect damage.
+//! Copies large sparse files, computes checksums to detect damage, and measures the space that is left.
 
 use std::{
     fs::{File, OpenOptions},
@@ -110,6 +110,14 @@ fn data_after(file: &File, at: u64) -> io::Result<Option<(u64, Option<u64>)>> {
 #[cfg(not(target_os = "linux"))]
 fn data_after(_file: &File, at: u64) -> io::Result<Option<(u64, Option<u64>)>> {
     Ok(Some((at, None)))
+}
+
+/// The space that the file system of `path` has left, in bytes.
+pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
+    let file_system = nix::sys::statvfs::statvfs(path)?;
+    // The types differ between operating systems.
+    #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "not everywhere")]
+    Ok(file_system.blocks_available() as u64 * file_system.fragment_size() as u64)
 }
 
 #[cfg(test)]

@@ -147,8 +147,15 @@ impl Failure {
 
     /// Whether the host has no space or no file descriptors left, so that the failure says nothing about the images.
     pub fn is_of_the_host(&self) -> bool {
-        match &self.cause {
-            Cause::Machine(failure) | Cause::Start(MachineError::Failed(failure)) => failure.is_of_the_host(),
+        self.cause.is_of_the_host()
+    }
+}
+
+impl Cause {
+    /// See [`Failure::is_of_the_host`].
+    pub(super) fn is_of_the_host(&self) -> bool {
+        match self {
+            Self::Machine(failure) | Self::Start(MachineError::Failed(failure)) => failure.is_of_the_host(),
             cause => comes_from_exhaustion(cause),
         }
     }

@@ -41,7 +41,7 @@ impl Cluster {
     /// Notes what the control plane does until its API server answers. Never resolves.
     pub(super) async fn narrate(&self, node: &NodePlan, client: &NodeClient, seen: &LastSeen) {
         let mut told = Told::default();
-        if self.starts_preloaded(node) {
+        if self.preloaded_for(node).is_some() {
             // What is there at first was not pulled by this node.
             told.news(images(client).await);
         }

@@ -99,6 +99,7 @@ impl Plan {
     pub fn preloading_spec(&self) -> ClusterSpec {
         let like = &self.control_plane().spec;
         let name = NodeName::new(NAME).unwrap_or_else(|_| like.name.clone());
+        let image = self.spec.images.get(&like.role);
         // Talos reads the version from the tag.
         let held = format!("{HELD_KUBELET}:v{}", self.kubernetes_version);
         let patch = json!({ "machine": { "kubelet": { "image": held } } });
@@ -110,7 +111,7 @@ impl Plan {
                 patches: vec![Patch { origin: NAME.to_owned(), text: patch.to_string() }],
                 ..NodeSpec::new(name, Kind::ControlPlane, like.role.clone())
             }],
-            images: self.spec.images.iter().filter(|(role, _)| **role == like.role).map(clone).collect(),
+            images: image.map(|image| (like.role.clone(), image.clone())).into_iter().collect(),
             kubernetes_version: Some(self.kubernetes_version.clone()),
             gateways: usize::from(like.role.as_str() == Role::GATEWAY),
             own: None,
@@ -125,10 +126,6 @@ impl Plan {
             ..self.spec.clone()
         }
     }
-}
-
-fn clone<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
-    (key.clone(), value.clone())
 }
 
 #[cfg(test)]

@@ -303,7 +303,7 @@ impl Machine {
     /// # Errors
     /// Fails if the monitor fails.
     pub async fn press_power_button(&self) -> Result<(), MachineError> {
-        self.watcher.ending.store(true, Ordering::Relaxed);
+        self.expect_power_off();
         self.command(qapi::qmp::system_powerdown {}, "press its power button").await
     }
 

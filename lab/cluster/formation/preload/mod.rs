@@ -67,6 +67,7 @@ impl NotPreloaded {
     pub fn is_of_the_host(&self) -> bool {
         match self {
             Self::Failure(failure) => failure.is_of_the_host(),
+            Self::Cause(cause) => cause.is_of_the_host(),
             error => comes_from_exhaustion(error),
         }
     }
@@ -88,9 +89,7 @@ impl Cluster {
         self.boot_node(node, &subject).await.map_err(Box::new)?;
         self.configure(node, &subject).await.map_err(Box::new)?;
         let client = self.secure_api(node, &subject).await.map_err(Box::new)?;
-        let machine = self
-            .machine(&node.spec.name)
-            .ok_or_else(|| Cause::from(super::NoMachine { node: node.spec.name.clone() }))?;
+        let machine = self.node_of(node).machine().map_err(Cause::from)?;
         tokio::select! {
             failure = machine.failure() => return Err(Cause::from(failure).into()),
             pulled = self.pull(node, client.clone(), images) => pulled?,

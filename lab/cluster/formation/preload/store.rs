@@ -13,15 +13,15 @@ use std::{
 use lab_model::files::{FileLock, create_private_directory, replace_file};
 use lab_plan::cluster::DiskContents;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
-use super::super::disk_files::{Sum, copy};
+use crate::formation::{
+    disk_files::{Sum, copy, free_bytes},
+    warm::{json, short_digest},
+};
 
 /// Part of each key; increased when a change of the lab makes old disks useless.
 const FORMAT: u32 = 1;
-/// Number of digits of the digest in a file name.
-const SHORT: usize = 16;
-/// Maximum number of disks; those that were not used for the longest time are removed. A disk takes 1 to 2 GB.
+/// Maximum number of disks; those that were not used for the longest time are removed. A disk takes about 1 GB.
 const KEPT: usize = 4;
 /// The time after which a failure no longer counts.
 const AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
@@ -204,17 +204,7 @@ fn is_recent(path: &Path) -> bool {
 }
 
 fn key_of(contents: &DiskContents) -> String {
-    let text = serde_json::to_string(contents).unwrap_or_default();
-    let mut key = hex::encode(Sha256::digest(format!("{FORMAT} {text}")));
-    key.truncate(SHORT);
-    key
-}
-
-fn free_bytes(path: &Path) -> io::Result<u64> {
-    let file_system = nix::sys::statvfs::statvfs(path)?;
-    // The types differ between operating systems.
-    #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "not everywhere")]
-    Ok(file_system.blocks_available() as u64 * file_system.fragment_size() as u64)
+    short_digest(&format!("{FORMAT} {}", json(contents)))
 }
 
 #[cfg(test)]
@@ -249,6 +239,13 @@ mod tests {
 
         fn path(&self, name: &str) -> PathBuf {
             self.directory.path().join(name)
+        }
+
+        /// Lets time pass since the entry of a disk was written.
+        fn age(&self, digest: &str, by: Duration) {
+            let entry = self.store.entry(&key_of(&contents(digest)));
+            let file = fs::File::options().write(true).open(entry).expect("open");
+            file.set_modified(SystemTime::now() - by).expect("age");
         }
 
         fn make(&self, digest: &str) -> Preloaded {
@@ -292,9 +289,7 @@ mod tests {
         let error = fixture.store.find(&contents("sha256:a")).expect_err("failed before").to_string();
         let told = "an earlier run could not make it: the node did not boot; runs try again after a day, or when you delete ";
         assert!(error.starts_with(told), "{error}");
-        let entry = fixture.store.entry(&key_of(&contents("sha256:a")));
-        let file = fs::File::options().write(true).open(&entry).expect("open");
-        file.set_modified(SystemTime::now() - AGAIN).expect("age");
+        fixture.age("sha256:a", AGAIN);
         assert!(fixture.store.find(&contents("sha256:a")).expect("find").is_err(), "tried again");
     }
 
@@ -311,12 +306,11 @@ mod tests {
     fn the_disks_that_were_used_last_stay() {
         let fixture = Fixture::new();
         let all: Vec<_> = (0..=KEPT).map(|number| format!("sha256:{number}")).collect();
-        for digest in &all[..KEPT] {
+        for (digest, minutes) in all[..KEPT].iter().zip((1..=KEPT as u64).rev()) {
             fixture.make(digest);
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            fixture.age(digest, Duration::from_secs(60 * minutes));
         }
         assert!(fixture.store.find(&contents(&all[0])).expect("find").is_ok(), "used again");
-        std::thread::sleep(std::time::Duration::from_millis(20));
         fixture.make(&all[KEPT]);
         let there: Vec<_> =
             all.iter().map(|digest| fixture.store.find(&contents(digest)).expect("find").is_ok()).collect();

@@ -100,9 +100,7 @@ impl WarmKey {
 
     /// The directory name.
     pub fn short(&self) -> String {
-        let mut digest = hex_digest(&json(self));
-        digest.truncate(SHORT);
-        digest
+        short_digest(&json(self))
     }
 
     /// The differences from `other`, one per line.
@@ -137,7 +135,7 @@ fn image(digest: &Digest) -> String {
     digest.to_string()
 }
 
-fn json(value: &impl Serialize) -> String {
+pub(in crate::formation) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
@@ -145,7 +143,8 @@ fn hex_digest(text: &str) -> String {
     hex::encode(Sha256::digest(text))
 }
 
-fn short_digest(text: &str) -> String {
+/// The start of a text's digest, as a name.
+pub(in crate::formation) fn short_digest(text: &str) -> String {
     let mut digest = hex_digest(text);
     digest.truncate(SHORT);
     digest

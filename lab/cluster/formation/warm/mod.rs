@@ -19,6 +19,7 @@ mod saved;
 mod store;
 
 pub use key::{SavedImages, SavedStage, WarmKey};
+pub(super) use key::{json, short_digest};
 pub use save::{AfterSave, SaveError, SaveFigures};
 pub use saved::{SavedAccess, SavedCluster, SavedFile, SavedNode};
 pub use store::{Draft, Lookup, Snapshot, WarmEntry, WarmError, WarmStore};

@@ -12,13 +12,13 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use lab_model::{
-    files::{FileLock, replace_file},
+    files::{FileLock, create_private_directory, replace_file},
     node::NodeName,
 };
 use lab_plan::{
@@ -32,6 +32,7 @@ use super::{
     key::WarmKey,
     saved::{SavedAccess, SavedCluster},
 };
+use crate::formation::disk_files::free_bytes;
 
 /// The manifest of a saved cluster.
 const MANIFEST: &str = "snapshot.json";
@@ -212,14 +213,14 @@ impl WarmStore {
     /// # Errors
     /// When the directory cannot be created, or the disk would be nearly full afterwards.
     pub fn begin(&self, key: &WarmKey, bytes: u64) -> Result<Draft, WarmError> {
-        private_directory(&self.root).map_err(failed("create", &self.root))?;
+        create_private_directory(&self.root).map_err(failed("create", &self.root))?;
         let need = bytes + LEFT_FREE;
         let free = free_bytes(&self.root).map_err(failed("query the free space of", &self.root))?;
         if free < need {
             return Err(WarmError::NoSpace { path: self.root.clone(), need, free });
         }
         let directory = self.root.join(format!("{DRAFT}{}-{}", key.short(), std::process::id()));
-        private_directory(&directory).map_err(failed("create", &directory))?;
+        create_private_directory(&directory).map_err(failed("create", &directory))?;
         let lock = directory.join(LOCK);
         let lock = FileLock::acquire(&lock).map_err(failed("lock", &lock))?;
         Ok(Draft { directory: Some(directory), target: self.root.join(key.short()), _lock: lock })
@@ -431,18 +432,6 @@ fn entry(directory: PathBuf) -> Option<WarmEntry> {
 /// Without this update the cluster only seems older than it is.
 fn mark_used(directory: &Path) {
     let _ = replace_file(&directory.join(USED), b"");
-}
-
-fn free_bytes(path: &Path) -> io::Result<u64> {
-    let file_system = nix::sys::statvfs::statvfs(path)?;
-    // The types differ between operating systems.
-    #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "not everywhere")]
-    Ok(file_system.blocks_available() as u64 * file_system.fragment_size() as u64)
-}
-
-/// The directory holds secrets, and memory images that contain secrets.
-fn private_directory(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 #[cfg(test)]
