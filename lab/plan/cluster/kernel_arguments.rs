@@ -4,7 +4,7 @@ use lab_model::accelerator::Accelerator;
 use serde::Serialize;
 
 use super::prepared_image::PreparedImage;
-use crate::config::{GODEBUG, GOGC, TalosContract, TalosRelease};
+use crate::config::{GODEBUG, GOGC, GOMAXPROCS, TalosContract, TalosRelease};
 
 /// The kernel arguments of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -74,7 +74,7 @@ const GO_RUNTIME: [(&str, &str, &str); 3] = [
     ),
     (
         "GOMAXPROCS",
-        "1",
+        GOMAXPROCS,
         "a Go program wakes a thread for each piece of work, and under emulation that costs more than most pieces",
     ),
 ];

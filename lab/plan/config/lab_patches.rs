@@ -35,10 +35,11 @@ pub enum Profile {
 
 /// The patches that a Talos node without an accelerator asks for. A reference node does the same by itself, and with
 /// an accelerator an API server starts within seconds.
-const EMULATED_TALOS: [LabPatchId; 7] = [
+const EMULATED_TALOS: [LabPatchId; 8] = [
     LabPatchId::LateComponents,
     LabPatchId::GoRuntime,
     LabPatchId::MemoryWatch,
+    LabPatchId::KubeletStatistics,
     LabPatchId::FlannelResync,
     LabPatchId::SpeedEtcdTiming,
     LabPatchId::SpeedLeaderElection,

@@ -30,7 +30,7 @@ pub use credentials::Credentials;
 pub use documents::{ConfigError, MachineConfig};
 pub use kubeconfig::{AdminKubeconfig, KubeconfigError};
 pub use lab_patch::{AppliesTo, LabPatch, LabPatchId, LabPatchLine, UnknownLabPatch};
-pub(crate) use lab_patch::{GODEBUG, GOGC};
+pub(crate) use lab_patch::{GODEBUG, GOGC, GOMAXPROCS};
 pub use lab_patches::{LabPatches, Profile};
 pub use mirrors::{mirror_ports, mirrored_upstreams};
 pub use pki::CertificateAndKey;

@@ -68,6 +68,7 @@ impl LabPatchId {
                 said.any(|argument| argument.starts_with("--iptables-resync"))
             }
             Self::MemoryWatch => config.of_kind("OOMConfig").is_some(),
+            Self::KubeletStatistics => at("/machine/kubelet/extraArgs/housekeeping-interval").is_some(),
             // The user decides about audit logs, unless the speed profile is selected.
             Self::Audit => true,
             _ => false,
