@@ -59,6 +59,6 @@ fn six_nodes_on_one_core_starve_their_control_plane_unless_they_wait_for_it() ->
     let (together, ordered) = (passed(together), passed(ordered));
     let (together, ordered) = (together?, ordered?);
     ensure!(together.contains("all nodes start together: as requested"), "{together}");
-    ensure!(ordered.contains("workers form once the control plane is Ready"), "{ordered}");
+    ensure!(ordered.contains("workers boot first, and form once the control plane is Ready"), "{ordered}");
     Ok(())
 }

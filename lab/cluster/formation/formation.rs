@@ -1,6 +1,6 @@
 //! Formation: all nodes run their steps concurrently and wait only for real dependencies. If the host has
-//! too few resources for that, workers boot with a low priority and get their configs after the control plane is
-//! Ready ([`lab_plan::cluster::StartDecision`]).
+//! too few resources for that, workers boot first, their CPUs are stopped in maintenance mode, and they get their configs
+//! after the control plane is Ready ([`lab_plan::cluster::StartDecision`]).
 //!
 //! ```text
 //! each node      boot -> maintenance -> apply config -> machine API ------------> ready
@@ -28,6 +28,7 @@ use lab_plan::{
     cluster::{Fault, LateComponent, NodePlan, StartOrder},
     config::{AdminKubeconfig, SecretsError},
 };
+use lab_vm::machine::MachineError;
 use tokio::sync::{Semaphore, SetOnce};
 
 use super::{
@@ -138,12 +139,51 @@ impl Cluster {
             led: SetOnce::new(),
             places: Semaphore::new(self.plan.start.workers_at_once),
         };
+        let formed = self.form_in_order(&signals).await;
+        if formed.is_err() && self.plan.start.control_plane_first {
+            // Whoever looks for the cause also asks the nodes whose turn did not come.
+            for node in self.plan.workers() {
+                // A VM that does not obey has a cause of its own.
+                let _ = self.resume(node).await;
+            }
+        }
+        formed
+    }
+
+    async fn form_in_order(&self, signals: &Signals) -> Result<Arc<KubernetesAccess>, Failure> {
+        if self.plan.start.control_plane_first {
+            let vcpus = Semaphore::new(self.plan.start.vcpus_at_once as usize);
+            try_join_all(self.plan.workers().map(|node| self.boot_and_stop(node, &vcpus))).await?;
+        }
         let (access, _, ()) = futures::try_join!(
-            self.form_control_plane(&signals),
-            try_join_all(self.plan.workers().map(|node| self.form_worker(node, &signals))),
-            self.install_network_plugin(&signals),
+            self.form_control_plane(signals),
+            try_join_all(self.plan.workers().map(|node| self.form_worker(node, signals))),
+            self.install_network_plugin(signals),
         )?;
         Ok(access)
+    }
+
+    /// Boots a worker into maintenance mode and stops its CPUs: a node with nothing to do takes a tenth of a core and more
+    /// under emulation.
+    async fn boot_and_stop(&self, node: &NodePlan, vcpus: &Semaphore) -> Result<(), Failure> {
+        let subject = Subject::Node(node.spec.name.clone());
+        let _place = vcpus.acquire_many(node.spec.vcpus.min(self.plan.start.vcpus_at_once)).await.ok();
+        self.boot_node(node, &subject).await?;
+        if let Some(machine) = self.machine(&node.spec.name)
+            && let Err(error) = machine.pause().await
+        {
+            return Err(self.failure(&subject, Step::Maintenance, error.into()).await);
+        }
+        let text = "its CPUs are stopped until it may form".to_owned();
+        self.host.recorder.record(EventKind::Note { subject, text });
+        Ok(())
+    }
+
+    async fn resume(&self, node: &NodePlan) -> Result<(), MachineError> {
+        match self.machine(&node.spec.name) {
+            Some(machine) => machine.resume().await,
+            None => Ok(()),
+        }
     }
 
     async fn form_control_plane(&self, signals: &Signals) -> Result<Arc<KubernetesAccess>, Failure> {
@@ -166,11 +206,15 @@ impl Cluster {
 
     async fn form_worker(&self, node: &NodePlan, signals: &Signals) -> Result<(), Failure> {
         let subject = Subject::Node(node.spec.name.clone());
-        self.boot_node(node, &subject).await?;
         let _place = if self.plan.start.control_plane_first {
             signals.led.wait().await;
-            signals.places.acquire().await.ok()
+            let place = signals.places.acquire().await.ok();
+            if let Err(error) = self.resume(node).await {
+                return Err(self.failure(&subject, Step::Maintenance, error.into()).await);
+            }
+            place
         } else {
+            self.boot_node(node, &subject).await?;
             None
         };
         self.configure(node, &subject).await?;

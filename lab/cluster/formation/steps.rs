@@ -96,7 +96,7 @@ impl Cluster {
         let recorder = &self.host.recorder;
         recorder.record(EventKind::StepStarted { subject: subject.clone(), step });
         let last_seen = LastSeen::default();
-        let limit = self.plan.limit(subject, step);
+        let limit = self.plan.budgets.limit(step);
         let result = tokio::select! {
             biased;
             cause = self.machine_failure(subject, step) => Err(cause),

@@ -10,7 +10,6 @@ use std::{
 use lab_image::BootFiles;
 use lab_model::{
     accelerator::{Accelerator, CpuModel},
-    events::{Step, Subject},
     network::{Attachment, LanPlan, MacAddr},
     node::{Kind, NodeName, Role},
     reference::name_of,
@@ -236,17 +235,6 @@ impl Plan {
     /// Returns the role's documents that the node receives after the cluster is up.
     pub fn late_documents(&self, node: &NodePlan) -> &[Patch] {
         self.spec.late_documents.get(&node.spec.role).map_or(&[], Vec::as_slice)
-    }
-
-    /// Returns the time limit of a step.
-    pub fn limit(&self, subject: &Subject, step: Step) -> Duration {
-        let limit = self.budgets.limit(step);
-        let is_worker =
-            matches!(subject, Subject::Node(name) if self.workers().any(|one| one.spec.name == *name));
-        match step {
-            Step::Boot | Step::Maintenance if is_worker => limit * self.start.worker_boot_factor(),
-            _ => limit,
-        }
     }
 
     /// Returns the maximum time that a boot sequence waits for its services before the node reboots.
