@@ -60,5 +60,8 @@ fn six_nodes_on_one_core_starve_their_control_plane_unless_they_wait_for_it() ->
     let (together, ordered) = (together?, ordered?);
     ensure!(together.contains("all nodes start together: as requested"), "{together}");
     ensure!(ordered.contains("workers boot first, and form once the control plane is Ready"), "{ordered}");
+    for state in ["its CPUs are stopped until it may form", "CPUs running"] {
+        ensure!(ordered.matches(state).count() == 5, "{state}: {ordered}");
+    }
     Ok(())
 }

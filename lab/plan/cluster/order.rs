@@ -149,6 +149,15 @@ mod tests {
     }
 
     #[test]
+    fn workers_that_boot_first_have_a_core_for_each_of_their_cpus() {
+        let at_once = |cores| {
+            let capacity = Capacity { cores, speed_factor: 3.0, accelerator: Accelerator::Tcg };
+            StartDecision::of(StartOrder::ControlPlaneFirst, &talos(3), capacity).vcpus_at_once
+        };
+        assert_eq!((at_once(1), at_once(8)), (1, 8));
+    }
+
+    #[test]
     fn workers_yield_to_the_control_plane_only_where_they_wait_for_it() {
         let of = |order| {
             let capacity = Capacity { cores: 2, speed_factor: 1.0, accelerator: Accelerator::Tcg };

@@ -119,14 +119,13 @@ pub(super) mod tests {
     use lab_model::{
         Digest, Origin,
         accelerator::Accelerator,
-        events::{Step, Subject},
         node::NodeName,
     };
     use serde_json::json;
 
     use super::*;
     use crate::{
-        cluster::{Budgets, LateComponent, NodePlan, Patch, PlanInputs, StartOrder},
+        cluster::{Budgets, LateComponent, Patch, PlanInputs},
         config::{LabPatchId, LabPatches, TalosContract},
     };
 
@@ -260,21 +259,6 @@ pub(super) mod tests {
             "cluster: {network: {cni: {name: flannel, flannel: {extraArgs: [--iptables-resync=9]}}}}";
         let last = arguments(theirs, Accelerator::Tcg).and_then(|all| all.as_array()?.last().cloned());
         assert_eq!(last, Some(json!("--iptables-resync=9")), "the last one counts");
-    }
-
-    #[test]
-    fn a_worker_that_takes_what_the_control_plane_leaves_may_boot_longer() {
-        let plan =
-            planned("Talos (v1.13.9)", ClusterSpec { start_order: StartOrder::ControlPlaneFirst, ..spec() });
-        let plan = plan.expect("plan");
-        let of = |node: &NodePlan| Subject::Node(node.spec.name.clone());
-        let (worker, cp) = (of(plan.workers().next().expect("a worker")), of(plan.control_plane()));
-        assert_eq!(plan.limit(&worker, Step::Boot), plan.budgets.limit(Step::Boot) * 4);
-        for (subject, step) in
-            [(&cp, Step::Boot), (&worker, Step::Ready), (&Subject::Cluster, Step::Maintenance)]
-        {
-            assert_eq!(plan.limit(subject, step), plan.budgets.limit(step));
-        }
     }
 
     #[test]
