@@ -337,8 +337,7 @@ mod tests {
             |name: &str| EventKind::ScenarioStarted { scenario: name.into(), question: String::new() };
         let order = EventKind::Note {
             subject: Subject::Cluster,
-            text: "workers boot first, and form once the control plane is Ready, 2 at a time: 3 nodes"
-                .into(),
+            text: "workers boot first, and form once the control plane is Ready, 2 at a time: 3 nodes".into(),
         };
         let seen = Signatures::own().seen_in(&events(vec![began("a"), order, probe(), began("b"), probe()]));
         let fixes: Vec<_> = seen.iter().map(|known| known.fix.contains("(startOrder)")).collect();

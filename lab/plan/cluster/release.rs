@@ -116,11 +116,7 @@ pub(super) fn kubernetes_version(
 #[cfg(test)]
 pub(super) mod tests {
     use lab_image::{BootFiles, Contents};
-    use lab_model::{
-        Digest, Origin,
-        accelerator::Accelerator,
-        node::NodeName,
-    };
+    use lab_model::{Digest, Origin, accelerator::Accelerator, node::NodeName};
     use serde_json::json;
 
     use super::*;
