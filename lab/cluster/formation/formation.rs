@@ -28,7 +28,7 @@ use lab_plan::{
     cluster::{Fault, LateComponent, NodePlan, StartOrder},
     config::{AdminKubeconfig, SecretsError},
 };
-use lab_vm::machine::MachineError;
+use lab_vm::machine::{Machine, MachineError};
 use tokio::sync::{Semaphore, SetOnce};
 
 use super::{
@@ -141,9 +141,9 @@ impl Cluster {
         };
         let formed = self.form_in_order(&signals).await;
         if formed.is_err() && self.plan.start.control_plane_first {
-            // Whoever looks for the cause also asks the nodes whose turn did not come.
+            // The diagnosis and the bundle query all nodes, also those that still wait.
             for node in self.plan.workers() {
-                // A VM that does not obey has a cause of its own.
+                // A VM that cannot resume does not hide the first failure.
                 let _ = self.resume(node).await;
             }
         }
@@ -163,26 +163,30 @@ impl Cluster {
         Ok(access)
     }
 
-    /// Boots a worker into maintenance mode and stops its CPUs: a node with nothing to do takes a tenth of a core and more
-    /// under emulation.
+    /// Boots a worker into maintenance mode and stops its CPUs: under emulation, an idle node takes a tenth of a core or more.
     async fn boot_and_stop(&self, node: &NodePlan, vcpus: &Semaphore) -> Result<(), Failure> {
         let subject = Subject::Node(node.spec.name.clone());
         let _place = vcpus.acquire_many(node.spec.vcpus.min(self.plan.start.vcpus_at_once)).await.ok();
-        self.boot_node(node, &subject).await?;
-        if let Some(machine) = self.machine(&node.spec.name)
-            && let Err(error) = machine.pause().await
-        {
-            return Err(self.failure(&subject, Step::Maintenance, error.into()).await);
-        }
+        let machine = self.boot_node(node, &subject).await?;
+        self.obeyed(&subject, machine.pause().await).await?;
         let text = "its CPUs are stopped until it may form".to_owned();
         self.host.recorder.record(EventKind::Note { subject, text });
         Ok(())
     }
 
+    /// Starts the stopped CPUs of a worker. A worker without a machine fails in its next step.
     async fn resume(&self, node: &NodePlan) -> Result<(), MachineError> {
         match self.machine(&node.spec.name) {
             Some(machine) => machine.resume().await,
             None => Ok(()),
+        }
+    }
+
+    /// Turns a failed command to a waiting worker's VM into the failure of that worker.
+    async fn obeyed(&self, subject: &Subject, result: Result<(), MachineError>) -> Result<(), Failure> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.failure(subject, Step::Maintenance, error.into()).await),
         }
     }
 
@@ -209,9 +213,7 @@ impl Cluster {
         let _place = if self.plan.start.control_plane_first {
             signals.led.wait().await;
             let place = signals.places.acquire().await.ok();
-            if let Err(error) = self.resume(node).await {
-                return Err(self.failure(&subject, Step::Maintenance, error.into()).await);
-            }
+            self.obeyed(&subject, self.resume(node).await).await?;
             place
         } else {
             self.boot_node(node, &subject).await?;
@@ -223,9 +225,13 @@ impl Cluster {
         self.ready(node, &subject, client, access.nodes.clone()).await
     }
 
-    pub(super) async fn boot_node(&self, node: &NodePlan, subject: &Subject) -> Result<(), Failure> {
-        let machine = self.step(subject, Step::Prepare, |_| self.boot(node)).await?;
-        let machine = &machine;
+    pub(super) async fn boot_node(
+        &self,
+        node: &NodePlan,
+        subject: &Subject,
+    ) -> Result<Arc<Machine>, Failure> {
+        let booted = self.step(subject, Step::Prepare, |_| self.boot(node)).await?;
+        let machine = &booted;
         self.step(
             subject,
             Step::Boot,
@@ -243,7 +249,8 @@ impl Cluster {
             retry(&seen, |_| true, answers).await?;
             Ok(())
         })
-        .await
+        .await?;
+        Ok(booted)
     }
 
     pub(super) async fn configure(&self, node: &NodePlan, subject: &Subject) -> Result<(), Failure> {

@@ -8,13 +8,13 @@
 //! check. If all workers start after it, it rejects kubelets that have the correct token with 401. Four
 //! nodes on one core form either way, in 204 s together and in 245 s one after the other.
 //!
-//! Workers that wait boot before the control plane does, at full speed, and their CPUs stop in maintenance mode until their
+//! Workers that wait boot before the control plane, at full speed. Their CPUs are stopped in maintenance mode until their
 //! turn comes. Three Talos v1.13.9 nodes on two cores (speed factor 1.6): all Ready after 576 s if each worker booted
 //! after the node before it was Ready, and after 423 s if both booted beside the control plane and formed together. A node that boots
-//! with too little CPU time repeats work: its health checks end after half a second, and are made again. On a host with
-//! the speed factor 2.4, a node alone was in maintenance mode after 45 s and 50 CPU seconds. Two workers that took
-//! what the control plane left (nice 19) were so after 533 s, and those with a third of its priority (nice 5) had used
-//! 93 CPU seconds each after 284 s and were not.
+//! with too little CPU time repeats work: its health checks time out after half a second and run again. On a host with
+//! the speed factor 2.4, a node that booted alone reached maintenance mode after 45 s and 50 CPU seconds. Two workers
+//! with the nice value 19 reached it after 533 s. Two workers with the nice value 5 had used 93 CPU seconds each after 284 s
+//! and had not reached it.
 
 use std::fmt;
 

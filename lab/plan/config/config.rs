@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     cluster_config::{ClusterConfig, NodeConfig, TalosContract},
     documents::MachineConfig,
-    lab_patch::audit_policy,
+    patch_documents::audit_policy,
     pki::CertificateAndKey,
     release::{component_image, kubelet_image},
     secrets::SecretsBundle,

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{deletion, lab_patch::LabPatch, merge::merge_document, written};
+use super::{deletion, merge::merge_document, patch_documents::LabPatch, written};
 use crate::user_config::UserConfig;
 
 /// A machine config: one v1alpha1 document and any number of other documents.

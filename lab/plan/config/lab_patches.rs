@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     cluster_config::{ClusterConfig, NodeConfig},
-    lab_patch::{LabPatch, LabPatchId},
+    lab_patch::LabPatchId,
+    patch_documents::LabPatch,
 };
 
 /// The selection of lab patches that are merged into configs.
@@ -33,7 +34,7 @@ pub enum Profile {
     Speed,
 }
 
-/// The patches that a Talos node without an accelerator asks for. A reference node does the same by itself, and with
+/// The patches that a Talos node without an accelerator asks for. A reference node has settings of its own, and with
 /// an accelerator an API server starts within seconds.
 const EMULATED_TALOS: [LabPatchId; 8] = [
     LabPatchId::LateComponents,

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use super::{
     cluster_config::{ClusterConfig, NodeConfig},
     documents::MachineConfig,
-    lab_patch::{LabPatch, LabPatchId},
+    lab_patch::LabPatchId,
     lab_patches::LabPatches,
+    patch_documents::LabPatch,
 };
 
 impl LabPatches {
